@@ -1,0 +1,37 @@
+# The same few verbs everywhere. `make demo` and `make test` need Python >= 3.11, make and git; nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+.PHONY: demo test setup lint types floors bench lock schema clean
+
+demo: setup            ## one year of flights, from the first file to the last rollback
+	$(BIN)/noria demo --dir .demo
+
+test: setup            ## all tests
+	$(BIN)/python -m pytest
+
+setup: $(STAMP)        ## the locked environment, in .venv
+
+$(STAMP): requirements/lock.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Noria needs Python 3.11 to 3.13; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 setup")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+lint: setup            ## style, floors, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: setup           ## measure; write docs/benchmarks.md
+	$(BIN)/python benchmarks/run.py
+
+lock:                  ## renew requirements/lock.txt from requirements/dev.in (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/dev.in -o requirements/lock.txt
+
+clean:
+	rm -rf $(VENV) .demo

@@ -1,0 +1,1 @@
+"""`noria up`: the daemon. Composition of the engine, the server and the console."""

@@ -1,0 +1,46 @@
+"""Datasets, their snapshots, and what was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FilePin:
+    """One file of a snapshot: its name within the dataset, and its content."""
+
+    name: str  # relative to the project home, '/' separated
+    digest: str
+    size_bytes: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A version of a dataset: an ordered manifest of accepted files. ``digest`` is of the manifest."""
+
+    dataset: str
+    digest: str
+    files: tuple[FilePin, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(f.rows for f in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One file as it arrived, judged once. rows_in == rows_passed + rows_quarantined, always."""
+
+    id: str
+    dataset: str
+    name: str
+    digest: str
+    rows_in: int
+    rows_passed: int
+    rows_quarantined: int
+    accepted: bool
+    reason: str  # one sentence
+    failing_rows: int = 0  # rows that themselves break a rule
+    sample_digest: str | None = None  # blob (Parquet) with up to 1,000 failing rows and a `noria_reason` column
+    at: float = 0.0

@@ -1,0 +1,41 @@
+"""Measurements of a candidate, beside the champion where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One metric with its one-sided 95 % bounds, on ``n`` rows."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Candidate minus champion on the same rows, with one-sided 95 % bounds of the difference."""
+
+    champion: float
+    difference: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    rows: int
+    positives: int  # rows of the positive class (binary) or 0
+    metrics: dict[str, Measure]
+    versus: dict[str, Comparison] = field(default_factory=dict)  # by metric; empty without a champion
+    champion: str | None = None  # v11
+    slices: dict[str, dict[str, dict[str, Measure]]] = field(default_factory=dict)  # column -> value -> metric
+    latency_p50_ms: float = 0.0
+    latency_p99_ms: float = 0.0
+    model_size_mb: float = 0.0
+    holdout: str = ""  # "last 7 days: 2013-03-25 to 2013-03-31, 6,012 rows"
+    champion_note: str = ""  # why there is no comparison, when a champion exists

@@ -1,0 +1,23 @@
+"""Every state change, in a hash chain: the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """``hash`` covers every other field and ``previous``, the hash of the event before."""
+
+    seq: int
+    project: str
+    at: float  # wall time
+    clock_at: float  # project clock
+    clock_speed: float  # 1.0 on the wall clock
+    actor: str  # "engine", "cli:anna", "api"
+    kind: str  # "turn.started", "release.sealed", "rollout.promoted", ...
+    subject: str  # id of what changed
+    text: str  # one sentence
+    facts: dict[str, object] = field(default_factory=dict)  # digests and counts, never row values
+    previous: str = ""
+    hash: str = ""

@@ -1,0 +1,76 @@
+"""How a release reaches traffic, and the evidence on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The desired state of one environment; the server applies the row with the highest revision."""
+
+    project: str
+    environment: str
+    revision: int  # grows with every change
+    champion: str  # digest of the release that serves
+    champion_version: str  # v11
+    candidate: str | None = None
+    candidate_version: str | None = None
+    share: float = 0.0  # of requests that the candidate answers, 0 to 1
+    previous: str | None = None  # digest kept resident for a rollback
+    previous_version: str | None = None
+    rollout_id: str | None = None
+    slow_ms: float = 50.0  # an answer later than this counts as slow
+    deadline_ms: float = 1000.0  # the candidate's deadline; after it the champion answers
+
+
+class RolloutState(StrEnum):
+    WAITING = "waiting"  # no server, or an approval is missing
+    CANARY = "canary"  # a share of live traffic goes to the candidate
+    HELD = "held"  # patience ended without a verdict: a person decides
+    PROMOTED = "promoted"  # serves all traffic
+    ROLLED_BACK = "rolled back"  # evidence or a person said no
+    SUPERSEDED = "superseded"  # a newer candidate took its place
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of one arm at one traffic share since the rollout's step began (cumulative)."""
+
+    requests: int = 0
+    errors: int = 0  # the release raised, broke, or passed its deadline
+    slow: int = 0  # answered later than the guard's limit
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What came in between two looks, at one traffic share."""
+
+    share: float
+    champion: Tally
+    candidate: Tally
+
+
+class Advice(StrEnum):
+    WAIT = "wait"  # the evidence does not decide yet
+    ADVANCE = "advance"  # next step
+    PROMOTE = "promote"  # last step passed
+    ROLL_BACK = "roll back"  # harm is shown
+    HOLD = "hold"  # patience ended
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    id: str
+    project: str
+    environment: str
+    turn_id: str | None
+    release: str  # v12
+    digest: str
+    state: RolloutState
+    step: int  # index into the policy's steps
+    started_at: float
+    ended_at: float | None = None
+    reason: str = ""
+    blocks: tuple[Block, ...] = ()  # the evidence so far

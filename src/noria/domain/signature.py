@@ -1,0 +1,41 @@
+"""What a request carries and what an answer means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """The types of an input column."""
+
+    STRING = "string"
+    NUMBER = "number"  # float64; integers and booleans are accepted
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+
+
+class Task(StrEnum):
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    name: str
+    kind: Kind
+    nullable: bool = True
+    low: float | None = None  # smallest and largest value seen in training
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """``classes`` are the labels in the order of the model's probability columns; empty for regression."""
+
+    inputs: tuple[Input, ...]
+    task: Task
+    classes: tuple[str, ...] = ()
+    key: str | None = None  # optional request column that identifies the entity
+    event_time: str | None = None  # optional request column: when it happens, ISO 8601

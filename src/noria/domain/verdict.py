@@ -1,0 +1,48 @@
+"""What a judge says: an outcome and its reasons, each with its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    PASS = "pass"  # every requirement holds
+    FAIL = "fail"  # at least one requirement is shown not to hold
+    NOT_ENOUGH_DATA = "not enough data"  # the evidence decides neither way
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One sentence for people, and the code and numbers behind it for programs."""
+
+    code: str  # stable, dotted: "gate.threshold", "step.code_changed", "contract.range"
+    text: str  # one sentence with its numbers
+    outcome: Outcome = Outcome.PASS
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a judge; ``reasons`` are in the order a person should read them."""
+
+    outcome: Outcome
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome is Outcome.PASS
+
+    def sentence(self) -> str:
+        """The reasons that decided, joined: those that share the verdict's outcome."""
+        deciding = [r.text for r in self.reasons if r.outcome is self.outcome] or [r.text for r in self.reasons]
+        return "; ".join(deciding) if deciding else str(self.outcome)
+
+
+def combine(reasons: tuple[Reason, ...]) -> Verdict:
+    """One verdict from many reasons: any FAIL fails; else any NOT_ENOUGH_DATA; else PASS."""
+    outcomes = {r.outcome for r in reasons}
+    for outcome in (Outcome.FAIL, Outcome.NOT_ENOUGH_DATA):
+        if outcome in outcomes:
+            return Verdict(outcome, reasons)
+    return Verdict(Outcome.PASS, reasons)

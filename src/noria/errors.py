@@ -1,0 +1,131 @@
+"""The error tree. Messages are for people: what is wrong, where, and what to do next.
+
+    NoriaError
+    ├── UsageError              the command was called wrongly                                   exit 2
+    ├── ConfigError             noria.yaml, a contract or params.yaml says something impossible  exit 2
+    ├── DataError               a data file cannot be read or does not hold what was promised    exit 1
+    ├── StepError               the project's own code failed, hung, or outgrew its limits       exit 1
+    ├── RefusedError            policy says no (barred release, dirty tree, missing approval)    exit 1
+    ├── NotFoundError           a release, run, dataset or environment that does not exist       exit 2
+    ├── StoreError              ledger or blob store                                             exit 4
+    │   ├── CorruptBlobError    a blob's bytes do not match its digest
+    │   ├── LeaseLostError      another engine took the job over; this one must stop
+    │   └── DiskFullError       no space left; nothing was half written
+    ├── ServingError            the model server cannot start, load or be reached                exit 4
+    │   └── PortInUseError      the address is taken
+    └── RequestError            a client's request is wrong; the HTTP edge maps it to a 4xx      exit 2
+        ├── BadBodyError        not JSON, not an object, too deep
+        ├── SignatureError      columns are missing, unknown, or of the wrong type
+        ├── UnknownTargetError  no such path, model or prediction id
+        ├── ForbiddenError      token, Host or Origin check failed
+        └── TooLargeError       body or row limit exceeded
+"""
+
+from __future__ import annotations
+
+
+class NoriaError(Exception):
+    """Base of every error that Noria raises on purpose.
+
+    ``where`` is a place a person can open (``noria.yaml:12:3``, a path, a step's log);
+    ``hint`` says what to do next.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f"\n  {self.hint}" if self.hint else ""
+        return f"{place}{self.message}{advice}"
+
+
+class UsageError(NoriaError):
+    """The command was called wrongly."""
+
+    exit_code = 2
+
+
+class ConfigError(NoriaError):
+    """A project file says something that cannot be; ``where`` is file:line:column."""
+
+    exit_code = 2
+
+
+class DataError(NoriaError):
+    """A data file cannot be read or does not hold what was promised."""
+
+    exit_code = 1
+
+
+class StepError(NoriaError):
+    """The project's own code failed, hung, or outgrew its limits."""
+
+    exit_code = 1
+
+
+class RefusedError(NoriaError):
+    """Policy says no."""
+
+    exit_code = 1
+
+
+class NotFoundError(NoriaError):
+    """The thing that was named does not exist."""
+
+    exit_code = 2
+
+
+class StoreError(NoriaError):
+    """The ledger or the blob store failed."""
+
+
+class CorruptBlobError(StoreError):
+    """A blob's bytes do not match its digest."""
+
+
+class LeaseLostError(StoreError):
+    """Another engine took the job over; this one must stop."""
+
+
+class DiskFullError(StoreError):
+    """No space is left; nothing was half written."""
+
+
+class ServingError(NoriaError):
+    """The model server cannot start, load a release, or be reached."""
+
+
+class PortInUseError(ServingError):
+    """The address is taken by another process."""
+
+
+class RequestError(NoriaError):
+    """A client's request is wrong."""
+
+    exit_code = 2
+
+
+class BadBodyError(RequestError):
+    """The body is not what the path takes."""
+
+
+class SignatureError(RequestError):
+    """Columns are missing, unknown, or of the wrong type."""
+
+
+class UnknownTargetError(RequestError):
+    """No such path, model, release or prediction."""
+
+
+class ForbiddenError(RequestError):
+    """The token, Host or Origin check failed."""
+
+
+class TooLargeError(RequestError):
+    """The body or the number of rows exceeds the limit."""
