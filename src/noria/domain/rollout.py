@@ -50,6 +50,7 @@ class Block:
     share: float
     champion: Tally
     candidate: Tally
+    revision: int = 0  # of the route that was in force
 
 
 class Advice(StrEnum):

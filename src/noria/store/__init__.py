@@ -1,0 +1,1 @@
+"""The ledger (SQL), the blobs (content-addressed) and the prediction log. One small store per noun over one connection."""

@@ -1,0 +1,224 @@
+"""The model server, seen from outside: start it, adopt it, nudge it, read its counts, stop it.
+
+The server is a process tree of its own (`python -m noria.serving`) that outlives whoever started it. This side talks to it over
+the Unix socket `server.sock` in the state folder: one JSON document a line, one answer a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from noria.domain.rollout import Tally
+from noria.errors import PortInUseError, ServingError
+
+SOCKET = "server.sock"
+FACTS = "server.json"
+LOCK = "server.lock"
+ANSWER_LIMIT = 16 * 1024 * 1024  # bytes of one answer on the control socket
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a nudge led to. ``failed`` names releases that could not be loaded; their routes were not applied."""
+
+    applied: dict[str, int]  # environment -> revision that every worker answers by
+    failed: dict[str, str] = field(default_factory=dict)  # digest -> reason
+    ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArmTallies:
+    """Cumulative counts of one route revision."""
+
+    champion: Tally = field(default_factory=Tally)  # requests that were assigned to the champion
+    candidate: Tally = field(default_factory=Tally)  # requests that were assigned to the candidate, whoever answered in the end
+
+
+@contextlib.contextmanager
+def short_path(path: Path) -> Any:
+    """A name for ``path`` that fits a Unix socket address (107 bytes) however deep the folder lies."""
+    if len(os.fsencode(path)) <= 100:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def connect(path: Path, timeout_s: float | None) -> socket.socket:
+    """A connected Unix stream socket. Raises OSError when nobody listens."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    link.settimeout(timeout_s)
+    try:
+        with short_path(path) as name:
+            link.connect(name)
+    except OSError:
+        link.close()
+        raise
+    return link
+
+
+class Server:
+    """One installation's model server. Cheap to make; holds no connection."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def alive(self) -> bool:
+        """Whether a server of this state folder answers."""
+        try:
+            self._call({"op": "ping"}, timeout_s=2.0)
+        except ServingError:
+            return False
+        return True
+
+    def start(
+        self,
+        environments: dict[str, tuple[str, int]],
+        workers: int = 2,
+        max_body_bytes: int = 1_000_000,
+        max_rows: int = 1000,
+        log: Path | None = None,
+        timeout_s: float = 15.0,
+    ) -> dict[str, Any]:
+        """The running server's status; starts one unless one is alive (then that one is adopted as it is).
+
+        Raises PortInUseError when an address is taken, ServingError when it does not come up within ``timeout_s``.
+        """
+        if self.alive():
+            return self.status()
+        self.state.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "noria.serving", "--state", str(self.state.resolve()), "--workers", str(workers)]
+        command += ["--max-body", str(max_body_bytes), "--max-rows", str(max_rows)]
+        for name, (host, port) in environments.items():
+            command += ["--environment", f"{name}={host}:{port}"]
+        self._spawn(command, log or self.state / "server.log", timeout_s)
+        return self.status()
+
+    def sync(self, timeout_s: float = 30.0) -> Synced:
+        """Apply the newest routes of the ledger now; returns when every worker answers by them."""
+        answer = self._call({"op": "sync"}, timeout_s)
+        return Synced({k: int(v) for k, v in answer["applied"].items()}, dict(answer["failed"]), float(answer["ms"]))
+
+    def stats(self, project: str, environment: str) -> dict[int, ArmTallies]:
+        """Counts by route revision, over all workers, also those that died since; they survive a server restart."""
+        answer = self._call({"op": "stats", "project": project, "environment": environment}, 5.0)
+        return {
+            int(revision): ArmTallies(Tally(*arms["champion"]), Tally(*arms["candidate"]))
+            for revision, arms in answer["revisions"].items()
+        }
+
+    def status(self) -> dict[str, Any]:
+        """``pid``, ``started_at``, ``addresses``, ``environments`` (route, workers), ``failed``."""
+        return self._call({"op": "status"}, 5.0)
+
+    def addresses(self) -> dict[str, str]:
+        """``{"production": "http://127.0.0.1:8000"}`` of the running server; empty when none runs."""
+        try:
+            return dict(self.status()["addresses"])
+        except ServingError:
+            return {}
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """Drain and stop; after ``timeout_s`` the tree is killed. Nothing happens when no server runs."""
+        try:
+            pid = int(self._call({"op": "stop"}, 5.0)["pid"])
+        except ServingError:
+            return
+        if not self._gone(timeout_s):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            if not self._gone(5.0):
+                raise ServingError(f"the model server (pid {pid}) does not end", where=str(self.state))
+
+    def _spawn(self, command: list[str], log: Path, timeout_s: float) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        ours, theirs = os.pipe()
+        try:
+            with log.open("ab") as sink:
+                process = subprocess.Popen(
+                    [*command, "--ready-fd", str(theirs)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    start_new_session=True,
+                    pass_fds=(theirs,),
+                )
+        finally:
+            os.close(theirs)
+        threading.Thread(target=process.wait, name="reap-server", daemon=True).start()  # no zombie when it ends first
+        try:
+            self._await_ready(ours, process, log, timeout_s)
+        finally:
+            os.close(ours)
+
+    def _await_ready(self, pipe: int, process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> None:
+        ready, _, _ = select.select([pipe], [], [], timeout_s)
+        if not ready:
+            process.kill()
+            raise ServingError(f"the model server did not come up within {timeout_s:g} s", where=str(log))
+        said = os.read(pipe, 65536)
+        if not said:
+            raise ServingError("the model server ended while starting", where=str(log), hint=_tail(log))
+        answer = json.loads(said)
+        if "error" in answer:
+            kind = PortInUseError if answer.get("kind") == "PortInUseError" else ServingError
+            raise kind(answer["error"], hint=answer.get("hint"))
+
+    def _gone(self, timeout_s: float) -> bool:
+        """Whether the tree let go of its lock in time."""
+        deadline = time.monotonic() + timeout_s
+        with (self.state / LOCK).open("a") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return True
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.01)
+
+    def _call(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        try:
+            with connect(self.state / SOCKET, timeout_s) as link:
+                link.sendall(json.dumps(request).encode() + b"\n")
+                answer = json.loads(_read_line(link))
+        except (OSError, ValueError) as error:
+            raise ServingError(
+                f"the model server does not answer: {error or type(error).__name__}", where=str(self.state)
+            ) from error
+        if "error" in answer:
+            raise ServingError(str(answer["error"]))
+        return dict(answer)
+
+
+def _read_line(link: socket.socket) -> bytes:
+    parts = bytearray()
+    while not parts.endswith(b"\n"):
+        part = link.recv(65536)
+        if not part or len(parts) > ANSWER_LIMIT:
+            raise ValueError("the connection ended in the middle of an answer")
+        parts += part
+    return bytes(parts)
+
+
+def _tail(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = log.read_text(errors="replace").strip().splitlines()
+        return "\n  ".join(lines[-3:])
+    return ""

@@ -1,0 +1,73 @@
+"""`python -m noria.serving --state DIR --environment NAME=HOST:PORT ...`: the server tree."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from noria.errors import NoriaError
+from noria.names import is_name
+from noria.serving.counts import SLOTS
+from noria.serving.tree import Options, main
+
+
+def _environment(text: str) -> tuple[str, tuple[str, int]]:
+    name, _, address = text.partition("=")
+    host, _, port = address.rpartition(":")
+    if not is_name(name) or not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT, like production=127.0.0.1:8000")
+    return name, (host.strip("[]"), int(port))
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def parse(arguments: list[str]) -> tuple[Options, int | None]:
+    """The options, and the pipe on which the parent hears how the start went."""
+    parser = argparse.ArgumentParser(prog="python -m noria.serving", description="Noria's model server.")
+    parser.add_argument("--state", type=Path, required=True, help="the state folder, .noria of a project")
+    parser.add_argument("--environment", type=_environment, action="append", required=True, metavar="NAME=HOST:PORT")
+    parser.add_argument("--workers", type=_positive, default=2, help="processes of each environment")
+    parser.add_argument("--max-body", type=_positive, default=1_000_000, help="bytes of a request")
+    parser.add_argument("--max-rows", type=_positive, default=1000, help="records of a request")
+    parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+    found = parser.parse_args(arguments)
+    if found.workers > SLOTS:
+        parser.error(f"--workers: at most {SLOTS}")
+    options = Options(found.state.resolve(), dict(found.environment), found.workers, found.max_body, found.max_rows)
+    return options, found.ready_fd
+
+
+def _say(ready_fd: int | None, facts: dict[str, Any]) -> None:
+    if ready_fd is not None:
+        with contextlib.suppress(OSError):  # whoever started us is gone; we go on
+            os.write(ready_fd, json.dumps(facts).encode())
+            os.close(ready_fd)
+
+
+def run(arguments: list[str]) -> int:
+    options, ready_fd = parse(arguments)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with contextlib.suppress(PermissionError):  # already the leader of a session
+        os.setsid()
+    try:
+        asyncio.run(main(options, lambda facts: _say(ready_fd, facts)))
+    except NoriaError as error:
+        print(f"noria.serving: {error}", file=sys.stderr, flush=True)
+        _say(ready_fd, {"error": error.message, "hint": error.hint, "kind": type(error).__name__})
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""The model server's paths, as a raw ASGI application."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from noria import names
+from noria.errors import ForbiddenError, NoriaError, ServingError, UnknownTargetError
+from noria.serving import metrics, openapi, protocol
+from noria.serving.counts import Counts
+from noria.serving.http import (
+    LOOPBACK,
+    GoneError,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    error_reply,
+    guard,
+    internal_reply,
+    json_reply,
+    method_reply,
+    read_body,
+)
+from noria.serving.recorder import Recorder
+from noria.serving.router import Router, RouteTable, describe
+
+Handler = Callable[[Receive, int | None], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a worker is told when it starts."""
+
+    environment: str
+    host: str = "127.0.0.1"
+    max_body_bytes: int = 1_000_000
+    max_rows: int = 1000
+    max_concurrent: int = 512  # requests in flight in one worker; more are told to come again
+
+
+class App:
+    """``table`` is replaced as a whole; a request keeps the one it began with."""
+
+    def __init__(self, settings: Settings, router: Router, recorder: Recorder, counts: Counts) -> None:
+        self.table = RouteTable()
+        self.draining = False
+        self._settings = settings
+        self._router = router
+        self._recorder = recorder
+        self._counts = counts
+        self._busy = 0
+        self._hosts = LOOPBACK | {settings.host.lower().encode()}
+        self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
+
+    def _routes(self) -> dict[str, tuple[tuple[str, ...], Handler]]:
+        get = ("GET", "HEAD")
+        live, ready = (get, self._live), (get, self._ready)
+        return {
+            "/predict": (("POST",), self._predict),
+            "/feedback": (("POST",), self._feedback),
+            "/": (get, self._about),
+            "/metrics": (get, self._metrics),
+            "/openapi.json": (get, self._openapi),
+            "/health/live": live,
+            "/health/ready": ready,
+            "/v2/health/live": live,
+            "/v2/health/ready": ready,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._busy += 1
+        try:
+            reply = await self._reply(scope, receive)
+        except GoneError:
+            return
+        except NoriaError as error:
+            reply = error_reply(error)
+        except Exception as error:  # noqa: BLE001 - the last line: a client gets an answer, the log gets the trace
+            reply = _unexpected(error)
+        finally:
+            self._busy -= 1
+        self._counts.answered(reply.status)
+        await reply.send(send)
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+        try:
+            declared = guard(scope, self._hosts)
+        except ForbiddenError as error:
+            return error_reply(error)
+        found = self._paths.get(scope["path"])
+        if found is None:
+            raise UnknownTargetError("no such path", hint="GET /openapi.json lists the paths.")
+        methods, handler = found
+        if scope["method"] not in methods:
+            return method_reply(methods)
+        if self._busy > self._settings.max_concurrent:
+            raise ServingError("too many requests at once")
+        return await handler(receive, declared)
+
+    async def _predict(self, receive: Receive, declared: int | None) -> Reply:
+        body = await read_body(receive, declared, self._settings.max_body_bytes)
+        table = self.table
+        if table.route is None or table.champion is None:
+            raise ServingError("no release yet", hint="`noria run` makes one; `noria status` says what is missing.")
+        ask = protocol.read(protocol.parse(body), table.champion.signature, table.also, self._settings.max_rows)
+        answered = await self._router.answer(table, ask)
+        outputs = protocol.outputs(answered.release.signature, answered.answers)
+        ids = self._recorder.predicted(table.route, ask, answered, outputs)
+        self._counts.predicted(answered.variant, len(ids), answered.seconds)
+        rows = [{"id": name, **row} for name, row in zip(ids, outputs, strict=True)]
+        return json_reply({"predictions": rows, "release": answered.version, "variant": answered.variant})
+
+    async def _feedback(self, receive: Receive, declared: int | None) -> Reply:
+        body = await read_body(receive, declared, self._settings.max_body_bytes)
+        table = self.table
+        if table.route is None or table.champion is None:
+            raise ServingError("no release yet, so there is nothing to label")
+        said = protocol.read_feedback(protocol.parse(body), table.champion.signature, self._settings.max_rows)
+        self._recorder.fed_back(table.route.project, said)
+        self._counts.fed_back(len(said))
+        return json_reply({"recorded": len(said)}, 202)
+
+    async def _live(self, receive: Receive, declared: int | None) -> Reply:
+        return json_reply({"live": True})
+
+    async def _ready(self, receive: Receive, declared: int | None) -> Reply:
+        ready = self.table.champion is not None and not self.draining
+        return json_reply({"ready": ready}, 200 if ready else 503)
+
+    async def _about(self, receive: Receive, declared: int | None) -> Reply:
+        return json_reply({"environment": self._settings.environment} | describe(self.table))
+
+    async def _metrics(self, receive: Receive, declared: int | None) -> Reply:
+        text = metrics.render(self._counts, self._settings.environment, self.table.route)
+        return Reply(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
+
+    async def _openapi(self, receive: Receive, declared: int | None) -> Reply:
+        champion = self.table.champion
+        return json_reply(openapi.document(champion.signature if champion else None))
+
+
+def _unexpected(error: Exception) -> Reply:
+    number = names.new_id("error")
+    trace = "".join(traceback.format_exception(error))
+    print(f"noria.serving: {number}\n{trace}", file=sys.stderr, flush=True)
+    return internal_reply(number)

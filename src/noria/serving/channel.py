@@ -1,0 +1,20 @@
+"""What parent and worker agree on, without the worker's heavy imports."""
+
+from __future__ import annotations
+
+import msgspec
+
+LINE_LIMIT = 1024 * 1024  # bytes of one message on the channel
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What the parent passes on the command line."""
+
+    state: str
+    environment: str
+    host: str
+    slot: int
+    listen_fd: int
+    channel_fd: int
+    max_body_bytes: int
+    max_rows: int

@@ -1,0 +1,41 @@
+"""A child process and the way it is started: no fork after threads, one thread per numerics library, backoff when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+FIRST_WAIT_S = 0.05
+LONGEST_WAIT_S = 5.0
+HEALTHY_S = 10.0  # a child that lived this long starts again without waiting
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+class Backoff:
+    """How long to wait before a child is started again."""
+
+    def __init__(self) -> None:
+        self._wait_s = 0.0
+        self._born = time.monotonic()
+
+    def born(self) -> None:
+        self._born = time.monotonic()
+
+    def died(self) -> float:
+        """Seconds to wait now."""
+        if time.monotonic() - self._born > HEALTHY_S:
+            self._wait_s = 0.0
+        wait, self._wait_s = self._wait_s, min(LONGEST_WAIT_S, max(FIRST_WAIT_S, self._wait_s * 2))
+        return wait
+
+
+async def spawn(module: str, arguments: Sequence[str], fds: Sequence[int]) -> asyncio.subprocess.Process:
+    """``python -m MODULE ARGUMENTS`` with ``fds`` inherited. Raises OSError."""
+    environment = os.environ | dict.fromkeys(_ONE_THREAD, "1")
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, env=environment
+    )

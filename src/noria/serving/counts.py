@@ -1,0 +1,137 @@
+"""Counters in a memory-mapped file that an environment's workers share.
+
+Each worker owns one slot and is its only writer; anyone sums over the slots. A ``kill -9`` of a worker loses nothing, its
+successor counts on in the same slot, and any worker can answer for all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from bisect import bisect_left
+from pathlib import Path
+
+from noria.domain.rollout import Tally
+from noria.errors import DiskFullError, ServingError
+
+SLOTS = 64  # the most workers an environment can have
+REVISIONS = 128  # route revisions that are remembered; older ones make room
+BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+CODES = (200, 202, 400, 403, 404, 405, 408, 413, 422, 500, 503, 507)
+VARIANTS = ("champion", "candidate", "fallback")
+
+_CODE = {code: index for index, code in enumerate(CODES)}
+_VARIANT = {name: len(CODES) + index for index, name in enumerate(VARIANTS)}
+_FEEDBACK = len(CODES) + len(VARIANTS)
+_ROWS = _FEEDBACK + 1
+_BUCKET = _ROWS + 1
+_SUM_US = _BUCKET + len(BUCKETS_S) + 1
+_RING = 40  # where the revisions begin
+_ENTRY = 7  # revision, then requests, errors, slow of the champion and of the candidate
+_WIDTH = _RING + REVISIONS * _ENTRY
+SIZE_BYTES = SLOTS * _WIDTH * 8
+VERSION = 1  # of this layout; part of the file's name
+
+assert _SUM_US < _RING
+
+
+def counts_path(state: Path, environment: str) -> Path:
+    """``.noria/serving/production.counts1``."""
+    return state / "serving" / f"{environment}.counts{VERSION}"
+
+
+def create(path: Path) -> None:
+    """Reserve the file's blocks now: a write into a mapped hole of a full disk would kill the process.
+
+    Raises DiskFullError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.ftruncate(handle, SIZE_BYTES)
+        os.posix_fallocate(handle, 0, SIZE_BYTES)
+    except OSError as error:
+        raise DiskFullError(f"no room for {SIZE_BYTES} bytes of counters: {error.strerror}", where=str(path)) from error
+    finally:
+        os.close(handle)
+
+
+class Counts:
+    """All slots of one environment; ``slot`` is the one this process writes (None: it only reads)."""
+
+    def __init__(self, path: Path, slot: int | None = None) -> None:
+        try:
+            with path.open("r+b") as file:
+                self._map = mmap.mmap(file.fileno(), SIZE_BYTES)
+        except (OSError, ValueError) as error:
+            raise ServingError(f"the counters cannot be opened: {error}", where=str(path)) from error
+        self._cells = memoryview(self._map).cast("q")
+        self._base = 0 if slot is None else slot * _WIDTH
+
+    def close(self) -> None:
+        self._cells.release()
+        with contextlib.suppress(BufferError):
+            self._map.close()
+
+    # -- writing, in this process's slot
+
+    def answered(self, code: int) -> None:
+        self._cells[self._base + _CODE.get(code, _CODE[500])] += 1
+
+    def predicted(self, variant: str, rows: int, seconds: float) -> None:
+        cells, base = self._cells, self._base
+        cells[base + _VARIANT[variant]] += 1
+        cells[base + _ROWS] += rows
+        cells[base + _BUCKET + bisect_left(BUCKETS_S, seconds)] += 1
+        cells[base + _SUM_US] += int(seconds * 1e6)
+
+    def fed_back(self, rows: int) -> None:
+        self._cells[self._base + _FEEDBACK] += rows
+
+    def tally(self, revision: int, candidate: bool, error: bool, slow: bool) -> None:
+        """One request of one arm, counted under the route revision that assigned it."""
+        cells = self._cells
+        at = self._base + _RING + (revision % REVISIONS) * _ENTRY
+        if cells[at] != revision:
+            for i in range(1, _ENTRY):
+                cells[at + i] = 0
+            cells[at] = revision
+        at += 4 if candidate else 1
+        cells[at] += 1
+        cells[at + 1] += error
+        cells[at + 2] += slow
+
+    # -- reading, over all slots
+
+    def tallies(self) -> dict[int, tuple[Tally, Tally]]:
+        """revision -> (champion, candidate)."""
+        sums: dict[int, list[int]] = {}
+        cells = self._cells
+        for slot in range(SLOTS):
+            for entry in range(REVISIONS):
+                at = slot * _WIDTH + _RING + entry * _ENTRY
+                if cells[at]:
+                    total = sums.setdefault(cells[at], [0] * 6)
+                    total[:] = [a + b for a, b in zip(total, cells[at + 1 : at + _ENTRY], strict=True)]
+        return {revision: (Tally(*s[:3]), Tally(*s[3:])) for revision, s in sorted(sums.items())}
+
+    def total(self, index: int) -> int:
+        return sum(self._cells[slot * _WIDTH + index] for slot in range(SLOTS))
+
+    def codes(self) -> dict[int, int]:
+        return {code: self.total(index) for code, index in _CODE.items()}
+
+    def variants(self) -> dict[str, int]:
+        return {name: self.total(index) for name, index in _VARIANT.items()}
+
+    def rows(self) -> int:
+        return self.total(_ROWS)
+
+    def feedback(self) -> int:
+        return self.total(_FEEDBACK)
+
+    def histogram(self) -> tuple[list[int], float]:
+        """Counts per bucket (the last is beyond the last bound), and the sum in seconds."""
+        return [self.total(_BUCKET + i) for i in range(len(BUCKETS_S) + 1)], self.total(_SUM_US) / 1e6

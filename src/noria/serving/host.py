@@ -1,0 +1,230 @@
+"""The host process of one release: `python -m noria.serving.host STATE BUNDLE SOCKET READY_FD`.
+
+The sealed source tree and the pickled model live here and nowhere else. One thread predicts, one loop listens; an exception of
+the project's code is an answer, never a crash. It ends with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from noria import names
+from noria.adapters.server import short_path
+from noria.domain.signature import Kind, Signature, Task
+from noria.errors import ServingError
+from noria.serving import frames
+from noria.serving.bundle import Bundle, open_bundle, public_key
+
+if TYPE_CHECKING:
+    import polars as pl
+
+QUEUE_LIMIT = 1024  # requests that wait for the one thread
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request, and where its answer goes."""
+
+    number: int
+    columns: dict[str, list[Any]]
+    n: int
+    until: float  # monotonic seconds; nobody waits for the answer after that
+    answer: Callable[[dict[str, Any]], None]
+
+
+class HostedModel:
+    """The project's features and model, called as they were in training."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._signature = bundle.signature
+        self._features = _features(bundle)
+        self._model = _unpickle(bundle)
+
+    def predict(self, columns: dict[str, list[Any]], n: int) -> list[Any]:
+        """A float per row (regression) or a row of probabilities."""
+        frame = _frame(self._signature, columns)
+        table = self._features(frame) if self._features else frame
+        if getattr(table, "height", n) != n:
+            raise ValueError(f"features returned {table.height} rows for {n}")
+        if self._signature.task is Task.REGRESSION:
+            return [float(v) for v in self._model.predict(table)]
+        if hasattr(self._model, "predict_proba"):
+            return [[float(p) for p in row] for row in self._model.predict_proba(table)]
+        return [[float(str(label) == c) for c in self._signature.classes] for label in self._model.predict(table)]
+
+
+def explain(error: BaseException, root: Path) -> str:
+    """``KeyError: 'ANC' in delays/features.py:12``: the innermost line of the project's own code."""
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        with contextlib.suppress(ValueError):
+            place = f" in {Path(frame.filename).relative_to(root)}:{frame.lineno}"
+    return f"{type(error).__name__}: {str(error)[:500]}{place}"
+
+
+def _frame(signature: Signature, columns: dict[str, list[Any]]) -> pl.DataFrame:
+    import polars as pl  # heavy: only hosts load it
+
+    types = {Kind.STRING: pl.String, Kind.NUMBER: pl.Float64, Kind.INTEGER: pl.Int64, Kind.BOOLEAN: pl.Boolean}
+    return pl.DataFrame([pl.Series(i.name, columns[i.name], dtype=types[i.kind], strict=False) for i in signature.inputs])
+
+
+def _features(bundle: Bundle) -> Callable[[Any], Any] | None:
+    hosted = bundle.manifest.hosted
+    if hosted is None or not hosted.features:
+        return None
+    module, _, name = hosted.features.partition(":")
+    function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _unpickle(bundle: Bundle) -> Any:
+    import joblib  # heavy: only hosts load it
+
+    return joblib.load(bundle.model_path)  # safe: the manifest's signature and this file's digest were verified
+
+
+class SealedLoader(SourceFileLoader):
+    """Compiles the sealed sources themselves: bytecode that lies beside them was not verified, so it is not believed."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def enter(bundle: Bundle) -> None:
+    """Make the sealed tree this interpreter's world."""
+    code = (bundle.folder / "code").resolve()
+    if code.is_dir():
+        os.chdir(code)
+
+    def finder(path: str) -> FileFinder:
+        if not Path(path).resolve().is_relative_to(code):
+            raise ImportError
+        return FileFinder(path, (SealedLoader, SOURCE_SUFFIXES), (ExtensionFileLoader, EXTENSION_SUFFIXES))
+
+    sys.path_hooks.insert(0, finder)
+    sys.path[:0] = [str(p) for p in bundle.code_paths]
+
+
+class Desk:
+    """The one thread that calls the project's code, and its bounded queue."""
+
+    def __init__(self, model: HostedModel, root: Path) -> None:
+        self._model = model
+        self._root = root
+        self._jobs: queue.Queue[Job] = queue.Queue(QUEUE_LIMIT)
+        threading.Thread(target=self._work, name="predict", daemon=True).start()
+
+    def put(self, job: Job) -> None:
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            job.answer({"id": job.number, "ok": False, "error": f"more than {QUEUE_LIMIT} requests wait for this release"})
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if time.monotonic() < job.until:  # else nobody waits any more
+                job.answer(self._reply(job))
+
+    def _reply(self, job: Job) -> dict[str, Any]:
+        try:
+            return {"id": job.number, "ok": True, "values": self._model.predict(job.columns, job.n)}
+        except Exception as error:  # noqa: BLE001 - whatever the project's code raises is an answer
+            return {"id": job.number, "ok": False, "error": explain(error, self._root)}
+
+
+async def serve(desk: Desk, socket: Path, ready: Callable[[], object]) -> None:
+    """Answer connections until the parent ends."""
+    loop = asyncio.get_running_loop()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def answer(message: dict[str, Any]) -> None:
+            packed = frames.pack(message)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we are ending
+                loop.call_soon_threadsafe(_write, writer, packed)
+
+        with contextlib.suppress(EOFError, OSError, ValueError, msgspec.DecodeError):
+            while True:
+                m = await frames.read(reader)
+                desk.put(Job(m["id"], m["columns"], m["n"], m["until"], answer))
+        writer.close()
+
+    socket.unlink(missing_ok=True)
+    with short_path(socket) as name:
+        server = await asyncio.start_unix_server(connected, name, limit=frames.LIMIT_BYTES)
+    ready()
+    async with server:
+        await _parent_gone(os.getppid())
+
+
+def _write(writer: asyncio.StreamWriter, packed: bytes) -> None:
+    if not writer.is_closing():
+        writer.write(packed)
+
+
+async def _parent_gone(parent: int) -> None:
+    """Belt to the braces of PR_SET_PDEATHSIG, which only Linux has."""
+    while os.getppid() == parent:
+        await asyncio.sleep(0.5)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGKILL when the parent ends (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> int:
+    state, folder, socket, ready_fd = Path(arguments[0]), Path(arguments[1]), Path(arguments[2]), int(arguments[3])
+    parent = os.getppid()
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        bundle = open_bundle(folder, public_key(state))
+        enter(bundle)
+        model = HostedModel(bundle)
+    except ServingError as error:
+        return _say(ready_fd, str(error))
+    except Exception as error:  # noqa: BLE001 - importing and unpickling run the project's code: any error is its answer
+        return _say(ready_fd, explain(error, folder / "code"))
+    if os.getppid() != parent:
+        return 1
+    print(f"noria.serving.host: {names.short(bundle.digest)} is ready, pid {os.getpid()}", file=sys.stderr, flush=True)
+    desk = Desk(model, (folder / "code").resolve())
+    asyncio.run(serve(desk, socket, partial(_say, ready_fd)))
+    return 0
+
+
+def _say(ready_fd: int, error: str | None = None) -> int:
+    """Tell the parent that requests may come, or why they may not."""
+    with contextlib.suppress(OSError):
+        os.write(ready_fd, json.dumps({"error": error} if error else {"ok": True}).encode())
+        os.close(ready_fd)
+    return 1 if error else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,108 @@
+"""The host processes of hosted releases: one each, started again when they die, ended when no route names them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from noria import names
+from noria.errors import ServingError
+from noria.serving.child import Backoff, spawn
+
+LOAD_S = 60.0  # importing the project's libraries and unpickling its model
+
+
+class Host:
+    """One release's host process, kept alive."""
+
+    def __init__(self, state: Path, folder: Path, socket: Path) -> None:
+        self.socket = socket
+        self.process: asyncio.subprocess.Process | None = None
+        self._arguments = [str(state), str(folder), str(socket)]
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises ServingError when the release cannot be loaded."""
+        await self._launch()
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+        if self.process is not None:
+            await _end(self.process)
+        self.socket.unlink(missing_ok=True)
+
+    async def _launch(self) -> None:
+        ours, theirs = os.pipe()
+        try:
+            self.process = await spawn("noria.serving.host", [*self._arguments, str(theirs)], (theirs,))
+        finally:
+            os.close(theirs)
+        try:
+            await self._hear(ours, self.process)
+        except ServingError:
+            await _end(self.process)
+            raise
+
+    async def _hear(self, pipe: int, process: asyncio.subprocess.Process) -> None:
+        """Wait for its first word."""
+        with os.fdopen(pipe, "rb") as said:
+            try:
+                word = await asyncio.wait_for(asyncio.to_thread(said.read), LOAD_S)
+            except TimeoutError as error:
+                process.kill()  # ends the read as well
+                raise ServingError(f"the release did not load within {LOAD_S:g} s") from error
+        if not word:
+            raise ServingError(f"the host process ended while loading, with code {await process.wait()}")
+        answer = json.loads(word)
+        if "error" in answer:
+            raise ServingError(answer["error"])
+
+    async def _keep(self) -> None:
+        backoff = Backoff()
+        while True:
+            assert self.process is not None
+            code = await self.process.wait()
+            print(f"noria.serving: host {self.socket.name} ended with {code}; starting it again", file=sys.stderr, flush=True)
+            await asyncio.sleep(backoff.died())
+            with contextlib.suppress(ServingError, OSError):  # said in the log by the host; tried again
+                backoff.born()
+                await self._launch()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """SIGKILL: a host has nothing to finish, its clients fail over."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+class Hosts:
+    """Hosts by release digest."""
+
+    def __init__(self, state: Path, bundle_folder: Callable[[str], Path]) -> None:
+        self._state = state
+        self._folder = bundle_folder
+        self._hosts: dict[str, Host] = {}
+
+    async def ensure(self, digest: str) -> Path:
+        """The socket of the release's host, started if need be. Raises ServingError."""
+        if digest not in self._hosts:
+            socket = self._state / "serving" / f"host-{names.short(digest)}.sock"
+            host = Host(self._state, self._folder(digest), socket)
+            await host.start()
+            self._hosts[digest] = host
+        return self._hosts[digest].socket
+
+    async def keep_only(self, digests: set[str]) -> None:
+        for digest in self._hosts.keys() - digests:
+            await self._hosts.pop(digest).stop()
+
+    def pids(self) -> dict[str, int]:
+        return {digest: host.process.pid for digest, host in self._hosts.items() if host.process is not None}

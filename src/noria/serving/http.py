@@ -1,0 +1,175 @@
+"""The HTTP edge: replies, limits on bodies, the checks of Host and Origin, and the one table from errors to status codes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from noria.errors import (
+    BadBodyError,
+    DiskFullError,
+    ForbiddenError,
+    NoriaError,
+    RequestError,
+    ServingError,
+    SignatureError,
+    StoreError,
+    TooLargeError,
+    UnknownTargetError,
+)
+from noria.serving.router import NoAnswerError
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+BODY_SECONDS = 10.0  # a client gets this long to send its body
+DISCARD_BYTES = 32 * 1024 * 1024  # how much of a refused body is read, so that the client can hear the refusal
+JSON = b"application/json"
+LOOPBACK = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
+
+CODES: tuple[tuple[type[NoriaError], int, str], ...] = (
+    (BadBodyError, 400, "bad_body"),
+    (SignatureError, 422, "signature"),
+    (UnknownTargetError, 404, "unknown_target"),
+    (ForbiddenError, 403, "forbidden"),
+    (TooLargeError, 413, "too_large"),
+    (RequestError, 400, "bad_request"),
+    (DiskFullError, 507, "not_recorded"),
+    (StoreError, 503, "not_recorded"),
+    (NoAnswerError, 503, "no_answer"),
+    (ServingError, 503, "not_ready"),
+)
+_encode = msgspec.json.Encoder().encode
+
+
+class SlowBodyError(RequestError):
+    """The body did not arrive in time."""
+
+
+class GoneError(Exception):
+    """The client left before its body was whole; there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: bytes
+    kind: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    async def send(self, send: Send) -> None:
+        fixed = [(b"content-type", self.kind), (b"content-length", b"%d" % len(self.body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": [*fixed, *self.headers]})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def json_reply(value: Any, status: int = 200) -> Reply:
+    return Reply(status, _encode(value))
+
+
+def error_reply(error: NoriaError) -> Reply:
+    """The one place that turns an error into a status code."""
+    if isinstance(error, SlowBodyError):
+        return _refusal(408, "slow_body", error, ((b"connection", b"close"),))
+    for kind, status, code in CODES:
+        if isinstance(error, kind):
+            return _refusal(status, code, error, ((b"retry-after", b"1"),) if status in (503, 507) else ())
+    return _refusal(500, "internal", error)
+
+
+def method_reply(allowed: tuple[str, ...]) -> Reply:
+    allow = ", ".join(allowed)
+    body = {"error": {"code": "method", "message": f"this path takes {allow}"}}
+    return Reply(405, _encode(body), headers=((b"allow", allow.encode()),))
+
+
+def internal_reply(number: str) -> Reply:
+    return json_reply(
+        {"error": {"code": "internal", "message": f"an error of ours; the server's log has it under {number}"}}, 500
+    )
+
+
+def _refusal(status: int, code: str, error: NoriaError, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
+    facts = {"code": code, "message": error.message}
+    if error.hint:
+        facts["hint"] = error.hint
+    return Reply(status, _encode({"error": facts}), headers=headers)
+
+
+def guard(scope: Scope, hosts: frozenset[bytes]) -> int | None:
+    """The declared length of the body. Raises ForbiddenError for a foreign Host or Origin (DNS rebinding, other sites)."""
+    host = origin = length = None
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host = value
+        elif name == b"origin":
+            origin = value
+        elif name == b"content-length":
+            length = value
+    if host is None or _name_of(host) not in hosts:
+        raise ForbiddenError("the Host header names another server", hint="Call the server by the address it listens on.")
+    if origin is not None and origin.lower() not in (b"http://" + host.lower(), b"https://" + host.lower()):
+        raise ForbiddenError("the Origin header names another site")
+    return int(length) if length is not None and length.isdigit() else None
+
+
+def _name_of(host: bytes) -> bytes:
+    """``LocalHost:8000`` -> ``localhost``."""
+    name, colon, port = host.rpartition(b":")
+    return (name if colon and port.isdigit() else host).lower()
+
+
+async def read_body(receive: Receive, declared: int | None, limit_bytes: int) -> bytes:
+    """The whole body. Raises TooLargeError (declared or found), SlowBodyError, GoneError."""
+    if declared is not None and declared > limit_bytes:
+        await _discard(receive)
+        raise _too_large(limit_bytes)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            if message.get("more_body", False) or message["type"] != "http.request":
+                body = await _rest(receive, message, limit_bytes)
+    except TimeoutError as error:
+        raise SlowBodyError(f"the body did not arrive within {BODY_SECONDS:g} s") from error
+    if len(body) > limit_bytes:
+        raise _too_large(limit_bytes)
+    return body
+
+
+async def _rest(receive: Receive, message: dict[str, Any], limit_bytes: int) -> bytes:
+    body = bytearray()
+    while True:
+        if message["type"] != "http.request":
+            raise GoneError
+        body += message.get("body", b"")
+        if len(body) > limit_bytes:
+            if message.get("more_body", False):
+                await _discard(receive)
+            raise _too_large(limit_bytes)
+        if not message.get("more_body", False):
+            return bytes(body)
+        message = await receive()
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on for a while: a client that is still sending would see a reset instead of the answer."""
+    seen = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS / 2):
+            while seen < DISCARD_BYTES:
+                message = await receive()
+                seen += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+def _too_large(limit_bytes: int) -> TooLargeError:
+    return TooLargeError(f"the body exceeds {limit_bytes} bytes", hint="Send the records in several requests.")

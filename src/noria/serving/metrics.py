@@ -1,0 +1,55 @@
+"""Prometheus text (exposition format 0.0.4), right over all workers of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from noria.domain.rollout import Route, Tally
+from noria.serving.counts import BUCKETS_S, Counts
+
+
+def render(counts: Counts, environment: str, route: Route | None) -> str:
+    """Counters since the environment's counter file was made; they grow across restarts of workers and server."""
+    label = f'environment="{environment}"'
+    return "\n".join((*_requests(counts, label), *_latency(counts, label), *_arms(counts, label, route), ""))
+
+
+def _requests(counts: Counts, label: str) -> Iterable[str]:
+    yield from _head("noria_http_answers_total", "counter", "HTTP answers by status code.")
+    yield from (f'noria_http_answers_total{{{label},code="{c}"}} {n}' for c, n in counts.codes().items() if n)
+    yield from _head("noria_predictions_total", "counter", "Answered prediction requests by who answered.")
+    yield from (f'noria_predictions_total{{{label},variant="{v}"}} {n}' for v, n in counts.variants().items())
+    yield from _head("noria_prediction_rows_total", "counter", "Predicted rows.")
+    yield f"noria_prediction_rows_total{{{label}}} {counts.rows()}"
+    yield from _head("noria_feedback_total", "counter", "Labels recorded.")
+    yield f"noria_feedback_total{{{label}}} {counts.feedback()}"
+
+
+def _latency(counts: Counts, label: str) -> Iterable[str]:
+    name = "noria_prediction_seconds"
+    yield from _head(name, "histogram", "Seconds from the parsed request to its answer.")
+    buckets, total = counts.histogram()
+    running = 0
+    for bound, n in zip((*BUCKETS_S, "+Inf"), buckets, strict=True):
+        running += n
+        yield f'{name}_bucket{{{label},le="{bound}"}} {running}'
+    yield f"{name}_sum{{{label}}} {total}"
+    yield f"{name}_count{{{label}}} {running}"
+
+
+def _arms(counts: Counts, label: str, route: Route | None) -> Iterable[str]:
+    if route is None:
+        return
+    champion, candidate = counts.tallies().get(route.revision, (Tally(), Tally()))
+    arms = [("champion", route.champion_version, champion)]
+    if route.candidate is not None:
+        arms.append(("candidate", route.candidate_version or "", candidate))
+    yield from _head("noria_route_requests_total", "counter", "Requests assigned to each arm of the present route revision.")
+    for arm, version, tally in arms:
+        for outcome, n in (("assigned", tally.requests), ("error", tally.errors), ("slow", tally.slow)):
+            labels = f'{label},revision="{route.revision}",arm="{arm}",release="{version}",outcome="{outcome}"'
+            yield f"noria_route_requests_total{{{labels}}} {n}"
+
+
+def _head(name: str, kind: str, text: str) -> tuple[str, str]:
+    return f"# HELP {name} {text}", f"# TYPE {name} {kind}"

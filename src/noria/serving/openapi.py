@@ -1,0 +1,106 @@
+"""The OpenAPI 3.1 description of the model server, with the present signature filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from noria import __version__
+from noria.domain.signature import Input, Kind, Signature, Task
+
+_TYPES = {Kind.STRING: "string", Kind.NUMBER: "number", Kind.INTEGER: "integer", Kind.BOOLEAN: "boolean"}
+
+
+def document(signature: Signature | None) -> dict[str, Any]:
+    """``signature`` is the champion's; without one, records are plain objects."""
+    record = _record(signature) if signature else {"type": "object"}
+    schemas = {"Record": record, "Predictions": _predictions(signature), "Feedback": _feedback(), "Error": _error()}
+    paths = {
+        "/predict": _post("Predict records", _body("Record", "records"), "200", "Predictions"),
+        "/feedback": _post("Tell the outcome of earlier predictions", _body("Feedback", "feedback"), "202", "Recorded"),
+        "/": _get("What is served"),
+        "/health/live": _get("The process answers"),
+        "/health/ready": _get("A release is loaded", "503"),
+        "/metrics": _get("Prometheus metrics", kind="text/plain"),
+    }
+    schemas["Recorded"] = {"type": "object", "properties": {"recorded": {"type": "integer"}}, "required": ["recorded"]}
+    info = {"title": "Noria model server", "version": __version__}
+    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
+
+
+def _record(signature: Signature) -> dict[str, Any]:
+    properties = {i.name: _column(i) for i in signature.inputs}
+    optional = {name: {"type": ["string", "null"]} for name in (signature.key, signature.event_time) if name}
+    return {
+        "type": "object",
+        "properties": optional | properties,
+        "required": [i.name for i in signature.inputs],
+        "additionalProperties": False,
+    }
+
+
+def _column(spec: Input) -> dict[str, Any]:
+    kind = _TYPES[spec.kind]
+    return {"type": [kind, "null"] if spec.nullable else kind}
+
+
+def _predictions(signature: Signature | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": {"type": "string"}, "prediction": {}}
+    if signature is not None and signature.task is Task.BINARY:
+        row["probability"] = {"type": "number", "minimum": 0, "maximum": 1}
+    if signature is not None and signature.task is Task.MULTICLASS:
+        row["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
+    properties = {
+        "predictions": {"type": "array", "items": {"type": "object", "properties": row, "required": ["id", "prediction"]}},
+        "release": {"type": "string"},
+        "variant": {"enum": ["champion", "candidate", "fallback"]},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _feedback() -> dict[str, Any]:
+    name = {"type": ["string", "null"]}
+    label = {"type": ["string", "number", "boolean"]}
+    return {"type": "object", "properties": {"id": name, "key": name, "label": label}, "required": ["label"]}
+
+
+def _error() -> dict[str, Any]:
+    text = {"type": "string"}
+    error = {"type": "object", "properties": {"code": text, "message": text, "hint": text}, "required": ["code", "message"]}
+    return {"type": "object", "properties": {"error": error}, "required": ["error"]}
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _body(schema: str, field: str) -> dict[str, Any]:
+    many = {"type": "array", "items": _ref(schema), "minItems": 1}
+    wrapped = {"type": "object", "properties": {field: many}, "required": [field]}
+    return {"required": True, "content": _json({"anyOf": [_ref(schema), many, wrapped]})}
+
+
+def _post(summary: str, body: dict[str, Any], status: str, schema: str) -> dict[str, Any]:
+    errors = {
+        code: {"description": text, "content": _json(_ref("Error"))}
+        for code, text in {
+            "400": "The body is not what this path takes",
+            "403": "The Host or Origin check failed",
+            "413": "Too many records or bytes",
+            "422": "Columns or labels are wrong",
+            "503": "No release can answer",
+            "507": "No room for the record; nothing was answered",
+        }.items()
+    }
+    good = {status: {"description": summary, "content": _json(_ref(schema))}}
+    return {"post": {"summary": summary, "requestBody": body, "responses": good | errors}}
+
+
+def _get(summary: str, other: str | None = None, kind: str = "application/json") -> dict[str, Any]:
+    responses = {"200": {"description": summary, "content": {kind: {"schema": {}}}}}
+    if other:
+        responses[other] = {"description": "Not so", "content": _json({})}
+    return {"get": {"summary": summary, "responses": responses}}

@@ -1,0 +1,314 @@
+"""What clients may say, and how they are answered. Bytes in, checked columns out; nothing here knows HTTP or processes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+from noria.domain.signature import Input, Kind, Signature, Task
+from noria.errors import BadBodyError, SignatureError, TooLargeError
+
+Record = dict[str, Any]
+Columns = dict[str, list[Any]]
+Label = str | int | float | bool
+
+PROBLEMS_SHOWN = 5
+ID_LIMIT = 200  # characters of a prediction id or key
+_MISSING = object()
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_ACCEPTED: dict[Kind, frozenset[type]] = {
+    Kind.STRING: frozenset({str}),
+    Kind.NUMBER: frozenset({int, float}),
+    Kind.INTEGER: frozenset({int}),
+    Kind.BOOLEAN: frozenset({bool}),
+}
+_WORDS = {Kind.STRING: "a string", Kind.NUMBER: "a number", Kind.INTEGER: "a whole number", Kind.BOOLEAN: "true or false"}
+_EXAMPLES: dict[Kind, Any] = {Kind.STRING: "text", Kind.NUMBER: 1.5, Kind.INTEGER: 1, Kind.BOOLEAN: True}
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that the champion can read."""
+
+    records: list[Record]
+    columns: Columns  # of the champion's signature
+    keys: list[str | None]
+    event_times: list[str | None]
+
+
+def parse(body: bytes) -> Any:
+    """JSON, strictly: UTF-8, no duplicate names, no NaN. Raises BadBodyError."""
+    if not body.strip():
+        raise BadBodyError("the body is empty", hint='Send one record as JSON: {"column": value, ...}')
+    try:
+        value = _decode(body)
+        _refuse_duplicates(body, value)
+    except RecursionError as error:
+        raise BadBodyError("the body is nested too deeply") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadBodyError(f"the body is not JSON: {error}") from error
+    return value
+
+
+def records_of(value: Any, field: str, max_rows: int, plain: bool = False) -> list[Record]:
+    """The records of a body: one object, a list, or ``{field: [...]}`` (unless ``plain``: the field is a column).
+
+    Raises BadBodyError, SignatureError for none, TooLargeError.
+    """
+    if isinstance(value, dict) and not plain and len(value) == 1 and field in value:
+        value = value[field]
+        if not isinstance(value, list):
+            raise BadBodyError(f"{field!r} must be a list of objects")
+    records = [value] if isinstance(value, dict) else value
+    if not isinstance(records, list):
+        raise BadBodyError(f'the body must be an object, a list of objects, or {{"{field}": [...]}}, not {_name(value)}')
+    if not records:
+        raise SignatureError("there are no records in the body")
+    if len(records) > max_rows:
+        raise TooLargeError(f"{len(records)} records are more than {max_rows}", hint="Send them in several requests.")
+    for i, record in enumerate(records):
+        if type(record) is not dict:
+            raise BadBodyError(f"{field}[{i}] must be an object, not {_name(record)}")
+    return records
+
+
+def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) -> Ask:
+    """Check a parsed body against the champion's signature. Columns named in ``also`` may be there too (a candidate's).
+
+    Raises BadBodyError, SignatureError (each problem with its record and the nearest valid name), TooLargeError.
+    """
+    inputs = signature.inputs
+    records = records_of(value, "records", max_rows, plain=any(i.name == "records" for i in inputs))
+    found = columns(records, signature, also)
+    return Ask(records, found, _keys(records, signature.key), _event_times(records, signature.event_time))
+
+
+def columns(records: list[Record], signature: Signature, also: frozenset[str] = frozenset()) -> Columns:
+    """The signature's columns out of the records. Raises SignatureError."""
+    problems: list[str] = []
+    table: Columns = {}
+    for spec in signature.inputs:
+        name = spec.name
+        values = [record.get(name, _MISSING) for record in records]
+        if not _acceptable(spec, values):
+            problems += [p for i, v in enumerate(values) if (p := _problem(spec, i, v))]
+        table[name] = values
+    expected = len(signature.inputs)
+    if any(len(record) != expected for record in records) or problems:
+        problems = _unknown(records, signature, also) + problems
+    if problems:
+        raise _refusal(problems, signature)
+    return table
+
+
+def _acceptable(spec: Input, values: list[Any]) -> bool:
+    """The common case, quickly: every type is right and every number is in range."""
+    types = set(map(type, values))
+    if spec.nullable:
+        types.discard(NoneType)
+    if not types <= _ACCEPTED[spec.kind]:
+        return False
+    return int not in types or all(v is None or -(2**63) <= v < 2**63 for v in values)
+
+
+def _problem(spec: Input, index: int, value: Any) -> str | None:
+    where = f"records[{index}].{spec.name}"
+    if value is _MISSING:
+        return f"{where} is missing"
+    if value is None:
+        return None if spec.nullable else f"{where} must not be null"
+    if type(value) not in _ACCEPTED[spec.kind]:
+        return f"{where} must be {_WORDS[spec.kind]}, not {_shown(value)}"
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return f"{where} is beyond 64 bits"
+    return None
+
+
+def _unknown(records: list[Record], signature: Signature, also: frozenset[str]) -> list[str]:
+    known = {i.name for i in signature.inputs} | {n for n in (signature.key, signature.event_time) if n}
+    problems = []
+    for index, record in enumerate(records):
+        for name in record:
+            if name not in known and name not in also:
+                near = difflib.get_close_matches(name, known, 1)
+                advice = f"; did you mean {near[0]!r}?" if near else ""
+                problems.append(f"records[{index}].{name[:80]} is not an input{advice}")
+    return problems
+
+
+def _refusal(problems: list[str], signature: Signature) -> SignatureError:
+    shown = "; ".join(problems[:PROBLEMS_SHOWN])
+    if len(problems) > PROBLEMS_SHOWN:
+        shown += f"; and {len(problems) - PROBLEMS_SHOWN} more"
+    return SignatureError(shown, hint="The inputs are: " + ", ".join(f"{i.name} ({i.kind})" for i in signature.inputs))
+
+
+def _keys(records: list[Record], name: str | None) -> list[str | None]:
+    if name is None:
+        return [None] * len(records)
+    return [_key(record.get(name), f"records[{i}].{name}") for i, record in enumerate(records)]
+
+
+def _key(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    if type(value) not in (str, int) or not 0 < len(text := str(value)) <= ID_LIMIT:
+        raise SignatureError(f"{where} must be a string of up to {ID_LIMIT} characters or a whole number, not {_shown(value)}")
+    return text
+
+
+def _event_times(records: list[Record], name: str | None) -> list[str | None]:
+    if name is None:
+        return [None] * len(records)
+    return [_event_time(record.get(name), f"records[{i}].{name}") for i, record in enumerate(records)]
+
+
+def _event_time(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise SignatureError(f"{where} must be a time in ISO 8601, not {_shown(value)}") from error
+    return str(value)
+
+
+# -- answers
+
+
+def labels_of(signature: Signature) -> list[Label]:
+    """The classes as clients see them: whole numbers where their text is one."""
+    return [int(c) if _WHOLE.fullmatch(c) else c for c in signature.classes]
+
+
+def outputs(signature: Signature, answers: list[Any]) -> list[dict[str, Any]]:
+    """One row's answer each: ``prediction`` and, for classes, ``probability`` (of the second class) or ``probabilities``."""
+    if signature.task is Task.REGRESSION:
+        return [{"prediction": value} for value in answers]
+    labels = labels_of(signature)
+    if signature.task is Task.BINARY:
+        no, yes = labels
+        return [{"prediction": yes if row[1] >= 0.5 else no, "probability": row[1]} for row in answers]
+    return [
+        {
+            "prediction": labels[max(range(len(row)), key=row.__getitem__)],
+            "probabilities": dict(zip(signature.classes, row, strict=True)),
+        }
+        for row in answers
+    ]
+
+
+def example(signature: Signature) -> Record:
+    """A record that passes the check."""
+    return {i.name: i.low if i.kind is Kind.NUMBER and i.low is not None else _EXAMPLES[i.kind] for i in signature.inputs}
+
+
+# -- feedback
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A label for an earlier prediction, by its id or by the entity's key."""
+
+    id: str | None
+    key: str | None
+    label: Label
+
+
+def read_feedback(value: Any, signature: Signature | None, max_rows: int) -> list[Said]:
+    """Raises BadBodyError, SignatureError, TooLargeError."""
+    return [_said(r, f"feedback[{i}]", signature) for i, r in enumerate(records_of(value, "feedback", max_rows))]
+
+
+def _said(record: Record, where: str, signature: Signature | None) -> Said:
+    unknown = sorted(record.keys() - {"id", "key", "label"})
+    if unknown:
+        raise SignatureError(f"{where}.{unknown[0][:80]} is not known; feedback has id or key, and label")
+    named = [n for n in ("id", "key") if record.get(n) is not None]
+    if len(named) != 1:
+        raise SignatureError(f"{where} needs either id or key", hint='{"id": "...", "label": 1}')
+    name = _key(record[named[0]], f"{where}.{named[0]}")
+    label = record.get("label")
+    if label is None or type(label) not in (str, int, float, bool):
+        raise SignatureError(f"{where}.label must be a string, a number, true or false, not {_shown(label)}")
+    _check_label(label, where, signature)
+    return Said(name if named == ["id"] else None, name if named == ["key"] else None, label)
+
+
+def _check_label(label: Label, where: str, signature: Signature | None) -> None:
+    """A label that cannot be one would poison what is learnt later. New classes of a multiclass task may appear."""
+    if signature is None or signature.task is Task.MULTICLASS:
+        return
+    if signature.task is Task.REGRESSION:
+        if isinstance(label, str | bool) or not math.isfinite(label):
+            raise SignatureError(f"{where}.label must be a number, not {_shown(label)}")
+    elif not same_class(label, signature.classes):
+        raise SignatureError(f"{where}.label must be one of {', '.join(signature.classes)}, not {_shown(label)}")
+
+
+def same_class(label: Label, classes: tuple[str, ...]) -> bool:
+    """Whether a label's text names a class; true and 1, false and 0 mean the same."""
+    texts = {str(label), str(int(label)) if isinstance(label, bool) else str(label)}
+    if isinstance(label, int | float) and label in (0, 1):
+        texts |= {str(int(label)), str(bool(label)), str(bool(label)).lower()}
+    return bool(texts & set(classes))
+
+
+# -- strictness
+
+
+def _refuse_duplicates(body: bytes, value: Any) -> None:
+    """A name given twice is refused. Counting colons proves most bodies clean without a second reading."""
+    if body.count(b":") == _names_in(value):
+        return
+    try:
+        json.loads(body, object_pairs_hook=_unique)
+    except _DuplicateError as error:
+        raise BadBodyError(f"the body names {error.args[0]!r} twice in one object") from error
+    except ValueError as error:
+        raise BadBodyError(f"the body is not JSON: {error}") from error
+
+
+class _DuplicateError(Exception):
+    """A name came twice in one object."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        raise _DuplicateError(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+    return found
+
+
+def _names_in(value: Any) -> int:
+    if type(value) is dict:
+        return len(value) + sum(_names_in(v) for v in value.values() if type(v) in (dict, list))
+    if type(value) is list:
+        return sum(_names_in(v) for v in value if type(v) in (dict, list))
+    return 0
+
+
+def _name(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", NoneType: "null"}
+    return names.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    if value is _MISSING:
+        return "nothing"
+    if isinstance(value, dict | list):
+        return _name(value)
+    if type(value) is int and value.bit_length() > 64:
+        return "a number beyond 64 bits"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,257 @@
+"""A loaded release: columns in, numbers out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import onnxruntime as ort
+
+from noria.adapters.server import connect
+from noria.domain.release import Form
+from noria.domain.signature import Kind, Signature, Task
+from noria.errors import NoriaError, ServingError
+from noria.serving import frames
+from noria.serving.bundle import Bundle
+
+Columns = dict[str, list[Any]]
+Answers = list[Any]  # per row: a float (regression), or the probabilities in the order of the signature's classes
+
+INLINE_ROWS = 64  # larger batches leave the event loop to others
+
+
+class ReleaseFailed(NoriaError):
+    """A release raised, broke, or answered with something that is not a number; the router decides what follows."""
+
+
+class Runtime(Protocol):
+    """What the router needs of a release."""
+
+    async def predict(self, columns: Columns, n: int, until: float) -> Answers:
+        """Answers for ``n`` rows before ``until`` (monotonic seconds). Raises ReleaseFailed or TimeoutError."""
+
+    async def close(self) -> None: ...
+
+
+class OnnxRuntime:
+    """A compiled release, on one thread of this process."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._session = _session(bundle.model_path)
+        self._feeds = _feeds(self._session, bundle.signature)
+        self._output = _output(self._session, bundle.signature)
+        self._width = len(bundle.signature.classes)
+        self._warm_up(bundle.signature)
+
+    async def predict(self, columns: Columns, n: int, until: float) -> Answers:
+        if n <= INLINE_ROWS:
+            return self._run(columns, n)
+        return await asyncio.to_thread(self._run, columns, n)
+
+    async def close(self) -> None:
+        """Memory goes with the last reference: requests in flight still hold one."""
+
+    def _run(self, columns: Columns, n: int) -> Answers:
+        try:
+            raw = self._session.run([self._output], {name: feed(columns[name]) for name, feed in self._feeds})[0]
+        except Exception as error:
+            raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
+        return checked(raw, n, self._width)
+
+    def _warm_up(self, signature: Signature) -> None:
+        """The first run allocates; a model may refuse the row of nulls, which says nothing about real rows."""
+        with contextlib.suppress(ReleaseFailed):
+            self._run({i.name: [None] for i in signature.inputs}, 1)
+
+
+def checked(raw: Any, n: int, width: int) -> Answers:
+    """The model's output as lists, refused unless its shape is right and every number finite."""
+    values = np.asarray(raw, dtype=np.float64)
+    wanted = (n, width) if width else (n,)
+    if not width and values.shape == (n, 1):
+        values = values[:, 0]
+    if values.shape != wanted:
+        raise ReleaseFailed(f"the model answered shape {values.shape} where {wanted} was due")
+    if not np.isfinite(values).all():
+        raise ReleaseFailed("the model answered a number that is not finite")
+    answers: Answers = values.tolist()
+    return answers
+
+
+def _session(path: Path) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3  # errors reach us as exceptions
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ServingError(f"the model cannot be loaded: {error}", where=str(path)) from error
+
+
+def _strings(values: list[Any]) -> Any:
+    array = np.empty((len(values), 1), dtype=object)
+    array[:, 0] = ["" if v is None else v for v in values]
+    return array
+
+
+def _numbers(dtype: Any) -> Callable[[list[Any]], Any]:
+    """None becomes NaN."""
+
+    def feed(values: list[Any]) -> Any:
+        return np.array(values, dtype=np.float64).astype(dtype).reshape(-1, 1)
+
+    return feed
+
+
+def _integers(dtype: Any) -> Callable[[list[Any]], Any]:
+    def feed(values: list[Any]) -> Any:
+        if None in values:
+            raise ValueError("null, where the model takes whole numbers only")
+        return np.array(values).astype(dtype).reshape(-1, 1)
+
+    return feed
+
+
+_FEEDS: dict[str, Callable[[list[Any]], Any]] = {
+    "tensor(string)": _strings,
+    "tensor(float)": _numbers(np.float32),
+    "tensor(double)": _numbers(np.float64),
+    "tensor(int64)": _integers(np.int64),
+    "tensor(int32)": _integers(np.int32),
+    "tensor(bool)": _integers(np.bool_),
+}
+
+
+def _feeds(session: Any, signature: Signature) -> list[tuple[str, Callable[[list[Any]], Any]]]:
+    wanted = {i.name: i.kind for i in signature.inputs}
+    feeds = []
+    for node in session.get_inputs():
+        if node.name not in wanted:
+            raise ServingError(f"the model takes {node.name!r}, which the signature does not have")
+        if node.type not in _FEEDS or (node.type == "tensor(string)") is not (wanted[node.name] is Kind.STRING):
+            raise ServingError(f"the model takes {node.name!r} as {node.type}, the signature as {wanted[node.name]}")
+        feeds.append((node.name, _FEEDS[node.type]))
+    return feeds
+
+
+def _output(session: Any, signature: Signature) -> str:
+    """The name of the output that carries the numbers."""
+    floats = [node for node in session.get_outputs() if node.type in ("tensor(float)", "tensor(double)")]
+    if signature.task is not Task.REGRESSION:
+        floats = [node for node in floats if len(node.shape) == 2]
+    if not floats:
+        raise ServingError("the model has no output of numbers of the shape that its task needs")
+    return str(floats[0].name)
+
+
+class HostedRuntime:
+    """A hosted release: its host process does the work; this side multiplexes requests over one connection."""
+
+    def __init__(self, socket: Path, signature: Signature) -> None:
+        self._path = socket
+        self._width = len(signature.classes)
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Answers]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._connecting = asyncio.Lock()
+
+    async def predict(self, columns: Columns, n: int, until: float) -> Answers:
+        number = next(self._ids)
+        answer: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                writer = await self._connected()
+                writer.write(frames.pack({"id": number, "columns": columns, "n": n, "until": until}))
+                return checked(await answer, n, self._width)
+        except OSError as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise ReleaseFailed(f"the host process cannot be reached: {error}") from error
+        finally:
+            self._waiting.pop(number, None)
+
+    async def connect(self, until: float) -> None:
+        """Raises ServingError when the host is not reached before ``until``."""
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                await self._connected()
+        except OSError as error:
+            raise ServingError(f"the host process cannot be reached: {error}", where=str(self._path)) from error
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._writer is not None:
+            self._writer.close()
+        self._lost("the release was unloaded")
+
+    async def _connected(self) -> asyncio.StreamWriter:
+        async with self._connecting:
+            if self._writer is None:
+                link = connect(self._path, 1.0)
+                link.setblocking(False)
+                reader, self._writer = await asyncio.open_unix_connection(sock=link, limit=frames.LIMIT_BYTES)
+                self._reading = asyncio.create_task(self._read(reader, self._writer))
+            return self._writer
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                self._deliver(await frames.read(reader))
+        except (EOFError, OSError, ValueError, msgspec.DecodeError):
+            if self._writer is writer:
+                self._writer = None
+            writer.close()
+            self._lost("the host process ended")
+
+    def _deliver(self, message: dict[str, Any]) -> None:
+        answer = self._waiting.get(message["id"])
+        if answer is None or answer.done():
+            return  # its deadline passed
+        if message["ok"]:
+            answer.set_result(message["values"])
+        else:
+            answer.set_exception(ReleaseFailed(str(message["error"])))
+
+    def _lost(self, why: str) -> None:
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(ReleaseFailed(why))
+
+
+class LoadedRelease:
+    """A release in memory, with the signature by which requests are read."""
+
+    __slots__ = ("digest", "names", "project", "runtime", "signature")
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.digest = bundle.digest
+        self.project = bundle.manifest.project
+        self.signature = bundle.signature
+        self.runtime = runtime
+        self.names: Sequence[str] = tuple(i.name for i in bundle.signature.inputs)
+
+
+async def load(bundle: Bundle, host: Path | None) -> LoadedRelease:
+    """Bring a verified bundle into memory. ``host`` is the socket of its host process when it is hosted.
+
+    Raises ServingError.
+    """
+    if bundle.form is Form.COMPILED:
+        return LoadedRelease(bundle, await asyncio.to_thread(OnnxRuntime, bundle))
+    if host is None:
+        raise ServingError("a hosted release needs its host process", where=str(bundle.folder))
+    runtime = HostedRuntime(host, bundle.signature)
+    await runtime.connect(time.monotonic() + 5.0)
+    return LoadedRelease(bundle, runtime)

@@ -1,0 +1,336 @@
+"""The parent of the server tree: owns the sockets, applies the newest routes, supervises, answers the control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from noria.adapters.server import FACTS, LOCK, SOCKET, short_path
+from noria.domain.rollout import Route
+from noria.errors import NoriaError, PortInUseError, ServingError
+from noria.serving import counts
+from noria.serving.channel import Start
+from noria.serving.counts import Counts, counts_path
+from noria.serving.desired import Desired
+from noria.serving.group import Group, Plan
+from noria.serving.hosts import Hosts
+
+POLL_S = 0.5  # a nudge that got lost is made good after this long
+STOP_S = 12.0  # workers get this long to finish what they began
+BACKLOG = 1024
+LINE_LIMIT = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line of `python -m noria.serving`."""
+
+    state: Path
+    environments: dict[str, tuple[str, int]]
+    workers: int = 2
+    max_body_bytes: int = 1_000_000
+    max_rows: int = 1000
+
+
+@dataclass(slots=True)
+class Place:
+    """One environment of the tree."""
+
+    listener: socket.socket
+    group: Group
+    counts: Counts
+    applied: Route | None = None
+    refused: Route | None = None  # the newest route, when it could not be applied
+
+    @property
+    def address(self) -> str:
+        host, port = self.listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Tree:
+    """Composition and control flow; the parts know nothing of each other."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._state = options.state
+        self._desired = Desired(options.state)
+        self._hosts = Hosts(options.state, self._bundle)
+        self._places: dict[str, Place] = {}
+        self._failed: dict[str, str] = {}
+        self._trouble = ""  # what is wrong with the ledger at present
+        self._applying = asyncio.Lock()
+        self._stop = asyncio.Event()
+        self._started_at = time.time()
+
+    async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
+        """Until told to stop. Raises PortInUseError, ServingError when it cannot come up."""
+        with _sole(self._state):
+            try:
+                await self._come_up()
+                control = await self._listen()
+                self._write_facts()
+                ready({"ok": True})
+                await self._poll()
+                control.close()
+            finally:
+                await self._go_down()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    # -- coming and going
+
+    async def _come_up(self) -> None:
+        for name, (host, port) in self._options.environments.items():
+            path = counts_path(self._state, name)
+            counts.create(path)
+            listener = bind(name, host, port)
+            group = Group(self._starter(name, host), listener, self._options.workers)
+            self._places[name] = Place(listener, group, Counts(path))
+        groups = [place.group for place in self._places.values()]
+        await asyncio.gather(*(group.open() for group in groups))
+        await self._sync()  # the sockets already queue connections; nobody hears "no release yet" without need
+        await asyncio.gather(*(group.accept() for group in groups))
+
+    def _starter(self, name: str, host: str) -> Callable[[int, int, int], Start]:
+        o = self._options
+
+        def start(slot: int, listen_fd: int, channel_fd: int) -> Start:
+            return Start(str(o.state), name, host, slot, listen_fd, channel_fd, o.max_body_bytes, o.max_rows)
+
+        return start
+
+    async def _go_down(self) -> None:
+        for place in self._places.values():
+            place.listener.close()
+        await asyncio.gather(*(place.group.close(STOP_S) for place in self._places.values()))
+        await self._hosts.keep_only(set())
+        for name in (SOCKET, FACTS):
+            (self._state / name).unlink(missing_ok=True)
+
+    def _write_facts(self) -> None:
+        facts = {"pid": os.getpid(), "started_at": self._started_at, "addresses": self._addresses()}
+        facts["socket"] = str(self._state / SOCKET)
+        fresh = self._state / f"{FACTS}.new"
+        fresh.write_text(json.dumps(facts, indent=1))
+        fresh.rename(self._state / FACTS)
+
+    def _addresses(self) -> dict[str, str]:
+        return {name: place.address for name, place in self._places.items()}
+
+    def _bundle(self, digest: str) -> Path:
+        return self._state / "releases" / digest
+
+    # -- applying routes
+
+    async def _poll(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), POLL_S)
+                return
+            await self._sync()
+
+    async def _sync(self, again: bool = False) -> None:
+        """Apply what is new. ``again`` retries routes that were refused before."""
+        async with self._applying:
+            for name, route in self._wanted().items():
+                place = self._places[name]
+                if route not in (place.applied, None if again else place.refused):
+                    await self._apply(place, route)
+
+    def _wanted(self) -> dict[str, Route]:
+        try:
+            routes = self._desired.routes(list(self._places))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the ledger, the last routes serve on
+            self._note(f"the ledger cannot be read: {type(error).__name__}: {error}")
+            return {}
+        self._note("")
+        return routes
+
+    def _note(self, trouble: str) -> None:
+        """Log a trouble once, not at every poll."""
+        if trouble and trouble != self._trouble:
+            print(f"noria.serving: {trouble}", file=sys.stderr, flush=True)
+        self._trouble = trouble
+
+    async def _apply(self, place: Place, route: Route) -> None:
+        """All or nothing: champion and candidate load in every worker, then every worker flips."""
+        plan, failed = await self._prepare(route)
+        failed |= await place.group.load(plan)
+        refused = route.champion in failed or (route.candidate or "") in failed
+        place.refused = route if refused else None
+        self._remember(route, failed)
+        if refused:
+            return
+        plan = Plan(route, {d: where for d, where in plan.releases.items() if d not in failed})
+        await place.group.flip(plan)
+        place.applied = route
+        await self._hosts.keep_only({d for p in self._places.values() for d in p.group.plan.releases})
+
+    def _remember(self, route: Route, failed: dict[str, str]) -> None:
+        """Keep why releases could not be loaded for as long as a wanted route names them."""
+        others = [r for p in self._places.values() for r in (p.applied, p.refused) if r is not None]
+        named = {d for r in others for d in _named(r)} - set(_named(route))
+        self._failed = {d: why for d, why in self._failed.items() if d in named} | failed
+
+    async def _prepare(self, route: Route) -> tuple[Plan, dict[str, str]]:
+        """Where the route's releases lie, with a host for each hosted one; and those that cannot be served."""
+        releases: dict[str, tuple[Path, Path | None]] = {}
+        failed: dict[str, str] = {}
+        for digest in _named(route):
+            try:
+                folder = self._bundle(digest)
+                releases[digest] = (folder, await self._hosts.ensure(digest) if _hosted(folder) else None)
+            except (ServingError, OSError) as error:
+                failed[digest] = str(error)
+        return Plan(route, releases), failed
+
+    # -- the control socket
+
+    async def _listen(self) -> asyncio.Server:
+        path = self._state / SOCKET
+        path.unlink(missing_ok=True)
+        with short_path(path) as name:
+            old = os.umask(0o177)
+            try:
+                return await asyncio.start_unix_server(self._converse, name, limit=LINE_LIMIT)
+            finally:
+                os.umask(old)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while line := await reader.readline():
+                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                await writer.drain()
+        writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            match request["op"]:
+                case "ping":
+                    return {"pid": os.getpid()}
+                case "sync":
+                    return await self._synced()
+                case "stats":
+                    return self._stats(request["environment"], request["project"])
+                case "status":
+                    return self._status()
+                case "stop":
+                    self.stop()
+                    return {"pid": os.getpid()}
+                case other:
+                    return {"error": f"unknown order {other!r}"}
+        except (ValueError, KeyError, TypeError, NoriaError) as error:
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    async def _synced(self) -> dict[str, Any]:
+        began = time.monotonic()
+        await self._sync(again=True)
+        applied = {name: p.applied.revision for name, p in self._places.items() if p.applied is not None}
+        return {"applied": applied, "failed": self._failed, "ms": (time.monotonic() - began) * 1000}
+
+    def _stats(self, environment: str, project: str) -> dict[str, Any]:
+        place = self._places.get(environment)
+        if place is None:
+            return {"error": f"this server has no environment {environment!r}; it has {', '.join(self._places)}"}
+        if place.applied is not None and place.applied.project != project:
+            return {"revisions": {}}
+        arms = {
+            str(revision): {"champion": _numbers(champion), "candidate": _numbers(candidate)}
+            for revision, (champion, candidate) in place.counts.tallies().items()
+        }
+        return {"revisions": arms}
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "addresses": self._addresses(),
+            "environments": {name: _facts(place) for name, place in self._places.items()},
+            "failed": self._failed,
+            "hosts": self._hosts.pids(),
+        }
+
+
+def _named(route: Route) -> list[str]:
+    return [d for d in (route.champion, route.candidate, route.previous) if d is not None]
+
+
+def _facts(place: Place) -> dict[str, Any]:
+    return {
+        "route": msgspec.to_builtins(place.applied),
+        "refused": msgspec.to_builtins(place.refused),
+        "workers": place.group.pids(),
+        "restarts": place.group.restarts,
+        "complaints": place.group.complaints,
+    }
+
+
+def _numbers(tally: Any) -> list[int]:
+    return [tally.requests, tally.errors, tally.slow]
+
+
+def _hosted(folder: Path) -> bool:
+    """What the manifest claims; nothing is run before its signature verifies. Raises ServingError."""
+    try:
+        return bool(json.loads((folder / "manifest.json").read_bytes()).get("form") == "hosted")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ServingError(f"the release is not whole: {error}", where=str(folder)) from error
+
+
+def bind(environment: str, host: str, port: int) -> socket.socket:
+    """A listening socket. Raises PortInUseError, ServingError for an address that is not loopback (keys are needed there)."""
+    if host not in ("localhost", "::1") and not host.startswith("127."):
+        raise ServingError(
+            f"{environment}: {host} is not a loopback address, and this server has no keys yet",
+            hint="Listen on 127.0.0.1 and put a proxy that checks its callers in front.",
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise PortInUseError(
+            f"{environment}: {host}:{port} cannot be listened on: {error.strerror}",
+            hint="Choose another port for this environment, or stop the program that has it.",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+@contextlib.contextmanager
+def _sole(state: Path) -> Any:
+    """The lock that makes this the one server of its state folder. Raises ServingError."""
+    lock: IO[str]
+    with (state / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ServingError("another model server runs on this state folder", where=str(state)) from error
+        yield
+
+
+async def main(options: Options, ready: Callable[[dict[str, Any]], None]) -> None:
+    tree = Tree(options)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, tree.stop)
+    await tree.run(ready)

@@ -1,0 +1,194 @@
+"""One worker: `python -m noria.serving.worker SETTINGS`. Answers on the inherited listening socket, obeys the parent's channel.
+
+The channel carries one JSON document a line. Down: ``load``, ``routes``, ``accept``, ``drain``. Up: an answer for each, by
+``id``, and ``{"complaint": {digest, text}}`` when a release fails on a request. When the parent ends, the worker drains and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+import uvloop
+
+from noria.domain.rollout import Route
+from noria.errors import NoriaError, ServingError
+from noria.serving.app import App, Settings
+from noria.serving.bundle import open_bundle, public_key
+from noria.serving.channel import LINE_LIMIT, Start
+from noria.serving.counts import Counts, counts_path
+from noria.serving.recorder import Recorder
+from noria.serving.router import Router, RouteTable, table_of
+from noria.serving.runtime import LoadedRelease, load
+from noria.store.predictions import LogWriter
+
+COMPLAINTS = 20  # distinct messages of a release that are passed on
+DRAIN_S = 10  # requests in flight get this long when the worker ends
+KEEP_ALIVE_S = 75
+
+
+class QuietServer(uvicorn.Server):
+    """Signals are the worker's own business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class Worker:
+    """Loads, flips, drains."""
+
+    def __init__(self, start: Start, writer: asyncio.StreamWriter) -> None:
+        self._start = start
+        self._state = Path(start.state)
+        self._writer = writer
+        self._key: bytes | None = None
+        self._loaded: dict[str, LoadedRelease] = {}
+        self._complaints: dict[str, set[str]] = {}
+        self._counts = Counts(counts_path(self._state, start.environment), start.slot)
+        self._log = LogWriter(self._state / "log" / start.environment, start.environment)
+        self._app = self._build()
+        self._server = QuietServer(_config(self._app))
+        self._serving: asyncio.Task[None] | None = None
+        self._loading = asyncio.Lock()
+
+    def _build(self) -> App:
+        start = self._start
+        settings = Settings(start.environment, start.host, start.max_body_bytes, start.max_rows)
+        return App(settings, Router(self._counts, self.complain), Recorder(self._log), self._counts)
+
+    async def obey(self, reader: asyncio.StreamReader) -> None:
+        """Until the parent says drain, or ends."""
+        orders: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
+            "load": self._load,
+            "routes": self._routes,
+            "accept": self._accept,
+        }
+        running: set[asyncio.Task[None]] = set()
+        while line := await reader.readline():
+            message = msgspec.json.decode(line)
+            if message["op"] == "drain":
+                break
+            task = asyncio.create_task(self._answer(message, orders[message["op"]]))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        await self._drain()
+
+    def complain(self, digest: str, text: str) -> None:
+        """Pass on what a release failed with, once per text and never without bound."""
+        known = self._complaints.setdefault(digest, set())
+        if text not in known and len(known) < COMPLAINTS:
+            known.add(text)
+            self._say({"complaint": {"digest": digest, "text": text}})
+
+    async def _answer(self, message: dict[str, Any], order: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        try:
+            await order(message)
+        except NoriaError as error:
+            self._say({"id": message["id"], "error": str(error)})
+        except Exception as error:  # noqa: BLE001 - the parent must hear of any failure, else it waits for the answer
+            self._say({"id": message["id"], "error": f"{type(error).__name__}: {error}"})
+        else:
+            self._say({"id": message["id"], "ok": True})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(msgspec.json.encode(message) + b"\n")
+
+    async def _load(self, message: dict[str, Any]) -> None:
+        digest = message["digest"]
+        async with self._loading:
+            if digest in self._loaded:
+                return
+            folder = Path(message["folder"])
+            if self._key is None:
+                self._key = public_key(self._state)
+            bundle = await asyncio.to_thread(open_bundle, folder, self._key, digest)
+            self._loaded[digest] = await load(bundle, Path(message["host"]) if message["host"] else None)
+
+    async def _routes(self, message: dict[str, Any]) -> None:
+        route = msgspec.convert(message["route"], Route | None)
+        if route is None:
+            self._app.table = RouteTable()
+            return
+        missing = {d for d in (route.champion, route.candidate) if d} - self._loaded.keys()
+        if missing:
+            raise ServingError(f"not loaded: {', '.join(sorted(missing))}")
+        self._app.table = table_of(route, self._loaded)
+        await self._unload({route.champion, route.candidate, route.previous})
+
+    async def _unload(self, kept: set[str | None]) -> None:
+        """Requests in flight hold their release; only hosted ones have a connection to close, a little later."""
+        loop = asyncio.get_running_loop()
+        for digest in self._loaded.keys() - kept:
+            release = self._loaded.pop(digest)
+            self._complaints.pop(digest, None)
+            loop.call_later(DRAIN_S, _close, release)
+
+    async def _accept(self, message: dict[str, Any]) -> None:
+        if self._serving is None:
+            gc.collect()
+            gc.freeze()  # modules and the first release stay: collections under load need not walk them
+            self._serving = asyncio.create_task(self._server.serve([socket.socket(fileno=self._start.listen_fd)]))
+        while not self._server.started:
+            if self._serving.done():
+                await self._serving
+            await asyncio.sleep(0.001)
+
+    async def _drain(self) -> None:
+        self._app.draining = True
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+        self._log.close()
+
+
+def _close(release: LoadedRelease) -> None:
+    asyncio.ensure_future(release.runtime.close())  # noqa: RUF006 - nothing waits for it
+
+
+def _config(app: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+
+
+async def run(start: Start) -> None:
+    channel = socket.socket(fileno=start.channel_fd)
+    channel.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=channel, limit=LINE_LIMIT)
+    worker = Worker(start, writer)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, reader.feed_eof)
+    await worker.obey(reader)
+
+
+def main(arguments: list[str]) -> int:
+
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    uvloop.run(run(msgspec.json.decode(arguments[0], type=Start)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

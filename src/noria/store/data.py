@@ -1,0 +1,86 @@
+"""Deliveries, accepted files and snapshots of datasets."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from dataclasses import replace
+
+import msgspec
+
+from noria import names
+from noria.domain.data import Delivery, FilePin, Snapshot
+from noria.errors import NotFoundError, StoreError
+from noria.store.connection import Database
+from noria.store.rows import Table
+
+
+class DataStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._deliveries = Table(database, "deliveries", Delivery)
+
+    def seen(self, project: str, dataset: str, name: str, digest: str) -> Delivery | None:
+        """The judgement on exactly these bytes under this name, if there was one."""
+        return self._deliveries.one("project = ? AND dataset = ? AND name = ? AND digest = ?", project, dataset, name, digest)
+
+    def deliver(self, project: str, delivery: Delivery, pin: FilePin | None) -> None:
+        """Record a judgement; an accepted file takes the place of an earlier one of its name."""
+        if delivery.rows_in != delivery.rows_passed + delivery.rows_quarantined:
+            raise StoreError(f"{delivery.name}: rows in are not rows passed and quarantined; nothing was recorded")
+        stamped = replace(delivery, at=delivery.at or time.time())
+        with self._database.transaction():
+            self._deliveries.insert(stamped, project=project)
+            if pin is not None:
+                self._database.execute(
+                    "INSERT OR REPLACE INTO files (project, dataset, name, digest, size_bytes, rows) VALUES (?, ?, ?, ?, ?, ?)",
+                    (project, delivery.dataset, pin.name, pin.digest, pin.size_bytes, pin.rows),
+                )
+
+    def current(self, project: str, dataset: str) -> Snapshot:
+        """The accepted files as of now, by name; recorded when it is a new version."""
+        rows = self._database.rows(
+            "SELECT name, digest, size_bytes, rows FROM files WHERE project = ? AND dataset = ? ORDER BY name", (project, dataset)
+        )
+        pins = tuple(FilePin(r["name"], r["digest"], r["size_bytes"], r["rows"]) for r in rows)
+        found = Snapshot(dataset, manifest_digest(dataset, pins), pins)
+        if pins:
+            self.put_snapshot(project, found)
+        return found
+
+    def put_snapshot(self, project: str, snapshot: Snapshot) -> None:
+        """Record a version of a dataset; an equal one stays as it is."""
+        self._database.execute(
+            "INSERT INTO snapshots (project, digest, dataset, files, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (project, snapshot.digest, snapshot.dataset, msgspec.json.encode(snapshot.files).decode(), time.time()),
+        )
+
+    def snapshot(self, digest: str) -> Snapshot:
+        """Raises NotFoundError."""
+        row = self._database.row("SELECT dataset, digest, files FROM snapshots WHERE digest = ?", (digest,))
+        if row is None:
+            raise NotFoundError(f"there is no snapshot {names.short(digest)}")
+        return Snapshot(row["dataset"], row["digest"], msgspec.json.decode(row["files"], type=tuple[FilePin, ...]))
+
+    def latest_snapshot(self, project: str, dataset: str) -> Snapshot | None:
+        """The newest version of a dataset."""
+        row = self._database.row(
+            "SELECT digest FROM snapshots WHERE project = ? AND dataset = ? ORDER BY at DESC LIMIT 1", (project, dataset)
+        )
+        return self.snapshot(row["digest"]) if row else None
+
+    def deliveries(self, project: str, limit: int = 50, dataset: str | None = None) -> builtins.list[Delivery]:
+        """Newest first."""
+        if dataset is None:
+            return self._deliveries.many("project = ? ORDER BY at DESC LIMIT ?", project, limit)
+        return self._deliveries.many("project = ? AND dataset = ? ORDER BY at DESC LIMIT ?", project, dataset, limit)
+
+    def quarantined_rows(self, project: str) -> int:
+        """Rows in quarantine, over all deliveries."""
+        row = self._database.row("SELECT sum(rows_quarantined) AS n FROM deliveries WHERE project = ?", (project,))
+        return int((row["n"] if row else 0) or 0)
+
+
+def manifest_digest(dataset: str, pins: tuple[FilePin, ...]) -> str:
+    """The identity of a version: its dataset, and the name and content of each file."""
+    return names.digest_bytes(msgspec.json.encode([dataset, [[p.name, p.digest] for p in pins]]))

@@ -1,0 +1,111 @@
+"""The audit log: events in a hash chain. Whoever changes, drops or reorders one breaks every hash after it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from noria import names
+from noria.domain.event import Event
+from noria.store.clock import ClockStore
+from noria.store.connection import Database
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class ChainCheck:
+    count: int
+    ok: bool
+    first_bad_seq: int | None
+    text: str
+
+
+class EventStore:
+    def __init__(self, database: Database, clock: ClockStore) -> None:
+        self._database, self._clock = database, clock
+
+    def append(
+        self, project: str, kind: str, subject: str, text: str, facts: Mapping[str, Any] | None = None, actor: str = "engine"
+    ) -> Event:
+        """Add one event, in the transaction that is open or in its own."""
+        with self._database.transaction():
+            last = self._database.row("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1")
+            at = time.time()
+            clock = self._clock.read(project)
+            body = {
+                "seq": last["seq"] + 1 if last else 1,
+                "project": project,
+                "at": at,
+                "clock_at": clock.now(at) if clock else at,
+                "clock_speed": clock.speed if clock else 1.0,
+                "actor": actor,
+                "kind": kind,
+                "subject": subject,
+                "text": text,
+                "facts": msgspec.json.encode(facts or {}, order="sorted").decode(),
+                "previous": last["hash"] if last else GENESIS,
+            }
+            body["hash"] = chained(body)
+            marks = ", ".join("?" * len(body))
+            self._database.execute(f"INSERT INTO events ({', '.join(body)}) VALUES ({marks})", list(body.values()))  # noqa: S608
+        return _event(body)
+
+    def tail(
+        self, project: str | None = None, after: int = 0, limit: int = 100, kinds: Sequence[str] | None = None
+    ) -> list[Event]:
+        """Events after ``after``, oldest first."""
+        where, values = ["seq > ?"], [after]
+        if project is not None:
+            where, values = [*where, "project = ?"], [*values, project]  # type: ignore[list-item]
+        if kinds:
+            where, values = [*where, f"kind IN ({', '.join('?' * len(kinds))})"], [*values, *kinds]  # type: ignore[list-item]
+        sql = f"SELECT * FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"  # noqa: S608
+        return [_event(row) for row in self._database.rows(sql, [*values, limit])]
+
+    def newest(self, project: str, limit: int = 100) -> list[Event]:
+        """The newest events, newest first."""
+        rows = self._database.rows("SELECT * FROM events WHERE project = ? ORDER BY seq DESC LIMIT ?", (project, limit))
+        return [_event(row) for row in rows]
+
+    def latest_seq(self) -> int:
+        row = self._database.row("SELECT max(seq) AS seq FROM events")
+        return int(row["seq"] or 0) if row else 0
+
+    def verify(self) -> ChainCheck:
+        """Walk the whole chain; the first event that does not fit is named."""
+        previous, count = GENESIS, 0
+        for row in self._database.connection().execute("SELECT * FROM events ORDER BY seq"):
+            count += 1
+            if row["seq"] != count or row["previous"] != previous or row["hash"] != chained(row):
+                return ChainCheck(count, False, row["seq"], f"event {row['seq']} was changed, or one before it is missing")
+            previous = row["hash"]
+        return ChainCheck(count, True, None, f"{count:,} events, the chain holds")
+
+
+def chained(row: sqlite3.Row | Mapping[str, Any]) -> str:
+    """The hash of an event: over every other field, the previous event's hash among them."""
+    fields = ("seq", "project", "at", "clock_at", "clock_speed", "actor", "kind", "subject", "text", "facts", "previous")
+    return names.digest_bytes(msgspec.json.encode([row[name] for name in fields]))
+
+
+def _event(row: sqlite3.Row | Mapping[str, Any]) -> Event:
+    return Event(
+        seq=row["seq"],
+        project=row["project"],
+        at=row["at"],
+        clock_at=row["clock_at"],
+        clock_speed=row["clock_speed"],
+        actor=row["actor"],
+        kind=row["kind"],
+        subject=row["subject"],
+        text=row["text"],
+        facts=msgspec.json.decode(row["facts"]),
+        previous=row["previous"],
+        hash=row["hash"],
+    )

@@ -1,0 +1,98 @@
+"""Jobs: rows with a lease and a fencing token, so that two engines on one ledger never do a thing twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from noria import names
+from noria.errors import LeaseLostError
+from noria.store.connection import Database
+from noria.store.events import EventStore
+from noria.store.rows import Table
+
+ATTEMPTS = 5  # claims of one job that ended without an outcome: then it is dead, and a person looks
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    id: str
+    project: str
+    kind: str
+    subject: str
+    owner: str | None
+    fence: int  # grows with every claim
+    attempts: int
+    lease_until: float  # wall time
+
+
+class JobStore:
+    def __init__(self, database: Database, events: EventStore) -> None:
+        self._database, self._events = database, events
+        self._table = Table(database, "jobs", Job)
+
+    def add(self, project: str, kind: str, subject: str, dedupe: str | None = None) -> str | None:
+        """A new open job; None when an open one with the same ``dedupe`` exists."""
+        with self._database.transaction():
+            if dedupe is not None and self._table.one("project = ? AND dedupe = ?", project, dedupe) is not None:
+                return None
+            made = Job(names.new_id("job"), project, kind, subject, None, 0, 0, 0.0)
+            self._table.insert(made, state="open", dedupe=dedupe, not_before=0.0)
+        return made.id
+
+    def claim(self, project: str, kinds: Sequence[str], owner: str, lease_s: float, subject: str | None = None) -> Job | None:
+        """Take a job that nobody holds, or whose lease ran out, under a new fence."""
+        now = time.time()
+        marks = ", ".join("?" * len(kinds))
+        with self._database.transaction():
+            found = self._table.one(
+                f"project = ? AND state = 'open' AND kind IN ({marks}) AND lease_until < ? AND not_before <= ? "
+                "AND (? IS NULL OR subject = ?) ORDER BY id",
+                project,
+                *kinds,
+                now,
+                now,
+                subject,
+                subject,
+            )
+            if found is None:
+                return None
+            if found.attempts >= ATTEMPTS:
+                return self._bury(found)
+            taken = replace(found, owner=owner, fence=found.fence + 1, attempts=found.attempts + 1, lease_until=now + lease_s)
+            changes = {"owner": owner, "fence": taken.fence, "attempts": taken.attempts, "lease_until": taken.lease_until}
+            self._table.update("id", taken.id, changes)
+        return taken
+
+    def _bury(self, job: Job) -> None:
+        self._table.update("id", job.id, {"state": "dead", "dedupe": None})
+        text = f"{job.kind} {job.subject} was given up after {job.attempts} attempts that ended without a word"
+        self._events.append(job.project, "job.dead", job.id, text)
+
+    def check(self, job: Job) -> None:
+        """Raise LeaseLostError unless this very claim still holds. Inside a transaction: until its end."""
+        row = self._database.row("SELECT owner, fence, state FROM jobs WHERE id = ?", (job.id,))
+        if row is None or row["state"] != "open" or row["fence"] != job.fence or row["owner"] != job.owner:
+            raise LeaseLostError(f"the lease on {job.kind} {job.subject} is another's now")
+
+    def renew(self, job: Job, lease_s: float = 6.0) -> Job:
+        """Hold the job for another ``lease_s``."""
+        with self._database.transaction():
+            self.check(job)
+            until = time.time() + lease_s
+            self._table.update("id", job.id, {"lease_until": until})
+        return replace(job, lease_until=until)
+
+    def finish(self, job: Job, outcome: str) -> None:
+        """The job is done and will not be claimed again."""
+        with self._database.transaction():
+            self.check(job)
+            self._table.update("id", job.id, {"state": "done", "outcome": outcome, "dedupe": None, "lease_until": 0.0})
+
+    def release(self, job: Job, delay_s: float, *, worked: bool = False) -> None:
+        """Give the job back, not to be claimed before ``delay_s``; ``worked``: this claim does not count as an attempt."""
+        with self._database.transaction():
+            self.check(job)
+            changes = {"owner": None, "lease_until": 0.0, "not_before": time.time() + delay_s}
+            self._table.update("id", job.id, changes | ({"attempts": 0} if worked else {}))

@@ -1,0 +1,56 @@
+"""The ledger: every state change, in one SQLite file."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from noria.store.clock import ClockStore
+from noria.store.connection import Database
+from noria.store.data import DataStore
+from noria.store.events import EventStore
+from noria.store.jobs import JobStore
+from noria.store.monitor import AlertStore, QualityStore
+from noria.store.projects import ApprovalStore, ProjectStore
+from noria.store.releases import ReleaseStore
+from noria.store.rollouts import RolloutStore
+from noria.store.routes import RouteStore
+from noria.store.runs import RunStore, StepStore
+from noria.store.triggers import TriggerStore
+from noria.store.turns import TurnStore
+
+
+class Ledger:
+    """One small store per noun. What belongs together is written inside one ``transaction``."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.projects = ProjectStore(database)
+        self.clock = ClockStore(database)
+        self.events = EventStore(database, self.clock)
+        self.clock.events = self.events
+        self.triggers = TriggerStore(database)
+        self.turns = TurnStore(database, self.triggers, self.events)
+        self.runs = RunStore(database)
+        self.steps = StepStore(database)
+        self.data = DataStore(database)
+        self.releases = ReleaseStore(database)
+        self.routes = RouteStore(database)
+        self.rollouts = RolloutStore(database)
+        self.jobs = JobStore(database, self.events)
+        self.quality = QualityStore(database)
+        self.alerts = AlertStore(database)
+        self.approvals = ApprovalStore(database)
+
+    @classmethod
+    def open(cls, state: Path) -> Ledger:
+        """The ledger in a state folder, made and migrated when needed. Raises StoreError."""
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return cls(Database(state / "ledger.db"))
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing, joined by every store call inside."""
+        return self.database.transaction()
+
+    def close(self) -> None:
+        self.database.close()

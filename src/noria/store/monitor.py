@@ -1,0 +1,34 @@
+"""Quality windows and alerts."""
+
+from __future__ import annotations
+
+import builtins
+
+from noria.domain.quality import Alert, Window
+from noria.store.connection import Database
+from noria.store.rows import Table
+
+
+class QualityStore:
+    def __init__(self, database: Database) -> None:
+        self._table = Table(database, "windows", Window)
+
+    def put(self, window: Window) -> None:
+        """Write a window, or write it anew."""
+        self._table.insert(window, replace=True)
+
+    def windows(self, project: str, limit: int = 100) -> builtins.list[Window]:
+        """Newest first."""
+        return self._table.many('project = ? ORDER BY "end" DESC, release LIMIT ?', project, limit)
+
+
+class AlertStore:
+    def __init__(self, database: Database) -> None:
+        self._table = Table(database, "alerts", Alert)
+
+    def add(self, alert: Alert) -> None:
+        self._table.insert(alert)
+
+    def list(self, project: str, limit: int = 50) -> builtins.list[Alert]:
+        """Newest first."""
+        return self._table.many("project = ? ORDER BY at DESC LIMIT ?", project, limit)

@@ -1,0 +1,52 @@
+"""Projects, and who approved what."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from noria.store.connection import Database
+from noria.store.rows import Table
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRow:
+    name: str
+    home: str
+    created_at: float
+
+
+class ProjectStore:
+    def __init__(self, database: Database) -> None:
+        self._table = Table(database, "projects", ProjectRow)
+
+    def ensure(self, name: str, home: str) -> None:
+        """Make the project known; its home may have moved."""
+        found = self._table.one("name = ?", name)
+        if found is None or found.home != home:
+            created = found.created_at if found else time.time()
+            self._table.insert(ProjectRow(name, home, created), replace=True)
+
+    def list(self) -> list[ProjectRow]:
+        return self._table.many("1 ORDER BY name")
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    project: str
+    release: str
+    environment: str
+    actor: str
+    at: float
+
+
+class ApprovalStore:
+    def __init__(self, database: Database) -> None:
+        self._table = Table(database, "approvals", Approval)
+
+    def add(self, project: str, release: str, environment: str, actor: str) -> None:
+        """One actor's approval counts once."""
+        self._table.insert(Approval(project, release, environment, actor, time.time()), replace=True)
+
+    def count(self, project: str, release: str, environment: str) -> int:
+        return len(self._table.many("project = ? AND release = ? AND environment = ?", project, release, environment))

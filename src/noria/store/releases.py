@@ -1,0 +1,73 @@
+"""Releases: versions are given here, one after another, and never again."""
+
+from __future__ import annotations
+
+import builtins
+import difflib
+import time
+from collections.abc import Mapping
+
+from noria import names
+from noria.domain.release import Form, Release
+from noria.errors import NotFoundError
+from noria.store.connection import Database
+from noria.store.rows import Table
+
+
+class ReleaseStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._table = Table(database, "releases", Release)
+
+    def seal(
+        self,
+        project: str,
+        digest: str,
+        run_id: str,
+        turn_id: str | None,
+        form: Form,
+        commit: str | None,
+        metrics: Mapping[str, float],
+        pins_identity: str,
+    ) -> Release:
+        """Give the bundle the next version. A turn that is told again gets the version it had."""
+        with self._database.transaction():
+            known = self._table.one("project = ? AND (digest = ? OR turn_id = ?)", project, digest, turn_id)
+            if known is not None:
+                return known
+            row = self._database.row("SELECT max(number) AS number FROM releases WHERE project = ?", (project,))
+            number = int((row["number"] if row else 0) or 0) + 1
+            made = Release(names.version_name(number), digest, project, run_id, turn_id, form, time.time(), commit, dict(metrics))
+            self._table.insert(made, number=number, pins_identity=pins_identity)
+        return made
+
+    def get(self, project: str, reference: str) -> Release:
+        """By version (v3) or by the first six or more digits of its digest. Raises NotFoundError."""
+        if names.VERSION.fullmatch(reference):
+            found = self._table.one("project = ? AND version = ?", project, reference)
+        else:
+            safe = reference if len(reference) >= 6 and all(c in "0123456789abcdef" for c in reference) else "none"
+            found = self._table.one("project = ? AND digest LIKE ?", project, f"{safe}%")
+        if found is None:
+            near = difflib.get_close_matches(reference, [r.version for r in self.list(project)], n=3, cutoff=0.3)
+            hint = f"Nearest: {', '.join(near)}." if near else "`noria releases` lists them."
+            raise NotFoundError(f"there is no release {reference}", hint=hint)
+        return found
+
+    def list(self, project: str) -> builtins.list[Release]:
+        """Newest first."""
+        return self._table.many("project = ? ORDER BY number DESC", project)
+
+    def bar(self, project: str, version: str, reason: str) -> None:
+        """Keep a release, and turns with its pins, out until a person lifts the bar."""
+        self._database.execute("UPDATE releases SET barred = ? WHERE project = ? AND version = ?", (reason, project, version))
+
+    def unbar(self, project: str, version: str) -> None:
+        self._database.execute("UPDATE releases SET barred = NULL WHERE project = ? AND version = ?", (project, version))
+
+    def barred_pins(self, project: str) -> dict[str, tuple[str, str]]:
+        """Identity of the pins of each barred release -> its version and the reason."""
+        rows = self._database.rows(
+            "SELECT pins_identity, version, barred FROM releases WHERE project = ? AND barred IS NOT NULL", (project,)
+        )
+        return {r["pins_identity"]: (r["version"], r["barred"]) for r in rows}

@@ -1,0 +1,43 @@
+"""Rollouts and the evidence they gathered."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from noria.domain.rollout import Rollout
+from noria.errors import NotFoundError
+from noria.store.connection import Database
+from noria.store.rows import Table
+
+UNDECIDED = "state IN ('waiting', 'canary', 'held')"
+
+
+class RolloutStore:
+    def __init__(self, database: Database) -> None:
+        self._table = Table(database, "rollouts", Rollout)
+
+    def start(self, rollout: Rollout) -> None:
+        self._table.insert(rollout)
+
+    def get(self, rollout_id: str) -> Rollout:
+        """Raises NotFoundError."""
+        found = self._table.one("id = ?", rollout_id)
+        if found is None:
+            raise NotFoundError(f"there is no rollout {rollout_id}")
+        return found
+
+    def active(self, project: str, environment: str) -> Rollout | None:
+        """The undecided rollout of an environment; there is at most one."""
+        return self._table.one(f"project = ? AND environment = ? AND {UNDECIDED} ORDER BY started_at DESC", project, environment)
+
+    def of_turn(self, turn_id: str | None) -> Rollout | None:
+        """The newest rollout that a turn began."""
+        return None if turn_id is None else self._table.one("turn_id = ? ORDER BY started_at DESC", turn_id)
+
+    def update(self, rollout_id: str, **changes: Any) -> None:
+        self._table.update("id", rollout_id, changes)
+
+    def list(self, project: str, limit: int = 50) -> builtins.list[Rollout]:
+        """Newest first."""
+        return self._table.many("project = ? ORDER BY started_at DESC LIMIT ?", project, limit)

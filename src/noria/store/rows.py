@@ -1,0 +1,79 @@
+"""Frozen records to rows and back: plain fields are columns, nested ones are JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sqlite3
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from noria.store.connection import Database, Value
+
+R = TypeVar("R")
+
+
+class Table(Generic[R]):
+    """A table whose columns are the fields of a frozen dataclass, and maybe a few more."""
+
+    def __init__(self, database: Database, name: str, record: type[R]) -> None:
+        self.database, self.name, self.record = database, name, record
+        self.fields = [f.name for f in dataclasses.fields(record)]  # type: ignore[arg-type]  # every record is a dataclass
+
+    def columns(self, record: R) -> dict[str, Value]:
+        """Column values of a record."""
+        return {name: encode(getattr(record, name)) for name in self.fields}
+
+    def insert(self, record: R, *, replace: bool = False, **more: Value) -> None:
+        """Write a row; ``more`` are columns that the record does not have."""
+        values = {**self.columns(record), **more}
+        names = ", ".join(f'"{n}"' for n in values)
+        verb = "INSERT OR REPLACE" if replace else "INSERT"
+        marks = ", ".join("?" * len(values))
+        self.database.execute(f"{verb} INTO {self.name} ({names}) VALUES ({marks})", list(values.values()))
+
+    def update(self, key: str, value: Value, changes: dict[str, Any]) -> None:
+        """Change some columns of one row."""
+        names = ", ".join(f'"{n}" = ?' for n in changes)
+        values = [*(encode(v) for v in changes.values()), value]
+        self.database.execute(f'UPDATE {self.name} SET {names} WHERE "{key}" = ?', values)  # noqa: S608
+
+    def one(self, where: str, *values: Value) -> R | None:
+        """The first row that matches, as a record."""
+        found = self.database.row(f"SELECT * FROM {self.name} WHERE {where}", values)  # noqa: S608
+        return None if found is None else self.read(found)
+
+    def many(self, where: str, *values: Value) -> list[R]:
+        """All rows that match, as records; ``where`` may carry ORDER BY and LIMIT."""
+        return [self.read(row) for row in self.database.rows(f"SELECT * FROM {self.name} WHERE {where}", values)]  # noqa: S608
+
+    def read(self, row: sqlite3.Row) -> R:
+        """A row as a record."""
+        hints = _hints(self.record)
+        facts = {name: decode(row[name], hints[name]) for name in self.fields}
+        return msgspec.convert(facts, self.record, strict=False)
+
+
+def encode(value: Any) -> Value:
+    """A field as SQLite keeps it."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, bool):
+        return int(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+def decode(value: Any, hint: str) -> Any:
+    """JSON text of a nested field as plain values; anything else as it is. SQLite keeps NaN as NULL."""
+    if value is None and hint == "float":
+        return math.nan
+    nested = hint.startswith(("tuple", "dict", "Pins"))
+    return msgspec.json.decode(value) if nested and isinstance(value, str) else value
+
+
+def _hints(record: type[Any]) -> dict[str, str]:
+    return {f.name: str(f.type) for f in dataclasses.fields(record)}

@@ -1,0 +1,82 @@
+"""Turns of the wheel."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from noria import names
+from noria.domain.turn import Turn, TurnOutcome
+from noria.errors import NotFoundError
+from noria.store.connection import Database
+from noria.store.events import EventStore
+from noria.store.rows import Table
+from noria.store.triggers import TriggerStore
+
+
+class TurnStore:
+    def __init__(self, database: Database, triggers: TriggerStore, events: EventStore) -> None:
+        self._database, self._triggers, self._events = database, triggers, events
+        self._table = Table(database, "turns", Turn)
+
+    def start(self, project: str) -> Turn | None:
+        """One turn for everything that is pending; None when nothing is. Turn, triggers and event in one transaction."""
+        with self._database.transaction():
+            pending = self._triggers.pending(project)
+            if not pending:
+                return None
+            row = self._database.row("SELECT max(number) AS number FROM turns WHERE project = ?", (project,))
+            made = Turn(
+                id=names.new_id("turn"),
+                project=project,
+                number=int((row["number"] if row else 0) or 0) + 1,
+                triggers=tuple(t.id for t in pending),
+                trigger="; ".join(f"{t.kind}: {t.reason}" for t in pending),
+                started_at=time.time(),
+            )
+            self._table.insert(made)
+            self._triggers.take(project, made.id)
+            self._events.append(
+                project, "turn.started", made.id, f"turn {made.number} starts: {made.trigger}", {"triggers": len(pending)}
+            )
+        return made
+
+    def get(self, turn_id: str) -> Turn:
+        """Raises NotFoundError."""
+        found = self._table.one("id = ?", turn_id)
+        if found is None:
+            raise NotFoundError(f"there is no turn {turn_id}", hint="`noria runs` lists them.")
+        return found
+
+    def update(self, turn_id: str, **changes: Any) -> Turn:
+        with self._database.transaction():
+            self._table.update("id", turn_id, changes)
+            return self.get(turn_id)
+
+    def list(self, project: str, limit: int = 50) -> builtins.list[Turn]:
+        """Newest first."""
+        return self._table.many("project = ? ORDER BY number DESC LIMIT ?", project, limit)
+
+    def unfinished(self, project: str) -> builtins.list[Turn]:
+        """Turns that a crash left, oldest first."""
+        return self._table.many("project = ? AND outcome = ? ORDER BY number", project, str(TurnOutcome.RUNNING))
+
+    def recorded(self, turn_id: str, stage: str) -> dict[str, Any] | None:
+        """What the turn fixed at this stage, if it came that far."""
+        row = self._database.row("SELECT facts FROM turn_records WHERE turn_id = ? AND stage = ?", (turn_id, stage))
+        return msgspec.json.decode(row["facts"]) if row else None
+
+    def record(self, turn_id: str, stage: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Fix facts for the rest of the turn's life; the first record wins, and is returned."""
+        with self._database.transaction():
+            self._database.execute(
+                "INSERT INTO turn_records (turn_id, stage, facts) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (turn_id, stage, msgspec.json.encode(facts, order="sorted").decode()),
+            )
+            found = self.recorded(turn_id, stage)
+        assert found is not None, "it was just written"
+        return found

@@ -1,0 +1,183 @@
+"""The parts of the data plane alone: counters, bundles, routing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled
+
+from noria.domain.rollout import Route, Tally
+from noria.errors import ServingError
+from noria.serving import counts
+from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_key
+from noria.serving.protocol import Ask
+from noria.serving.recorder import Ids
+from noria.serving.router import NoAnswerError, Router, table_of
+from noria.serving.runtime import LoadedRelease, ReleaseFailed, checked
+from noria.serving.tree import bind
+
+ASK = Ask([RECORD], {"carrier": ["AA"], "distance": [3.5]}, [None], [None])
+
+
+# -- counters
+
+
+def test_slots_add_up_and_a_successor_counts_on(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    counts.create(path)
+    rng = random.Random(7)
+    expected: dict[tuple[int, bool], list[int]] = {}
+    for slot in (0, 1, 1, 63):  # slot 1 twice: a worker that was replaced
+        mine = counts.Counts(path, slot)
+        for _ in range(200):
+            revision, candidate = rng.randint(1, 5), rng.random() < 0.5
+            error, slow = rng.random() < 0.1, rng.random() < 0.2
+            mine.tally(revision, candidate, error, slow)
+            total = expected.setdefault((revision, candidate), [0, 0, 0])
+            total[:] = [total[0] + 1, total[1] + error, total[2] + slow]
+        mine.close()
+    counts.create(path)  # a server that starts again keeps them
+    reader = counts.Counts(path)
+    found = reader.tallies()
+    reader.close()
+    for (revision, candidate), total in expected.items():
+        assert found[revision][candidate] == Tally(*total)
+
+
+def test_old_revisions_make_room(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    counts.create(path)
+    mine = counts.Counts(path, 0)
+    for revision in range(1, counts.REVISIONS + 3):
+        mine.tally(revision, False, True, False)
+    found = mine.tallies()
+    mine.close()
+    assert len(found) == counts.REVISIONS
+    assert set(found.values()) == {(Tally(1, 1, 0), Tally())}
+    assert min(found) == 3
+
+
+def test_the_counters_have_their_blocks_before_they_are_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    counts.create(path)
+    assert os.stat(path).st_blocks * 512 >= counts.SIZE_BYTES
+
+
+# -- bundles
+
+
+def test_a_whole_bundle_opens_with_its_signature(seal: Seal, tmp_path: Path) -> None:
+    digest = compiled(seal, tmp_path / "scratch")
+    bundle = open_bundle(seal.state / "releases" / digest, public_key(seal.state), digest)
+    assert (bundle.digest, bundle.signature) == (digest, BINARY)
+
+
+def test_a_bundle_under_another_name_is_refused(seal: Seal, tmp_path: Path) -> None:
+    """A signed release put in another's place would be served as what it is not."""
+    digest = compiled(seal, tmp_path / "scratch")
+    with pytest.raises(ServingError, match="not 000000000000"):
+        open_bundle(seal.state / "releases" / digest, public_key(seal.state), "0" * 64)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname"])
+def test_a_manifest_that_points_outside_is_refused(seal: Seal, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"")
+    digest = seal.seal(folder, {"form": "compiled", "signature": BINARY, "model": {"file": "model.onnx"}})
+    path = seal.state / "releases" / digest / "manifest.json"
+    manifest = msgspec.json.decode(path.read_bytes())
+    manifest["files"][name] = "0" * 64
+    content = msgspec.json.encode(manifest)
+    path.write_bytes(content)
+    (path.parent / "manifest.sig").write_bytes(seal._key.sign(content))
+    with pytest.raises(ServingError, match="outside the bundle"):
+        open_bundle(path.parent, public_key(seal.state))
+
+
+# -- routing
+
+
+class Scripted:
+    """A runtime that does what it is told."""
+
+    def __init__(self, *acts: Any) -> None:
+        self.acts = list(acts)
+
+    async def predict(self, columns: Any, n: int, until: float) -> list[Any]:
+        act = self.acts.pop(0)
+        if isinstance(act, BaseException):
+            raise act
+        return [[1 - act, act]]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def _release(name: str, *acts: Any) -> LoadedRelease:
+    manifest = Manifest(1, PROJECT, "compiled", BINARY, ModelFacts("model.onnx"), {}, HostedFacts())  # type: ignore[arg-type]
+    return LoadedRelease(Bundle(Path(), name, manifest), Scripted(*acts))
+
+
+def _routed(tmp_path: Path, chance: float, champion: LoadedRelease, candidate: LoadedRelease, share: float = 0.5) -> Any:
+    """(variant and version, or the error; champion's tally; candidate's tally; complaints)."""
+    path = tmp_path / "c"
+    counts.create(path)
+    kept = counts.Counts(path, 0)
+    complaints: list[str] = []
+    route = Route(PROJECT, "production", 4, "a", "v1", "b", "v2", share)
+    router = Router(kept, lambda digest, text: complaints.append(f"{digest}: {text}"), lambda: chance)
+    table = table_of(route, {"a": champion, "b": candidate})
+    try:
+        answered = asyncio.run(router.answer(table, ASK))
+        said: Any = (answered.variant, answered.version, answered.answers[0][1])
+    except NoAnswerError as error:
+        said = error.message
+    arms = kept.tallies()[4]
+    kept.close()
+    return said, *arms, complaints
+
+
+@pytest.mark.parametrize(
+    ("chance", "champion", "candidate", "said", "tallies"),
+    [
+        (0.49, (0.1,), (0.9,), ("candidate", "v2", 0.9), (Tally(), Tally(1))),
+        (0.50, (0.1,), (0.9,), ("champion", "v1", 0.1), (Tally(1), Tally())),
+        (0.0, (0.1,), (ReleaseFailed("x"),), ("fallback", "v1", 0.1), (Tally(), Tally(1, 1))),
+        (0.0, (0.1,), (TimeoutError(),), ("fallback", "v1", 0.1), (Tally(), Tally(1, 1))),
+        (0.9, (ReleaseFailed("x"),), (), "release v1 could not answer this request", (Tally(1, 1), Tally())),
+        (0.0, (ReleaseFailed("x"),), (ReleaseFailed("y"),), "release v1 could not answer this request", (Tally(), Tally(1, 1))),
+    ],
+)  # fmt: skip
+def test_who_answers_and_what_is_counted(
+    tmp_path: Path, chance: float, champion: Any, candidate: Any, said: Any, tallies: Any
+) -> None:
+    found = _routed(tmp_path, chance, _release("a", *champion), _release("b", *candidate))
+    assert found[0] == said
+    assert found[1:3] == tallies
+
+
+@pytest.mark.parametrize("raw", [[[0.1, float("nan")]], [[0.1, 0.2, 0.7]], [0.5], [[0.5, float("inf")]]])
+def test_an_output_that_is_no_answer_is_the_releases_failure(raw: Any) -> None:
+    with pytest.raises(ReleaseFailed):
+        checked(raw, 1, 2)
+
+
+def test_ids_are_unique_and_sort_by_time() -> None:
+    ids = [Ids() for _ in range(3)]
+    taken = [maker.take(1_700_000_000 + i / 100) for i in range(500) for maker in ids]
+    assert len(set(taken)) == len(taken)
+    assert [t[:14] for t in taken] == sorted(t[:14] for t in taken)
+    own = [ids[0].take(1_700_000_000) for _ in range(20)]
+    assert own == sorted(own)
+
+
+def test_an_open_address_is_refused() -> None:
+    with pytest.raises(ServingError, match="not a loopback address"):
+        bind("production", "0.0.0.0", 0)
