@@ -1,1 +1,251 @@
-"""`noria up`: the daemon. Composition of the engine, the server and the console."""
+"""`noria up`: the daemon. Scout, wheel, pilot and monitor in threads of their own; the server in processes of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import uvicorn
+
+from noria import config
+from noria.adapters import files
+from noria.console import app as console
+from noria.console.view import StatusView
+from noria.engine import actions, assembly, pilot, wheel
+from noria.engine.scout import Scout
+from noria.errors import LeaseLostError, NoriaError, PortInUseError, StoreError
+from noria.stages.learn import learn
+from noria.stages.line import Line
+from noria.stages.watch import Watch, watch
+
+QUIET_S = 0.1  # triggers that arrive together become one turn: wait until none came for this long
+LOOK_S = 0.2  # between two looks at a rollout's evidence
+MONITOR_S = 0.5
+SCOUT_S = 0.5
+
+
+class Daemon:
+    """Owns the threads; everything they know is in the ledger, so that a killed daemon goes on where it stood."""
+
+    def __init__(self, line: Line, *, serve: tuple[str, int] | None = None, console_at: tuple[str, int] | None = None) -> None:
+        self.line = line
+        self.serve = serve
+        self.console_at = console_at
+        self.stopping = threading.Event()
+        self.triggered = threading.Event()
+        self.addresses: dict[str, str] = {}
+        self._lock = _lock(line.state)
+        self._threads: list[threading.Thread] = []
+        self._console: uvicorn.Server | None = None
+
+    def start(self) -> dict[str, str]:
+        """Start everything; the addresses by name: `console` and one for each environment."""
+        self.addresses = dict(assembly.start_server(self.line, serve=self.serve))
+        self.line.server.sync()
+        self.addresses["console"] = self._open_console()
+        write_json(self.line.state / "daemon.json", {"pid": os.getpid(), "console": self.addresses["console"], "addresses": self.addresses})
+        loops: list[tuple[str, Callable[[], float]]] = [
+            ("scout", self._scouting()),
+            ("wheel", self._turn),
+            ("pilot", self._drive),
+            ("monitor", self._monitoring()),
+        ]
+        for name, step in loops:
+            thread = threading.Thread(target=self._forever, args=(name, step), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self.addresses
+
+    def stop(self, *, server: bool) -> None:
+        """Finish what is in hand within seconds, then end; ``server``: the model server too."""
+        self.stopping.set()
+        self.triggered.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        if self._console is not None:
+            self._console.should_exit = True
+        if server:
+            self.line.server.stop()
+        self.line.executor.close()
+        (self.line.state / "daemon.json").unlink(missing_ok=True)
+        self._lock.close()
+
+    def _forever(self, name: str, step: Callable[[], float]) -> None:
+        """Call ``step`` until the daemon stops; it returns the seconds to wait. One failure must not end the loop:
+        it is written down, and tried again after a pause."""
+        pause = 1.0
+        while not self.stopping.is_set():
+            try:
+                wait, pause = step(), 1.0
+            except LeaseLostError:
+                wait = 1.0  # another engine took over: it goes on with the work
+            except Exception as error:  # noqa: BLE001 - the loop outlives any failure of one round
+                self._complain(name, error)
+                wait, pause = pause, min(pause * 2, 60.0)
+            self.stopping.wait(wait)
+
+    def _complain(self, name: str, error: Exception) -> None:
+        known = isinstance(error, NoriaError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        if not known:
+            with (self.line.state / "daemon.log").open("a") as log:
+                traceback.print_exception(error, file=log)
+        try:
+            self.line.event("daemon.trouble", name, f"{name}: {text}")
+        except NoriaError:
+            print(f"{name}: {text}", file=sys.stderr)  # the ledger itself is in trouble
+
+    def _scouting(self) -> Callable[[], float]:
+        scout = Scout(self.line)
+        watcher = files.Watcher([self.line.home])
+
+        def look() -> float:
+            watcher.changed.wait(SCOUT_S)
+            watcher.changed.clear()
+            if scout.look():
+                self.triggered.set()
+            return 0.01
+
+        return look
+
+    def _turn(self) -> float:
+        self.triggered.wait(1.0)
+        while self.triggered.is_set() and not self.stopping.is_set():
+            self.triggered.clear()
+            self.stopping.wait(QUIET_S)
+        pending = self.line.ledger.triggers.pending(self.line.name) or self.line.ledger.turns.unfinished(self.line.name)
+        if not pending or wheel.waiting(self.line) is not None:
+            return 0.0
+        wheel.turn_once(self.line)
+        return 0.0
+
+    def _drive(self) -> float:
+        pilot.drive(self.line)
+        return LOOK_S
+
+    def _monitoring(self) -> Callable[[], float]:
+        monitors: dict[str, Watch] = {}
+
+        def look() -> float:
+            project = config.load(self.line.home)
+            for environment in project.environments:
+                monitor = monitors.setdefault(environment, Watch.of(self.line, environment))
+                if learn(self.line, project, watch(self.line, project, monitor)) is not None:
+                    self.triggered.set()
+            return MONITOR_S
+
+        return look
+
+    def _open_console(self) -> str:
+        project = config.load(self.line.home)
+        host, port = self.console_at or (project.console.host, project.console.port)
+        app = console.build(
+            lambda: StatusView.read(self.line.ledger, self.line.name, self.line.state, project),
+            lambda after: self.line.ledger.events.tail(self.line.name, after=after, limit=200),
+            Hand(self),
+            token=token(self.line.state),
+            hosts=frozenset({host, "localhost", "127.0.0.1"}),
+        )
+        bound = _bind(host, port)
+        self._console = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=self._console.run, kwargs={"sockets": [bound]}, name="console", daemon=True)
+        thread.start()
+        return f"http://{host}:{bound.getsockname()[1]}"
+
+
+class Hand:
+    """The console's actions, done by this daemon's line."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+
+    def rollback(self, environment: str | None, actor: str) -> dict[str, object]:
+        return actions.roll_back(self.daemon.line, environment, actor)
+
+    def promote(self, release: str, environment: str | None, actor: str) -> dict[str, object]:
+        return actions.promote(self.daemon.line, release, environment, actor)
+
+    def trigger(self, reason: str, actor: str) -> dict[str, object]:
+        made = actions.trigger(self.daemon.line, reason, actor)
+        self.daemon.triggered.set()
+        return made
+
+    def set_clock(self, at: str, speed: float, actor: str) -> dict[str, object]:
+        return actions.set_clock(self.daemon.line, at, speed, actor)
+
+
+def token(state: Path) -> str:
+    """The control API's token: random, made once, readable by its owner only."""
+    path = state / "token"
+    if not path.exists():
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return path.read_text().strip()
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(24))
+    return path.read_text().strip()
+
+
+def write_json(path: Path, facts: object) -> None:
+    """Write a small file whole or not at all."""
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(facts, indent=1))
+    fresh.replace(path)
+
+
+def _lock(state: Path) -> TextIO:
+    """Hold `daemon.lock` for as long as this process lives. Raises StoreError when another daemon holds it."""
+    file = (state / "daemon.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise StoreError(
+            f"a daemon already runs on this store (process {holder})",
+            where=str(state),
+            hint="`noria status` shows it; stop it first, or name another store with NORIA_HOME.",
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise PortInUseError(
+            f"the console cannot listen on {host}:{port}: {error.strerror}",
+            hint="Set `console: {port: ...}` in noria.yaml, or `noria up --console 127.0.0.1:0` for any free port.",
+        ) from None
+    return bound
+
+
+def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callable[[], None]) -> None:
+    """Run until a signal: ``started`` gets the addresses, ``heard`` is called every 0.2 s to print news."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: daemon.stopping.set())
+    try:
+        started(daemon.start())
+        while not daemon.stopping.wait(0.2):
+            heard()
+    finally:
+        daemon.stop(server=True)
+        heard()

@@ -1,0 +1,145 @@
+"""The command line: one file per command, each loaded only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from noria import __version__
+from noria.cli.output import ExitCode, emit_error
+from noria.errors import NoriaError, UsageError
+
+COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of help; in the order people meet them
+    "init": ("noria.cli.init:command", "Write a small working project here, or one for your own data."),
+    "demo": ("noria.cli.demo:command", "Show a year of deliveries on real flights, in minutes."),
+    "check": ("noria.cli.check:command", "Check configuration, code and data, in seconds."),
+    "run": ("noria.cli.run:command", "Turn the wheel once, here and now."),
+    "up": ("noria.cli.up:command", "Start the daemon, the model server and the console."),
+    "status": ("noria.cli.status:command", "Who serves what, and what happened lately."),
+    "runs": ("noria.cli.runs:command", "List the latest turns and their runs."),
+    "show": ("noria.cli.show:command", "Tell the whole story of a release, run, turn or delivery."),
+    "releases": ("noria.cli.releases:command", "List the releases."),
+    "promote": ("noria.cli.promote:command", "Let a release serve an environment."),
+    "rollback": ("noria.cli.rollback:command", "Put the previous release back."),
+    "reproduce": ("noria.cli.reproduce:command", "Build a release again from its record, and compare."),
+    "predict": ("noria.cli.predict:command", "Ask the model server for a prediction."),
+    "feedback": ("noria.cli.feedback:command", "Tell what really happened: a label for a prediction."),
+    "audit": ("noria.cli.audit:command", "Read and verify the audit log."),
+    "doctor": ("noria.cli.doctor:command", "Check this installation and this project's state."),
+}
+CRASHES_KEPT = 20  # traceback files under the state folder
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "-C",
+    "start",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("."),
+    help="Work in this directory instead of the current one.",
+)
+@click.version_option(__version__, prog_name="noria", message="%(prog)s %(version)s")
+@click.pass_context
+def group(ctx: click.Context, start: Path) -> None:
+    """Continuous delivery for machine learning: from new data to a served model and back.
+
+    \b
+    Start with an example:   noria init hello && cd hello && noria run
+    Or with your own table:  noria init --data customers.csv --label churned
+
+    Exit codes: 0 passed, 1 the verdict is no, 2 usage, 3 not enough data, 4 infrastructure.
+    """
+    ctx.obj = start
+
+
+def main() -> NoReturn:
+    """The console script ``noria``."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code. Every error ends as one clear message, never a trace."""
+    as_json = "--json" in arguments
+    try:
+        result = group.main(args=arguments, prog_name="noria", standalone_mode=False)
+    except NoriaError as error:
+        emit_error(error, as_json)
+        return error.exit_code
+    except click.ClickException as error:
+        return _usage(error, as_json)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last resort: a person gets a sentence, the traceback goes to a file
+        emit_error(_unexpected(error, arguments), as_json)
+        return ExitCode.INFRASTRUCTURE
+    return int(result) if isinstance(result, int) else ExitCode.PASSED
+
+
+def _usage(error: click.ClickException, as_json: bool) -> int:
+    if as_json:
+        emit_error(UsageError(error.format_message()), as_json)
+    else:
+        error.show()
+    return ExitCode.USAGE
+
+
+def _unexpected(error: Exception, arguments: list[str]) -> NoriaError:
+    """The sentence for a defect of Noria's own; its traceback is written to a file."""
+    message = f"something broke inside Noria ({type(error).__name__})"
+    try:
+        path = _write_crash(error, arguments)
+    except OSError as failure:
+        return NoriaError(f"{message}, and its traceback could not be written: {failure}")
+    return NoriaError(message, hint=f"The traceback is in {path}; please report it with that file.")
+
+
+def _write_crash(error: Exception, arguments: list[str]) -> Path:
+    folder = _crash_folder(_start(arguments))
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in sorted(folder.glob("*.txt"))[: -CRASHES_KEPT + 1]:
+        old.unlink(missing_ok=True)
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}.txt"
+    command = arguments[0] if arguments else ""  # the rest may hold a row of data
+    path.write_text(f"noria {__version__}, command {command}\n\n" + "".join(traceback.format_exception(error)))
+    return path
+
+
+def _start(arguments: list[str]) -> Path:
+    """Where ``-C`` says, read without click: the crash may be its own."""
+    return Path(arguments[1]) if arguments[:1] == ["-C"] and len(arguments) > 1 else Path(".")
+
+
+def _crash_folder(start: Path) -> Path:
+    from noria.cli.context import Home  # here, not above: `noria --help` does without it
+
+    try:
+        return Home.find(start).state / "crashes"
+    except NoriaError:
+        return Path(tempfile.gettempdir()) / "noria-crashes"

@@ -1,0 +1,1 @@
+"""The stages of the delivery line: each reads facts, asks a judge in `decide/`, records the verdict."""

@@ -1,0 +1,155 @@
+"""`make bench`: measure, and write the table that the docs show.
+
+    python benchmarks/run.py [--rounds 10]
+
+What is measured, all on this machine, within one run, on the flights example with direct rollout:
+
+- overhead of a turn: from the rename-in of a data file to the first answer that names the new release, less the wall time inside
+  the project's own functions and its test command (as recorded in the run);
+- a turn where nothing changed, in a running daemon (from the call to the turn's end) and from the command line;
+- `noria --help` and `noria status`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+
+from noria.cli.demo import commits, example_folder
+from noria.cli.demo.story import day
+from noria.cli.demo.theatre import Theatre, closing
+
+DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    rounds = parser.parse_args().rounds
+    folder = Path(tempfile.mkdtemp(prefix="noria-bench-"))
+    try:
+        with closing(Theatre(folder / "bench", example_folder(), Console())) as theatre:
+            rows = measure(theatre, rounds)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    DOCS.write_text(page(rows, rounds))
+    print(DOCS.read_text())
+
+
+def measure(theatre: Theatre, rounds: int) -> list[tuple[str, float, str]]:
+    theatre.set_up()
+    yaml = theatre.home / "noria.yaml"
+    text = yaml.read_text()
+    start, end = text.index("    rollout:\n"), text.index("\nserving:")
+    yaml.write_text(text[:start] + "    rollout: direct\n" + text[end:])
+    # every round must bring a release: the increments are days, whose holdouts differ too much for the example's gates
+    yaml.write_text(cut(yaml.read_text(), "gates:\n", "environments:", "gates: [roc_auc >= 0.5]\n\n"))
+    theatre.commit("Direct rollout, one gate")
+    theatre.up()
+    theatre.replay(day(5, 1), 0.0, 0.0)
+    theatre.arrive(*[path for month in (1, 2, 3) for path in theatre.month(month)])
+    turn = theatre.turn_after(0)
+    while turn["release"] is None:
+        turn = theatre.turn_after(turn["number"])
+    overheads = [one_turn(theatre, path) for path in increments(theatre, rounds)]
+    idle = [no_op_daemon(theatre) for _ in range(rounds)]
+    theatre.daemon_stop()
+    line = [timed(theatre, "run", "--no-wait") for _ in range(rounds)]
+    helps = [timed(theatre, "--help") for _ in range(rounds)]
+    status = [timed(theatre, "status") for _ in range(rounds)]
+    return [
+        ("overhead of a turn, file to first answer", statistics.median(overheads), "at most 2 s, aim 0.5 s"),
+        ("a turn where nothing changed, in the daemon", statistics.median(idle), "at most 0.5 s"),
+        ("a turn where nothing changed, `noria run`", statistics.median(line), "at most 1 s"),
+        ("`noria --help`", statistics.median(helps), "at most 0.25 s"),
+        ("`noria status`", statistics.median(status), "at most 0.25 s"),
+    ]
+
+
+def cut(text: str, start: str, end: str, new: str) -> str:
+    return text[: text.index(start)] + new + text[text.index(end) :]
+
+
+def increments(theatre: Theatre, rounds: int) -> list[Path]:
+    """April, in as many files as there are rounds."""
+    _, flights = theatre.month(4)
+    weather, _ = theatre.month(4)
+    theatre.arrive(weather)
+    theatre.turn_after(theatre.last_turn)
+    table = pl.read_parquet(flights)
+    size = -(-table.height // rounds)
+    paths = []
+    for i in range(rounds):
+        path = theatre.months / f"flights-2013-04-{i:02d}.parquet"
+        table.slice(i * size, size).write_parquet(path)
+        paths.append(path)
+    return paths
+
+
+def one_turn(theatre: Theatre, path: Path) -> float:
+    """Seconds from the rename to the first answer of the new release, less the project's own time."""
+    old, number = theatre.serving()["release"], theatre.last_turn
+    body = commits.REQUEST.encode()
+    url = theatre.addresses["production"] + "/predict"
+    theatre.arrive(path)
+    begun = time.time()
+    while True:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            if json.loads(answer.read())["release"] != old:
+                break
+        if time.time() - begun > 60:
+            raise SystemExit(f"no new release after 60 s: {theatre.turns()[-1]}")
+        time.sleep(0.005)
+    took = time.time() - begun
+    turn: dict[str, Any] = theatre.turn_after(number)
+    print(f"  turn {turn['number']}: {took:.2f} s, of which {turn['user_s']:.2f} s in the project's own code", flush=True)
+    return took - float(turn["user_s"])
+
+
+def no_op_daemon(theatre: Theatre) -> float:
+    number = theatre.last_turn
+    begun = time.time()
+    theatre.post("/api/trigger", {"reason": "bench"})
+    turn = theatre.turn_after(number)
+    assert turn["outcome"] == "nothing changed", turn
+    return float(turn["ended_at"]) - begun
+
+
+def timed(theatre: Theatre, *arguments: str) -> float:
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "noria", *arguments], cwd=theatre.home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return time.perf_counter() - begun
+
+
+def page(rows: list[tuple[str, float, str]], rounds: int) -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Made by `make bench` on {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%B %Y')}: medians of "
+        f"{rounds}. The flights example, 81,000 to 109,000 flights; what counts as overhead is said in `benchmarks/run.py`.",
+        "",
+        "| what | measured | to reach |",
+        "|---|---|---|",
+        *[f"| {name} | {seconds:.2f} s | {goal} |" for name, seconds, goal in rows],
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

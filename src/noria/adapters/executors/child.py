@@ -1,0 +1,166 @@
+"""A warm, single-use interpreter: `python -P -m noria.adapters.executors.child REPLY_FD MODULE ...`.
+
+It imports the third-party libraries it is told to, then waits for one job (a line of JSON) on standard input, runs it, replies,
+and waits to be killed with whatever it started. Lines on the reply pipe: ``{"state": "ready" | "started" | "user" | "system"}``,
+and last ``{"state": "done", ...}``.
+
+When the parent dies, an idle child reads the end of its input and ends. A busy one cannot be trusted to look: the kernel sends
+SIGKILL to its whole process group as the pipe closes (fcntl F_SETSIG), whatever the project's code is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from noria.adapters.executors import timing
+from noria.errors import NoriaError
+
+F_SETSIG = 10  # Linux: the signal that O_ASYNC sends; not in the fcntl module
+MESSAGE_LIMIT = 4000  # characters of an error's text
+
+
+class Reply:
+    """The pipe to the parent."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_inheritable(fd, False)
+        self._fd = fd
+
+    def send(self, **message: Any) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        while line:
+            line = line[os.write(self._fd, line) :]
+
+
+def main(arguments: list[str]) -> None:
+    reply, orders = Reply(int(arguments[0])), _own_stdin()
+    faulthandler.enable()
+    preload(arguments[1:])
+    reply.send(state="ready")
+    line = orders.readline()
+    if not line.endswith(b"\n"):
+        return  # the parent is gone, or needs no more work
+    _die_with_parent(orders.fileno())
+    work = json.loads(line)
+    enter(work)
+    reply.send(state="started")
+    timing.listen(lambda inside: reply.send(state="user" if inside else "system"))
+    done = run(work)
+    timing.listen(None)
+    _flush()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    reply.send(state="done", user_s=timing.user_seconds(), peak_bytes=peak, **done)
+    threading.Event().wait()  # the parent kills this process together with what it started
+
+
+def preload(modules: list[str]) -> None:
+    """Import what is installed; a library that is missing or broken is the job's trouble, if it needs it."""
+    for name in modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+def enter(work: dict[str, Any]) -> None:
+    """Make the job's folder, import path and environment this interpreter's world."""
+    os.chdir(work["cwd"])
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a killed job keeps what it printed
+    sys.path[:0] = work["paths"]
+    kept = {name: value for name, value in os.environ.items() if name.endswith("_THREADS")}
+    os.environ.clear()
+    os.environ.update(work["env"] | kept)
+    # For the interpreters that the job starts: a shell command, a pool of workers.
+    os.environ["PYTHONPATH"] = os.pathsep.join([*work["paths"], *filter(None, [work["env"].get("PYTHONPATH")])])
+    importlib.invalidate_caches()
+
+
+def run(work: dict[str, Any]) -> dict[str, Any]:
+    """Call the job's target; what it raises is an answer, and its traceback goes to the log."""
+    module, _, name = work["target"].partition(":")
+    try:
+        result = getattr(importlib.import_module(module), name)(work["job"])
+        json.dumps(result)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        return {"ok": False, "kind": "exited", "error": f"ended with exit code {code} without a result"}
+    except BaseException as error:  # noqa: BLE001 - project code may raise anything, and Rust panics are BaseExceptions
+        traceback.print_exception(error)
+        return {"ok": False, "kind": "raised", "error": explain(error, [Path(work["cwd"]), *map(Path, work["paths"])])}
+    return {"ok": True, "kind": "ok", "result": result}
+
+
+def explain(error: BaseException, roots: list[Path]) -> str:
+    """``raised KeyError: 'ANC' at delays/table.py:41``: the innermost line of the project's own code."""
+    if isinstance(error, NoriaError):  # written for people: says what, where and what next
+        return str(error)[:MESSAGE_LIMIT]
+    place = _place(error, [root.resolve() for root in roots])
+    text = str(error)[:MESSAGE_LIMIT]
+    return f"raised {type(error).__name__}{': ' if text else ''}{text}{f' at {place}' if place else ''}"
+
+
+def _place(error: BaseException, roots: list[Path]) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        found = _relative(error.filename, roots)
+        if found:
+            return f"{found}:{error.lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        found = _relative(frame.filename, roots)
+        if found:
+            return f"{found}:{frame.lineno}"
+    return ""
+
+
+def _relative(filename: str, roots: list[Path]) -> str:
+    path = Path(filename).resolve()
+    for root in roots:
+        if path.is_relative_to(root) and "site-packages" not in path.parts:
+            return str(path.relative_to(root))
+    return ""
+
+
+def _own_stdin() -> Any:
+    """Standard input under another number, so that no program the job starts can read or hold it."""
+    orders = os.fdopen(os.dup(0), "rb")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return orders
+
+
+def _die_with_parent(fd: int) -> None:
+    if sys.platform == "linux":
+        fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(fd, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([fd], [], [], 0)[0]:  # it died before the kernel was told
+            os.killpg(0, signal.SIGKILL)
+    else:
+        threading.Thread(target=_kill_at_end, args=(fd,), daemon=True).start()
+
+
+def _kill_at_end(fd: int) -> None:
+    os.read(fd, 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,46 @@
+"""Compilers by registration: the first that knows a model's framework turns it into ONNX."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import polars as pl
+
+from noria.adapters.frameworks import sklearn
+from noria.domain.signature import Signature
+from noria.errors import NoriaError
+
+
+class Framework(Protocol):
+    """One framework's way to ONNX."""
+
+    name: str
+
+    def matches(self, model: object) -> bool:
+        """Whether ``model`` is of this framework."""
+
+    def compile(self, model: Any, signature: Signature, sample: pl.DataFrame) -> bytes:
+        """ONNX with one input per column, [n, 1], named as in the signature; text as strings, all else as float32.
+
+        Deterministic: equal models give equal bytes. Raises anything when it does not convert.
+        """
+
+
+_frameworks: list[Framework] = [sklearn.SklearnFramework()]
+
+
+def register(framework: Framework) -> None:
+    """Add a framework; the newest is asked first."""
+    _frameworks.insert(0, framework)
+
+
+def to_onnx(model: object, signature: Signature, sample: pl.DataFrame) -> bytes:
+    """Compile ``model``; ``sample`` is a few rows of its inputs. Raises NoriaError with the reason when it does not convert."""
+    for framework in _frameworks:
+        if framework.matches(model):
+            try:
+                return framework.compile(model, signature, sample)
+            except Exception as error:
+                text = (str(error).strip().splitlines() or [""])[0][:300]
+                raise NoriaError(f"does not convert to ONNX: {type(error).__name__}: {text}") from error
+    raise NoriaError(f"no compiler knows {type(model).__module__.partition('.')[0]} models ({type(model).__name__})")

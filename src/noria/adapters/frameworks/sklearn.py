@@ -1,0 +1,58 @@
+"""scikit-learn models to ONNX, by skl2onnx."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import polars as pl
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+
+from noria.domain.signature import Kind, Signature
+
+OPSET = {"": 18, "ai.onnx.ml": 3}  # stated, so that a newer converter does not change what an older server can load
+
+
+class SklearnFramework:
+    """Estimators and pipelines of scikit-learn."""
+
+    name = "sklearn"
+
+    def matches(self, model: object) -> bool:
+        return isinstance(model, BaseEstimator)
+
+    def compile(self, model: Any, signature: Signature, sample: pl.DataFrame) -> bytes:
+        """Raises whatever skl2onnx raises for what it cannot convert."""
+        wanted = model if _takes_columns(model) else _joined(model, sample)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the converter's own deprecations: nothing that a user could act upon
+            made = convert_sklearn(
+                wanted,
+                name="noria",
+                doc_string="",
+                initial_types=[(i.name, _type(i.kind)) for i in signature.inputs],
+                target_opset=OPSET,
+                options={id(wanted): {"zipmap": False}} if is_classifier(model) else None,
+            )
+        content: bytes = made.SerializeToString(deterministic=True)
+        return content
+
+
+def _type(kind: Kind) -> Any:
+    return StringTensorType([None, 1]) if kind is Kind.STRING else FloatTensorType([None, 1])
+
+
+def _takes_columns(model: Any) -> bool:
+    """Whether the model picks its columns by name."""
+    first = model.steps[0][1] if isinstance(model, Pipeline) else model
+    return isinstance(first, ColumnTransformer)
+
+
+def _joined(model: Any, sample: pl.DataFrame) -> Pipeline:
+    """The model behind a step that joins the columns to the one matrix it was fitted on."""
+    join = ColumnTransformer([("columns", "passthrough", sample.columns)]).fit(sample)
+    return Pipeline([("join", join), ("model", model)])

@@ -1,0 +1,189 @@
+"""Git, through its command line: which commit, what changed, and a clean checkout of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from noria.errors import NoriaError, NotFoundError
+from noria.names import digest_bytes, digest_file, new_id
+
+TIMEOUT_S = 30.0
+REMOTE_TIMEOUT_S = 300.0
+REMOTE_EVERY_S = 5.0  # a repository over the network is not asked more often
+OWN = ".noria"  # Noria's state never counts as a change
+_IDENTITY = "--format=%s%x00%an%x00%ct"
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInfo:
+    subject: str
+    author: str
+    at: float  # seconds since 1970, when it was committed
+
+
+def is_repo(path: Path) -> bool:
+    """Whether ``path`` lies in a working tree, or is a bare repository. Starts no process."""
+    if (path / "HEAD").is_file() and (path / "objects").is_dir():
+        return True
+    return any((folder / ".git").exists() for folder in (path.resolve(), *path.resolve().parents))
+
+
+def head(repo: Path, branch: str = "HEAD") -> str | None:
+    """The full id of the newest commit of ``branch``; None when there is no such branch or no commit yet."""
+    done = _git(repo, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{branch}^{{commit}}", check=False)
+    return done.stdout.decode().strip() or None
+
+
+def commit_info(repo: Path, commit: str) -> CommitInfo:
+    """Raises NotFoundError for an unknown commit."""
+    done = _git(repo, "show", "--no-patch", "--no-show-signature", _IDENTITY, "--end-of-options", commit, check=False)
+    if done.returncode:
+        raise NotFoundError(f"there is no commit {commit}", where=str(repo))
+    subject, author, at = done.stdout.decode(errors="replace").strip().split("\0")
+    return CommitInfo(subject, author, float(at))
+
+
+def show(repo: Path, commit: str, path: str) -> bytes | None:
+    """The file ``path`` (relative to ``repo``) as it is in ``commit``; None when it is not there."""
+    done = _git(repo, "show", f"{commit}:./{path}" if not _bare(repo) else f"{commit}:{path}", check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def dirty_digest(repo: Path, ignore: Sequence[str] = ()) -> str | None:
+    """The digest of everything under ``repo`` that differs from the commit; None when nothing does.
+
+    Files that Git ignores, `.noria`, and the path patterns ``ignore`` do not count. Untracked files do: they can be imported.
+    """
+    excluded = [f":(exclude,glob)**/{OWN}/**", *(f":(exclude,glob){pattern}" for pattern in ignore)]
+    status = _git(repo, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", ".", *excluded).stdout
+    if not status:
+        return None
+    top = Path(os.fsdecode(_git(repo, "rev-parse", "--show-toplevel").stdout.rstrip(b"\n")))
+    lines = [entry + b"\0" + _content(top / os.fsdecode(entry[3:])) for entry in sorted(status.split(b"\0")) if entry]
+    return digest_bytes(b"\n".join([(head(repo) or "").encode(), *lines]))
+
+
+def worktree(repo: Path, commit: str, target: Path) -> Path:
+    """A clean checkout of ``commit`` in ``target``, made once: it appears by a rename, whole, and a later call finds it there.
+
+    When ``repo`` is a folder inside a working tree, that folder is checked out. Submodules are not followed.
+    Raises NotFoundError when the commit, or the folder in it, does not exist.
+    """
+    if target.is_dir():
+        return target
+    prefix = "" if _bare(repo) else _git(repo, "rev-parse", "--show-prefix").stdout.decode().strip()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{new_id('w')}")
+    try:
+        _check_out(repo, f"{commit}:{prefix.rstrip('/')}", fresh)
+        _place(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.with_suffix(".index").unlink(missing_ok=True)
+    return target
+
+
+def fetch(url: str, mirror: Path) -> Path:
+    """Bring the bare mirror of ``url`` up to date; it is cloned when there is none."""
+    if not mirror.is_dir():
+        mirror.parent.mkdir(parents=True, exist_ok=True)
+        fresh = mirror.with_name(f".{mirror.name}.{new_id('m')}")
+        try:
+            _git(mirror.parent, "clone", "--quiet", "--mirror", "--", url, str(fresh), timeout_s=REMOTE_TIMEOUT_S)
+            _place(fresh, mirror)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    elif _due(url, mirror):
+        _git(mirror, "fetch", "--quiet", "--prune", "origin", timeout_s=REMOTE_TIMEOUT_S)
+    return mirror
+
+
+def _check_out(repo: Path, tree: str, fresh: Path) -> None:
+    """Through an index of its own: the repository's index, files and settings stay as they are."""
+    fresh.mkdir()
+    own = {"GIT_INDEX_FILE": str(fresh.with_suffix(".index")), "GIT_WORK_TREE": str(fresh)}
+    own["GIT_DIR"] = os.fsdecode(_git(repo, "rev-parse", "--absolute-git-dir").stdout.rstrip(b"\n"))
+    done = _git(fresh, "read-tree", tree, check=False, env=own)
+    if done.returncode:
+        raise NotFoundError(f"{tree.rstrip(':')} cannot be checked out: {_words(done)}", where=str(repo))
+    _git(fresh, "checkout-index", "--all", "--force", "--quiet", env=own)
+
+
+def _place(fresh: Path, target: Path) -> None:
+    try:
+        fresh.rename(target)
+    except OSError:
+        if not target.is_dir():  # else another process was first, with the same content
+            raise
+
+
+def _due(url: str, mirror: Path) -> bool:
+    if "://" not in url and ":" not in url.partition("/")[0]:
+        return True  # a path: cheap
+    try:
+        return time.time() - (mirror / "FETCH_HEAD").stat().st_mtime > REMOTE_EVERY_S
+    except FileNotFoundError:
+        return True
+
+
+def _content(path: Path) -> bytes:
+    """What stands for a changed file: its digest, a link's target, or its absence."""
+    if path.is_symlink():
+        return os.fsencode(os.readlink(path))
+    try:
+        return digest_file(path).encode() if path.is_file() else b"-"
+    except FileNotFoundError:
+        return b"-"
+
+
+def _bare(repo: Path) -> bool:
+    return (repo / "HEAD").is_file() and (repo / "objects").is_dir()
+
+
+def _git(
+    repo: Path, *arguments: str, check: bool = True, timeout_s: float = TIMEOUT_S, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    command = ["git", *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=repo,
+            env={**_environment(), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        missing = "git is not installed" if repo.is_dir() else "the folder does not exist"
+        raise NoriaError(missing, where=str(repo)) from error
+    except subprocess.TimeoutExpired as error:
+        raise NoriaError(f"`git {arguments[0]}` did not end within {timeout_s:g} s", where=str(repo)) from error
+    if check and done.returncode:
+        raise NoriaError(f"`git {arguments[0]}` failed: {_words(done)}", where=str(repo))
+    return done
+
+
+def _words(done: subprocess.CompletedProcess[bytes]) -> str:
+    return done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+
+
+def _environment() -> dict[str, str]:
+    """Without the variables of a hook that may have called us, without questions, in English."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _KEPT}
+    return {
+        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
+        **kept,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "LC_ALL": "C",
+    }
+
+
+_KEPT = frozenset({"GIT_SSH_COMMAND", "GIT_SSH", "GIT_ASKPASS", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"})

@@ -1,0 +1,107 @@
+"""`noria check`: configuration, code and data, in seconds; nothing is recorded."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from noria.cli.context import Home, pass_home
+from noria.cli.output import ExitCode, emit, json_option, plain
+
+if TYPE_CHECKING:
+    from noria.config import DataSource, Project
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked."""
+
+    what: str
+    ok: bool
+    text: str
+
+
+@click.command()
+@click.option("--no-tests", is_flag=True, help="Leave the project's own tests out.")
+@json_option
+@pass_home
+def command(home: Home, no_tests: bool, as_json: bool) -> int:
+    """Read noria.yaml, hold every data file against its contract, run the project's tests. Records nothing.
+
+    \b
+    Example:
+      noria check
+      noria check --no-tests --json
+
+    JSON: ok, findings[what, ok, text].
+    """
+    project = home.project()
+    findings = [Finding("noria.yaml", True, _summary(project)), *_guards(project)]
+    for source in project.data.values():
+        findings += _data(home, project, source)
+    if project.checks.code and not no_tests:
+        findings.append(_tests(home, project.checks.code, project.checks.timeout_s))
+    good = all(f.ok for f in findings)
+    emit(as_json, {"ok": good, "findings": [asdict(f) for f in findings]}, lambda: _render(findings))
+    return ExitCode.PASSED if good else ExitCode.NO
+
+
+def _summary(project: Project) -> str:
+    model = f"model of {project.model.label}" if project.model else "no model"
+    return f"{len(project.data)} datasets, {len(project.steps)} steps, {model}, {len(project.gates)} gates"
+
+
+def _guards(project: Project) -> list[Finding]:
+    """How many requests the canary's last judged step needs when all goes well."""
+    from noria.stats.eprocess import requests_needed
+
+    found = []
+    for environment in project.environments.values():
+        policy = environment.rollout
+        if policy.direct:
+            continue
+        margin = min(policy.guards.errors, policy.guards.slow_by)
+        needed = requests_needed(margin, policy.missed)
+        text = f"a flawless candidate is promoted after about {needed:,} requests of its own; patience {policy.patience_s / 60:g} min"
+        found.append(Finding(f"rollout {environment.name}", True, text))
+    return found
+
+
+def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
+    from noria.adapters import files
+    from noria.decide import contract as judge
+    from noria.domain.contract import Contract
+    from noria.errors import DataError
+    from noria.stages import served
+
+    if served.is_log(source.source):
+        return [Finding(source.name, True, f"served predictions of {source.source.removeprefix('log:')} with their labels")]
+    found = []
+    for name, path in files.resolve(source.source, home.path):
+        try:
+            ruling = judge.judge(source.contract or Contract(), files.read_table(path), now=None)
+            found.append(Finding(name, ruling.verdict.passed, ruling.verdict.sentence()))
+        except DataError as error:
+            found.append(Finding(name, False, error.message))
+    return found or [Finding(source.name, False, f"no file matches {source.source}")]
+
+
+def _tests(home: Home, tests: str, timeout_s: float) -> Finding:
+    from noria.stages.line import child_environment
+
+    try:
+        done = subprocess.run(  # noqa: S602 - the project's own command, as its file says
+            tests, shell=True, cwd=home.path, env=child_environment(), capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("tests", False, f"`{tests}` ran longer than {timeout_s:g} s")
+    last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:] or ["no output"]
+    return Finding("tests", done.returncode == 0, f"`{tests}`: {last[0]}")
+
+
+def _render(findings: list[Finding]) -> str:
+    marks = {True: click.style("ok  ", fg="green"), False: click.style("FAIL", fg="red", bold=True)}
+    return "\n".join(f"{marks[f.ok]}  {plain(f.what)}: {plain(f.text)}" for f in findings)

@@ -1,0 +1,105 @@
+"""Where a command works: the project's home, its state folder, and what is opened from there."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from noria.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from noria.adapters.server import Server
+    from noria.config import Project
+    from noria.store.ledger import Ledger
+
+P = ParamSpec("P")
+R = TypeVar("R")
+PROJECT_FILE = "noria.yaml"
+PROJECT_LINE = re.compile(r"""^project:[ \t]*["']?([a-z][a-z0-9_-]{0,62})["']?[ \t]*(?:#.*)?$""", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A folder with a noria.yaml."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, start: Path) -> Home:
+        """The nearest folder at or above ``start`` that holds a noria.yaml; raises UsageError."""
+        here = start.resolve()
+        for folder in (here, *here.parents):
+            if (folder / PROJECT_FILE).is_file():
+                return cls(folder)
+        raise UsageError(
+            f"there is no {PROJECT_FILE} in {here} or above it",
+            hint="`noria init` writes a small working project; `noria -C DIR ...` works in another folder.",
+        )
+
+    @property
+    def state(self) -> Path:
+        """Where everything is kept: NORIA_HOME, or .noria in the project's home."""
+        chosen = os.environ.get("NORIA_HOME")
+        return Path(chosen).expanduser().resolve() if chosen else self.path / ".noria"
+
+    @property
+    def ledger_file(self) -> Path:
+        return self.state / "ledger.db"
+
+    def project(self) -> Project:
+        """noria.yaml, checked; raises ConfigError."""
+        from noria import config  # heavier than `noria status` needs
+
+        return config.load(self.path)
+
+    def project_name(self) -> str:
+        """The project's name, read cheaply; the whole file is checked only where that line cannot be found."""
+        found = PROJECT_LINE.search((self.path / PROJECT_FILE).read_text(encoding="utf-8", errors="replace"))
+        return found.group(1) if found else self.project().name
+
+    def ledger(self) -> Ledger:
+        """The ledger, made when it is not there yet."""
+        from noria.store.ledger import Ledger  # SQLite is loaded by the commands that need it
+
+        return Ledger.open(self.state)
+
+    def existing_ledger(self) -> Ledger:
+        """The ledger of a project that has turned before; raises NotFoundError."""
+        if not self.ledger_file.is_file():
+            raise NotFoundError("nothing has happened here yet", where=str(self.state), hint="`noria run` turns the wheel once.")
+        return self.ledger()
+
+    def server(self) -> Server:
+        from noria.adapters.server import Server  # only where a server is asked
+
+        return Server(self.state)
+
+    def token(self) -> str | None:
+        """The control API's token, or None before the first `noria up`."""
+        try:
+            return (self.state / "token").read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
+
+def pass_home(command: Callable[Concatenate[Home, P], R]) -> Callable[P, R]:
+    """Give a command the Home it works in as its first argument; ``-C`` says where the search begins."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        start = click.get_current_context().find_root().obj or Path(".")
+        return command(Home.find(start), *args, **kwargs)
+
+    return wrapper
+
+
+def actor() -> str:
+    """Who acts, for the audit log: ``cli:anna``."""
+    return f"cli:{os.environ.get('USER') or os.environ.get('LOGNAME') or 'someone'}"

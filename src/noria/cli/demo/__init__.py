@@ -1,0 +1,64 @@
+"""`noria demo`: a year of deliveries on real flights, in minutes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import click
+
+import noria
+from noria.cli.output import ExitCode, json_option
+from noria.errors import UsageError
+
+
+def example_folder() -> Path:
+    """The flights example: inside an installed package, or beside the sources."""
+    package = Path(noria.__file__).parent
+    for folder in (package / "examples" / "flights", package.parents[1] / "examples" / "flights"):
+        if (folder / "noria.yaml").is_file():
+            return folder
+    raise UsageError("the flights example is not part of this installation", hint="Run the demo from a clone of the repository.")
+
+
+@click.command()
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(".demo"), help="Where; an earlier demo there is replaced.")
+@click.option("--stay", is_flag=True, help="Keep everything up afterwards, until Ctrl-C.")
+@json_option
+def command(folder: Path, stay: bool, as_json: bool) -> int:
+    """One year of flights from New York, in minutes: from the first file to the last rollback.
+
+    Everything it does goes through the same commands, files and HTTP calls that you have. The facts are in
+    DIR/story.json; the project itself is in DIR/flights, to look around in.
+
+    \b
+    Example:
+      noria demo --dir .demo
+      noria demo --dir .demo --stay
+
+    JSON: the document of story.json.
+    """
+    from rich.console import Console
+
+    from noria.cli.demo import closing as closing_scene
+    from noria.cli.demo import story
+    from noria.cli.demo.theatre import Theatre, closing
+
+    folder = folder.resolve()
+    if folder.exists() and any(folder.iterdir()) and not (folder / "story.json").exists() and not (folder / "flights").exists():
+        raise UsageError(f"{folder} holds something else than a demo", hint="Name another folder with --dir.")
+    console = Console(stderr=as_json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ctrl-C and a kill leave nothing behind
+    with closing(Theatre(folder, example_folder(), console)) as theatre:
+        found = story.tell(theatre)
+        facts = story.facts(theatre, found)
+        (folder / "story.json").write_text(json.dumps(facts, indent=1))
+        closing_scene.table(theatre, facts)
+        if as_json:
+            click.echo(json.dumps(facts, indent=1))
+        while stay:
+            time.sleep(1.0)
+    good = facts["failed"] == 0 and facts["lost"] == 0 and facts["reproduced"]
+    return ExitCode.PASSED if good else ExitCode.NO

@@ -1,0 +1,255 @@
+"""`noria doctor`: is this installation healthy, and is this project's state?"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import platform
+import shutil
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
+
+import click
+
+from noria.cli.context import Home, pass_home
+from noria.cli.output import ExitCode, day, emit, json_option, number, plain
+from noria.console.around import running_daemon
+from noria.errors import NoriaError
+
+PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 13)
+DISK_WARN_BYTES, DISK_FAIL_BYTES = 2 * 1024**3, 200 * 1024**2
+MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``state`` is ok, warn or fail; ``advice`` says what to do next."""
+
+    name: str
+    state: str
+    text: str
+    advice: str = ""
+
+
+@click.command()
+@json_option
+@pass_home
+def command(home: Home, as_json: bool) -> int:
+    """Check this installation and this project's state. Exit code 1 when something fails.
+
+    \b
+    Example:  noria doctor
+
+    JSON keys: ok, checks [{name, state (ok, warn, fail), text, advice}].
+    """
+    findings = [finding for check in CHECKS for finding in examine(check, home)]
+    ok = all(f.state != "fail" for f in findings)
+    emit(as_json, {"ok": ok, "checks": [asdict(f) for f in findings]}, lambda: render(findings))
+    return ExitCode.PASSED if ok else ExitCode.NO
+
+
+def examine(check: Callable[[Home], Iterator[Finding]], home: Home) -> list[Finding]:
+    """What a check finds; one that breaks is a finding itself, and the others still run."""
+    found: list[Finding] = []
+    try:
+        found.extend(check(home))
+    except Exception as error:  # noqa: BLE001  the doctor is called when things are broken in ways nobody foresaw
+        name = check.__name__.replace("_", " ")
+        found.append(Finding(name, "fail", f"the check itself broke: {type(error).__name__}: {error}"))
+    return found
+
+
+def render(findings: list[Finding]) -> str:
+    """One line a check, the advice below it."""
+    width = max(len(f.name) for f in findings)
+    lines = []
+    for finding in findings:
+        mark, colour = MARKS[finding.state]
+        lines.append(f"{click.style(mark.ljust(4), fg=colour)}  {finding.name.ljust(width)}  {plain(finding.text)}")
+        if finding.advice:
+            lines.append(f"{' ' * (width + 8)}{plain(finding.advice)}")
+    return "\n".join(lines)
+
+
+def python(_: Home) -> Iterator[Finding]:
+    """The interpreter's version."""
+    version = platform.python_version()
+    if PYTHON_OLDEST <= sys.version_info[:2] <= PYTHON_NEWEST:
+        yield Finding("python", "ok", version)
+    else:
+        yield Finding("python", "fail", version, "Noria needs Python 3.11 to 3.13.")
+
+
+def git(_: Home) -> Iterator[Finding]:
+    """Git, without which nothing can be released."""
+    found = shutil.which("git")
+    if found:
+        yield Finding("git", "ok", found)
+    else:
+        yield Finding("git", "warn", "not found", "Install git: only a commit can be released.")
+
+
+def disk(home: Home) -> Iterator[Finding]:
+    """Room for state."""
+    place = home.state if home.state.is_dir() else home.path
+    free = shutil.disk_usage(place).free
+    state = "ok" if free > DISK_WARN_BYTES else "warn" if free > DISK_FAIL_BYTES else "fail"
+    yield Finding(
+        "disk",
+        state,
+        f"{free / 1024**3:.1f} GiB free at {place}",
+        "" if state == "ok" else "Make room: turns stop when the disk is full.",
+    )
+
+
+def project(home: Home) -> Iterator[Finding]:
+    """noria.yaml."""
+    try:
+        name = home.project().name
+    except NoriaError as error:
+        yield Finding("project", "fail", str(error).splitlines()[0], error.hint or "`noria check` tells more.")
+    else:
+        yield Finding("project", "ok", f"{name} ({home.path / 'noria.yaml'})")
+
+
+def state_folder(home: Home) -> Iterator[Finding]:
+    """Owner, permissions, and the modes of the two secrets."""
+    if not home.state.is_dir():
+        yield Finding("state", "ok", f"{home.state} is not there yet", "`noria run` makes it.")
+        return
+    if not os.access(home.state, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding("state", "fail", f"{home.state} cannot be written", "Give this user the right to write there.")
+    elif home.state.stat().st_mode & stat.S_IWOTH:
+        yield Finding("state", "warn", f"everyone can write {home.state}", f"chmod o-w {home.state}")
+    else:
+        yield Finding("state", "ok", str(home.state))
+    for name in ("token", "signing.key"):
+        yield from _secret(home, name)
+
+
+def _secret(home: Home, name: str) -> Iterator[Finding]:
+    path = home.state / name
+    if not path.exists():
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        yield Finding(name, "fail", f"others can read {path} (mode {mode:04o})", f"chmod 600 {path}")
+    else:
+        yield Finding(name, "ok", f"readable by its owner only (mode {mode:04o})")
+
+
+def ledger(home: Home) -> Iterator[Finding]:
+    """The ledger opens, SQLite finds it whole, the audit chain holds, and the clock it tells."""
+    if not home.ledger_file.is_file():
+        yield Finding("ledger", "ok", "not there yet")
+        return
+    try:
+        yield from _opened(home)
+    except NoriaError as error:
+        yield Finding(
+            "ledger", "fail", error.message, error.hint or "Stop the daemon and look at the disk; restore a copy if there is one."
+        )
+
+
+def _opened(home: Home) -> Iterator[Finding]:
+    problem = _integrity(home)
+    yield Finding("ledger", "fail" if problem else "ok", problem or "opens; SQLite's quick check passes")
+    with closing(home.ledger()) as opened:
+        chain = opened.events.verify()
+        advice = "" if chain.ok else "Someone or something changed the ledger: `noria audit verify`."
+        yield Finding("audit chain", "ok" if chain.ok else "fail", chain.text, advice)
+        name = home.project_name()
+        clock = (
+            "wall time"
+            if opened.clock.read(name) is None
+            else f"set: {day(opened.clock.now(name))} UTC, speed {number(opened.clock.speed(name))}"
+        )
+    yield Finding("clock", "ok", clock)
+
+
+def _integrity(home: Home) -> str:
+    import sqlite3  # only here is the file looked at below the store
+
+    try:
+        link = sqlite3.connect(f"file:{home.ledger_file}?mode=ro", uri=True, timeout=5.0)
+        try:
+            answer = str(link.execute("PRAGMA quick_check(1)").fetchone()[0])
+        finally:
+            link.close()
+    except sqlite3.DatabaseError as error:
+        return f"{home.ledger_file}: {error}"
+    return "" if answer == "ok" else answer
+
+
+def processes(home: Home) -> Iterator[Finding]:
+    """Daemon and server: do they run, and do they answer?"""
+    daemon = running_daemon(home.state)
+    if daemon is None:
+        yield Finding("daemon", "ok", "stopped", "`noria up` starts it.")
+    else:
+        yield Finding("daemon", "ok", f"runs (pid {daemon.pid})")
+        yield from _reachable("console", daemon.console)
+    addresses = home.server().addresses()
+    if not addresses:
+        yield Finding("server", "ok", "stopped")
+    for name, address in addresses.items():
+        yield from _reachable(f"server {name}", address)
+
+
+def _reachable(name: str, address: str | None) -> Iterator[Finding]:
+    if not address:
+        return
+    parts = urlsplit(address)
+    link = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=3.0)
+    try:
+        link.request("GET", "/v2/health/live")
+        status = link.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        yield Finding(
+            name, "fail", f"{address} does not answer: {error}", "Look at the logs in the state folder; `noria up` starts anew."
+        )
+    else:
+        yield Finding(name, "ok", f"{address} answers ({status})")
+    finally:
+        link.close()
+
+
+def ports(home: Home) -> Iterator[Finding]:
+    """The addresses that `noria up` would take: free, or ours already."""
+    try:
+        project = home.project()
+    except NoriaError:
+        return  # said above
+    ours = {urlsplit(a).port for a in home.server().addresses().values()}
+    daemon = running_daemon(home.state)
+    ours |= {urlsplit(daemon.console).port} if daemon and daemon.console else set()
+    wanted: dict[int, tuple[str, str]] = {project.console.port: (project.console.host, "console")}
+    wanted |= {project.serving.port + i: (project.serving.host, name) for i, name in enumerate(project.environments)}
+    taken = [f"{port} ({name})" for port, (host, name) in wanted.items() if port and port not in ours and not _free(host, port)]
+    if taken:
+        yield Finding(
+            "ports",
+            "warn",
+            f"taken by another program: {', '.join(taken)}",
+            "Set other ports in noria.yaml, or stop that program.",
+        )
+    else:
+        yield Finding("ports", "ok", f"{', '.join(map(str, wanted))}: free or ours")
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+CHECKS: tuple[Callable[[Home], Iterator[Finding]], ...] = (python, git, disk, project, state_folder, ledger, processes, ports)

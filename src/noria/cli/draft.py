@@ -1,0 +1,303 @@
+"""A first project for a table: what a look at the file suggests. Guesses are conservative and written where people edit them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from noria.adapters import files
+from noria.domain.signature import Task
+from noria.errors import DataError, UsageError
+
+CLASSES_MOST = 20  # a label with more values is no class
+ROWS_LEAST = 50  # fewer cannot be split, trained and judged
+LINEAR_BELOW = 1000  # rows; with fewer, trees only learn the noise
+TEXT_DISTINCT = 0.5  # a text column with more distinct values than this share of the rows is free text
+EXAMPLES = 8
+FREE_TEXT_FROM = 50  # distinct values below which a text is never called free
+KEY_NAME = re.compile(r"(^|[_ .-])(?i:id|key|uuid|number|nr|no|code)$|[a-z](ID|Id|Key)$")
+METRIC = {Task.BINARY: "roc_auc", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
+ESTIMATORS = {  # (linear, regression)
+    (True, True): "Ridge",
+    (True, False): "LogisticRegression",
+    (False, True): "HistGradientBoostingRegressor",
+    (False, False): "HistGradientBoostingClassifier",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its contract ``rule`` as YAML, and values that occur."""
+
+    name: str
+    kind: str  # int, float, string, bool, datetime, date
+    rule: str
+    examples: list[object] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """All that the templates ask for."""
+
+    dataset: str
+    source: str
+    file_name: str
+    rows: int
+    columns: tuple[Column, ...]
+    inputs: tuple[Column, ...]
+    left_out: tuple[tuple[str, str], ...]  # name, why
+    label: Column
+    task: Task
+    why_task: str
+    key: str | None
+    event_time: str | None
+    gates: tuple[tuple[str, str], ...]  # gate, why
+
+    @property
+    def row_key(self) -> str:
+        """The key's name; where the file has none, that of the one which the generated step adds."""
+        taken = {c.name for c in self.columns}
+        return self.key or next(name for name in ("row_id", "row_key", "generated_row_id") if name not in taken)
+
+    @property
+    def text(self) -> list[str]:
+        return [c.name for c in self.inputs if c.kind == "string"]
+
+    @property
+    def numbers(self) -> list[str]:
+        return [c.name for c in self.inputs if c.kind != "string"]
+
+    @property
+    def linear(self) -> bool:
+        """Few rows: a linear model. It needs imputed numbers, and a missing truth value has no median."""
+        return self.rows < LINEAR_BELOW and all(c.kind != "bool" for c in self.inputs)
+
+    @property
+    def estimator(self) -> str:
+        return ESTIMATORS[(self.linear, self.task is Task.REGRESSION)]
+
+    @property
+    def preprocessing(self) -> list[str]:
+        """What model.py imports from sklearn.preprocessing."""
+        return ["OneHotEncoder"] * bool(self.text) + ["StandardScaler"] * bool(self.linear and self.numbers)
+
+    @property
+    def transformers(self) -> str:
+        """The arguments of make_column_transformer."""
+        numbers = "(scaled, NUMBERS)" if self.linear else '("passthrough", NUMBERS)'
+        return ", ".join(["(one_hot, TEXT)"] * bool(self.text) + [numbers] * bool(self.numbers))
+
+    @property
+    def rows_min(self) -> int:
+        return max(1, min(self.rows // 10, 1000))
+
+    @property
+    def request(self) -> str:
+        """A request as the command line takes it: JSON without a single quote."""
+        return json.dumps({c.name: c.examples[0] for c in self.inputs}).replace("'", "\\u0027")
+
+
+def read(path: Path) -> pl.DataFrame:
+    """The table in a data file; raises UsageError when there is none, DataError when it cannot be used."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", hint="--data takes a CSV or Parquet file.")
+    table = files.read_table(path)
+    if table.height < ROWS_LEAST:
+        raise DataError(f"{table.height} rows are too few: a model needs at least {ROWS_LEAST}", where=str(path))
+    return table
+
+
+def draft(table: pl.DataFrame, path: Path, source: str, label: str, dataset: str) -> Draft:
+    """What the table suggests for predicting ``label``; raises UsageError, DataError."""
+    _demand_label(table, path, label)
+    known = table.filter(pl.col(label).is_not_null())
+    task, why = infer_task(known[label], str(path))
+    key, event_time = _key(table, label), _event_time(table, label)
+    chosen, left_out = _choose(table, {label, key, event_time})
+    if not chosen:
+        raise DataError("no column is left to predict from", where=str(path), hint=_why_not(left_out))
+    columns = {name: describe(table[name], is_class=name == label and task is not Task.REGRESSION) for name in table.columns}
+    return Draft(
+        dataset=dataset,
+        source=source,
+        file_name=path.name,
+        rows=table.height,
+        columns=tuple(columns.values()),
+        inputs=tuple(columns[name] for name in chosen),
+        left_out=tuple(left_out),
+        label=columns[label],
+        task=task,
+        why_task=why,
+        key=key,
+        event_time=event_time,
+        gates=gates(task, known[label]),
+    )
+
+
+def _demand_label(table: pl.DataFrame, path: Path, label: str) -> None:
+    if label in table.columns:
+        return
+    near = difflib.get_close_matches(label, table.columns, 1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}?" if near else f"The columns are: {', '.join(table.columns[:20])}."
+    raise UsageError(f"there is no column {label!r}", where=str(path), hint=hint)
+
+
+def infer_task(label: pl.Series, where: str) -> tuple[Task, str]:
+    """The task and one line that says why; raises DataError when nothing can be learned from the label."""
+    distinct = label.n_unique()
+    if label.len() == 0 or distinct < 2:
+        value = f": {label[0]!r}" if label.len() else ""
+        raise DataError(f"the label {label.name!r} has only one value{value}; there is nothing to learn", where=where)
+    whole = label.dtype.is_integer() or (label.dtype.is_float() and bool((label == label.round()).all()))
+    classes = label.dtype in (pl.String, pl.Boolean, pl.Categorical) or whole
+    if distinct == 2 and classes:
+        return Task.BINARY, f"{label.name} has two values"
+    if distinct <= CLASSES_MOST and classes:
+        return Task.MULTICLASS, f"{label.name} has {distinct} values; if it is an amount, write regression"
+    if label.dtype.is_numeric():
+        return Task.REGRESSION, f"{label.name} is a number with {distinct:,} values"
+    raise DataError(
+        f"the label {label.name!r} has {distinct:,} different values of type {label.dtype}",
+        where=where,
+        hint=f"A label of classes has at most {CLASSES_MOST}; an amount must be a number.",
+    )
+
+
+def gates(task: Task, label: pl.Series) -> tuple[tuple[str, str], ...]:
+    """A floor that guessing does not reach, no loss against the champion, and a bound on time."""
+    latency = ("latency_p99_ms <= 50", "one row, in the server's form")
+    if task is Task.BINARY:
+        return (("roc_auc >= 0.55", "better than chance"), ("roc_auc >= champion - 0.02", "on the same held-out rows"), latency)
+    if task is Task.MULTICLASS:
+        share = label.value_counts(sort=True)["count"][0] / label.len()
+        floor = math.floor(share * 100) / 100
+        return (
+            (f"accuracy >= {floor:g}", "always saying the commonest class reaches this"),
+            ("accuracy >= champion - 0.02", "on the same held-out rows"),
+            latency,
+        )
+    spread = float(label.cast(pl.Float64).std() or 0.0)  # type: ignore[arg-type]
+    return (
+        ("r2 >= 0.05", "better than the mean"),
+        (f"mae <= champion + {spread * 0.02:.2g}", "2 % of the label's deviation"),
+        latency,
+    )
+
+
+def _key(table: pl.DataFrame, label: str) -> str | None:
+    """The column that names a row: unique, without nulls, and called so, a text, or a count that stands first.
+
+    Another whole number that happens to be unique is an amount; it stays an input.
+    """
+    unique = [c for c in table.get_columns() if c.name != label and c.null_count() == 0 and c.n_unique() == table.height]
+    named = [c.name for c in unique if KEY_NAME.search(c.name) and (c.dtype == pl.String or c.dtype.is_integer())]
+    texts = [c.name for c in unique if c.dtype == pl.String and c.name == table.columns[0]]
+    counts = [
+        c.name for c in unique if c.name == table.columns[0] and c.dtype.is_integer() and bool((c.diff().drop_nulls() == 1).all())
+    ]
+    return next(iter([*named, *texts, *counts]), None)
+
+
+def _event_time(table: pl.DataFrame, label: str) -> str | None:
+    """The first column with a time in every row."""
+    return next((c.name for c in table.get_columns() if c.name != label and c.dtype == pl.Datetime and c.null_count() == 0), None)
+
+
+def _choose(table: pl.DataFrame, taken: set[str | None]) -> tuple[list[str], list[tuple[str, str]]]:
+    chosen, left_out = [], []
+    for column in table.get_columns():
+        if column.name in taken:
+            continue
+        why = _useless(column)
+        if why:
+            left_out.append((column.name, why))
+        else:
+            chosen.append(column.name)
+    return chosen, left_out
+
+
+def _useless(column: pl.Series) -> str:
+    """Why a column is no input, or an empty text."""
+    distinct = column.drop_nulls().n_unique()
+    if distinct == 0:
+        return "empty"
+    if distinct == 1:
+        return "always the same"
+    if column.dtype.is_temporal():
+        return "a time; derive what matters from it"
+    if column.dtype == pl.String and distinct > max(FREE_TEXT_FROM, TEXT_DISTINCT * column.len()):
+        return f"{distinct:,} different texts"
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean)):
+        return f"of type {column.dtype}"
+    return ""
+
+
+def _why_not(left_out: list[tuple[str, str]]) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in left_out)[:300]
+
+
+def describe(column: pl.Series, *, is_class: bool = False) -> Column:
+    """The column's contract with slack, as one YAML flow mapping, and a few of its values."""
+    kind = _kind(column.dtype)
+    parts = [f"type: {kind}"] if kind else []
+    parts.append(f"nulls: {_nulls(column)}")
+    if is_class:
+        parts.append(
+            f"values: {json.dumps([_text(v) for v in column.drop_nulls().unique().sort().to_list()], ensure_ascii=False)}"
+        )
+    elif kind in ("int", "float") and column.drop_nulls().len():
+        parts.append(f"range: {_range(column)}")
+    values = (
+        column.drop_nulls().unique(maintain_order=True).head(EXAMPLES).to_list()
+        if kind in ("int", "float", "string", "bool")
+        else []
+    )
+    return Column(column.name, kind or "other", "{" + ", ".join(parts) + "}", values)
+
+
+def _kind(dtype: pl.DataType) -> str | None:
+    if dtype.is_integer():
+        return "int"
+    if dtype.is_float() or dtype == pl.Decimal:
+        return "float"
+    known: dict[type[pl.DataType], str] = {
+        pl.String: "string",
+        pl.Categorical: "string",
+        pl.Boolean: "bool",
+        pl.Datetime: "datetime",
+        pl.Date: "date",
+    }
+    return known.get(type(dtype))
+
+
+def _nulls(column: pl.Series) -> str:
+    share = column.null_count() / column.len()
+    return "never" if share == 0 else f'"<= {min(100, math.ceil(share * 200) + 5)}%"'
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _range(column: pl.Series) -> str:
+    """Half the span as slack on both sides; what was never negative stays so."""
+    values = column.drop_nulls().cast(pl.Float64)
+    finite = values.filter(values.is_finite())
+    low, high = float(finite.min() or 0.0), float(finite.max() or 0.0)  # type: ignore[arg-type]
+    slack = (high - low) / 2 or abs(high) or 1.0
+    lowest = max(0.0, low - slack) if low >= 0 else low - slack
+    return f"[{_round(lowest, math.floor)}, {_round(high + slack, math.ceil)}]"
+
+
+def _round(value: float, towards: object) -> str:
+    """Three significant digits, outwards."""
+    if value == 0 or not callable(towards):
+        return "0"
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
+    return f"{towards(value / unit) * unit:.12g}"

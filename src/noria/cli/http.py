@@ -1,0 +1,62 @@
+"""One JSON request to the model server, with the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from noria.cli.context import Home
+from noria.errors import NotFoundError, RequestError, ServingError
+
+TIMEOUT_S = 30.0
+
+
+def address(home: Home, environment: str | None) -> tuple[str, str]:
+    """The environment's name and its address; the first one when none is named. Raises ServingError, NotFoundError."""
+    addresses = home.server().addresses()
+    if not addresses:
+        raise ServingError("no model server runs here", where=str(home.state), hint="`noria up` starts it.")
+    if environment is None:
+        return next(iter(addresses.items()))
+    if environment not in addresses:
+        raise NotFoundError(f"there is no environment {environment!r}", hint=f"Running: {', '.join(addresses)}.")
+    return environment, addresses[environment]
+
+
+def post(base: str, path: str, body: object) -> Any:
+    """The decoded answer. Raises RequestError with the server's own words on a 4xx, ServingError when it cannot answer."""
+    parts = urlsplit(base)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ServingError(
+            f"the model server at {base} does not answer: {error}", hint="`noria doctor` looks for the cause."
+        ) from error
+    finally:
+        connection.close()
+    if answer.status >= 400:
+        _refuse(answer.status, content)
+    return json.loads(content) if content else {}
+
+
+def _refuse(status: int, content: bytes) -> None:
+    message, hint = _words(content)
+    kind = RequestError if status < 500 else ServingError
+    raise kind(message or f"the server answered {status}", where=f"HTTP {status}", hint=hint)
+
+
+def _words(content: bytes) -> tuple[str, str | None]:
+    """What the server said, whichever of its two shapes the error has."""
+    try:
+        said = json.loads(content)
+    except ValueError:
+        return content.decode(errors="replace")[:500], None
+    error = said.get("error", said) if isinstance(said, dict) else said
+    if isinstance(error, dict):
+        return str(error.get("message") or error.get("error") or error), error.get("hint")
+    return str(error), None

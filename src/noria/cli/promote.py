@@ -1,0 +1,31 @@
+"""`noria promote`: a sealed release serves an environment, because a person says so."""
+
+from __future__ import annotations
+
+import click
+
+from noria.cli.context import Home, actor, pass_home
+from noria.cli.output import emit, json_option
+
+
+@click.command()
+@click.argument("release")
+@click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
+@json_option
+@pass_home
+def command(home: Home, release: str, environment: str | None, as_json: bool) -> int:
+    """Let RELEASE (v3) serve an environment at once; counts as an approval, and lifts a bar.
+
+    \b
+    Example:
+      noria promote v3
+      noria promote v3 --environment staging
+
+    JSON: environment, release, text, ms.
+    """
+    from noria.engine import actions, assembly
+
+    line = assembly.assemble(home.path, actor=actor())
+    done = actions.promote(line, release, environment, actor())
+    emit(as_json, done, lambda: f"{done['text']} ({done['ms']} ms)")
+    return 0

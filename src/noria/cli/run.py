@@ -1,0 +1,100 @@
+"""`noria run`: one turn of the wheel, here and now."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noria.cli.context import Home, actor, pass_home
+from noria.cli.output import ExitCode, duration, emit, json_option, pairs
+from noria.domain.turn import Turn, TurnOutcome
+
+if TYPE_CHECKING:
+    from noria.stages.line import Line
+
+EXIT = {
+    TurnOutcome.NOTHING_CHANGED: ExitCode.PASSED,
+    TurnOutcome.RELEASED: ExitCode.PASSED,
+    TurnOutcome.ROLLING_OUT: ExitCode.PASSED,
+    TurnOutcome.PROMOTED: ExitCode.PASSED,
+    TurnOutcome.NOT_ENOUGH_DATA: ExitCode.NOT_ENOUGH_DATA,
+    TurnOutcome.HELD: ExitCode.NOT_ENOUGH_DATA,
+    TurnOutcome.ERROR: ExitCode.INFRASTRUCTURE,
+}
+
+
+@click.command()
+@click.option("--reason", default="noria run", help="Why, for the audit log.")
+@click.option("--wait/--no-wait", default=True, help="Wait for the verdict of a canary that live traffic decides.")
+@json_option
+@pass_home
+def command(home: Home, reason: str, wait: bool, as_json: bool) -> int:
+    """Turn the wheel once: check, train, evaluate, gate, release, roll out.
+
+    Takes the code as it is in this folder. With uncommitted changes everything is measured, and nothing is released.
+
+    \b
+    Example:
+      noria run
+      noria run --json | jq .outcome
+
+    JSON: turn, outcome, release, reason, run, user_s, overhead_s, steps[name, state, reason, seconds].
+    """
+    from noria.engine import assembly, wheel  # polars and the process pool: only a turn needs them
+
+    line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=3)
+    try:
+        ended = wheel.turn_by_hand(line, reason)
+        if wait and ended.outcome is TurnOutcome.ROLLING_OUT:
+            ended = _follow(line, home, ended)
+    finally:
+        line.executor.close()
+    emit(as_json, lambda: _document(line, ended), lambda: _render(ended))
+    return EXIT.get(ended.outcome, ExitCode.NO)
+
+
+def _quiet(_: str) -> None:
+    """JSON goes to programs: no progress in between."""
+
+
+def _tell(text: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')}  {text}", err=True)
+
+
+def _follow(line: Line, home: Home, ended: Turn) -> Turn:
+    """Until live traffic decided. Without a daemon this process drives the rollout itself."""
+    from noria.engine import pilot
+
+    while ended.outcome is TurnOutcome.ROLLING_OUT:
+        if home.daemon() is None:
+            pilot.drive(line)
+        time.sleep(0.2)
+        ended = line.ledger.turns.get(ended.id)
+    return ended
+
+
+def _document(line: Line, ended: Turn) -> dict[str, Any]:
+    run = line.ledger.runs.get(ended.run_id) if ended.run_id and ended.outcome is not TurnOutcome.ERROR else None
+    return {
+        "turn": ended.number,
+        "outcome": str(ended.outcome),
+        "release": ended.release,
+        "reason": ended.reason,
+        "run": ended.run_id,
+        "user_s": ended.user_s,
+        "overhead_s": ended.overhead_s,
+        "steps": [
+            {"name": s.name, "state": str(s.state), "reason": s.reason.text, "seconds": s.seconds} for s in (run.steps if run else ())
+        ],
+    }
+
+
+def _render(ended: Turn) -> str:
+    items = [("turn", f"{ended.number}: {ended.outcome}"), ("reason", ended.reason)]
+    if ended.release:
+        items.append(("release", f"{ended.release}   (noria show {ended.release})"))
+    if ended.overhead_s is not None:
+        items.append(("time", f"{duration(ended.user_s)} in your own code, {duration(ended.overhead_s)} around it"))
+    return pairs(items)

@@ -1,0 +1,103 @@
+"""`noria status`: who serves what, and what happened lately. Answers at once: no heavy library is loaded."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+
+from noria.cli.context import Home, pass_home
+from noria.cli.output import ago, day, duration, emit, json_option, number, pairs, percent, plain, plural, section, table
+from noria.console.around import surroundings
+from noria.console.view import Canary, EnvironmentView, StatusView, document, nothing_yet, read
+
+SHOWN_TURNS = 6
+
+
+@click.command()
+@json_option
+@pass_home
+def command(home: Home, as_json: bool) -> None:
+    """Who serves what, and what happened lately.
+
+    \b
+    Example:  noria status
+              noria status --json | jq .addresses.production
+
+    JSON keys: project, daemon, server, addresses {console, ENVIRONMENT}, environments [{name, release, previous, canary}],
+    turns, quality, deliveries, quarantined_rows, waiting_triggers, alerts, clock, next.
+    """
+    view = look(home)
+    emit(as_json, lambda: document(view), lambda: render(view, _console(home, view)))
+
+
+def look(home: Home) -> StatusView:
+    """The view of this home, also when nothing has happened yet."""
+    name, around = home.project_name(), surroundings(home.state)
+    if not home.ledger_file.is_file():
+        return nothing_yet(name, around)
+    with closing(home.ledger()) as ledger:
+        return read(ledger, name, around)
+
+
+def _console(home: Home, view: StatusView) -> str | None:
+    """The console's address as a person opens it: with the token, which only its owner can read."""
+    address, token = view.around.addresses.get("console"), home.token()
+    return f"{address}/?token={token}" if address and token else address
+
+
+def render(view: StatusView, console: str | None) -> str:
+    """The view as text."""
+    parts = [click.style(view.project, bold=True), pairs(_lamps(view, console)), ""]
+    if view.next_step:
+        parts.append(view.next_step)
+    if view.environments:
+        parts.append(section("Environments", "\n".join(_environment(e) for e in view.environments)))
+    if view.turns:
+        parts.append(section("Last turns", _turns(view)))
+    if view.alerts:
+        alert = view.alerts[0]
+        parts.append(section("Newest alert", plain(f"{alert.kind} {alert.release}, {day(alert.at)}: {alert.text}")))
+    if view.quarantined_rows:
+        refused = next((d for d in view.deliveries if not d.accepted), None)
+        reason = f"; {refused.name}: {refused.reason}" if refused else ""
+        parts.append(section("Quarantine", plain(f"{plural(view.quarantined_rows, 'row')}{reason}")))
+    return "\n".join(parts)
+
+
+def _lamps(view: StatusView, console: str | None) -> list[tuple[str, object]]:
+    lamps: list[tuple[str, object]] = [
+        ("daemon", "runs" if view.around.daemon else "stopped; `noria up` starts it"),
+        ("server", "answers" if view.around.server else "stopped"),
+    ]
+    if console:
+        lamps.append(("console", console))
+    if not view.clock.wall:
+        lamps.append(("clock", f"{day(view.clock.at)}, {number(view.clock.speed)} times wall speed"))
+    if view.waiting_triggers:
+        lamps.append(("waiting", plural(view.waiting_triggers, "trigger")))
+    return lamps
+
+
+def _environment(environment: EnvironmentView) -> str:
+    route = environment.route
+    served = "nothing yet" if route is None else click.style(route.champion_version, fg="green", bold=True)
+    previous = f", {route.previous_version} ready for a rollback" if route and route.previous_version else ""
+    line = f"{environment.name}  {served}{previous}  {environment.address or ''}".rstrip()
+    return line if environment.canary is None else f"{line}\n{_canary(environment.canary)}"
+
+
+def _canary(canary: Canary) -> str:
+    arm = canary.candidate
+    evidence = f"{plural(arm.requests, 'request')}, {plural(arm.errors, 'error')}, {arm.slow:,} slow"
+    return plain(
+        f"  {canary.rollout.release} {canary.rollout.state} at {percent(canary.share)}: {evidence}; {canary.rollout.reason}"
+    )
+
+
+def _turns(view: StatusView) -> str:
+    rows = [
+        (t.number, ago(t.started_at), t.outcome, t.release or "–", duration(t.overhead_s), t.reason or t.trigger)
+        for t in view.turns[:SHOWN_TURNS]
+    ]
+    return table(("turn", "when", "verdict", "release", "overhead", "why"), rows)

@@ -1,0 +1,260 @@
+"""The story of a release, run, turn or delivery in plain text, from the documents that `noria show` gathers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from noria import names
+from noria.cli.output import day, duration, moment, number, pairs, percent, plain, plural, section, table
+
+Facts = Mapping[str, Any]
+
+
+def tell(document: Facts) -> str:
+    """The document as text."""
+    tellers: dict[str, Callable[[Facts], str]] = {"release": release, "turn": turn, "run": run, "delivery": delivery}
+    return tellers[document["kind"]](document)
+
+
+def release(document: Facts) -> str:
+    """What, when, why, from what, how good, how it went live."""
+    chapters = (
+        ("Release", _head(document)),
+        ("Why", _why(document)),
+        ("Made from", _sources(document)),
+        ("Steps", _steps(document.get("steps") or _of(document, "run", "steps"))),
+        ("Evaluation", _evaluation(document.get("evaluation"))),
+        ("Gates", _gates(document.get("gate"))),
+        ("Package", _package(document)),
+        ("Rollouts", _rollouts(document["rollouts"])),
+        ("Live quality", _quality(document["quality"])),
+        ("Not in the bundle", ", ".join(document["missing"])),
+    )
+    return "\n".join(section(title, body) for title, body in chapters if body)
+
+
+def turn(document: Facts) -> str:
+    """What set it off, what it did, how it ended."""
+    facts = document["turn"]
+    head = [
+        ("turn", f"{facts['number']}  ({facts['id']})"),
+        ("verdict", facts["outcome"] if facts["outcome"] != "running" else f"running: {facts['stage']}"),
+        ("because", facts["reason"] or "–"),
+        ("release", facts["release"] or "–"),
+        ("started", moment(facts["started_at"])),
+        ("ended", moment(facts["ended_at"])),
+        ("own code", duration(facts["user_s"])),
+        ("overhead", duration(facts["overhead_s"])),
+    ]
+    chapters = (
+        ("Turn", pairs(head)),
+        ("Why", _why(document)),
+        ("Made from", _pins(document.get("run"))),
+        ("Steps", _steps(_of(document, "run", "steps"))),
+        ("Rollouts", _rollouts(document["rollouts"])),
+    )
+    return "\n".join(section(title, body) for title, body in chapters if body)
+
+
+def run(document: Facts) -> str:
+    """One execution: its pins, steps and metrics."""
+    facts = document["run"]
+    head = [
+        ("run", facts["id"]),
+        ("outcome", facts["outcome"] or "running"),
+        ("because", facts["reason"] or "–"),
+        ("started", moment(facts["started_at"])),
+        ("ended", moment(facts["ended_at"])),
+    ]
+    metrics = pairs([(name, number(value)) for name, value in facts["metrics"].items()])
+    chapters = (
+        ("Run", pairs(head)),
+        ("Why", _why(document)),
+        ("Made from", _pins(facts)),
+        ("Steps", _steps(facts["steps"])),
+        ("Metrics", metrics),
+    )
+    return "\n".join(section(title, body) for title, body in chapters if body)
+
+
+def delivery(document: Facts) -> str:
+    """A file, its rows, and the verdict."""
+    facts = document["delivery"]
+    balance = f"{facts['rows_in']:,} in = {facts['rows_passed']:,} passed + {facts['rows_quarantined']:,} quarantined"
+    lines = [
+        ("file", facts["name"]),
+        ("dataset", facts["dataset"]),
+        ("verdict", "accepted" if facts["accepted"] else "quarantined"),
+        ("because", facts["reason"]),
+        ("rows", balance),
+        ("failing rows", f"{facts['failing_rows']:,}"),
+        ("digest", facts["digest"]),
+        ("judged", moment(facts["at"])),
+    ]
+    if facts["sample_digest"]:
+        lines.append(("failing sample", f"blobs/{facts['sample_digest'][:2]}/{facts['sample_digest']} (Parquet)"))
+    return section("Delivery", pairs(lines))
+
+
+def _of(document: Facts, *path: str) -> Any:
+    """The value at the end of ``path``, or None where a part of it is missing."""
+    found: Any = document
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _head(document: Facts) -> str:
+    facts = document["release"]
+    lines = [
+        ("version", facts["version"]),
+        ("digest", facts["digest"]),
+        ("serves", ", ".join(document["serves"]) or "nowhere"),
+        ("form", facts["form"]),
+        ("sealed", moment(facts["created_at"])),
+        ("run", facts["run_id"]),
+    ]
+    if facts["barred"]:
+        lines.append(("barred", facts["barred"]))
+    return pairs(lines)
+
+
+def _why(document: Facts) -> str:
+    lines = [plain(f"{t['kind']}: {t['reason']}") for t in document.get("triggers") or []]
+    told = _of(document, "turn", "reason")
+    if document["kind"] != "turn" and told:
+        lines.append(plain(f"turn {_of(document, 'turn', 'number')}, {_of(document, 'turn', 'outcome')}: {told}"))
+    return "\n".join(lines) or plain(_of(document, "turn", "trigger") or "")
+
+
+def _sources(document: Facts) -> str:
+    lines = [("commit", document["release"]["commit"] or "–")]
+    for name, snapshot in (document.get("data") or {}).items():
+        files = snapshot.get("files", [])
+        rows = sum(f.get("rows", 0) for f in files)
+        lines.append((name, f"{plural(rows, 'row')} in {plural(len(files), 'file')}, snapshot {names.short(snapshot['digest'])}"))
+    split = _of(document, "training", "split", "sentence")
+    if split:
+        lines.append(("held out", split))
+    lines += [("params", _inline(document["params"]))] if document.get("params") else []
+    lines += [("environment", _environment(document["environment"]))] if document.get("environment") else []
+    return pairs(lines)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {{{_inline(v)}}}" if isinstance(v, Mapping) else f"{k}={v}" for k, v in value.items())
+    return str(value)
+
+
+def _environment(facts: Facts) -> str:
+    """The short of it: plain values first, how many packages last."""
+    packages = facts.get("packages")
+    short = [f"{k} {v}" for k, v in facts.items() if isinstance(v, str | int | float) and len(str(v)) < 60]
+    return ", ".join(short[:6] + ([plural(len(packages), "package")] if isinstance(packages, list | dict) else []))
+
+
+def _pins(run: Facts | None) -> str:
+    if run is None:
+        return ""
+    pins = run["pins"]
+    dirty = f", with changes {names.short(pins['dirty'])}" if pins["dirty"] else ""
+    lines = [("commit", f"{pins['commit'] or '–'}{dirty}")]
+    lines += [(name, f"snapshot {names.short(digest)}") for name, digest in pins["snapshots"].items()]
+    lines += [(name, names.short(pins[name])) for name in ("params", "config", "environment")]
+    return pairs(lines)
+
+
+def _steps(steps: list[Facts] | None) -> str:
+    if not steps:
+        return ""
+    rows = [(s["name"], s["state"], duration(s["seconds"]), f"{s['peak_rss_mb']:.0f} MB", s["reason"]["text"]) for s in steps]
+    return table(("step", "what", "time", "memory", "why"), rows)
+
+
+def _evaluation(facts: Facts | None) -> str:
+    if not facts:
+        return ""
+    versus = facts.get("versus") or {}
+    rows = [
+        (name, number(m["value"]), f"{number(m['low'])} to {number(m['high'])}", f"{m['n']:,}", _versus(versus.get(name)))
+        for name, m in facts["metrics"].items()
+    ]
+    champion = f"against {facts['champion']}" if facts.get("champion") else "champion"
+    speed = (
+        f"latency {facts['latency_p50_ms']:.3g} ms median, {facts['latency_p99_ms']:.3g} ms p99; {facts['model_size_mb']:.3g} MB"
+    )
+    notes = [text for text in (facts.get("holdout"), speed, facts.get("champion_note")) if text]
+    return "\n".join([table(("metric", "value", "one-sided 95 % bounds", "rows", champion), rows), *map(plain, notes)])
+
+
+def _versus(comparison: Facts | None) -> str:
+    if comparison is None:
+        return "–"
+    difference, low, high = (f"{comparison[name]:+.4g}" for name in ("difference", "low", "high"))
+    return f"{difference} ({low} to {high}), champion {number(comparison['champion'])}"
+
+
+def _gates(verdict: Facts | None) -> str:
+    if not verdict:
+        return ""
+    colours = {"pass": "green", "fail": "red"}
+    return "\n".join(
+        f"{click.style(r['outcome'], fg=colours.get(r['outcome'], 'yellow'))}  {plain(r['text'])}"
+        for r in verdict.get("reasons", [])
+    )
+
+
+def _package(document: Facts) -> str:
+    parity = document.get("parity")
+    if not parity:
+        return ""
+    return pairs(
+        [
+            (k.replace("_", " "), number(v) if isinstance(v, float) else v)
+            for k, v in parity.items()
+            if not isinstance(v, dict | list)
+        ]
+    )
+
+
+def _rollouts(rollouts: list[Facts]) -> str:
+    return "\n".join(_rollout(r) for r in rollouts)
+
+
+def _rollout(facts: Facts) -> str:
+    head = plain(f"{facts['environment']}: {facts['state']}, begun {moment(facts['started_at'])}; {facts['reason']}")
+    if not facts["blocks"]:
+        return head
+    rows = [(percent(b["share"]), *_arm(b["candidate"]), *_arm(b["champion"])) for b in facts["blocks"]]
+    rows.append(("total", *_arm(facts["totals"]["candidate"]), *_arm(facts["totals"]["champion"])))
+    heads = ("share", f"{facts['release']} requests", "errors", "slow", "champion requests", "errors", "slow")
+    return f"{head}\n{table(heads, rows)}"
+
+
+def _arm(tally: Facts) -> tuple[str, str, str]:
+    return f"{tally['requests']:,}", f"{tally['errors']:,}", f"{tally['slow']:,}"
+
+
+def _quality(windows: list[Facts]) -> str:
+    if not windows:
+        return ""
+    rows = [
+        (
+            w["environment"],
+            day(w["start"]),
+            f"{w['labelled']:,} of {w['predictions']:,}",
+            number(w["value"]),
+            number(w["reference"]),
+            _drift(w),
+        )
+        for w in sorted(windows, key=lambda w: w["start"])[-20:]
+    ]
+    return table(("environment", "window from", "labelled", windows[0]["metric"], "holdout", "worst drift"), rows)
+
+
+def _drift(window: Facts) -> str:
+    return f"{window['drift_column']} {number(window['drift_score'])}" if window["drift_column"] else "–"

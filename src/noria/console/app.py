@@ -1,0 +1,305 @@
+"""The console: one read-only page for people, and the control API for programs. Every path asks for the token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from noria.console import page
+from noria.console.actions import Actions
+from noria.console.view import StatusView, document, event_facts, release_facts, turn_facts
+from noria.domain.event import Event
+from noria.errors import (
+    BadBodyError,
+    ConfigError,
+    DataError,
+    ForbiddenError,
+    NoriaError,
+    NotFoundError,
+    RefusedError,
+    RequestError,
+    ServingError,
+    StoreError,
+    TooLargeError,
+    UnknownTargetError,
+    UsageError,
+)
+
+T = TypeVar("T", bound=msgspec.Struct)
+COOKIE = "noria_console"
+BODY_LIMIT = 64 * 1024  # bytes of a request's body
+STATUS = {  # the one table from errors to HTTP; the nearest class in an error's line of ancestors counts
+    ForbiddenError: 403,
+    UnknownTargetError: 404,
+    TooLargeError: 413,
+    RequestError: 400,
+    UsageError: 400,
+    ConfigError: 409,
+    DataError: 409,
+    NotFoundError: 404,
+    RefusedError: 409,
+    StoreError: 503,
+    ServingError: 503,
+    NoriaError: 500,
+}
+POLICY = "default-src 'none'; style-src {style}; script-src 'self'; connect-src 'self'; img-src 'self'; {rest}"
+REST = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+HEADERS = {
+    "content-security-policy": POLICY.format(style="'self'", rest=REST),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+def build(
+    view: Callable[[], StatusView],
+    events: Callable[[int], list[Event]],
+    actions: Actions,
+    *,
+    token: str,
+    hosts: frozenset[str],
+) -> Starlette:
+    """The console as an ASGI application.
+
+    ``view`` and ``events`` (those after a sequence number) are called in a thread. ``hosts`` are the allowed values of the
+    Host header, with the port (``127.0.0.1:8080``) or without (any port).
+    """
+    desk = Desk(view, events, actions)
+    routes = [
+        Route("/", desk.home),
+        Route("/fragment", desk.fragment),
+        *(Route(f"/static/{name}", _static(name), name=name) for name in page.STATIC),
+        Route("/api/status", desk.status),
+        Route("/api/turns", desk.turns),
+        Route("/api/releases", desk.releases),
+        Route("/api/events", desk.tail),
+        *(Route(f"/api/{verb}", getattr(desk, verb), methods=["POST"]) for verb in ("rollback", "promote", "trigger", "clock")),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, token=token, hosts=hosts)],
+        exception_handlers={NoriaError: _refusal, HTTPException: _http, Exception: _defect},
+    )
+
+
+class Guard:
+    """Host, Origin and token checks in front of everything, and the security headers on every answer.
+
+    A browser gets a cookie that only reads: changes need the token itself, so that no page elsewhere can cause one.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
+        self.app = app
+        self.token = token.encode()
+        self.session = hmac.new(self.token, b"noria console, read only", hashlib.sha256).hexdigest().encode()
+        self.hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no websockets here
+        answer = self._judge(Request(scope)) or self.app
+        await answer(scope, receive, _with_headers(send))
+
+    def _judge(self, request: Request) -> Response | None:
+        """The refusal or redirect that is due, or None when the request may pass."""
+        if not self._host_known(request.headers.get("host", "")):
+            return _error(403, "ForbiddenError", "this Host is not served here", "Use the address that `noria status` shows.")
+        origin = request.headers.get("origin")
+        if origin is not None and not self._host_known(origin.partition("://")[2]):
+            return _error(403, "ForbiddenError", f"requests from {origin[:200]!r} are not accepted")
+        if request.url.path == "/" and "token" in request.query_params:
+            return self._sign_in(request.query_params["token"])
+        if self._bearer(request.headers):
+            return None
+        if request.method in ("GET", "HEAD") and self._cookie(request.headers):
+            return None
+        return _unauthorised(request)
+
+    def _host_known(self, host: str) -> bool:
+        name, _, port = host.rpartition(":")
+        return host in self.hosts or (port.isdigit() and name in self.hosts)
+
+    def _bearer(self, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.token)
+
+    def _cookie(self, headers: Headers) -> bool:
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return morsel is not None and hmac.compare_digest(morsel.value.encode(), self.session)
+
+    def _sign_in(self, given: str) -> Response:
+        if not hmac.compare_digest(given.encode(), self.token):
+            return _unauthorised_page()
+        answer = RedirectResponse("/", status_code=303)
+        answer.set_cookie(COOKIE, self.session.decode(), max_age=30 * 86400, httponly=True, samesite="strict", path="/")
+        return answer
+
+
+def _with_headers(send: Send) -> Send:
+    async def sender(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = {name.lower() for name, _ in message["headers"]}
+            extra = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in given]
+            message = {**message, "headers": [*message["headers"], *extra]}
+        await send(message)
+
+    return sender
+
+
+def _unauthorised(request: Request) -> Response:
+    if "text/html" in request.headers.get("accept", ""):
+        return _unauthorised_page()
+    return _error(
+        401,
+        "ForbiddenError",
+        "the token is missing or wrong",
+        "Send `Authorization: Bearer TOKEN`; the token is in the state folder's file `token`.",
+        {"www-authenticate": "Bearer"},
+    )
+
+
+def _unauthorised_page() -> Response:
+    policy = POLICY.format(style=f"'sha256-{page.LOCKED_STYLE_HASH}'", rest=REST)
+    return HTMLResponse(page.locked(), 401, {"content-security-policy": policy, "www-authenticate": "Bearer"})
+
+
+def _static(name: str) -> Callable[[Request], Response]:
+    content, media_type = page.STATIC[name]
+
+    def serve(_: Request) -> Response:
+        return Response(content, media_type=media_type)
+
+    return serve
+
+
+class Desk:
+    """The handlers, over what the daemon supplies."""
+
+    def __init__(self, view: Callable[[], StatusView], events: Callable[[int], list[Event]], actions: Actions) -> None:
+        self.view = view
+        self.events = events
+        self.actions = actions
+
+    async def home(self, _: Request) -> Response:
+        return HTMLResponse(page.render(await run_in_threadpool(self.view)))
+
+    async def fragment(self, _: Request) -> Response:
+        return HTMLResponse(page.render_fragment(await run_in_threadpool(self.view)))
+
+    async def status(self, _: Request) -> Response:
+        return JSONResponse(document(await run_in_threadpool(self.view)))
+
+    async def turns(self, _: Request) -> Response:
+        return JSONResponse({"turns": [turn_facts(t) for t in (await run_in_threadpool(self.view)).turns]})
+
+    async def releases(self, _: Request) -> Response:
+        return JSONResponse({"releases": [release_facts(r) for r in (await run_in_threadpool(self.view)).releases]})
+
+    async def tail(self, request: Request) -> Response:
+        after = _count(request.query_params.get("after", "0"))
+        found = await run_in_threadpool(self.events, after)
+        return JSONResponse({"events": [event_facts(e) for e in found], "next": max((e.seq for e in found), default=after)})
+
+    async def rollback(self, request: Request) -> Response:
+        order = await _body(request, RollbackOrder)
+        return await _done(self.actions.rollback, order.environment)
+
+    async def promote(self, request: Request) -> Response:
+        order = await _body(request, PromoteOrder)
+        return await _done(self.actions.promote, order.release, order.environment)
+
+    async def trigger(self, request: Request) -> Response:
+        order = await _body(request, TriggerOrder)
+        return await _done(self.actions.trigger, order.reason)
+
+    async def clock(self, request: Request) -> Response:
+        order = await _body(request, ClockOrder)
+        return await _done(self.actions.set_clock, order.at, order.speed)
+
+
+class RollbackOrder(msgspec.Struct, forbid_unknown_fields=True):
+    environment: str | None = None
+
+
+class PromoteOrder(msgspec.Struct, forbid_unknown_fields=True):
+    release: str
+    environment: str | None = None
+
+
+class TriggerOrder(msgspec.Struct, forbid_unknown_fields=True):
+    reason: str = "asked through the API"
+
+
+class ClockOrder(msgspec.Struct, forbid_unknown_fields=True):
+    at: str  # ISO 8601; without an offset it is UTC
+    speed: float = 1.0
+
+
+async def _done(action: Callable[..., dict[str, Any]], *arguments: object) -> Response:
+    return JSONResponse(await run_in_threadpool(action, *arguments, actor="api"))
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > BODY_LIMIT:
+            raise TooLargeError(f"the body is larger than {BODY_LIMIT:,} bytes")
+    try:
+        return msgspec.json.decode(content or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadBodyError(f"the body is not what {request.url.path} takes: {error}") from error
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise UsageError(f"`after` must be a whole number, not {text[:40]!r}")
+    return int(text)
+
+
+def _error(status: int, kind: str, message: str, hint: str | None = None, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": {"kind": kind, "message": message, "hint": hint}}, status, headers)
+
+
+async def _refusal(_: Request, error: Exception) -> Response:
+    assert isinstance(error, NoriaError)
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return _error(status, type(error).__name__, error.message, error.hint)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _error(404, "UnknownTargetError", f"there is no {request.url.path[:200]}")
+    if error.status_code == 405:
+        return _error(
+            405, "UsageError", f"{request.method} is not for {request.url.path[:200]}", headers=dict(error.headers or {})
+        )
+    return _error(error.status_code, "UsageError", error.detail)
+
+
+async def _defect(_: Request, error: Exception) -> Response:
+    return _error(500, type(error).__name__, "something broke inside Noria; the daemon's log tells more")

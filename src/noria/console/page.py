@@ -1,0 +1,91 @@
+"""The status page: templates, the two static files, and the page for those without a token."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from noria.console import chart, words
+from noria.console.view import StatusView
+from noria.domain.turn import TurnOutcome
+from noria.names import short
+
+HERE = Path(__file__).parent
+TONES = {  # what an outcome means to the eye
+    TurnOutcome.PROMOTED: "good",
+    TurnOutcome.RELEASED: "good",
+    TurnOutcome.RUNNING: "busy",
+    TurnOutcome.ROLLING_OUT: "busy",
+    TurnOutcome.NOTHING_CHANGED: "quiet",
+    TurnOutcome.SUPERSEDED: "quiet",
+    TurnOutcome.HELD: "warn",
+    TurnOutcome.NOT_ENOUGH_DATA: "warn",
+}
+LOCKED_STYLE = (
+    "body{font:16px/1.6 system-ui,sans-serif;max-width:32rem;margin:18vh auto;padding:0 1.5rem;color:#16323a;background:#f4f8f8}"
+    "code{background:#dfeaea;padding:.1em .4em;border-radius:4px}"
+    "@media(prefers-color-scheme:dark){body{color:#d6e6e8;background:#0d181b}code{background:#1e3036}}"
+)
+LOCKED_STYLE_HASH = base64.b64encode(hashlib.sha256(LOCKED_STYLE.encode()).digest()).decode()
+LOCKED = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Noria: token needed</title><style>{LOCKED_STYLE}</style></head>
+<body><h1>This page needs the token</h1>
+<p>Run <code>noria status</code> in the project's folder: it shows the full address to open here.</p>
+<p>The token is kept in the file <code>token</code> in the state folder (<code>.noria</code>, or where
+<code>NORIA_HOME</code> says), readable by its owner only.</p></body></html>
+"""
+STATIC = {
+    "console.css": ((HERE / "static" / "console.css").read_bytes(), "text/css"),
+    "console.js": ((HERE / "static" / "console.js").read_bytes(), "text/javascript"),
+    "wheel.svg": ((HERE / "static" / "wheel.svg").read_bytes(), "image/svg+xml"),
+}
+
+
+def _templates() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "ago": words.ago,
+        "day": words.day,
+        "duration": words.duration,
+        "moment": words.moment,
+        "number": words.number,
+        "percent": words.percent,
+        "plural": words.plural,
+        "short": short,
+        "colour": chart.colour,
+    }
+    made.globals |= {"tone": tone, "chart": chart.quality_chart, "judged": chart.judged, "sank": chart.sank}
+    return made
+
+
+def tone(outcome: TurnOutcome) -> str:
+    """The colour of an outcome: good, busy, quiet, warn, or bad."""
+    return TONES.get(outcome, "bad")
+
+
+TEMPLATES = _templates()
+
+
+def render(view: StatusView) -> str:
+    """The whole page."""
+    return TEMPLATES.get_template("page.html").render(view=view)
+
+
+def render_fragment(view: StatusView) -> str:
+    """The part that changes, as the page's script fetches it."""
+    return TEMPLATES.get_template("fragment.html").render(view=view)
+
+
+def locked() -> str:
+    """The page for someone without the token."""
+    return LOCKED

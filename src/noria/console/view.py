@@ -1,0 +1,224 @@
+"""What a person wants to see at a glance, read from the ledger: the page, the control API and `noria status` share it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noria.console.around import Surroundings, surroundings
+from noria.domain.data import Delivery
+from noria.domain.event import Event
+from noria.domain.quality import Alert, Window
+from noria.domain.release import Release
+from noria.domain.rollout import Rollout, RolloutState, Route, Tally
+from noria.domain.turn import Turn
+
+if TYPE_CHECKING:
+    from noria.config import Project
+    from noria.store.ledger import Ledger
+
+TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS = 20, 120, 8, 5, 30  # how much of each is shown
+UNDECIDED = (RolloutState.WAITING, RolloutState.CANARY, RolloutState.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A rollout that is not decided yet, with its evidence so far."""
+
+    rollout: Rollout
+    share: float  # of requests that the candidate answers now
+    steps: tuple[float, ...]  # the policy's, where it is known
+    champion: Tally  # totals over the whole rollout
+    candidate: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentView:
+    name: str
+    address: str | None
+    route: Route | None
+    release: Release | None  # the one that serves
+    canary: Canary | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockView:
+    """The project clock; ``wall`` when it is simply the time of day."""
+
+    at: float
+    speed: float
+    wall: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    project: str
+    at: float  # wall time of this view
+    around: Surroundings
+    clock: ClockView
+    environments: tuple[EnvironmentView, ...] = ()
+    turns: tuple[Turn, ...] = ()  # newest first
+    releases: tuple[Release, ...] = ()  # newest first
+    windows: tuple[Window, ...] = ()  # oldest first
+    deliveries: tuple[Delivery, ...] = ()  # newest first
+    quarantined_rows: int = 0
+    waiting_triggers: int = 0
+    alerts: tuple[Alert, ...] = ()  # newest first
+    events: tuple[Event, ...] = ()  # newest first
+
+    @classmethod
+    def read(cls, ledger: Ledger, project: str, state: Path, policy: Project | None = None) -> StatusView:
+        """One look at the ledger and at the processes of a state folder; ``policy`` adds the project file's words."""
+        return read(ledger, project, surroundings(state, policy))
+
+    @property
+    def next_step(self) -> str:
+        """What a person would do now, when nothing has happened yet."""
+        if self.turns:
+            return ""
+        return "no turn yet; the daemon waits for data or a commit" if self.around.daemon else "no turn yet; next: noria run"
+
+
+def nothing_yet(project: str, around: Surroundings) -> StatusView:
+    """The view of a project that has no ledger."""
+    now = time.time()
+    names = around.environments
+    empty = tuple(EnvironmentView(name, around.addresses.get(name), None, None, None) for name in names)
+    return StatusView(project, now, around, ClockView(now, 1.0, True), empty)
+
+
+def read(ledger: Ledger, project: str, around: Surroundings) -> StatusView:
+    """One look at the ledger; nothing is changed."""
+    now = time.time()
+    releases = tuple(ledger.releases.list(project))
+    clock = ledger.clock.read(project)
+    return StatusView(
+        project=project,
+        at=now,
+        around=around,
+        clock=ClockView(clock.now(now), clock.speed, False) if clock else ClockView(now, 1.0, True),
+        environments=_environments(ledger, project, around, {r.digest: r for r in releases}),
+        turns=tuple(ledger.turns.list(project, TURNS)),
+        releases=releases,
+        windows=tuple(sorted(ledger.quality.windows(project, WINDOWS), key=lambda w: (w.start, w.release))),
+        deliveries=tuple(ledger.data.deliveries(project, DELIVERIES)),
+        quarantined_rows=ledger.data.quarantined_rows(project),
+        waiting_triggers=len(ledger.triggers.pending(project)),
+        alerts=tuple(ledger.alerts.list(project, ALERTS)),
+        events=newest_events(ledger, project, EVENTS),
+    )
+
+
+def newest_events(ledger: Ledger, project: str, limit: int) -> tuple[Event, ...]:
+    """The last events, newest first."""
+    return tuple(ledger.events.newest(project, limit))
+
+
+def _environments(
+    ledger: Ledger, project: str, around: Surroundings, releases: Mapping[str, Release]
+) -> tuple[EnvironmentView, ...]:
+    routes = {route.environment: route for route in ledger.routes.all() if route.project == project}
+    names = [*around.environments, *(name for name in sorted(routes) if name not in around.environments)]
+    return tuple(_environment(ledger, project, around, releases, name, routes.get(name)) for name in names)
+
+
+def _environment(
+    ledger: Ledger, project: str, around: Surroundings, releases: Mapping[str, Release], name: str, route: Route | None
+) -> EnvironmentView:
+    active = ledger.rollouts.active(project, name)
+    return EnvironmentView(
+        name=name,
+        address=around.addresses.get(name),
+        route=route,
+        release=releases.get(route.champion) if route else None,
+        canary=_canary(active, route, around.steps.get(name, ())) if active else None,
+    )
+
+
+def _canary(rollout: Rollout, route: Route | None, steps: tuple[float, ...]) -> Canary:
+    share = route.share if route is not None and route.rollout_id == rollout.id else 0.0
+    return Canary(
+        rollout, share, steps, total([b.champion for b in rollout.blocks]), total([b.candidate for b in rollout.blocks])
+    )
+
+
+def total(tallies: list[Tally]) -> Tally:
+    """Sum of the counts between looks."""
+    return Tally(sum(t.requests for t in tallies), sum(t.errors for t in tallies), sum(t.slow for t in tallies))
+
+
+def document(view: StatusView) -> dict[str, Any]:
+    """The view with stable keys, for `noria status --json` and GET /api/status."""
+    return {
+        "project": view.project,
+        "goal": view.around.goal,
+        "at": view.at,
+        "clock": asdict(view.clock),
+        "daemon": view.around.daemon,
+        "server": view.around.server,
+        "addresses": dict(view.around.addresses),
+        "environments": [environment_facts(e) for e in view.environments],
+        "turns": [turn_facts(t) for t in view.turns],
+        "quality": [asdict(w) for w in view.windows],
+        "deliveries": [delivery_facts(d) for d in view.deliveries],
+        "quarantined_rows": view.quarantined_rows,
+        "waiting_triggers": view.waiting_triggers,
+        "alerts": [asdict(a) for a in view.alerts],
+        "next": view.next_step,
+    }
+
+
+def environment_facts(environment: EnvironmentView) -> dict[str, Any]:
+    """``name``, ``address``, ``release``, ``digest``, ``previous``, ``revision``, ``canary``."""
+    route = environment.route
+    return {
+        "name": environment.name,
+        "address": environment.address,
+        "release": route.champion_version if route else None,
+        "digest": route.champion if route else None,
+        "previous": route.previous_version if route else None,
+        "revision": route.revision if route else None,
+        "metrics": environment.release.metrics if environment.release else {},
+        "canary": canary_facts(environment.canary) if environment.canary else None,
+    }
+
+
+def canary_facts(canary: Canary) -> dict[str, Any]:
+    """``release``, ``state``, ``share``, ``step``, ``reason`` and the counts of both arms."""
+    rollout = canary.rollout
+    return {
+        "rollout": rollout.id,
+        "release": rollout.release,
+        "state": str(rollout.state),
+        "share": canary.share,
+        "step": rollout.step,
+        "steps": list(canary.steps),
+        "started_at": rollout.started_at,
+        "reason": rollout.reason,
+        "looks": len(rollout.blocks),
+        "champion": asdict(canary.champion),
+        "candidate": asdict(canary.candidate),
+    }
+
+
+def turn_facts(turn: Turn) -> dict[str, Any]:
+    """A turn's fields, with ``outcome`` and ``stage`` as text."""
+    return asdict(turn) | {"stage": str(turn.stage), "outcome": str(turn.outcome), "triggers": list(turn.triggers)}
+
+
+def release_facts(release: Release) -> dict[str, Any]:
+    """A release's fields, with ``form`` as text."""
+    return asdict(release) | {"form": str(release.form)}
+
+
+def delivery_facts(delivery: Delivery) -> dict[str, Any]:
+    """A delivery's fields; counts and digests only."""
+    return asdict(delivery)
+
+
+def event_facts(event: Event) -> dict[str, Any]:
+    """An event's fields."""
+    return asdict(event)

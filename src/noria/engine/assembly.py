@@ -1,0 +1,55 @@
+"""Put a delivery line together from a project's home."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from noria import config
+from noria.adapters.executors.local import LocalExecutor
+from noria.adapters.server import Server
+from noria.stages.line import Line, Progress, silent
+from noria.store.blobs import BlobStore
+from noria.store.ledger import Ledger
+
+
+def state_folder(home: Path) -> Path:
+    """`.noria` in the home, or where NORIA_HOME says."""
+    return Path(os.environ.get("NORIA_HOME") or home / ".noria").resolve()
+
+
+def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, warm: int = 0, state: Path | None = None) -> Line:
+    """The line of the project in ``home``; ``warm`` step processes are started ahead."""
+    project = config.load(home)
+    folder = state or state_folder(home)
+    ledger = Ledger.open(folder)
+    ledger.projects.ensure(project.name, str(home))
+    executor = LocalExecutor(size=max(1, warm))
+    if warm:
+        executor.warm()
+    return Line(
+        name=project.name,
+        home=home,
+        state=folder,
+        ledger=ledger,
+        blobs=BlobStore(folder / "blobs"),
+        executor=executor,
+        server=Server(folder),
+        actor=actor,
+        progress=progress,
+    )
+
+
+def start_server(line: Line, *, serve: tuple[str, int] | None = None) -> dict[str, str]:
+    """Start the model server, or adopt the one that runs; the address of each environment."""
+    project = config.load(line.home)
+    host, port = serve or (project.serving.host, project.serving.port)
+    wanted = {name: (host, port + i if port else 0) for i, name in enumerate(project.environments)}
+    line.server.start(
+        wanted,
+        workers=project.serving.workers,
+        max_body_bytes=project.serving.max_body_bytes,
+        max_rows=project.serving.max_rows,
+        log=line.state / "server.log",
+    )
+    return line.server.addresses()

@@ -1,0 +1,69 @@
+"""A job held under a lease: a thread renews it, and every state change checks it in its own transaction."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from types import TracebackType
+
+from noria.errors import LeaseLostError
+from noria.store.jobs import Job
+from noria.store.ledger import Ledger
+
+LEASE_S = 6.0
+
+
+def owner() -> str:
+    """This process, as job rows name it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Held:
+    """A claimed job. Leaving the block without `done` gives the job back for another engine to take at once."""
+
+    def __init__(self, ledger: Ledger, job: Job) -> None:
+        self.ledger, self.job = ledger, job
+        self._stop = threading.Event()
+        self._lost = False
+        self._outcome: str | None = None
+        self._thread = threading.Thread(target=self._renew, name=f"lease-{job.kind}", daemon=True)
+
+    @classmethod
+    def claim(cls, ledger: Ledger, project: str, kind: str, subject: str) -> Held | None:
+        """Claim the job of this kind, making it first if there is none; None while another engine holds it."""
+        ledger.jobs.add(project, kind, subject, dedupe=f"{kind}:{subject}")
+        job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject)
+        return cls(ledger, job) if job is not None else None
+
+    def __enter__(self) -> Held:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._lost or isinstance(error, LeaseLostError):
+            return
+        if self._outcome is not None:
+            self.ledger.jobs.finish(self.job, self._outcome)
+        else:
+            self.ledger.jobs.release(self.job, 0.0, worked=error is None)
+
+    def done(self, outcome: str) -> None:
+        """The job is finished, not to be taken again."""
+        self._outcome = outcome
+
+    def check(self) -> None:
+        """Raise LeaseLostError when another engine took the job over."""
+        if self._lost:
+            raise LeaseLostError(f"the lease on {self.job.kind} {self.job.subject} was lost")
+        self.ledger.jobs.check(self.job)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(LEASE_S / 3):
+            try:
+                self.job = self.ledger.jobs.renew(self.job, LEASE_S)
+            except LeaseLostError:
+                self._lost = True
+                return

@@ -1,0 +1,128 @@
+"""One turn of the wheel, from trigger to release. Read it from top to bottom: that is the line."""
+
+from __future__ import annotations
+
+import time
+
+from noria.domain.release import Release
+from noria.domain.run import Run
+from noria.domain.turn import Turn, TurnOutcome
+from noria.domain.verdict import Outcome
+from noria.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError
+from noria.stages.check import check
+from noria.stages.evaluate import evaluate
+from noria.stages.gate import gate
+from noria.stages.line import Line, Sheet
+from noria.stages.package import package, same_as
+from noria.stages.pin import fix, pin
+from noria.stages.plan import plan
+from noria.stages.release import release
+from noria.stages.rollout import roll_out
+from noria.stages.train import run_steps, train
+
+GATE = {Outcome.FAIL: TurnOutcome.GATE_FAILED, Outcome.NOT_ENOUGH_DATA: TurnOutcome.NOT_ENOUGH_DATA}
+
+
+def turn(line: Line, started: Turn) -> Turn:
+    """Turn the wheel once.
+
+    A turn that was interrupted is told again from the start: its commit and run are pinned in the ledger, what was
+    delivered stays delivered, every finished step is remembered by content, a sealed release keeps its version and a
+    begun rollout goes on. So nothing is done twice, and nothing is half done.
+    """
+    sheet = pin(line, started)
+    checked = check(line, sheet)
+    fix(line, sheet)
+    if not checked.passed:
+        return end(line, sheet, TurnOutcome.CHECK_FAILED, checked.sentence())
+
+    settled = plan(line, sheet)
+    if settled is not None:
+        return end(line, sheet, settled[0], settled[1].text)
+
+    if sheet.project.model is None:
+        run_steps(line, sheet)
+        return end(line, sheet, TurnOutcome.RELEASED, "the steps are done; this project has no model")
+    trained = train(line, sheet)
+    packaged = package(line, sheet, trained)
+    serving = champion(line, sheet)
+    if serving is not None and same_as(line, packaged, serving):
+        return end(line, sheet, TurnOutcome.NOTHING_CHANGED, f"the model came out byte for byte as {serving.version}'s")
+
+    measured = evaluate(line, sheet, packaged, serving)
+    verdict = gate(line, sheet, measured[0])
+    metrics = {name: measure.value for name, measure in measured[0].metrics.items()}
+    if not verdict.passed:
+        return end(line, sheet, GATE[verdict.outcome], verdict.sentence(), metrics=metrics)
+
+    sealed = release(line, sheet, packaged, measured, verdict)
+    line.ledger.turns.update(started.id, release=sealed.version)
+    outcome, text = roll_out(line, sheet.project, sealed)
+    return end(line, sheet, outcome, text, sealed, metrics)
+
+
+def champion(line: Line, sheet: Sheet) -> Release | None:
+    """The release that the candidate must match: the one that serves the last environment, where quality counts most."""
+    for environment in reversed(list(sheet.project.environments)):
+        route = line.ledger.routes.get(line.name, environment)
+        if route is not None:
+            return line.ledger.releases.get(line.name, route.champion_version)
+    return None
+
+
+def end(
+    line: Line, sheet: Sheet, outcome: TurnOutcome, text: str, sealed: Release | None = None, metrics: dict[str, float] | None = None
+) -> Turn:
+    """Record how the turn ended, its run and its event, in one transaction. A rollout may have ended meanwhile: it knows better."""
+    now = time.time()
+    with line.ledger.transaction():
+        line.check_lease()
+        recorded = line.ledger.turns.get(sheet.turn.id)
+        decided = recorded.outcome not in (TurnOutcome.RUNNING, TurnOutcome.ROLLING_OUT)
+        if sheet.pins is not None:
+            line.ledger.runs.put(
+                Run(
+                    id=sheet.run_id,
+                    project=line.name,
+                    turn_id=sheet.turn.id,
+                    pins=sheet.pins,
+                    started_at=sheet.turn.started_at,
+                    ended_at=now,
+                    outcome=str(recorded.outcome if decided else outcome),
+                    reason=text,
+                    steps=tuple(sheet.records),
+                    metrics=metrics or {},
+                )
+            )
+        changes: dict[str, object] = {"run_id": sheet.run_id, "user_s": sheet.user_s, "overhead_s": overhead(line, sheet, now)}
+        if not decided:
+            changes |= {"outcome": outcome, "reason": text, "ended_at": None if outcome is TurnOutcome.ROLLING_OUT else now}
+        if sealed is not None:
+            changes["release"] = sealed.version
+        ended = line.ledger.turns.update(sheet.turn.id, **changes)
+        line.event("turn.ended", sheet.turn.id, f"turn {ended.number} {ended.outcome}: {ended.reason}", outcome=str(ended.outcome))
+    return ended
+
+
+def overhead(line: Line, sheet: Sheet, now: float) -> float:
+    """Seconds from the first trigger to here, less those inside the project's own functions and tests."""
+    first = min((t.at for t in line.ledger.triggers.of_turn(sheet.turn.id)), default=sheet.turn.started_at)
+    return max(0.0, now - first - sheet.user_s)
+
+
+def fail(line: Line, started: Turn, error: NoriaError) -> Turn:
+    """A turn that an error ended, in words. Losing the lease is not an end: another engine goes on with the turn."""
+    if isinstance(error, LeaseLostError):
+        raise error
+    outcome = TurnOutcome.ERROR
+    if isinstance(error, StepError):
+        outcome = TurnOutcome.STEP_FAILED
+    elif isinstance(error, RefusedError):
+        outcome = TurnOutcome.BARRED if "barred" in error.message else TurnOutcome.NOT_ENOUGH_DATA
+    elif isinstance(error, ConfigError | DataError):
+        outcome = TurnOutcome.CHECK_FAILED
+    with line.ledger.transaction():
+        line.check_lease()
+        ended = line.ledger.turns.update(started.id, outcome=outcome, reason=str(error), ended_at=time.time())
+        line.event("turn.ended", started.id, f"turn {ended.number} {outcome}: {error}", outcome=str(outcome))
+    return ended

@@ -1,0 +1,83 @@
+"""Turns, one at a time per project: take what is pending, run it under a lease, resume what a crash left."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from noria import config
+from noria.decide import pace
+from noria.domain.trigger import TriggerKind
+from noria.domain.turn import Turn
+from noria.domain.verdict import Reason
+from noria.engine import turn as line_of_stages
+from noria.engine.lease import Held
+from noria.errors import NoriaError
+from noria.stages.line import Line
+
+
+def waiting(line: Line) -> Reason | None:
+    """Why the pending triggers do not start a turn now; None when they may."""
+    pending = line.ledger.triggers.pending(line.name)
+    project = config.load(line.home)
+    return pace.wait_for(
+        project.retrain, [t.kind for t in pending], recent_starts(line), line.ledger.clock.now(line.name)
+    )
+
+
+def recent_starts(line: Line) -> tuple[float, ...]:
+    """When the turns so far started, on the project clock."""
+    events = line.ledger.events.tail(line.name, limit=10_000, kinds=("turn.started",))
+    return tuple(event.clock_at for event in events)
+
+
+def turn_once(line: Line) -> Turn | None:
+    """Resume the unfinished turn, or start one from the pending triggers; None when there is nothing to do
+    or another engine is at it."""
+    unfinished = line.ledger.turns.unfinished(line.name)
+    if not unfinished and not line.ledger.triggers.pending(line.name):
+        return None
+    held = Held.claim(line.ledger, line.name, "turn", line.name)
+    if held is None:
+        return None
+    with held:
+        mine = replace(line, check_lease=held.check)
+        left = mine.ledger.turns.unfinished(line.name)
+        started = left[0] if left else mine.ledger.turns.start(line.name)
+        ended = run(mine, started) if started is not None else None
+        held.done(str(ended.outcome) if ended else "nothing to do")
+    return ended
+
+
+def run(line: Line, started: Turn) -> Turn:
+    """One turn; an error that Noria raises on purpose ends it with words."""
+    try:
+        return line_of_stages.turn(line, started)
+    except NoriaError as error:
+        return line_of_stages.fail(line, started, error)
+
+
+def turn_by_hand(line: Line, reason: str) -> Turn:
+    """A turn here and now, of the code as it stands in the home; whatever is pending goes with it.
+
+    Waits for the turn that another engine has in hand. What a crash left is finished first.
+    """
+    told = False
+    while True:
+        held = Held.claim(line.ledger, line.name, "turn", line.name)
+        if held is not None:
+            break
+        if not told:
+            line.progress("another turn is running: waiting for it")
+            told = True
+        time.sleep(0.1)
+    with held:
+        mine = replace(line, check_lease=held.check)
+        for left in mine.ledger.turns.unfinished(line.name):
+            run(mine, left)
+        mine.ledger.triggers.add(line.name, TriggerKind.MANUAL, reason, detail={"tree": "home"})
+        started = mine.ledger.turns.start(line.name)
+        assert started is not None, "a trigger was just added under the lease"
+        ended = run(mine, started)
+        held.done(str(ended.outcome))
+    return ended

@@ -1,0 +1,123 @@
+"""Check: each data contract, then the project's own tests. Bad data is quarantined whole; production is untouched."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import polars as pl
+
+from noria import names
+from noria.adapters import files
+from noria.config import DataSource
+from noria.decide import contract as judge
+from noria.domain.contract import Contract
+from noria.domain.data import Delivery, FilePin
+from noria.domain.run import StepState
+from noria.domain.verdict import Outcome, Reason, Verdict, combine
+from noria.errors import DataError
+from noria.stages import steps
+from noria.stages.line import Arrival, Line, Sheet
+
+
+def check(line: Line, sheet: Sheet) -> Verdict:
+    """Judge what arrived, then run the project's tests on the pinned commit."""
+    data(line, sheet)
+    return code(line, sheet)
+
+
+def data(line: Line, sheet: Sheet) -> None:
+    """Each arrival is accepted or quarantined, once, with its reason."""
+    for arrival in sheet.arrivals:
+        line.check_lease()
+        delivery = receive(line, sheet.project.data[arrival.dataset], arrival)
+        if not delivery.accepted:
+            sheet.refused.append(f"{delivery.name} quarantined: {delivery.reason}")
+
+
+def receive(line: Line, source: DataSource, arrival: Arrival) -> Delivery:
+    """Judge one file against its contract and record the delivery, and its event, in one transaction."""
+    known = line.ledger.data.seen(line.name, arrival.dataset, arrival.name, arrival.digest)
+    if known is not None:
+        return known
+    contract = source.contract or Contract()
+    try:
+        table = files.read_table(_named(line, arrival))
+    except DataError as error:
+        return _record(line, arrival, _unreadable(arrival, error.message))
+    ruling = judge.judge(contract, table, now=line.ledger.clock.now(line.name), known_keys=_known_keys(line, contract, arrival))
+    accepted = ruling.verdict.passed
+    sample = None if accepted or ruling.failing.is_empty() else line.blobs.put_bytes(_parquet(ruling.failing))
+    delivery = Delivery(
+        id=names.new_id("delivery"),
+        dataset=arrival.dataset,
+        name=arrival.name,
+        digest=arrival.digest,
+        rows_in=table.height,
+        rows_passed=table.height if accepted else 0,
+        rows_quarantined=0 if accepted else table.height,
+        accepted=accepted,
+        reason=f"{table.height:,} rows meet the contract" if accepted else ruling.verdict.sentence(),
+        failing_rows=ruling.failing_rows,
+        sample_digest=sample,
+    )
+    return _record(line, arrival, delivery)
+
+
+def _unreadable(arrival: Arrival, message: str) -> Delivery:
+    return Delivery(names.new_id("delivery"), arrival.dataset, arrival.name, arrival.digest, 0, 0, 0, False, message)
+
+
+def _record(line: Line, arrival: Arrival, delivery: Delivery) -> Delivery:
+    pin = FilePin(arrival.name, arrival.digest, arrival.size_bytes, delivery.rows_passed) if delivery.accepted else None
+    verb = "accepted" if delivery.accepted else "quarantined"
+    with line.ledger.transaction():
+        line.check_lease()
+        line.ledger.data.deliver(line.name, delivery, pin)
+        line.event(
+            f"data.{verb}",
+            delivery.id,
+            f"{arrival.name} {verb}: {delivery.reason}",
+            dataset=arrival.dataset,
+            digest=arrival.digest,
+            rows_in=delivery.rows_in,
+            rows_passed=delivery.rows_passed,
+            rows_quarantined=delivery.rows_quarantined,
+        )
+    return delivery
+
+
+def _named(line: Line, arrival: Arrival) -> Path:
+    """The blob under a name that keeps its suffix: readers go by it."""
+    return steps.named_blob(line, arrival.digest, arrival.name)
+
+
+def _known_keys(line: Line, contract: Contract, arrival: Arrival) -> pl.DataFrame | None:
+    """The keys of the accepted files, less an earlier version of this one."""
+    if not contract.unique:
+        return None
+    current = line.ledger.data.current(line.name, arrival.dataset)
+    tables = [
+        files.read_table(steps.named_blob(line, pin.digest, pin.name), columns=list(contract.unique))
+        for pin in current.files
+        if pin.name != arrival.name
+    ]
+    return pl.concat(tables, how="vertical_relaxed") if tables else None
+
+
+def _parquet(table: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def code(line: Line, sheet: Sheet) -> Verdict:
+    """The project's own tests; what passed once for the same code and environment is not run again."""
+    command = sheet.project.checks.code
+    if not command:
+        return Verdict(Outcome.PASS, (Reason("check.none", "no code check is set"),))
+    record = steps.perform(line, sheet, steps.code_check(sheet, command))
+    if record.state is StepState.FAILED:
+        return combine((Reason("check.code", f"`{command}` failed: {record.reason.text}", Outcome.FAIL),))
+    again = " before, for the same code" if record.state is StepState.REUSED else ""
+    return combine((Reason("check.code", f"`{command}` passed{again}"),))

@@ -1,0 +1,33 @@
+"""Learn: when the evidence asks for it, a breach becomes a trigger, and the circle closes with one row."""
+
+from __future__ import annotations
+
+from noria.config import Project
+from noria.decide import retrain as judge
+from noria.decide.retrain import Breach, Wish
+from noria.domain.trigger import Trigger
+from noria.stages.line import Line
+
+
+def learn(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
+    """The trigger that the breaches ask for, if policy lets them."""
+    if not breaches:
+        return None
+    wish = wanted(line, project, breaches)
+    if wish.kind is None:
+        line.event("retrain.declined", line.name, wish.reason)
+        return None
+    subject = ",".join(f"{b.kind}:{b.release}:{b.text}" for b in breaches)
+    with line.ledger.transaction():
+        trigger = line.ledger.triggers.add(line.name, wish.kind, wish.reason, dedupe=f"breach:{subject}")
+        if trigger is not None:
+            line.event("retrain.wanted", trigger.id, wish.reason)
+    return trigger
+
+
+def wanted(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Wish:
+    """Ask the judge: what started lately counts against `at_most`."""
+    starts = tuple(
+        event.clock_at for event in line.ledger.events.tail(line.name, after=0, limit=10_000, kinds=("turn.started",))
+    )
+    return judge.decide(project.retrain, breaches, starts, line.ledger.clock.now(line.name))

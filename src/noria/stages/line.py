@@ -1,0 +1,99 @@
+"""What every stage works with: the delivery line's resources, and the sheet of the run in hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from noria.adapters.executors.local import Executor
+from noria.adapters.server import Server
+from noria.config import Project
+from noria.domain.run import Pins, StepRecord
+from noria.domain.turn import Turn
+from noria.store.blobs import BlobStore
+from noria.store.ledger import Ledger
+
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Progress that nobody reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The resources of one project's delivery line. ``check_lease`` raises when this engine lost its job."""
+
+    name: str  # the project's name in the ledger
+    home: Path  # where Noria was started: relative data sources resolve here
+    state: Path  # .noria
+    ledger: Ledger
+    blobs: BlobStore
+    executor: Executor
+    server: Server
+    actor: str = "engine"
+    reuse: bool = True  # False: every step runs, whatever is remembered
+    progress: Progress = silent
+    check_lease: Callable[[], None] = lambda: None
+
+    def event(self, kind: str, subject: str, text: str, **facts: object) -> None:
+        """Append to the audit log and tell whoever watches."""
+        self.ledger.events.append(self.name, kind, subject, text, facts, actor=self.actor)
+        self.progress(text)
+
+    def folder(self, run_id: str) -> Path:
+        """The scratch folder of a run."""
+        path = self.state / "work" / run_id
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def bundle(self, digest: str) -> Path:
+        """Where a release's bundle is unpacked."""
+        return self.state / "releases" / digest
+
+
+@dataclass(slots=True)
+class Sheet:
+    """What one run has learned so far; the stages fill it in, in their order."""
+
+    turn: Turn
+    run_id: str
+    project: Project  # as the pinned commit says it
+    tree: Path  # the code: a clean worktree, or the home itself when it is dirty
+    commit: str | None
+    dirty: str | None
+    environment: dict[str, object]
+    pins: Pins | None = None
+    arrivals: tuple[Arrival, ...] = ()
+    refused: list[str] = field(default_factory=list)  # one sentence per quarantined file
+    records: list[StepRecord] = field(default_factory=list)
+
+    @property
+    def user_s(self) -> float:
+        """Wall time that the project's own functions and tests took."""
+        return sum(r.user_s for r in self.records)
+
+    @property
+    def code_paths(self) -> tuple[Path, ...]:
+        """Where the project's modules are found."""
+        source = self.tree / "src"
+        return (source, self.tree) if source.is_dir() else (self.tree,)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A file that no delivery has judged yet; its bytes are already a blob."""
+
+    dataset: str
+    name: str  # relative to home, '/' separated
+    digest: str
+    size_bytes: int
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of step processes: this interpreter's programs first, native libraries kept to the cores there are."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}

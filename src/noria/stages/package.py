@@ -1,0 +1,110 @@
+"""Package: the model in its fastest safe form, proven to predict the same as the original on held-out rows."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noria.adapters import environment
+from noria.decide.plan import StepFacts
+from noria.domain.release import Form, Release
+from noria.domain.run import StepRecord
+from noria.stages import steps
+from noria.stages.line import Line, Sheet
+from noria.stages.train import model_facts
+
+PACKAGED = {"onnx": "model.onnx"}
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A form that can be scored: a folder laid out like a bundle, not yet sealed."""
+
+    folder: Path
+    form: Form
+    trained: dict[str, Any]  # what training reported: signature, profile, split
+    packaged: dict[str, Any]  # parity, latency, size
+    holdout: Path
+    model: str  # digest of the model file that is served
+
+
+def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
+    """Compile where it converts and parity holds, else keep the original in a host process."""
+    made = steps.output(line, trained)
+    record = steps.demand(steps.perform(line, sheet, _order(line, sheet, made, trained)))
+    packed = steps.output(line, record)
+    form = Form(packed.result["form"])
+    folder = line.folder(sheet.run_id) / "bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model = packed.files["onnx"] if form is Form.COMPILED else made.files["model"]
+    line.blobs.materialise(model, folder / model_file(form))
+    if form is Form.HOSTED:
+        seal_code(line, sheet, folder / "code")
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result)))
+    holdout = steps.named_blob(line, made.files["holdout"], "holdout.arrow")
+    return Package(folder, form, made.result, packed.result, holdout, model)
+
+
+def same_as(line: Line, package: Package, serving: Release) -> bool:
+    """Whether the package would answer exactly as the release that serves: same model, same signature, nothing hosted."""
+    if package.form is not Form.COMPILED or serving.form is not Form.COMPILED:
+        return False
+    manifest = msgspec.json.decode((line.bundle(serving.digest) / "manifest.json").read_bytes())
+    return bool(manifest["files"][model_file(Form.COMPILED)] == package.model and manifest["signature"] == package.trained["signature"])
+
+
+def model_file(form: Form) -> str:
+    """The file of a bundle that holds the model."""
+    return "model.onnx" if form is Form.COMPILED else "model.joblib"
+
+
+def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any]) -> dict[str, Any]:
+    """The part of a manifest that the model server reads."""
+    model = sheet.project.model
+    assert model is not None
+    facts: dict[str, Any] = {
+        "format": 1,
+        "project": sheet.project.name,
+        "form": str(form),
+        "signature": trained["signature"],
+        "model": {"file": model_file(form), "runtime": "onnx" if form is Form.COMPILED else "python"},
+    }
+    if form is Form.HOSTED:
+        paths = ["src", "."] if (sheet.tree / "src").is_dir() else ["."]
+        facts["hosted"] = {"features": model.features, "paths": paths}
+    return facts
+
+
+def seal_code(line: Line, sheet: Sheet, target: Path) -> None:
+    """Copy the pinned source tree, without Git's own files and without what Noria writes."""
+    shutil.copytree(
+        sheet.tree,
+        target,
+        symlinks=False,
+        ignore=shutil.ignore_patterns(".git", ".noria", ".venv", "__pycache__", "*.pyc", ".pytest_cache", ".demo"),
+    )
+
+
+def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) -> steps.Order:
+    model = sheet.project.model
+    assert model is not None and trained.output is not None
+    job = {
+        "model_file": str(line.blobs.path(made.files["model"])),
+        "holdout": str(steps.named_blob(line, made.files["holdout"], "holdout.arrow")),
+        "signature": made.result["signature"],
+        "model": model_facts(sheet, model),
+    }
+    facts = StepFacts(
+        code=trained.key,
+        files={},
+        inputs={"train": trained.output},
+        params={},
+        command=None,
+        environment=environment.digest(sheet.environment),
+    )
+    return steps.Order("package", "noria.stages.work.package:run", facts, job, model.timeout_s, model.memory_bytes, outs=PACKAGED)

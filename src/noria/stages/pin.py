@@ -1,0 +1,107 @@
+"""Pin: fix the commit, take in what arrived, and from then on a run has an identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from noria import config, names
+from noria.adapters import environment, files, git
+from noria.config import DataSource, Project
+from noria.domain.data import Snapshot
+from noria.domain.run import Pins
+from noria.domain.turn import Turn
+from noria.errors import ConfigError, DataError
+from noria.stages import served
+from noria.stages.line import Arrival, Line, Sheet
+
+
+def pin(line: Line, turn: Turn) -> Sheet:
+    """Fix the commit and check it out. A turn that was interrupted gets the same commit and run again."""
+    recorded = line.ledger.turns.recorded(turn.id, "pin") or line.ledger.turns.record(turn.id, "pin", _choose(line, turn))
+    commit, dirty = recorded["commit"], recorded["dirty"]
+    tree = line.home if dirty or not commit else git.worktree(repository(line), str(commit), line.state / "worktrees" / str(commit))
+    if not (tree / "noria.yaml").is_file():
+        raise ConfigError(f"commit {str(commit)[:10]} has no noria.yaml", where="noria.yaml", hint="Commit it, or write one with `noria init`.")
+    project = config.load(tree)
+    sheet = Sheet(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
+    sheet.arrivals = tuple(take_in(line, project))
+    return sheet
+
+
+def _choose(line: Line, turn: Turn) -> dict[str, object]:
+    triggers = line.ledger.triggers.of_turn(turn.id)
+    by_hand = any(t.detail.get("tree") == "home" for t in triggers)
+    origin = repository(line)
+    if not git.is_repo(origin):
+        return {"commit": None, "dirty": "not a Git repository", "run_id": names.new_id("run")}
+    branch = config.load(line.home).git.branch
+    commit = git.head(origin, "HEAD" if by_hand else branch)
+    dirty = git.dirty_digest(line.home) if by_hand else None
+    return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run")}
+
+
+def repository(line: Line) -> Path:
+    """The Git repository whose branch is watched: the home, or a local mirror of a remote one."""
+    watch = config.load(line.home).git
+    if watch.repository is None:
+        return line.home
+    return git.fetch(watch.repository, line.state / "repository")
+
+
+def take_in(line: Line, project: Project) -> list[Arrival]:
+    """Copy every file that no delivery has judged yet into the blob store."""
+    arrivals = []
+    for source in project.data.values():
+        if served.is_log(source.source):
+            continue
+        arrivals += _arrivals(line, source)
+    return arrivals
+
+
+def _arrivals(line: Line, source: DataSource) -> list[Arrival]:
+    found = []
+    for name, path in files.resolve(source.source, line.home):
+        if not files.settled(path, source.settle_s):
+            continue
+        try:
+            digest = files.digest(path)
+            if line.ledger.data.seen(line.name, source.name, name, digest) is None:
+                found.append(Arrival(source.name, name, line.blobs.put_file(path), path.stat().st_size))
+        except FileNotFoundError:
+            continue  # vanished between the listing and the copy: it has not arrived
+    return found
+
+
+def snapshots(line: Line, sheet: Sheet) -> dict[str, Snapshot]:
+    """The accepted files of every dataset, as of now; a dataset without any is an error."""
+    found = {}
+    for source in sheet.project.data.values():
+        if served.is_log(source.source):
+            found[source.name] = served.snapshot(line, sheet, source)
+            continue
+        snapshot = line.ledger.data.current(line.name, source.name)
+        if not snapshot.files:
+            raise DataError(
+                f"dataset {source.name} has no accepted file",
+                where=source.source,
+                hint="Put a file there (renamed into place), or correct `source` in noria.yaml; "
+                "`noria status` shows what was quarantined and why.",
+            )
+        found[source.name] = snapshot
+    return found
+
+
+def fix(line: Line, sheet: Sheet) -> Pins:
+    """The identity of the run: everything that can change its result, as digests."""
+    params = names.digest_bytes(msgspec.json.encode(sheet.project.params, order="sorted"))
+    sheet.pins = Pins(
+        commit=sheet.commit,
+        dirty=sheet.dirty,
+        snapshots={name: snapshot.digest for name, snapshot in snapshots(line, sheet).items()},
+        params=params,
+        config=sheet.project.digest,
+        environment=environment.digest(sheet.environment),
+    )
+    return sheet.pins

@@ -1,0 +1,115 @@
+"""Release: an immutable, signed bundle of code, data, parameters, environment, model and evidence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noria import names
+from noria.adapters import signing
+from noria.decide import release as policy
+from noria.domain.evaluation import Evaluation
+from noria.domain.release import Release
+from noria.domain.verdict import Outcome, Verdict
+from noria.errors import RefusedError
+from noria.stages.evaluate import Reference
+from noria.stages.line import Line, Sheet
+from noria.stages.package import Package, seal_code, serving_facts
+
+
+def release(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict) -> Release:
+    """Seal the bundle and give it the next version. Wholly there or not at all: the folder is renamed into place
+    before the one transaction that makes it a release."""
+    assert sheet.pins is not None
+    allowed = policy.may_release(sheet.pins)
+    if allowed.outcome is not Outcome.PASS:
+        raise RefusedError(allowed.sentence(), hint="Commit the change (git add, git commit) and run again.")
+    folder = _assemble(line, sheet, package, measured, verdict)
+    digest = names.digest_file(folder / "manifest.json")
+    _place(folder, line.bundle(digest))
+    with line.ledger.transaction():
+        line.check_lease()
+        sealed = line.ledger.releases.seal(
+            line.name,
+            digest,
+            sheet.run_id,
+            sheet.turn.id,
+            package.form,
+            sheet.commit,
+            {name: m.value for name, m in measured[0].metrics.items()},
+            policy.pins_identity(sheet.pins),
+        )
+        text = f"{sealed.version} sealed: {sealed.form}, {names.short(digest)}, commit {(sheet.commit or '')[:10]}"
+        line.event("release.sealed", sealed.version, text, digest=digest, run=sheet.run_id)
+    return sealed
+
+
+def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict) -> Path:
+    folder = line.folder(sheet.run_id) / "sealed"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(package.folder, folder)
+    if not (folder / "code").is_dir():
+        seal_code(line, sheet, folder / "code")
+    evidence = folder / "evidence"
+    evidence.mkdir()
+    for name, facts in _evidence(line, sheet, package, measured, verdict).items():
+        (evidence / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
+    manifest = serving_facts(sheet, package.form, package.trained) | {
+        "run": sheet.run_id,
+        "pins": msgspec.to_builtins(sheet.pins),
+        "files": {str(p.relative_to(folder)): names.digest_file(p) for p in sorted(folder.rglob("*")) if _sealed(folder, p)},
+    }
+    content = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
+    (folder / "manifest.json").write_bytes(content)
+    (folder / "manifest.sig").write_bytes(signing.sign(line.state, content))
+    _sync(folder)
+    return folder
+
+
+def _sealed(folder: Path, path: Path) -> bool:
+    """Everything below the top, and the model: the manifest cannot list itself."""
+    return path.is_file() and (path.parent != folder or path.name.startswith("model."))
+
+
+def _evidence(
+    line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+) -> dict[str, Any]:
+    assert sheet.pins is not None
+    snapshots = {name: line.ledger.data.snapshot(digest) for name, digest in sheet.pins.snapshots.items()}
+    trained = dict(package.trained)
+    return {
+        "evaluation": measured[0],
+        "reference": measured[1],
+        "gate": verdict,
+        "parity": package.packaged,
+        "environment": sheet.environment,
+        "params": sheet.project.params,
+        "data": snapshots,
+        "profile": trained.pop("profile", None),
+        "training": trained,
+        "steps": sheet.records,
+    }
+
+
+def _sync(folder: Path) -> None:
+    """Everything on disk before the rename makes it visible."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _place(folder: Path, target: Path) -> None:
+    if target.is_dir():
+        return  # the same bundle was sealed before: a turn that resumes
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
+    parent = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)

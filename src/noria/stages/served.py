@@ -1,0 +1,47 @@
+"""Served predictions and their labels as a dataset: the loop can train on what it answered."""
+
+from __future__ import annotations
+
+import io
+
+from noria import names
+from noria.config import DataSource
+from noria.domain.data import FilePin, Snapshot
+from noria.domain.trigger import TriggerKind
+from noria.stages.line import Line, Sheet
+from noria.store import labels, predictions
+
+
+def is_log(source: str) -> bool:
+    """Whether a dataset's source is the prediction log of an environment."""
+    return source.startswith("log:")
+
+
+def snapshot(line: Line, sheet: Sheet, source: DataSource) -> Snapshot:
+    """The labelled predictions as one Parquet file.
+
+    It is taken anew when data, the schedule or the monitor started the turn; otherwise the newest snapshot there is
+    stands, so that a change of code alone is compared on equal data and a repeated turn finds nothing new.
+    """
+    taken = line.ledger.turns.recorded(sheet.turn.id, f"served.{source.name}")
+    if taken is not None:
+        return line.ledger.data.snapshot(str(taken["digest"]))
+    newest = line.ledger.data.latest_snapshot(line.name, source.name)
+    kinds = {t.kind for t in line.ledger.triggers.of_turn(sheet.turn.id)}
+    refresh = bool(kinds & {TriggerKind.DATA, TriggerKind.BREACH, TriggerKind.SCHEDULE})
+    if newest is None or refresh:
+        newest = _export(line, source)
+        line.ledger.data.put_snapshot(line.name, newest)
+    line.ledger.turns.record(sheet.turn.id, f"served.{source.name}", {"digest": newest.digest})
+    return newest
+
+
+def _export(line: Line, source: DataSource) -> Snapshot:
+    environment = source.source.removeprefix("log:")
+    table = labels.labelled_table(predictions.read_all(line.state / "log" / environment))
+    buffer = io.BytesIO()
+    table.sort("id").write_parquet(buffer, compression="zstd", statistics=False)
+    content = buffer.getvalue()
+    pin = FilePin(f"log/{environment}.parquet", line.blobs.put_bytes(content), len(content), table.height)
+    manifest = f"{source.name}\n{pin.name}\n{pin.digest}\n".encode()
+    return Snapshot(source.name, names.digest_bytes(manifest), (pin,))

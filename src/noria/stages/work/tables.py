@@ -1,0 +1,110 @@
+"""Tables in and out of step processes: files to what a function is annotated with, results to deterministic bytes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from noria.adapters import files
+from noria.errors import StepError
+
+RETURNS = "a step returns a table (Polars, pandas, Arrow) or JSON values"
+
+
+def argument(facts: dict[str, Any], kind: Any = Any) -> Any:
+    """One argument of a step, as the type ``kind`` where that is a table's type or a path.
+
+    ``facts`` is {"kind": "table", "files": [...]}, {"kind": "output", "path": ..., "format": ...} or
+    {"kind": "value", "value": ...}.
+    Raises DataError for files that cannot be read.
+    """
+    if facts["kind"] == "value":
+        return facts["value"]
+    paths = [Path(name) for name in facts.get("files", [facts.get("path")])]
+    if kind is Path:
+        return _single(paths)
+    if facts.get("format") == "file":
+        return paths[0]
+    if facts.get("format") == "json":
+        return json.loads(paths[0].read_bytes())
+    if facts["kind"] == "output":
+        return convert(pl.scan_ipc(paths[0], glob=False).collect(), kind)  # Noria's own, whatever its name
+    return convert(files.read_tables(paths) if paths else pl.DataFrame(), kind)
+
+
+def convert(table: pl.DataFrame, kind: Any) -> Any:
+    """The table as a Polars (eager or lazy) or pandas frame, an Arrow table or a dict of lists; Polars unless told otherwise."""
+    if kind is pl.LazyFrame:
+        return table.lazy()
+    if kind is dict or getattr(kind, "__origin__", None) is dict:
+        return table.to_dict(as_series=False)
+    family = getattr(kind, "__module__", "").partition(".")[0]
+    if family == "pandas":
+        return table.to_pandas()
+    if family == "pyarrow":
+        return table.to_arrow()
+    return table
+
+
+def column(series: pl.Series, kind: Any) -> Any:
+    """A column as a Polars or pandas series, or a NumPy array; Polars unless told otherwise."""
+    family = getattr(kind, "__module__", "").partition(".")[0]
+    if family == "pandas":
+        return series.to_pandas()
+    return series.to_numpy() if family == "numpy" else series
+
+
+def as_table(result: object) -> pl.DataFrame | None:
+    """A returned table as Polars; None when it is no table. A pandas index is left out."""
+    if isinstance(result, pl.DataFrame):
+        return result
+    if isinstance(result, pl.LazyFrame):
+        return result.collect()
+    pandas, pyarrow = sys.modules.get("pandas"), sys.modules.get("pyarrow")
+    if pandas is not None and isinstance(result, pandas.DataFrame):
+        return pl.from_pandas(result)
+    if pyarrow is not None and isinstance(result, pyarrow.Table):
+        made = pl.from_arrow(result)
+        assert isinstance(made, pl.DataFrame)
+        return made
+    return None
+
+
+def write(result: object, path: Path) -> dict[str, Any]:
+    """Write a step's result; the facts about it: ``format``, and for a table ``rows`` and ``columns``.
+
+    Raises StepError when it is neither a table nor JSON.
+    """
+    table = as_table(result)
+    if table is not None:
+        write_arrow(table, path)
+        return {"format": "arrow", "rows": table.height, "columns": table.columns}
+    if hasattr(result, "item") and getattr(result, "shape", None) == ():
+        result = result.item()  # a NumPy scalar
+    if not isinstance(result, dict | list | tuple | str | int | float):
+        raise StepError(f"returned {type(result).__name__}; {RETURNS}")
+    try:
+        path.write_text(json.dumps(result, sort_keys=True))
+    except (TypeError, ValueError) as error:
+        raise StepError(f"returned a {type(result).__name__} that is not JSON ({error}); {RETURNS}") from error
+    return {"format": "json"}
+
+
+def write_arrow(table: pl.DataFrame, path: Path) -> None:
+    """An uncompressed Arrow file whose bytes depend on the content alone.
+
+    One chunk, and text in contiguous buffers (the oldest layout): how a column came about leaves no trace in its buffers.
+    """
+    table.rechunk().write_ipc(path, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
+
+
+def _single(paths: list[Path]) -> Path:
+    if len(paths) != 1:
+        raise StepError(
+            f"has {len(paths)} files and the function asks for one path", hint="Annotate the argument with pl.DataFrame."
+        )
+    return paths[0]

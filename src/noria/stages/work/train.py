@@ -1,0 +1,145 @@
+"""Training: split first, then features, then the project's training function on the training side only."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import msgspec
+import numpy as np
+import polars as pl
+
+from noria.adapters.executors.timing import user_code
+from noria.domain.signature import Input, Kind, Signature, Task
+from noria.errors import StepError
+from noria.stages.work import columns, forms, functions, tables
+from noria.stages.work.split import split
+from noria.stats import profile
+
+MODEL = "model.joblib"
+HOLDOUT = "holdout.arrow"
+PROBED = 50  # training rows on which a model shows whether it takes nulls
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Train. Leaves ``model.joblib`` and ``holdout.arrow`` (raw inputs, label, key, event time, slices) in ``folder``.
+
+    The job: ``rows`` (see ``tables.argument``), ``model``, ``params``, ``seed``, ``folder``.
+    Returns ``signature``, ``profile`` (of the training inputs), ``split``, ``label_rate`` (binary: share of the positive class).
+    """
+    model, folder = job["model"], Path(job["folder"])
+    made = split(tables.argument(job["rows"]), model)
+    inputs = tuple(Input(name, columns.kind_of(name, made.train.schema[name])) for name in model["inputs"])
+    train = columns.frame(made.train, inputs)
+    label = plain_label(made.train[model["label"]], Task(model["task"]))
+    with user_code():
+        features = functions.load(model["features"]) if model.get("features") else None
+    seed_everything(job["seed"])
+    fitted = fit(model["train"], forms.apply_features(features, train), label, job["params"])
+    signature = describe(model, inputs, train, label, fitted)
+    signature = with_nulls(signature, train, forms.Original(fitted, features, signature))
+    save(fitted, folder / MODEL)
+    tables.write_arrow(made.holdout.select(_kept(model)), folder / HOLDOUT)
+    return {
+        "signature": msgspec.to_builtins(signature),
+        "profile": msgspec.to_builtins(profile.build(train, model["inputs"])),
+        "split": made.facts,
+        "label_rate": _label_rate(label, signature),
+        "seed": job["seed"],
+    }
+
+
+def fit(target: str, features: Any, label: pl.Series, params: dict[str, Any]) -> Any:
+    """Call the project's training function. Raises StepError when what it returns cannot predict."""
+    with user_code():
+        function = functions.load(target)
+    wanted = [*functions.parameter_types(function).values(), Any, Any]
+    if isinstance(features, pl.DataFrame):
+        features = tables.convert(features, wanted[0])
+    with user_code():
+        fitted = function(features, tables.column(label, wanted[1]), **params)
+    if not (hasattr(fitted, "predict") or hasattr(fitted, "predict_proba")):
+        raise StepError(
+            f"returned {type(fitted).__name__}; a training function returns something with predict or predict_proba", where=target
+        )
+    return fitted
+
+
+def seed_everything(seed: int) -> None:
+    """For training code that draws without naming a generator; the hash seed was set when the process began."""
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def plain_label(label: pl.Series, task: Task) -> pl.Series:
+    """A boolean is 0 or 1, so that its classes are written alike everywhere; a regression's label is Float64."""
+    if task is Task.REGRESSION:
+        return label.cast(pl.Float64)
+    return label.cast(pl.Int8) if label.dtype == pl.Boolean else label
+
+
+def describe(model: dict[str, Any], inputs: tuple[Input, ...], train: pl.DataFrame, label: pl.Series, fitted: Any) -> Signature:
+    """The signature: kinds and ranges from the training rows, classes from the model, in the order of its columns."""
+    task = Task(model["task"])
+    classes = () if task is Task.REGRESSION else _classes(fitted, label)
+    ranged = tuple(_ranged(i, train[i.name]) for i in inputs)
+    return Signature(ranged, task, classes, model["key"], model.get("event_time"))
+
+
+def with_nulls(signature: Signature, train: pl.DataFrame, model: forms.Original) -> Signature:
+    """Whether each input may be null: it was in training, or the model answers with a number when it is."""
+    sample = train.head(PROBED)
+    doubtful = [i.name for i in signature.inputs if train[i.name].null_count() == 0]
+    if _answers(model, sample.with_columns(_null(train, name) for name in doubtful)):
+        refused = []
+    else:
+        refused = [name for name in doubtful if not _answers(model, sample.with_columns(_null(train, name)))]
+    return replace(signature, inputs=tuple(replace(i, nullable=i.name not in refused) for i in signature.inputs))
+
+
+def save(fitted: Any, path: Path) -> None:
+    """Raises StepError for a model that holds what cannot be pickled."""
+    try:
+        joblib.dump(fitted, path)
+    except Exception as error:
+        raise StepError(
+            f"the model cannot be saved: {type(error).__name__}: {error}",
+            hint="Use functions and classes that are defined at the top of a module; no lambdas, no open files.",
+        ) from error
+
+
+def _answers(model: forms.Original, rows: pl.DataFrame) -> bool:
+    try:
+        return bool(np.isfinite(model.predict(rows)).all())
+    except Exception:  # noqa: BLE001 - whatever it raises, the answer is no
+        return False
+
+
+def _null(train: pl.DataFrame, name: str) -> pl.Expr:
+    return pl.lit(None, dtype=train.schema[name]).alias(name)
+
+
+def _ranged(entry: Input, values: pl.Series) -> Input:
+    if entry.kind in (Kind.STRING, Kind.BOOLEAN) or values.null_count() == len(values):
+        return entry
+    return replace(entry, low=float(values.min()), high=float(values.max()))  # type: ignore[arg-type]
+
+
+def _classes(fitted: Any, label: pl.Series) -> tuple[str, ...]:
+    known = getattr(fitted, "classes_", None)
+    values = label.unique().sort().to_list() if known is None else list(known)
+    return tuple(columns.class_text(value) for value in values)
+
+
+def _label_rate(label: pl.Series, signature: Signature) -> float | None:
+    if signature.task is not Task.BINARY:
+        return None
+    return sum(columns.class_text(value) == signature.classes[-1] for value in label.to_list()) / len(label)
+
+
+def _kept(model: dict[str, Any]) -> list[str]:
+    names = [model["key"], model.get("event_time"), *model["inputs"], *model.get("slices", []), model["label"]]
+    return list(dict.fromkeys(filter(None, names)))

@@ -1,0 +1,273 @@
+"""A summer of flights as records: what the console shows in tests and screenshots."""
+
+from __future__ import annotations
+
+from noria.console.around import Surroundings
+from noria.console.view import Canary, ClockView, EnvironmentView, StatusView
+from noria.domain.data import Delivery
+from noria.domain.event import Event
+from noria.domain.quality import Alert, Window
+from noria.domain.release import Form, Release
+from noria.domain.rollout import Block, Rollout, RolloutState, Route, Tally
+from noria.domain.turn import Stage, Turn, TurnOutcome
+
+NOW = 1_763_700_000.0
+PROJECT = "flight-delays"
+DAY = 86_400.0
+JULY = 1_372_636_800.0  # 2013-07-01
+
+
+def release(number: int, auc: float, brier: float, barred: str | None = None) -> Release:
+    metrics = {"roc_auc": auc, "brier": brier, "log_loss": brier * 3.1, "accuracy": 0.78}
+    digest = f"{number:x}" * 64
+    return Release(
+        f"v{number}",
+        digest[:64],
+        PROJECT,
+        f"run-{number}",
+        f"turn-{number}",
+        Form.COMPILED,
+        NOW - 4000 + number * 300,
+        "c0ffee" * 6 + "abcd",
+        metrics,
+        barred,
+    )
+
+
+RELEASES = (
+    release(4, 0.704, 0.1421),
+    release(3, 0.698, 0.1502, "v3 rolled back: 14 of 212 requests failed, champion 0 of 4,031"),
+    release(2, 0.692, 0.1533),
+    release(1, 0.674, 0.1498),
+)
+
+
+def turn(
+    number: int, trigger: str, outcome: TurnOutcome, reason: str, version: str | None = None, overhead: float | None = 0.61
+) -> Turn:
+    return Turn(
+        f"turn-{number}",
+        PROJECT,
+        number,
+        (f"trigger-{number}",),
+        trigger,
+        NOW - (9 - number) * 410,
+        Stage.ROLLOUT,
+        outcome,
+        reason,
+        f"run-{number}",
+        version,
+        None if outcome in (TurnOutcome.ROLLING_OUT, TurnOutcome.RUNNING) else NOW - (9 - number) * 410 + 9,
+        7.2,
+        overhead,
+    )
+
+
+TURNS = (
+    turn(
+        8,
+        "breach: v2 brier 0.1712 against 0.1533 on its holdout",
+        TurnOutcome.ROLLING_OUT,
+        "v4 takes 25 % of production, beside v2",
+        "v4",
+        0.58,
+    ),
+    turn(
+        7,
+        "push: 9f2c41d speed up the features",
+        TurnOutcome.ROLLED_BACK,
+        "v3 rolled back: 14 of 212 requests failed, the champion 0 of 4,031; the guard allows 1 % more",
+        "v3",
+        0.66,
+    ),
+    turn(
+        6,
+        "push: 77ab01e drop the weather",
+        TurnOutcome.GATE_FAILED,
+        "roc_auc 0.641 is below champion - 0.01 = 0.682 (difference -0.051, 95 % bound -0.044, n = 6,012)",
+        None,
+        0.44,
+    ),
+    turn(5, "push: 1d00f2a tidy up", TurnOutcome.CHECK_FAILED, "`pytest -q tests` failed: 1 failed, 11 passed", None, 0.39),
+    turn(
+        4,
+        "data: data/flights/2013-05.parquet",
+        TurnOutcome.PROMOTED,
+        "v2 serves all of production: all guards hold after 3 steps",
+        "v2",
+        0.71,
+    ),
+    turn(
+        3,
+        "data: data/flights/2013-05.parquet",
+        TurnOutcome.QUARANTINED,
+        "data/flights/2013-05.parquet quarantined: distance: 18,233 of 28,128 values lie above 5,000",
+        None,
+        0.33,
+    ),
+    turn(
+        2,
+        "data: data/flights/2013-04.parquet",
+        TurnOutcome.NOT_ENOUGH_DATA,
+        "worst(roc_auc, by=origin) 0.561 at LGA may lie below 0.55 (95 % bound 0.532, n = 812)",
+        None,
+        0.51,
+    ),
+    turn(1, "manual: the first turn", TurnOutcome.PROMOTED, "v1 serves all of production: first release", "v1", 0.93),
+)
+
+
+def _windows() -> tuple[Window, ...]:
+    rows = []
+    for week in range(13):
+        version, reference = ("v1", 0.1498) if week < 4 else ("v2", 0.1533)
+        value = reference + [0.001, -0.003, 0.002, 0.004, -0.002, 0.001, 0.003, 0.0, 0.006, 0.012, 0.018, 0.021, 0.017][week]
+        p_value = 0.0002 if week >= 10 else 0.31
+        rows.append(
+            Window(
+                PROJECT,
+                "production",
+                version,
+                JULY + (week - 8) * 7 * DAY,
+                JULY + (week - 7) * 7 * DAY,
+                "brier",
+                6400,
+                6011,
+                value,
+                reference,
+                p_value,
+            )
+        )
+    return tuple(rows)
+
+
+WINDOWS = _windows()
+DELIVERIES = (
+    Delivery(
+        "delivery-3",
+        "flights",
+        "data/flights/2013-05.parquet",
+        "a" * 64,
+        28_128,
+        28_128,
+        0,
+        True,
+        "28,128 rows meet the contract",
+        at=NOW - 2000,
+    ),
+    Delivery(
+        "delivery-2",
+        "flights",
+        "data/flights/2013-05.parquet",
+        "b" * 64,
+        28_128,
+        0,
+        28_128,
+        False,
+        "distance: 18,233 of 28,128 values lie above 5,000",
+        18_233,
+        "d" * 64,
+        NOW - 2400,
+    ),
+    Delivery(
+        "delivery-1",
+        "flights",
+        "data/flights/2013-04.parquet",
+        "c" * 64,
+        27_429,
+        27_429,
+        0,
+        True,
+        "27,429 rows meet the contract",
+        at=NOW - 2800,
+    ),
+)
+ALERTS = (
+    Alert(
+        "alert-1",
+        PROJECT,
+        "quality",
+        "v2",
+        "brier 0.1712 over 6,011 labelled flights against 0.1533 on its holdout (p = 0.0002)",
+        JULY + 3 * 7 * DAY,
+        "trigger-8",
+    ),
+)
+ROLLOUT = Rollout(
+    "rollout-4",
+    PROJECT,
+    "production",
+    "turn-8",
+    "v4",
+    RELEASES[0].digest,
+    RolloutState.CANARY,
+    1,
+    NOW - 95,
+    None,
+    "v4 goes from 5 % to 25 %: errors and slow answers stay within the guard after 640 requests",
+    (Block(0.05, Tally(12_160, 0, 21), Tally(640, 0, 1), 5), Block(0.25, Tally(3_911, 0, 6), Tally(1_302, 1, 3), 6)),
+)
+ROUTE = Route(
+    PROJECT, "production", 6, RELEASES[2].digest, "v2", RELEASES[0].digest, "v4", 0.25, RELEASES[3].digest, "v1", "rollout-4"
+)
+EVENTS = tuple(
+    Event(48 - i, PROJECT, NOW - 60 * i - 20, JULY + 22 * DAY, 86_400.0, actor, kind, "subject", text)
+    for i, (actor, kind, text) in enumerate(
+        (
+            (
+                "engine",
+                "rollout.advanced",
+                "v4 goes from 5 % to 25 %: errors and slow answers stay within the guard after 640 requests",
+            ),
+            ("engine", "rollout.started", "v4 takes 5 % of production, beside v2"),
+            ("engine", "release.sealed", "v4 sealed: compiled, 444444444444, commit c0ffeec0ff"),
+            (
+                "engine",
+                "gate.pass",
+                "gate: roc_auc 0.704 >= 0.60; roc_auc 0.704 >= champion - 0.01 (difference +0.012, 95 % bound +0.006)",
+            ),
+            ("engine", "turn.started", "turn 8: breach: v2 brier 0.1712 against 0.1533 on its holdout"),
+            ("engine", "monitor.quality", "v2: brier 0.1712 over 6,011 labelled flights against 0.1533 on its holdout"),
+            ("cli:anna", "environment.rolled_back", "production rolled back from v2 to v1: tried by hand"),
+            ("engine", "rollout.rolled_back", "v3 rolled back: 14 of 212 requests failed, champion 0 of 4,031"),
+        )
+    )
+)
+AROUND = Surroundings(
+    goal="Warn a passenger, before departure, of an arrival more than 15 minutes late.",
+    environments=("staging", "production"),
+    steps={"production": (0.05, 0.25, 1.0)},
+    addresses={"staging": "http://127.0.0.1:8000", "production": "http://127.0.0.1:8001", "console": "http://127.0.0.1:8080"},
+    daemon=True,
+    server=True,
+)
+
+
+def view() -> StatusView:
+    """The whole story: a canary in flight, a quarantine, an alert, and eight turns."""
+    staging = Route(PROJECT, "staging", 4, RELEASES[0].digest, "v4", previous=RELEASES[2].digest, previous_version="v2")
+    champion, candidate = Tally(16_071, 0, 27), Tally(1_942, 1, 4)
+    return StatusView(
+        PROJECT,
+        NOW,
+        AROUND,
+        ClockView(JULY + 22 * DAY, 86_400.0, False),
+        (
+            EnvironmentView("staging", AROUND.addresses["staging"], staging, RELEASES[0], None),
+            EnvironmentView(
+                "production",
+                AROUND.addresses["production"],
+                ROUTE,
+                RELEASES[2],
+                Canary(ROLLOUT, 0.25, (0.05, 0.25, 1.0), champion, candidate),
+            ),
+        ),
+        TURNS,
+        RELEASES,
+        WINDOWS,
+        DELIVERIES,
+        28_128,
+        0,
+        ALERTS,
+        EVENTS,
+    )
