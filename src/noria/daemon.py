@@ -52,8 +52,12 @@ class Daemon:
         """Start everything; the addresses by name: `console` and one for each environment."""
         self.addresses = dict(assembly.start_server(self.line, serve=self.serve))
         self.line.server.sync()
+        self.line.executor.warm()
         self.addresses["console"] = self._open_console()
-        write_json(self.line.state / "daemon.json", {"pid": os.getpid(), "console": self.addresses["console"], "addresses": self.addresses})
+        write_json(
+            self.line.state / "daemon.json",
+            {"pid": os.getpid(), "console": self.addresses["console"], "addresses": self.addresses},
+        )
         loops: list[tuple[str, Callable[[], float]]] = [
             ("scout", self._scouting()),
             ("wheel", self._turn),

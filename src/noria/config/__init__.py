@@ -1,0 +1,26 @@
+"""noria.yaml, contracts and parameters -> typed values. Every error names file, line and column."""
+
+from noria.config.contracts import load_contract
+from noria.config.gate import parse_gate
+from noria.config.loading import load, load_params
+from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Serving, Step
+from noria.config.schema import reference, schema
+
+__all__ = [
+    "Checks",
+    "Console",
+    "DataSource",
+    "Environment",
+    "GitWatch",
+    "Holdout",
+    "Model",
+    "Project",
+    "Serving",
+    "Step",
+    "load",
+    "load_contract",
+    "load_params",
+    "parse_gate",
+    "reference",
+    "schema",
+]

@@ -13,6 +13,7 @@ class Measure:
     low: float
     high: float
     n: int
+    positives: int | None = None  # rows of the positive class (binary); None for other tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,12 @@ def state_folder(home: Path) -> Path:
 
 
 def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, warm: int = 0, state: Path | None = None) -> Line:
-    """The line of the project in ``home``; ``warm`` step processes are started ahead."""
+    """The line of the project in ``home``; ``warm`` step processes are kept ready once there is work."""
     project = config.load(home)
     folder = state or state_folder(home)
     ledger = Ledger.open(folder)
     ledger.projects.ensure(project.name, str(home))
     executor = LocalExecutor(size=max(1, warm))
-    if warm:
-        executor.warm()
     return Line(
         name=project.name,
         home=home,

@@ -71,7 +71,12 @@ def champion(line: Line, sheet: Sheet) -> Release | None:
 
 
 def end(
-    line: Line, sheet: Sheet, outcome: TurnOutcome, text: str, sealed: Release | None = None, metrics: dict[str, float] | None = None
+    line: Line,
+    sheet: Sheet,
+    outcome: TurnOutcome,
+    text: str,
+    sealed: Release | None = None,
+    metrics: dict[str, float] | None = None,
 ) -> Turn:
     """Record how the turn ended, its run and its event, in one transaction. A rollout may have ended meanwhile: it knows better."""
     now = time.time()
@@ -100,8 +105,14 @@ def end(
         if sealed is not None:
             changes["release"] = sealed.version
         ended = line.ledger.turns.update(sheet.turn.id, **changes)
-        line.event("turn.ended", sheet.turn.id, f"turn {ended.number} {ended.outcome}: {ended.reason}", outcome=str(ended.outcome))
+        line.event("turn.ended", sheet.turn.id, _sentence(ended), outcome=str(ended.outcome))
     return ended
+
+
+def _sentence(ended: Turn) -> str:
+    """`turn 4 promoted: v2 serves ...`, without saying the outcome twice."""
+    reason = ended.reason.removeprefix(f"{ended.outcome}: ")
+    return f"turn {ended.number} {ended.outcome}: {reason}"
 
 
 def overhead(line: Line, sheet: Sheet, now: float) -> float:
@@ -124,5 +135,5 @@ def fail(line: Line, started: Turn, error: NoriaError) -> Turn:
     with line.ledger.transaction():
         line.check_lease()
         ended = line.ledger.turns.update(started.id, outcome=outcome, reason=str(error), ended_at=time.time())
-        line.event("turn.ended", started.id, f"turn {ended.number} {outcome}: {error}", outcome=str(outcome))
+        line.event("turn.ended", started.id, _sentence(ended), outcome=str(outcome))
     return ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import replace
 
 from noria import config
@@ -20,9 +21,7 @@ def waiting(line: Line) -> Reason | None:
     """Why the pending triggers do not start a turn now; None when they may."""
     pending = line.ledger.triggers.pending(line.name)
     project = config.load(line.home)
-    return pace.wait_for(
-        project.retrain, [t.kind for t in pending], recent_starts(line), line.ledger.clock.now(line.name)
-    )
+    return pace.wait_for(project.retrain, [t.kind for t in pending], recent_starts(line), line.ledger.clock.now(line.name))
 
 
 def recent_starts(line: Line) -> tuple[float, ...]:
@@ -55,6 +54,12 @@ def run(line: Line, started: Turn) -> Turn:
         return line_of_stages.turn(line, started)
     except NoriaError as error:
         return line_of_stages.fail(line, started, error)
+    except Exception as error:
+        # a defect of Noria's own must end this turn, and not be met again and again by the next attempt
+        with (line.state / "daemon.log").open("a") as log:
+            traceback.print_exception(error, file=log)
+        broken = NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(line.state / "daemon.log"))
+        return line_of_stages.fail(line, started, broken)
 
 
 def turn_by_hand(line: Line, reason: str) -> Turn:

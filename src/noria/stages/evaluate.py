@@ -62,7 +62,9 @@ def evaluate(line: Line, sheet: Sheet, package: Package, champion: Release | Non
         raise steps.StepError(candidate.note, where="step score.candidate")
     rows = pl.read_ipc(package.holdout)
     labels = _labels(rows[model.label], model.task, package.trained["signature"]["classes"])
-    return _measure(sheet, package, rows, labels, candidate.predictions, other, champion), _reference(model, rows, labels, candidate.predictions)
+    return _measure(sheet, package, rows, labels, candidate.predictions, other, champion), _reference(
+        model, rows, labels, candidate.predictions
+    )
 
 
 def _champion_scores(line: Line, sheet: Sheet, package: Package, champion: Release | None) -> Scores | None:
@@ -194,7 +196,9 @@ def _slices(
         values = rows[gate.by].cast(pl.String).fill_null("(empty)").to_numpy()
         for value in np.unique(values):
             mask = values == value
-            measured = _each([gate.metric], lambda m, mask=mask: intervals.measure(m, model.task, labels[mask], predictions[mask]))
+            measured = _each(
+                [gate.metric], lambda m, mask=mask: intervals.measure(m, model.task, labels[mask], predictions[mask])
+            )
             found.setdefault(gate.by, {}).setdefault(str(value), {}).update(measured)
     return found
 

@@ -27,7 +27,5 @@ def learn(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Trigger
 
 def wanted(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Wish:
     """Ask the judge: what started lately counts against `at_most`."""
-    starts = tuple(
-        event.clock_at for event in line.ledger.events.tail(line.name, after=0, limit=10_000, kinds=("turn.started",))
-    )
+    starts = tuple(event.clock_at for event in line.ledger.events.tail(line.name, after=0, limit=10_000, kinds=("turn.started",)))
     return judge.decide(project.retrain, breaches, starts, line.ledger.clock.now(line.name))

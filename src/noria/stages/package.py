@@ -55,7 +55,9 @@ def same_as(line: Line, package: Package, serving: Release) -> bool:
     if package.form is not Form.COMPILED or serving.form is not Form.COMPILED:
         return False
     manifest = msgspec.json.decode((line.bundle(serving.digest) / "manifest.json").read_bytes())
-    return bool(manifest["files"][model_file(Form.COMPILED)] == package.model and manifest["signature"] == package.trained["signature"])
+    return bool(
+        manifest["files"][model_file(Form.COMPILED)] == package.model and manifest["signature"] == package.trained["signature"]
+    )
 
 
 def model_file(form: Form) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -21,12 +22,16 @@ def pin(line: Line, turn: Turn) -> Sheet:
     """Fix the commit and check it out. A turn that was interrupted gets the same commit and run again."""
     recorded = line.ledger.turns.recorded(turn.id, "pin") or line.ledger.turns.record(turn.id, "pin", _choose(line, turn))
     commit, dirty = recorded["commit"], recorded["dirty"]
-    tree = line.home if dirty or not commit else git.worktree(repository(line), str(commit), line.state / "worktrees" / str(commit))
+    tree = (
+        line.home if dirty or not commit else git.worktree(repository(line), str(commit), line.state / "worktrees" / str(commit))
+    )
     if not (tree / "noria.yaml").is_file():
-        raise ConfigError(f"commit {str(commit)[:10]} has no noria.yaml", where="noria.yaml", hint="Commit it, or write one with `noria init`.")
+        raise ConfigError(
+            f"commit {str(commit)[:10]} has no noria.yaml", where="noria.yaml", hint="Commit it, or write one with `noria init`."
+        )
     project = config.load(tree)
     sheet = Sheet(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
-    sheet.arrivals = tuple(take_in(line, project))
+    sheet.arrivals = tuple(take_in(line, project, patient=recorded["by_hand"]))
     return sheet
 
 
@@ -35,11 +40,11 @@ def _choose(line: Line, turn: Turn) -> dict[str, object]:
     by_hand = any(t.detail.get("tree") == "home" for t in triggers)
     origin = repository(line)
     if not git.is_repo(origin):
-        return {"commit": None, "dirty": "not a Git repository", "run_id": names.new_id("run")}
+        return {"commit": None, "dirty": "not a Git repository", "run_id": names.new_id("run"), "by_hand": by_hand}
     branch = config.load(line.home).git.branch
     commit = git.head(origin, "HEAD" if by_hand else branch)
     dirty = git.dirty_digest(line.home) if by_hand else None
-    return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run")}
+    return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run"), "by_hand": by_hand}
 
 
 def repository(line: Line) -> Path:
@@ -50,28 +55,39 @@ def repository(line: Line) -> Path:
     return git.fetch(watch.repository, line.state / "repository")
 
 
-def take_in(line: Line, project: Project) -> list[Arrival]:
-    """Copy every file that no delivery has judged yet into the blob store."""
+def take_in(line: Line, project: Project, *, patient: bool = False) -> list[Arrival]:
+    """Copy every file that no delivery has judged yet into the blob store.
+
+    ``patient``: wait for files that were written a moment ago, as a person expects who copied one and typed `noria run`.
+    """
     arrivals = []
     for source in project.data.values():
         if served.is_log(source.source):
             continue
-        arrivals += _arrivals(line, source)
+        arrivals += _arrivals(line, source, patient)
     return arrivals
 
 
-def _arrivals(line: Line, source: DataSource) -> list[Arrival]:
+def _arrivals(line: Line, source: DataSource, patient: bool) -> list[Arrival]:
     found = []
     for name, path in files.resolve(source.source, line.home):
-        if not files.settled(path, source.settle_s):
-            continue
         try:
+            if not (_waited(path, source.settle_s) if patient else files.settled(path, source.settle_s)):
+                continue
             digest = files.digest(path)
             if line.ledger.data.seen(line.name, source.name, name, digest) is None:
                 found.append(Arrival(source.name, name, line.blobs.put_file(path), path.stat().st_size))
         except FileNotFoundError:
             continue  # vanished between the listing and the copy: it has not arrived
     return found
+
+
+def _waited(path: Path, settle_s: float) -> bool:
+    """Whether the file settles soon; one that keeps changing is still being written."""
+    deadline = time.monotonic() + 2 * settle_s
+    while not (settled := files.settled(path, settle_s)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return settled
 
 
 def snapshots(line: Line, sheet: Sheet) -> dict[str, Snapshot]:

@@ -36,7 +36,7 @@ def plan(line: Line, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:
         return None
     if sheet.refused:
         return TurnOutcome.QUARANTINED, Reason("data.quarantined", "; ".join(sheet.refused))
-    return TurnOutcome.NOTHING_CHANGED, Reason("plan.nothing_changed", f"{same.text}: {_ended(line, earlier)}")
+    return TurnOutcome.NOTHING_CHANGED, Reason("plan.nothing_changed", f"{same.text}; {_ended(line, earlier)}")
 
 
 def _earlier(line: Line, sheet: Sheet) -> Run | None:

@@ -219,9 +219,7 @@ def look(line: Line, environment: Environment, rollout: Rollout) -> Ruling | Non
         return None
     arms = line.server.stats(line.name, environment.name).get(route.revision)
     rollout = _record(line, rollout, route, arms) if arms is not None else rollout
-    ruling = judge.judge(
-        environment.rollout, rollout.step, rollout.blocks, time.time() - rollout.started_at, _seed(rollout.id)
-    )
+    ruling = judge.judge(environment.rollout, rollout.step, rollout.blocks, time.time() - rollout.started_at, _seed(rollout.id))
     _act(line, environment, rollout, route, ruling)
     return ruling
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
+
+import polars as pl
 
 from noria import names
 from noria.config import DataSource
@@ -38,10 +41,25 @@ def snapshot(line: Line, sheet: Sheet, source: DataSource) -> Snapshot:
 
 def _export(line: Line, source: DataSource) -> Snapshot:
     environment = source.source.removeprefix("log:")
-    table = labels.labelled_table(predictions.read_all(line.state / "log" / environment))
+    table = labels.labelled_table(predictions.read_all(line.state / "log" / environment)).filter(pl.col("label").is_not_null())
+    times = [moment(event_time, at) for event_time, at in table.select("event_time", "at").iter_rows()]
+    table = table.with_columns(
+        event_time=pl.from_epoch(pl.Series(times, dtype=pl.Float64) * 1e6, time_unit="us").dt.replace_time_zone("UTC")
+    )
     buffer = io.BytesIO()
     table.sort("id").write_parquet(buffer, compression="zstd", statistics=False)
     content = buffer.getvalue()
     pin = FilePin(f"log/{environment}.parquet", line.blobs.put_bytes(content), len(content), table.height)
     manifest = f"{source.name}\n{pin.name}\n{pin.digest}\n".encode()
     return Snapshot(source.name, names.digest_bytes(manifest), (pin,))
+
+
+def moment(event_time: str | None, at: float) -> float:
+    """Project time of a prediction: the request's event time where it carried one, else when it was answered."""
+    if event_time is None:
+        return at
+    try:
+        found = datetime.fromisoformat(event_time)
+    except ValueError:
+        return at
+    return found.replace(tzinfo=found.tzinfo or UTC).timestamp()

@@ -80,6 +80,7 @@ def _whole(line: Line, record: StepRecord) -> bool:
 
 
 def _run(line: Line, sheet: Sheet, order: Order, key: str, reason: Reason) -> StepRecord:
+    line.executor.warm()  # there is work: what it will need next is started ahead
     folder = line.folder(sheet.run_id) / order.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -160,7 +161,11 @@ def _params(sheet: Sheet, step: Step) -> dict[str, object]:
     section = sheet.project.params.get(step.name, {})
     own = section if isinstance(section, dict) else {}
     wanted = set(step.params)
-    return {name: own.get(name, sheet.project.params.get(name)) for name in sorted(wanted) if name in own or name in sheet.project.params}
+    return {
+        name: own.get(name, sheet.project.params.get(name))
+        for name in sorted(wanted)
+        if name in own or name in sheet.project.params
+    }
 
 
 def _input_digest(sheet: Sheet, name: str, done: Mapping[str, StepRecord]) -> str:

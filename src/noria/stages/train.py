@@ -73,9 +73,7 @@ def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Ord
         "params": params,
         "seed": SEED,
     }
-    return steps.Order(
-        "train", "noria.stages.work.train:run", facts, job, model.timeout_s, model.memory_bytes, outs=TRAINED
-    )
+    return steps.Order("train", "noria.stages.work.train:run", facts, job, model.timeout_s, model.memory_bytes, outs=TRAINED)
 
 
 def _train_params(sheet: Sheet) -> dict[str, Any]:

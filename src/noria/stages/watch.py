@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from noria.domain.quality import Alert, Window
 from noria.domain.signature import Signature, Task
 from noria.domain.verdict import Outcome, Verdict
 from noria.errors import NotFoundError
+from noria.stages import served
 from noria.stages.evaluate import DAY_S, Reference, units
 from noria.stages.line import Line
 from noria.stats import metrics, profile
@@ -74,7 +74,7 @@ def watch(line: Line, project: Project, monitor: Watch) -> tuple[Breach, ...]:
 
 def _timed(table: pl.DataFrame) -> pl.DataFrame:
     """With the project time of each prediction."""
-    times = [_moment(event_time, at) for event_time, at in table.select("event_time", "at").iter_rows()]
+    times = [served.moment(event_time, at) for event_time, at in table.select("event_time", "at").iter_rows()]
     return table.with_columns(pl.Series("_at", times, dtype=pl.Float64))
 
 
@@ -87,18 +87,7 @@ def _forget(monitor: Watch) -> None:
 
 
 def _at(record: Prediction) -> float:
-    return _moment(record.event_time, record.at)
-
-
-def _moment(event_time: str | None, at: float) -> float:
-    """Project time of a prediction: the request's event time where it carried one, else when it was answered."""
-    if event_time is None:
-        return at
-    try:
-        moment = datetime.fromisoformat(event_time)
-    except ValueError:
-        return at
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    return served.moment(record.event_time, record.at)
 
 
 def _judge(

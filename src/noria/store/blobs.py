@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +15,12 @@ from pathlib import Path
 from blake3 import blake3
 
 from noria import names
-from noria.errors import CorruptBlobError, DiskFullError, NotFoundError, StoreError
+from noria.errors import CorruptBlobError, NotFoundError, StoreError
+from noria.store.disk import full_disk, make_folder, sync_folder
 
 CHUNK = 1 << 20
 FICLONE = 0x40049409  # ioctl of Linux: share the blocks until one side is written
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+ABANDONED_S = 3600.0  # a file that nobody wrote to for this long was left by a process that died
 
 
 class BlobStore:
@@ -28,11 +29,12 @@ class BlobStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._verified: dict[str, tuple[int, int, int]] = {}  # digest -> mtime_ns, size, inode when it was last verified
+        self._swept = False
 
     def put_bytes(self, data: bytes) -> str:
         """Keep ``data``; its digest."""
         digest = names.digest_bytes(data)
-        if not self.exists(digest):
+        if not self._sound(digest):
             with self._fresh() as path:
                 path.write_bytes(data)
                 self._adopt(path, digest)
@@ -47,7 +49,7 @@ class BlobStore:
                     hasher.update(part)
                     writer.write(part)
             digest = hasher.hexdigest()
-            if not self.exists(digest):
+            if not self._sound(digest):
                 self._adopt(path, digest)
         return digest
 
@@ -63,9 +65,7 @@ class BlobStore:
         try:
             stat = place.stat()
         except FileNotFoundError:
-            raise NotFoundError(
-                f"blob {names.short(digest)} is not there", where=str(place), hint="It was erased, or never kept here."
-            ) from None
+            raise _missing(digest, place) from None
         mark = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if self._verified.get(digest) != mark:
             self._verify(place, digest)
@@ -74,26 +74,42 @@ class BlobStore:
 
     def read(self, digest: str) -> bytes:
         """A blob's bytes, verified. Raises NotFoundError, CorruptBlobError."""
-        data = self.path(digest).read_bytes()
+        place = self._place(digest)
+        try:
+            data = place.read_bytes()
+        except FileNotFoundError:
+            raise _missing(digest, place) from None
         if names.digest_bytes(data) != digest:
-            raise _corrupt(digest, self._place(digest))
+            raise _corrupt(digest, place)
         return data
 
     def materialise(self, digest: str, target: Path) -> None:
-        """A writable copy of a blob: a reflink where the file system can, never a hard link."""
+        """A writable copy of a blob: a reflink where the file system can, never a hard link. Whole, or not there.
+
+        Raises NotFoundError, CorruptBlobError, DiskFullError.
+        """
         source = self.path(digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as reader, target.open("wb") as writer:
+        with full_disk(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f"{target.name}.{os.urandom(4).hex()}.part")
             try:
-                fcntl.ioctl(writer, FICLONE, reader.fileno())
-            except OSError:
-                with full_disk(target):
-                    shutil.copyfileobj(reader, writer, CHUNK)
+                _copy(source, part)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
 
     def _place(self, digest: str) -> Path:
         if names.DIGEST.fullmatch(digest) is None:
             raise StoreError(f"{digest!r} is not a digest")
         return self.root / digest[:2] / digest
+
+    def _sound(self, digest: str) -> bool:
+        """Whether the blob is kept and undamaged; a damaged one is written anew."""
+        try:
+            self.path(digest)
+        except (NotFoundError, CorruptBlobError):
+            return False
+        return True
 
     def _verify(self, place: Path, digest: str) -> None:
         if names.digest_file(place) != digest:
@@ -104,7 +120,8 @@ class BlobStore:
         """A temporary file in the store's own file system; gone afterwards unless it was adopted."""
         incoming = self.root / "incoming"
         with full_disk(self.root):
-            incoming.mkdir(parents=True, exist_ok=True)
+            make_folder(incoming)
+            self._sweep(incoming)
             handle, name = tempfile.mkstemp(dir=incoming)
             os.close(handle)
             try:
@@ -113,10 +130,20 @@ class BlobStore:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name)
 
+    def _sweep(self, incoming: Path) -> None:
+        """Once in a process: remove what writers that were killed left behind."""
+        if self._swept:
+            return
+        self._swept = True
+        for path in incoming.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # its writer was faster
+                if path.stat().st_mtime < time.time() - ABANDONED_S:
+                    path.unlink()
+
     def _adopt(self, path: Path, digest: str) -> None:
         """Make a written file the blob: on disk, verified, then renamed into place."""
         place = self._place(digest)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         with path.open("rb") as file:
             os.fsync(file.fileno())
         self._verify(path, digest)
@@ -125,26 +152,16 @@ class BlobStore:
         sync_folder(place.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last through a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("xb") as writer:
+        try:
+            fcntl.ioctl(writer, FICLONE, reader.fileno())
+        except OSError:  # another file system, or one that shares no blocks
+            shutil.copyfileobj(reader, writer, CHUNK)
 
 
-@contextmanager
-def full_disk(where: Path) -> Iterator[None]:
-    """A full disk in words."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise DiskFullError(
-                "the disk is full: nothing was kept", where=str(where), hint="Free some space and try again."
-            ) from error
-        raise
+def _missing(digest: str, place: Path) -> NotFoundError:
+    return NotFoundError(f"blob {names.short(digest)} is not there", where=str(place), hint="It was erased, or never kept here.")
 
 
 def _corrupt(digest: str, place: Path) -> CorruptBlobError:

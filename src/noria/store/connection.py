@@ -5,16 +5,39 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from noria.errors import DiskFullError, StoreError
+from noria.errors import NoriaError, StoreError
+from noria.store.disk import disk_full
 
 MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 BUSY_MS = 10_000
+RETRY_S = 0.01
 Value = str | int | float | bytes | None
+
+# SQLite maps "no space left" to FULL, and a file-size limit to one of the others.
+NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+class Link:
+    """One thread's connection; it is closed when the thread ends."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.depth = 0  # of transactions that are open
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Database:
@@ -23,69 +46,79 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._all: list[sqlite3.Connection] = []
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._lock = threading.Lock()
         self.migrate()
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection: WAL, every commit on disk before it returns."""
-        found = getattr(self._local, "connection", None)
+        return self._link().connection
+
+    def _link(self) -> Link:
+        found: Link | None = getattr(self._local, "link", None)
         if found is None:
-            found = self._open()
-            self._local.connection, self._local.depth = found, 0
+            found = self._local.link = Link(self._open())
             with self._lock:
-                self._all.append(found)
+                self._links.add(found)
         return found
 
     def _open(self) -> sqlite3.Connection:
         with translated(self.path):
             made = sqlite3.connect(self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-            made.row_factory = sqlite3.Row
-            made.execute("PRAGMA journal_mode = WAL")
-            made.execute("PRAGMA synchronous = FULL")
-            made.execute("PRAGMA foreign_keys = ON")
+            try:
+                made.row_factory = sqlite3.Row
+                _use_wal(made)
+                made.execute("PRAGMA synchronous = FULL")
+                made.execute("PRAGMA foreign_keys = ON")
+            except BaseException:
+                made.close()
+                raise
             return made
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing. Inside another transaction it joins that one."""
-        connection = self.connection()
-        if self._local.depth:
-            yield
-            return
+        """All or nothing. Inside another transaction it joins that one: what fails inside is undone, even if it is caught."""
+        link = self._link()
+        begin, commit, undo = _verbs(link.depth)
         with translated(self.path):
-            connection.execute("BEGIN IMMEDIATE")
-            self._local.depth = 1
+            self._inside(link).execute(begin)
+            link.depth += 1
             try:
                 yield
+                self._inside(link).execute(commit)
             except BaseException:
-                connection.rollback()
+                _undo(link.connection, undo)
                 raise
-            else:
-                self._commit(connection)
             finally:
-                self._local.depth = 0
+                link.depth -= 1
 
-    def _commit(self, connection: sqlite3.Connection) -> None:
-        try:
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.rollback()
-            raise
+    def _inside(self, link: Link) -> sqlite3.Connection:
+        """The connection, unless SQLite gave up the open transaction by itself (as it does when the disk is full)."""
+        if link.depth and not link.connection.in_transaction:
+            raise StoreError("the transaction was given up; nothing of it was kept", where=str(self.path))
+        return link.connection
+
+    def _run(self, sql: str, values: Sequence[Value]) -> sqlite3.Cursor:
+        """The one place where statements meet the driver and its placeholders."""
+        return self._inside(self._link()).execute(sql, values)
 
     def execute(self, sql: str, values: Sequence[Value] = ()) -> int:
         """Run one statement; the number of rows it changed."""
         with translated(self.path):
-            return self.connection().execute(sql, values).rowcount
+            return self._run(sql, values).rowcount
 
     def rows(self, sql: str, values: Sequence[Value] = ()) -> list[sqlite3.Row]:
         with translated(self.path):
-            return self.connection().execute(sql, values).fetchall()
+            return self._run(sql, values).fetchall()
+
+    def each(self, sql: str, values: Sequence[Value] = ()) -> Iterator[sqlite3.Row]:
+        """Rows one by one, for results that should not stand in memory at once."""
+        with translated(self.path):
+            yield from self._run(sql, values)
 
     def row(self, sql: str, values: Sequence[Value] = ()) -> sqlite3.Row | None:
         with translated(self.path):
-            found: sqlite3.Row | None = self.connection().execute(sql, values).fetchone()
+            found: sqlite3.Row | None = self._run(sql, values).fetchone()
             return found
 
     def migrate(self) -> None:
@@ -101,10 +134,10 @@ class Database:
                     where=str(self.path),
                     hint="Upgrade Noria; an older one must not write into a newer ledger.",
                 )
-            for statements in known[version:]:
-                for statement in split(statements):
-                    self.connection().execute(statement)
-            self.connection().execute(f"PRAGMA user_version = {len(known)}")
+            for script in known[version:]:
+                for statement in split(script):
+                    self.execute(statement)
+            self.execute(f"PRAGMA user_version = {len(known)}")
 
     def _version(self) -> int:
         found = self.row("PRAGMA user_version")
@@ -113,10 +146,35 @@ class Database:
     def close(self) -> None:
         """Close every thread's connection."""
         with self._lock:
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
+            for link in list(self._links):
+                link.close()
+            self._links.clear()
         self._local = threading.local()
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. SQLite does not wait for others here, so that we do: they may be making the file too."""
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in LOCKED or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_S)
+
+
+def _verbs(depth: int) -> tuple[str, str, str]:
+    """How a transaction at this depth begins, is kept, and is undone."""
+    if depth == 0:
+        return "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
+    return f"SAVEPOINT inner_{depth}", f"RELEASE SAVEPOINT inner_{depth}", f"ROLLBACK TO SAVEPOINT inner_{depth}"
+
+
+def _undo(connection: sqlite3.Connection, undo: str) -> None:
+    if connection.in_transaction:
+        connection.execute(undo)
 
 
 def migrations() -> list[str]:
@@ -144,20 +202,21 @@ def translated(path: Path) -> Iterator[None]:
     """SQLite's errors in words."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        text = str(error)
-        if "full" in text:
-            raise DiskFullError(
-                "the disk is full: the ledger was not changed", where=str(path), hint="Free some space; nothing is half written."
-            ) from error
-        if "locked" in text or "busy" in text:
-            raise StoreError(
-                "the ledger is locked by another process", where=str(path), hint="Try again; `noria doctor` looks deeper."
-            ) from error
-        raise StoreError(f"the ledger cannot be used: {text}", where=str(path), hint="`noria doctor` looks deeper.") from error
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.IntegrityError):
-            raise
-        raise StoreError(
-            f"the ledger is damaged: {error}", where=str(path), hint="Put a backup of ledger.db in its place."
-        ) from error
+    except sqlite3.Error as error:
+        raise in_words(error, path) from error
+
+
+def in_words(error: sqlite3.Error, path: Path) -> NoriaError:
+    """What a person should read instead of SQLite's error."""
+    code = getattr(error, "sqlite_errorcode", 0)  # errors of the driver itself carry none
+    if code in NO_ROOM:
+        return disk_full("the ledger was not changed", path)
+    if code & 0xFF in LOCKED:
+        return StoreError(
+            "the ledger is locked by another process", where=str(path), hint="Try again; `noria doctor` looks deeper."
+        )
+    if code & 0xFF in DAMAGED:
+        return StoreError(f"the ledger is damaged: {error}", where=str(path), hint="Put a backup of ledger.db in its place.")
+    if isinstance(error, sqlite3.IntegrityError):
+        return StoreError(f"the ledger refused a row: {error}", where=str(path))
+    return StoreError(f"the ledger cannot be used: {error}", where=str(path), hint="`noria doctor` looks deeper.")

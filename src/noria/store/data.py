@@ -21,21 +21,44 @@ class DataStore:
         self._deliveries = Table(database, "deliveries", Delivery)
 
     def seen(self, project: str, dataset: str, name: str, digest: str) -> Delivery | None:
-        """The judgement on exactly these bytes under this name, if there was one."""
-        return self._deliveries.one("project = ? AND dataset = ? AND name = ? AND digest = ?", project, dataset, name, digest)
+        """The judgement that stands on exactly these bytes under this name.
+
+        None when they are new, or when they were accepted once and another version took their place, or they were withdrawn:
+        then they arrive again.
+        """
+        where = "project = ? AND dataset = ? AND name = ? AND digest = ? ORDER BY at DESC, id DESC"
+        found = self._deliveries.one(where, project, dataset, name, digest)
+        return found if found is None or not found.accepted or self._stands(project, dataset, name, digest) else None
+
+    def _stands(self, project: str, dataset: str, name: str, digest: str) -> bool:
+        sql = "SELECT digest FROM files WHERE project = ? AND dataset = ? AND name = ? AND digest = ?"
+        return self._database.row(sql, (project, dataset, name, digest)) is not None
 
     def deliver(self, project: str, delivery: Delivery, pin: FilePin | None) -> None:
-        """Record a judgement; an accepted file takes the place of an earlier one of its name."""
+        """Record a judgement; an accepted file takes the place of an earlier one of its name.
+
+        Raises StoreError when rows are unaccounted for, or when the file of an accepted delivery is missing.
+        """
         if delivery.rows_in != delivery.rows_passed + delivery.rows_quarantined:
             raise StoreError(f"{delivery.name}: rows in are not rows passed and quarantined; nothing was recorded")
+        if delivery.accepted != (pin is not None):
+            raise StoreError(f"{delivery.name}: a delivery is accepted with its file, or refused without; nothing was recorded")
         stamped = replace(delivery, at=delivery.at or time.time())
         with self._database.transaction():
             self._deliveries.insert(stamped, project=project)
             if pin is not None:
                 self._database.execute(
-                    "INSERT OR REPLACE INTO files (project, dataset, name, digest, size_bytes, rows) VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO files (project, dataset, name, digest, size_bytes, rows) VALUES (?, ?, ?, ?, ?, ?) "
+                    "ON CONFLICT (project, dataset, name) DO UPDATE SET "
+                    "digest = excluded.digest, size_bytes = excluded.size_bytes, rows = excluded.rows",
                     (project, delivery.dataset, pin.name, pin.digest, pin.size_bytes, pin.rows),
                 )
+
+    def withdraw(self, project: str, dataset: str, name: str) -> None:
+        """Take an accepted file out of the versions to come, by a person's decision. Raises NotFoundError."""
+        sql = "DELETE FROM files WHERE project = ? AND dataset = ? AND name = ?"
+        if not self._database.execute(sql, (project, dataset, name)):
+            raise NotFoundError(f"{dataset} has no accepted file {name}")
 
     def current(self, project: str, dataset: str) -> Snapshot:
         """The accepted files as of now, by name; recorded when it is a new version."""
@@ -72,8 +95,8 @@ class DataStore:
     def deliveries(self, project: str, limit: int = 50, dataset: str | None = None) -> builtins.list[Delivery]:
         """Newest first."""
         if dataset is None:
-            return self._deliveries.many("project = ? ORDER BY at DESC LIMIT ?", project, limit)
-        return self._deliveries.many("project = ? AND dataset = ? ORDER BY at DESC LIMIT ?", project, dataset, limit)
+            return self._deliveries.many("project = ? ORDER BY at DESC, id DESC LIMIT ?", project, limit)
+        return self._deliveries.many("project = ? AND dataset = ? ORDER BY at DESC, id DESC LIMIT ?", project, dataset, limit)
 
     def quarantined_rows(self, project: str) -> int:
         """Rows in quarantine, over all deliveries."""

@@ -13,7 +13,7 @@ import msgspec
 from noria import names
 from noria.domain.event import Event
 from noria.store.clock import ClockStore
-from noria.store.connection import Database
+from noria.store.connection import Database, Value
 
 GENESIS = "0" * 64
 
@@ -60,13 +60,13 @@ class EventStore:
         self, project: str | None = None, after: int = 0, limit: int = 100, kinds: Sequence[str] | None = None
     ) -> list[Event]:
         """Events after ``after``, oldest first."""
-        where, values = ["seq > ?"], [after]
+        where, values = "seq > ?", list[Value]([after])
         if project is not None:
-            where, values = [*where, "project = ?"], [*values, project]  # type: ignore[list-item]
+            where, values = f"{where} AND project = ?", [*values, project]
         if kinds:
-            where, values = [*where, f"kind IN ({', '.join('?' * len(kinds))})"], [*values, *kinds]  # type: ignore[list-item]
-        sql = f"SELECT * FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"  # noqa: S608
-        return [_event(row) for row in self._database.rows(sql, [*values, limit])]
+            where, values = f"{where} AND kind IN ({', '.join('?' * len(kinds))})", [*values, *kinds]
+        rows = self._database.rows(f"SELECT * FROM events WHERE {where} ORDER BY seq LIMIT ?", [*values, limit])  # noqa: S608
+        return [_event(row) for row in rows]
 
     def newest(self, project: str, limit: int = 100) -> list[Event]:
         """The newest events, newest first."""
@@ -78,9 +78,12 @@ class EventStore:
         return int(row["seq"] or 0) if row else 0
 
     def verify(self) -> ChainCheck:
-        """Walk the whole chain; the first event that does not fit is named."""
+        """Walk the whole chain; the first event that does not fit is named.
+
+        A chain that lost its newest events still holds: compare its length or last hash with a copy kept elsewhere.
+        """
         previous, count = GENESIS, 0
-        for row in self._database.connection().execute("SELECT * FROM events ORDER BY seq"):
+        for row in self._database.each("SELECT * FROM events ORDER BY seq"):
             count += 1
             if row["seq"] != count or row["previous"] != previous or row["hash"] != chained(row):
                 return ChainCheck(count, False, row["seq"], f"event {row['seq']} was changed, or one before it is missing")

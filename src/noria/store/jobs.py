@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from noria import names
 from noria.errors import LeaseLostError
-from noria.store.connection import Database
+from noria.store.connection import Database, Value
 from noria.store.events import EventStore
 from noria.store.rows import Table
 
@@ -42,28 +42,34 @@ class JobStore:
         return made.id
 
     def claim(self, project: str, kinds: Sequence[str], owner: str, lease_s: float, subject: str | None = None) -> Job | None:
-        """Take a job that nobody holds, or whose lease ran out, under a new fence."""
+        """Take the oldest job that nobody holds, or whose lease ran out, under a new fence.
+
+        Jobs that used up their attempts are buried on the way.
+        """
         now = time.time()
-        marks = ", ".join("?" * len(kinds))
         with self._database.transaction():
-            found = self._table.one(
-                f"project = ? AND state = 'open' AND kind IN ({marks}) AND lease_until < ? AND not_before <= ? "
-                "AND (? IS NULL OR subject = ?) ORDER BY id",
-                project,
-                *kinds,
-                now,
-                now,
-                subject,
-                subject,
-            )
+            while (found := self._free(project, kinds, subject, now)) is not None and found.attempts >= ATTEMPTS:
+                self._bury(found)
             if found is None:
                 return None
-            if found.attempts >= ATTEMPTS:
-                return self._bury(found)
             taken = replace(found, owner=owner, fence=found.fence + 1, attempts=found.attempts + 1, lease_until=now + lease_s)
             changes = {"owner": owner, "fence": taken.fence, "attempts": taken.attempts, "lease_until": taken.lease_until}
             self._table.update("id", taken.id, changes)
         return taken
+
+    def _free(self, project: str, kinds: Sequence[str], subject: str | None, now: float) -> Job | None:
+        where = (
+            f"project = ? AND state = 'open' AND kind IN ({', '.join('?' * len(kinds))}) AND lease_until < ? AND not_before <= ?"
+        )
+        values: list[Value] = [project, *kinds, now, now]
+        if subject is not None:
+            where, values = f"{where} AND subject = ?", [*values, subject]
+        return self._table.one(f"{where} ORDER BY id", *values)
+
+    def stats(self, project: str) -> dict[str, int]:
+        """How many jobs there are, by state: open, done, dead."""
+        rows = self._database.rows("SELECT state, count(*) AS n FROM jobs WHERE project = ? GROUP BY state", (project,))
+        return {row["state"]: row["n"] for row in rows}
 
     def _bury(self, job: Job) -> None:
         self._table.update("id", job.id, {"state": "dead", "dedupe": None})

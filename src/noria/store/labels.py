@@ -1,7 +1,8 @@
-"""Labels joined to the predictions they belong to."""
+"""Labels joined to the predictions they belong to. Apart from the log: who only writes it must not load Polars."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,8 +12,11 @@ from noria.store.predictions import Feedback, Prediction
 
 
 def join(records: Iterable[Prediction | Feedback]) -> list[tuple[Prediction, Any]]:
-    """Each prediction with its label, or None. A label by key belongs to the newest prediction of that key before it
-    (or the oldest, when all came later); the last label wins."""
+    """Each prediction with its label, or None.
+
+    A label by id belongs to that prediction; a label by key to the newest prediction of that key, in the same project, that
+    was made before it: an outcome cannot be known before its question. The last label wins.
+    """
     predictions: dict[str, Prediction] = {}
     feedback: list[Feedback] = []
     for record in records:
@@ -20,22 +24,30 @@ def join(records: Iterable[Prediction | Feedback]) -> list[tuple[Prediction, Any
             predictions[record.id] = record
         elif record.kind == "label":
             feedback.append(record)
-    by_key: dict[str, list[Prediction]] = {}
-    for prediction in predictions.values():
-        if prediction.key is not None:
-            by_key.setdefault(prediction.key, []).append(prediction)
+    histories = _histories(predictions.values())
     labels: dict[str, Any] = {}
     for said in sorted(feedback, key=lambda f: f.at):
-        target = said.id if said.id is not None else _by_key(by_key, said)
-        if target in predictions:
-            labels[target] = said.label
+        target = predictions.get(said.id) if said.id is not None else _by_key(histories, said)
+        if target is not None and target.project == said.project:
+            labels[target.id] = said.label
     return [(prediction, labels.get(prediction.id)) for prediction in predictions.values()]
 
 
-def _by_key(by_key: dict[str, list[Prediction]], said: Feedback) -> str:
-    known = sorted(by_key.get(said.key or "", []), key=lambda p: p.at)
-    before = [p for p in known if p.at <= said.at]
-    return before[-1].id if before else known[0].id if known else ""
+def _histories(predictions: Iterable[Prediction]) -> dict[tuple[str, str], list[Prediction]]:
+    """The predictions of each project and key, oldest first."""
+    found: dict[tuple[str, str], list[Prediction]] = {}
+    for prediction in sorted(predictions, key=lambda p: p.at):
+        if prediction.key is not None:
+            found.setdefault((prediction.project, prediction.key), []).append(prediction)
+    return found
+
+
+def _by_key(histories: dict[tuple[str, str], list[Prediction]], said: Feedback) -> Prediction | None:
+    if said.key is None:
+        return None
+    history = histories.get((said.project, said.key), [])
+    before = bisect_right(history, said.at, key=lambda p: p.at)
+    return history[before - 1] if before else None
 
 
 def output(prediction: Prediction) -> Any:
@@ -47,7 +59,10 @@ SHAPE = {"id": pl.String, "release": pl.String, "variant": pl.String, "key": pl.
 
 
 def labelled_table(records: Iterable[Prediction | Feedback]) -> pl.DataFrame:
-    """One row a prediction: id, release, variant, key, event_time, at, output, label (null: none yet), and the inputs."""
+    """One row a prediction: id, release, variant, key, event_time, at, output, label (null: none yet), and the inputs.
+
+    An input with one of these names stands as ``input.NAME``.
+    """
     joined = join(records)
     facts = [p for p, _ in joined]
     columns: dict[str, Any] = {
@@ -55,8 +70,10 @@ def labelled_table(records: Iterable[Prediction | Feedback]) -> pl.DataFrame:
     }
     columns["output"] = _series("output", [output(p) for p in facts])
     columns["label"] = _series("label", [label for _, label in joined])
+    ours = set(columns)
     for name in dict.fromkeys(name for p in facts for name in p.inputs):
-        columns[name] = _series(name, [p.inputs.get(name) for p in facts])
+        column = f"input.{name}" if name in ours else name
+        columns[column] = _series(column, [p.inputs.get(name) for p in facts])
     return pl.DataFrame(columns)
 
 

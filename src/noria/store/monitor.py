@@ -11,7 +11,7 @@ from noria.store.rows import Table
 
 class QualityStore:
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "windows", Window)
+        self._table = Table(database, "windows", Window, key=("project", "environment", "release", "start", "metric"))
 
     def put(self, window: Window) -> None:
         """Write a window, or write it anew."""

@@ -1,37 +1,32 @@
-"""The prediction log: append-only segments of framed records, one writer each.
+"""The prediction log: what was answered, and what came back, in append-only segments (see segments.py), one writer each.
 
-A segment is `WRITER-N.plog`: eight bytes of magic and version, then frames of length (u32), CRC-32 (u32) and a MessagePack
-payload, little-endian. A record is handed to the operating system before `append` returns, so it survives the death of any
-process; it is synced to the disk in groups (every 50 ms) or, with ``sync="each"``, before `append` returns.
+A record is handed to the operating system before `append` returns, so it survives the death of any process; it is synced to
+the disk in groups (every 50 ms) or, with ``sync="each"``, before `append` returns.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
-import struct
 import threading
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 
 from noria import names
-from noria.errors import DiskFullError
+from noria.errors import StoreError
+from noria.store.disk import FULL, disk_full, full_disk, make_folder, sync_folder
+from noria.store.segments import FRAME, MAGIC, first_needs, frame_end, pack, recover, torn
 
-MAGIC = b"noriaP\x00\x01"
-FRAME = struct.Struct("<II")
-LONGEST = 16 << 20  # bytes of one payload: longer is damage
+__all__ = ["Feedback", "LogReader", "LogWriter", "Prediction", "Record", "frame", "read_all", "recover"]
+
 GROUP_S = 0.05
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class Prediction(msgspec.Struct, tag="p", array_like=True, frozen=True):
+class Prediction(msgspec.Struct, tag="prediction", tag_field="record", frozen=True):
     """One answered row. ``outputs`` holds ``prediction`` and ``probability`` or ``probabilities``."""
 
     id: str
@@ -48,7 +43,7 @@ class Prediction(msgspec.Struct, tag="p", array_like=True, frozen=True):
     error: str | None = None
 
 
-class Feedback(msgspec.Struct, tag="f", array_like=True, frozen=True):
+class Feedback(msgspec.Struct, tag="feedback", tag_field="record", frozen=True):
     """A label for a prediction, by its id or by the entity's key."""
 
     at: float
@@ -66,12 +61,11 @@ _decoder: msgspec.msgpack.Decoder[Prediction | Feedback] = msgspec.msgpack.Decod
 
 def frame(record: Record) -> bytes:
     """A record as it stands in a segment."""
-    payload = _encoder.encode(record)
-    return FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+    return pack(_encoder.encode(record))
 
 
 class LogWriter:
-    """The one writer of its segments."""
+    """The one writer of its segments; threads may share it."""
 
     def __init__(
         self,
@@ -88,134 +82,125 @@ class LogWriter:
         self._number = 0
         self._lock = threading.Lock()
         self._dirty = threading.Event()
-        self._closed = False
-        folder.mkdir(parents=True, exist_ok=True)
+        self._stop = threading.Event()
+        self._spoilt = False  # a part of a record could not be cut off again: nothing may follow it
+        self._unsynced: OSError | None = None
+        with full_disk(folder):
+            make_folder(folder)
         recover(folder)
         self._fd, self._size = self._open()
         self._syncer = threading.Thread(target=self._sync_in_groups, name="log-sync", daemon=True)
         self._syncer.start()
 
     def append(self, *records: Record) -> None:
-        """Write all records at once. Raises DiskFullError, and then none of them is in the log."""
+        """Write all records at once, in one call of the operating system.
+
+        Raises DiskFullError, and StoreError after a group sync failed (once for each failure); then none of them is in the log.
+        """
         data = b"".join([frame(record) for record in records])
         with self._lock:
-            if self._size + len(data) > self._limit and self._size > len(MAGIC):
-                self._rotate()
+            self._ready(len(data))
             self._write(data)
-            if self._each:
-                os.fdatasync(self._fd)
-        self._dirty.set()
+        if not self._dirty.is_set():
+            self._dirty.set()
+
+    def _ready(self, size: int) -> None:
+        """An open segment with room for ``size`` bytes."""
+        if self._stop.is_set():
+            raise StoreError("the prediction log is closed", where=str(self._folder))
+        if self._unsynced is not None:
+            failed, self._unsynced = self._unsynced, None
+            raise StoreError("the disk did not keep records that were already written", where=str(self._folder)) from failed
+        if self._spoilt or (self._size + size > self._limit and self._size > len(MAGIC)):
+            self._rotate()
 
     def _write(self, data: bytes) -> None:
         try:
-            written = os.write(self._fd, data)
+            if os.write(self._fd, data) != len(data):
+                raise OSError(errno.ENOSPC, "short write")
+            if self._each:
+                os.fdatasync(self._fd)
         except OSError as error:
             self._undo(error)
-        else:
-            if written != len(data):
-                self._undo(OSError(errno.ENOSPC, "short write"))
         self._size += len(data)
 
     def _undo(self, error: OSError) -> None:
-        """Cut off what was written of a record that does not fit."""
-        with contextlib.suppress(OSError):
+        """Cut off what was written of records that do not fit, and say so."""
+        try:
             os.ftruncate(self._fd, self._size)
+        except OSError:
+            self._spoilt = True
         if error.errno in FULL:
-            raise DiskFullError("the disk is full: the prediction was not recorded", where=str(self._folder)) from error
+            raise disk_full("the record was not written", self._folder) from error
         raise error
 
     def _open(self) -> tuple[int, int]:
+        """A new segment, locked; its handle and size. Nothing is left behind when the disk is full."""
         path = self._folder / f"{self._name}-{self._number:04d}.plog"
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        os.write(handle, MAGIC)
+        with full_disk(self._folder):
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if os.write(handle, MAGIC) != len(MAGIC):
+                    raise OSError(errno.ENOSPC, "short write")
+                sync_folder(self._folder)
+            except OSError:
+                os.close(handle)
+                path.unlink()
+                raise
         return handle, len(MAGIC)
 
     def _rotate(self) -> None:
-        os.fdatasync(self._fd)
-        os.close(self._fd)
+        """Go on in a new segment; the old one stays in use when the new one cannot be made."""
         self._number += 1
-        self._fd, self._size = self._open()
+        made = self._open()
+        self._finish()
+        self._fd, self._size = made
+        self._spoilt = False
+
+    def _finish(self) -> None:
+        """Sync and close the segment; it is finished, and read-only, when it holds exactly what was written."""
+        try:
+            os.fdatasync(self._fd)
+            if os.fstat(self._fd).st_size == self._size:
+                os.fchmod(self._fd, 0o400)
+        except OSError as error:
+            self._unsynced = error
+        finally:
+            os.close(self._fd)
 
     def _sync_in_groups(self) -> None:
-        pause = threading.Event()
-        while True:
+        while not self._stop.is_set():
             self._dirty.wait()
-            if self._closed:
-                return
             self._dirty.clear()
             with self._lock:
+                if self._stop.is_set():
+                    return
                 handle = os.dup(self._fd)  # synced outside the lock: appending goes on meanwhile
             try:
-                with contextlib.suppress(OSError):
-                    os.fdatasync(handle)
+                os.fdatasync(handle)
+            except OSError as error:
+                self._unsynced = error  # the next append says so
             finally:
                 os.close(handle)
-            pause.wait(GROUP_S)
+            self._stop.wait(GROUP_S)
 
     def close(self) -> None:
-        """Sync and close."""
+        """Sync and close; a second call does nothing."""
         with self._lock:
-            if self._closed:
+            if self._stop.is_set():
                 return
-            self._closed = True
-            with contextlib.suppress(OSError):
-                os.fdatasync(self._fd)
-            os.close(self._fd)
+            self._stop.set()
+            self._finish()
         self._dirty.set()
         self._syncer.join(timeout=5)
-
-
-def recover(folder: Path) -> int:
-    """Cut the torn tails of segments whose writers are gone; the number of bytes that were cut."""
-    cut = 0
-    for path in sorted(folder.glob("*.plog")):
-        with contextlib.suppress(OSError), path.open("r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its writer lives
-            data = file.read()
-            whole = _whole(data)
-            if whole < len(data) and _torn(data, whole):
-                file.truncate(whole)
-                cut += len(data) - whole
-    return cut
-
-
-def _whole(data: bytes) -> int:
-    """Where the last whole frame ends."""
-    if not data.startswith(MAGIC):
-        return len(data)  # not ours, or never begun: leave it
-    at = len(MAGIC)
-    while (after := _frame_end(data, at)) is not None:
-        at = after
-    return at
-
-
-def _frame_end(data: bytes, at: int) -> int | None:
-    """Where the frame at ``at`` ends; None when it is torn or damaged."""
-    if at + FRAME.size > len(data):
-        return None
-    length, crc = FRAME.unpack_from(data, at)
-    end = at + FRAME.size + length
-    if length > LONGEST or end > len(data) or zlib.crc32(data[at + FRAME.size : end]) != crc:
-        return None
-    return int(end)
-
-
-def _torn(data: bytes, at: int) -> bool:
-    """Whether the frame at ``at`` is the unfinished last one, rather than damage with more records behind it."""
-    if at + FRAME.size > len(data):
-        return True
-    length, _ = FRAME.unpack_from(data, at)
-    return at + FRAME.size + length >= len(data)
 
 
 @dataclass(slots=True)
 class _Segment:
     offset: int = 0
     damaged: bool = False
+    mark: tuple[int, int] | None = None  # size and mtime_ns when nothing more could be read
 
 
 class LogReader:
@@ -231,32 +216,70 @@ class LogReader:
         return sum(s.damaged for s in self._segments.values())
 
     def poll(self, limit_bytes: int = 64 << 20) -> list[Record]:
-        """What was appended since the last poll, at most about ``limit_bytes`` of each segment."""
+        """What was appended since the last poll, ``limit_bytes`` and at most one record more; empty: nothing new."""
         found: list[Record] = []
+        left = limit_bytes
         for path in sorted(self._folder.glob("*.plog")):
             segment = self._segments.setdefault(path, _Segment())
-            if not segment.damaged:
-                found += self._read(path, segment, limit_bytes)
+            before = segment.offset
+            if not segment.damaged and not self._read(path, segment, left, found):
+                break
+            left -= segment.offset - before
+            if left <= 0:
+                break
         return found
 
-    def _read(self, path: Path, segment: _Segment, limit_bytes: int) -> Iterator[Record]:
+    def _read(self, path: Path, segment: _Segment, limit: int, found: list[Record]) -> bool:
+        """Add the whole records behind the segment's offset to ``found``; whether there is no more of them by now."""
         try:
+            stat = path.stat()
+            mark = (stat.st_size, stat.st_mtime_ns)
+            if mark == segment.mark:
+                return True
             with path.open("rb") as file:
-                file.seek(segment.offset)
-                data = file.read(limit_bytes)
+                if not _begun(file, segment):
+                    return True
+                data = _part(file, segment.offset, stat.st_size, limit)
         except FileNotFoundError:
-            return
-        at = 0
-        if segment.offset == 0:
-            if not data.startswith(MAGIC):
-                segment.damaged = len(data) >= len(MAGIC)
-                return
-            at = len(MAGIC)
-        while (end := _frame_end(data, at)) is not None:
-            yield _decoder.decode(data[at + FRAME.size : end])
-            at = end
-        segment.offset += at
-        segment.damaged = at < len(data) and len(data) < limit_bytes and not _torn(data, at)
+            return True  # removed meanwhile
+        at_end = segment.offset + len(data) >= stat.st_size
+        read = _decode(data, found)
+        segment.offset += read
+        if at_end:
+            segment.mark = mark
+        if read < len(data) and (at_end or read == 0):
+            segment.damaged = not (at_end and torn(data[read:]))
+        return at_end or segment.damaged
+
+
+def _begun(file: BinaryIO, segment: _Segment) -> bool:
+    """Whether the segment's magic number stands."""
+    if segment.offset == 0:
+        head = file.read(len(MAGIC))
+        segment.damaged = len(head) == len(MAGIC) and head != MAGIC
+        segment.offset = len(MAGIC) if head == MAGIC else 0
+    return segment.offset > 0
+
+
+def _part(file: BinaryIO, offset: int, size: int, limit: int) -> bytes:
+    """At most ``limit`` bytes from ``offset``, or one whole frame if that is longer; nothing beyond ``size``."""
+    left = size - offset
+    file.seek(offset)
+    data = file.read(min(max(limit, FRAME.size), left))
+    missing = min(first_needs(data), left) - len(data)
+    return data + file.read(missing) if missing > 0 else data
+
+
+def _decode(data: bytes, found: list[Record]) -> int:
+    """Add the records of whole frames to ``found``; where the first unreadable one begins."""
+    at = 0
+    while (end := frame_end(data, at)) is not None:
+        try:
+            found.append(_decoder.decode(data[at + FRAME.size : end]))
+        except msgspec.DecodeError:
+            return at  # whole, and not a record that this Noria knows
+        at = end
+    return at
 
 
 def read_all(folder: Path) -> list[Record]:

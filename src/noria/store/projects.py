@@ -18,7 +18,7 @@ class ProjectRow:
 
 class ProjectStore:
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "projects", ProjectRow)
+        self._table = Table(database, "projects", ProjectRow, key=("name",))
 
     def ensure(self, name: str, home: str) -> None:
         """Make the project known; its home may have moved."""
@@ -28,7 +28,7 @@ class ProjectStore:
             self._table.insert(ProjectRow(name, home, created), replace=True)
 
     def list(self) -> list[ProjectRow]:
-        return self._table.many("1 ORDER BY name")
+        return self._table.many("TRUE ORDER BY name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Approval:
 
 class ApprovalStore:
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "approvals", Approval)
+        self._table = Table(database, "approvals", Approval, key=("project", "release", "environment", "actor"))
 
     def add(self, project: str, release: str, environment: str, actor: str) -> None:
         """One actor's approval counts once."""

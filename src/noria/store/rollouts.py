@@ -36,7 +36,9 @@ class RolloutStore:
         return None if turn_id is None else self._table.one("turn_id = ? ORDER BY started_at DESC", turn_id)
 
     def update(self, rollout_id: str, **changes: Any) -> None:
-        self._table.update("id", rollout_id, changes)
+        """Raises NotFoundError."""
+        if not self._table.update("id", rollout_id, changes):
+            raise NotFoundError(f"there is no rollout {rollout_id}")
 
     def list(self, project: str, limit: int = 50) -> builtins.list[Rollout]:
         """Newest first."""

@@ -18,8 +18,8 @@ R = TypeVar("R")
 class Table(Generic[R]):
     """A table whose columns are the fields of a frozen dataclass, and maybe a few more."""
 
-    def __init__(self, database: Database, name: str, record: type[R]) -> None:
-        self.database, self.name, self.record = database, name, record
+    def __init__(self, database: Database, name: str, record: type[R], key: tuple[str, ...] = ("id",)) -> None:
+        self.database, self.name, self.record, self.key = database, name, record, key
         self.fields = [f.name for f in dataclasses.fields(record)]  # type: ignore[arg-type]  # every record is a dataclass
 
     def columns(self, record: R) -> dict[str, Value]:
@@ -30,15 +30,22 @@ class Table(Generic[R]):
         """Write a row; ``more`` are columns that the record does not have."""
         values = {**self.columns(record), **more}
         names = ", ".join(f'"{n}"' for n in values)
-        verb = "INSERT OR REPLACE" if replace else "INSERT"
         marks = ", ".join("?" * len(values))
-        self.database.execute(f"{verb} INTO {self.name} ({names}) VALUES ({marks})", list(values.values()))
+        otherwise = self._otherwise(values) if replace else ""
+        sql = f"INSERT INTO {self.name} ({names}) VALUES ({marks}){otherwise}"  # noqa: S608  # names of tables and fields are ours
+        self.database.execute(sql, list(values.values()))
 
-    def update(self, key: str, value: Value, changes: dict[str, Any]) -> None:
-        """Change some columns of one row."""
+    def _otherwise(self, values: dict[str, Value]) -> str:
+        """What to do with a row of the same key: write its other columns anew."""
+        keys = ", ".join(f'"{k}"' for k in self.key)
+        changes = ", ".join(f'"{n}" = excluded."{n}"' for n in values if n not in self.key)
+        return f" ON CONFLICT ({keys}) DO UPDATE SET {changes}"
+
+    def update(self, key: str, value: Value, changes: dict[str, Any]) -> int:
+        """Change some columns of one row; the number of rows that matched."""
         names = ", ".join(f'"{n}" = ?' for n in changes)
         values = [*(encode(v) for v in changes.values()), value]
-        self.database.execute(f'UPDATE {self.name} SET {names} WHERE "{key}" = ?', values)  # noqa: S608
+        return self.database.execute(f'UPDATE {self.name} SET {names} WHERE "{key}" = ?', values)  # noqa: S608
 
     def one(self, where: str, *values: Value) -> R | None:
         """The first row that matches, as a record."""
@@ -64,7 +71,20 @@ def encode(value: Any) -> Value:
         return int(value)
     if value is None or isinstance(value, str | int | float):
         return value
-    return msgspec.json.encode(value, order="sorted").decode()
+    return to_json(value)
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON; NaN and the infinities, which JSON has not, as text that `float` reads (read with ``strict=False``)."""
+    return msgspec.json.encode(_finite(msgspec.to_builtins(value)), order="sorted").decode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def decode(value: Any, hint: str) -> Any:

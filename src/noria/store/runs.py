@@ -12,7 +12,7 @@ import msgspec
 from noria.domain.run import Run, StepRecord
 from noria.errors import NotFoundError
 from noria.store.connection import Database
-from noria.store.rows import Table
+from noria.store.rows import Table, to_json
 
 
 class RunStore:
@@ -42,17 +42,19 @@ class StepStore:
     def get(self, project: str, key: str) -> StepRecord | None:
         """The remembered result of an equal step."""
         row = self._database.row("SELECT record FROM steps WHERE project = ? AND key = ?", (project, key))
-        return msgspec.json.decode(row["record"], type=StepRecord) if row else None
+        return msgspec.json.decode(row["record"], type=StepRecord, strict=False) if row else None
 
     def put(self, project: str, record: StepRecord, facts: Mapping[str, Any]) -> None:
         """Remember a result and what it came from."""
         self._database.execute(
-            "INSERT OR REPLACE INTO steps (project, key, name, record, facts, at) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO steps (project, key, name, record, facts, at) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (project, key) DO UPDATE SET "
+            "name = excluded.name, record = excluded.record, facts = excluded.facts, at = excluded.at",
             (
                 project,
                 record.key,
                 record.name,
-                msgspec.json.encode(record).decode(),
+                to_json(record),
                 msgspec.json.encode(facts, order="sorted").decode(),
                 time.time(),
             ),
@@ -65,4 +67,4 @@ class StepStore:
         )
         if row is None:
             return None
-        return msgspec.json.decode(row["record"], type=StepRecord), msgspec.json.decode(row["facts"])
+        return msgspec.json.decode(row["record"], type=StepRecord, strict=False), msgspec.json.decode(row["facts"])

@@ -53,6 +53,7 @@ class TurnStore:
         return found
 
     def update(self, turn_id: str, **changes: Any) -> Turn:
+        """The turn as changed. Raises NotFoundError."""
         with self._database.transaction():
             self._table.update("id", turn_id, changes)
             return self.get(turn_id)
@@ -74,8 +75,9 @@ class TurnStore:
         """Fix facts for the rest of the turn's life; the first record wins, and is returned."""
         with self._database.transaction():
             self._database.execute(
-                "INSERT INTO turn_records (turn_id, stage, facts) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (turn_id, stage, msgspec.json.encode(facts, order="sorted").decode()),
+                "INSERT INTO turn_records (project, turn_id, stage, facts) "
+                "VALUES (COALESCE((SELECT project FROM turns WHERE id = ?), ''), ?, ?, ?) ON CONFLICT DO NOTHING",
+                (turn_id, turn_id, stage, msgspec.json.encode(facts, order="sorted").decode()),
             )
             found = self.recorded(turn_id, stage)
         assert found is not None, "it was just written"

@@ -24,7 +24,9 @@ def example_folder() -> Path:
 
 
 @click.command()
-@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(".demo"), help="Where; an earlier demo there is replaced.")
+@click.option(
+    "--dir", "folder", type=click.Path(path_type=Path), default=Path(".demo"), help="Where; an earlier demo there is replaced."
+)
 @click.option("--stay", is_flag=True, help="Keep everything up afterwards, until Ctrl-C.")
 @json_option
 def command(folder: Path, stay: bool, as_json: bool) -> int:

@@ -29,7 +29,9 @@ def table(theatre: Theatre, facts: dict[str, Any]) -> None:
     theatre.console.print(numbers)
     token = (theatre.state / "token").read_text().strip()
     theatre.console.print(f"\n   status page: {theatre.addresses['console']}/?token={token}", highlight=False, soft_wrap=True)
-    theatre.console.print(f"   story: {theatre.folder / 'story.json'}   project: {theatre.home}\n", highlight=False, soft_wrap=True)
+    theatre.console.print(
+        f"   story: {theatre.folder / 'story.json'}   project: {theatre.home}\n", highlight=False, soft_wrap=True
+    )
 
 
 def _numbers(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -134,7 +134,9 @@ def misbehaving_commit(theatre: Theatre) -> None:
     answers = theatre.passengers.read()
     fallback = [a for a in answers if a.variant == "fallback"]
     wrong = [a for a in answers if a.status != 200]
-    theatre.say(f"{len(fallback)} requests met the failing candidate; each was answered by the champion; failed for a passenger: {len(wrong)}")
+    theatre.say(
+        f"{len(fallback)} requests met the failing candidate; each was answered by the champion; failed for a passenger: {len(wrong)}"
+    )
     if turn["outcome"] != "rolled back":
         theatre.say("the canary did not meet enough warm, damp days to judge: that is what the data says")
     revert(theatre)

@@ -116,10 +116,14 @@ class Theatre:
     # -- what is said ----------------------------------------------------------------------------------------------------
 
     def scene(self, number: int, title: str) -> None:
-        self.console.print(f"\n[bold]{number}. {title}[/]  [dim]{time.monotonic() - self.begun:.0f} s[/]", highlight=False)
+        self.console.print(
+            f"\n[bold]{number}. {title}[/]  [dim]{time.monotonic() - self.begun:.0f} s[/]", highlight=False, soft_wrap=True
+        )
 
     def say(self, text: str, style: str = "") -> None:
-        self.console.print(f"   {text}", style=style or None, highlight=False, markup=False, soft_wrap=not self.console.is_terminal)
+        self.console.print(
+            f"   {text}", style=style or None, highlight=False, markup=False, soft_wrap=not self.console.is_terminal
+        )
 
     def news(self) -> None:
         """Print what the ledger recorded since the last time."""
@@ -233,9 +237,12 @@ class Theatre:
         command = [sys.executable, "-m", "noria", *arguments, "--json"]
         done = subprocess.run(command, cwd=self.home, capture_output=True, text=True, timeout=timeout_s, check=False)
         try:
-            return dict(json.loads(done.stdout))
+            document = dict(json.loads(done.stdout))
         except ValueError:
             raise StoryError(f"`noria {' '.join(arguments)}` said: {done.stdout.strip()} {done.stderr.strip()}") from None
+        if "error" in document:
+            raise StoryError(f"`noria {' '.join(arguments)}`: {document['error']['message']}")
+        return document
 
     # -- the control API -------------------------------------------------------------------------------------------------
 
@@ -263,7 +270,7 @@ class Theatre:
     def serving(self) -> dict[str, Any]:
         """What serves in production: release, candidate, share."""
         for environment in self.get("/api/status")["environments"]:
-            if environment["environment"] == "production":
+            if environment["name"] == "production":
                 return dict(environment)
         return {}
 

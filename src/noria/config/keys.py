@@ -1,0 +1,309 @@
+"""The table of keys: every key of noria.yaml and of a contract, its shape, its default, and one sentence about it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from cronsim import CronSim, CronSimError
+
+from noria.config import gate, units
+from noria.config.document import Item
+from noria.config.shapes import (
+    CHANCE,
+    DURATION,
+    FLAG,
+    NAME,
+    NUMBER,
+    RATE,
+    SHARE,
+    SIZE,
+    SOME_SHARE,
+    TEXT,
+    TEXTS,
+    VALUE,
+    Choice,
+    Key,
+    ListOf,
+    MapOf,
+    Record,
+    Scalar,
+    WordOr,
+    whole,
+)
+from noria.domain.policy import Gate
+from noria.domain.signature import Task
+from noria.errors import ConfigError
+
+TARGET_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+
+
+def _target(item: Item) -> str:
+    if not isinstance(item.value, str) or re.fullmatch(TARGET_PATTERN, item.value) is None:
+        raise ValueError
+    return item.value
+
+
+def _gate(item: Item) -> Gate:
+    if not isinstance(item.value, str):
+        raise ValueError
+    try:
+        return gate.parse_gate(item.value)
+    except ConfigError as error:
+        raise item.error(error.message, error.hint) from error
+
+
+def _cron(item: Item) -> str:
+    if not isinstance(item.value, str):
+        raise ValueError
+    try:
+        next(CronSim(item.value, datetime(2024, 1, 1, tzinfo=UTC)))
+    except (CronSimError, StopIteration) as error:
+        raise item.error(f"{item.value!r} is not a cron line: {error or 'it never comes due'}", CRON_HINT) from error
+    return item.value
+
+
+def _nulls(item: Item) -> float:
+    if item.value == "never":
+        return 0.0
+    if isinstance(item.value, str):
+        return units.share(item.value.removeprefix("<=").strip())
+    return float(SHARE.read(item))
+
+
+def _limit(item: Item) -> float | None:
+    """One end of a range: a number, or null for none."""
+    return None if item.value is None else float(NUMBER.read(item))
+
+
+CRON_HINT = 'Write minute, hour, day, month, weekday: "0 3 * * mon".'
+TARGET = Scalar('a function as "module:function"', _target, {"type": "string", "pattern": TARGET_PATTERN})
+GATE = Scalar('a gate like "roc_auc >= 0.6"', _gate, {"type": "string", "pattern": gate.PATTERN})
+CRON = Scalar("a cron line", _cron, {"type": "string"})
+NULLS: Any = Scalar(
+    'never, "<= 10%" or 0.1',
+    _nulls,
+    {
+        "anyOf": [
+            {"const": "never"},
+            {"type": "number", "minimum": 0, "maximum": 1},
+            {"type": "string", "pattern": r"^(<=)?\s*[0-9.]+\s*%$"},
+        ]
+    },
+)
+LIMIT = Scalar("a number", _limit, {"type": ["number", "null"]})
+PORT = whole("a port from 0 to 65535", 0, 65535)
+
+DATA = Record(
+    "a source, or a mapping",
+    (
+        Key("source", TEXT, "A path or glob under the project, an absolute one, file://..., or log:ENVIRONMENT.", required=True),
+        Key("contract", TEXT, "The file that says what the data promises.", "none"),
+        Key("settle", DURATION, "A file that was not renamed into place counts when it has not changed for this long.", "2s"),
+    ),
+    short="source",
+)
+STEP = Record(
+    "a function, or a mapping",
+    (
+        Key("call", TARGET, "The function; its arguments are datasets, steps and parameters, by name."),
+        Key("cmd", TEXT, "Or a shell command, run in the project's folder."),
+        Key("deps", TEXTS, "The datasets and steps that a command takes.", "none"),
+        Key("outs", TEXTS, "The file that a command writes.", "none"),
+        Key("timeout", DURATION, "The step is ended when it runs longer.", "10m"),
+        Key("memory", SIZE, "The step is ended when its processes together hold more.", "no limit"),
+    ),
+    short="call",
+)
+HOLDOUT = Record(
+    "a mapping with last or fraction",
+    (
+        Key("last", DURATION, "The newest rows, by event time."),
+        Key("fraction", CHANCE, "A share of the rows, by a hash of the key.", "20%"),
+    ),
+)
+MODEL = Record(
+    "a mapping",
+    (
+        Key("rows", TEXT, "The labelled table: a step or a dataset.", "the last step, or the only dataset"),
+        Key("key", TEXT, "The column that identifies a row.", "none"),
+        Key("event_time", TEXT, "The column that says when a row happened.", "none"),
+        Key("task", Choice(tuple(str(task) for task in Task)), "What the model predicts.", "binary"),
+        Key("inputs", TEXTS, "The columns that a request carries.", "the other columns of the dataset's contract"),
+        Key("label", TEXT, "The column to predict.", required=True),
+        Key("features", TARGET, "Turns inputs into features, row by row; also runs on each request.", "none"),
+        Key(
+            "train",
+            TARGET,
+            "Takes features, label and parameters; returns anything with predict or predict_proba.",
+            required=True,
+        ),
+        Key("holdout", HOLDOUT, "The rows that training never sees.", "fraction: 20%"),
+        Key("timeout", DURATION, "Training is ended when it runs longer.", "30m"),
+        Key("memory", SIZE, "Training is ended when it holds more.", "no limit"),
+    ),
+)
+CHECKS = Record(
+    "a mapping",
+    (
+        Key("code", TEXT, "The command that runs the project's tests.", "none"),
+        Key("timeout", DURATION, "The tests have failed when they run longer.", "10m"),
+    ),
+)
+LATENCY = Record(
+    "a mapping with over and by",
+    (
+        Key("over", DURATION, "An answer later than this is slow.", "100ms"),
+        Key("by", CHANCE, "How much greater a share of slow answers would be too much.", "2%"),
+    ),
+)
+GUARD = Record(
+    "a mapping",
+    (
+        Key("errors", CHANCE, "How much greater a share of failed requests would be too much.", "1%"),
+        Key("latency", LATENCY, "When an answer is slow, and how many more would be too many.", "over: 100ms, by: 2%"),
+    ),
+)
+ROLLOUT = Record(
+    "a mapping",
+    (
+        Key(
+            "steps",
+            ListOf(SOME_SHARE, "a list of shares"),
+            "The candidate's share of the traffic, growing to 100%.",
+            required=True,
+        ),
+        Key("guard", GUARD, "How much worse than the champion would be too much."),
+        Key("false_alarm", CHANCE, "The chance of rolling back without cause.", "1%"),
+        Key("missed", CHANCE, "The chance of promoting a harm of the guard's size.", "5%"),
+        Key("patience", DURATION, "With no verdict by then, a person is asked; project clock.", "1h"),
+    ),
+)
+ENVIRONMENT = Record(
+    "a mapping",
+    (
+        Key("after", TEXT, "The environment in which a release must serve first.", "none"),
+        Key("approvals", whole("a number of people from 0 to 20", 0, 20), "How many people must approve.", "0"),
+        Key("rollout", WordOr("direct", ROLLOUT), "How a release takes over the traffic.", "direct"),
+    ),
+)
+SERVING = Record(
+    "a mapping",
+    (
+        Key("host", TEXT, "The address the model server listens on.", "127.0.0.1"),
+        Key("port", PORT, "Its port; each further environment takes the next one. 0 picks a free one.", "8000"),
+        Key("workers", whole("a number of processes from 1 to 256", 1, 256), "Processes that answer.", "2"),
+        Key("max_body", SIZE, "A larger request is refused.", "1MB"),
+        Key(
+            "max_rows", whole("a number of rows from 1 to 1000000", 1, 1_000_000), "A request with more rows is refused.", "1000"
+        ),
+    ),
+)
+CONSOLE = Record(
+    "a mapping",
+    (
+        Key("host", TEXT, "The address the console listens on.", "127.0.0.1"),
+        Key("port", PORT, "Its port. 0 picks a free one.", "8080"),
+    ),
+)
+MONITOR = Record(
+    "a mapping",
+    (
+        Key("every", DURATION, "The length of a window; project clock.", "1d"),
+        Key("label_delay", DURATION, "A window is judged when it ended this long ago.", "1d"),
+        Key("min_labelled", whole("a number of rows from 1", 1, 1_000_000_000), "Fewer labels decide nothing.", "200"),
+        Key("false_alarm", CHANCE, "The chance, per window, of calling quality sunk without cause.", "0.1%"),
+        Key("margin", NUMBER, "How much worse than the holdout is still fine, in the metric's unit.", "0"),
+        Key("drift", NUMBER, "The population stability index above which a column has drifted.", "0.25"),
+    ),
+)
+RETRAIN = Record(
+    "a mapping",
+    (
+        Key(
+            "on",
+            ListOf(Choice(("code", "data", "quality", "drift")), "a list", distinct=True),
+            "What starts a turn.",
+            "code, data, quality",
+        ),
+        Key("schedule", CRON, "A cron line, in UTC on the project clock.", "none"),
+        Key("at_most", RATE, "How often a turn may start by itself.", "no limit"),
+    ),
+)
+GIT = Record(
+    "a mapping",
+    (
+        Key("branch", TEXT, "The branch whose commits start turns.", "main"),
+        Key("repository", TEXT, "The address of a remote repository to follow.", "the project's own"),
+        Key("every", DURATION, "How often it is looked at.", "2s"),
+    ),
+)
+PROJECT = Record(
+    "a mapping",
+    (
+        Key("project", NAME, "The project's name.", required=True),
+        Key("goal", TEXT, "What the model is for, in a sentence.", "none"),
+        Key("data", MapOf(DATA, "a mapping of datasets"), "The datasets, by name."),
+        Key("params", TEXT, "The file of parameters.", "params.yaml, if there is one"),
+        Key("steps", MapOf(STEP, "a mapping of steps"), "What turns data into the labelled table, by name."),
+        Key("model", MODEL, "What is trained, on what.", "none"),
+        Key("checks", CHECKS, "What must hold before anything runs."),
+        Key("gates", ListOf(GATE, "a list of gates"), "What a candidate must reach to be released.", "none"),
+        Key("environments", MapOf(ENVIRONMENT, "a mapping of environments"), "Where releases serve, in order.", "production"),
+        Key("serving", SERVING, "The model server."),
+        Key("console", CONSOLE, "The console."),
+        Key("monitor", MONITOR, "How quality is watched."),
+        Key("retrain", RETRAIN, "What starts a turn by itself."),
+        Key("git", GIT, "Which branch is followed."),
+    ),
+)
+
+COLUMN = Record(
+    "a type, or a mapping",
+    (
+        Key("type", Choice(("int", "float", "string", "bool", "datetime", "date")), "The type of its values.", "any"),
+        Key("nulls", NULLS, "How many values may be missing.", "any"),
+        Key(
+            "range",
+            ListOf(LIMIT, "a list of two numbers", length=2),
+            "The smallest and largest value, inclusive; null is no limit.",
+        ),
+        Key("values", ListOf(VALUE, "a list of values", distinct=True), "The allowed values."),
+        Key("required", FLAG, "Whether the column must be there.", "true"),
+    ),
+    short="type",
+)
+ROWS = Record(
+    "a mapping with min and max",
+    (
+        Key("min", whole("a number of rows", 0, 1 << 53), "The fewest rows of a file.", "1"),
+        Key("max", whole("a number of rows", 0, 1 << 53), "The most.", "no limit"),
+    ),
+)
+FRESHNESS = Record(
+    "a mapping with column and within",
+    (
+        Key("column", TEXT, "The column of times.", required=True),
+        Key("within", DURATION, "How old the newest value may be; project clock.", required=True),
+    ),
+)
+RULE = Record(
+    "a mapping with name and expr",
+    (
+        Key("name", TEXT, "What the rule says, in words.", required=True),
+        Key("expr", TEXT, "A SQL expression over the columns that must hold; null counts as holding.", required=True),
+        Key("at_most", SHARE, "The share of rows that may break it.", "0%"),
+    ),
+)
+CONTRACT = Record(
+    "a mapping",
+    (
+        Key("columns", MapOf(COLUMN, "a mapping of columns", columns=True), "What each column promises."),
+        Key("unique", TEXTS, "The columns that together identify a row.", "none"),
+        Key("rows", ROWS, "How many rows a file has."),
+        Key("freshness", FRESHNESS, "How old the newest row may be."),
+        Key("extra_columns", Choice(("allow", "forbid")), "Whether other columns may be there.", "allow"),
+        Key("rules", ListOf(RULE, "a list of rules"), "What must hold in each row."),
+    ),
+)

@@ -1,0 +1,299 @@
+"""noria.yaml -> a typed Project: every key read by the table of keys, every name resolved, every default filled in."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from noria import names
+from noria.config import document, keys
+from noria.config.contracts import load_contract, read_bytes
+from noria.config.document import Item, nearest
+from noria.config.functions import Source
+from noria.config.gate import demand_task
+from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Serving
+from noria.config.shapes import Section
+from noria.config.steps import demand_train_params, read_steps
+from noria.domain.contract import Contract
+from noria.domain.policy import Gate, Guards, MonitorPolicy, RetrainPolicy, RolloutPolicy
+from noria.domain.signature import Task
+from noria.errors import ConfigError
+
+FILE = "noria.yaml"
+PARAMS = "params.yaml"
+INIT = "`noria init` writes one; or name the project's folder."
+
+
+def load(home: Path, *, environ: Mapping[str, str] | None = None) -> Project:
+    """The project in ``home``; ``${VAR}`` comes from ``environ`` (default: the process's own).
+
+    Raises ConfigError with file, line and column for the first thing that cannot be.
+    """
+    raw = read_bytes(home / FILE, FILE, INIT)
+    item = document.read(raw, FILE, os.environ if environ is None else environ)
+    if item.value is None:
+        raise ConfigError("says nothing", where=FILE, hint=INIT)
+    root = keys.PROJECT.read(item)
+    environments = _environments(root)
+    data = _data(home, root, environments)
+    params_file, params = _params(home, root)
+    source = Source(home)
+    steps = read_steps(root, source, data, params)
+    gates: tuple[Gate, ...] = root.get("gates", ())
+    model = _model(root, source, data, list(steps), gates)
+    if model is not None:
+        demand_train_params(root.get("model").at("train"), source, params)
+    return Project(
+        name=root.get("project"),
+        goal=root.get("goal", ""),
+        home=home,
+        digest=names.digest_bytes(raw),
+        data=data,
+        params=params,
+        params_file=params_file,
+        steps=steps,
+        model=model,
+        checks=Checks(**_given(root, "checks", code="code", timeout_s="timeout")),
+        gates=gates,
+        environments=environments,
+        serving=_serving(root),
+        console=Console(**_given(root, "console", host="host", port="port")),
+        monitor=_monitor(root),
+        retrain=_retrain(root),
+        git=GitWatch(**_given(root, "git", branch="branch", repository="repository", every_s="every")),
+    )
+
+
+def load_params(path: Path, *, shown: str) -> dict[str, Any]:
+    """The parameters in a YAML file that errors call ``shown``: a mapping of plain values. Raises ConfigError."""
+    item = document.read(read_bytes(path, shown), shown)
+    if item.value is None:
+        return {}
+    if not isinstance(item.value, dict):
+        raise item.error(f"expected a mapping of parameters, found {item.kind}")
+    values: dict[str, Any] = item.plain()
+    return values
+
+
+def _given(root: Section, key: str, **fields: str) -> dict[str, Any]:
+    section: Section | None = root.get(key)
+    return section.given(**fields) if section is not None else {}
+
+
+def _serving(root: Section) -> Serving:
+    return Serving(
+        **_given(root, "serving", host="host", port="port", workers="workers", max_body_bytes="max_body", max_rows="max_rows")
+    )
+
+
+def _monitor(root: Section) -> MonitorPolicy:
+    section = root.get("monitor")
+    for key in ("margin", "drift"):
+        if section is not None and section.get(key, 0.0) < 0:
+            raise section.at(key).error(f"{key} cannot be below zero")
+    return MonitorPolicy(
+        **_given(
+            root,
+            "monitor",
+            every_s="every",
+            label_delay_s="label_delay",
+            min_labelled="min_labelled",
+            false_alarm="false_alarm",
+            margin="margin",
+            drift="drift",
+        )
+    )
+
+
+def _retrain(root: Section) -> RetrainPolicy:
+    section = root.get("retrain")
+    if section is None:
+        return RetrainPolicy()
+    count, period_s = section.get("at_most", (None, None))
+    return RetrainPolicy(**section.given(on="on", schedule="schedule"), at_most_count=count, at_most_period_s=period_s)
+
+
+def _data(home: Path, root: Section, environments: Iterable[str]) -> dict[str, DataSource]:
+    sections: dict[str, Section] = root.get("data", {})
+    return {name: _dataset(home, name, section, environments) for name, section in sections.items()}
+
+
+def _dataset(home: Path, name: str, section: Section, environments: Iterable[str]) -> DataSource:
+    _demand_source(section.at("source"), environments)
+    contract: Contract | None = None
+    contract_file: str | None = section.get("contract")
+    if contract_file is not None:
+        contract = load_contract(_file(home, section.at("contract")), shown=contract_file)
+    return DataSource(name, section.get("source"), contract, contract_file, **section.given(settle_s="settle"))
+
+
+def _demand_source(item: Item, environments: Iterable[str]) -> None:
+    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", item.value)
+    if scheme is not None and scheme.group(1) != "file":
+        raise item.error(f"{scheme.group(1)}:// is not yet supported", "Use a path, a glob, file://..., or log:ENVIRONMENT.")
+    if item.value.startswith("log:"):
+        _demand_one_of(item.value.removeprefix("log:"), environments, item, "environment")
+
+
+def _file(home: Path, item: Item) -> Path:
+    """A file of the project that must be there."""
+    relative = PurePosixPath(item.value)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise item.error(
+            f"{item.value} lies outside the project", "It is versioned with the code: name it relative to noria.yaml."
+        )
+    path = home / relative
+    if not path.is_file():
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        hint = nearest(item.value, sorted((relative.parent / other.name).as_posix() for other in beside if other.is_file()))
+        raise item.error(f"there is no file {item.value}", hint)
+    return path
+
+
+def _params(home: Path, root: Section) -> tuple[str | None, dict[str, Any]]:
+    name: str | None = root.get("params")
+    if name is not None:
+        return name, load_params(_file(home, root.at("params")), shown=name)
+    if (home / PARAMS).is_file():
+        return PARAMS, load_params(home / PARAMS, shown=PARAMS)
+    return None, {}
+
+
+def _model(
+    root: Section, source: Source, data: Mapping[str, DataSource], steps: list[str], gates: tuple[Gate, ...]
+) -> Model | None:
+    section: Section | None = root.get("model")
+    if section is None:
+        return None
+    task = Task(section.get("task", Task.BINARY))
+    for index, gate in enumerate(gates):
+        _demand_task(gate, task, root.element("gates", index))
+    for key in ("train", "features"):
+        if key in section:
+            source.find(section.at(key))
+    rows = _rows(section, data, steps)
+    return Model(
+        rows=rows,
+        task=task,
+        inputs=_inputs(section, data.get(rows)),
+        holdout=_holdout(section),
+        slices=tuple(dict.fromkeys(gate.by for gate in gates if gate.by is not None)),
+        **section.given(
+            label="label",
+            train="train",
+            features="features",
+            key="key",
+            event_time="event_time",
+            timeout_s="timeout",
+            memory_bytes="memory",
+        ),
+    )
+
+
+def _demand_task(gate: Gate, task: Task, item: Item) -> None:
+    try:
+        demand_task(gate, task)
+    except ConfigError as error:
+        raise item.error(error.message, error.hint) from error
+
+
+def _rows(section: Section, data: Mapping[str, DataSource], steps: list[str]) -> str:
+    if "rows" in section:
+        rows: str = section.get("rows")
+        _demand_one_of(rows, [*steps, *data], section.at("rows"), "step or dataset")
+        return rows
+    if steps:
+        return steps[-1]
+    if len(data) != 1:
+        message = "'rows' is missing: there is no step, and not exactly one dataset"
+        raise section.item.error(
+            message, f"rows: the labelled table; one of {', '.join(data) or 'the datasets, once there are some'}."
+        )
+    return next(iter(data))
+
+
+def _inputs(section: Section, dataset: DataSource | None) -> tuple[str, ...]:
+    taken = {name: key for key in ("label", "key", "event_time") if (name := section.get(key)) is not None}
+    if "inputs" not in section:
+        columns = [c.name for c in dataset.contract.columns if c.name not in taken] if dataset and dataset.contract else []
+        if not columns:
+            raise section.item.error("'inputs' is missing", "inputs: the columns that a request carries, as a list.")
+        return tuple(columns)
+    inputs: tuple[str, ...] = section.get("inputs")
+    if not inputs:
+        raise section.at("inputs").error("a model needs at least one input")
+    for index, name in enumerate(inputs):
+        if taken.get(name) == "label":
+            raise section.element("inputs", index).error(f"{name!r} is the label; a request cannot carry what is predicted")
+    return inputs
+
+
+def _holdout(section: Section) -> Holdout:
+    given: Section | None = section.get("holdout")
+    if given is None or not given.values:
+        return Holdout(fraction=0.2)
+    if len(given.values) > 1:
+        raise given.item.error("give last or fraction, not both")
+    if "last" in given and "event_time" not in section:
+        raise given.at("last").error("the last rows can be held out only when event_time names the column of times")
+    return Holdout(last_s=given.get("last"), fraction=given.get("fraction"))
+
+
+def _environments(root: Section) -> dict[str, Environment]:
+    sections: dict[str, Section] = root.get("environments") or {}
+    if not sections:
+        return {"production": Environment("production")}
+    found: dict[str, Environment] = {}
+    for name, section in sections.items():
+        after = section.get("after")
+        if after is not None:
+            _demand_earlier(after, name, found, sections, section.at("after"))
+        found[name] = Environment(name, after, section.get("approvals", 0), _rollout(section))
+    return found
+
+
+def _demand_earlier(after: str, name: str, found: Iterable[str], every: Iterable[str], item: Item) -> None:
+    """``after`` names an environment that stands above: so there is no cycle, and the order is the order of release."""
+    _demand_one_of(after, every, item, "environment")
+    if after not in found:
+        raise item.error(f"{name} comes after {after}, which must then stand above it")
+
+
+def _rollout(section: Section) -> RolloutPolicy:
+    given = section.get("rollout")
+    if not isinstance(given, Section):
+        return RolloutPolicy()
+    return RolloutPolicy(
+        steps=_shares(given),
+        guards=_guards(given.get("guard")),
+        **given.given(false_alarm="false_alarm", missed="missed", patience_s="patience"),
+    )
+
+
+def _shares(rollout: Section) -> tuple[float, ...]:
+    shares: tuple[float, ...] = rollout.get("steps")
+    for index in range(1, len(shares)):
+        if shares[index] <= shares[index - 1]:
+            raise rollout.element("steps", index).error("each step must be larger than the one before")
+    if not shares or shares[-1] != 1.0:
+        raise rollout.at("steps").error("the last step must be 100%", "Write steps: [10%, 50%, 100%], or rollout: direct.")
+    return shares
+
+
+def _guards(guard: Section | None) -> Guards:
+    if guard is None:
+        return Guards()
+    latency: Section | None = guard.get("latency")
+    slow: dict[str, Any] = latency.given(slow_by="by") if latency else {}
+    if latency and "over" in latency:
+        slow["slow_ms"] = latency.get("over") * 1000
+    return Guards(**guard.given(errors="errors"), **slow)
+
+
+def _demand_one_of(name: str, known: Iterable[str], item: Item, noun: str) -> None:
+    words = list(known)
+    if name not in words:
+        raise item.error(f"there is no {noun} {name!r}", nearest(name, words))

@@ -1,0 +1,70 @@
+"""What editors and people read about the keys: a JSON Schema and a page of reference, made from the table of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from noria.config import keys
+from noria.config.gate import ALWAYS, METRICS
+from noria.config.shapes import ListOf, MapOf, Record, Shape, WordOr
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of noria.yaml; that of a contract is under ``$defs.contract``. ``schema.json`` is its copy.
+
+    It knows shapes, not names: cycles, functions and columns are checked by ``load`` alone.
+    """
+    return {
+        "$schema": DIALECT,
+        "title": "noria.yaml",
+        **keys.PROJECT.schema(),
+        "$defs": {"contract": {"title": "contracts/NAME.yaml", **keys.CONTRACT.schema()}},
+    }
+
+
+def reference() -> str:
+    """The keys of noria.yaml and of a contract as Markdown."""
+    parts = [
+        "# noria.yaml",
+        _table(keys.PROJECT),
+        "## Metrics of gates",
+        _metrics(),
+        "# contracts/NAME.yaml",
+        _table(keys.CONTRACT),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(record: Record) -> str:
+    rows = [f"| `{path}` | {words} | {default} | {sentence} |" for path, words, default, sentence in _rows(record, "")]
+    return "\n".join(["| key | takes | default | |", "|---|---|---|---|", *rows])
+
+
+def _rows(record: Record, prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for key in record.keys:
+        path = prefix + key.name
+        yield path, key.shape.words.replace("|", "\\|"), "required" if key.required else key.default, key.sentence
+        inner, below = _inner(key.shape, path)
+        if inner is not None:
+            yield from _rows(inner, below)
+
+
+def _inner(shape: Shape, path: str) -> tuple[Record | None, str]:
+    """The record inside a shape, and how its keys are written."""
+    if isinstance(shape, Record):
+        return shape, f"{path}."
+    if isinstance(shape, WordOr):
+        return shape.record, f"{path}."
+    if isinstance(shape, MapOf) and isinstance(shape.element, Record):
+        return shape.element, f"{path}.NAME."
+    if isinstance(shape, ListOf) and isinstance(shape.element, Record):
+        return shape.element, f"{path}[]."
+    return None, path
+
+
+def _metrics() -> str:
+    lines = [f"- {task}: {', '.join(f'`{name}`' for name in names)}" for task, names in METRICS.items()]
+    return "\n".join([*lines, f"- every task: {', '.join(f'`{name}`' for name in ALWAYS)}"])

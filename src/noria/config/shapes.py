@@ -1,0 +1,317 @@
+"""What a value may look like. One table of shapes reads the files, makes the JSON Schema, and makes the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from noria import names
+from noria.config import units
+from noria.config.document import Item, nearest
+from noria.errors import ConfigError
+
+Json = dict[str, Any]
+
+
+class Shape(Protocol):
+    """``words`` completes "expected ..."."""
+
+    @property
+    def words(self) -> str: ...
+
+    def read(self, item: Item) -> Any:
+        """The value. Raises ConfigError at its place."""
+
+    def schema(self) -> Json:
+        """Its JSON Schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One value; ``take`` raises ValueError for what it does not accept."""
+
+    words: str
+    take: Callable[[Item], Any]
+    json: Json
+
+    def read(self, item: Item) -> Any:
+        try:
+            return self.take(item)
+        except ValueError:
+            raise unexpected(self, item) from None
+
+    def schema(self) -> Json:
+        return dict(self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words."""
+
+    options: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        return " or ".join(filter(None, [", ".join(self.options[:-1]), self.options[-1]]))
+
+    def read(self, item: Item) -> str:
+        if not isinstance(item.value, str):
+            raise unexpected(self, item)
+        if item.value not in self.options:
+            raise item.error(f"expected {self.words}, found {item.kind}", nearest(item.value, self.options))
+        return item.value
+
+    def schema(self) -> Json:
+        return {"enum": list(self.options)}
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list; the same value twice is an error when ``distinct``."""
+
+    element: Shape
+    words: str
+    length: int | None = None
+    distinct: bool = False
+
+    def read(self, item: Item) -> tuple[Any, ...]:
+        if not isinstance(item.value, list) or (self.length is not None and len(item.value) != self.length):
+            raise unexpected(self, item)
+        found: list[Any] = []
+        for child in item.value:
+            value = self.element.read(child)
+            if self.distinct and value in found:
+                raise child.error(f"{value!r} is listed twice")
+            found.append(value)
+        return tuple(found)
+
+    def schema(self) -> Json:
+        size = {} if self.length is None else {"minItems": self.length, "maxItems": self.length}
+        return {"type": "array", "items": self.element.schema(), **size, **({"uniqueItems": True} if self.distinct else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """A mapping whose keys the user chooses: Noria names, or any text when they are ``columns``."""
+
+    element: Shape
+    words: str
+    columns: bool = False
+
+    def read(self, item: Item) -> dict[str, Any]:
+        if not isinstance(item.value, dict):
+            raise unexpected(self, item)
+        assert item.keys is not None
+        for name, where in item.keys.items():
+            if not self.columns:
+                demand_name(name, where)
+        return {name: self.element.read(child) for name, child in item.value.items()}
+
+    def schema(self) -> Json:
+        keys = {} if self.columns else {"propertyNames": {"pattern": f"^{names.NAME.pattern}$"}}
+        return {"type": "object", "additionalProperties": self.element.schema(), **keys}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of a record and the sentence that explains it; ``default`` is how the reference prints it."""
+
+    name: str
+    shape: Shape
+    sentence: str
+    default: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A record that was read: the values of the keys that were given, and where they stand."""
+
+    item: Item
+    values: dict[str, Any]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.values.get(key, default)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def at(self, key: str) -> Item:
+        """The item of a key, or the whole section when it was not given."""
+        if key in self.values and isinstance(self.item.value, dict):
+            found: Item = self.item.value[key]
+            return found
+        return self.item
+
+    def element(self, key: str, index: int) -> Item:
+        """The item of a list's element."""
+        found: Item = self.at(key).value[index]
+        return found
+
+    def given(self, **fields: str) -> dict[str, Any]:
+        """``given(every_s="every")``: the values of the keys that were given, under the names of a dataclass's fields."""
+        return {name: self.values[key] for name, key in fields.items() if key in self.values}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A mapping with known keys; a plain text stands for ``{short: text}``."""
+
+    words: str
+    keys: tuple[Key, ...]
+    short: str | None = None
+    _known: dict[str, Key] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_known", {key.name: key for key in self.keys})
+
+    def read(self, item: Item) -> Section:
+        given = self._given(item)
+        for name in given:
+            if name not in self._known:
+                where = (item.keys or {}).get(name, item.where)
+                raise ConfigError(f"unknown key {name!r}", where=where, hint=nearest(name, self._known))
+        values = {name: self._known[name].shape.read(child) for name, child in given.items() if child.value is not None}
+        for key in self.keys:
+            if key.required and key.name not in values:
+                raise item.error(f"{key.name!r} is missing", f"{key.name}: {key.sentence}")
+        return Section(Item(given, item.where, keys=item.keys), values)
+
+    def _given(self, item: Item) -> dict[str, Item]:
+        if item.value is None:
+            return {}
+        if isinstance(item.value, str) and self.short is not None:
+            return {self.short: item}
+        if not isinstance(item.value, dict):
+            raise unexpected(self, item)
+        return item.value
+
+    def schema(self) -> Json:
+        whole: Json = {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {key.name: {**key.shape.schema(), "description": key.sentence} for key in self.keys},
+        }
+        required = [key.name for key in self.keys if key.required]
+        if required:
+            whole["required"] = required
+        if self.short is not None:
+            return {"anyOf": [self._known[self.short].shape.schema(), whole]}
+        return whole
+
+
+@dataclass(frozen=True, slots=True)
+class WordOr:
+    """One word, or a record."""
+
+    word: str
+    record: Record
+
+    @property
+    def words(self) -> str:
+        return f"`{self.word}` or {self.record.words}"
+
+    def read(self, item: Item) -> Section | str:
+        if item.value == self.word:
+            return self.word
+        if not isinstance(item.value, dict):
+            raise unexpected(self, item)
+        return self.record.read(item)
+
+    def schema(self) -> Json:
+        return {"anyOf": [{"const": self.word}, self.record.schema()]}
+
+
+def unexpected(shape: Shape, item: Item) -> ConfigError:
+    return item.error(f"expected {shape.words}, found {item.kind}")
+
+
+def demand_name(name: str, where: str) -> None:
+    """Raises ConfigError when a project, dataset, step or environment may not be called so."""
+    if not names.is_name(name):
+        hint = "A name begins with a small letter; small letters, digits, - and _ follow, 63 characters at most."
+        raise ConfigError(f"{name!r} is not a name", where=where, hint=hint)
+
+
+def whole(words: str, low: int, high: int) -> Scalar:
+    """An integer from ``low`` to ``high``."""
+
+    def take(item: Item) -> int:
+        if type(item.value) is not int or not low <= item.value <= high:
+            raise ValueError
+        return item.value
+
+    return Scalar(words, take, {"type": "integer", "minimum": low, "maximum": high})
+
+
+def _text(item: Item) -> str:
+    if not isinstance(item.value, str) or not item.value.strip():
+        raise ValueError
+    return item.value
+
+
+def _name(item: Item) -> str:
+    demand_name(_text(item), item.where)
+    return str(item.value)
+
+
+def _flag(item: Item) -> bool:
+    if type(item.value) is not bool:
+        raise ValueError
+    return item.value
+
+
+def _number(item: Item) -> float:
+    if isinstance(item.value, bool) or not isinstance(item.value, (int, float)):
+        raise ValueError
+    try:
+        return float(item.value)
+    except OverflowError:
+        raise ValueError from None
+
+
+def _share(item: Item) -> float:
+    value = units.share(item.value) if isinstance(item.value, str) else _number(item)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+def _some_share(item: Item) -> float:
+    value = _share(item)
+    if value == 0:
+        raise ValueError
+    return value
+
+
+def _chance(item: Item) -> float:
+    value = _some_share(item)
+    if value >= 1:
+        raise ValueError
+    return value
+
+
+def _scalar_text(item: Item) -> str:
+    if item.value is None or isinstance(item.value, (dict, list)):
+        raise ValueError
+    return item.text
+
+
+_SHARE_JSON: Json = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": units.PERCENT}]}
+_SIZE_JSON: Json = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*([bB]|[kKmMgGtT][bB])$"}
+
+TEXT = Scalar("text", _text, {"type": "string", "minLength": 1})
+NAME = Scalar("a name", _name, {"type": "string", "pattern": f"^{names.NAME.pattern}$"})
+FLAG = Scalar("true or false", _flag, {"type": "boolean"})
+NUMBER = Scalar("a number", _number, {"type": "number"})
+SHARE = Scalar("a share like 5% or 0.05", _share, _SHARE_JSON)
+SOME_SHARE = Scalar("a share above zero, like 10%", _some_share, _SHARE_JSON)
+CHANCE = Scalar("a share between 0% and 100%, like 1%", _chance, _SHARE_JSON)
+DURATION = Scalar(
+    "a duration like 50ms, 10m or 7d", lambda item: units.duration_s(_text(item)), {"type": "string", "pattern": units.DURATION}
+)
+SIZE = Scalar("a size like 512MB or 4GB", lambda item: units.size_bytes(_text(item)), _SIZE_JSON)
+RATE = Scalar("a rate like 1 per day", lambda item: units.rate(_text(item)), {"type": "string", "pattern": units.RATE})
+VALUE = Scalar("text, a number, true or false", _scalar_text, {"type": ["string", "number", "boolean"]})
+TEXTS = ListOf(TEXT, "a list of text", distinct=True)

@@ -1,0 +1,57 @@
+"""Durations, sizes, shares and rates as people write them."""
+
+from __future__ import annotations
+
+import re
+
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+PERIODS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
+DURATION = r"^[0-9]+(\.[0-9]+)?\s*(ms|s|m|h|d|w)$"
+SIZE = r"^[0-9]+(\.[0-9]+)?\s*(B|KB|MB|GB|TB)$"
+PERCENT = r"^[0-9]+(\.[0-9]+)?\s*%$"
+RATE = r"^([0-9]+)\s+per\s+(minute|hour|day|week|[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d|w))$"
+_LONGEST_S = 100 * 366 * 86400.0
+
+
+def duration_s(text: str) -> float:
+    """``50ms``, ``2s``, ``10m``, ``3h``, ``7d``, ``2w`` in seconds. Raises ValueError; zero and more than 100 years too."""
+    match = re.fullmatch(DURATION, text)
+    if match is None:
+        raise ValueError
+    unit = match.group(2)
+    seconds = float(text.removesuffix(unit)) * SECONDS[unit]
+    if not 0 < seconds <= _LONGEST_S:
+        raise ValueError
+    return seconds
+
+
+def size_bytes(text: str) -> int:
+    """``4GB``, ``512MB`` in bytes, by powers of 1024. Raises ValueError."""
+    match = re.fullmatch(SIZE, text, re.IGNORECASE)
+    if match is None:
+        raise ValueError
+    unit = match.group(2)
+    size = int(float(text[: -len(unit)]) * BYTES[unit.upper()])
+    if not 0 < size < 1 << 60:
+        raise ValueError
+    return size
+
+
+def share(text: str) -> float:
+    """``5%`` is 0.05. Raises ValueError, also beyond 100 %."""
+    if re.fullmatch(PERCENT, text) is None:
+        raise ValueError
+    value = float(text.removesuffix("%")) / 100
+    if value > 1:
+        raise ValueError
+    return value
+
+
+def rate(text: str) -> tuple[int, float]:
+    """``1 per day``, ``3 per 12h``: how many, in how many seconds. Raises ValueError."""
+    match = re.fullmatch(RATE, text)
+    if match is None or int(match.group(1)) < 1:
+        raise ValueError
+    period = match.group(2)
+    return int(match.group(1)), PERIODS[period] if period in PERIODS else duration_s(period)

@@ -1,0 +1,263 @@
+"""Quality metrics. Arrays in, one number out; definitions are those of scikit-learn, against which they are tested.
+
+Shapes: binary ``y`` [n] of 0 and 1 with the probability of the positive class [n]; multiclass ``y`` [n] of codes 0 to k - 1
+with probabilities [n, k]; regression ``y`` [n] with predictions [n].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from noria.domain.signature import Task
+from noria.errors import DataError
+
+Floats = NDArray[np.float64]
+Formula = Callable[[Floats, Floats], float]
+Rows = Callable[[Floats, Floats], Floats]
+
+THRESHOLD = 0.5  # a probability of at least this calls the positive class
+SMALLEST = float(np.finfo(np.float64).eps)  # probabilities are clipped to [SMALLEST, 1 - SMALLEST] under a logarithm
+
+
+class Undefined(ValueError):
+    """The metric has no value on these rows, for example the area under the curve of one class."""
+
+
+class UnfitError(DataError, ValueError):
+    """Labels and predictions that no metric can be computed from. A DataError, because a person's model gave them."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """What a metric is good for. ``per_row``: it is a mean over rows, so ``row_losses`` gives its parts."""
+
+    name: str
+    tasks: frozenset[Task]
+    higher_is_better: bool
+    per_row: bool
+
+
+_BINARY, _REGRESSION = frozenset({Task.BINARY}), frozenset({Task.REGRESSION})
+_CLASSES = frozenset({Task.BINARY, Task.MULTICLASS})
+METRICS: dict[str, MetricInfo] = {
+    info.name: info
+    for info in (
+        MetricInfo("roc_auc", _BINARY, True, False),
+        MetricInfo("average_precision", _BINARY, True, False),
+        MetricInfo("brier", _BINARY, False, True),
+        MetricInfo("log_loss", _CLASSES, False, True),
+        MetricInfo("accuracy", _CLASSES, True, True),
+        MetricInfo("precision", _BINARY, True, False),
+        MetricInfo("recall", _BINARY, True, False),
+        MetricInfo("f1", _BINARY, True, False),
+        MetricInfo("f1_macro", frozenset({Task.MULTICLASS}), True, False),
+        MetricInfo("mae", _REGRESSION, False, True),
+        MetricInfo("rmse", _REGRESSION, False, False),
+        MetricInfo("r2", _REGRESSION, True, False),
+    )
+}
+
+
+def compute(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> float:
+    """The metric's value.
+
+    Raises ValueError for a metric the task does not have, UnfitError for arrays that do not fit each other or hold NaN,
+    Undefined when these rows give it no value.
+    """
+    info = find(name, task)
+    truth, answer = checked(task, y, prediction)
+    if info.per_row:
+        return float(_ROWS[name, task](truth, answer).mean())
+    return _FORMULAS[name](truth, answer)
+
+
+def row_losses(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> Floats:
+    """The parts [n] whose mean is the metric (for accuracy: 1 where right, 0 where wrong). Raises as ``compute`` does."""
+    if not find(name, task).per_row:
+        raise ValueError(f"{name} is not a mean over rows")
+    return _ROWS[name, task](*checked(task, y, prediction))
+
+
+def find(name: str, task: Task) -> MetricInfo:
+    """The metric by name. Raises ValueError when ``task`` has no such metric."""
+    info = METRICS.get(name)
+    if info is None or task not in info.tasks:
+        fitting = ", ".join(m.name for m in METRICS.values() if task in m.tasks)
+        raise ValueError(f"{name!r} is not a metric of a {task} model; there are {fitting}")
+    return info
+
+
+def checked(task: Task, y: ArrayLike, prediction: ArrayLike) -> tuple[Floats, Floats]:
+    """Both as float64 arrays that fit each other. Raises UnfitError that says what does not, Undefined without rows."""
+    truth, answer = _floats("labels", y), _floats("predictions", prediction)
+    if truth.ndim != 1 or answer.ndim != (2 if task is Task.MULTICLASS else 1) or len(truth) != len(answer):
+        raise UnfitError(f"labels {truth.shape} and predictions {answer.shape} of a {task} model do not fit each other")
+    if len(truth) == 0:
+        raise Undefined("there are no rows")
+    if task is not Task.REGRESSION:
+        _check_classes(truth, 2 if task is Task.BINARY else answer.shape[1])
+        _check_probabilities(answer)
+    return truth, answer
+
+
+def _floats(what: str, values: ArrayLike) -> Floats:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UnfitError(f"the {what} are not numbers: {error}") from error
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise UnfitError(f"{bad:,} of {array.size:,} {what} are empty, NaN or infinite")
+    return array
+
+
+def _check_classes(truth: Floats, classes: int) -> None:
+    strange = (truth < 0) | (truth >= classes) | (truth != np.floor(truth))
+    if strange.any():
+        raise UnfitError(f"{int(strange.sum()):,} of {len(truth):,} labels are of a class the model does not know")
+
+
+def _check_probabilities(answer: Floats) -> None:
+    strange = (answer < -1e-6) | (answer > 1 + 1e-6)
+    if strange.any():
+        raise UnfitError(f"{int(strange.sum()):,} of {answer.size:,} predictions are not probabilities between 0 and 1")
+
+
+def _clipped(probability: Floats) -> Floats:
+    return np.clip(probability, SMALLEST, 1 - SMALLEST)
+
+
+def _squared(y: Floats, p: Floats) -> Floats:
+    result: Floats = np.square(p - y)
+    return result
+
+
+def _log_loss_binary(y: Floats, p: Floats) -> Floats:
+    return -np.log(_clipped(np.where(y == 1, p, 1 - p)))
+
+
+def _log_loss_multiclass(y: Floats, p: Floats) -> Floats:
+    return -np.log(_clipped(p[np.arange(len(y)), y.astype(np.intp)]))
+
+
+def called(prediction: Floats) -> NDArray[np.intp]:
+    """The class each row is called [n]: at least 0.5 (binary, [n]), or the largest probability (multiclass, [n, k])."""
+    return prediction.argmax(axis=1) if prediction.ndim == 2 else (prediction >= THRESHOLD).astype(np.intp)
+
+
+def _right(y: Floats, p: Floats) -> Floats:
+    return (called(p) == y).astype(np.float64)
+
+
+def roc_auc_parts(y: Floats, score: Floats) -> tuple[Floats, Floats]:
+    """DeLong's structural components: for each positive row the share of negatives it beats, and for each negative row the
+    share of positives that beat it (ties count half). The mean of either is the area under the curve.
+
+    Source: DeLong, DeLong and Clarke-Pearson (Biometrics 1988, eq. 3 and 4), in O(n log n) by sorting as in Sun and Xu
+    (IEEE Signal Processing Letters 2014). Raises Undefined for rows of one class.
+    """
+    positive, negative = np.sort(score[y == 1]), np.sort(score[y == 0])
+    if len(positive) == 0 or len(negative) == 0:
+        which = "negative" if len(positive) == 0 else "positive"
+        raise Undefined(f"all {len(y):,} rows are {which}: the area under the curve needs both classes")
+    # In the rows' own order: paired comparisons subtract the components of two models row by row.
+    return _beaten(negative, score[y == 1]), 1 - _beaten(positive, score[y == 0])
+
+
+def _beaten(others: Floats, scores: Floats) -> Floats:
+    below, up_to = np.searchsorted(others, scores, "left"), np.searchsorted(others, scores, "right")
+    return (below + up_to) / (2 * len(others))
+
+
+def _roc_auc(y: Floats, p: Floats) -> float:
+    return float(roc_auc_parts(y, p)[0].mean())
+
+
+def _average_precision(y: Floats, p: Floats) -> float:
+    if not (y == 1).any():
+        raise Undefined("no row is positive: average precision needs one")
+    return float(weighted_average_precision(y, p, np.ones((1, len(y))))[0])
+
+
+def weighted_average_precision(y: Floats, p: Floats, weights: Floats) -> Floats:
+    """Average precision [r] under each row of ``weights`` [r, n]: sum of (R_k - R_{k-1}) P_k over distinct scores.
+
+    NaN where a row of weights leaves no positive.
+    """
+    order = np.argsort(-p, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(p[order]) != 0, True))
+    chosen = weights[:, order]
+    hits = np.cumsum(chosen * y[order], axis=1)[:, ends]
+    rows = np.cumsum(chosen, axis=1)[:, ends]
+    steps = np.diff(hits, axis=1, prepend=0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(rows > 0, hits / rows, 0.0)
+        result: Floats = (steps * precision).sum(axis=1) / hits[:, -1]
+    return result
+
+
+def _counts(y: Floats, p: Floats) -> tuple[int, int, int]:
+    """True positives, false positives, false negatives."""
+    yes, real = p >= THRESHOLD, y == 1
+    return int((yes & real).sum()), int((yes & ~real).sum()), int((~yes & real).sum())
+
+
+def _precision(y: Floats, p: Floats) -> float:
+    hit, false, _ = _counts(y, p)
+    return hit / max(hit + false, 1)  # nothing called positive: 0, as scikit-learn has it
+
+
+def _recall(y: Floats, p: Floats) -> float:
+    hit, _, missed = _counts(y, p)
+    if hit + missed == 0:
+        raise Undefined("no row is positive: recall needs one")
+    return hit / (hit + missed)
+
+
+def _f1(y: Floats, p: Floats) -> float:
+    hit, false, missed = _counts(y, p)
+    if hit + missed == 0:
+        raise Undefined("no row is positive: f1 needs one")
+    return 2 * hit / (2 * hit + false + missed)
+
+
+def _f1_macro(y: Floats, p: Floats) -> float:
+    """The mean of f1 over the classes that occur among labels or calls."""
+    calls = called(p)
+    present = np.union1d(y, calls)
+    return float(np.mean([2 * ((y == c) & (calls == c)).sum() / ((y == c).sum() + (calls == c).sum()) for c in present]))
+
+
+def _rmse(y: Floats, p: Floats) -> float:
+    return float(np.sqrt(np.mean((y - p) ** 2)))
+
+
+def _r2(y: Floats, p: Floats) -> float:
+    spread = float(((y - y.mean()) ** 2).sum())
+    if spread == 0:
+        raise Undefined(f"all {len(y):,} labels are equal: r2 needs labels that differ")
+    return 1 - float(((y - p) ** 2).sum()) / spread
+
+
+_ROWS: dict[tuple[str, Task], Rows] = {
+    ("brier", Task.BINARY): _squared,
+    ("log_loss", Task.BINARY): _log_loss_binary,
+    ("log_loss", Task.MULTICLASS): _log_loss_multiclass,
+    ("accuracy", Task.BINARY): _right,
+    ("accuracy", Task.MULTICLASS): _right,
+    ("mae", Task.REGRESSION): lambda y, p: np.abs(y - p),
+}
+_FORMULAS: dict[str, Formula] = {
+    "roc_auc": _roc_auc,
+    "average_precision": _average_precision,
+    "precision": _precision,
+    "recall": _recall,
+    "f1": _f1,
+    "f1_macro": _f1_macro,
+    "rmse": _rmse,
+    "r2": _r2,
+}

@@ -1,0 +1,90 @@
+"""When a step runs and what it says; when a whole run is the same work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.decide import plan
+from noria.decide.plan import StepFacts
+from noria.domain.run import Pins
+
+FACTS = StepFacts(
+    code="c1",
+    files={"delays/table.py": "f1", "delays/model.py": "f2"},
+    inputs={"flights": "s1"},
+    params={"learning_rate": "p1", "depth": "p2"},
+    command=None,
+    environment="e1",
+)
+
+CHANGES = [
+    ({"code": "c2", "files": {**FACTS.files, "delays/table.py": "x"}}, "code changed: delays/table.py", "step.code_changed"),
+    ({"code": "c2"}, "code changed", "step.code_changed"),
+    ({"inputs": {"flights": "s2"}}, "input changed: flights", "step.input_changed"),
+    ({"params": {"depth": "p2"}}, "parameter changed: learning_rate", "step.parameter_changed"),
+    ({"params": {**FACTS.params, "seed": "p3"}}, "parameter changed: seed", "step.parameter_changed"),
+    ({"command": "make"}, "command changed", "step.command_changed"),
+    ({"environment": "e2"}, "environment changed", "step.environment_changed"),
+    ({"inputs": {"flights": "s2"}, "environment": "e2"}, "input changed: flights; environment changed", "step.input_changed"),
+    ({"params": dict.fromkeys("abcde", "x")}, "parameter changed: a, b, c and 4 more", "step.parameter_changed"),
+]
+
+
+@pytest.mark.parametrize(("change", "text", "code"), CHANGES, ids=[c[1] for c in CHANGES])
+def test_what_changed_is_named(change: dict[str, object], text: str, code: str) -> None:
+    now = replace(FACTS, **change)
+    decision = plan.decide(now, FACTS, cached=False)
+    assert (decision.run, decision.reason.text, decision.reason.code) == (True, text, code)
+    assert plan.key(now) != plan.key(FACTS)
+
+
+def test_without_a_change() -> None:
+    assert plan.decide(FACTS, None, cached=False).reason.text == "never ran"
+    assert plan.decide(FACTS, FACTS, cached=True) == plan.Decision(False, plan.Reason("step.unchanged", "unchanged"))
+    gone = plan.decide(FACTS, FACTS, cached=False)
+    assert gone.run
+    assert gone.reason.text == "its result is gone"
+
+
+@pytest.mark.parametrize("before", [None, replace(FACTS, code="old")])
+def test_a_revert_is_remembered(before: StepFacts | None) -> None:
+    decision = plan.decide(FACTS, before, cached=True)
+    assert (decision.run, decision.reason.text) == (False, "an equal run is remembered")
+
+
+def test_key_does_not_depend_on_order_but_on_every_field() -> None:
+    turned = replace(FACTS, files=dict(reversed(FACTS.files.items())), params=dict(reversed(FACTS.params.items())))
+    assert plan.key(turned) == plan.key(FACTS)
+    moved = replace(FACTS, inputs={}, params={**FACTS.params, "flights": "s1"})  # the same text in another field
+    assert plan.key(moved) != plan.key(FACTS)
+    assert plan.key(replace(FACTS, command="")) != plan.key(FACTS)
+
+
+names = st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3)
+facts = st.builds(StepFacts, st.text(max_size=3), names, names, names, st.none() | st.text(max_size=3), st.text(max_size=3))
+
+
+@given(facts, facts)
+def test_equal_keys_mean_equal_facts(a: StepFacts, b: StepFacts) -> None:
+    assert (plan.key(a) == plan.key(b)) == (a == b)
+    assert plan.decide(a, b, cached=False).reason.text == "its result is gone" or a != b
+
+
+@given(facts)
+def test_facts_survive_the_ledger(a: StepFacts) -> None:
+    assert msgspec.convert(msgspec.to_builtins(a), StepFacts) == a
+
+
+def test_same_work() -> None:
+    pins = Pins("ab" * 20, None, {"flights": "s1"}, "p", "c", "e")
+    assert plan.same_work(pins, None) is None
+    same = plan.same_work(pins, replace(pins, snapshots={"flights": "s1"}))
+    assert same is not None
+    assert same.text == "nothing changed: same commit, data, parameters and environment"
+    for change in ({"commit": "x"}, {"dirty": "d"}, {"snapshots": {}}, {"params": "q"}, {"config": "q"}, {"environment": "f"}):
+        assert plan.same_work(replace(pins, **change), pins) is None

@@ -1,0 +1,46 @@
+"""Which pins may be released, and which were barred."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from noria.decide import release
+from noria.domain.run import Pins
+from noria.domain.verdict import Outcome
+
+PINS = Pins("ab" * 20, None, {"flights": "s1", "airports": "s2"}, "p", "c", "e")
+
+
+def test_a_clean_commit_may_be_released() -> None:
+    assert release.may_release(PINS).sentence() == "commit ababababab pins the code"
+    assert release.may_release(PINS).passed
+
+
+@pytest.mark.parametrize(
+    ("pins", "text"),
+    [
+        (replace(PINS, dirty="d"), "the tree has uncommitted changes: measured, not released"),
+        (replace(PINS, commit=None), "there is no commit to name the code by: measured, not released"),
+    ],
+)
+def test_anything_else_is_only_measured(pins: Pins, text: str) -> None:
+    verdict = release.may_release(pins)
+    assert (verdict.outcome, verdict.sentence()) == (Outcome.FAIL, text)
+
+
+def test_identity_is_of_everything_but_the_environment() -> None:
+    identity = release.pins_identity(PINS)
+    assert release.pins_identity(replace(PINS, environment="other")) == identity
+    assert release.pins_identity(replace(PINS, snapshots=dict(reversed(PINS.snapshots.items())))) == identity
+    changes = ({"commit": "x"}, {"dirty": "d"}, {"snapshots": {"flights": "s1"}}, {"params": "q"}, {"config": "q"})
+    assert len({release.pins_identity(replace(PINS, **change)) for change in changes} | {identity}) == 6
+
+
+def test_barred_pins_are_recognised_in_any_environment() -> None:
+    known = {release.pins_identity(PINS): ("v7", "errors: 7 of 9 events on the canary")}
+    found = release.barred(replace(PINS, environment="patched"), known)
+    assert found is not None
+    assert found.text == ("the same commit, data and parameters made v7, which is barred: errors: 7 of 9 events on the canary")
+    assert release.barred(replace(PINS, params="q"), known) is None

@@ -1,0 +1,34 @@
+"""Which breaches start a turn."""
+
+from __future__ import annotations
+
+import pytest
+
+from noria.decide.retrain import Breach, Wish, decide
+from noria.domain.policy import RetrainPolicy
+from noria.domain.trigger import TriggerKind
+
+SUNK = Breach("quality", "v3", "brier 0.210, worse beyond chance")
+MOVED = Breach("drift", "v3", "distance drifted")
+BOTH = RetrainPolicy(on=("quality", "drift"))
+PACED = RetrainPolicy(on=("quality",), at_most_count=1, at_most_period_s=86400.0)
+
+CASES = [
+    ("quality", RetrainPolicy(), (SUNK,), (), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}")),
+    ("drift is off by default", RetrainPolicy(), (MOVED,), (),
+     Wish(None, f"v3: {MOVED.text}; retraining on drift is not switched on")),
+    ("only what is on is named", RetrainPolicy(), (MOVED, SUNK), (), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}")),
+    ("both", BOTH, (SUNK, MOVED), (), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}; v3: {MOVED.text}")),
+    ("one sentence said twice", BOTH, (SUNK, SUNK), (), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}")),
+    ("nothing", BOTH, (), (), Wish(None, "no breach")),
+    ("all off", RetrainPolicy(on=("code",)), (SUNK, MOVED), (),
+     Wish(None, f"v3: {SUNK.text}; v3: {MOVED.text}; retraining on drift and quality is not switched on")),
+    ("free again", PACED, (SUNK,), (1_000_000.0 - 86_400.0,), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}")),
+    ("at most", PACED, (SUNK,), (1_000_000.0 - 3_600.0,),
+     Wish(None, f"v3: {SUNK.text}; 1 turns started within 24 h; at most 1 may: the next may start in 23.0 h")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("policy", "breaches", "starts", "wish"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_decide(policy: RetrainPolicy, breaches: tuple[Breach, ...], starts: tuple[float, ...], wish: Wish) -> None:
+    assert decide(policy, breaches, starts, 1_000_000.0) == wish
