@@ -132,7 +132,13 @@ def no_op_daemon(theatre: Theatre) -> float:
 
 def timed(theatre: Theatre, *arguments: str) -> float:
     begun = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "noria", *arguments], cwd=theatre.home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    subprocess.run(
+        [sys.executable, "-m", "noria", *arguments],
+        cwd=theatre.home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
     return time.perf_counter() - begun
 
 

@@ -1,24 +1,24 @@
 """The error tree. Messages are for people: what is wrong, where, and what to do next.
 
-    NoriaError
-    ├── UsageError              the command was called wrongly                                   exit 2
-    ├── ConfigError             noria.yaml, a contract or params.yaml says something impossible  exit 2
-    ├── DataError               a data file cannot be read or does not hold what was promised    exit 1
-    ├── StepError               the project's own code failed, hung, or outgrew its limits       exit 1
-    ├── RefusedError            policy says no (barred release, dirty tree, missing approval)    exit 1
-    ├── NotFoundError           a release, run, dataset or environment that does not exist       exit 2
-    ├── StoreError              ledger or blob store                                             exit 4
-    │   ├── CorruptBlobError    a blob's bytes do not match its digest
-    │   ├── LeaseLostError      another engine took the job over; this one must stop
-    │   └── DiskFullError       no space left; nothing was half written
-    ├── ServingError            the model server cannot start, load or be reached                exit 4
-    │   └── PortInUseError      the address is taken
-    └── RequestError            a client's request is wrong; the HTTP edge maps it to a 4xx      exit 2
-        ├── BadBodyError        not JSON, not an object, too deep
-        ├── SignatureError      columns are missing, unknown, or of the wrong type
-        ├── UnknownTargetError  no such path, model or prediction id
-        ├── ForbiddenError      token, Host or Origin check failed
-        └── TooLargeError       body or row limit exceeded
+NoriaError
+├── UsageError              the command was called wrongly                                   exit 2
+├── ConfigError             noria.yaml, a contract or params.yaml says something impossible  exit 2
+├── DataError               a data file cannot be read or does not hold what was promised    exit 1
+├── StepError               the project's own code failed, hung, or outgrew its limits       exit 1
+├── RefusedError            policy says no (barred release, dirty tree, missing approval)    exit 1
+├── NotFoundError           a release, run, dataset or environment that does not exist       exit 2
+├── StoreError              ledger or blob store                                             exit 4
+│   ├── CorruptBlobError    a blob's bytes do not match its digest
+│   ├── LeaseLostError      another engine took the job over; this one must stop
+│   └── DiskFullError       no space left; nothing was half written
+├── ServingError            the model server cannot start, load or be reached                exit 4
+│   └── PortInUseError      the address is taken
+└── RequestError            a client's request is wrong; the HTTP edge maps it to a 4xx      exit 2
+    ├── BadBodyError        not JSON, not an object, too deep
+    ├── SignatureError      columns are missing, unknown, or of the wrong type
+    ├── UnknownTargetError  no such path, model or prediction id
+    ├── ForbiddenError      token, Host or Origin check failed
+    └── TooLargeError       body or row limit exceeded
 """
 
 from __future__ import annotations

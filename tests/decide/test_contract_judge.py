@@ -35,49 +35,49 @@ def rule(expr: str, at_most: float = 0.0) -> Contract:
 
 
 CASES = [
-    (columns(ColumnRule("Distance")), ["Distance: the column is missing (the file has distance)"], 0),
-    (columns(ColumnRule("orgin")), ["orgin: the column is missing (the file has origin)"], 0),
-    (columns(ColumnRule("tail_number")), ["tail_number: the column is missing"], 0),
+    (columns(ColumnRule("Distance")), ["column Distance is missing (the file has distance)"], 0),
+    (columns(ColumnRule("orgin")), ["column orgin is missing (the file has origin)"], 0),
+    (columns(ColumnRule("tail_number")), ["column tail_number is missing"], 0),
     (columns(ColumnRule("tail_number", required=False)), [], 0),
     (columns(ColumnRule("id"), extra_columns="forbid"),
-     ["the contract allows no other columns, but the file has distance, origin, delay, day"], 0),
+     ["the contract forbids extra columns; the file has distance, origin, delay, day"], 0),
     (columns(ColumnRule("distance", "float"), ColumnRule("id", "int"), ColumnRule("day", "date")), [], 0),
-    (columns(ColumnRule("delay", "int")), ["delay: the contract promises int, the file holds float"], 0),
-    (columns(ColumnRule("origin", "float")), ["origin: the contract promises float, the file holds string (as 'JFK')"], 0),
-    (columns(ColumnRule("day", "datetime")), ["day: the contract promises datetime, the file holds date"], 0),
-    (columns(ColumnRule("distance", nulls=0.0)), ["distance: 25.0 % of 20 rows are empty; the contract allows 0 %"], 5),
+    (columns(ColumnRule("delay", "int")), ["delay: the contract promises int, the file has float"], 0),
+    (columns(ColumnRule("origin", "float")), ["origin: the contract promises float, the file has string"], 0),
+    (columns(ColumnRule("day", "datetime")), ["day: the contract promises datetime, the file has date"], 0),
+    (columns(ColumnRule("distance", nulls=0.0)), ["distance: 25 % of 20 rows are empty; the contract allows 0 %"], 5),
     (columns(ColumnRule("distance", nulls=0.25)), [], 0),
-    (columns(ColumnRule("delay", nulls=0.1)), ["delay: 25.0 % of 20 rows are empty; the contract allows 10 %"], 5),
+    (columns(ColumnRule("delay", nulls=0.1)), ["delay: 25 % of 20 rows are empty; the contract allows 10 %"], 5),
     (columns(ColumnRule("distance", low=0, high=250)),
-     ["distance: 50.0 % of 20 rows are not between 0 and 250 (from -4 to 300)"], 10),
-    (columns(ColumnRule("distance", low=0)), ["distance: 25.0 % of 20 rows are not at least 0 (from -4 to -4)"], 5),
+     ["distance: 10 of 20 rows lie outside 0 to 250 (5 below, 5 above)"], 10),
+    (columns(ColumnRule("distance", low=0)), ["distance: 5 of 20 rows lie outside 0 and above (5 below, 0 above)"], 5),
     (columns(ColumnRule("distance", low=-4, high=300)), [], 0),
-    (columns(ColumnRule("delay", high=3.5)), ["delay: 25.0 % of 20 rows are not at most 3.5 (from 4 to 4)"], 5),
-    (columns(ColumnRule("origin", low=1)), ["origin: the contract sets a range of numbers, the file holds string"], 0),
+    (columns(ColumnRule("delay", high=3.5)), ["delay: 5 of 20 rows lie outside 3.5 and below (0 below, 5 above)"], 5),
+    (columns(ColumnRule("origin", low=1)), ["origin: the contract sets a range of numbers, the file has string"], 0),
     (columns(ColumnRule("origin", values=("JFK", "EWR", "LGA"))),
-     ["origin: 25.0 % of 20 rows are XXX; allowed are JFK, EWR, LGA"], 5),
-    (columns(ColumnRule("delay", values=("1", "2"))), ["delay: 25.0 % of 20 rows are 4.0; allowed are 1, 2"], 5),
+     ["origin: 5 of 20 rows hold 1 values other than JFK, EWR, LGA"], 5),
+    (columns(ColumnRule("delay", values=("1", "2"))), ["delay: 5 of 20 rows hold 1 values other than 1, 2"], 5),
     (columns(ColumnRule("distance", values=("100", "300", "-4"))), [], 0),
     (Contract(unique=("id",)), [], 0),
     (Contract(unique=("origin", "distance")),
-     ["origin, distance: 80.0 % of 20 rows are a repetition of an earlier row of the file; the contract says unique"], 16),
-    (Contract(unique=("flight",)), ["flight: the column is missing"], 0),
+     ["16 of 20 rows repeat the (origin, distance) of a row before them in this file"], 16),
+    (Contract(unique=("flight",)), ["column flight is missing"], 0),
     (Contract(rows_min=21), ["20 rows; the contract asks for at least 21"], 0),
     (Contract(rows_max=19), ["20 rows; the contract allows at most 19"], 0),
     (Contract(fresh_column="day", fresh_within_s=2 * 86400.0), [], 0),
     (Contract(fresh_column="day", fresh_within_s=86400.0),
-     ["day: the newest value is 2013-01-20 00:00 UTC, 2 days old; the contract allows 1 day"], 0),
+     ["day: the newest row is 2 days old; the contract allows 24 hours"], 0),
     (Contract(fresh_column="origin", fresh_within_s=60.0),
-     ["origin: no value can be read as a time, so how fresh the data is cannot be told"], 0),
-    (rule("distance > 0"), ["sane: `distance > 0` does not hold for 25.0 % of 20 rows"], 5),  # null holds
+     ["origin: no row says when it is from"], 0),
+    (rule("distance > 0"), ["rule 'sane' does not hold on 5 of 20 rows"], 5),  # null holds
     (rule("distance > 0", 0.25), [], 0),
-    (rule("distance > 0", 0.2), ["sane: `distance > 0` does not hold for 25.0 % of 20 rows; the contract allows 20 %"], 5),
-    (rule("delay < 4"), ["sane: `delay < 4` does not hold for 25.0 % of 20 rows"], 5),  # NaN is empty, so it holds
+    (rule("distance > 0", 0.2), ["rule 'sane' does not hold on 5 of 20 rows; the contract allows 20 %"], 5),
+    (rule("delay < 4"), ["rule 'sane' does not hold on 5 of 20 rows"], 5),  # NaN is empty, so it holds
     (rule("origin IN ('JFK') OR id >= 0"), [], 0),
-    (rule("distnce > 0"), ["sane: the rule reads distnce, which the file has not (the file has distance)"], 0),
-    (rule("count(*) > 20"), ["sane: `count(*) > 20` does not hold for all 20 rows"], 20),
+    (rule("distnce > 0"), ["rule 'sane' needs distnce, which the file does not have"], 0),
+    (rule("count(*) > 20"), ["rule 'sane' does not hold on 20 of 20 rows"], 20),
     (Contract(columns=(ColumnRule("origin", "int"),), rules=(RowRule("sane", "origin > 3"),)),
-     ["origin: the contract promises int, the file holds string (as 'JFK')"], 0),
+     ["origin: the contract promises int, the file has string"], 0),
 ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_large_files_are_counted_whole_and_sampled() -> None:
     assert (ruling.failing_rows, ruling.failing.height) == (9_819, 1_000)
     one = judge.judge(columns(ColumnRule("distance", high=4)), table.with_row_index().with_columns(
         distance=pl.when(pl.col("index") == 0).then(9).otherwise(1)), now=None)  # fmt: skip
-    assert one.verdict.sentence() == "distance: 1 of 28,796 rows is not at most 4 (from 9 to 9)"
+    assert one.verdict.sentence() == "distance: 1 of 28,796 rows lie outside 4 and below (0 below, 1 above)"
 
 
 def test_an_empty_file_is_too_short_and_no_more() -> None:
@@ -107,6 +107,8 @@ def test_an_empty_file_is_too_short_and_no_more() -> None:
     ruling = judge.judge(contract, TABLE.clear(), now=NOW)
     assert ruling.verdict.sentence() == "0 rows; the contract asks for at least 1"
     assert ruling.failing_rows == 0
+    untyped = pl.DataFrame(schema={"id": pl.String})  # a CSV file that has a header only
+    assert judge.judge(contract, untyped, now=NOW).verdict.sentence() == "0 rows; the contract asks for at least 1"
 
 
 def test_freshness_needs_a_clock_and_reads_text_and_numbers() -> None:
@@ -124,9 +126,7 @@ def test_known_keys_are_found_across_types() -> None:
     table = pl.DataFrame({"id": [1, 2, 3, None], "origin": ["a", "b", "c", "d"]})
     known = pl.DataFrame({"id": ["2", "9", None], "origin": ["b", "c", "d"]})
     ruling = judge.judge(Contract(unique=("id", "origin")), table, now=None, known_keys=known)
-    assert (
-        ruling.verdict.sentence() == "id, origin: 50.0 % of 4 rows are in data that was accepted before; the contract says unique"
-    )
+    assert ruling.verdict.sentence() == "2 of 4 rows repeat the (id, origin) of a row that was accepted before"
     assert ruling.failing["origin"].to_list() == ["b", "d"]
     assert judge.judge(Contract(unique=("id",)), table, now=None, known_keys=known.clear()).verdict.passed
 
@@ -137,7 +137,7 @@ def test_the_sample_says_what_each_row_breaks() -> None:
     assert why[:3] == [
         "distance is empty",
         "origin is not an allowed value",
-        "distance is not at least 0; origin is not an allowed value",
+        "distance lies outside 0 and above; origin is not an allowed value",
     ]
 
 
@@ -150,11 +150,6 @@ def test_an_impossible_rule_is_a_configuration_error(expr: str) -> None:
     with pytest.raises(ConfigError, match="rule 'sane'") as caught:
         judge.judge(contract, TABLE, now=None)
     assert caught.value.where == "contracts/flights.yaml"
-
-
-def test_an_unknown_type_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match="column id: there is no type 'integer'"):
-        judge.judge(columns(ColumnRule("id", "integer")), TABLE, now=None)
 
 
 rows = st.lists(

@@ -16,8 +16,8 @@ from noria.domain.verdict import Outcome
 PASS, FAIL, THIN = Outcome.PASS, Outcome.FAIL, Outcome.NOT_ENOUGH_DATA
 
 
-def slice_of(value: float, n: int) -> dict[str, Measure]:
-    return {"roc_auc": Measure(value, value - 0.02, value + 0.02, n)}
+def slice_of(value: float, n: int, positives: int | None = None) -> dict[str, Measure]:
+    return {"roc_auc": Measure(value, value - 0.02, value + 0.02, n, positives)}
 
 
 EVALUATION = Evaluation(
@@ -68,6 +68,13 @@ CASES = [
      "roc_auc 0.900 >= 0.5 (95 % bounds 0.880 to 0.920, 50 rows)"),
     (at_least("roc_auc", 0.5), replace(EVALUATION, positives=9), THIN,
      "roc_auc is measured on 9 positive and 11,999 negative rows; a gate needs 10 of each"),
+    (at_least("roc_auc", 0.5), replace(EVALUATION, metrics=slice_of(0.9, 500, 9)), THIN,
+     "roc_auc is measured on 9 positive and 491 negative rows; a gate needs 10 of each"),
+    (at_least("roc_auc", 0.5), replace(EVALUATION, positives=0, metrics=slice_of(0.9, 500, 0)), THIN,
+     "roc_auc is measured on 0 positive and 500 negative rows; a gate needs 10 of each"),
+    (at_least("roc_auc", 0.5, by="origin"),
+     replace(EVALUATION, slices={"origin": {"A": slice_of(0.2, 90, 9), "B": slice_of(0.9, 90, 10)}}), PASS,
+     "worst roc_auc by origin: 0.900 at B >= 0.5 (95 % bounds 0.880 to 0.920, 90 rows); left out as too small: A"),
     (at_least("roc_auc", 0.5), replace(EVALUATION, positives=12_000), THIN,
      "roc_auc is measured on 12,000 positive and 8 negative rows; a gate needs 10 of each"),
     (at_least("roc_auc", 0.5), replace(EVALUATION, metrics=slice_of(float("nan"), 500)), THIN,
@@ -111,10 +118,10 @@ CASES = [
     (at_most("roc_auc", 0.7, by="origin"), EVALUATION, FAIL,
      "worst roc_auc by origin: 0.710 at JFK > 0.7 (95 % bounds 0.690 to 0.730, 5,000 rows); left out as too small: EWR, SWF"),
     (at_least("roc_auc", 0.5, by="carrier"), EVALUATION, THIN,
-     "worst roc_auc by carrier: no slice has 50 rows and both classes"),
+     "worst roc_auc by carrier: no slice has 50 rows and 10 of each class"),
     (at_least("roc_auc", 0.5, by="origin"), replace(EVALUATION, slices={"origin": {f"O{i}": slice_of(0.9, 3) for i in range(7)}}),
      THIN,
-     "worst roc_auc by origin: no slice has 50 rows and both classes; left out as too small: O0, O1, O2, O3, O4 and 2 more"),
+     "worst roc_auc by origin: no slice has 50 rows and 10 of each class; left out as too small: O0, O1, O2, O3, O4 and 2 more"),
 ]  # fmt: skip
 
 

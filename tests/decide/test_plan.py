@@ -26,12 +26,16 @@ CHANGES = [
     ({"code": "c2", "files": {**FACTS.files, "delays/table.py": "x"}}, "code changed: delays/table.py", "step.code_changed"),
     ({"code": "c2"}, "code changed", "step.code_changed"),
     ({"inputs": {"flights": "s2"}}, "input changed: flights", "step.input_changed"),
-    ({"params": {"depth": "p2"}}, "parameter changed: learning_rate", "step.parameter_changed"),
-    ({"params": {**FACTS.params, "seed": "p3"}}, "parameter changed: seed", "step.parameter_changed"),
+    ({"params": {"depth": "p2"}}, "parameter changed: learning_rate (gone)", "step.parameter_changed"),
+    ({"params": {**FACTS.params, "seed": "p3"}}, "parameter changed: seed (new)", "step.parameter_changed"),
     ({"command": "make"}, "command changed", "step.command_changed"),
     ({"environment": "e2"}, "environment changed", "step.environment_changed"),
     ({"inputs": {"flights": "s2"}, "environment": "e2"}, "input changed: flights; environment changed", "step.input_changed"),
-    ({"params": dict.fromkeys("abcde", "x")}, "parameter changed: a, b, c and 4 more", "step.parameter_changed"),
+    (
+        {"params": dict.fromkeys("abcde", "x")},
+        "parameter changed: a (new), b (new), c (new) and 4 more",
+        "step.parameter_changed",
+    ),
 ]
 
 

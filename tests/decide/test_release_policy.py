@@ -14,7 +14,7 @@ PINS = Pins("ab" * 20, None, {"flights": "s1", "airports": "s2"}, "p", "c", "e")
 
 
 def test_a_clean_commit_may_be_released() -> None:
-    assert release.may_release(PINS).sentence() == "commit ababababab pins the code"
+    assert release.may_release(PINS).sentence() == "commit ababababab is clean"
     assert release.may_release(PINS).passed
 
 

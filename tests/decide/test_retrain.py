@@ -16,16 +16,17 @@ PACED = RetrainPolicy(on=("quality",), at_most_count=1, at_most_period_s=86400.0
 CASES = [
     ("quality", RetrainPolicy(), (SUNK,), (), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}")),
     ("drift is off by default", RetrainPolicy(), (MOVED,), (),
-     Wish(None, f"v3: {MOVED.text}; retraining on drift is not switched on")),
+     Wish(None, f"v3: {MOVED.text}; no new turn: retrain.on is code, data, quality, without drift")),
     ("only what is on is named", RetrainPolicy(), (MOVED, SUNK), (), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}")),
     ("both", BOTH, (SUNK, MOVED), (), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}; v3: {MOVED.text}")),
     ("one sentence said twice", BOTH, (SUNK, SUNK), (), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}")),
-    ("nothing", BOTH, (), (), Wish(None, "no breach")),
+    ("nothing", BOTH, (), (), Wish(None, "no breach: nothing asks for a new turn")),
     ("all off", RetrainPolicy(on=("code",)), (SUNK, MOVED), (),
-     Wish(None, f"v3: {SUNK.text}; v3: {MOVED.text}; retraining on drift and quality is not switched on")),
+     Wish(None, f"v3: {SUNK.text}; v3: {MOVED.text}; no new turn: retrain.on is code, without drift, quality")),
     ("free again", PACED, (SUNK,), (1_000_000.0 - 86_400.0,), Wish(TriggerKind.BREACH, f"v3: {SUNK.text}")),
     ("at most", PACED, (SUNK,), (1_000_000.0 - 3_600.0,),
-     Wish(None, f"v3: {SUNK.text}; 1 turns started within 24 h; at most 1 may: the next may start in 23.0 h")),
+     Wish(None, f"v3: {SUNK.text}; no new turn yet: 1 turns started within 24 h; at most 1 may: the next may start in 23.0 h",
+          1_000_000.0 + 23 * 3_600.0)),
 ]  # fmt: skip
 
 

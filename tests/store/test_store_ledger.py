@@ -38,19 +38,27 @@ def route(champion: str, **more: object) -> Route:
 
 
 def test_a_failed_transaction_leaves_neither_state_nor_event(ledger: Ledger) -> None:
-    with pytest.raises(RuntimeError), ledger.transaction():
-        ledger.routes.put(route("a"))
-        ledger.events.append("p", "x", "y", "z")
-        raise RuntimeError("in the middle")
+    def fails() -> None:
+        with ledger.transaction():
+            ledger.routes.put(route("a"))
+            ledger.events.append("p", "x", "y", "z")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        fails()
     assert ledger.routes.get("p", "production") is None
     assert ledger.events.latest_seq() == 0
 
 
 def test_nested_transactions_are_one(ledger: Ledger) -> None:
-    with pytest.raises(RuntimeError), ledger.transaction():
+    def fails() -> None:
         with ledger.transaction():
-            ledger.events.append("p", "x", "y", "inner")
-        raise RuntimeError("the outer one fails")
+            with ledger.transaction():
+                ledger.events.append("p", "x", "y", "inner")
+            raise RuntimeError("the outer one fails")
+
+    with pytest.raises(RuntimeError):
+        fails()
     assert ledger.events.latest_seq() == 0
 
 
@@ -169,9 +177,14 @@ def test_an_engine_that_was_paused_cannot_write_any_more(ledger: Ledger) -> None
     assert paused is not None
     assert other is not None
     assert other.fence == paused.fence + 1
-    with pytest.raises(LeaseLostError), ledger.transaction():
-        ledger.jobs.check(paused)
-        ledger.routes.put(route("a"))
+
+    def writes_late() -> None:
+        with ledger.transaction():
+            ledger.jobs.check(paused)
+            ledger.routes.put(route("a"))
+
+    with pytest.raises(LeaseLostError):
+        writes_late()
     assert ledger.routes.get("p", "production") is None
     ledger.jobs.check(other)
     ledger.jobs.finish(other, "done")

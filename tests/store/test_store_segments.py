@@ -6,7 +6,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -161,17 +163,19 @@ def test_a_segment_that_cannot_be_begun_leaves_the_old_one_in_use(tmp_path: Path
     assert [r.id for r in read_all(tmp_path)] == ["p1", "p3"]
 
 
-def test_each_sync_reaches_the_disk_before_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(predictions.os, "fdatasync", synced.append)
-    writer = LogWriter(tmp_path, "production", sync="each")
-    writer._stop.set()  # the group thread is not what is looked at
-    writer._stop.clear()
+@pytest.mark.parametrize(("sync", "synced_here"), [("each", [1, 2, 3]), ("group", [0, 0, 0])])
+def test_each_sync_reaches_the_disk_before_append_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: Literal["each", "group"], synced_here: list[int]
+) -> None:
+    threads: list[int] = []  # which thread synced: that of the appender, or the writer's own
+    monkeypatch.setattr(predictions.os, "fdatasync", lambda _: threads.append(threading.get_ident()))
+    writer = LogWriter(tmp_path, "production", sync=sync)
+    counts = []
     for i in range(3):
-        before = len(synced)
         writer.append(answered(i))
-        assert len(synced) > before
+        counts.append(threads.count(threading.get_ident()))
     writer.close()
+    assert counts == synced_here
 
 
 def test_a_label_never_belongs_to_a_later_prediction() -> None:

@@ -94,7 +94,14 @@ def _tests(home: Home, tests: str, timeout_s: float) -> Finding:
 
     try:
         done = subprocess.run(  # noqa: S602 - the project's own command, as its file says
-            tests, shell=True, cwd=home.path, env=child_environment(), capture_output=True, text=True, timeout=timeout_s, check=False
+            tests,
+            shell=True,
+            cwd=home.path,
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return Finding("tests", False, f"`{tests}` ran longer than {timeout_s:g} s")

@@ -65,10 +65,11 @@ def _tell(text: str) -> None:
 
 def _follow(line: Line, home: Home, ended: Turn) -> Turn:
     """Until live traffic decided. Without a daemon this process drives the rollout itself."""
+    from noria.console.around import running_daemon
     from noria.engine import pilot
 
     while ended.outcome is TurnOutcome.ROLLING_OUT:
-        if home.daemon() is None:
+        if running_daemon(home.state) is None:
             pilot.drive(line)
         time.sleep(0.2)
         ended = line.ledger.turns.get(ended.id)
@@ -86,7 +87,8 @@ def _document(line: Line, ended: Turn) -> dict[str, Any]:
         "user_s": ended.user_s,
         "overhead_s": ended.overhead_s,
         "steps": [
-            {"name": s.name, "state": str(s.state), "reason": s.reason.text, "seconds": s.seconds} for s in (run.steps if run else ())
+            {"name": s.name, "state": str(s.state), "reason": s.reason.text, "seconds": s.seconds}
+            for s in (run.steps if run else ())
         ],
     }
 

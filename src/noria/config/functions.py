@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -98,14 +99,12 @@ class Source:
     def _modules(self) -> list[str]:
         found: list[str] = []
         for root in self.roots:
-            waiting = [root]
-            while waiting and len(found) < MODULE_LIMIT:
-                folder = waiting.pop()
-                for path in sorted(folder.iterdir()):
-                    if path.is_dir() and path.name.isidentifier() and path.name not in _PRUNED and not path.is_symlink():
-                        waiting.append(path)
-                    elif path.suffix == ".py":
-                        found.append(".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"))
+            for folder, below, files in os.walk(root):
+                below[:] = sorted(name for name in below if name.isidentifier() and name not in _PRUNED)
+                parts = Path(folder).relative_to(root).parts
+                found += [".".join([*parts, name[:-3]]).removesuffix(".__init__") for name in files if name.endswith(".py")]
+                if len(found) >= MODULE_LIMIT:
+                    break
         return sorted(set(found), key=lambda name: (name.count("."), name))
 
 

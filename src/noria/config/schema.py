@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,3 +69,7 @@ def _inner(shape: Shape, path: str) -> tuple[Record | None, str]:
 def _metrics() -> str:
     lines = [f"- {task}: {', '.join(f'`{name}`' for name in names)}" for task, names in METRICS.items()]
     return "\n".join([*lines, f"- every task: {', '.join(f'`{name}`' for name in ALWAYS)}"])
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=2, ensure_ascii=False))

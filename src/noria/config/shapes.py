@@ -188,12 +188,12 @@ class Record:
         return item.value
 
     def schema(self) -> Json:
+        required = [key.name for key in self.keys if key.required]
         whole: Json = {
-            "type": "object",
+            "type": "object" if required else ["object", "null"],  # `serving:` with nothing below it is all defaults
             "additionalProperties": False,
             "properties": {key.name: {**key.shape.schema(), "description": key.sentence} for key in self.keys},
         }
-        required = [key.name for key in self.keys if key.required]
         if required:
             whole["required"] = required
         if self.short is not None:

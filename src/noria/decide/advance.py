@@ -23,7 +23,7 @@ from noria.domain.policy import RolloutPolicy
 from noria.domain.rollout import Advice, Block, Tally
 from noria.domain.verdict import Outcome, Reason
 from noria.stats import eprocess
-from noria.stats.eprocess import Events, Outcomes
+from noria.stats.eprocess import Outcomes
 
 GUARDS = 2  # errors, slow answers
 LARGEST = 700.0  # exp of more is not a float
@@ -36,8 +36,8 @@ class Standing:
     """Where one guard stands. ``harm`` and ``safe`` are evidence (e-values, not logarithms), beside what they need to reach."""
 
     candidate_events: int
-    champion_events: int
     candidate_requests: int
+    champion_events: int
     champion_requests: int
     harm: float
     harm_needed: float
@@ -77,29 +77,34 @@ def _safe_needed(policy: RolloutPolicy, step: int) -> float:
 
 
 def _standing(policy: RolloutPolicy, blocks: Sequence[Block], count: Count, margin: float, needed: float, seed: int) -> Standing:
-    events = [Events(b.share, count(b.champion), count(b.candidate)) for b in blocks]
     outcomes = [
-        Outcomes(e.champion, b.champion.requests, e.candidate, b.candidate.requests) for e, b in zip(events, blocks, strict=True)
+        Outcomes(
+            champion_requests=b.champion.requests,
+            champion_events=count(b.champion),
+            candidate_requests=b.candidate.requests,
+            candidate_events=count(b.candidate),
+        )
+        for b in blocks
     ]
     return Standing(
-        candidate_events=sum(e.candidate for e in events),
-        champion_events=sum(e.champion for e in events),
-        candidate_requests=sum(b.candidate.requests for b in blocks),
-        champion_requests=sum(b.champion.requests for b in blocks),
-        harm=_highest(events),
+        candidate_events=sum(o.candidate_events for o in outcomes),
+        candidate_requests=sum(o.candidate_requests for o in outcomes),
+        champion_events=sum(o.champion_events for o in outcomes),
+        champion_requests=sum(o.champion_requests for o in outcomes),
+        harm=_highest([(b.share, o.champion_events, o.candidate_events) for b, o in zip(blocks, outcomes, strict=True)]),
         harm_needed=GUARDS / policy.false_alarm,
         safe=_value(eprocess.safe_log_evidence(outcomes, margin, seed)),
         safe_needed=needed,
     )
 
 
-def _highest(events: Sequence[Events]) -> float:
+def _highest(events: Sequence[tuple[float, int, int]]) -> float:
     """The most that the evidence for harm has ever been: what was shown once stays shown."""
-    judged = [e for e in events if 0 < e.share < 1]  # at 0 and 1 there is nobody to compare with
+    judged = [(share, old, new) for share, old, new in events if 0 < share < 1]  # else there is nobody to compare with
     if not judged:
         return 1.0
-    path = eprocess.harm_path(*np.array(judged, dtype=np.float64).T)
-    return _value(max(0.0, float(path.max())))
+    share, champion, candidate = np.array(judged, dtype=np.float64).T
+    return _value(max(0.0, float(eprocess.harm_path(share, champion, candidate).max())))
 
 
 def _value(log_evidence: float) -> float:
@@ -163,7 +168,8 @@ def _harm_words(name: str, standing: Standing, share: float) -> str:
     total = standing.candidate_events + standing.champion_events
     return (
         f"{name}: {standing.candidate_events:,} of {total:,} events on the canary at {_percent(share)} of traffic "
-        f"after {standing.candidate_requests:,} requests; evidence {_evidence(standing.harm)}, needed {_evidence(standing.harm_needed)}"
+        f"after {standing.candidate_requests:,} of its requests; evidence {_evidence(standing.harm)}, "
+        f"needed {_evidence(standing.harm_needed)}"
     )
 
 

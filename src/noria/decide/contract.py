@@ -63,7 +63,8 @@ def judge(
 
 
 def _broken(code: str, text: str, rows: pl.Series | None = None, words: str = "", **numbers: float) -> Finding:
-    return Finding(Reason(f"contract.{code}", text, Outcome.FAIL, numbers), rows, words or text)
+    counts = {name: float(number) for name, number in numbers.items()}
+    return Finding(Reason(f"contract.{code}", text, Outcome.FAIL, counts), rows, words or text)
 
 
 def _no_rows(table: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -85,9 +86,9 @@ def _failing(table: pl.DataFrame, findings: list[Finding]) -> tuple[pl.DataFrame
 def _shape(contract: Contract, table: pl.DataFrame) -> Iterator[Finding]:
     rows = table.height
     if rows < contract.rows_min:
-        yield _broken("rows", f"{rows:,} rows; the contract asks for at least {contract.rows_min:,}", rows=rows)
+        yield _broken("rows", f"{rows:,} rows; the contract asks for at least {contract.rows_min:,}", total=rows)
     if contract.rows_max is not None and rows > contract.rows_max:
-        yield _broken("rows", f"{rows:,} rows; the contract allows at most {contract.rows_max:,}", rows=rows)
+        yield _broken("rows", f"{rows:,} rows; the contract allows at most {contract.rows_max:,}", total=rows)
     needed = [r.name for r in contract.columns if r.required] + [*contract.unique] + [contract.fresh_column or ""]
     for name in dict.fromkeys(n for n in needed if n and n not in table.columns):
         yield _broken("missing_column", f"column {name} is missing{_nearest(name, contract, table)}")
@@ -152,7 +153,7 @@ def _empty(rule: ColumnRule, column: pl.Series) -> Iterator[Finding]:
     empty, rows = int(blank.sum()), len(column)
     if empty / rows > rule.nulls:
         text = f"{rule.name}: {_percent(empty / rows)} of {rows:,} rows are empty; the contract allows {_percent(rule.nulls)}"
-        yield _broken("nulls", text, blank, f"{rule.name} is empty", empty=empty, rows=rows)
+        yield _broken("nulls", text, blank, f"{rule.name} is empty", empty=empty, total=rows)
 
 
 def _percent(share: float) -> str:
@@ -166,9 +167,9 @@ def _values(rule: ColumnRule, column: pl.Series) -> Iterator[Finding]:
         wrong = ~(_allowed(column, rule.values) | _blank(column)).fill_null(True)
         count = int(wrong.sum())
         if count:
-            kinds = column.filter(wrong).n_unique()
-            text = f"{rule.name}: {count:,} of {len(column):,} rows hold {kinds:,} values that are not among {_some(list(rule.values))}"
-            yield _broken("values", text, wrong, f"{rule.name} is not an allowed value", failing=count, rows=len(column))
+            kinds, allowed = column.filter(wrong).n_unique(), _some(list(rule.values))
+            text = f"{rule.name}: {count:,} of {len(column):,} rows hold {kinds:,} values other than {allowed}"
+            yield _broken("values", text, wrong, f"{rule.name} is not an allowed value", failing=count, total=len(column))
 
 
 def _allowed(column: pl.Series, values: tuple[str, ...]) -> pl.Series:
@@ -194,7 +195,7 @@ def _outside(rule: ColumnRule, column: pl.Series) -> Iterator[Finding]:
     if count:
         text = f"{rule.name}: {count:,} of {len(column):,} rows lie outside {_bounds(rule)} ({under:,} below, {over:,} above)"
         yield _broken(
-            "range", text, wrong, f"{rule.name} lies outside {_bounds(rule)}", below=under, above=over, rows=len(column)
+            "range", text, wrong, f"{rule.name} lies outside {_bounds(rule)}", below=under, above=over, total=len(column)
         )
 
 
@@ -265,6 +266,8 @@ def _days(seconds: float) -> str:
 
 
 def _rules(contract: Contract, table: pl.DataFrame) -> Iterator[Finding]:
+    if table.is_empty():
+        return  # an empty CSV file has no types to compute with
     for rule in contract.rules:
         yield from _rule(rule, contract, table)
 
@@ -278,7 +281,7 @@ def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame) -> Iterator[Fi
     if count > rule.at_most * rows:
         allowed = f"; the contract allows {_percent(rule.at_most)}" if rule.at_most else ""
         text = f"rule '{rule.name}' does not hold on {count:,} of {rows:,} rows{allowed}"
-        yield _broken("rule", text, broken, f"rule '{rule.name}' does not hold", failing=count, rows=rows)
+        yield _broken("rule", text, broken, f"rule '{rule.name}' does not hold", failing=count, total=rows)
 
 
 def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame) -> pl.Series | Finding:
@@ -300,7 +303,7 @@ def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame) -> pl.Seri
         holds = table.with_columns(cs.float().fill_nan(None)).select(noria_holds=expression)["noria_holds"]
     except pl.exceptions.PolarsError as error:
         if any(r.name in needed and _wrong_type(r, table[r.name]) for r in contract.columns):
-            return _broken("rule", f"rule '{rule.name}' cannot be computed: a column it needs is of the wrong type")
+            return pl.repeat(False, table.height, eager=True)  # the type has its own reason
         raise ConfigError(f"rule '{rule.name}' cannot be computed: {error}", where=where, hint=f"expr: {rule.expr}") from error
     if holds.dtype == pl.Null:
         holds = holds.cast(pl.Boolean)

@@ -56,7 +56,7 @@ def _threshold(gate: Gate, evaluation: Evaluation) -> Reason:
     measure = evaluation.metrics.get(gate.metric)
     if measure is None or not math.isfinite(measure.value):
         return _unmeasured(gate.metric, evaluation)
-    lack = _lack(measure.n, measure.positives)
+    lack = _lack(measure.n) or _lack(*_classes(measure, evaluation))
     if lack:
         return _undecided("too_few", f"{gate.metric} is measured on {lack}", value=measure.value, n=measure.n)
     return _compared("threshold", gate, measure.value, f"{gate.metric} {_number(measure.value, gate.value)}", _on(measure))
@@ -73,7 +73,14 @@ def _unmeasured(metric: str, evaluation: Evaluation) -> Reason:
     return _undecided("not_measured", text, n=evaluation.rows)
 
 
-def _lack(n: int, positives: int | None) -> str:
+def _classes(measure: Measure | None, evaluation: Evaluation) -> tuple[int, int | None]:
+    """Rows and positives behind a metric; those of the whole holdout where the metric does not say."""
+    if measure is not None and measure.positives is not None:
+        return measure.n, measure.positives
+    return evaluation.rows, evaluation.positives or None
+
+
+def _lack(n: int, positives: int | None = None) -> str:
     """What there is too little of, or an empty text. ``positives`` is None where the task has no positive class."""
     if n < ROWS:
         return f"{n:,} rows; a gate needs {ROWS}"
@@ -111,8 +118,7 @@ def _against_champion(gate: Gate, evaluation: Evaluation) -> Reason:
     if versus is None or not math.isfinite(versus.difference):
         why = evaluation.champion_note or f"{gate.metric} was not measured on both"
         return _undecided("no_comparison", f"{gate.text}: no comparison with {evaluation.champion}: {why}")
-    measure = evaluation.metrics.get(gate.metric)
-    lack = _lack(versus.n, measure.positives if measure is not None and measure.n == versus.n else None)
+    lack = _lack(versus.n) or _lack(*_classes(evaluation.metrics.get(gate.metric), evaluation))
     if lack:
         return _undecided("too_few", f"{gate.metric} is measured on {lack}", n=versus.n)
     return _paired(gate, versus)

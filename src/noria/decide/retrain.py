@@ -42,4 +42,5 @@ def decide(policy: RetrainPolicy, breaches: tuple[Breach, ...], recent_starts: t
 
 
 def _told(breaches: list[Breach] | tuple[Breach, ...]) -> str:
-    return "; ".join(f"{b.release}: {b.text}" for b in breaches)
+    """Each breach once, in the order they came."""
+    return "; ".join(dict.fromkeys(f"{b.release}: {b.text}" for b in breaches))

@@ -6,6 +6,7 @@ import time
 
 from noria.domain.release import Release
 from noria.domain.run import Run
+from noria.domain.trigger import TriggerKind
 from noria.domain.turn import Turn, TurnOutcome
 from noria.domain.verdict import Outcome
 from noria.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError
@@ -32,10 +33,11 @@ def turn(line: Line, started: Turn) -> Turn:
     """
     sheet = pin(line, started)
     checked = check(line, sheet)
-    fix(line, sheet)
     if not checked.passed:
         return end(line, sheet, TurnOutcome.CHECK_FAILED, checked.sentence())
-
+    if sheet.refused and not asked_for_more(line, sheet):
+        return end(line, sheet, TurnOutcome.QUARANTINED, "; ".join(sheet.refused))
+    fix(line, sheet)
     settled = plan(line, sheet)
     if settled is not None:
         return end(line, sheet, settled[0], settled[1].text)
@@ -59,6 +61,12 @@ def turn(line: Line, started: Turn) -> Turn:
     line.ledger.turns.update(started.id, release=sealed.version)
     outcome, text = roll_out(line, sheet.project, sealed)
     return end(line, sheet, outcome, text, sealed, metrics)
+
+
+def asked_for_more(line: Line, sheet: Sheet) -> bool:
+    """Whether something else than the refused data started the turn: a commit, the schedule, the monitor."""
+    more = (TriggerKind.PUSH, TriggerKind.SCHEDULE, TriggerKind.BREACH)
+    return any(t.kind in more for t in line.ledger.triggers.of_turn(sheet.turn.id))
 
 
 def champion(line: Line, sheet: Sheet) -> Release | None:

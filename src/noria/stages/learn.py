@@ -11,6 +11,7 @@ from noria.stages.line import Line
 
 def learn(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
     """The trigger that the breaches ask for, if policy lets them."""
+    breaches = tuple(b for b in breaches if b.kind in project.retrain.on)  # the others are alerts, for people
     if not breaches:
         return None
     wish = wanted(line, project, breaches)

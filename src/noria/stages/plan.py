@@ -34,8 +34,6 @@ def plan(line: Line, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:
     same = judge.same_work(sheet.pins, earlier.pins if earlier else None)
     if earlier is None or same is None:
         return None
-    if sheet.refused:
-        return TurnOutcome.QUARANTINED, Reason("data.quarantined", "; ".join(sheet.refused))
     return TurnOutcome.NOTHING_CHANGED, Reason("plan.nothing_changed", f"{same.text}; {_ended(line, earlier)}")
 
 

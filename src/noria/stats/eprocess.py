@@ -90,12 +90,15 @@ def safe_log_evidence(blocks: Sequence[tuple[int, int, int, int]], margin: float
 
     Source: Waudby-Smith and Ramdas, Estimating Means of Bounded Random Variables by Betting (JRSS-B 2023, section 4).
     """
+    return float(safe_path(blocks, margin, seed)[-1]) if blocks else 0.0
+
+
+def safe_path(blocks: Sequence[tuple[int, int, int, int]], margin: float, seed: int) -> Floats:
+    """The log e-value after each block [blocks]: what ``safe_log_evidence`` gives for the blocks up to it."""
     if not 0 <= margin < 1:
         raise ValueError(f"the margin is a share of requests, at least 0 and below 1: {margin}")
-    growth = np.zeros(len(STAKES))
-    for index, block in enumerate(blocks):
-        growth += _growth(Outcomes(*block), margin, np.random.default_rng([seed, index]))
-    return float(_mixture(growth, CAPITAL))
+    growth = [_growth(Outcomes(*block), margin, np.random.default_rng([seed, i])) for i, block in enumerate(blocks)]
+    return _mixture(np.cumsum(np.reshape(growth, (-1, len(STAKES))), axis=0), CAPITAL)
 
 
 def _growth(block: Outcomes, margin: float, rng: np.random.Generator) -> Floats:

@@ -141,16 +141,20 @@ def _log_loss_binary(y: Floats, p: Floats) -> Floats:
 
 
 def _log_loss_multiclass(y: Floats, p: Floats) -> Floats:
-    return -np.log(_clipped(p[np.arange(len(y)), y.astype(np.intp)]))
+    losses: Floats = -np.log(_clipped(p[np.arange(len(y)), y.astype(np.intp)]))
+    return losses
 
 
 def called(prediction: Floats) -> NDArray[np.intp]:
     """The class each row is called [n]: at least 0.5 (binary, [n]), or the largest probability (multiclass, [n, k])."""
-    return prediction.argmax(axis=1) if prediction.ndim == 2 else (prediction >= THRESHOLD).astype(np.intp)
+    if prediction.ndim == 2:
+        largest: NDArray[np.intp] = prediction.argmax(axis=1)
+        return largest
+    return (prediction >= THRESHOLD).astype(np.intp)
 
 
 def _right(y: Floats, p: Floats) -> Floats:
-    return (called(p) == y).astype(np.float64)
+    return np.where(called(p) == y, 1.0, 0.0)
 
 
 def roc_auc_parts(y: Floats, score: Floats) -> tuple[Floats, Floats]:

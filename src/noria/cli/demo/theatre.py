@@ -35,7 +35,7 @@ GIT_ENV = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
 }
-QUIET = frozenset({"clock.set", "trigger.seen", "turn.started"})  # events that the story tells in its own words
+QUIET = frozenset({"clock.set", "trigger.seen", "turn.started", "turn.ended"})  # events that the story tells in its own words
 
 
 class StoryError(NoriaError):
@@ -217,7 +217,12 @@ class Theatre:
     def workers(self) -> list[int]:
         """Process ids of the server's workers."""
         server = json.loads((self.state / "server.json").read_text())["pid"]
-        return [p.pid for p in psutil.Process(server).children() if "noria.serving.worker" in " ".join(p.cmdline())]
+        found = []
+        for process in psutil.Process(server).children():
+            with contextlib.suppress(psutil.Error):  # one that is just ending
+                if "noria.serving.worker" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        return found
 
     def down(self) -> None:
         """Stop what this demo started, and nothing else."""

@@ -16,7 +16,7 @@ import queue
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,7 +38,9 @@ def rows(project: Path, data: Path) -> list[dict[str, Any]]:
 
     flights = pl.concat([pl.read_parquet(p) for p in sorted(data.glob("flights-*.parquet"))])
     weather = pl.concat([pl.read_parquet(p) for p in sorted(data.glob("weather-*.parquet"))])
-    asked = table.requests(flights, weather).sort("time_hour", "flight_id")
+    asked = table.requests(flights, weather)
+    # within their hour the flights come in an order that has nothing to do with who flies them
+    asked = asked.sort("time_hour", pl.col("flight_id").hash(seed=1))
     return asked.with_columns(pl.col("time_hour").dt.to_string("iso:strict")).to_dicts()
 
 
@@ -148,12 +150,23 @@ class Answers:
         return found
 
 
+def spread(hours: list[datetime]) -> list[datetime]:
+    """When each flight is asked for: those of one hour spread evenly over it."""
+    count = Counter(hours)
+    rank: Counter[datetime] = Counter()
+    times = []
+    for hour in hours:
+        times.append(hour + timedelta(hours=rank[hour] / count[hour]))
+        rank[hour] += 1
+    return times
+
+
 class Replay:
     """Walks through the year as the clock says, and hands out requests and labels."""
 
     def __init__(self, flights: list[dict[str, Any]], answers: Answers, work: queue.Queue[tuple[str, Any]]) -> None:
         self.flights, self.answers, self.work = flights, answers, work
-        self.times = [datetime.fromisoformat(f["time_hour"]) for f in flights]
+        self.times = spread([datetime.fromisoformat(f["time_hour"]) for f in flights])
         self.next = 0
         self.clock: Clock | None = None
 

@@ -25,7 +25,7 @@ PROBED = 50  # training rows on which a model shows whether it takes nulls
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Train. Leaves ``model.joblib`` and ``holdout.arrow`` (raw inputs, label, key, event time, slices) in ``folder``.
+    """Train. Leaves ``model.joblib`` and ``holdout.arrow`` (the raw held-out rows, every column of them: the champion may read others) in ``folder``.
 
     The job: ``rows`` (see ``tables.argument``), ``model``, ``params``, ``seed``, ``folder``.
     Returns ``signature``, ``profile`` (of the training inputs), ``split``, ``label_rate`` (binary: share of the positive class).
@@ -42,7 +42,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     signature = describe(model, inputs, train, label, fitted)
     signature = with_nulls(signature, train, forms.Original(fitted, features, signature))
     save(fitted, folder / MODEL)
-    tables.write_arrow(made.holdout.select(_kept(model)), folder / HOLDOUT)
+    tables.write_arrow(made.holdout, folder / HOLDOUT)
     return {
         "signature": msgspec.to_builtins(signature),
         "profile": msgspec.to_builtins(profile.build(train, model["inputs"])),
@@ -138,8 +138,3 @@ def _label_rate(label: pl.Series, signature: Signature) -> float | None:
     if signature.task is not Task.BINARY:
         return None
     return sum(columns.class_text(value) == signature.classes[-1] for value in label.to_list()) / len(label)
-
-
-def _kept(model: dict[str, Any]) -> list[str]:
-    names = [model["key"], model.get("event_time"), *model["inputs"], *model.get("slices", []), model["label"]]
-    return list(dict.fromkeys(filter(None, names)))

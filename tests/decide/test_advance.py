@@ -1,0 +1,137 @@
+"""Canaries: what each look says, and how often a verdict is wrong over many simulated rollouts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from noria.decide import advance
+from noria.decide.advance import Ruling
+from noria.domain.policy import Guards, RolloutPolicy
+from noria.domain.rollout import Advice, Block, Tally
+from noria.domain.verdict import Outcome
+
+POLICY = RolloutPolicy(steps=(0.1, 0.5, 1.0), guards=Guards(errors=0.01, slow_by=0.02), false_alarm=0.01, missed=0.05)
+
+
+def block(share: float, champion: tuple[int, int, int], candidate: tuple[int, int, int]) -> Block:
+    return Block(share, Tally(*champion), Tally(*candidate))
+
+
+def look(*blocks: Block, step: int = 0, elapsed_s: float = 10.0, policy: RolloutPolicy = POLICY) -> Ruling:
+    return advance.judge(policy, step, blocks, elapsed_s, 17)
+
+
+def test_nothing_has_come_in() -> None:
+    ruling = look()
+    assert (ruling.advice, ruling.reason.outcome) == (Advice.WAIT, Outcome.NOT_ENOUGH_DATA)
+    assert "no requests" in ruling.reason.text
+    assert (ruling.errors.harm, ruling.errors.safe) == (1.0, 1.0)
+
+
+def test_what_is_needed_follows_from_the_error_rates() -> None:
+    first, last = look(step=0).errors, look(step=1).errors
+    assert first.harm_needed == last.harm_needed == pytest.approx(200)  # two guards share the 1 %
+    assert first.safe_needed == pytest.approx(math.sqrt(20))  # half the way in logarithms
+    assert last.safe_needed == pytest.approx(20)
+    only = look(policy=replace(POLICY, steps=(0.1, 1.0))).errors
+    assert only.safe_needed == pytest.approx(20)
+
+
+def test_a_broken_canary_is_rolled_back_with_its_counts() -> None:
+    ruling = look(block(0.1, (3_700, 2, 0), (412, 7, 0)))
+    assert ruling.advice is Advice.ROLL_BACK
+    evidence = f"{ruling.errors.harm:,.0f}"
+    assert ruling.reason.text.startswith(
+        f"errors: 7 of 9 events on the canary at 10 % of traffic after 412 of its requests; evidence {evidence}, needed 200"
+    )
+    assert ruling.reason.outcome is Outcome.FAIL
+    assert ruling.slow.harm == 1.0
+
+
+def test_a_slow_canary_is_rolled_back_too() -> None:
+    ruling = look(block(0.5, (500, 0, 3), (500, 0, 40)), step=1)
+    assert ruling.advice is Advice.ROLL_BACK
+    assert "slow answers: 40 of 43 events" in ruling.reason.text
+    assert "errors:" not in ruling.reason.text
+
+
+def test_events_in_proportion_are_no_harm() -> None:
+    ruling = look(block(0.1, (900, 90, 0), (100, 10, 0)))
+    assert ruling.advice is Advice.WAIT
+    assert ruling.errors.harm < 2
+
+
+def test_a_flawless_canary_goes_on_and_is_promoted() -> None:
+    first = block(0.1, (4_500, 0, 0), (500, 0, 0))
+    assert look(block(0.1, (90, 0, 0), (10, 0, 0))).advice is Advice.WAIT
+    assert look(first).advice is Advice.ADVANCE
+    assert look(first, block(0.5, (10, 0, 0), (10, 0, 0)), step=1).advice in (Advice.WAIT, Advice.PROMOTE)
+    assert look(first, block(0.5, (1_500, 0, 0), (1_500, 0, 0)), step=1).advice is Advice.PROMOTE
+
+
+def test_one_guard_alone_does_not_clear_a_canary() -> None:
+    ruling = look(block(0.1, (18_000, 0, 360), (2_000, 0, 80)))  # errors are ruled out; slow answers are doubled
+    assert ruling.errors.safe > ruling.errors.safe_needed
+    assert ruling.advice not in (Advice.ADVANCE, Advice.PROMOTE)
+
+
+def test_harm_that_was_shown_stays_shown() -> None:
+    bad, good = block(0.1, (3_700, 2, 0), (412, 7, 0)), block(0.1, (90_000, 400, 0), (10_000, 0, 0))
+    assert look(bad, good).advice is Advice.ROLL_BACK
+
+
+@pytest.mark.parametrize(("elapsed_s", "advice"), [(3_600.0, Advice.WAIT), (3_600.1, Advice.HOLD)])
+def test_patience(elapsed_s: float, advice: Advice) -> None:
+    assert look(block(0.1, (90, 0, 0), (10, 0, 0)), elapsed_s=elapsed_s).advice is advice
+    assert look(block(0.1, (4_500, 0, 0), (500, 0, 0)), elapsed_s=elapsed_s).advice is Advice.ADVANCE  # a verdict goes first
+
+
+def test_a_disaster_overflows_nothing() -> None:
+    ruling = look(block(0.1, (900_000, 0, 0), (100_000, 100_000, 0)))
+    assert ruling.advice is Advice.ROLL_BACK
+    assert math.isfinite(ruling.errors.harm)
+
+
+def test_full_traffic_has_no_champion_to_compare_with() -> None:
+    ruling = look(block(1.0, (0, 0, 0), (1_000, 900, 0)))
+    assert ruling.errors.harm == 1.0
+
+
+def rollout(rng: np.random.Generator, rates: tuple[float, float], looks: int) -> Advice:
+    """Play one rollout to its end: ``rates`` are the shares of errors of champion and candidate; a look each 600 requests."""
+    step, blocks, seed = 0, (), int(rng.integers(1 << 30))
+    for _ in range(looks):
+        share = POLICY.steps[step]
+        candidate = int(rng.binomial(600, share))
+        tallies = [Tally(n, int(rng.binomial(n, r)), 0) for n, r in zip((600 - candidate, candidate), rates, strict=True)]
+        blocks = (*blocks, Block(share, *tallies))
+        advice = advance.judge(POLICY, step, blocks, 0.0, seed).advice
+        if advice is Advice.ADVANCE:
+            step += 1
+        elif advice is not Advice.WAIT:
+            return advice
+    return Advice.HOLD
+
+
+def share_of(advice: Advice, rates: tuple[float, float], rollouts: int, looks: int, seed: int) -> float:
+    rng = np.random.default_rng(seed)
+    return sum(rollout(rng, rates, looks) is advice for _ in range(rollouts)) / rollouts
+
+
+def test_harmless_canaries_are_rarely_rolled_back() -> None:
+    """1 % promised; of 250 rollouts, 8 or more would happen to a true 1 % with probability under 0.5 %."""
+    assert share_of(Advice.ROLL_BACK, (0.02, 0.02), 250, 12, 1) * 250 < 8
+
+
+def test_harm_of_the_guards_size_is_rarely_promoted() -> None:
+    """5 % promised; of 150 rollouts, 16 or more would happen to a true 5 % with probability under 0.5 %."""
+    assert share_of(Advice.PROMOTE, (0.002, 0.012), 150, 20, 2) * 150 < 16
+
+
+def test_clear_cases_are_decided() -> None:
+    assert share_of(Advice.ROLL_BACK, (0.002, 0.3), 40, 20, 3) == 1.0
+    assert share_of(Advice.PROMOTE, (0.0, 0.0), 10, 20, 4) == 1.0
