@@ -10,13 +10,15 @@ What a gate means:
   gives not enough data.
 - ``worst(metric, by=column) >= x``: the worst of the slices that have 50 rows and 10 of each class; smaller ones are named.
 
-``<=`` mirrors each. Bounds are those of the evaluation (95 % one-sided).
+``<=`` mirrors each. Bounds are one-sided, at the gate's confidence (95 % unless told otherwise).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import NormalDist
 
 from noria.domain.evaluation import Comparison, Evaluation, Measure
 from noria.domain.policy import Gate
@@ -126,10 +128,11 @@ def _against_champion(gate: Gate, evaluation: Evaluation) -> Reason:
 
 def _paired(gate: Gate, versus: Comparison) -> Reason:
     """Shown to be within the margin, shown to be outside, or neither."""
+    versus = at_confidence(versus, gate.confidence)
     within = versus.low >= gate.value if gate.at_least else versus.high <= gate.value
     outside = versus.high < gate.value if gate.at_least else versus.low > gate.value
     outcome = Outcome.PASS if within else Outcome.FAIL if outside else Outcome.NOT_ENOUGH_DATA
-    bounds = f"95 % bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {versus.n:,} rows"
+    bounds = f"{gate.confidence * 100:g} % bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {versus.n:,} rows"
     numbers = {"champion": versus.champion, "difference": versus.difference, "margin": gate.value}
     numbers |= {"low": versus.low, "high": versus.high, "n": float(versus.n)}
     return Reason("gate.champion", f"{gate.metric} {_moved(versus)} ({bounds}), {_demand(gate, outcome)}", outcome, numbers)
@@ -177,3 +180,14 @@ def _on(measure: Measure) -> str:
 
 def _undecided(code: str, text: str, **numbers: float) -> Reason:
     return Reason(f"gate.{code}", text, Outcome.NOT_ENOUGH_DATA, {name: float(value) for name, value in numbers.items()})
+
+
+def at_confidence(versus: Comparison, confidence: float) -> Comparison:
+    """The comparison with its bounds, which were computed at 95 %, moved to another confidence.
+
+    Exact for the normal bounds (DeLong, paired means); for bootstrap bounds it takes their two sides as normal.
+    """
+    factor = NormalDist().inv_cdf(confidence) / NormalDist().inv_cdf(0.95)
+    low = versus.difference + (versus.low - versus.difference) * factor
+    high = versus.difference + (versus.high - versus.difference) * factor
+    return replace(versus, low=low, high=high)

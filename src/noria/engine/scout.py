@@ -9,11 +9,12 @@ from cronsim import CronSim
 
 from noria import config
 from noria.adapters import files, git
-from noria.config import Project
+from noria.config import DataSource, Project
 from noria.domain.trigger import TriggerKind
 from noria.errors import ConfigError, NoriaError
 from noria.stages import served
 from noria.stages.line import Line
+from noria.stages.pin import judged_by
 
 
 class Scout:
@@ -21,7 +22,7 @@ class Scout:
 
     def __init__(self, line: Line) -> None:
         self.line = line
-        self._known: dict[tuple[str, str], tuple[int, int, int]] = {}  # (dataset, name) -> size, mtime_ns, inode
+        self._known: dict[tuple[str, str], tuple[int, int, int, str]] = {}  # (dataset, name) -> size, mtime_ns, inode, contract
         self._commit = ""
         self._scheduled_until: float | None = None
         self._complaint = ""
@@ -69,21 +70,23 @@ class Scout:
                 continue
             for name, path in files.resolve(source.source, self.line.home):
                 try:
-                    found += self._file(source.name, name, path, source.settle_s)
+                    found += self._file(source, name, path)
                 except FileNotFoundError:
                     continue  # vanished while we looked: it has not arrived
         return found
 
-    def _file(self, dataset: str, name: str, path: Path, settle_s: float) -> int:
+    def _file(self, source: DataSource, name: str, path: Path) -> int:
         stat = path.stat()
-        mark = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
-        if self._known.get((dataset, name)) == mark or not files.settled(path, settle_s):
+        mark = (stat.st_size, stat.st_mtime_ns, stat.st_ino, judged_by(source))
+        if self._known.get((source.name, name)) == mark or not files.settled(path, source.settle_s):
             return 0
         digest = files.digest(path)
-        self._known[dataset, name] = mark
-        if self.line.ledger.data.seen(self.line.name, dataset, name, digest) is not None:
+        self._known[source.name, name] = mark
+        if self.line.ledger.data.seen(self.line.name, source.name, name, digest, judged_by(source)) is not None:
             return 0
-        return self._trigger(TriggerKind.DATA, f"{name} arrived", f"data:{dataset}:{name}:{digest}")
+        # the time of the change tells a file that returns to earlier bytes from one that was seen before a restart
+        dedupe = f"data:{source.name}:{name}:{digest}:{stat.st_mtime_ns}:{judged_by(source)}"
+        return self._trigger(TriggerKind.DATA, f"{name} arrived", dedupe)
 
     def schedule(self, project: Project) -> int:
         """The cron line came due on the project clock since the last look."""

@@ -37,14 +37,14 @@ def data(line: Line, sheet: Sheet) -> None:
 
 def receive(line: Line, source: DataSource, arrival: Arrival) -> Delivery:
     """Judge one file against its contract and record the delivery, and its event, in one transaction."""
-    known = line.ledger.data.seen(line.name, arrival.dataset, arrival.name, arrival.digest)
+    contract = source.contract or Contract()
+    known = line.ledger.data.seen(line.name, arrival.dataset, arrival.name, arrival.digest, contract.digest)
     if known is not None:
         return known
-    contract = source.contract or Contract()
     try:
         table = files.read_table(_named(line, arrival))
     except DataError as error:
-        return _record(line, arrival, _unreadable(arrival, error.message))
+        return _record(line, arrival, _unreadable(arrival, contract, error.message))
     ruling = judge.judge(contract, table, now=line.ledger.clock.now(line.name), known_keys=_known_keys(line, contract, arrival))
     accepted = ruling.verdict.passed
     sample = None if accepted or ruling.failing.is_empty() else line.blobs.put_bytes(_parquet(ruling.failing))
@@ -60,12 +60,15 @@ def receive(line: Line, source: DataSource, arrival: Arrival) -> Delivery:
         reason=f"{table.height:,} rows meet the contract" if accepted else ruling.verdict.sentence(),
         failing_rows=ruling.failing_rows,
         sample_digest=sample,
+        contract=contract.digest,
     )
     return _record(line, arrival, delivery)
 
 
-def _unreadable(arrival: Arrival, message: str) -> Delivery:
-    return Delivery(names.new_id("delivery"), arrival.dataset, arrival.name, arrival.digest, 0, 0, 0, False, message)
+def _unreadable(arrival: Arrival, contract: Contract, message: str) -> Delivery:
+    return Delivery(
+        names.new_id("delivery"), arrival.dataset, arrival.name, arrival.digest, 0, 0, 0, False, message, contract=contract.digest
+    )
 
 
 def _record(line: Line, arrival: Arrival, delivery: Delivery) -> Delivery:

@@ -75,11 +75,16 @@ def _arrivals(line: Line, source: DataSource, patient: bool) -> list[Arrival]:
             if not (_waited(path, source.settle_s) if patient else files.settled(path, source.settle_s)):
                 continue
             digest = files.digest(path)
-            if line.ledger.data.seen(line.name, source.name, name, digest) is None:
+            if line.ledger.data.seen(line.name, source.name, name, digest, judged_by(source)) is None:
                 found.append(Arrival(source.name, name, line.blobs.put_file(path), path.stat().st_size))
         except FileNotFoundError:
             continue  # vanished between the listing and the copy: it has not arrived
     return found
+
+
+def judged_by(source: DataSource) -> str:
+    """The digest of the contract that judges a source's files."""
+    return source.contract.digest if source.contract else ""
 
 
 def _waited(path: Path, settle_s: float) -> bool:

@@ -20,15 +20,19 @@ class DataStore:
         self._database = database
         self._deliveries = Table(database, "deliveries", Delivery)
 
-    def seen(self, project: str, dataset: str, name: str, digest: str) -> Delivery | None:
+    def seen(self, project: str, dataset: str, name: str, digest: str, contract: str | None = None) -> Delivery | None:
         """The judgement that stands on exactly these bytes under this name.
 
-        None when they are new, or when they were accepted once and another version took their place, or they were withdrawn:
-        then they arrive again.
+        None when they are new; when they were accepted once and another version took their place, or they were withdrawn;
+        or when another contract than ``contract`` (its digest) refused them: then they arrive again.
         """
         where = "project = ? AND dataset = ? AND name = ? AND digest = ? ORDER BY at DESC, id DESC"
         found = self._deliveries.one(where, project, dataset, name, digest)
-        return found if found is None or not found.accepted or self._stands(project, dataset, name, digest) else None
+        if found is None:
+            return None
+        if not found.accepted:
+            return found if contract is None or found.contract == contract else None
+        return found if self._stands(project, dataset, name, digest) else None
 
     def _stands(self, project: str, dataset: str, name: str, digest: str) -> bool:
         sql = "SELECT digest FROM files WHERE project = ? AND dataset = ? AND name = ? AND digest = ?"

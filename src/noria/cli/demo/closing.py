@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from noria.cli.demo.theatre import Theatre
+from noria.cli.demo.story import brief
+from noria.cli.demo.theatre import Theatre, shortened
 
 GOOD = {"promoted": "green", "released": "green", "rolling out": "cyan", "nothing changed": "dim"}
 
@@ -18,10 +19,12 @@ def table(theatre: Theatre, facts: dict[str, Any]) -> None:
     for name in ("turn", "trigger", "verdict", "release", "overhead"):
         turns.add_column(name, justify="right" if name in ("turn", "overhead") else "left", no_wrap=name != "trigger")
     for turn in facts["turns"]:
-        trigger = turn["trigger"].splitlines()[0]
+        trigger = brief(turn["trigger"])
         overhead = f"{turn['overhead_s']:.2f} s" if turn["overhead_s"] is not None else ""
         style = GOOD.get(turn["verdict"], "yellow")
-        turns.add_row(str(turn["number"]), trigger[:70], f"[{style}]{turn['verdict']}[/]", turn["release"] or "", overhead)
+        turns.add_row(
+            str(turn["number"]), shortened(trigger, 66), f"[{style}]{turn['verdict']}[/]", turn["release"] or "", overhead
+        )
     theatre.console.print(turns)
     numbers = Table(box=None, show_header=False, padding=(0, 2, 0, 3))
     for name, value in _numbers(facts):

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from noria.cli.demo import commits
-from noria.cli.demo.theatre import Answer, Theatre
+from noria.cli.demo.theatre import Answer, Theatre, shortened
 from noria.store import predictions
 
 CALM = 12_000.0  # project seconds a second while something is decided: nearly every flight is asked for
@@ -88,8 +88,18 @@ def to_month_end(theatre: Theatre, month: int, seconds: float) -> None:
 
 def told(theatre: Theatre, turn: dict[str, Any]) -> dict[str, Any]:
     theatre.news()
-    theatre.say(f"turn {turn['number']} ({turn['trigger'].splitlines()[0]}): {turn['outcome']}", "bold")
+    why = "" if turn["outcome"] == "promoted" else f": {shortened(turn['reason'].splitlines()[0])}"
+    theatre.say(f"turn {turn['number']} ({brief(turn['trigger'])}) {turn['outcome']}{why}", "bold")
     return turn
+
+
+def brief(trigger: str) -> str:
+    """A turn's triggers in a few words: `data: flights-2013-04.parquet, weather-2013-04.parquet`."""
+    parts: dict[str, list[str]] = {}
+    for part in trigger.splitlines()[0].split("; "):
+        kind, _, what = part.partition(": ")
+        parts.setdefault(kind, []).append(what.removeprefix("data/").removesuffix(" arrived"))
+    return "; ".join(f"{kind}: {', '.join(what)}" for kind, what in parts.items())
 
 
 def broken_may(theatre: Theatre) -> None:
@@ -157,7 +167,7 @@ def rollbacks(theatre: Theatre, found: Findings) -> None:
         time.sleep(0.25)
     assert theatre.passengers is not None
     found.rollback_ms = flip_times(theatre.passengers.read(), asked)
-    theatre.seen = theatre.get("/api/events?after=0&latest=1").get("latest", theatre.seen)
+    theatre.hush()
     theatre.say(f"from the request to the last answer of the old release: worst {max(found.rollback_ms):.0f} ms of {len(asked)}")
 
 

@@ -38,6 +38,9 @@ GIT_ENV = {
 QUIET = frozenset({"clock.set", "trigger.seen", "turn.started", "turn.ended"})  # events that the story tells in its own words
 
 
+NEWS_LENGTH = 220
+
+
 class StoryError(NoriaError):
     """The demo cannot go on: something did not happen in time."""
 
@@ -125,13 +128,21 @@ class Theatre:
             f"   {text}", style=style or None, highlight=False, markup=False, soft_wrap=not self.console.is_terminal
         )
 
+    def hush(self) -> None:
+        """Skip what the ledger recorded since the last time."""
+        while events := self.get(f"/api/events?after={self.seen}")["events"]:
+            self.seen = events[-1]["seq"]
+
     def news(self) -> None:
         """Print what the ledger recorded since the last time."""
         with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
             for event in self.get(f"/api/events?after={self.seen}")["events"]:
                 self.seen = event["seq"]
                 if event["kind"] not in QUIET:
-                    self.say(f"· {event['text'].splitlines()[0]}", style="dim" if event["kind"].startswith("data.") else "cyan")
+                    self.say(
+                        f"· {shortened(event['text'].splitlines()[0])}",
+                        style="dim" if event["kind"].startswith("data.") else "cyan",
+                    )
 
     # -- files and commits -----------------------------------------------------------------------------------------------
 
@@ -329,6 +340,11 @@ class Theatre:
         passengers = self.passengers
         self.until(f"the replay reaches {to:%d %B}", lambda: passengers.now >= to, 120, news=True)
         self.replay(to, *after)
+
+
+def shortened(text: str, length: int = NEWS_LENGTH) -> str:
+    """What fits two lines; the whole sentence is in the ledger."""
+    return text if len(text) <= length else text[:length].rsplit(" ", 1)[0] + " ..."
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ line in ANSWERS: when it was asked and answered, the flight, the prediction's id
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import queue
@@ -26,6 +27,7 @@ from urllib.parse import urlsplit
 import polars as pl
 
 CLIENTS = 8  # connections, each kept open
+BEGIN = datetime(2013, 4, 1, tzinfo=UTC)  # before it there is no release to ask
 LABEL_DELAY = timedelta(hours=20)  # from the scheduled departure: the flight has landed and the airline has reported
 FEEDBACK_BATCH = 200
 CONTENT = {"Content-Type": "application/json"}
@@ -38,7 +40,7 @@ def rows(project: Path, data: Path) -> list[dict[str, Any]]:
 
     flights = pl.concat([pl.read_parquet(p) for p in sorted(data.glob("flights-*.parquet"))])
     weather = pl.concat([pl.read_parquet(p) for p in sorted(data.glob("weather-*.parquet"))])
-    asked = table.requests(flights, weather)
+    asked = table.requests(flights, weather).filter(pl.col("time_hour") >= BEGIN)
     # within their hour the flights come in an order that has nothing to do with who flies them
     asked = asked.sort("time_hour", pl.col("flight_id").hash(seed=1))
     return asked.with_columns(pl.col("time_hour").dt.to_string("iso:strict")).to_dicts()
@@ -204,6 +206,8 @@ def main() -> None:
     for _ in range(CLIENTS):
         Client(url, work, answers).start()
     replay = Replay(rows(Path(project), Path(data)), answers, work)
+    gc.collect()
+    gc.freeze()  # a quarter of a million flights: not to be looked through again and again
     orders: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
     _say(replay, work)

@@ -1,0 +1,110 @@
+"""noria.yaml, steps and the training function gone wrong: a clear end, and production as it was."""
+
+from __future__ import annotations
+
+import pytest
+from small_project import CONFIG, Ran, Small
+
+STEP_CONFIG = CONFIG.replace("model:\n  rows: points", "steps:\n  clean: {call: 'work:clean', timeout: 2s, memory: 600MB}\n\nmodel:\n  rows: clean")
+
+
+def refused(small: Small, ran: Ran, outcome: str, *words: str) -> str:
+    """The command said no, with these words; v1 still is the champion, and a repaired project still runs."""
+    assert ran.code == 1, ran
+    assert ran.facts["outcome"] == outcome, ran
+    for word in words:
+        assert word in ran.facts["reason"], f"{word!r} is not in: {ran.facts['reason']}"
+    assert small.champion() == "v1"
+    return str(ran.facts["reason"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("  label: y", "  lable: y", 11, ("lable", "label")),
+        ("holdout: {fraction: 0.3}", "holdout: {fraction: much}", 13, ("fraction", "much")),
+        ("serving: {port: 0}", "serving: {port: eighty}", 21, ("port", "eighty")),
+        ("roc_auc >= 0.6", "roc_acu >= 0.6", 16, ("roc_acu", "roc_auc")),
+        ("gates:", "gates: [", 15, ()),
+    ],
+)  # fmt: skip
+def test_a_wrong_project_file_names_the_line_and_the_nearest_name(
+    small: Small, old: str, new: str, line: int, words: tuple[str, ...]
+) -> None:
+    small.edit("noria.yaml", old, new)
+    for command in (["run", "--json"], ["check", "--json"]):
+        ran = small.noria(*command)
+        assert ran.code == 2, ran
+        place = str(ran.facts["error"]["where"])
+        assert place.rpartition("/")[2].startswith(("noria.yaml:",)), ran.error
+        number, column = map(int, place.split(":")[-2:])
+        assert column >= 1
+        assert number >= line if not words else number == line, ran.error
+        for word in words:
+            assert word in ran.error, ran.error
+    assert small.champion() == "v1"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("def other(points):\n    return points\n", ("work", "clean")),
+        ("def clean(points):\n    raise ValueError('no rows of plant 7')\n", ("step clean", "ValueError", "no rows of plant 7", "work.py")),
+        ("import time\ndef clean(points):\n    time.sleep(600)\n", ("step clean", "2 s")),
+        (
+            "def clean(points):\n    held = []\n    for _ in range(200):\n        held.append(bytearray(b'x') * 10_000_000)\n    return points\n",
+            ("step clean", "memory", "600"),
+        ),
+        ("def clean(points):\n    return None\n", ("step clean", "None")),
+        ("def clean(points):\n    return object()\n", ("step clean", "object")),
+        ("import os\ndef clean(points):\n    os._exit(3)\n", ("step clean", "3")),
+        ("import os\ndef clean(points):\n    os.kill(os.getpid(), 9)\n", ("step clean", "SIGKILL")),
+        ("import sys\ndef clean(points):\n    sys.exit('enough')\n", ("step clean", "enough")),
+        ("def clean(points)\n    return points\n", ("step clean", "SyntaxError", "work.py")),
+        ("import no_such_library\ndef clean(points):\n    return points\n", ("step clean", "no_such_library")),
+        ("def clean(points):\n    return points.drop('y')\n", ("y",)),
+        ("def clean(points):\n    return points.head(0)\n", ("no rows",)),
+    ],
+    ids=["absent", "raises", "hangs", "memory", "none", "object", "exit", "killed", "sysexit", "syntax", "import", "no-label", "no-rows"],
+)  # fmt: skip
+def test_a_step_gone_wrong_ends_the_turn_with_words(small: Small, body: str, words: tuple[str, ...]) -> None:
+    small.write("noria.yaml", STEP_CONFIG)
+    small.write("work.py", body)
+    small.commit("a step")
+    refused(small, small.run(), "step failed", *words)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("def fit(features, label):\n    return 1\n", ("model", "train")),
+        ("def train(features, label):\n    raise RuntimeError('did not converge')\n", ("did not converge", "model.py")),
+        ("def train(features, label):\n    return None\n", ("NoneType", "predict")),
+        ("class M:\n    def predict(self, x):\n        return [None] * len(x)\ndef train(features, label):\n    return M()\n", ()),
+        ("def train(features):\n    return 1\n", ("train",)),
+    ],
+    ids=["absent", "raises", "none", "predicts-nothing", "arguments"],
+)
+def test_a_training_function_gone_wrong(small: Small, body: str, words: tuple[str, ...]) -> None:
+    small.write("model.py", body)
+    small.commit("a model")
+    refused(small, small.run(), "step failed", *words)
+
+
+def test_a_tree_with_changes_is_measured_and_not_released(small: Small) -> None:
+    small.write("model.py", (small.home / "model.py").read_text() + "\nTRIED = 1\n")
+    reason = refused(small, ran := small.run(), "not released", "uncommitted", "git commit") if False else ""
+    ran = small.run()
+    assert ran.code == 1, ran
+    assert "uncommitted" in ran.facts["reason"]
+    assert "git commit" in ran.facts["reason"], reason
+    assert {s["name"]: s["state"] for s in ran.facts["steps"]}.get("train") == "ran", "it is measured all the same"
+    assert small.champion() == "v1"
+    assert len(small.noria("releases", "--json").facts["releases"]) == 1
+
+
+def test_failing_tests_stop_the_commit(small: Small) -> None:
+    small.edit("noria.yaml", "gates:", "checks:\n  code: python -m unittest -q test_small\n\ngates:")
+    small.write("test_small.py", "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertEqual(1, 2)\n")
+    small.commit("broken tests")
+    refused(small, small.run(), "check failed", "python -m unittest", "1 != 2")
