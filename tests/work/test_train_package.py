@@ -141,7 +141,7 @@ def test_training_never_sees_the_holdout(tmp_path: Path) -> None:
     assert (made["split"]["train_rows"], made["split"]["holdout_rows"]) == (1600, 400)
     holdout = pl.read_ipc(tmp_path / "holdout.arrow")
     assert holdout["id"].to_list() == list(range(1600, 2000))
-    assert set(holdout.columns) == {"id", "at", "origin", "hour", "temp", "late"}
+    assert {"id", "at", "origin", "hour", "temp", "late"} <= set(holdout.columns)  # raw rows: a champion may read others
 
 
 def test_the_signature_tells_kinds_ranges_classes_and_nulls(tmp_path: Path) -> None:

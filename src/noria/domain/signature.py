@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import SupportsFloat
 
 
 class Kind(StrEnum):
@@ -39,3 +40,11 @@ class Signature:
     classes: tuple[str, ...] = ()
     key: str | None = None  # optional request column that identifies the entity
     event_time: str | None = None  # optional request column: when it happens, ISO 8601
+
+
+def class_text(value: object) -> str:
+    """How a class is written in a signature: 1, 1.0 and true are all '1' (NumPy's scalars behave like Python's here)."""
+    if isinstance(value, SupportsFloat) and not isinstance(value, str):
+        number = float(value)
+        return str(int(number)) if number.is_integer() else str(value)
+    return str(value)

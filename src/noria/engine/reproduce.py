@@ -15,6 +15,7 @@ from noria.domain.release import Form, Release
 from noria.domain.run import Pins
 from noria.domain.turn import Turn
 from noria.errors import RefusedError
+from noria.stages.bundle import verify
 from noria.stages.evaluate import evaluate
 from noria.stages.line import Line, Sheet
 from noria.stages.package import model_file, package
@@ -45,7 +46,7 @@ def reproduce(line: Line, release: Release, folder: Path) -> Reproduction:
     if folder.exists() and any(folder.iterdir()):
         raise RefusedError(f"{folder} is not empty", hint="Name a new folder: noria reproduce v1 --into FOLDER")
     bundle = line.bundle(release.digest)
-    manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+    manifest = verify(line, release)
     pins = msgspec.convert(manifest["pins"], Pins)
     fresh = _fresh_line(line, pins, folder)
     sheet = _sheet(line, fresh, pins, release)

@@ -14,7 +14,7 @@ from noria.domain.trigger import TriggerKind
 from noria.errors import ConfigError, NoriaError
 from noria.stages import served
 from noria.stages.line import Line
-from noria.stages.pin import judged_by
+from noria.stages.pin import head, judged_by
 
 
 class Scout:
@@ -53,7 +53,7 @@ class Scout:
             repository = git.fetch(project.git.repository, self.line.state / "repository")
         if not git.is_repo(repository):
             return 0
-        commit = git.head(repository, project.git.branch)
+        commit = head(repository, project.git.branch)
         if commit is None or commit == self._commit:
             return 0
         self._commit = commit

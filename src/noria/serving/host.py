@@ -30,7 +30,7 @@ import msgspec
 
 from noria import names
 from noria.adapters.server import short_path
-from noria.domain.signature import Kind, Signature, Task
+from noria.domain.signature import Kind, Signature, Task, class_text
 from noria.errors import ServingError
 from noria.serving import frames
 from noria.serving.bundle import Bundle, open_bundle, public_key
@@ -71,7 +71,7 @@ class HostedModel:
             return [float(v) for v in self._model.predict(table)]
         if hasattr(self._model, "predict_proba"):
             return [[float(p) for p in row] for row in self._model.predict_proba(table)]
-        return [[float(str(label) == c) for c in self._signature.classes] for label in self._model.predict(table)]
+        return [[float(class_text(label) == c) for c in self._signature.classes] for label in self._model.predict(table)]
 
 
 def explain(error: BaseException, root: Path) -> str:

@@ -121,6 +121,8 @@ def code(line: Line, sheet: Sheet) -> Verdict:
         return Verdict(Outcome.PASS, (Reason("check.none", "no code check is set"),))
     record = steps.perform(line, sheet, steps.code_check(sheet, command))
     if record.state is StepState.FAILED:
-        return combine((Reason("check.code", f"`{command}` failed: {record.reason.text}", Outcome.FAIL),))
+        how, *said = record.reason.text.splitlines()
+        last = f": {said[-1].strip()}" if said else ""
+        return combine((Reason("check.code", f"`{command}` failed ({how}){last}", Outcome.FAIL),))
     again = " before, for the same code" if record.state is StepState.REUSED else ""
     return combine((Reason("check.code", f"`{command}` passed{again}"),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +22,10 @@ from noria.domain.evaluation import Comparison, Evaluation, Measure
 from noria.domain.policy import Gate
 from noria.domain.release import Release
 from noria.domain.run import StepState
-from noria.domain.signature import Task
+from noria.domain.signature import Task, class_text
+from noria.errors import NoriaError, StepError
 from noria.stages import steps
+from noria.stages.bundle import verify
 from noria.stages.line import Line, Sheet
 from noria.stages.package import Package
 from noria.stages.work import split
@@ -59,7 +62,7 @@ def evaluate(line: Line, sheet: Sheet, package: Package, champion: Release | Non
         theirs = pool.submit(_champion_scores, line, sheet, package, champion)
         candidate, other = mine.result(), theirs.result()
     if candidate.predictions is None:
-        raise steps.StepError(candidate.note, where="step score.candidate")
+        raise StepError(candidate.note, where="step score.candidate")
     rows = pl.read_ipc(package.holdout)
     labels = _labels(rows[model.label], model.task, package.trained["signature"]["classes"])
     return _measure(sheet, package, rows, labels, candidate.predictions, other, champion), _reference(
@@ -71,6 +74,10 @@ def _champion_scores(line: Line, sheet: Sheet, package: Package, champion: Relea
     if champion is None:
         return None
     bundle = line.bundle(champion.digest)
+    try:
+        verify(line, champion)
+    except NoriaError as error:
+        return Scores(None, error.message)
     note = _overlap(bundle, package)
     if note:
         return Scores(None, note)
@@ -126,16 +133,7 @@ def _labels(column: pl.Series, task: Task, classes: list[str]) -> NDArray[Any]:
     if task is Task.REGRESSION:
         return column.cast(pl.Float64).to_numpy()
     codes = {name: code for code, name in enumerate(classes)}
-    return np.array([codes.get(_class_name(value), -1) for value in column.to_list()], dtype=np.int64)
-
-
-def _class_name(value: object) -> str:
-    """The text of a class as the signature writes it: true is '1' beside '0', 1.0 is '1'."""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    return np.array([codes.get(class_text(value), -1) for value in column.to_list()], dtype=np.int64)
 
 
 def _measure(
@@ -151,8 +149,9 @@ def _measure(
     assert model is not None
     wanted = _metrics(model.task, sheet.project.gates)
     versus: dict[str, Comparison] = {}
-    if other is not None and other.predictions is not None:
-        versus = _each(wanted, lambda m: intervals.compare(m, model.task, labels, candidate, other.predictions))
+    beside = other.predictions if other is not None else None
+    if beside is not None:
+        versus = _each(wanted, lambda m: intervals.compare(m, model.task, labels, candidate, beside))
     return Evaluation(
         rows=len(labels),
         positives=int((labels == 1).sum()) if model.task is Task.BINARY else 0,
@@ -196,11 +195,13 @@ def _slices(
         values = rows[gate.by].cast(pl.String).fill_null("(empty)").to_numpy()
         for value in np.unique(values):
             mask = values == value
-            measured = _each(
-                [gate.metric], lambda m, mask=mask: intervals.measure(m, model.task, labels[mask], predictions[mask])
-            )
+            measured = _each([gate.metric], partial(_measured, model.task, labels[mask], predictions[mask]))
             found.setdefault(gate.by, {}).setdefault(str(value), {}).update(measured)
     return found
+
+
+def _measured(task: Task, labels: NDArray[Any], predictions: NDArray[np.float64], metric: str) -> Measure:
+    return intervals.measure(metric, task, labels, predictions)
 
 
 def _reference(model: Model, rows: pl.DataFrame, labels: NDArray[Any], predictions: NDArray[np.float64]) -> Reference:

@@ -38,13 +38,21 @@ def pin(line: Line, turn: Turn) -> Sheet:
 def _choose(line: Line, turn: Turn) -> dict[str, object]:
     triggers = line.ledger.triggers.of_turn(turn.id)
     by_hand = any(t.detail.get("tree") == "home" for t in triggers)
+    watch = config.load(line.home).git
     origin = repository(line)
     if not git.is_repo(origin):
         return {"commit": None, "dirty": "not a Git repository", "run_id": names.new_id("run"), "by_hand": by_hand}
-    branch = config.load(line.home).git.branch
-    commit = git.head(origin, "HEAD" if by_hand else branch)
-    dirty = git.dirty_digest(line.home) if by_hand else None
+    here = by_hand and watch.repository is None  # another repository's work tree is not ours to take
+    commit = git.head(origin) if here else head(origin, watch.branch)
+    if commit is None:
+        raise ConfigError("nothing is committed yet", where=str(origin), hint="git add -A && git commit")
+    dirty = git.dirty_digest(line.home) if here else None
     return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run"), "by_hand": by_hand}
+
+
+def head(origin: Path, branch: str) -> str | None:
+    """The newest commit of the watched branch; of what is checked out where there is no such branch."""
+    return git.head(origin, branch) or git.head(origin)
 
 
 def repository(line: Line) -> Path:

@@ -43,7 +43,8 @@ def rows(project: Path, data: Path) -> list[dict[str, Any]]:
     asked = table.requests(flights, weather).filter(pl.col("time_hour") >= BEGIN)
     # within their hour the flights come in an order that has nothing to do with who flies them
     asked = asked.sort("time_hour", pl.col("flight_id").hash(seed=1))
-    return asked.with_columns(pl.col("time_hour").dt.to_string("iso:strict")).to_dicts()
+    found: list[dict[str, Any]] = asked.with_columns(pl.col("time_hour").dt.to_string("iso:strict")).to_dicts()
+    return found
 
 
 @dataclass(slots=True)

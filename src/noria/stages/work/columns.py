@@ -64,14 +64,5 @@ def _feed(series: pl.Series) -> NDArray[Any]:
     return series.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float32).reshape(-1, 1)
 
 
-def class_text(value: object) -> str:
-    """How a class is written in a signature: 1, 1.0 and true are all '1'."""
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
 def names(signature: Signature) -> list[str]:
     return [i.name for i in signature.inputs]

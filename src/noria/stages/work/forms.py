@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.adapters.executors.timing import user_code
-from noria.domain.signature import Signature, Task
+from noria.domain.signature import Signature, Task, class_text
 from noria.errors import StepError
 from noria.stages.work import columns, functions
 
@@ -76,7 +76,7 @@ class Original:
         predicted = self.model.predict(table)
         if task is Task.REGRESSION:
             return shaped(predicted, task, rows.height)
-        chosen = [[columns.class_text(value) == name for name in self._signature.classes] for value in predicted]
+        chosen = [[class_text(value) == name for name in self._signature.classes] for value in predicted]
         return shaped(np.array(chosen, dtype=np.float64), task, rows.height)
 
     def prepared(self, rows: pl.DataFrame) -> Callable[[], object]:

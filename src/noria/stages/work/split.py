@@ -11,9 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from noria.domain.signature import Task
+from noria.domain.signature import Task, class_text
 from noria.errors import DataError
-from noria.stages.work.columns import class_text
 
 MIN_ROWS = 10  # on either side; fewer say nothing
 CLASSES_MAX = 1000

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from noria.adapters.executors.timing import user_code
-from noria.domain.signature import Input, Kind, Signature, Task
+from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import StepError
 from noria.stages.work import columns, forms, functions, tables
 from noria.stages.work.split import split
@@ -131,10 +131,10 @@ def _ranged(entry: Input, values: pl.Series) -> Input:
 def _classes(fitted: Any, label: pl.Series) -> tuple[str, ...]:
     known = getattr(fitted, "classes_", None)
     values = label.unique().sort().to_list() if known is None else list(known)
-    return tuple(columns.class_text(value) for value in values)
+    return tuple(class_text(value) for value in values)
 
 
 def _label_rate(label: pl.Series, signature: Signature) -> float | None:
     if signature.task is not Task.BINARY:
         return None
-    return sum(columns.class_text(value) == signature.classes[-1] for value in label.to_list()) / len(label)
+    return sum(class_text(value) == signature.classes[-1] for value in label.to_list()) / len(label)
