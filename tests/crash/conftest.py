@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "story"))
 
-from small_project_fixtures import released, small  # noqa: E402, F401
+from small_project_fixtures import released, small  # noqa: F401

@@ -11,7 +11,6 @@ import joblib
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from noria.store.predictions import read_all
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
@@ -21,6 +20,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from noria import names
 from noria.domain.signature import Input, Kind, Signature, Task
+from noria.store.predictions import read_all
 
 PROJECT = "delays"
 BINARY = Signature(

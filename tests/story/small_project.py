@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -171,7 +172,8 @@ class Small:
             [sys.executable, "-m", "noria", *arguments],
             cwd=self.home, env=surroundings(), capture_output=True, text=True, timeout=timeout_s, preexec_fn=preexec, check=False,
         )  # fmt: skip
-        assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        assert re.search(r"File .*noria/.*\.py", done.stdout) is None, f"a traceback of Noria's own: {done.stdout}"
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def run(self) -> Ran:

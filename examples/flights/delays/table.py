@@ -69,11 +69,15 @@ def _flight_id() -> pl.Expr:
 
 
 def _shape(table: pl.DataFrame) -> pl.DataFrame:
-    """The table's columns, in their order and types."""
+    """The table's columns, in their order and types.
+
+    Two decimals: the weather was converted from Celsius, which left numbers like 39.019999999999996 beside 39.02. A tree
+    could split between them, and its compiled form, which computes in 32 bits, could not.
+    """
     return table.select(
         pl.col("flight_id").cast(pl.String),
         pl.col("time_hour").cast(pl.Datetime("us", "UTC")),
         pl.col(TEXT).cast(pl.String),
-        pl.col([*PLAN, *WEATHER]).cast(pl.Float64),
+        pl.col([*PLAN, *WEATHER]).cast(pl.Float64).round(2),
         pl.col("late").cast(pl.Int8),
     )

@@ -23,6 +23,7 @@ TONES = {  # what an outcome means to the eye
     TurnOutcome.SUPERSEDED: "quiet",
     TurnOutcome.HELD: "warn",
     TurnOutcome.NOT_ENOUGH_DATA: "warn",
+    TurnOutcome.NOT_RELEASED: "warn",
 }
 LOCKED_STYLE = (
     "body{font:16px/1.6 system-ui,sans-serif;max-width:32rem;margin:18vh auto;padding:0 1.5rem;color:#16323a;background:#f4f8f8}"

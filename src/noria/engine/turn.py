@@ -17,7 +17,7 @@ from noria.stages.line import Line, Sheet
 from noria.stages.package import package, same_as
 from noria.stages.pin import fix, pin
 from noria.stages.plan import plan
-from noria.stages.release import release
+from noria.stages.release import refused, release
 from noria.stages.rollout import roll_out
 from noria.stages.train import run_steps, train
 
@@ -56,6 +56,10 @@ def turn(line: Line, started: Turn) -> Turn:
     metrics = {name: measure.value for name, measure in measured[0].metrics.items()}
     if not verdict.passed:
         return end(line, sheet, GATE[verdict.outcome], verdict.sentence(), metrics=metrics)
+
+    refusal = refused(sheet)
+    if refusal:
+        return end(line, sheet, TurnOutcome.NOT_RELEASED, f"{refusal}\n  {verdict.sentence()}", metrics=metrics)
 
     sealed = release(line, sheet, packaged, measured, verdict)
     line.ledger.turns.update(started.id, release=sealed.version)
@@ -107,7 +111,8 @@ def end(
                     metrics=metrics or {},
                 )
             )
-        changes: dict[str, object] = {"run_id": sheet.run_id, "user_s": sheet.user_s, "overhead_s": overhead(line, sheet, now)}
+        run_id = sheet.run_id if sheet.pins is not None else None  # a turn that ended at the check has no run
+        changes: dict[str, object] = {"run_id": run_id, "user_s": sheet.user_s, "overhead_s": overhead(line, sheet, now)}
         if not decided:
             changes |= {"outcome": outcome, "reason": text, "ended_at": None if outcome is TurnOutcome.ROLLING_OUT else now}
         if sealed is not None:
@@ -137,7 +142,7 @@ def fail(line: Line, started: Turn, error: NoriaError) -> Turn:
     if isinstance(error, StepError):
         outcome = TurnOutcome.STEP_FAILED
     elif isinstance(error, RefusedError):
-        outcome = TurnOutcome.BARRED if "barred" in error.message else TurnOutcome.NOT_ENOUGH_DATA
+        outcome = TurnOutcome.BARRED if "barred" in error.message else TurnOutcome.NOT_RELEASED
     elif isinstance(error, ConfigError | DataError):
         outcome = TurnOutcome.CHECK_FAILED
     with line.ledger.transaction():

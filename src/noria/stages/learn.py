@@ -22,7 +22,7 @@ def learn(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Trigger
     with line.ledger.transaction():
         trigger = line.ledger.triggers.add(line.name, wish.kind, wish.reason, dedupe=f"breach:{subject}")
         if trigger is not None:
-            line.event("retrain.wanted", trigger.id, wish.reason)
+            line.event("retrain.wanted", trigger.id, f"the monitor asks for a turn: {wish.reason}")
     return trigger
 
 

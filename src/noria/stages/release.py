@@ -21,13 +21,22 @@ from noria.stages.line import Line, Sheet
 from noria.stages.package import Package, seal_code, serving_facts
 
 
+def refused(sheet: Sheet) -> str:
+    """Why this run may not become a release, and what to do next; empty when it may."""
+    assert sheet.pins is not None
+    allowed = policy.may_release(sheet.pins)
+    if allowed.outcome is Outcome.PASS:
+        return ""
+    return f"{allowed.sentence()}\n  Commit the change (git add, git commit) and run again."
+
+
 def release(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict) -> Release:
     """Seal the bundle and give it the next version. Wholly there or not at all: the folder is renamed into place
     before the one transaction that makes it a release."""
     assert sheet.pins is not None
-    allowed = policy.may_release(sheet.pins)
-    if allowed.outcome is not Outcome.PASS:
-        raise RefusedError(allowed.sentence(), hint="Commit the change (git add, git commit) and run again.")
+    refusal = refused(sheet)
+    if refusal:
+        raise RefusedError(refusal)
     folder = _assemble(line, sheet, package, measured, verdict)
     digest = names.digest_file(folder / "manifest.json")
     _place(folder, line.bundle(digest))

@@ -123,6 +123,8 @@ def _keep(line: Line, order: Order, folder: Path, done: Done) -> str:
 def _failed(order: Order, key: str, done: Done, log: str | None) -> StepRecord:
     text = done.error or "failed without a word"
     tail = done.log_tail.strip()
+    if done.kind == "raised":  # the text says what and where; the traceback is in the log
+        tail = tail.partition("Traceback (most recent call last):")[0].strip()
     reason = Reason(f"step.{done.kind}", text if not tail else f"{text}\n{tail}", Outcome.FAIL)
     return StepRecord(order.name, StepState.FAILED, reason, key, None, done.seconds, done.user_s, done.peak_rss_mb, log)
 

@@ -23,6 +23,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from noria.adapters.executors import timing
@@ -94,21 +95,32 @@ def run(work: dict[str, Any]) -> dict[str, Any]:
         result = getattr(importlib.import_module(module), name)(work["job"])
         json.dumps(result)
     except SystemExit as error:
+        said = f": {error.code}" if isinstance(error.code, str) else ""
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        return {"ok": False, "kind": "exited", "error": f"ended with exit code {code} without a result"}
+        return {"ok": False, "kind": "exited", "error": f"ended with exit code {code} without a result{said}"[:MESSAGE_LIMIT]}
+    except NoriaError as error:  # written for people: a traceback would only show Noria's own lines
+        return {"ok": False, "kind": "refused", "error": str(error)[:MESSAGE_LIMIT]}
     except BaseException as error:  # noqa: BLE001 - project code may raise anything, and Rust panics are BaseExceptions
-        traceback.print_exception(error)
-        return {"ok": False, "kind": "raised", "error": explain(error, [Path(work["cwd"]), *map(Path, work["paths"])])}
+        roots = [Path(work["cwd"]), *map(Path, work["paths"])]
+        traceback.print_exception(type(error), error, _from_project(error, roots))
+        return {"ok": False, "kind": "raised", "error": explain(error, roots)}
     return {"ok": True, "kind": "ok", "result": result}
 
 
 def explain(error: BaseException, roots: list[Path]) -> str:
     """``raised KeyError: 'ANC' at delays/table.py:41``: the innermost line of the project's own code."""
-    if isinstance(error, NoriaError):  # written for people: says what, where and what next
-        return str(error)[:MESSAGE_LIMIT]
     place = _place(error, [root.resolve() for root in roots])
     text = str(error)[:MESSAGE_LIMIT]
     return f"raised {type(error).__name__}{': ' if text else ''}{text}{f' at {place}' if place else ''}"
+
+
+def _from_project(error: BaseException, roots: list[Path]) -> TracebackType | None:
+    """The traceback from the first line of the project's own code; all of it where there is none."""
+    known = [root.resolve() for root in roots]
+    trace = error.__traceback__
+    while trace is not None and not _relative(trace.tb_frame.f_code.co_filename, known):
+        trace = trace.tb_next
+    return trace or error.__traceback__
 
 
 def _place(error: BaseException, roots: list[Path]) -> str:

@@ -464,7 +464,8 @@ def _proportional(processes: Sequence[psutil.Process]) -> int:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    """As noria.yaml writes it: by powers of 1024."""
+    return f"{count / (1 << 30):.3g} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
 
 
 def _drain(fd: int) -> bytes | None:

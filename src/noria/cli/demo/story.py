@@ -16,7 +16,7 @@ from noria.cli.demo.theatre import Answer, Theatre, shortened
 from noria.store import predictions
 
 CALM = 12_000.0  # project seconds a second while something is decided: nearly every flight is asked for
-BUSY_RATE = 150.0  # requests a second
+BUSY_RATE = 180.0  # requests a second
 FLIPS = 20
 
 
@@ -254,9 +254,14 @@ def month_files(theatre: Theatre, month: int) -> dict[str, Any]:
 
 
 def rest_of_the_year(theatre: Theatre) -> None:
-    for month, name in ((7, "July"), (8, "August"), (9, "September"), (10, "October"), (11, "November"), (12, "December")):
+    for month, name in ((7, "July"), (8, "August"), (9, "September"), (10, "October"), (11, "November")):
         theatre.console.print(f"\n   [bold]{name}[/]", highlight=False)
-        month_ends(theatre, month, 4.0)
+        month_ends(theatre, month, 5.0)
+    theatre.console.print("\n   [bold]December[/]", highlight=False)
+    theatre.say(
+        "December flies; its file would arrive in January 2014, where the data ends: no flights are left to judge a canary"
+    )
+    to_month_end(theatre, 12, 5.0)
 
 
 def reproduce(theatre: Theatre, found: Findings) -> None:

@@ -35,7 +35,9 @@ GIT_ENV = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
 }
-QUIET = frozenset({"clock.set", "trigger.seen", "turn.started", "turn.ended"})  # events that the story tells in its own words
+QUIET = frozenset(
+    {"clock.set", "trigger.seen", "turn.started", "turn.ended", "monitor.drift", "monitor.quality"}
+)  # events that the story tells in its own words
 
 
 NEWS_LENGTH = 220

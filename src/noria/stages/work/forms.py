@@ -76,6 +76,11 @@ class Original:
         predicted = self.model.predict(table)
         if task is Task.REGRESSION:
             return shaped(predicted, task, rows.height)
+        strange = next((value for value in predicted if class_text(value) not in self._signature.classes), self)
+        if strange is not self:
+            raise StepError(
+                f"the model predicted {strange!r}, which is none of its classes: {', '.join(self._signature.classes)}"
+            )
         chosen = [[class_text(value) == name for name in self._signature.classes] for value in predicted]
         return shaped(np.array(chosen, dtype=np.float64), task, rows.height)
 
