@@ -146,7 +146,8 @@ def page(rows: list[tuple[str, float, str]], rounds: int) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Made by `make bench` on {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%B %Y')}: medians of "
+        f"Made by `make bench` on {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%B %Y')}: "
+        "medians of "
         f"{rounds}. The flights example, 81,000 to 109,000 flights; what counts as overhead is said in `benchmarks/run.py`.",
         "",
         "| what | measured | to reach |",

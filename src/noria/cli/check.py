@@ -65,7 +65,8 @@ def _guards(project: Project) -> list[Finding]:
             continue
         margin = min(policy.guards.errors, policy.guards.slow_by)
         needed = requests_needed(margin, policy.missed)
-        text = f"a flawless candidate is promoted after about {needed:,} requests of its own; patience {policy.patience_s / 60:g} min"
+        patience = f"patience {policy.patience_s / 60:g} min"
+        text = f"a flawless candidate is promoted after about {needed:,} requests of its own; {patience}"
         found.append(Finding(f"rollout {environment.name}", True, text))
     return found
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from noria.config import Project
     from noria.store.ledger import Ledger
 
-TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS = 20, 120, 8, 5, 30  # how much of each is shown
+TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS = 100, 120, 8, 5, 30  # how much of each is shown
 UNDECIDED = (RolloutState.WAITING, RolloutState.CANARY, RolloutState.HELD)
 
 

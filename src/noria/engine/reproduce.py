@@ -93,7 +93,8 @@ def _compare(
     if same:
         text = f"{release.version} reproduced: the {form} model is the same, byte for byte, and every metric agrees"
     elif close:
-        text = f"{release.version} reproduced: the model's bytes differ, every metric agrees within {TOLERANCE:g} (worst {worst:.1e})"
+        within = f"within {TOLERANCE:g} (worst {worst:.1e})"
+        text = f"{release.version} reproduced: the model's bytes differ, every metric agrees {within}"
     else:
         text = f"{release.version} not reproduced: a metric differs by {worst:.4f}, more than {TOLERANCE:g}"
     text += "; same environment" if not differences else f"; the environment differs: {', '.join(differences[:5])}"

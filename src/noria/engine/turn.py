@@ -90,7 +90,10 @@ def end(
     sealed: Release | None = None,
     metrics: dict[str, float] | None = None,
 ) -> Turn:
-    """Record how the turn ended, its run and its event, in one transaction. A rollout may have ended meanwhile: it knows better."""
+    """Record how the turn ended, its run and its event, in one transaction.
+
+    A rollout may have ended meanwhile: then it knows better.
+    """
     now = time.time()
     with line.ledger.transaction():
         line.check_lease()

@@ -94,7 +94,8 @@ def seal_code(line: Line, sheet: Sheet, target: Path) -> None:
 
 def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) -> steps.Order:
     model = sheet.project.model
-    assert model is not None and trained.output is not None
+    assert model is not None
+    assert trained.output is not None
     job = {
         "model_file": str(line.blobs.path(made.files["model"])),
         "holdout": str(steps.named_blob(line, made.files["holdout"], "holdout.arrow")),

@@ -53,7 +53,8 @@ def _perform(line: Line, sheet: Sheet, step: Step, done: dict[str, StepRecord]) 
 def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Order:
     """The training function as a step: it sees the training side of the split only."""
     model = sheet.project.model
-    assert model is not None and sheet.pins is not None
+    assert model is not None
+    assert sheet.pins is not None
     params = _train_params(sheet)
     modules = [m.partition(":")[0] for m in (model.train, model.features) if m]
     files: dict[str, str] = {}

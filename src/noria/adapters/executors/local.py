@@ -402,7 +402,7 @@ class Watched:
             used = _proportional([psutil.Process(self.child.process.pid), *self._tree])
         self._peak_bytes = max(self._peak_bytes, used)
         if limit is not None and used > limit:
-            return "memory", f"used more than {_size(limit)}"
+            return "memory", f"used more than {_size(limit)} of memory"
         return None
 
     def _report(self, ending: tuple[str, str] | None) -> Done:

@@ -145,7 +145,8 @@ def misbehaving_commit(theatre: Theatre) -> None:
     fallback = [a for a in answers if a.variant == "fallback"]
     wrong = [a for a in answers if a.status != 200]
     theatre.say(
-        f"{len(fallback)} requests met the failing candidate; each was answered by the champion; failed for a passenger: {len(wrong)}"
+        f"{len(fallback)} requests met the failing candidate; each was answered by the champion; "
+        f"failed for a passenger: {len(wrong)}"
     )
     if turn["outcome"] != "rolled back":
         theatre.say("the canary did not meet enough warm, damp days to judge: that is what the data says")
@@ -182,7 +183,8 @@ def flip_times(answers: list[Answer], asked: list[tuple[float, str]]) -> list[fl
 
 
 def kills(theatre: Theatre) -> None:
-    assert theatre.passengers is not None and theatre.daemon is not None
+    assert theatre.passengers is not None
+    assert theatre.daemon is not None
     victim = theatre.workers()[0]
     os.kill(victim, signal.SIGKILL)
     theatre.say(f"kill -9 of server worker {victim}", "bold")

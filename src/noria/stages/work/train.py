@@ -25,7 +25,8 @@ PROBED = 50  # training rows on which a model shows whether it takes nulls
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Train. Leaves ``model.joblib`` and ``holdout.arrow`` (the raw held-out rows, every column of them: the champion may read others) in ``folder``.
+    """Train. Leaves ``model.joblib`` and ``holdout.arrow`` in ``folder``: the raw held-out rows, every column of them, for the
+    champion may read others than the candidate.
 
     The job: ``rows`` (see ``tables.argument``), ``model``, ``params``, ``seed``, ``folder``.
     Returns ``signature``, ``profile`` (of the training inputs), ``split``, ``label_rate`` (binary: share of the positive class).
