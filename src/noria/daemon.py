@@ -47,9 +47,11 @@ class Daemon:
         self._lock = _lock(line.state)
         self._threads: list[threading.Thread] = []
         self._console: uvicorn.Server | None = None
+        self._adopted = False  # the model server was there before this daemon
 
     def start(self) -> dict[str, str]:
         """Start everything; the addresses by name: `console` and one for each environment."""
+        self._adopted = self.line.server.alive()
         self.addresses = dict(assembly.start_server(self.line, serve=self.serve))
         self.line.server.sync()
         self.line.executor.warm()
@@ -69,6 +71,10 @@ class Daemon:
             thread.start()
             self._threads.append(thread)
         return self.addresses
+
+    def give_up(self) -> None:
+        """Undo a start that failed. A model server that was there before goes on answering."""
+        self.stop(server=not self._adopted)
 
     def stop(self, *, server: bool) -> None:
         """Finish what is in hand within seconds, then end; ``server``: the model server too."""
@@ -247,7 +253,12 @@ def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callab
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: daemon.stopping.set())
     try:
-        started(daemon.start())
+        found = daemon.start()
+    except BaseException:
+        daemon.give_up()
+        raise
+    try:
+        started(found)
         while not daemon.stopping.wait(0.2):
             heard()
     finally:

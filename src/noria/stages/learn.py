@@ -11,7 +11,9 @@ from noria.stages.line import Line
 
 def learn(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
     """The trigger that the breaches ask for, if policy lets them."""
-    breaches = tuple(b for b in breaches if b.kind in project.retrain.on)  # the others are alerts, for people
+    serving = {route.champion_version for route in line.ledger.routes.all() if route.project == line.name}
+    # the others are alerts, for people: a release that was replaced needs no retrain
+    breaches = tuple(b for b in breaches if b.kind in project.retrain.on and b.release in serving)
     if not breaches:
         return None
     wish = wanted(line, project, breaches)

@@ -81,7 +81,7 @@ def month_ends(theatre: Theatre, month: int, seconds: float = 6.0) -> dict[str, 
 
 def to_month_end(theatre: Theatre, month: int, seconds: float) -> None:
     assert theatre.passengers is not None
-    end = day(month + 1, 1) if month < 12 else day(12, 31, 23)
+    end = day(month + 1, 1)
     left_s = max(1.0, (end - theatre.passengers.now).total_seconds())
     theatre.travel(end, left_s / seconds, BUSY_RATE, after=(CALM, BUSY_RATE))
 
@@ -263,7 +263,11 @@ def rest_of_the_year(theatre: Theatre) -> None:
     theatre.say(
         "December flies; its file would arrive in January 2014, where the data ends: no flights are left to judge a canary"
     )
-    to_month_end(theatre, 12, 5.0)
+    assert theatre.passengers is not None
+    left_s = (day(12, 20) - theatre.passengers.now).total_seconds()
+    theatre.travel(day(12, 20), left_s / 5.0, BUSY_RATE, after=(CALM, BUSY_RATE))
+    open_states = ("running", "rolling out")
+    theatre.until("nothing is left open", lambda: all(t["outcome"] not in open_states for t in theatre.turns()), 60, news=True)
 
 
 def reproduce(theatre: Theatre, found: Findings) -> None:
