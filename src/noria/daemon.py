@@ -23,7 +23,7 @@ from noria.console import app as console
 from noria.console.view import StatusView
 from noria.engine import actions, assembly, pilot, wheel
 from noria.engine.scout import Scout
-from noria.errors import LeaseLostError, NoriaError, PortInUseError, StoreError
+from noria.errors import LeaseLostError, NoriaError, PortInUseError, StoppedError, StoreError
 from noria.stages.learn import learn
 from noria.stages.line import Line
 from noria.stages.watch import Watch, watch
@@ -97,8 +97,8 @@ class Daemon:
         while not self.stopping.is_set():
             try:
                 wait, pause = step(), 1.0
-            except LeaseLostError:
-                wait = 1.0  # another engine took over: it goes on with the work
+            except (LeaseLostError, StoppedError):
+                wait = 1.0  # another engine goes on with the work, now or at the next start
             except Exception as error:  # noqa: BLE001 - the loop outlives any failure of one round
                 self._complain(name, error)
                 wait, pause = pause, min(pause * 2, 60.0)

@@ -7,6 +7,7 @@ NoriaError
 ├── StepError               the project's own code failed, hung, or outgrew its limits       exit 1
 ├── RefusedError            policy says no (barred release, dirty tree, missing approval)    exit 1
 ├── NotFoundError           a release, run, dataset or environment that does not exist       exit 2
+├── StoppedError            told to stop in the middle of a turn; the next start goes on      exit 4
 ├── StoreError              ledger or blob store                                             exit 4
 │   ├── CorruptBlobError    a blob's bytes do not match its digest
 │   ├── LeaseLostError      another engine took the job over; this one must stop
@@ -79,6 +80,10 @@ class NotFoundError(NoriaError):
     """The thing that was named does not exist."""
 
     exit_code = 2
+
+
+class StoppedError(NoriaError):
+    """This engine was told to stop in the middle of a turn; whoever comes next goes on with it."""
 
 
 class StoreError(NoriaError):

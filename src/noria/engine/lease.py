@@ -7,7 +7,7 @@ import socket
 import threading
 from types import TracebackType
 
-from noria.errors import LeaseLostError
+from noria.errors import LeaseLostError, StoppedError
 from noria.store.jobs import Job
 from noria.store.ledger import Ledger
 
@@ -48,7 +48,7 @@ class Held:
         if self._outcome is not None:
             self.ledger.jobs.finish(self.job, self._outcome)
         else:
-            self.ledger.jobs.release(self.job, 0.0, worked=error is None)
+            self.ledger.jobs.release(self.job, 0.0, worked=error is None or isinstance(error, StoppedError | KeyboardInterrupt))
 
     def done(self, outcome: str) -> None:
         """The job is finished, not to be taken again."""

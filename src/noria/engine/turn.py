@@ -9,7 +9,7 @@ from noria.domain.run import Run
 from noria.domain.trigger import TriggerKind
 from noria.domain.turn import Turn, TurnOutcome
 from noria.domain.verdict import Outcome
-from noria.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError
+from noria.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError, StoppedError
 from noria.stages.check import check
 from noria.stages.evaluate import evaluate
 from noria.stages.gate import gate
@@ -17,7 +17,7 @@ from noria.stages.line import Line, Sheet
 from noria.stages.package import package, same_as
 from noria.stages.pin import fix, pin
 from noria.stages.plan import plan
-from noria.stages.release import refused, release
+from noria.stages.release import refused, release, sealed_by
 from noria.stages.rollout import roll_out
 from noria.stages.train import run_steps, train
 
@@ -32,6 +32,11 @@ def turn(line: Line, started: Turn) -> Turn:
     begun rollout goes on. So nothing is done twice, and nothing is half done.
     """
     sheet = pin(line, started)
+    before = sealed_by(line, sheet)
+    if before is not None:  # interrupted after that: the rollout alone may be left
+        outcome, text = roll_out(line, sheet.project, before)
+        return end(line, sheet, outcome, text, before, before.metrics)
+
     checked = check(line, sheet)
     if not checked.passed:
         return end(line, sheet, TurnOutcome.CHECK_FAILED, checked.sentence())
@@ -138,8 +143,8 @@ def overhead(line: Line, sheet: Sheet, now: float) -> float:
 
 
 def fail(line: Line, started: Turn, error: NoriaError) -> Turn:
-    """A turn that an error ended, in words. Losing the lease is not an end: another engine goes on with the turn."""
-    if isinstance(error, LeaseLostError):
+    """A turn that an error ended, in words. Losing the lease, or being told to stop, is not an end."""
+    if isinstance(error, LeaseLostError | StoppedError):
         raise error
     outcome = TurnOutcome.ERROR
     if isinstance(error, StepError):

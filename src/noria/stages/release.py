@@ -14,11 +14,21 @@ from noria.adapters import signing
 from noria.decide import release as policy
 from noria.domain.evaluation import Evaluation
 from noria.domain.release import Release
+from noria.domain.run import Pins
 from noria.domain.verdict import Outcome, Verdict
 from noria.errors import RefusedError
 from noria.stages.evaluate import Reference
 from noria.stages.line import Line, Sheet
 from noria.stages.package import Package, seal_code, serving_facts
+
+
+def sealed_by(line: Line, sheet: Sheet) -> Release | None:
+    """The release that this very turn sealed before it was interrupted; the sheet gets the pins it was sealed with."""
+    found = next((r for r in line.ledger.releases.list(line.name) if r.turn_id == sheet.turn.id), None)
+    if found is not None:
+        manifest = msgspec.json.decode((line.bundle(found.digest) / "manifest.json").read_bytes())
+        sheet.pins = msgspec.convert(manifest["pins"], Pins)
+    return found
 
 
 def refused(sheet: Sheet) -> str:

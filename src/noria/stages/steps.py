@@ -20,7 +20,7 @@ from noria.decide import plan
 from noria.decide.plan import StepFacts
 from noria.domain.run import StepRecord, StepState
 from noria.domain.verdict import Outcome, Reason
-from noria.errors import StepError
+from noria.errors import StepError, StoppedError
 from noria.stages.line import Line, Sheet, child_environment
 
 OUTPUT = "output"
@@ -95,6 +95,8 @@ def _run(line: Line, sheet: Sheet, order: Order, key: str, reason: Reason) -> St
         log=folder / "step.log",
     )
     done = line.executor.submit(work).wait()
+    if done.kind == "cancelled":
+        raise StoppedError(f"stopped while {order.name} was running; the turn goes on when Noria is started again")
     log = line.blobs.put_file(work.log) if work.log.is_file() else None
     if not done.ok:
         return _failed(order, key, done, log)

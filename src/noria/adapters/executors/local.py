@@ -59,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a job ended. ``kind``: ok, raised, timeout, memory, killed, exited."""
+    """How a job ended. ``kind``: ok, raised, timeout, memory, killed, exited, cancelled."""
 
     ok: bool
     result: dict[str, Any] | None
@@ -269,7 +269,7 @@ class Job:
         return self._done
 
     def cancel(self) -> None:
-        """Kill the job; ``wait`` then returns a Done of kind ``killed``."""
+        """Kill the job; ``wait`` then returns a Done of kind ``cancelled``."""
         self._cancelled.set()
 
     def join(self) -> None:
@@ -283,7 +283,7 @@ class Job:
                 watched = self._watched(log)
                 self._done = watched.watch()
         except (OSError, NoriaError) as error:  # no process, no log: the machine's trouble is the job's end
-            kind = "killed" if self._cancelled.is_set() else "exited"
+            kind = "cancelled" if self._cancelled.is_set() else "exited"
             self._done = Done(False, None, f"could not be run: {error}", kind, 0.0, 0.0, 0.0, "")
         self._executor.ended(self)
         self._finished.set()
@@ -389,7 +389,7 @@ class Watched:
                 self._listen()
             return _ending(code) if self._answer is None else None
         if self._cancelled.is_set():
-            return "killed", "was cancelled"
+            return "cancelled", "was cancelled"
         if time.perf_counter() - (self._started or self._begun) > self._work.timeout_s:
             return "timeout", f"timed out after {self._work.timeout_s:g} s"
         return self._judge_memory()
