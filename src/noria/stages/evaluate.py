@@ -133,7 +133,8 @@ def _labels(column: pl.Series, task: Task, classes: list[str]) -> NDArray[Any]:
     if task is Task.REGRESSION:
         return column.cast(pl.Float64).to_numpy()
     codes = {name: code for code, name in enumerate(classes)}
-    return np.array([codes.get(class_text(value), -1) for value in column.to_list()], dtype=np.int64)
+    known = {value: codes.get(class_text(value), -1) for value in column.unique().to_list()}
+    return np.array([known[value] for value in column.to_list()], dtype=np.int64)
 
 
 def _measure(

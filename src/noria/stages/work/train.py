@@ -138,4 +138,5 @@ def _classes(fitted: Any, label: pl.Series) -> tuple[str, ...]:
 def _label_rate(label: pl.Series, signature: Signature) -> float | None:
     if signature.task is not Task.BINARY:
         return None
-    return sum(class_text(value) == signature.classes[-1] for value in label.to_list()) / len(label)
+    positive = [count for value, count in label.value_counts().iter_rows() if class_text(value) == signature.classes[-1]]
+    return float(sum(positive)) / len(label)
