@@ -23,7 +23,7 @@ from noria.console import app as console
 from noria.console.view import StatusView
 from noria.engine import actions, assembly, pilot, wheel
 from noria.engine.scout import Scout
-from noria.errors import LeaseLostError, NoriaError, PortInUseError, StoppedError, StoreError
+from noria.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, StoppedError, StoreError
 from noria.stages.learn import learn
 from noria.stages.line import Line
 from noria.stages.watch import Watch, watch
@@ -99,6 +99,8 @@ class Daemon:
                 wait, pause = step(), 1.0
             except (LeaseLostError, StoppedError):
                 wait = 1.0  # another engine goes on with the work, now or at the next start
+            except ConfigError:
+                wait = 1.0  # the scout has said so, once; until it is mended everything stays as it is
             except Exception as error:  # noqa: BLE001 - the loop outlives any failure of one round
                 self._complain(name, error)
                 wait, pause = pause, min(pause * 2, 60.0)

@@ -38,8 +38,23 @@ class SklearnFramework:
                 target_opset=OPSET,
                 options={id(wanted): {"zipmap": False}} if is_classifier(model) else None,
             )
+        restore_names(made.graph, [i.name for i in signature.inputs])
         content: bytes = made.SerializeToString(deterministic=True)
         return content
+
+
+def restore_names(graph: Any, wanted: list[str]) -> None:
+    """Give the graph's inputs their columns' names again: the converter makes identifiers of names such as "calls per day"."""
+    given = [entry.name for entry in graph.input]
+    changed = [name for name in given if name not in wanted]
+    lost = [name for name in wanted if name not in given]
+    if len(changed) != len(lost):
+        return  # an input was left out: the one that asks for it says so
+    names = dict(zip(changed, lost, strict=True))
+    for entry in graph.input:
+        entry.name = names.get(entry.name, entry.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _type(kind: Kind) -> Any:
