@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: demo test setup lint types floors bench lock schema clean
+.PHONY: demo test setup lint bench lock docs clean
 
 demo: setup            ## one year of flights, from the first file to the last rollback
 	$(BIN)/noria demo --dir .demo
@@ -32,6 +32,9 @@ bench: setup           ## measure; write docs/benchmarks.md
 
 lock:                  ## renew requirements/lock.txt from requirements/dev.in (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/dev.in -o requirements/lock.txt
+
+docs: setup            ## renew docs/project-file.md from the table of keys
+	$(BIN)/python -c "from noria.config import reference; print(reference(), end='')" > docs/project-file.md
 
 clean:
 	rm -rf $(VENV) .demo

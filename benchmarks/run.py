@@ -13,6 +13,7 @@ What is measured, all on this machine, within one run, on the flights example wi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 from rich.console import Console
 
 from noria.cli.demo import commits, example_folder
@@ -102,6 +104,7 @@ def increments(theatre: Theatre, rounds: int) -> list[Path]:
 
 def one_turn(theatre: Theatre, path: Path) -> float:
     """Seconds from the rename to the first answer of the new release, less the project's own time."""
+    calm(theatre)
     old, number = theatre.serving()["release"], theatre.last_turn
     body = commits.REQUEST.encode()
     url = theatre.addresses["production"] + "/predict"
@@ -119,6 +122,28 @@ def one_turn(theatre: Theatre, path: Path) -> float:
     turn: dict[str, Any] = theatre.turn_after(number)
     print(f"  turn {turn['number']}: {took:.2f} s, of which {turn['user_s']:.2f} s in the project's own code", flush=True)
     return took - float(turn["user_s"])
+
+
+def calm(theatre: Theatre) -> None:
+    """Wait until the daemon has nothing to do: data does not arrive in the second in which an earlier turn ended."""
+    assert theatre.daemon is not None
+    daemon = psutil.Process(theatre.daemon.pid)
+
+    def used_s() -> float:
+        found = 0.0
+        for process in [daemon, *daemon.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                found += sum(process.cpu_times()[:2])
+        return found
+
+    deadline, before = time.monotonic() + 60, -1.0
+    while time.monotonic() < deadline:
+        now = used_s()
+        if abs(now - before) < 0.1:
+            return
+        before = now
+        time.sleep(1.0)
+    raise SystemExit("the daemon does not come to rest")
 
 
 def no_op_daemon(theatre: Theatre) -> float:

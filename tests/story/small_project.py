@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -54,13 +55,13 @@ columns:
   y: {type: int, nulls: never, values: [0, 1]}
 unique: [id]
 """
-MODEL = '''\
+MODEL = """\
 from sklearn.linear_model import LogisticRegression
 
 
 def train(features, label):
     return LogisticRegression().fit(features, label.to_numpy())
-'''
+"""
 ASK = {"a": 1.5, "b": 0.2}
 
 
@@ -254,6 +255,11 @@ class Up:
             self._log.close()
 
 
+def address_of(project: Small) -> str:
+    """Where production answers."""
+    return str(project.noria("status", "--json").facts["addresses"]["production"])
+
+
 def end_server(project: Small) -> None:
     """End the model server of this project, where a killed daemon left it."""
     for pid in server_pids(project):
@@ -278,6 +284,38 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in "ZX"
+
+
+class Asking:
+    """Asks for a prediction all the time, until it is left; ``wrong`` holds every answer that was not one."""
+
+    def __init__(self, address: str, ask: Callable[[int], object] = lambda _: ASK) -> None:
+        self.address, self.ask = address, ask
+        self.right, self.wrong, self.releases = 0, [], set[str]()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Asking:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stop.wait(0.003):
+            number += 1
+            try:
+                status, answer = post(self.address, "/predict", self.ask(number))
+            except OSError as error:
+                status, answer = 0, repr(error)
+            if status == 200:
+                self.right += 1
+                self.releases.add(answer["release"])
+            else:
+                self.wrong.append((status, answer))
 
 
 def post(address: str, path: str, body: object) -> tuple[int, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_project import Small
+from small_project import Small, until
 
 _made: dict[str, Small] = {}  # conftests of several folders share it: a session trains it once
 
@@ -18,6 +18,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Small:
         ran = project.run()
         assert ran.code == 0, ran
         assert ran.facts["release"] == "v1"
+        with project.up():  # meets the first commit, once, so that no test waits for it
+            until(lambda: project.ledger("SELECT 1 FROM turns WHERE number = 2 AND outcome = 'nothing changed'"), "turn 2")
         _made["released"] = project
     return _made["released"]
 

@@ -1,0 +1,32 @@
+"""Docs cannot lag behind: what is generated equals its source, what is linked is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from noria.cli import COMMANDS
+from noria.config import reference
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+def test_the_project_files_page_is_the_table_of_keys() -> None:
+    assert (ROOT / "docs" / "project-file.md").read_text() == reference(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_names_every_command_and_the_two_that_set_up() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in COMMANDS if name not in text] == []
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{name}:", makefile, re.M) for name in ("demo", "test", "setup"))
