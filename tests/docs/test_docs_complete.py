@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from noria import errors
 from noria.cli import COMMANDS
 from noria.config import reference
 
@@ -30,3 +31,11 @@ def test_the_readme_names_every_command_and_the_two_that_set_up() -> None:
     assert [name for name in COMMANDS if name not in text] == []
     makefile = (ROOT / "Makefile").read_text()
     assert all(re.search(rf"^{name}:", makefile, re.M) for name in ("demo", "test", "setup"))
+
+
+def test_every_command_and_every_error_has_its_place() -> None:
+    commands = (ROOT / "docs" / "commands.md").read_text()
+    assert [name for name in COMMANDS if f"## noria {name}\n" not in commands] == []
+    table = (ROOT / "docs" / "errors.md").read_text()
+    kinds = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.NoriaError)]
+    assert [name for name in kinds if f"| `{name}` |" not in table] == []
