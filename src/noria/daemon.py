@@ -256,7 +256,7 @@ def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callab
         signal.signal(number, lambda *_: daemon.stopping.set())
     try:
         found = daemon.start()
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing half started stays behind
         daemon.give_up()
         raise
     try:

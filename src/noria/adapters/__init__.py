@@ -1,0 +1,1 @@
+"""The outside world: Git, files, processes, keys and frameworks, one file each."""

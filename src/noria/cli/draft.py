@@ -182,7 +182,7 @@ def gates(task: Task, label: pl.Series) -> tuple[tuple[str, str], ...]:
             ("accuracy >= champion - 0.02", "on the same held-out rows"),
             latency,
         )
-    spread = float(label.cast(pl.Float64).std() or 0.0)  # type: ignore[arg-type]
+    spread = float(label.cast(pl.Float64).std() or 0.0)  # type: ignore[arg-type]  # of floats: no duration
     return (
         ("r2 >= 0.05", "better than the mean"),
         (f"mae <= champion + {spread * 0.02:.2g}", "2 % of the label's deviation"),
@@ -289,7 +289,7 @@ def _range(column: pl.Series) -> str:
     """Half the span as slack on both sides; what was never negative stays so."""
     values = column.drop_nulls().cast(pl.Float64)
     finite = values.filter(values.is_finite())
-    low, high = float(finite.min() or 0.0), float(finite.max() or 0.0)  # type: ignore[arg-type]
+    low, high = float(finite.min() or 0.0), float(finite.max() or 0.0)  # type: ignore[arg-type]  # both are of floats
     slack = (high - low) / 2 or abs(high) or 1.0
     lowest = max(0.0, low - slack) if low >= 0 else low - slack
     return f"[{_round(lowest, math.floor)}, {_round(high + slack, math.ceil)}]"

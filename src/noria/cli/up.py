@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import json_option, pairs, plain, to_json
 from noria.errors import UsageError
+
+if TYPE_CHECKING:
+    from noria.store.ledger import Ledger
 
 
 def address(text: str | None) -> tuple[str, int] | None:
@@ -62,7 +66,7 @@ def _opened(home: Home, addresses: dict[str, str], as_json: bool) -> None:
 class _News:
     """Prints every event of the project once, as it happens."""
 
-    def __init__(self, ledger, name: str, as_json: bool) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, ledger: Ledger, name: str, as_json: bool) -> None:
         self.ledger, self.name, self.as_json = ledger, name, as_json
         self.after = ledger.events.latest_seq()
 

@@ -61,7 +61,7 @@ class OnnxRuntime:
     def _run(self, columns: Columns, n: int) -> Answers:
         try:
             raw = self._session.run([self._output], {name: feed(columns[name]) for name, feed in self._feeds})[0]
-        except Exception as error:
+        except Exception as error:  # onnxruntime's errors share no base
             raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
         return checked(raw, n, self._width)
 
@@ -93,7 +93,7 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 3  # errors reach us as exceptions
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
+    except Exception as error:  # onnxruntime's errors share no base
         raise ServingError(f"the model cannot be loaded: {error}", where=str(path)) from error
 
 

@@ -1,0 +1,1 @@
+"""Numerics of the judges: arrays in, numbers out."""

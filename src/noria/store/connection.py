@@ -70,7 +70,7 @@ class Database:
                 _use_wal(made)
                 made.execute("PRAGMA synchronous = FULL")
                 made.execute("PRAGMA foreign_keys = ON")
-            except BaseException:
+            except BaseException:  # whatever it was, the handle must not leak
                 made.close()
                 raise
             return made
@@ -86,7 +86,7 @@ class Database:
             try:
                 yield
                 self._inside(link).execute(commit)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: all or nothing
                 _undo(link.connection, undo)
                 raise
             finally:

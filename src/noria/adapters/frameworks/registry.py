@@ -40,7 +40,7 @@ def to_onnx(model: object, signature: Signature, sample: pl.DataFrame) -> bytes:
         if framework.matches(model):
             try:
                 return framework.compile(model, signature, sample)
-            except Exception as error:
+            except Exception as error:  # converters raise anything; the caller keeps the original then
                 text = (str(error).strip().splitlines() or [""])[0][:300]
                 raise NoriaError(f"does not convert to ONNX: {type(error).__name__}: {text}") from error
     raise NoriaError(f"no compiler knows {type(model).__module__.partition('.')[0]} models ({type(model).__name__})")

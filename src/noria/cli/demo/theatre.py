@@ -277,7 +277,7 @@ class Theatre:
             data=None if document is None else json.dumps(document).encode(),
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the same
             return dict(json.loads(answer.read()))
 
     def turns(self) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ def save(fitted: Any, path: Path) -> None:
     """Raises StepError for a model that holds what cannot be pickled."""
     try:
         joblib.dump(fitted, path)
-    except Exception as error:
+    except Exception as error:  # pickling runs the model's own code: it may raise anything
         raise StepError(
             f"the model cannot be saved: {type(error).__name__}: {error}",
             hint="Use functions and classes that are defined at the top of a module; no lambdas, no open files.",
@@ -126,7 +126,7 @@ def _null(train: pl.DataFrame, name: str) -> pl.Expr:
 def _ranged(entry: Input, values: pl.Series) -> Input:
     if entry.kind in (Kind.STRING, Kind.BOOLEAN) or values.null_count() == len(values):
         return entry
-    return replace(entry, low=float(values.min()), high=float(values.max()))  # type: ignore[arg-type]
+    return replace(entry, low=float(values.min()), high=float(values.max()))  # type: ignore[arg-type]  # numbers, not all null
 
 
 def _classes(fitted: Any, label: pl.Series) -> tuple[str, ...]:
