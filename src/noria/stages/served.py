@@ -23,15 +23,15 @@ def is_log(source: str) -> bool:
 def snapshot(line: Line, sheet: Sheet, source: DataSource) -> Snapshot:
     """The labelled predictions as one Parquet file.
 
-    It is taken anew when data, the schedule or the monitor started the turn; otherwise the newest snapshot there is
-    stands, so that a change of code alone is compared on equal data and a repeated turn finds nothing new.
+    It is taken anew when the schedule or the monitor started the turn; otherwise the newest snapshot there is stands, so that
+    a commit or a delivery is compared on rows that do not depend on the minute it came in.
     """
     taken = line.ledger.turns.recorded(sheet.turn.id, f"served.{source.name}")
     if taken is not None:
         return line.ledger.data.snapshot(str(taken["digest"]))
     newest = line.ledger.data.latest_snapshot(line.name, source.name)
     kinds = {t.kind for t in line.ledger.triggers.of_turn(sheet.turn.id)}
-    refresh = bool(kinds & {TriggerKind.DATA, TriggerKind.BREACH, TriggerKind.SCHEDULE})
+    refresh = bool(kinds & {TriggerKind.BREACH, TriggerKind.SCHEDULE})
     if newest is None or refresh:
         newest = _export(line, source)
         line.ledger.data.put_snapshot(line.name, newest)
