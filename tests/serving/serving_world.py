@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from noria.store.ledger import Ledger
 from serving_bundles import PROJECT, RECORD, Seal
 
 from noria.adapters.server import ArmTallies, Server, Synced
 from noria.domain.rollout import Route
+from noria.store.ledger import Ledger
 
 
 class World:
