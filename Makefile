@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
+.DEFAULT_GOAL := help
 
-.PHONY: demo test setup lint bench lock docs clean
+.PHONY: help demo test setup lint bench lock docs clean
+
+help:                  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup            ## one year of flights, from the first file to the last rollback
 	$(BIN)/noria demo --dir .demo
@@ -33,8 +37,8 @@ bench: setup           ## measure; write docs/benchmarks.md
 lock:                  ## renew requirements/lock.txt from requirements/dev.in (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/dev.in -o requirements/lock.txt
 
-docs: setup            ## renew docs/project-file.md from the table of keys
-	$(BIN)/python -c "from noria.config import reference; print(reference(), end='')" > docs/project-file.md
+docs: setup            ## renew the pages that are made from the code: commands, errors, the project file
+	$(BIN)/python docs/make.py
 
-clean:
-	rm -rf $(VENV) .demo
+clean:                 ## remove the environment, the demo and the tools' caches
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -67,7 +67,6 @@ def refuse(home: Path, text: str, environ: dict[str, str] | None = None) -> Conf
         ("[age]", "[age, age]", "5:17", "listed twice", ""),
         ("[age]", "[age, fails]", "5:17", "is the label", ""),
         ("[age]", "[]", "5:11", "at least one input", ""),
-        ("  inputs: [age]\n", "", "5:3", "'inputs' is missing", "as a list"),
         ("model:train", "model:trian", "7:10", "no function 'trian' in model.py", "'train'"),
         ("model:train", "modle:train", "7:10", "no module 'modle'", "'model'"),
         ("model:train", "model.train", "7:10", "a function as", ""),
@@ -147,6 +146,8 @@ def test_source_that_is_not_python_is_named(home: Path) -> None:
     (home / "model.py").write_text("def train(:\n")
     error = refuse(home, GOOD)
     assert (error.where or "").startswith("model.py:1:")
+    (home / "model.py").write_bytes(b"\0")
+    assert refuse(home, GOOD).where == "model.py"
 
 
 def test_parameters_that_training_does_not_take(home: Path) -> None:
@@ -178,3 +179,34 @@ def test_bytes_that_are_no_text(home: Path) -> None:
 
 def test_a_file_beyond_the_limit(home: Path) -> None:
     assert "larger than 1 MB" in refuse(home, GOOD + "#" * (1 << 20)).message
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, '"a\\0b"'])
+def test_a_name_that_no_file_can_have(home: Path, name: str) -> None:
+    error = refuse(home, f"params: {name}\n{GOOD}")
+    assert error.where == "noria.yaml:1:9"
+    assert "there is no file" in error.message
+
+
+def test_a_module_that_no_file_can_be(home: Path) -> None:
+    assert "there is no module" in refuse(home, GOOD.replace("model:train", f"{'m' * 5000}:train")).message
+
+
+@pytest.mark.parametrize("text", ["rows <= 1e999", "f1 >= champion - 1e999"])
+def test_a_gate_beyond_all_numbers(home: Path, text: str) -> None:
+    assert "too large" in refuse(home, f"{GOOD}gates: [{text}]\n").message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from table import *\n",
+        "from contextlib import suppress\nwith suppress(ImportError):\n    from table import train\n",
+        "try:\n    from fast import train\nexcept ImportError:\n    from table import train\n",
+        "import table\ntrain = table.train\n",
+    ],
+)
+def test_a_function_that_may_come_from_elsewhere_is_not_missed(home: Path, source: str) -> None:
+    (home / "table.py").write_text(MODEL)
+    (home / "model.py").write_text(source)
+    assert config.load(home, environ={}).name == "pumps"

@@ -103,6 +103,14 @@ def test_the_smallest_file(tmp_path: Path) -> None:
     assert project.digest == blake3(SMALL.encode()).hexdigest()
 
 
+def test_without_inputs_and_contract_the_table_tells_them(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("def train(features, label): pass\n")
+    (tmp_path / "noria.yaml").write_text(SMALL.replace("inputs: [age], ", ""))
+    project = config.load(tmp_path, environ={})
+    assert project.model is not None
+    assert (project.model.inputs, project.model.key) == ((), None)
+
+
 def test_data(full: config.Project) -> None:
     readings = full.data["readings"]
     assert (readings.source, readings.settle_s, readings.contract_file) == ("in/*.csv", 0.5, "contracts/readings.yaml")

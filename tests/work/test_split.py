@@ -64,6 +64,35 @@ def test_a_key_never_changes_sides(keys: set[str], fraction: float) -> None:
     assert set(first.train["id"]) <= set(second.train["id"])
 
 
+NO_KEY = {"key": None, "event_time": None, "holdout": {"last_s": None, "fraction": 0.3}}
+
+
+def test_without_a_key_a_row_is_what_it_holds() -> None:
+    rows = table(200, raw=[bytes([i, 255]) for i in range(200)], parts=[[i, None] for i in range(200)])
+    doubled = pl.concat([rows, rows.reverse()]).select(sorted(rows.columns, reverse=True))
+    first, second = split(rows, model(**NO_KEY)), split(doubled, model(**NO_KEY))
+    assert 0 < first.holdout.height < 200
+    assert first.facts["kind"] == second.facts["kind"]
+    for one, two in ((first.train, second.train), (first.holdout, second.holdout)):
+        assert two.height == 2 * one.height
+        assert set(two["id"]) == set(one["id"]), "equal rows stay on one side, in any order"
+
+
+def test_another_identity_is_another_split() -> None:
+    other = {"holdout": NO_KEY["holdout"], "event_time": None}
+    kinds = [
+        split(rows, facts).facts["kind"]
+        for rows, facts in [
+            (table(), model(**other)),
+            (table(other=[str(i) for i in range(100)]), model(**other, key="other")),
+            (table(), model(**NO_KEY)),
+            (table(more=list(range(100))), model(**NO_KEY)),
+            (table(x=[str(i) for i in range(100)]), model(**NO_KEY)),
+        ]
+    ]
+    assert len(set(kinds)) == len(kinds), "a champion split otherwise may have trained on these rows"
+
+
 def test_the_hash_takes_its_share_and_depends_on_the_salt() -> None:
     keys = [str(i) for i in range(20_000)]
     here, there = hashed(keys, "a", 0.1), hashed(keys, "b", 0.1)

@@ -156,6 +156,15 @@ def test_the_signature_tells_kinds_ranges_classes_and_nulls(tmp_path: Path) -> N
     assert made["label_rate"] == pytest.approx(rate)
 
 
+def test_without_named_inputs_every_other_column_is_one(tmp_path: Path) -> None:
+    rows = labelled().select("late", "temp", "id", "origin", "at", "hour")
+    made = trained(tmp_path, facts(inputs=[]), rows)
+    assert [i["name"] for i in made["signature"]["inputs"]] == ["temp", "origin", "hour"]
+    assert set(made["profile"]["columns"]) == {"temp", "origin", "hour"}
+    with pytest.raises(DataError, match="no column that could be an input"):
+        trained(tmp_path, facts(inputs=[], slices=[]), rows.select("late", "id", "at"))
+
+
 def test_an_input_whose_null_the_model_refuses_is_not_nullable(tmp_path: Path) -> None:
     rows = labelled().with_columns(pl.col("temp").fill_null(0.0))
     made = trained(tmp_path, facts(inputs=["temp", "hour"], train="models_under_test:strict", slices=[]), rows)

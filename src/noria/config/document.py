@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -14,6 +15,7 @@ from noria.errors import ConfigError
 
 SIZE_LIMIT = 1 << 20  # bytes
 DEPTH_LIMIT = 32
+SECRET_LENGTH = 4  # a variable's value shorter than this hides nothing, and would tear other words apart
 NODE_LIMIT = 50_000  # after aliases are followed, so that a few lines cannot stand for millions of values
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -28,13 +30,15 @@ _VARIABLE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\
 class Item:
     """A value and its place. ``value`` is None, bool, int, float, str, a list of items, or a dict of items by key.
 
-    ``text`` is a scalar as it is written; ``keys`` holds the place of each key of a dict.
+    ``text`` is a scalar as it is written; ``keys`` holds the place of each key of a dict; ``secrets`` are the values that
+    came from the environment, each with the ``${VAR}`` that stands for it: no message shows them.
     """
 
     value: Any
     where: str  # noria.yaml:12:3
     text: str = ""
     keys: Mapping[str, str] | None = None
+    secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def plain(self) -> Any:
         """The value without places."""
@@ -45,13 +49,18 @@ class Item:
         return self.value
 
     def error(self, message: str, hint: str | None = None) -> ConfigError:
-        return ConfigError(message, where=self.where, hint=hint)
+        return ConfigError(self._masked(message), where=self.where, hint=self._masked(hint) if hint else hint)
+
+    def _masked(self, words: str) -> str:
+        for value, written in self.secrets:
+            words = words.replace(repr(value)[1:-1], written).replace(value, written)
+        return words
 
     @property
     def kind(self) -> str:
         """What was found, in the words of an error message."""
         if isinstance(self.value, str):
-            return f"the text {_shortened(self.value)!r}"
+            return f"the text {_shortened(self.text)!r}"
         if isinstance(self.value, bool):
             return f"`{self.text}`"
         if isinstance(self.value, (int, float)):
@@ -141,7 +150,7 @@ class _Reader:
         plain = not getattr(node, "style", None)  # quoted and block scalars are always text
         value = scalar(text) if plain else text
         if isinstance(value, str) and self.environ is not None and "$" in value:
-            value = text = expand(value, self.environ, where)
+            return Item(expand(value, self.environ, where), where, text, secrets=_secrets(value, self.environ))
         return Item(value, where, text)
 
 
@@ -153,7 +162,7 @@ def scalar(text: str) -> Any:
         return _BOOL[text]
     if _INT.fullmatch(text):
         return int(text)
-    return float(text) if _FLOAT.fullmatch(text) else text
+    return float(text) if _FLOAT.fullmatch(text) and math.isfinite(float(text)) else text
 
 
 def expand(text: str, environ: Mapping[str, str], where: str) -> str:
@@ -175,6 +184,12 @@ def expand(text: str, environ: Mapping[str, str], where: str) -> str:
         return value
 
     return _VARIABLE.sub(replace, text)
+
+
+def _secrets(text: str, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The values of the variables in ``text``, the longest first, each with what is written for it."""
+    names = {name for _, name, _ in _VARIABLE.findall(text) if len(environ.get(name, "")) >= SECRET_LENGTH}
+    return tuple((environ[name], f"${{{name}}}") for name in sorted(names, key=lambda name: (-len(environ[name]), name)))
 
 
 def _where(shown: str, mark: Any) -> str:

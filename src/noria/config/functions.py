@@ -53,6 +53,8 @@ class Source:
     def _resolve(self, module: str, name: str, item: Item, hops: int) -> Function | None:
         path, tree = self._tree(module, item)
         node = _defined(tree, name)
+        if node is None and _takes_all(tree):
+            return None
         if node is None:
             hint = nearest(name, _public(tree)) or f"{self._shown(path)} defines no function."
             raise item.error(f"there is no function {name!r} in {self._shown(path)}", hint)
@@ -78,9 +80,10 @@ class Source:
             content = path.read_bytes()
             if len(content) > FILE_LIMIT:
                 raise ConfigError(f"is larger than {FILE_LIMIT >> 20} MB of source", where=shown)
-            return ast.parse(content)
+            return ast.parse(content, shown)
         except SyntaxError as error:
-            raise ConfigError(f"is not Python: {error.msg}", where=f"{shown}:{error.lineno}:{error.offset}") from error
+            place = f":{error.lineno}:{error.offset or 1}" if error.lineno else ""  # none for a NUL or an unknown encoding
+            raise ConfigError(f"is not Python: {error.msg}", where=shown + place) from error
         except (OSError, ValueError, RecursionError, MemoryError) as error:
             raise ConfigError(f"cannot be read as Python: {error}", where=shown) from error
 
@@ -88,7 +91,7 @@ class Source:
         for root in self.roots:
             base = root.joinpath(*module.split("."))
             for path in (base / "__init__.py", base.with_name(base.name + ".py")):
-                if path.is_file():
+                if exists(path):
                     return path
         return None
 
@@ -108,18 +111,28 @@ class Source:
         return sorted(set(found), key=lambda name: (name.count("."), name))
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have (too long, a NUL in it) has none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _defined(tree: ast.Module, name: str) -> ast.stmt | None:
     """The statement that binds ``name`` last at the top of a module."""
     return next((node for node in reversed(_statements(tree.body)) if name in _binds(node)), None)
 
 
 def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements of a module, those under its ``if`` and ``try`` among them."""
+    """The statements of a module, those under its ``if``, ``with`` and ``try`` among them."""
     found: list[ast.stmt] = []
     for node in body:
         found.append(node)
         if isinstance(node, ast.If):
             found += _statements([*node.body, *node.orelse])
+        elif isinstance(node, ast.With):
+            found += _statements(node.body)
         elif isinstance(node, ast.Try):
             handlers = [child for handler in node.handlers for child in handler.body]
             found += _statements([*node.body, *handlers, *node.orelse, *node.finalbody])
@@ -135,6 +148,11 @@ def _binds(node: ast.stmt) -> list[str]:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return [target.id for target in targets if isinstance(target, ast.Name)]
     return []
+
+
+def _takes_all(tree: ast.Module) -> bool:
+    """Whether a module has ``from x import *``: then what it does not define itself may still be there."""
+    return any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in _statements(tree.body))
 
 
 def _public(tree: ast.Module) -> list[str]:

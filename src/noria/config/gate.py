@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from noria.config.document import nearest
@@ -49,6 +50,8 @@ def parse_gate(text: str) -> Gate:
     if metric in ALWAYS and found["champion"]:
         raise ConfigError(f"{text!r} is not a gate: {metric} is compared with a number", hint=HINT)
     margin = float(found["margin"] or 0.0)
+    if not math.isfinite(margin) or not math.isfinite(float(found["number"] or 0.0)):
+        raise ConfigError(f"{text!r} is not a gate: the number is too large", hint=HINT)
     return Gate(
         text=" ".join(text.split()),
         metric=metric,

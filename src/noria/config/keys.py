@@ -120,17 +120,22 @@ HOLDOUT = Record(
     "a mapping with last or fraction",
     (
         Key("last", DURATION, "The newest rows, by event time."),
-        Key("fraction", CHANCE, "A share of the rows, by a hash of the key.", "20%"),
+        Key("fraction", CHANCE, "A share of the rows, by a hash of the key, or of the whole row.", "20%"),
     ),
 )
 MODEL = Record(
     "a mapping",
     (
         Key("rows", TEXT, "The labelled table: a step or a dataset.", "the last step, or the only dataset"),
-        Key("key", TEXT, "The column that identifies a row.", "none"),
+        Key("key", TEXT, "The column that identifies a row.", "none: a row is what it holds"),
         Key("event_time", TEXT, "The column that says when a row happened.", "none"),
         Key("task", Choice(tuple(str(task) for task in Task)), "What the model predicts.", "binary"),
-        Key("inputs", TEXTS, "The columns that a request carries.", "the other columns of the dataset's contract"),
+        Key(
+            "inputs",
+            TEXTS,
+            "The columns that a request carries.",
+            "all but label, key and event_time, of the contract or the table",
+        ),
         Key("label", TEXT, "The column to predict.", required=True),
         Key("features", TARGET, "Turns inputs into features, row by row; also runs on each request.", "none"),
         Key(

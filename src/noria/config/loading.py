@@ -12,7 +12,7 @@ from noria import names
 from noria.config import document, keys
 from noria.config.contracts import load_contract, read_bytes
 from noria.config.document import Item, nearest
-from noria.config.functions import Source
+from noria.config.functions import Source, exists
 from noria.config.gate import demand_task
 from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Serving
 from noria.config.shapes import Section
@@ -146,11 +146,18 @@ def _file(home: Path, item: Item) -> Path:
             f"{item.value} lies outside the project", "It is versioned with the code: name it relative to noria.yaml."
         )
     path = home / relative
-    if not path.is_file():
-        beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        hint = nearest(item.value, sorted((relative.parent / other.name).as_posix() for other in beside if other.is_file()))
-        raise item.error(f"there is no file {item.value}", hint)
+    if not exists(path):
+        raise item.error(f"there is no file {item.value}", nearest(item.value, _beside(home, relative)))
     return path
+
+
+def _beside(home: Path, relative: PurePosixPath) -> list[str]:
+    """The files in the folder of ``relative``, from which a hint is chosen."""
+    try:
+        found = [(relative.parent / other.name).as_posix() for other in (home / relative).parent.iterdir() if other.is_file()]
+    except (OSError, ValueError):  # no such folder, or none that could be
+        return []
+    return sorted(found)
 
 
 def _params(home: Path, root: Section) -> tuple[str | None, dict[str, Any]]:
@@ -217,11 +224,8 @@ def _rows(section: Section, data: Mapping[str, DataSource], steps: list[str]) ->
 
 def _inputs(section: Section, dataset: DataSource | None) -> tuple[str, ...]:
     taken = {name: key for key in ("label", "key", "event_time") if (name := section.get(key)) is not None}
-    if "inputs" not in section:
-        columns = [c.name for c in dataset.contract.columns if c.name not in taken] if dataset and dataset.contract else []
-        if not columns:
-            raise section.item.error("'inputs' is missing", "inputs: the columns that a request carries, as a list.")
-        return tuple(columns)
+    if "inputs" not in section:  # the contract's columns; without one the table shows them, when it is there
+        return tuple(c.name for c in dataset.contract.columns if c.name not in taken) if dataset and dataset.contract else ()
     inputs: tuple[str, ...] = section.get("inputs")
     if not inputs:
         raise section.at("inputs").error("a model needs at least one input")

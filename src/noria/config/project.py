@@ -1,8 +1,8 @@
-"""The typed project: what noria.yaml says, every default filled in."""
+"""The typed project: what noria.yaml says, every default filled in. Texts that may hold a secret stay out of ``repr``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ class DataSource:
     """``source`` is a path or glob relative to the home, an absolute one, ``file://...``, or ``log:ENVIRONMENT``."""
 
     name: str
-    source: str
+    source: str = field(repr=False)
     contract: Contract | None = None
     contract_file: str | None = None  # relative to the home
     settle_s: float = 2.0  # wall clock
@@ -30,7 +30,7 @@ class Step:
 
     name: str
     call: str | None = None
-    cmd: str | None = None
+    cmd: str | None = field(default=None, repr=False)
     deps: tuple[str, ...] = ()  # datasets and steps it takes
     params: tuple[str, ...] = ()  # its other arguments that a params file gives
     outs: tuple[str, ...] = ()  # files a command writes, relative to its folder
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Holdout:
-    """At most one is set: the last seconds of event time, or a share of the rows by a hash of the key."""
+    """At most one is set: the last seconds of event time, or a share of the rows by a hash of the key or the row."""
 
     last_s: float | None = None
     fraction: float | None = None
@@ -51,10 +51,10 @@ class Model:
     rows: str  # the labelled table: a step or a dataset
     label: str
     train: str  # module:function
-    key: str | None = None
+    key: str | None = None  # None: a row is known by what it holds
     event_time: str | None = None
     task: Task = Task.BINARY
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()  # empty: every column of the table but label, key and event_time
     features: str | None = None  # module:function
     holdout: Holdout = Holdout(fraction=0.2)
     slices: tuple[str, ...] = ()  # columns that gates look at value by value
@@ -64,7 +64,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    code: str | None = None
+    code: str | None = field(default=None, repr=False)
     timeout_s: float = 600.0
 
 
@@ -94,7 +94,7 @@ class Console:
 @dataclass(frozen=True, slots=True)
 class GitWatch:
     branch: str = "main"
-    repository: str | None = None  # None: the home's own
+    repository: str | None = field(default=None, repr=False)  # None: the home's own
     every_s: float = 2.0  # wall clock
 
 
@@ -103,7 +103,7 @@ class Project:
     """``steps`` stand in an order in which they can run; ``digest`` is of the bytes of noria.yaml."""
 
     name: str
-    goal: str
+    goal: str = field(repr=False)
     home: Path
     digest: str
     data: dict[str, DataSource]

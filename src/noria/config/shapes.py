@@ -12,6 +12,7 @@ from noria.config.document import Item, nearest
 from noria.errors import ConfigError
 
 Json = dict[str, Any]
+NAME_HINT = "A name begins with a small letter; small letters, digits, - and _ follow, 63 characters at most."
 
 
 class Shape(Protocol):
@@ -230,8 +231,7 @@ def unexpected(shape: Shape, item: Item) -> ConfigError:
 def demand_name(name: str, where: str) -> None:
     """Raises ConfigError when a project, dataset, step or environment may not be called so."""
     if not names.is_name(name):
-        hint = "A name begins with a small letter; small letters, digits, - and _ follow, 63 characters at most."
-        raise ConfigError(f"{name!r} is not a name", where=where, hint=hint)
+        raise ConfigError(f"{name!r} is not a name", where=where, hint=NAME_HINT)
 
 
 def whole(words: str, low: int, high: int) -> Scalar:
@@ -252,7 +252,8 @@ def _text(item: Item) -> str:
 
 
 def _name(item: Item) -> str:
-    demand_name(_text(item), item.where)
+    if not names.is_name(_text(item)):
+        raise item.error(f"{item.value!r} is not a name", NAME_HINT)
     return str(item.value)
 
 

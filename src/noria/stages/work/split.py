@@ -100,14 +100,27 @@ def by_time(table: pl.DataFrame, event_time: str | None, last_s: float) -> Split
 
 
 def by_hash(table: pl.DataFrame, model: dict[str, Any]) -> Split:
-    """Hold out the share of keys whose salted hash is low: a key never changes sides."""
+    """Hold out the share of keys (or rows, without one) whose salted hash is low: a key never changes sides."""
     fraction = model["holdout"].get("fraction") or 0.2
-    if model["key"] is None:
-        raise DataError("a holdout by hash needs a key", hint="Set model.key, or `holdout: {last: 7d}`.")
-    chosen = pl.Series(hashed(table[model["key"]].cast(pl.String).to_list(), model["project"], fraction), dtype=pl.Boolean)
+    key = model["key"]
+    keys = contents(table) if key is None else table[key].cast(pl.String)
+    chosen = pl.Series(hashed(keys.to_list(), model["project"], fraction), dtype=pl.Boolean)
     train, holdout = table.filter(~chosen), table.filter(chosen)
-    sentence = f"{fraction:.3g} of the keys, by hash: {holdout.height:,} rows"
-    return Split(train, holdout, {"kind": f"hash {fraction:g}", "sentence": sentence} | _counts(train, holdout))
+    sentence = f"{fraction:.3g} of the {'rows' if key is None else 'keys'}, by hash: {holdout.height:,} rows"
+    kind = f"hash {fraction:g} of {f'rows of {_shape(table)}' if key is None else key}"  # another hash, another split
+    return Split(train, holdout, {"kind": kind, "sentence": sentence} | _counts(train, holdout))
+
+
+def contents(table: pl.DataFrame) -> pl.Series:
+    """What each row holds, as JSON: its identity where no key is named. Equal rows are on one side; columns may change places."""
+    readable = table.select(sorted(table.columns)).with_columns(pl.selectors.binary().bin.encode("hex"))
+    return readable.select(pl.struct(pl.all()).struct.json_encode()).to_series()
+
+
+def _shape(table: pl.DataFrame) -> str:
+    """What must stay the same for rows to keep their sides without a key: the columns and their types."""
+    columns = sorted(f"{name}: {dtype}" for name, dtype in table.schema.items())
+    return f"{table.width} columns ({blake2b(repr(columns).encode(), digest_size=4).hexdigest()})"
 
 
 def hashed(keys: Sequence[str], salt: str, fraction: float) -> list[bool]:

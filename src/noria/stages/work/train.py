@@ -14,7 +14,7 @@ import polars as pl
 
 from noria.adapters.executors.timing import user_code
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
-from noria.errors import StepError
+from noria.errors import DataError, StepError
 from noria.stages.work import columns, forms, functions, tables
 from noria.stages.work.split import split
 from noria.stats import profile
@@ -33,7 +33,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """
     model, folder = job["model"], Path(job["folder"])
     made = split(tables.argument(job["rows"]), model)
-    inputs = tuple(Input(name, columns.kind_of(name, made.train.schema[name])) for name in model["inputs"])
+    inputs = tuple(Input(name, columns.kind_of(name, made.train.schema[name])) for name in input_names(made.train, model))
     train = columns.frame(made.train, inputs)
     label = plain_label(made.train[model["label"]], Task(model["task"]))
     with user_code():
@@ -46,11 +46,20 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     tables.write_arrow(made.holdout, folder / HOLDOUT)
     return {
         "signature": msgspec.to_builtins(signature),
-        "profile": msgspec.to_builtins(profile.build(train, model["inputs"])),
+        "profile": msgspec.to_builtins(profile.build(train, [i.name for i in inputs])),
         "split": made.facts,
         "label_rate": _label_rate(label, signature),
         "seed": job["seed"],
     }
+
+
+def input_names(table: pl.DataFrame, model: dict[str, Any]) -> list[str]:
+    """The inputs that the model names; when it names none, every column but label, key and event time."""
+    known = {model["label"], model["key"], model.get("event_time")}
+    found: list[str] = model["inputs"] or [name for name in table.columns if name not in known]
+    if not found:
+        raise DataError("the labelled table has no column that could be an input: only label, key and event time")
+    return found
 
 
 def fit(target: str, features: Any, label: pl.Series, params: dict[str, Any]) -> Any:

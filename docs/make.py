@@ -1,0 +1,129 @@
+"""`make docs`: write the pages that are made from the code: project-file.md, commands.md, errors.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from noria import cli, errors
+from noria.config import reference
+from noria.serving.http import CODES
+
+HERE = Path(__file__).parent
+WIDTH = 110
+CODES_OF = {  # beside 2 (called wrongly) and 4 (infrastructure), which every command may end with
+    "init": "0 written",
+    "demo": "0 nothing failed, nothing lost, v1 reproduced; 1 otherwise",
+    "check": "0 all holds; 1 something does not",
+    "run": "0 done, or nothing had changed; 1 refused, quarantined, failed or rolled back; 3 not enough data, or held",
+    "up": "0 told to stop",
+    "status": "0",
+    "runs": "0",
+    "show": "0; 2 there is no such thing",
+    "releases": "0",
+    "promote": "0; 1 refused; 2 no such release or environment",
+    "rollback": "0; 1 refused; 2 no such environment",
+    "reproduce": "0 bytes or metrics agree; 1 they do not, or the folder is not empty",
+    "predict": "0 answered; 2 the request was refused; 4 no server answers",
+    "feedback": "0 recorded; 2 the request was refused; 4 no server answers",
+    "audit": "0; 1 `verify` found the chain broken",
+    "doctor": "0 nothing failed; 1 something did",
+}
+TO_DO = {  # error -> what a person does next
+    "NoriaError": "Read the hint; without one it is a defect of Noria: report it with the traceback that the message names.",
+    "UsageError": "Look at the command's `--help`.",
+    "ConfigError": "Open the place that is named, and correct it; `noria check` reads the file again in seconds.",
+    "DataError": "Correct the file and let it arrive again, or change its contract.",
+    "StepError": "Open the place that the message names: the error is in the project's code, or in its limits.",
+    "RefusedError": "Do what the policy asks for (commit, approve, choose another release).",
+    "NotFoundError": "List what there is: `noria releases`, `noria runs`, `noria status`.",
+    "StoppedError": "Nothing: the next start goes on with the turn.",
+    "StoreError": "`noria doctor` looks deeper; a damaged ledger is replaced by a backup.",
+    "CorruptBlobError": "Restore the blob, or let the same data arrive again; look at the disk.",
+    "LeaseLostError": "Nothing: the other engine finishes the work.",
+    "DiskFullError": "Make room, and do it again.",
+    "ServingError": "`noria status` tells what is missing, `noria doctor` why; the server's words are in `server.log`.",
+    "PortInUseError": "Choose another port, or stop the program that has this one.",
+    "RequestError": "Correct the request; the same one will be refused again.",
+    "BadBodyError": "Send a JSON object with the inputs; `/openapi.json` shows one.",
+    "SignatureError": "Send the columns that the message names, in their types.",
+    "UnknownTargetError": "`/openapi.json` lists the paths; a prediction's id is in its answer.",
+    "ForbiddenError": "Send the token; call the server by the address that `noria status` shows.",
+    "TooLargeError": "Send the records in several requests, or raise `serving.max_body` or `serving.max_rows`.",
+}
+
+COMMANDS_HEAD = """\
+Each has `--json` (one document, stable keys), `--help` with an example, and exit codes for CI: 0 passed, 1 the verdict is no,
+2 usage, 3 not enough data, 4 infrastructure; 130 after Ctrl-C. Every command may end with 2 (called wrongly) or 4. With `--json`
+an error is one document too: `error` with `kind`, `message`, `where`, `hint`, `exit_code` ([errors](errors.md))."""
+ERRORS_HEAD = """\
+Every message says what is wrong, where, and what to do next. `--json` gives it as one document: kind, message, where, hint,
+exit_code. The fourth column is what the model server answers. It also says 405 for a method that a path does not take, 408 when
+a body does not arrive in time, 503 when neither release could answer, and 500 for a defect of ours, with the number under which
+its log has the trace."""
+
+
+def commands() -> str:
+    """Every command with its help and its exit codes."""
+    parts = [
+        "# Commands",
+        COMMANDS_HEAD,
+    ]
+    top = click.Context(cli.group, info_name="noria")
+    for name, (_, line) in cli.COMMANDS.items():
+        command = cli.group.get_command(top, name)
+        assert command is not None
+        parts += [f"## noria {name}", line, *helps(command, name, top), f"Exit codes: {CODES_OF[name]}."]
+    return "\n\n".join(parts) + "\n"
+
+
+def helps(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    """The help of a command and of what is below it, as code blocks."""
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, help_option_names=["-h", "--help"])
+    yield f"```\n{context.get_help().rstrip()}\n```"
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            yield from helps(command.commands[below], below, context)
+
+
+def every_error() -> list[type[errors.NoriaError]]:
+    """The error classes, in the order of the tree."""
+    return [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.NoriaError)]
+
+
+def status(kind: type[errors.NoriaError]) -> str:
+    """The model server's status code for an error, by its one table; empty where none is mapped."""
+    return next((str(code) for known, code, _ in CODES if issubclass(kind, known)), "")
+
+
+def sentence(kind: type[errors.NoriaError]) -> str:
+    """The first line of an error's docstring."""
+    return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def error_table() -> str:
+    """Every error class with what to do about it."""
+    rows = [f"| `{e.__name__}` | {sentence(e)} | {e.exit_code} | {status(e)} | {TO_DO[e.__name__]} |" for e in every_error()]
+    return (
+        "\n".join(
+            [
+                f"# Errors\n\n{ERRORS_HEAD}\n",
+                "| error | what it means | exit code | HTTP | what to do |",
+                "|---|---|---|---|---|",
+                *rows,
+            ]
+        )
+        + "\n"
+    )
+
+
+def pages() -> dict[str, str]:
+    """Every generated page by its file's name."""
+    return {"project-file.md": reference(), "commands.md": commands(), "errors.md": error_table()}
+
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        (HERE / page).write_text(text)
