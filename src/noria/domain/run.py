@@ -27,6 +27,7 @@ class Pins:
 class StepState(StrEnum):
     RAN = "ran"  # executed in this run
     REUSED = "reused"  # nothing it depends on changed: an earlier result was taken
+    SKIPPED = "skipped"  # its condition does not hold, or the run was not asked for it
     FAILED = "failed"  # its code failed, hung or outgrew its limits
     BLOCKED = "blocked"  # a step it needs failed
 
@@ -40,8 +41,18 @@ class StepRecord:
     output: str | None = None  # blob digest
     seconds: float = 0.0  # wall time of the whole step
     user_s: float = 0.0  # wall time inside the project's own function or command
-    peak_rss_mb: float = 0.0
+    peak_rss_mb: float = 0.0  # megabytes (10^6 bytes), the whole process tree
     log: str | None = None  # blob digest of the log
+    cpu_s: float = 0.0  # processor time, user and system, the whole process tree
+    read_mb: float = 0.0  # megabytes read from storage
+    written_mb: float = 0.0  # megabytes written to storage
+    attempts: int = 1
+
+
+class RunKind(StrEnum):
+    TURN = "turn"  # of the wheel: may become a release
+    EXPERIMENT = "experiment"  # by hand, with parameters or steps chosen: measured, never released
+    TRIAL = "trial"  # one of a search
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +67,10 @@ class Run:
     reason: str = ""
     steps: tuple[StepRecord, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    kind: RunKind = RunKind.TURN
+    parent: str | None = None  # the run whose search this is a trial of
+    params: dict[str, object] = field(default_factory=dict)  # flat: "train.lr" -> 0.1
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    artifacts: dict[str, str] = field(default_factory=dict)  # "step/path" -> blob digest
+    plots: dict[str, str] = field(default_factory=dict)  # "step/path" -> blob digest

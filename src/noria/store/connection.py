@@ -107,6 +107,13 @@ class Database:
         with translated(self.path):
             return self._run(sql, values).rowcount
 
+    def execute_many(self, sql: str, values: Sequence[Sequence[Value]]) -> int:
+        """Run one statement for each of ``values``, all or nothing; the number of rows that changed."""
+        if not values:
+            return 0
+        with self.transaction(), translated(self.path):
+            return self._inside(self._link()).executemany(sql, values).rowcount
+
     def rows(self, sql: str, values: Sequence[Value] = ()) -> list[sqlite3.Row]:
         with translated(self.path):
             return self._run(sql, values).fetchall()

@@ -10,6 +10,7 @@ from noria.store.connection import Database
 from noria.store.data import DataStore
 from noria.store.events import EventStore
 from noria.store.jobs import JobStore
+from noria.store.marks import MarkStore
 from noria.store.monitor import AlertStore, QualityStore
 from noria.store.projects import ApprovalStore, ProjectStore
 from noria.store.releases import ReleaseStore
@@ -34,6 +35,7 @@ class Ledger:
         self.runs = RunStore(database)
         self.steps = StepStore(database)
         self.data = DataStore(database)
+        self.marks = MarkStore(database)
         self.releases = ReleaseStore(database)
         self.routes = RouteStore(database)
         self.rollouts = RolloutStore(database)
