@@ -17,6 +17,7 @@ from noria.store.releases import ReleaseStore
 from noria.store.rollouts import RolloutStore
 from noria.store.routes import RouteStore
 from noria.store.runs import RunStore, StepStore
+from noria.store.series import SeriesStore
 from noria.store.triggers import TriggerStore
 from noria.store.turns import TurnStore
 
@@ -34,6 +35,7 @@ class Ledger:
         self.turns = TurnStore(database, self.triggers, self.events)
         self.runs = RunStore(database)
         self.steps = StepStore(database)
+        self.series = SeriesStore(database)
         self.data = DataStore(database)
         self.marks = MarkStore(database)
         self.releases = ReleaseStore(database)
