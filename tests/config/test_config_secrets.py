@@ -70,10 +70,13 @@ def test_no_error_shows_a_secret(home: Path, variable: str, old: str, new: str) 
     assert "hunter2" not in str(caught.value).lower()
 
 
-def test_no_secret_in_an_unsupported_address(home: Path) -> None:
-    (home / "noria.yaml").write_text(TEXT.replace('"${TOKEN}/*.csv"', "'${TOKEN}://x'"))
-    with pytest.raises(ConfigError, match=r"\$\{TOKEN\}:// is not yet supported"):
-        config.load(home, environ=SECRETS)
+def test_a_source_shows_no_secret(home: Path) -> None:
+    query = "{sql: {url: 'postgresql://me:${TOKEN}@h/db', query: select 1}}"
+    for written, shown in [(query, "postgresql://me:***@h/db"), ("'s3://${TOKEN}/x.csv'", "s3://${TOKEN}/x.csv")]:
+        (home / "noria.yaml").write_text(TEXT.replace('"${TOKEN}/*.csv"', written))
+        found = config.load(home, environ=SECRETS).data["readings"]
+        assert found.shown == shown
+        assert "hunter2" not in repr(found).lower()
 
 
 def test_an_error_says_which_variable_was_wrong(home: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_result_is_the_next_steps_argument(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nothing", "returned NoneType; a step returns a table (Polars, pandas, Arrow) or JSON values"),
+        ("nothing", "returned NoneType; a step returns a table (Polars, pandas, Arrow), a NumPy array, a model or JSON values"),
         ("strange", "returned a dict that is not JSON"),
         ("lazzy", "has no function 'lazzy'; did you mean 'lazy'?"),
         ("path", "argument flights has 2 files and the function asks for one path"),
@@ -127,34 +127,3 @@ def test_equal_tables_have_equal_bytes_however_they_came_about(tmp_path: Path) -
         digests.add(digest_file(tmp_path / f"{number}.arrow"))
     tables.write_arrow(tables.as_table(pd.DataFrame(whole.to_dict(as_series=False))), tmp_path / "pandas.arrow")  # type: ignore[arg-type]
     assert digests == {digest_file(tmp_path / "pandas.arrow")}
-
-
-def command(tmp_path: Path, line: str, outs: list[str], **arguments: Any) -> dict[str, Any]:
-    return step.run({"call": None, "cmd": line, "arguments": arguments, "outs": outs, "folder": str(tmp_path)})
-
-
-def test_a_command_finds_its_inputs_and_leaves_a_table(
-    tmp_path: Path, flights: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "clean.csv").write_text("stale")
-    arguments = {"raw-flights": table([flights[1]]), "rate": {"kind": "value", "value": [1, 2]}}
-    line = 'cp "$NORIA_INPUT_RAW_FLIGHTS" clean.csv && test "$NORIA_PARAM_RATE" = "[1, 2]"'
-    assert command(tmp_path, line, ["clean.csv"], **arguments)["format"] == "arrow"
-    assert pl.read_ipc(tmp_path / "output").to_dicts() == [{"c": "b", "n": 2.5}]
-
-
-@pytest.mark.parametrize(
-    ("line", "outs", "said"),
-    [
-        ("exit 3", [], "ended with exit code 3"),
-        ("kill -9 $$", [], "was killed by signal 9"),
-        ("true", ["stale.csv"], "ended well and left no stale.csv"),
-        ("true", ["a", "b"], "declares 2 outs"),
-    ],
-)
-def test_a_command_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, outs: list[str], said: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "stale.csv").write_text("a\n1\n")
-    with pytest.raises(StepError, match=said):
-        command(tmp_path, line, outs)

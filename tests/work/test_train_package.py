@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from noria.adapters.executors.local import LocalExecutor, Work
+from noria.adapters.executors.pool import Pool, Work
 from noria.domain.signature import Kind, Signature
 from noria.errors import DataError, StepError
 from noria.names import digest_file
@@ -301,7 +301,7 @@ def test_two_processes_make_the_same_bytes(tmp_path: Path, tree: Path) -> None:
     tables.write_arrow(labelled(), tmp_path / "rows.arrow")
     argument = {"kind": "output", "path": str(tmp_path / "rows.arrow"), "format": "arrow"}
     digests = []
-    with LocalExecutor(size=2) as executor:
+    with Pool(size=2) as executor:
         for name in ("one", "two"):
             folder = tmp_path / name
             folder.mkdir()

@@ -55,6 +55,25 @@ def show(repo: Path, commit: str, path: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def changed(repo: Path, before: str, after: str) -> list[tuple[str, int | None, int | None]] | None:
+    """Path, lines added and lines removed (None: not text) of every file that differs between two commits, below ``repo``.
+
+    None when the repository does not hold both.
+    """
+    below = () if _bare(repo) else ("--relative",)
+    # an attribute of the repository may not start a program of its own
+    options = ("--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", *below)
+    done = _git(repo, "diff", *options, "--end-of-options", before, after, "--", check=False)
+    if done.returncode:
+        return None
+    found = [os.fsdecode(entry).split("\t", 2) for entry in done.stdout.split(b"\0") if entry]
+    return [(path, _lines(added), _lines(removed)) for added, removed, path in found]
+
+
+def _lines(text: str) -> int | None:
+    return None if text == "-" else int(text)
+
+
 def dirty_digest(repo: Path, ignore: Sequence[str] = ()) -> str | None:
     """The digest of everything under ``repo`` that differs from the commit; None when nothing does.
 
@@ -67,6 +86,14 @@ def dirty_digest(repo: Path, ignore: Sequence[str] = ()) -> str | None:
     top = Path(os.fsdecode(_git(repo, "rev-parse", "--show-toplevel").stdout.rstrip(b"\n")))
     lines = [entry + b"\0" + _content(top / os.fsdecode(entry[3:])) for entry in sorted(status.split(b"\0")) if entry]
     return digest_bytes(b"\n".join([(head(repo) or "").encode(), *lines]))
+
+
+def ignored(folder: Path, paths: Sequence[str]) -> frozenset[str]:
+    """Those of ``paths`` (relative to ``folder``) that Git ignores; none outside a repository."""
+    if not is_repo(folder):
+        return frozenset()
+    done = _git(folder, "check-ignore", "-z", "--", *paths[:1000], check=False)
+    return frozenset(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
 
 
 def worktree(repo: Path, commit: str, target: Path) -> Path:

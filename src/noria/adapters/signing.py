@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from noria.errors import StoreError
 from noria.names import new_id
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 KEY = "signing.key"  # 64 hex digits: the private key's 32 bytes
 PUBLIC = "signing.pub"  # 64 hex digits
@@ -23,6 +24,9 @@ def sign(state: Path, data: bytes) -> bytes:
 
 def verify(public_hex: str, data: bytes, signature: bytes) -> bool:
     """Whether ``signature`` is of ``data`` and by the key ``public_hex``. False too for a malformed key or signature."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_hex.strip())).verify(signature, data)
     except (InvalidSignature, ValueError):
@@ -37,6 +41,8 @@ def public_key(state: Path) -> str:
 
 
 def _private_key(state: Path) -> Ed25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     path = state / KEY
     if not path.exists():
         _create(path)
@@ -56,6 +62,8 @@ def _private_key(state: Path) -> Ed25519PrivateKey:
 
 def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     content = Ed25519PrivateKey.generate().private_bytes_raw().hex() + "\n"
     with contextlib.suppress(FileExistsError):  # another process was first: its key stands
         _write(path, content, 0o600, replace=False)

@@ -38,6 +38,21 @@ def imports_closure(roots: Sequence[Path], module: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def script_closure(tree: Path, script: str, roots: Sequence[Path]) -> dict[str, str]:
+    """As ``imports_closure``, of a script: Python looks for what it imports beside it first. Paths are relative to ``tree``."""
+    path = tree / script
+    found = {}
+    digest, imported = _read(path, path.stem)
+    found[script] = digest
+    for module in imported:
+        for base in (path.parent, *roots):
+            closure = imports_closure((base, *roots), module)
+            if closure:
+                found |= closure
+                break
+    return dict(sorted(found.items()))
+
+
 def _locate(roots: Sequence[Path], module: str) -> tuple[Path, Path] | None:
     for root in roots:
         base = root.joinpath(*module.split("."))

@@ -72,7 +72,7 @@ def _guards(project: Project) -> list[Finding]:
 
 
 def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
-    from noria.adapters import files
+    from noria.adapters import files, sources
     from noria.decide import contract as judge
     from noria.domain.contract import Contract
     from noria.errors import DataError
@@ -81,17 +81,25 @@ def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
     if served.is_log(source.source):
         return [Finding(source.name, True, f"served predictions of {source.source.removeprefix('log:')} with their labels")]
     found = []
-    for name, path in files.resolve(source.source, home.path):
-        try:
-            ruling = judge.judge(source.contract or Contract(), files.read_table(path), now=None)
-            found.append(Finding(name, ruling.verdict.passed, ruling.verdict.sentence()))
-        except DataError as error:
-            found.append(Finding(name, False, error.message))
-    return found or [Finding(source.name, False, f"no file matches {source.source}")]
+    try:
+        for each, path in sources.read(source, home.path):
+            try:
+                if path is None:
+                    raise DataError(each.problem or "cannot be read")
+                if source.opaque:
+                    found.append(Finding(each.name, True, f"{each.size_bytes:,} bytes, kept as they are"))
+                    continue
+                ruling = judge.judge(source.contract or Contract(), files.read_table(path), now=None)
+                found.append(Finding(each.name, ruling.verdict.passed, ruling.verdict.sentence()))
+            except DataError as error:
+                found.append(Finding(each.name, False, error.message))
+    except DataError as error:
+        return [*found, Finding(source.name, False, f"{source.shown}: {error.message}")]
+    return found or [Finding(source.name, False, f"no file matches {source.shown}")]
 
 
 def _tests(home: Home, tests: str, timeout_s: float) -> Finding:
-    from noria.stages.line import child_environment
+    from noria.adapters.executors.local import child_environment
 
     try:
         done = subprocess.run(  # noqa: S602 - the project's own command, as its file says

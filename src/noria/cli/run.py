@@ -28,21 +28,62 @@ EXIT = {
 @click.command()
 @click.option("--reason", default="noria run", help="Why, for the audit log.")
 @click.option("--wait/--no-wait", default=True, help="Wait for the verdict of a canary that live traffic decides.")
+@click.option("--explain", is_flag=True, help="Say what would run, and why; run nothing.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Another value of a parameter. Repeatable.")
+@click.option("--sweep", "sweeps", multiple=True, metavar="NAME=A,B,C", help="Each of these values: a run for every combination.")
+@click.option("--to", metavar="STEP", help="Only this step and all that it needs.")
+@click.option("--from", "start", metavar="STEP", help="Only this step and all that needs it, on the results there are.")
+@click.option("--only", metavar="STEP", help="Only this step, on the results there are.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag the experiment. Repeatable.")
+@click.option("--note", default="", metavar="TEXT", help="A note on the experiment.")
 @json_option
 @pass_home
-def command(home: Home, reason: str, wait: bool, as_json: bool) -> int:
+def command(
+    home: Home,
+    reason: str,
+    wait: bool,
+    explain: bool,
+    settings: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    to: str | None,
+    start: str | None,
+    only: str | None,
+    tags: tuple[str, ...],
+    note: str,
+    as_json: bool,
+) -> int:
     """Turn the wheel once: check, train, evaluate, gate, release, roll out.
 
     Takes the code as it is in this folder. With uncommitted changes everything is measured, and nothing is released.
 
+    With other parameters (--set, --sweep), chosen steps (--to, --from, --only), a tag or a note it is an experiment: its steps
+    run, and what they log is kept to be compared (`noria runs`, `noria diff`); nothing is checked, gated or released.
+
     \b
     Example:
       noria run
+      noria run --explain
+      noria run --set train.learning_rate=0.1 --tag slow
+      noria run --sweep train.learning_rate=0.05,0.1,0.2
       noria run --json | jq .outcome
 
     JSON: turn, outcome, release, reason, run, user_s, overhead_s, steps[name, state, reason, seconds].
+    Of experiments: experiments[run, outcome, reason, params, metrics, steps]. With --explain: steps[name, runs, reason], where
+    runs is null when it depends on what a step before it will leave.
     """
-    from noria.engine import assembly, wheel  # polars and the process pool: only a turn needs them
+    from noria.cli import experiments
+
+    asked = experiments.asked(settings, sweeps, (to, start, only), tags, note)
+    if explain:
+        return experiments.explain(home, asked, as_json)
+    if asked.any:
+        return experiments.run(home, asked, as_json)
+    return turn(home, reason, wait, as_json)
+
+
+def turn(home: Home, reason: str, wait: bool, as_json: bool) -> int:
+    """One turn; the exit code."""
+    from noria.engine import assembly, wheel  # the process pool: only a turn needs it
 
     line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=3)
     try:

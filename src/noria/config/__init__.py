@@ -3,7 +3,7 @@
 from noria.config.contracts import load_contract
 from noria.config.gate import parse_gate
 from noria.config.loading import load, load_params
-from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Serving, Step
+from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Query, Serving, Step
 from noria.config.schema import reference, schema
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Holdout",
     "Model",
     "Project",
+    "Query",
     "Serving",
     "Step",
     "load",

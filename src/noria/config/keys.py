@@ -11,6 +11,7 @@ from cronsim import CronSim, CronSimError
 from noria.config import gate, units
 from noria.config.document import Item
 from noria.config.shapes import (
+    ANY,
     CHANCE,
     DURATION,
     FLAG,
@@ -72,6 +73,13 @@ def _nulls(item: Item) -> float:
     return float(SHARE.read(item))
 
 
+def _plain(item: Item) -> str | int | float | bool:
+    """A value of its own type, as another library is to get it."""
+    if not isinstance(item.value, str | int | float | bool):
+        raise ValueError
+    return item.value
+
+
 def _limit(item: Item) -> float | None:
     """One end of a range: a number, or null for none."""
     return None if item.value is None else float(NUMBER.read(item))
@@ -92,27 +100,53 @@ NULLS: Any = Scalar(
         ]
     },
 )
+PLAIN = Scalar("text, a number, true or false", _plain, {"type": ["string", "number", "boolean"]})
 LIMIT = Scalar("a number", _limit, {"type": ["number", "null"]})
 PORT = whole("a port from 0 to 65535", 0, 65535)
 
+SQL = Record(
+    "a mapping with url and query",
+    (
+        Key("url", TEXT, "The database, as SQLAlchemy writes it; secrets as ${VAR}.", required=True),
+        Key("query", TEXT, "A SELECT.", required=True),
+        Key("cursor", TEXT, "A column of its result that only grows: then only rows beyond the last ones are read.", "none"),
+    ),
+)
 DATA = Record(
     "a source, or a mapping",
     (
-        Key("source", TEXT, "A path or glob under the project, an absolute one, file://..., or log:ENVIRONMENT.", required=True),
+        Key("source", TEXT, "A path, folder or glob, an address like s3://bucket/*.parquet, or log:ENVIRONMENT."),
+        Key("sql", SQL, "Or the result of a query: whole, or with a cursor a new file of what came since."),
+        Key("format", Choice(("auto", "files")), "`auto`: tables, by suffix; `files`: kept as they are, not read.", "auto"),
+        Key("options", MapOf(PLAIN, "a mapping of options", columns=True), "For the file system of an address.", "none"),
+        Key("every", DURATION, "How often a remote source or a query is looked at.", "1m"),
         Key("contract", TEXT, "The file that says what the data promises.", "none"),
         Key("settle", DURATION, "A file that was not renamed into place counts when it has not changed for this long.", "2s"),
     ),
     short="source",
+    either=("source", "sql"),
 )
 STEP = Record(
     "a function, or a mapping",
     (
         Key("call", TARGET, "The function; its arguments are datasets, steps and parameters, by name."),
         Key("cmd", TEXT, "Or a shell command, run in the project's folder."),
-        Key("deps", TEXTS, "The datasets and steps that a command takes.", "none"),
-        Key("outs", TEXTS, "The file that a command writes.", "none"),
+        Key("deps", TEXTS, "What a command takes: datasets and steps by name, files and folders by path.", "none"),
+        Key("outs", TEXTS, "The files and folders that a command leaves.", "none"),
+        Key("metrics", TEXTS, "Those of its outs, JSON or YAML, whose numbers are metrics of the run.", "none"),
+        Key("plots", TEXTS, "Those of its outs that are to be looked at and compared.", "none"),
+        Key("params", TEXTS, "The parameters that a command reads: `seed`, `train.lr`, or a whole section.", "none"),
+        Key("foreach", ANY, "A list, a mapping, or the name of a parameter that is one: a step for each of them."),
+        Key("matrix", MapOf(ANY, "a mapping of lists", columns=True), "Lists by name: a step for each combination."),
+        Key("when", TEXT, "A condition on parameters; the step is skipped where it does not hold.", "none"),
+        Key("env", MapOf(VALUE, "a mapping of environment variables", columns=True), "Variables that it gets besides.", "none"),
+        Key("wdir", TEXT, "The folder in which a command runs; deps and outs stay relative to noria.yaml.", "."),
         Key("timeout", DURATION, "The step is ended when it runs longer.", "10m"),
         Key("memory", SIZE, "The step is ended when its processes together hold more.", "no limit"),
+        Key("cpus", whole("a number of cores from 1 to 1024", 1, 1024), "The cores it is kept to, and waits for.", "any"),
+        Key("retries", whole("a number from 0 to 20", 0, 20), "How often it is tried again when it fails.", "0"),
+        Key("frozen", FLAG, "It never runs again while it has a result.", "false"),
+        Key("always", FLAG, "It runs every time.", "false"),
     ),
     short="call",
 )

@@ -10,11 +10,12 @@ from typing import Any
 
 from noria import names
 from noria.config import document, keys
+from noria.config.condition import known_names
 from noria.config.contracts import load_contract, read_bytes
 from noria.config.document import Item, nearest
 from noria.config.functions import Source, exists
 from noria.config.gate import demand_task
-from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Serving
+from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Query, Serving
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
 from noria.domain.contract import Contract
@@ -24,11 +25,14 @@ from noria.errors import ConfigError
 
 FILE = "noria.yaml"
 PARAMS = "params.yaml"
+DATABASES = frozenset({"postgresql", "postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql", "duckdb", "snowflake", "bigquery"})
 INIT = "`noria init` writes one; or name the project's folder."
 
 
-def load(home: Path, *, environ: Mapping[str, str] | None = None) -> Project:
+def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Project:
     """The project in ``home``; ``${VAR}`` comes from ``environ`` (default: the process's own).
+
+    ``overrides`` are parameters by dotted name that take the place of those in the params file.
 
     Raises ConfigError with file, line and column for the first thing that cannot be.
     """
@@ -40,10 +44,11 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None) -> Project:
     environments = _environments(root)
     data = _data(home, root, environments)
     params_file, params = _params(home, root)
+    params = overridden(params, overrides or {})
     source = Source(home)
     steps = read_steps(root, source, data, params)
     gates: tuple[Gate, ...] = root.get("gates", ())
-    model = _model(root, source, data, list(steps), gates)
+    model = _model(root, source, data, [name for name in steps.each if "@" not in name], gates)
     if model is not None:
         demand_train_params(root.get("model").at("train"), source, params)
     return Project(
@@ -54,7 +59,8 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None) -> Project:
         data=data,
         params=params,
         params_file=params_file,
-        steps=steps,
+        steps=steps.each,
+        wide=steps.wide,
         model=model,
         checks=Checks(**_given(root, "checks", code="code", timeout_s="timeout")),
         gates=gates,
@@ -76,6 +82,23 @@ def load_params(path: Path, *, shown: str) -> dict[str, Any]:
         raise item.error(f"expected a mapping of parameters, found {item.kind}")
     values: dict[str, Any] = item.plain()
     return values
+
+
+def overridden(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with some of them replaced, by dotted name. Raises ConfigError for a name that is not there."""
+    found = dict(params)
+    for name, value in overrides.items():
+        section, _, rest = name.partition(".")
+        if section not in found:
+            known = known_names(params)
+            raise ConfigError(f"there is no parameter {name!r}", hint=nearest(name, known) or "The params file holds none.")
+        if not rest:
+            found[section] = value
+        elif isinstance(found[section], dict):
+            found[section] = overridden(found[section], {rest: value})
+        else:
+            raise ConfigError(f"{section} is a value, not a section: there is no parameter {name!r}")
+    return found
 
 
 def _given(root: Section, key: str, **fields: str) -> dict[str, Any]:
@@ -122,20 +145,51 @@ def _data(home: Path, root: Section, environments: Iterable[str]) -> dict[str, D
 
 
 def _dataset(home: Path, name: str, section: Section, environments: Iterable[str]) -> DataSource:
-    _demand_source(section.at("source"), environments)
+    _demand_source(section, environments)
     contract: Contract | None = None
     contract_file: str | None = section.get("contract")
     if contract_file is not None:
         contract = load_contract(_file(home, section.at("contract")), shown=contract_file)
-    return DataSource(name, section.get("source"), contract, contract_file, **section.given(settle_s="settle"))
+    if contract_file is not None and section.get("format") == "files":
+        raise section.at("contract").error("files that are not read have no contract", "Leave out contract, or format: files.")
+    query: Section | None = section.get("sql")
+    return DataSource(
+        name,
+        section.get("source", ""),
+        contract,
+        contract_file,
+        sql=Query(**query.given(url="url", query="query", cursor="cursor")) if query is not None else None,
+        secrets=_secrets(section.item),
+        **section.given(settle_s="settle", format="format", options="options", every_s="every"),
+    )
 
 
-def _demand_source(item: Item, environments: Iterable[str]) -> None:
+def _demand_source(section: Section, environments: Iterable[str]) -> None:
+    """Raises ConfigError unless a dataset comes from exactly one place."""
+    if ("source" in section) == ("sql" in section):
+        missing = "'source' is missing" if "source" not in section else "give source or sql, not both"
+        raise section.item.error(missing, "source: a path, a glob or an address; or sql: {url: ..., query: ...}.")
+    if "sql" in section and section.get("format") == "files":
+        raise section.at("format").error("the result of a query is a table")
+    item = section.at("source")
+    if "source" not in section:
+        return
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", item.value)
-    if scheme is not None and scheme.group(1) != "file":
-        raise item.error(f"{scheme.group(1)}:// is not yet supported", "Use a path, a glob, file://..., or log:ENVIRONMENT.")
+    if scheme is not None and scheme.group(1).partition("+")[0].lower() in DATABASES:
+        raise item.error(f"{scheme.group(1)}:// is a database", "Write sql: {url: ..., query: ...} in place of source.")
+    if "options" in section and (scheme is None or scheme.group(1) == "file"):
+        raise section.at("options").error("options are for addresses like s3://...")
     if item.value.startswith("log:"):
         _demand_one_of(item.value.removeprefix("log:"), environments, item, "environment")
+
+
+def _secrets(item: Item) -> tuple[tuple[str, str], ...]:
+    """Everything below ``item`` that came from the environment, the longest first."""
+    found = set(item.secrets)
+    children = item.value.values() if isinstance(item.value, dict) else item.value if isinstance(item.value, list) else ()
+    for child in children:
+        found |= set(_secrets(child))
+    return tuple(sorted(found, key=lambda secret: (-len(secret[0]), secret)))
 
 
 def _file(home: Path, item: Item) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,31 +12,78 @@ from noria.domain.policy import Gate, MonitorPolicy, RetrainPolicy, RolloutPolic
 from noria.domain.signature import Task
 
 DIRECT = RolloutPolicy()
+_PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A SELECT in a database; ``cursor`` names a column that only grows."""
+
+    url: str = field(repr=False)
+    query: str = field(repr=False)
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """``source`` is a path or glob relative to the home, an absolute one, ``file://...``, or ``log:ENVIRONMENT``."""
+    """``source`` is a path, folder or glob relative to the home, an absolute one, an address, or ``log:ENVIRONMENT``.
+
+    It is empty where ``sql`` is set.
+    """
 
     name: str
     source: str = field(repr=False)
     contract: Contract | None = None
     contract_file: str | None = None  # relative to the home
     settle_s: float = 2.0  # wall clock
+    sql: Query | None = None
+    format: str = "auto"  # or files: they are no tables
+    options: dict[str, str | int | float | bool] = field(default_factory=dict, repr=False)  # of an address's file system
+    every_s: float = 60.0  # wall clock, of a source that is not on this machine
+    secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # values from the environment, and their ${VAR}
+
+    @property
+    def opaque(self) -> bool:
+        """Whether its files are kept as they are, and never read as tables."""
+        return self.format == "files"
+
+    @property
+    def shown(self) -> str:
+        """The source as a person may see it."""
+        return self.masked(self.source if self.sql is None else self.sql.url)
+
+    def masked(self, words: str) -> str:
+        """``words`` without what came from the environment, and without a password in an address."""
+        for value, written in self.secrets:
+            words = words.replace(value, written)
+        return _PASSWORD.sub(r"\1***@", words)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Exactly one of ``call`` ("module:function") and ``cmd`` is set."""
+    """Exactly one of ``call`` ("module:function") and ``cmd`` is set. Paths are relative to noria.yaml, '/' separated."""
 
     name: str
     call: str | None = None
     cmd: str | None = field(default=None, repr=False)
-    deps: tuple[str, ...] = ()  # datasets and steps it takes
-    params: tuple[str, ...] = ()  # its other arguments that a params file gives
-    outs: tuple[str, ...] = ()  # files a command writes, relative to its folder
+    deps: tuple[str, ...] = ()  # datasets and steps it takes, by name; ``wide`` steps as all that they stand for
+    files: tuple[str, ...] = ()  # paths that a command reads: of the project, or left by other steps
+    needs: tuple[str, ...] = ()  # steps that come first: those in ``deps``, and those that leave ``files``
+    params: tuple[str, ...] = ()  # parameters it reads: names of arguments, or dotted names for a command
+    item: dict[str, Any] = field(default_factory=dict)  # what this one of a foreach or matrix stands for, by argument
+    outs: tuple[str, ...] = ()  # files and folders that a command leaves, metrics and plots among them
+    metrics: tuple[str, ...] = ()
+    plots: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict, repr=False)
+    directory: str = "."  # where a command runs
     timeout_s: float = 600.0
     memory_bytes: int | None = None
+    cpus: int | None = None
+    retries: int = 0
+    frozen: bool = False  # never runs again while it has a result
+    always: bool = False  # runs every time
+    when: str | None = None  # a condition on parameters
+    wanted: bool = True  # False: its condition does not hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +158,7 @@ class Project:
     params: dict[str, Any]
     params_file: str | None
     steps: dict[str, Step]
+    wide: dict[str, tuple[str, ...]]  # a step with foreach or matrix -> the steps it stands for
     model: Model | None
     checks: Checks
     gates: tuple[Gate, ...]

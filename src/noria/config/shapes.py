@@ -157,11 +157,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A mapping with known keys; a plain text stands for ``{short: text}``."""
+    """A mapping with known keys; a plain text stands for ``{short: text}``. One of ``either`` must be there, as who asks checks."""
 
     words: str
     keys: tuple[Key, ...]
     short: str | None = None
+    either: tuple[str, ...] = ()
     _known: dict[str, Key] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -197,6 +198,8 @@ class Record:
         }
         if required:
             whole["required"] = required
+        if self.either:
+            whole |= {"type": "object", "anyOf": [{"required": [name]} for name in self.either]}
         if self.short is not None:
             return {"anyOf": [self._known[self.short].shape.schema(), whole]}
         return whole
@@ -299,6 +302,10 @@ def _scalar_text(item: Item) -> str:
     return item.text
 
 
+def _anything(item: Item) -> Any:
+    return item.plain()
+
+
 _SHARE_JSON: Json = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": units.PERCENT}]}
 _SIZE_JSON: Json = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*([bB]|[kKmMgGtT][bB])$"}
 
@@ -315,4 +322,5 @@ DURATION = Scalar(
 SIZE = Scalar("a size like 512MB or 4GB", lambda item: units.size_bytes(_text(item)), _SIZE_JSON)
 RATE = Scalar("a rate like 1 per day", lambda item: units.rate(_text(item)), {"type": "string", "pattern": units.RATE})
 VALUE = Scalar("text, a number, true or false", _scalar_text, {"type": ["string", "number", "boolean"]})
+ANY = Scalar("a value", _anything, {})
 TEXTS = ListOf(TEXT, "a list of text", distinct=True)

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
+from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
+from noria.config.condition import find, holds, known_names
 from noria.config.document import Item, nearest
-from noria.config.functions import Function, Source
+from noria.config.functions import Function, Source, exists
 from noria.config.project import Step
 from noria.config.shapes import Section
+from noria.errors import ConfigError
 
 RESERVED = ("train", "package")  # stages of the line that keep results beside the project's steps
+WIDEST = 10_000  # steps that a matrix may stand for
 TRAIN = "train"  # the section of the params file that the training function reads
 
 
-def read_steps(root: Section, source: Source, data: Iterable[str], params: Mapping[str, Any]) -> dict[str, Step]:
-    """The project's steps in an order in which they can run. Raises ConfigError."""
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """``each`` stands in an order in which it can run; ``wide``: a step with foreach or matrix -> what it stands for."""
+
+    each: dict[str, Step]
+    wide: dict[str, tuple[str, ...]]
+
+
+def read_steps(root: Section, source: Source, data: Iterable[str], params: Mapping[str, Any]) -> Steps:
+    """The project's steps. Raises ConfigError."""
     sections: dict[str, Section] = root.get("steps", {})
     _demand_free_names(root, sections, data)
-    takes = [*data, *sections]
-    steps = {name: _step(name, section, source, takes, params) for name, section in sections.items()}
-    return {name: steps[name] for name in _order(steps, sections)}
+    items = {name: _items(section, params) for name, section in sections.items()}
+    commands = {name: section for name, section in sections.items() if "cmd" in section}
+    outs = frozenset(out for name, section in commands.items() for _, item in items[name] for out in _all_outs(section, item))
+    world = _World(source, tuple(data), tuple(sections), params, outs)
+    each: dict[str, Step] = {}
+    wide: dict[str, tuple[str, ...]] = {}
+    places: dict[str, Item] = {}
+    for name, section in sections.items():
+        made = [_step(f"{name}@{label}" if label else name, section, world, item) for label, item in items[name]]
+        each |= {step.name: step for step in made}
+        places |= {step.name: section.item for step in made}
+        if "foreach" in section or "matrix" in section:
+            wide[name] = tuple(step.name for step in made)
+    each = _connect(each, wide, sections, places)
+    return Steps({name: each[name] for name in _order(each, places)}, wide)
 
 
 def demand_train_params(item: Item, source: Source, params: Mapping[str, Any]) -> None:
@@ -55,61 +81,238 @@ def _demand_free_names(root: Section, steps: Iterable[str], data: Iterable[str])
             raise item.error(f"{name!r} is already a dataset; a step needs a name of its own")
 
 
-def _step(name: str, section: Section, source: Source, takes: list[str], params: Mapping[str, Any]) -> Step:
+@dataclass(frozen=True, slots=True)
+class _World:
+    """What steps may name."""
+
+    source: Source
+    data: tuple[str, ...]
+    steps: tuple[str, ...]
+    params: Mapping[str, Any]
+    outs: frozenset[str]  # every path that some command leaves
+
+    @property
+    def takes(self) -> list[str]:
+        return [*self.data, *self.steps]
+
+
+def _items(section: Section, params: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Label and arguments of each step that a section stands for; a plain one has the label ''."""
+    if "foreach" in section and "matrix" in section:
+        raise section.at("matrix").error("a step has either foreach or matrix")
+    if "foreach" in section:
+        found = _each_of(section, params)
+    elif "matrix" in section:
+        found = _combinations(section, params)
+    else:
+        return [("", {})]
+    labels = [label for label, _ in found]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise section.item.error(f"two of its steps would be called {label!r}")
+    return found
+
+
+def _each_of(section: Section, params: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    given = _list_or_param(section.get("foreach"), section.at("foreach"), params)
+    if isinstance(given, dict):
+        return [(_label(key), {"key": key, "item": value}) for key, value in given.items()]
+    if not isinstance(given, list) or not given:
+        raise section.at("foreach").error("expected a list, a mapping or the name of a parameter that is one, not empty")
+    plain = all(not isinstance(value, dict | list) for value in given)
+    return [(_label(value) if plain else str(index), {"item": value}) for index, value in enumerate(given)]
+
+
+def _combinations(section: Section, params: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    axes: dict[str, list[Any]] = {}
+    for name, value in section.get("matrix").items():
+        place = section.at("matrix").value[name]
+        found = _list_or_param(value, place, params)
+        if not isinstance(found, list) or not found:
+            raise place.error(f"{name}: expected a list, or the name of a parameter that is one, with something in it")
+        axes[name] = found
+    if not axes:
+        raise section.at("matrix").error("expected lists by name")
+    if len(list(product(*axes.values()))) > WIDEST:
+        raise section.at("matrix").error(f"makes more than {WIDEST:,} steps")
+    return [
+        ("-".join(_label(value) for value in values), dict(zip(axes, values, strict=True))) for values in product(*axes.values())
+    ]
+
+
+def _list_or_param(value: Any, place: Item, params: Mapping[str, Any]) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return find(params, value)
+    except KeyError:
+        raise place.error(f"there is no parameter {value!r}", nearest(value, known_names(params))) from None
+
+
+def _label(value: Any) -> str:
+    """A value as part of a name."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return re.sub(r"[^\w.+-]+", "_", str(value)) or "_"
+
+
+def _step(name: str, section: Section, world: _World, item: dict[str, Any]) -> Step:
     if ("call" in section) == ("cmd" in section):
         raise section.item.error(f"step {name} needs either call or cmd", 'call: "module:function", or cmd: a shell command.')
-    limits = section.given(timeout_s="timeout", memory_bytes="memory")
+    common = section.given(
+        timeout_s="timeout", memory_bytes="memory", cpus="cpus", retries="retries", frozen="frozen", always="always", when="when"
+    )
+    common |= {"env": section.get("env", {}), "item": item, "wanted": _wanted(section, world.params)}
+    if common.get("frozen") and common.get("always"):
+        raise section.at("always").error("a step is either frozen or runs always")
     if "cmd" in section:
-        return Step(name, cmd=section.get("cmd"), deps=_deps(section, takes), outs=_outs(section), **limits)
-    for key in ("deps", "outs"):
+        return _command(name, section, world, item, common)
+    for key in ("deps", "outs", "metrics", "plots", "params", "wdir"):
         if key in section:
             raise section.at(key).error(f"{key} is for commands; a function's arguments and result say the same")
-    deps, wanted = _wire(name, section.at("call"), source, takes, params)
-    return Step(name, call=section.get("call"), deps=deps, params=wanted, **limits)
+    deps, wanted, taken = _wire(name, section.at("call"), world, item)
+    return Step(name, call=section.get("call"), deps=deps, params=wanted, **common | {"item": {k: item[k] for k in taken}})
 
 
-def _deps(section: Section, takes: list[str]) -> tuple[str, ...]:
-    deps: tuple[str, ...] = section.get("deps", ())
-    for index, name in enumerate(deps):
-        if name not in takes:
-            raise section.element("deps", index).error(f"there is no dataset or step {name!r}", nearest(name, takes))
-    return deps
+def _command(name: str, section: Section, world: _World, item: dict[str, Any], common: dict[str, Any]) -> Step:
+    metrics, plots = _paths(section, "metrics", item), _paths(section, "plots", item)
+    deps, files = [], []
+    for index, text in enumerate(section.get("deps", ())):
+        given = _filled(text, item)
+        if given in world.takes:
+            deps.append(given)
+        elif _is_path(given, world):
+            files.append(_path(given, section.element("deps", index)))
+        else:
+            hint = nearest(given, world.takes) or "A file is named by its path: data/raw.csv, or ./raw."
+            raise section.element("deps", index).error(f"there is no dataset, step or file {given!r}", hint)
+    for index, wanted in enumerate(section.get("params", ())):
+        try:
+            find(world.params, wanted)
+        except KeyError:
+            place = section.element("params", index)
+            raise place.error(f"there is no parameter {wanted!r}", nearest(wanted, known_names(world.params))) from None
+    return Step(
+        name,
+        cmd=_filled(section.get("cmd"), item),
+        deps=tuple(dict.fromkeys(deps)),
+        files=tuple(dict.fromkeys(files)),
+        params=section.get("params", ()),
+        outs=_all_outs(section, item),
+        metrics=metrics,
+        plots=plots,
+        directory=_path(_filled(section.get("wdir"), item), section.at("wdir")) if "wdir" in section else ".",
+        **common,
+    )
 
 
-def _outs(section: Section) -> tuple[str, ...]:
-    outs: tuple[str, ...] = section.get("outs", ())
-    if len(outs) > 1:
-        raise section.at("outs").error("a command leaves one file", "Write one table, or make it two steps.")
-    for index, out in enumerate(outs):
-        path = PurePosixPath(out)
-        if path.is_absolute() or ".." in path.parts:
-            raise section.element("outs", index).error(f"{out} lies outside the project's folder")
-    return outs
+def _wanted(section: Section, params: Mapping[str, Any]) -> bool:
+    if "when" not in section:
+        return True
+    try:
+        return holds(section.get("when"), params)
+    except ConfigError as error:
+        raise section.at("when").error(error.message, error.hint) from error
+
+
+def _filled(text: str, item: Mapping[str, Any]) -> str:
+    """``{item}``, ``{item.lr}``, ``{key}`` or the name of an axis, replaced; all other braces stay as they are."""
+
+    def replace(match: re.Match[str]) -> str:
+        try:
+            value = find(item, match.group(1))
+        except KeyError:
+            return match.group(0)
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return re.sub(r"\{([A-Za-z_][\w.]*)\}", replace, text) if item else text
+
+
+def _all_outs(section: Section, item: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(path for key in ("outs", "metrics", "plots") for path in _paths(section, key, item)))
+
+
+def _paths(section: Section, key: str, item: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(_path(_filled(text, item), section.element(key, i)) for i, text in enumerate(section.get(key, ())))
+
+
+def _path(text: str, place: Item) -> str:
+    """A path in the project, in its plainest form."""
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts:
+        raise place.error(f"{text} lies outside the project's folder")
+    if path.parts and path.parts[0] in (".git", ".noria"):
+        raise place.error(f"{text} lies in a folder that is not the project's own")
+    return path.as_posix()
+
+
+def _is_path(text: str, world: _World) -> bool:
+    if "/" in text or "." in text or text in world.outs:
+        return True
+    return exists(world.source.home / text) or (world.source.home / text).is_dir()
+
+
+def _connect(
+    each: Mapping[str, Step], wide: Mapping[str, tuple[str, ...]], sections: Mapping[str, Section], places: Mapping[str, Item]
+) -> dict[str, Step]:
+    """Each step with the steps that must come before it: those it names, and those that leave a path it reads."""
+    makers: dict[str, str] = {}
+    for name, step in each.items():
+        for out in step.outs:
+            other = makers.get(out) or next((makers[m] for m in _around(out) if m in makers), None)
+            if other is not None and other != name:
+                raise places[name].error(f"{out} is left by step {other} too; each path has one step")
+            makers[out] = name
+    inner: dict[str, list[str]] = {}
+    for out in makers:
+        for folder in _around(out):
+            inner.setdefault(folder, []).append(out)
+    for out, name in makers.items():
+        for below in inner.get(out, ()):
+            if makers[below] != name:
+                raise places[makers[below]].error(f"{below} is left by step {name} too ({out}); each path has one step")
+    found = {}
+    for name, step in each.items():
+        needs = [n for dep in step.deps for n in wide.get(dep, (dep,)) if n in each]
+        for path in step.files:
+            if makers.get(path) == name or any(makers.get(p) == name for p in _around(path)):
+                raise places[name].error(f"step {name} reads {path}, which it leaves itself")
+            needs += [makers[p] for p in (path, *_around(path), *inner.get(path, ())) if p in makers]
+        found[name] = replace(step, needs=tuple(dict.fromkeys(needs)))
+    return found
+
+
+def _around(path: str) -> list[str]:
+    """The folders that a path lies in, inside the project."""
+    return [parent.as_posix() for parent in PurePosixPath(path).parents if parent.as_posix() != "."]
 
 
 def _wire(
-    name: str, item: Item, source: Source, takes: list[str], params: Mapping[str, Any]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a function takes by the names of its arguments: datasets and steps, then parameters."""
-    function = source.find(item)
+    name: str, place: Item, world: _World, given: Mapping[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """What a function takes by the names of its arguments: datasets and steps, parameters, and what a foreach gives."""
+    function = world.source.find(place)
     if function is None:
-        raise item.error(f"the arguments of {item.value} cannot be read", "Name a plain function (def) of the project.")
-    own = _own(params, name)
-    deps, wanted = [], []
+        raise place.error(f"the arguments of {place.value} cannot be read", "Name a plain function (def) of the project.")
+    own = _own(world.params, name.partition("@")[0])
+    deps, wanted, taken = [], [], []
     for argument in function.arguments:
         if not argument.by_name:
-            raise item.error(
+            raise place.error(
                 f"{function.target} takes {argument.name!r} by position only ({function.where}); steps are wired by name"
             )
-        if argument.name in takes:
+        if argument.name in given:
+            taken.append(argument.name)
+        elif argument.name in world.takes:
             deps.append(argument.name)
-        elif argument.name in own or argument.name in params:
+        elif argument.name in own or argument.name in world.params:
             wanted.append(argument.name)
         elif not argument.default:
-            raise _nothing_gives(function, argument.name, item, [*takes, *own, *params])
+            raise _nothing_gives(function, argument.name, place, [*given, *world.takes, *own, *world.params])
     if function.open:
-        wanted += [key for key in own if key not in wanted and key not in deps]
-    return tuple(deps), tuple(wanted)
+        wanted += [key for key in own if key not in wanted and key not in deps and key not in given]
+        taken += [key for key in given if key not in taken]
+    return tuple(deps), tuple(wanted), tuple(taken)
 
 
 def _nothing_gives(function: Function, argument: str, item: Item, known: list[str]) -> Exception:
@@ -123,11 +326,10 @@ def _own(params: Mapping[str, Any], section: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _order(steps: Mapping[str, Step], sections: Mapping[str, Section]) -> list[str]:
-    graph = {name: [dep for dep in step.deps if dep in steps] for name, step in steps.items()}
+def _order(steps: Mapping[str, Step], places: Mapping[str, Item]) -> list[str]:
     try:
-        return list(TopologicalSorter(graph).static_order())
+        return list(TopologicalSorter({name: step.needs for name, step in steps.items()}).static_order())
     except CycleError as error:
         circle: list[str] = error.args[1][::-1]  # graphlib lists each before what needs it
         words = " takes ".join(circle)
-        raise sections[circle[0]].item.error(f"the steps go in a circle: {words}") from error
+        raise places[circle[0]].error(f"the steps go in a circle: {words}") from error

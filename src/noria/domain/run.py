@@ -47,6 +47,8 @@ class StepRecord:
     read_mb: float = 0.0  # megabytes read from storage
     written_mb: float = 0.0  # megabytes written to storage
     attempts: int = 1
+    tracked: str | None = None  # blob digest of what it logged
+    artifacts: dict[str, str] = field(default_factory=dict)  # path -> blob digest of the files it asked to keep
 
 
 class RunKind(StrEnum):

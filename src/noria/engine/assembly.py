@@ -7,10 +7,13 @@ from pathlib import Path
 
 from noria import config
 from noria.adapters.executors.local import LocalExecutor
+from noria.adapters.executors.pool import Pool
 from noria.adapters.server import Server
 from noria.stages.line import Line, Progress, silent
+from noria.stages.places import Places
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
+from noria.store.locks import Locks
 
 
 def state_folder(home: Path) -> Path:
@@ -24,14 +27,17 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
     folder = state or state_folder(home)
     ledger = Ledger.open(folder)
     ledger.projects.ensure(project.name, str(home))
-    executor = LocalExecutor(size=max(1, warm))
+    blobs = BlobStore(folder / "blobs")
+    places = Places(project.name, home, folder, ledger, blobs)
     return Line(
         name=project.name,
         home=home,
         state=folder,
         ledger=ledger,
-        blobs=BlobStore(folder / "blobs"),
-        executor=executor,
+        blobs=blobs,
+        executor=LocalExecutor(Pool(size=max(1, warm)), places),
+        places=places,
+        locks=Locks(folder / "locks"),
         server=Server(folder),
         actor=actor,
         progress=progress,

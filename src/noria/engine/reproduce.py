@@ -9,6 +9,7 @@ import msgspec
 
 from noria import config
 from noria.adapters import environment, git
+from noria.adapters.executors.local import LocalExecutor
 from noria.domain.data import Snapshot
 from noria.domain.evaluation import Evaluation
 from noria.domain.release import Form, Release
@@ -20,9 +21,11 @@ from noria.stages.evaluate import evaluate
 from noria.stages.line import Line, Sheet
 from noria.stages.package import model_file, package
 from noria.stages.pin import repository
+from noria.stages.places import Places
 from noria.stages.train import train
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
+from noria.store.locks import Locks
 
 TOLERANCE = 1e-6  # absolute, on metrics between 0 and 1, when bytes differ
 
@@ -69,12 +72,30 @@ def _fresh_line(line: Line, pins: Pins, folder: Path) -> Line:
         for pin in snapshot.files:
             blobs.put_file(line.blobs.path(pin.digest))
         ledger.data.put_snapshot(line.name, snapshot)
-    return replace(line, home=folder, state=state, ledger=ledger, blobs=blobs, reuse=False, check_lease=lambda: None)
+    places = Places(line.name, folder, state, ledger, blobs)
+    return replace(
+        line,
+        home=folder,
+        state=state,
+        ledger=ledger,
+        blobs=blobs,
+        places=places,
+        locks=Locks(state / "locks"),
+        executor=executor_in(line, places),
+        reuse=False,
+        check_lease=lambda: None,
+    )
+
+
+def executor_in(line: Line, places: Places) -> LocalExecutor:
+    """The line's processes, at work in other folders."""
+    assert isinstance(line.executor, LocalExecutor), "a reproduction runs on this machine"
+    return LocalExecutor(line.executor.pool, places)
 
 
 def _sheet(line: Line, fresh: Line, pins: Pins, release: Release) -> Sheet:
     assert pins.commit is not None, "a release always has a commit"
-    tree = git.worktree(repository(line), pins.commit, fresh.home / "code")
+    tree = git.worktree(repository(line), pins.commit, fresh.places.tree(f"commit:{pins.commit}"))
     turn = Turn("reproduce", line.name, 0, (), f"reproduce {release.version}", release.created_at)
     return Sheet(turn, "reproduce", config.load(tree), tree, pins.commit, None, environment.record(), pins=pins)
 

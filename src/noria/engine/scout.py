@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from cronsim import CronSim
 
-from noria import config
-from noria.adapters import files, git
+from noria import config, names
+from noria.adapters import git, sources
 from noria.config import DataSource, Project
 from noria.domain.trigger import TriggerKind
-from noria.errors import ConfigError, NoriaError
-from noria.stages import served
+from noria.errors import ConfigError, DataError, NoriaError
+from noria.stages import arrivals, served
 from noria.stages.line import Line
-from noria.stages.pin import head, judged_by
+from noria.stages.pin import head
+
+SINGLY = 20  # files of a dataset that arrive together and get a trigger each
 
 
 class Scout:
@@ -22,7 +25,9 @@ class Scout:
 
     def __init__(self, line: Line) -> None:
         self.line = line
-        self._known: dict[tuple[str, str], tuple[int, int, int, str]] = {}  # (dataset, name) -> size, mtime_ns, inode, contract
+        self._told: dict[str, set[str]] = {}  # dataset -> changes that were told and wait for their delivery
+        self._next: dict[str, float] = {}  # dataset that is not on this machine -> when it is looked at again
+        self._unreadable: dict[str, str] = {}  # dataset -> what was said of it
         self._commit = ""
         self._scheduled_until: float | None = None
         self._complaint = ""
@@ -68,25 +73,52 @@ class Scout:
         for source in project.data.values():
             if served.is_log(source.source):
                 continue
-            for name, path in files.resolve(source.source, self.line.home):
+            if self._due(source):
                 try:
-                    found += self._file(source, name, path)
-                except FileNotFoundError:
-                    continue  # vanished while we looked: it has not arrived
+                    found += self._dataset(source)
+                    self._unreadable.pop(source.name, None)
+                except DataError as error:
+                    self._complain_of(source, error)
         return found
 
-    def _file(self, source: DataSource, name: str, path: Path) -> int:
-        stat = path.stat()
-        mark = (stat.st_size, stat.st_mtime_ns, stat.st_ino, judged_by(source))
-        if self._known.get((source.name, name)) == mark or not files.settled(path, source.settle_s):
-            return 0
-        digest = files.digest(path)
-        self._known[source.name, name] = mark
-        if self.line.ledger.data.seen(self.line.name, source.name, name, digest, judged_by(source)) is not None:
-            return 0
-        # the time of the change tells a file that returns to earlier bytes from one that was seen before a restart
-        dedupe = f"data:{source.name}:{name}:{digest}:{stat.st_mtime_ns}:{judged_by(source)}"
-        return self._trigger(TriggerKind.DATA, f"{name} arrived", dedupe)
+    def _due(self, source: DataSource) -> bool:
+        """Sources on this machine are looked at each time, others as often as their ``every`` says."""
+        if sources.nearby(source):
+            return True
+        now = time.monotonic()
+        if now < self._next.get(source.name, now):
+            return False
+        self._next[source.name] = now + source.every_s
+        return True
+
+    def _dataset(self, source: DataSource) -> int:
+        """A mark that no delivery knows is enough: whoever takes the file in reads it, and nobody else."""
+        looked = arrivals.connect(self.line, source)
+        before, still, fresh = self._told.get(source.name, set()), set(), []
+        for found in arrivals.news(self.line, source, looked):
+            change = f"{found.name}:{found.mark}{found.digest}:{arrivals.judged_by(source)}"
+            if change not in before:
+                if not arrivals.arrived(looked, found, source.settle_s):
+                    continue
+                fresh.append((found.name, change))
+            still.add(change)
+        self._told[source.name] = still
+        return self._tell(source, fresh)
+
+    def _tell(self, source: DataSource, fresh: Sequence[tuple[str, str]]) -> int:
+        """A trigger for each file, or one for many. The change of a file is part of what is never told twice."""
+        if len(fresh) > SINGLY:
+            together = names.digest_bytes("\n".join(change for _, change in fresh).encode())
+            return self._trigger(
+                TriggerKind.DATA, f"{source.name}: {len(fresh):,} files arrived", f"data:{source.name}:{together}"
+            )
+        return sum(self._trigger(TriggerKind.DATA, f"{name} arrived", f"data:{source.name}:{change}") for name, change in fresh)
+
+    def _complain_of(self, source: DataSource, error: DataError) -> None:
+        """Say once that a source cannot be read; it is looked at again, and the others as ever."""
+        if self._unreadable.get(source.name) != str(error):
+            self._unreadable[source.name] = str(error)
+            self.line.event("data.unreadable", source.name, f"{source.name}: {error}")
 
     def schedule(self, project: Project) -> int:
         """The cron line came due on the project clock since the last look."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from noria.domain.release import Release
-from noria.domain.run import Run
 from noria.domain.trigger import TriggerKind
 from noria.domain.turn import Turn, TurnOutcome
 from noria.domain.verdict import Outcome
@@ -13,10 +12,12 @@ from noria.errors import ConfigError, DataError, LeaseLostError, NoriaError, Ref
 from noria.stages.check import check
 from noria.stages.evaluate import evaluate
 from noria.stages.gate import gate
+from noria.stages.graph import restore
 from noria.stages.line import Line, Sheet
 from noria.stages.package import package, same_as
 from noria.stages.pin import fix, pin
 from noria.stages.plan import plan
+from noria.stages.record import keep
 from noria.stages.release import refused, release, sealed_by
 from noria.stages.rollout import roll_out
 from noria.stages.train import run_steps, train
@@ -45,6 +46,8 @@ def turn(line: Line, started: Turn) -> Turn:
     fix(line, sheet)
     settled = plan(line, sheet)
     if settled is not None:
+        if sheet.by_hand:
+            restore(line, sheet)
         return end(line, sheet, settled[0], settled[1].text)
 
     if sheet.project.model is None:
@@ -105,20 +108,7 @@ def end(
         recorded = line.ledger.turns.get(sheet.turn.id)
         decided = recorded.outcome not in (TurnOutcome.RUNNING, TurnOutcome.ROLLING_OUT)
         if sheet.pins is not None:
-            line.ledger.runs.put(
-                Run(
-                    id=sheet.run_id,
-                    project=line.name,
-                    turn_id=sheet.turn.id,
-                    pins=sheet.pins,
-                    started_at=sheet.turn.started_at,
-                    ended_at=now,
-                    outcome=str(recorded.outcome if decided else outcome),
-                    reason=text,
-                    steps=tuple(sheet.records),
-                    metrics=metrics or {},
-                )
-            )
+            keep(line, sheet, str(recorded.outcome if decided else outcome), text, metrics or {}, now)
         run_id = sheet.run_id if sheet.pins is not None else None  # a turn that ended at the check has no run
         changes: dict[str, object] = {"run_id": run_id, "user_s": sheet.user_s, "overhead_s": overhead(line, sheet, now)}
         if not decided:

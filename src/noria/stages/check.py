@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import polars as pl
@@ -16,8 +18,12 @@ from noria.domain.data import Delivery, FilePin
 from noria.domain.run import StepState
 from noria.domain.verdict import Outcome, Reason, Verdict, combine
 from noria.errors import DataError
-from noria.stages import steps
+from noria.stages import orders, steps
+from noria.stages.arrivals import refusal
 from noria.stages.line import Arrival, Line, Sheet
+from noria.store.marks import Mark
+
+BATCH = 10_000  # files that are accepted in one transaction
 
 
 def check(line: Line, sheet: Sheet) -> Verdict:
@@ -27,17 +33,43 @@ def check(line: Line, sheet: Sheet) -> Verdict:
 
 
 def data(line: Line, sheet: Sheet) -> None:
-    """Each arrival is accepted or quarantined, once, with its reason."""
-    for arrival in sheet.arrivals:
-        line.check_lease()
-        delivery = receive(line, sheet.project.data[arrival.dataset], arrival)
-        if not delivery.accepted:
-            sheet.refused.append(f"{delivery.name} quarantined: {delivery.reason}")
+    """Each arrival is accepted or quarantined, once, with its reason. Files that are no tables are accepted together."""
+    for dataset, group in groupby(sheet.arrivals, key=lambda arrival: arrival.dataset):
+        source, arrivals = sheet.project.data[dataset], list(group)
+        if source.opaque:
+            keep(line, dataset, [arrival for arrival in arrivals if not arrival.problem])
+            arrivals = [arrival for arrival in arrivals if arrival.problem]
+        for arrival in arrivals:
+            line.check_lease()
+            delivery = receive(line, source, arrival)
+            if not delivery.accepted:
+                sheet.refused.append(f"{delivery.name} quarantined: {delivery.reason}")
+
+
+def keep(line: Line, dataset: str, arrivals: Sequence[Arrival]) -> None:
+    """Accept files that nobody reads, many in one transaction with one event."""
+    for first in range(0, len(arrivals), BATCH):
+        batch = arrivals[first : first + BATCH]
+        size_bytes = sum(arrival.size_bytes for arrival in batch)
+        with line.ledger.transaction():
+            line.check_lease()
+            for arrival in batch:
+                line.ledger.data.deliver(line.name, *_as_it_is(arrival))
+            line.ledger.marks.put(line.name, f"data:{dataset}", {a.name: Mark(a.mark, a.digest) for a in batch if a.mark})
+            text = f"{dataset}: {len(batch):,} {'file' if len(batch) == 1 else 'files'} accepted ({size_bytes:,} bytes)"
+            line.event("data.accepted", dataset, text, dataset=dataset, files=len(batch), size_bytes=size_bytes)
+
+
+def _as_it_is(arrival: Arrival) -> tuple[Delivery, FilePin]:
+    made = Delivery(names.new_id("delivery"), arrival.dataset, arrival.name, arrival.digest, 0, 0, 0, True, "kept as it is")
+    return made, FilePin(arrival.name, arrival.digest, arrival.size_bytes, 0)
 
 
 def receive(line: Line, source: DataSource, arrival: Arrival) -> Delivery:
     """Judge one file against its contract and record the delivery, and its event, in one transaction."""
     contract = source.contract or Contract()
+    if arrival.problem:
+        return _record(line, arrival, _unreadable(arrival, contract, arrival.problem))
     known = line.ledger.data.seen(line.name, arrival.dataset, arrival.name, arrival.digest, contract.digest)
     if known is not None:
         return known
@@ -77,6 +109,9 @@ def _record(line: Line, arrival: Arrival, delivery: Delivery) -> Delivery:
     with line.ledger.transaction():
         line.check_lease()
         line.ledger.data.deliver(line.name, delivery, pin)
+        if arrival.mark:
+            seen = arrival.mark if delivery.accepted else refusal(arrival.mark, delivery.contract)
+            line.ledger.marks.put(line.name, f"data:{arrival.dataset}", {arrival.name: Mark(seen, arrival.digest)})
         line.event(
             f"data.{verb}",
             delivery.id,
@@ -119,7 +154,7 @@ def code(line: Line, sheet: Sheet) -> Verdict:
     command = sheet.project.checks.code
     if not command:
         return Verdict(Outcome.PASS, (Reason("check.none", "no code check is set"),))
-    record = steps.perform(line, sheet, steps.code_check(sheet, command))
+    record = steps.perform(line, sheet, orders.code_check(sheet, command))
     if record.state is StepState.FAILED:
         how, *said = record.reason.text.splitlines()
         last = f": {said[-1].strip()}" if said else ""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from noria.adapters.executors.local import Executor
+from noria.adapters.executors.task import Executor, Handle
 from noria.adapters.server import Server
 from noria.config import Project
 from noria.domain.run import Pins, StepRecord
 from noria.domain.turn import Turn
+from noria.stages.places import Places
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
+from noria.store.locks import Locks
 
 Progress = Callable[[str], None]
 
@@ -33,6 +33,8 @@ class Line:
     ledger: Ledger
     blobs: BlobStore
     executor: Executor
+    places: Places
+    locks: Locks
     server: Server
     actor: str = "engine"
     reuse: bool = True  # False: every step runs, whatever is remembered
@@ -70,6 +72,18 @@ class Sheet:
     arrivals: tuple[Arrival, ...] = ()
     refused: list[str] = field(default_factory=list)  # one sentence per quarantined file
     records: list[StepRecord] = field(default_factory=list)
+    under_way: dict[str, Handle] = field(default_factory=dict)  # tasks that run, by id
+    by_hand: bool = False
+
+    @property
+    def tree_id(self) -> str:
+        """What executors call the tree."""
+        return f"home:{self.dirty}" if self.dirty or not self.commit else f"commit:{self.commit}"
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Folders of the tree in which the project's modules are found."""
+        return ("src", ".") if (self.tree / "src").is_dir() else (".",)
 
     @property
     def user_s(self) -> float:
@@ -79,8 +93,7 @@ class Sheet:
     @property
     def code_paths(self) -> tuple[Path, ...]:
         """Where the project's modules are found."""
-        source = self.tree / "src"
-        return (source, self.tree) if source.is_dir() else (self.tree,)
+        return tuple(self.tree / root for root in self.roots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +104,5 @@ class Arrival:
     name: str  # relative to home, '/' separated
     digest: str
     size_bytes: int
-
-
-def child_environment() -> dict[str, str]:
-    """The environment of step processes: this interpreter's programs first, native libraries kept to the cores there are."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+    mark: str = ""  # of the file when its bytes were taken, for the stat index
+    problem: str = ""  # why it could not be read, in words; then there are no bytes

@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 
 from noria.adapters import environment
+from noria.adapters.executors.task import Resources, StepTask
 from noria.decide.plan import StepFacts
 from noria.domain.release import Form, Release
 from noria.domain.run import StepRecord
 from noria.stages import steps
 from noria.stages.line import Line, Sheet
+from noria.stages.orders import Inputs
 from noria.stages.train import model_facts
 
 PACKAGED = {"onnx": "model.onnx"}
@@ -29,6 +31,7 @@ class Package:
     trained: dict[str, Any]  # what training reported: signature, profile, split
     packaged: dict[str, Any]  # parity, latency, size
     holdout: Path
+    holdout_digest: str
     model: str  # digest of the model file that is served
 
 
@@ -47,7 +50,7 @@ def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
         seal_code(line, sheet, folder / "code")
     (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result)))
     holdout = steps.named_blob(line, made.files["holdout"], "holdout.arrow")
-    return Package(folder, form, made.result, packed.result, holdout, model)
+    return Package(folder, form, made.result, packed.result, holdout, made.files["holdout"], model)
 
 
 def same_as(line: Line, package: Package, serving: Release) -> bool:
@@ -96,9 +99,10 @@ def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) ->
     model = sheet.project.model
     assert model is not None
     assert trained.output is not None
+    inputs = Inputs()
     job = {
-        "model_file": str(line.blobs.path(made.files["model"])),
-        "holdout": str(steps.named_blob(line, made.files["holdout"], "holdout.arrow")),
+        "model_file": inputs.add(made.files["model"], "model.joblib"),
+        "holdout": inputs.add(made.files["holdout"], "holdout.arrow"),
         "signature": made.result["signature"],
         "model": model_facts(sheet, model),
     }
@@ -110,4 +114,14 @@ def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) ->
         command=None,
         environment=environment.digest(sheet.environment),
     )
-    return steps.Order("package", "noria.stages.work.package:run", facts, job, model.timeout_s, model.memory_bytes, outs=PACKAGED)
+    task = StepTask(
+        f"{sheet.run_id}/package",
+        sheet.tree_id,
+        target="noria.stages.work.package:run",
+        job=job,
+        roots=sheet.roots,
+        inputs=inputs.files,
+        outs=PACKAGED,
+        resources=Resources(None, model.memory_bytes, model.timeout_s),
+    )
+    return steps.Order("package", facts, task)

@@ -2,52 +2,84 @@
 
 from __future__ import annotations
 
-import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import msgspec
 
 from noria import config, names
-from noria.adapters import environment, files, git
-from noria.config import DataSource, Project
+from noria.adapters import environment, git
+from noria.config import Project
 from noria.domain.data import Snapshot
 from noria.domain.run import Pins
 from noria.domain.turn import Turn
 from noria.errors import ConfigError, DataError
 from noria.stages import served
-from noria.stages.line import Arrival, Line, Sheet
+from noria.stages.arrivals import take_in
+from noria.stages.line import Line, Sheet
+from noria.stages.places import walk
+
+SOURCE_LIMIT = 4 << 20  # bytes; a larger file is no source
 
 
 def pin(line: Line, turn: Turn) -> Sheet:
     """Fix the commit and check it out. A turn that was interrupted gets the same commit and run again."""
     recorded = line.ledger.turns.recorded(turn.id, "pin") or line.ledger.turns.record(turn.id, "pin", _choose(line, turn))
     commit, dirty = recorded["commit"], recorded["dirty"]
-    tree = (
-        line.home if dirty or not commit else git.worktree(repository(line), str(commit), line.state / "worktrees" / str(commit))
-    )
-    if not (tree / "noria.yaml").is_file():
-        raise ConfigError(
-            f"commit {str(commit)[:10]} has no noria.yaml", where="noria.yaml", hint="Commit it, or write one with `noria init`."
-        )
+    tree = tree_of(line, commit, dirty)
     project = config.load(tree)
     sheet = Sheet(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
+    sheet.by_hand = bool(recorded["by_hand"])
     sheet.arrivals = tuple(take_in(line, project, patient=recorded["by_hand"]))
     return sheet
+
+
+def tree_of(line: Line, commit: str | None, dirty: str | None) -> Path:
+    """The home itself, or a clean checkout. Raises ConfigError when the commit has no noria.yaml."""
+    if dirty or not commit:
+        return line.home
+    tree = git.worktree(repository(line), commit, line.state / "worktrees" / commit)
+    if not (tree / "noria.yaml").is_file():
+        raise ConfigError(
+            f"commit {commit[:10]} has no noria.yaml", where="noria.yaml", hint="Commit it, or write one with `noria init`."
+        )
+    return tree
 
 
 def _choose(line: Line, turn: Turn) -> dict[str, object]:
     triggers = line.ledger.triggers.of_turn(turn.id)
     by_hand = any(t.detail.get("tree") == "home" for t in triggers)
-    watch = config.load(line.home).git
+    commit, dirty = stands(line, by_hand=by_hand)
+    return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run"), "by_hand": by_hand}
+
+
+def stands(line: Line, *, by_hand: bool) -> tuple[str | None, str | None]:
+    """The commit that a run is of, and the digest of what differs from it in the home; the latter only for one by hand.
+
+    Raises ConfigError when nothing is committed yet.
+    """
+    here_now = config.load(line.home)
+    watch = here_now.git
     origin = repository(line)
+    outs = [out for step in here_now.steps.values() for out in step.outs]
     if not git.is_repo(origin):
-        return {"commit": None, "dirty": "not a Git repository", "run_id": names.new_id("run"), "by_hand": by_hand}
+        return None, _content(line, here_now, outs)
     here = by_hand and watch.repository is None  # another repository's work tree is not ours to take
     commit = git.head(origin) if here else head(origin, watch.branch)
     if commit is None:
         raise ConfigError("nothing is committed yet", where=str(origin), hint="git add -A && git commit")
-    dirty = git.dirty_digest(line.home) if here else None
-    return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run"), "by_hand": by_hand}
+    return commit, git.dirty_digest(line.home, ignore=[p for out in outs for p in (out, f"{out}/**")]) if here else None
+
+
+def _content(line: Line, project: Project, outs: list[str]) -> str:
+    """What stands for the commit of a folder without Git: the digest of its files, but for data and what steps leave."""
+    others = [*outs, *(s.source for s in project.data.values() if s.source)]
+    found: dict[str, str] = {}
+    for path in walk(line.home):
+        if not any(fnmatch(path, other) or path.startswith(f"{other}/") for other in others):
+            found |= line.places.digests(line.home, path) if (line.home / path).stat().st_size <= SOURCE_LIMIT else {}
+    line.places.flush()
+    return f"not a Git repository: {names.digest_bytes(msgspec.json.encode(found, order='sorted'))}"
 
 
 def head(origin: Path, branch: str) -> str | None:
@@ -63,46 +95,6 @@ def repository(line: Line) -> Path:
     return git.fetch(watch.repository, line.state / "repository")
 
 
-def take_in(line: Line, project: Project, *, patient: bool = False) -> list[Arrival]:
-    """Copy every file that no delivery has judged yet into the blob store.
-
-    ``patient``: wait for files that were written a moment ago, as a person expects who copied one and typed `noria run`.
-    """
-    arrivals = []
-    for source in project.data.values():
-        if served.is_log(source.source):
-            continue
-        arrivals += _arrivals(line, source, patient)
-    return arrivals
-
-
-def _arrivals(line: Line, source: DataSource, patient: bool) -> list[Arrival]:
-    found = []
-    for name, path in files.resolve(source.source, line.home):
-        try:
-            if not (_waited(path, source.settle_s) if patient else files.settled(path, source.settle_s)):
-                continue
-            digest = files.digest(path)
-            if line.ledger.data.seen(line.name, source.name, name, digest, judged_by(source)) is None:
-                found.append(Arrival(source.name, name, line.blobs.put_file(path), path.stat().st_size))
-        except FileNotFoundError:
-            continue  # vanished between the listing and the copy: it has not arrived
-    return found
-
-
-def judged_by(source: DataSource) -> str:
-    """The digest of the contract that judges a source's files."""
-    return source.contract.digest if source.contract else ""
-
-
-def _waited(path: Path, settle_s: float) -> bool:
-    """Whether the file settles soon; one that keeps changing is still being written."""
-    deadline = time.monotonic() + 2 * settle_s
-    while not (settled := files.settled(path, settle_s)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return settled
-
-
 def snapshots(line: Line, sheet: Sheet) -> dict[str, Snapshot]:
     """The accepted files of every dataset, as of now; a dataset without any is an error."""
     found = {}
@@ -114,7 +106,7 @@ def snapshots(line: Line, sheet: Sheet) -> dict[str, Snapshot]:
         if not snapshot.files:
             raise DataError(
                 f"dataset {source.name} has no accepted file",
-                where=source.source,
+                where=source.shown,
                 hint="Put a file there (renamed into place), or correct `source` in noria.yaml; "
                 "`noria status` shows what was quarantined and why.",
             )

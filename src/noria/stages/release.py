@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,9 +17,11 @@ from noria.domain.release import Release
 from noria.domain.run import Pins
 from noria.domain.verdict import Outcome, Verdict
 from noria.errors import RefusedError
-from noria.stages.evaluate import Reference
 from noria.stages.line import Line, Sheet
 from noria.stages.package import Package, seal_code, serving_facts
+
+if TYPE_CHECKING:
+    from noria.stages.measure import Reference
 
 
 def sealed_by(line: Line, sheet: Sheet) -> Release | None:

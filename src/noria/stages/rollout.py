@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from noria import names
 from noria.adapters.server import ArmTallies
 from noria.config import Environment, Project
-from noria.decide import advance as judge
-from noria.decide.advance import Ruling
 from noria.domain.release import Release
 from noria.domain.rollout import Advice, Block, Rollout, RolloutState, Route, Tally
 from noria.domain.turn import TurnOutcome
 from noria.errors import NotFoundError, RefusedError, ServingError
 from noria.stages.line import Line
+
+if TYPE_CHECKING:
+    from noria.decide.advance import Ruling
 
 LOOK_REQUESTS = 20  # candidate requests that make a look worth recording
 
@@ -219,6 +221,8 @@ def look(line: Line, environment: Environment, rollout: Rollout) -> Ruling | Non
         return None
     arms = line.server.stats(line.name, environment.name).get(route.revision)
     rollout = _record(line, rollout, route, arms) if arms is not None else rollout
+    from noria.decide import advance as judge  # numerics: only a canary under way needs them
+
     ruling = judge.judge(environment.rollout, rollout.step, rollout.blocks, time.time() - rollout.started_at, _seed(rollout.id))
     _act(line, environment, rollout, route, ruling)
     return ruling

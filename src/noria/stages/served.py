@@ -5,14 +5,11 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime
 
-import polars as pl
-
 from noria import names
 from noria.config import DataSource
 from noria.domain.data import FilePin, Snapshot
 from noria.domain.trigger import TriggerKind
 from noria.stages.line import Line, Sheet
-from noria.store import labels, predictions
 
 
 def is_log(source: str) -> bool:
@@ -40,6 +37,10 @@ def snapshot(line: Line, sheet: Sheet, source: DataSource) -> Snapshot:
 
 
 def _export(line: Line, source: DataSource) -> Snapshot:
+    import polars as pl  # tables are read only when the log is taken in
+
+    from noria.store import labels, predictions
+
     environment = source.source.removeprefix("log:")
     table = labels.labelled_table(predictions.read_all(line.state / "log" / environment)).filter(pl.col("label").is_not_null())
     times = [moment(event_time, at) for event_time, at in table.select("event_time", "at").iter_rows()]

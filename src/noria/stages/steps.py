@@ -1,44 +1,38 @@
-"""One step: decide from content whether it must run, run it in a process of its own, remember what came out."""
+"""One step: decide from content whether it must run, have it run, remember what came out."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from noria import names
-from noria.adapters import environment, source_code
-from noria.adapters.executors.local import Done, Work
-from noria.config import Step
+from noria.adapters.executors.task import Finished, StepTask
 from noria.decide import plan
-from noria.decide.plan import StepFacts
+from noria.decide.plan import Decision, StepFacts
 from noria.domain.run import StepRecord, StepState
 from noria.domain.verdict import Outcome, Reason
 from noria.errors import StepError, StoppedError
-from noria.stages.line import Line, Sheet, child_environment
+from noria.stages.line import Line, Sheet
 
-OUTPUT = "output"
+RETRY_S = (0.5, 2.0, 10.0, 60.0)  # pauses between attempts; the last one goes on
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A step that may have to run: what it depends on, and the work that makes it."""
+    """A step that may have to run: what it depends on, and the task that makes it."""
 
     name: str
-    target: str  # function inside noria that runs in the step process
     facts: StepFacts
-    job: dict[str, Any]
-    timeout_s: float
-    memory_bytes: int | None = None
-    paths: tuple[Path, ...] = ()
-    cwd: Path | None = None
-    outs: Mapping[str, str] = field(default_factory=dict)  # name in the manifest -> path inside the step's folder
+    task: StepTask
+    retries: int = 0
+    frozen: bool = False
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +51,57 @@ def output(line: Line, record: StepRecord) -> Output:
 
 def perform(line: Line, sheet: Sheet, order: Order) -> StepRecord:
     """Run the step unless an equal one is remembered; the record says why. Never raises for the project's own failures."""
+    record = remembered(line, sheet, order)
+    return record if record is not None else make(line, sheet, order)
+
+
+def remembered(line: Line, sheet: Sheet, order: Order) -> StepRecord | None:
+    """The record of a step that need not run, noted on the sheet; None when it must."""
     line.check_lease()
-    key = plan.key(order.facts)
-    remembered = line.ledger.steps.get(line.name, key) if line.reuse else None
-    before = line.ledger.steps.latest(line.name, order.name)
-    earlier = msgspec.convert(before[1], StepFacts) if before else None
-    decision = plan.decide(order.facts, earlier, cached=remembered is not None and _whole(line, remembered))
-    if remembered is not None and not decision.run:
-        record = StepRecord(order.name, StepState.REUSED, decision.reason, key, remembered.output)
-    else:
-        line.progress(f"{order.name}: {decision.reason.text}")
-        record = _run(line, sheet, order, key, decision.reason)
+    decision, found = consider(line, order)
+    if decision.run or found is None:
+        return None
+    record = replace(found, name=order.name, state=StepState.REUSED, reason=decision.reason, seconds=0.0, user_s=0.0, cpu_s=0.0)
     sheet.records.append(record)
     return record
 
 
-def _whole(line: Line, record: StepRecord) -> bool:
+def consider(line: Line, order: Order) -> tuple[Decision, StepRecord | None]:
+    """Whether the step must run, why, and the result to take when it need not."""
+    before = line.ledger.steps.latest(line.name, order.name)
+    if order.frozen and line.reuse and before is not None and whole(line, before[0]):
+        return Decision(False, Reason("step.frozen", "frozen: keeps the result it has")), before[0]
+    if order.always and line.reuse:
+        return Decision(True, Reason("step.always", "runs every time")), None
+    found = line.ledger.steps.get(line.name, plan.key(order.facts)) if line.reuse else None
+    earlier = msgspec.convert(before[1], StepFacts) if before else None
+    return plan.decide(order.facts, earlier, cached=found is not None and whole(line, found)), found
+
+
+def make(line: Line, sheet: Sheet, order: Order) -> StepRecord:
+    """Run the step. Of runs that reach the same step at the same time one makes it, the others wait for its result."""
+    key = plan.key(order.facts)
+    told: list[bool] = []
+
+    def waiting() -> None:
+        line.check_lease()
+        if not told:
+            told.append(True)
+            line.progress(f"{order.name}: another run is making the same: waiting for it")
+
+    with line.locks.held("step", f"{line.name}/{key}", waiting):
+        if told:  # it may be there now
+            found = remembered(line, sheet, order)
+            if found is not None:
+                return found
+        reason = consider(line, order)[0].reason
+        line.progress(f"{order.name}: {reason.text}")
+        record = _run(line, sheet, order, key, reason)
+    sheet.records.append(record)
+    return record
+
+
+def whole(line: Line, record: StepRecord) -> bool:
     """Whether every blob of a remembered result is still there."""
     if record.output is None or not line.blobs.exists(record.output):
         return False
@@ -80,115 +109,69 @@ def _whole(line: Line, record: StepRecord) -> bool:
 
 
 def _run(line: Line, sheet: Sheet, order: Order, key: str, reason: Reason) -> StepRecord:
-    line.executor.warm()  # there is work: what it will need next is started ahead
-    folder = line.folder(sheet.run_id) / order.name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    work = Work(
-        target=order.target,
-        job={**order.job, "folder": str(folder)},
-        cwd=order.cwd or sheet.tree,
-        paths=order.paths or sheet.code_paths,
-        env=child_environment(),
-        timeout_s=order.timeout_s,
-        memory_bytes=order.memory_bytes,
-        log=folder / "step.log",
-    )
-    done = line.executor.submit(work).wait()
-    if done.kind == "cancelled":
-        raise StoppedError(f"stopped while {order.name} was running; the turn goes on when Noria is started again")
-    log = line.blobs.put_file(work.log) if work.log.is_file() else None
-    if not done.ok:
-        return _failed(order, key, done, log)
+    if order.task.target is not None:
+        line.executor.warm()  # there is work: what it will need next is started ahead
+    attempt = 1
+    while True:
+        done = _attempt(line, sheet, order.task)
+        if done.ok or attempt > order.retries:
+            break
+        line.progress(f"{order.name}: {done.error}; attempt {attempt + 1} of {order.retries + 1}")
+        _pause(line, RETRY_S[min(attempt, len(RETRY_S)) - 1])
+        attempt += 1
+    usage = done.usage
     record = StepRecord(
         name=order.name,
         state=StepState.RAN,
         reason=reason,
         key=key,
-        output=_keep(line, order, folder, done),
-        seconds=done.seconds,
-        user_s=done.user_s,
-        peak_rss_mb=done.peak_rss_mb,
-        log=log,
+        seconds=usage.seconds,
+        user_s=usage.user_s,
+        peak_rss_mb=usage.peak_rss_mb,
+        log=done.log,
+        cpu_s=usage.cpu_s,
+        read_mb=usage.read_mb,
+        written_mb=usage.written_mb,
+        attempts=attempt,
+        tracked=done.tracked,
+        artifacts=dict(done.artifacts),
     )
+    if not done.ok:
+        return replace(record, state=StepState.FAILED, reason=_failure(order, done))
+    manifest = msgspec.json.encode(Output(dict(done.files), dict(done.result)), order="sorted")
+    record = replace(record, output=line.blobs.put_bytes(manifest))
     with line.ledger.transaction():
         line.check_lease()
         line.ledger.steps.put(line.name, record, msgspec.to_builtins(order.facts))
     return record
 
 
-def _keep(line: Line, order: Order, folder: Path, done: Done) -> str:
-    kept = {name: line.blobs.put_file(folder / path) for name, path in order.outs.items() if (folder / path).is_file()}
-    return line.blobs.put_bytes(msgspec.json.encode(Output(kept, done.result or {}), order="sorted"))
+def _attempt(line: Line, sheet: Sheet, task: StepTask) -> Finished:
+    handle = line.executor.submit(task)
+    sheet.under_way[task.id] = handle
+    try:
+        done = handle.wait()
+    finally:
+        sheet.under_way.pop(task.id, None)
+    if done.kind == "cancelled":
+        step = task.id.partition("/")[2]
+        raise StoppedError(f"stopped while {step} was running; the turn goes on when Noria is started again")
+    return done
 
 
-def _failed(order: Order, key: str, done: Done, log: str | None) -> StepRecord:
+def _pause(line: Line, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        line.check_lease()
+        time.sleep(0.05)
+
+
+def _failure(order: Order, done: Finished) -> Reason:
     text = done.error or "failed without a word"
     tail = done.log_tail.strip()
     if done.kind == "raised":  # the text says what and where; the traceback is in the log
         tail = tail.partition("Traceback (most recent call last):")[0].strip()
-    reason = Reason(f"step.{done.kind}", text if not tail else f"{text}\n{tail}", Outcome.FAIL)
-    return StepRecord(order.name, StepState.FAILED, reason, key, None, done.seconds, done.user_s, done.peak_rss_mb, log)
-
-
-def code_check(sheet: Sheet, command: str) -> Order:
-    """The project's tests as a step: stale when any tracked file of the commit may have changed."""
-    code = sheet.dirty or sheet.commit or ""
-    facts = StepFacts(
-        code=code, files={}, inputs={}, params={}, command=command, environment=environment.digest(sheet.environment)
-    )
-    return Order("checks.code", "noria.stages.work.step:run", facts, {"cmd": command, "outs": []}, sheet.project.checks.timeout_s)
-
-
-def user_step(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> Order:
-    """One step of the project: a function wired by name, or a command."""
-    assert sheet.pins is not None, "pins are fixed before steps run"
-    inputs = {name: _input_digest(sheet, name, done) for name in step.deps}
-    params = _params(sheet, step)
-    files = source_code.imports_closure(sheet.code_paths, step.call.partition(":")[0]) if step.call else {}
-    facts = StepFacts(
-        code=names.digest_bytes(json.dumps([step.call, files], sort_keys=True).encode()),
-        files=files if step.call else {"commit": sheet.commit or sheet.dirty or ""},
-        inputs=inputs,
-        params={k: names.digest_bytes(msgspec.json.encode(v, order="sorted")) for k, v in params.items()},
-        command=step.cmd,
-        environment=environment.digest(sheet.environment),
-    )
-    arguments = {name: argument(line, sheet, name, done) for name in step.deps}
-    arguments |= {name: {"kind": "value", "value": value} for name, value in params.items()}
-    job = {"call": step.call, "cmd": step.cmd, "arguments": arguments, "outs": list(step.outs)}
-    return Order(step.name, "noria.stages.work.step:run", facts, job, step.timeout_s, step.memory_bytes, outs={OUTPUT: OUTPUT})
-
-
-def _params(sheet: Sheet, step: Step) -> dict[str, object]:
-    """The parameters a step reads: its section of params.yaml first, then top-level names, as far as it asks for them."""
-    section = sheet.project.params.get(step.name, {})
-    own = section if isinstance(section, dict) else {}
-    wanted = set(step.params)
-    return {
-        name: own.get(name, sheet.project.params.get(name))
-        for name in sorted(wanted)
-        if name in own or name in sheet.project.params
-    }
-
-
-def _input_digest(sheet: Sheet, name: str, done: Mapping[str, StepRecord]) -> str:
-    assert sheet.pins is not None
-    if name in done:
-        return done[name].output or ""
-    return sheet.pins.snapshots[name]
-
-
-def argument(line: Line, sheet: Sheet, name: str, done: Mapping[str, StepRecord]) -> dict[str, Any]:
-    """How a step process gets a dataset or another step's result: as files it reads."""
-    if name in done:
-        made = output(line, done[name])
-        suffix = ".arrow" if made.result.get("format") == "arrow" else ".json"
-        path = named_blob(line, made.files[OUTPUT], f"{name}{suffix}")
-        return {"kind": "output", "path": str(path), "format": made.result.get("format", "arrow")}
-    assert sheet.pins is not None
-    snapshot = line.ledger.data.snapshot(sheet.pins.snapshots[name])
-    return {"kind": "table", "files": [str(named_blob(line, pin.digest, pin.name)) for pin in snapshot.files]}
+    return Reason(f"step.{done.kind}", text if not tail else f"{text}\n{tail}", Outcome.FAIL)
 
 
 def named_blob(line: Line, digest: str, name: str) -> Path:
@@ -208,3 +191,8 @@ def demand(record: StepRecord) -> StepRecord:
     if record.state is StepState.FAILED:
         raise StepError(record.reason.text, where=f"step {record.name}")
     return record
+
+
+def by_name(records: list[StepRecord]) -> Mapping[str, StepRecord]:
+    """The records of a sheet by step."""
+    return {record.name: record for record in records}

@@ -1,19 +1,20 @@
-"""Train: the project's steps, stale ones only and in parallel where the graph allows, then the training function."""
+"""Train: the project's steps, then the training function on the training side of the split."""
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import msgspec
 
 from noria import names
 from noria.adapters import environment, source_code
-from noria.config import Model, Step
+from noria.adapters.executors.task import Resources, StepTask
+from noria.config import Model
 from noria.decide.plan import StepFacts
-from noria.domain.run import StepRecord, StepState
-from noria.stages import steps
+from noria.domain.run import StepRecord
+from noria.stages import graph, steps
 from noria.stages.line import Line, Sheet
+from noria.stages.orders import Inputs
 
 TRAINED = {"model": "model.joblib", "holdout": "holdout.arrow"}
 SEED = 20131
@@ -26,28 +27,13 @@ def train(line: Line, sheet: Sheet) -> StepRecord:
 
 
 def run_steps(line: Line, sheet: Sheet) -> dict[str, StepRecord]:
-    """Run the graph: a step starts when what it needs is there."""
-    waiting = {step.name: step for step in sheet.project.steps.values()}
-    done: dict[str, StepRecord] = {}
-    with ThreadPoolExecutor(max_workers=max(1, len(waiting)), thread_name_prefix="step") as pool:
-        running: dict[Future[StepRecord], Step] = {}
-        while waiting or running:
-            for name in [n for n, s in waiting.items() if all(d in done for d in s.deps if d in sheet.project.steps)]:
-                step = waiting.pop(name)
-                running[pool.submit(_perform, line, sheet, step, dict(done))] = step
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                step = running.pop(future)
-                done[step.name] = future.result()
-                if done[step.name].state is StepState.FAILED:
-                    waiting.clear()
+    """Run the project's steps; a person who asked for it by hand finds what commands left in the home."""
+    done = graph.run(line, sheet)
+    if sheet.by_hand:
+        graph.hand_out(line, sheet, done)
     for record in done.values():
         steps.demand(record)
     return done
-
-
-def _perform(line: Line, sheet: Sheet, step: Step, done: dict[str, StepRecord]) -> StepRecord:
-    return steps.perform(line, sheet, steps.user_step(line, sheet, step, done))
 
 
 def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Order:
@@ -68,13 +54,24 @@ def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Ord
         command=None,
         environment=environment.digest(sheet.environment),
     )
+    inputs = Inputs()
     job = {
-        "rows": steps.argument(line, sheet, model.rows, done),
+        "rows": inputs.argument(line, sheet, model.rows, done),
         "model": model_facts(sheet, model),
         "params": params,
         "seed": SEED,
     }
-    return steps.Order("train", "noria.stages.work.train:run", facts, job, model.timeout_s, model.memory_bytes, outs=TRAINED)
+    task = StepTask(
+        f"{sheet.run_id}/train",
+        sheet.tree_id,
+        target="noria.stages.work.train:run",
+        job=job,
+        roots=sheet.roots,
+        inputs=inputs.files,
+        outs=TRAINED,
+        resources=Resources(None, model.memory_bytes, model.timeout_s),
+    )
+    return steps.Order("train", facts, task)
 
 
 def _train_params(sheet: Sheet) -> dict[str, Any]:

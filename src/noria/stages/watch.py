@@ -20,8 +20,8 @@ from noria.domain.signature import Signature, Task
 from noria.domain.verdict import Outcome, Verdict
 from noria.errors import NotFoundError
 from noria.stages import served
-from noria.stages.evaluate import DAY_S, Reference, units
 from noria.stages.line import Line
+from noria.stages.measure import DAY_S, Reference, units
 from noria.stats import metrics, profile
 from noria.store import labels
 from noria.store.predictions import Feedback, LogReader, Prediction

@@ -22,6 +22,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,14 +58,26 @@ def main(arguments: list[str]) -> None:
     _die_with_parent(orders.fileno())
     work = json.loads(line)
     enter(work)
+    before = spent()
     reply.send(state="started")
     timing.listen(lambda inside: reply.send(state="user" if inside else "system"))
     done = run(work)
     timing.listen(None)
     _flush()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    reply.send(state="done", user_s=timing.user_seconds(), peak_bytes=peak, **done)
+    used = {name: value - before[name] for name, value in spent().items()}
+    reply.send(state="done", user_s=timing.user_seconds(), peak_bytes=peak, **used, **done)
     threading.Event().wait()  # the parent kills this process together with what it started
+
+
+def spent() -> dict[str, float]:
+    """Processor seconds, and megabytes read from and written to storage, of this process and those it waited for."""
+    found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "cpu_s": sum(u.ru_utime + u.ru_stime for u in found),
+        "read_mb": sum(u.ru_inblock for u in found) * 512 / 1e6,
+        "written_mb": sum(u.ru_oublock for u in found) * 512 / 1e6,
+    }
 
 
 def preload(modules: list[str]) -> None:
@@ -80,12 +93,27 @@ def enter(work: dict[str, Any]) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a killed job keeps what it printed
     sys.path[:0] = work["paths"]
+    keep_to(work.get("cores") or ())
     kept = {name: value for name, value in os.environ.items() if name.endswith("_THREADS")}
     os.environ.clear()
     os.environ.update(work["env"] | kept)
     # For the interpreters that the job starts: a shell command, a pool of workers.
     os.environ["PYTHONPATH"] = os.pathsep.join([*work["paths"], *filter(None, [work["env"].get("PYTHONPATH")])])
     importlib.invalidate_caches()
+
+
+def keep_to(cores: Sequence[int]) -> None:
+    """Use these cores alone, native libraries that are loaded already among them."""
+    if not cores:
+        return
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    for name in [name for name in os.environ if name.endswith("_THREADS")]:
+        os.environ[name] = str(len(cores))
+    with contextlib.suppress(ImportError):
+        from threadpoolctl import threadpool_limits  # only a step that is kept to some cores needs it
+
+        threadpool_limits(len(cores))
 
 
 def run(work: dict[str, Any]) -> dict[str, Any]:

@@ -1,481 +1,171 @@
-"""Step processes on this machine: warm, single-use, each with its process group, its limits and its log.
-
-One thread per running job watches its process tree. Every job ends with a ``Done``; whatever the job started ends with it.
-"""
+"""Steps on this machine: functions in warm, single-use interpreters, commands in a process group of their own."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import selectors
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import psutil
+from noria import track
+from noria.adapters.executors.pool import Done, Job, Pool, Work
+from noria.adapters.executors.task import INPUT, Finished, StepTask, Usage, Workspace
 
-from noria.adapters.executors.log import Log
-from noria.errors import NoriaError, StepError
-
-PRELOAD = (
-    "polars",
-    "numpy",
-    "sklearn.pipeline",
-    "sklearn.compose",
-    "sklearn.preprocessing",
-    "sklearn.ensemble",
-    "sklearn.linear_model",
-    "joblib",
-    "skl2onnx",
-    "onnxruntime",
-)
-SAMPLE_S = 0.05  # between two looks at a job's memory and clock
-START_S = 60.0  # a step process that has not taken its job by then never will
-ATTEMPTS = 3  # warm processes may have died while they waited
-QUIET_S = 0.5  # the pool is filled up again when nothing has run for this long: warming takes a core for a second
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One job. ``target`` is a function ``module:name`` from a JSON object to a JSON object."""
-
-    target: str
-    job: dict[str, Any]
-    cwd: Path
-    paths: tuple[Path, ...]  # put first on sys.path
-    env: dict[str, str]  # the whole environment of the job
-    timeout_s: float
-    memory_bytes: int | None  # resident memory of the process tree
-    log: Path  # standard output and error
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How a job ended. ``kind``: ok, raised, timeout, memory, killed, exited, cancelled."""
-
-    ok: bool
-    result: dict[str, Any] | None
-    error: str | None  # one sentence, when not ok
-    kind: str
-    seconds: float  # wall time from a free slot to the end
-    user_s: float  # of these, inside the project's own code
-    peak_rss_mb: float  # megabytes (10^6 bytes), the whole tree
-    log_tail: str
-
-
-class Handle(Protocol):
-    """A job under way."""
-
-    def wait(self) -> Done: ...
-
-    def cancel(self) -> None: ...
-
-
-class Executor(Protocol):
-    """Runs jobs in processes of their own."""
-
-    def warm(self) -> None: ...
-
-    def submit(self, work: Work) -> Handle: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Child:
-    """A step process and the pipes to it."""
-
-    process: subprocess.Popen[bytes]
-    reply: int
-    pending: bytearray = field(default_factory=bytearray)  # an unfinished line of the reply pipe
-    ready: bool = False
-    closed: bool = False  # it will say no more
-
-    @classmethod
-    def start(cls, preload: Sequence[str]) -> Child:
-        ours, theirs = os.pipe()
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "noria.adapters.executors.child", str(theirs), *preload],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(theirs,),
-                start_new_session=True,
-                env=_environment(),
-            )
-        except OSError as error:
-            os.close(ours)
-            raise StepError(f"a step process cannot be started: {error}", where=sys.executable) from error
-        finally:
-            os.close(theirs)
-        for fd in (ours, _fd(process.stdout)):
-            os.set_blocking(fd, False)
-        return cls(process, ours)
-
-    def send(self, work: Work) -> None:
-        """Hand the job over. Raises OSError when the process is gone."""
-        assert self.process.stdin is not None
-        message = {
-            "target": work.target,
-            "job": work.job,
-            "cwd": str(work.cwd),
-            "paths": [str(path) for path in work.paths],
-            "env": work.env,
-        }
-        self.process.stdin.write(json.dumps(message).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def messages(self) -> list[dict[str, Any]]:
-        """What it said since the last look."""
-        while said := _drain(self.reply):
-            self.pending += said
-        self.closed = said is not None
-        *lines, rest = bytes(self.pending).split(b"\n")
-        self.pending = bytearray(rest)
-        return [json.loads(line) for line in lines]
-
-    def output(self) -> bytes | None:
-        """What it printed since the last look; empty at the end, None when there is nothing yet."""
-        return _drain(_fd(self.process.stdout))
-
-    def kill(self, known: Sequence[psutil.Process] = ()) -> None:
-        """End it and everything it started: its descendants, its process group, and those ``known`` from earlier looks."""
-        for process in [*_descendants(self.process.pid), *known]:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def release(self) -> None:
-        """Reap it and close its pipes."""
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        os.close(self.reply)
+INPUTS = "in"  # of a step's folder
+TRACKED = "track.jsonl"
+MISSING = "missing"
 
 
 class LocalExecutor:
-    """``size`` processes are kept warm; at most ``running`` jobs run at a time (the number of cores, at least ``size``)."""
+    """A pool of processes, and the trees and blobs they work on."""
 
-    def __init__(self, size: int = 2, preload: Sequence[str] = PRELOAD, running: int | None = None) -> None:
-        self._size = size
-        self._preload = tuple(preload)
-        self._slots = threading.BoundedSemaphore(running or max(size, cores()))
-        self._lock = threading.Lock()
-        self._warm: list[Child] = []
-        self._jobs: set[Job] = set()
-        self._refill: threading.Timer | None = None
-        self._closed = False
+    def __init__(self, pool: Pool, workspace: Workspace) -> None:
+        self.pool = pool
+        self.workspace = workspace
 
     def warm(self) -> None:
-        """Start processes ahead; returns at once."""
-        with self._lock:
-            while len(self._warm) < self._size and not self._closed:
-                self._warm.append(Child.start(self._preload))
+        self.pool.warm()
 
-    def submit(self, work: Work) -> Job:
-        """Start the job as soon as a slot is free. Raises StepError when the executor was closed."""
-        job = Job(self, work)
-        with self._lock:
-            if self._closed:
-                raise StepError("the executor is closed")
-            self._jobs.add(job)
-        job.start()
-        return job
+    def submit(self, task: StepTask) -> Run:
+        """Lay the inputs out and start the step. Raises CorruptBlobError or NotFoundError for an input that is not whole."""
+        folder = self.workspace.scratch(task.id)
+        tree = self.workspace.tree(task.tree)
+        for name, digest in task.inputs.items():
+            self.workspace.link(digest, folder / INPUTS / name)
+        if task.command is not None:
+            self.workspace.place(tree, task.placed)
+            _forget(tree, task.outs)
+        return Run(self.pool.submit(_work(task, tree, folder)), task, tree, folder, self.workspace)
 
     def close(self) -> None:
-        """Cancel what runs and end every process."""
-        with self._lock:
-            self._closed = True
-            jobs, warm, self._warm = list(self._jobs), self._warm, []
-            if self._refill is not None:
-                self._refill.cancel()
-        for child in warm:
-            child.kill()
-            child.release()
-        for job in jobs:
-            job.cancel()
-            job.join()
-
-    def __enter__(self) -> LocalExecutor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def take(self) -> Child:
-        """A warm process, or a cold one; one more is started ahead when none is left."""
-        with self._lock:
-            for dead in [child for child in self._warm if child.process.poll() is not None]:
-                self._warm.remove(dead)
-                dead.release()
-            child = self._warm.pop(0) if self._warm else Child.start(self._preload)
-            if not self._warm and self._size and not self._closed:
-                self._warm.append(Child.start(self._preload))
-            return child
-
-    def slot(self) -> threading.BoundedSemaphore:
-        return self._slots
-
-    def ended(self, job: Job) -> None:
-        """The last job to end has the pool filled up, after a pause in which the next one may come."""
-        with self._lock:
-            self._jobs.discard(job)
-            if self._jobs or self._closed:
-                return
-            if self._refill is not None:
-                self._refill.cancel()
-            self._refill = threading.Timer(QUIET_S, self._fill)
-            self._refill.daemon = True
-            self._refill.start()
-
-    def _fill(self) -> None:
-        with self._lock:
-            busy = bool(self._jobs)
-        if not busy:
-            with contextlib.suppress(StepError):  # no memory for one more process: the next job starts its own
-                self.warm()
+        self.pool.close()
 
 
-class Job:
-    """A job under way, and the thread that watches it."""
+class Run:
+    """A step under way in the pool."""
 
-    def __init__(self, executor: LocalExecutor, work: Work) -> None:
-        self._executor = executor
-        self._work = work
-        self._finished = threading.Event()
-        self._cancelled = threading.Event()
-        self._done: Done | None = None
-        self._thread = threading.Thread(target=self._run, name=f"job-{work.target}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def wait(self) -> Done:
-        """Blocks until the job ended; its limits see to it that it does."""
-        self._finished.wait()
-        assert self._done is not None
-        return self._done
+    def __init__(self, job: Job, task: StepTask, tree: Path, folder: Path, workspace: Workspace) -> None:
+        self._job, self._task, self._tree, self._folder, self._workspace = job, task, tree, folder, workspace
+        self._base = tree if task.command is not None else folder
 
     def cancel(self) -> None:
-        """Kill the job; ``wait`` then returns a Done of kind ``cancelled``."""
-        self._cancelled.set()
+        self._job.cancel()
 
-    def join(self) -> None:
-        """Until the job's processes are reaped."""
-        self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        watched: Watched | None = None
-        try:
-            with self._executor.slot(), Log(self._work.log) as log:
-                watched = self._watched(log)
-                self._done = watched.watch()
-        except (OSError, NoriaError) as error:  # no process, no log: the machine's trouble is the job's end
-            kind = "cancelled" if self._cancelled.is_set() else "exited"
-            self._done = Done(False, None, f"could not be run: {error}", kind, 0.0, 0.0, 0.0, "")
-        self._executor.ended(self)
-        self._finished.set()
-        if watched is not None:
-            watched.child.release()
-
-    def _watched(self, log: Log) -> Watched:
-        """The job in the hands of a process. Raises StepError when none takes it."""
-        for _ in range(ATTEMPTS):
-            if self._cancelled.is_set():
-                raise StepError("was cancelled")
-            watched = Watched(self._executor.take(), self._work, log, self._cancelled)
-            if watched.hand_over():
-                return watched
-            watched.child.kill()
-            watched.child.release()
-        raise StepError(f"no step process takes the job: {log.tail() or 'they end without a word'}")
-
-
-class Watched:
-    """A process with its job: what it says, what it uses, and when it must end."""
-
-    def __init__(self, child: Child, work: Work, log: Log, cancelled: threading.Event) -> None:
-        self.child = child
-        self._work = work
-        self._log = log
-        self._cancelled = cancelled
-        self._begun = time.perf_counter()
-        self._started: float | None = None
-        self._in_user_code: float | None = None
-        self._user_s = 0.0
-        self._peak_bytes = 0
-        self._tree: list[psutil.Process] = []
-        self._answer: dict[str, Any] | None = None
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(child.reply, selectors.EVENT_READ)
-        self._selector.register(_fd(child.process.stdout), selectors.EVENT_READ)
-
-    def hand_over(self) -> bool:
-        """Whether the process took the job."""
-        deadline = self._begun + START_S
-        while not self.child.ready and self._living(deadline):
-            self._look()
-        try:
-            self.child.send(self._work)
-        except OSError:
-            return False
-        while self._started is None and self._living(deadline):
-            self._look()
-        return self._started is not None or self._cancelled.is_set()
-
-    def watch(self) -> Done:
-        """Until the job ends, by itself or by its limits."""
-        ending: tuple[str, str] | None = None
-        due = time.perf_counter() + SAMPLE_S
-        while self._answer is None and ending is None:
-            self._look()
-            if self._answer is None and time.perf_counter() >= due:
-                ending, due = self._judge(), time.perf_counter() + SAMPLE_S
-        self.child.kill(self._tree)
-        self._log.write(self.child.output() or b"")
-        self._selector.close()
-        return self._report(ending)
-
-    def _living(self, deadline: float) -> bool:
-        return self.child.process.poll() is None and time.perf_counter() < deadline and not self._cancelled.is_set()
-
-    def _look(self) -> None:
-        for key, _ in self._selector.select(SAMPLE_S):
-            if key.fd == self.child.reply:
-                self._listen()
-            elif (printed := self.child.output()) == b"":
-                self._selector.unregister(key.fd)
-            else:
-                self._log.write(printed or b"")
-
-    def _listen(self) -> None:
-        for message in self.child.messages():
-            self._hear(message)
-        if self.child.closed:
-            self._selector.unregister(self.child.reply)
-
-    def _hear(self, message: dict[str, Any]) -> None:
-        now = time.perf_counter()
-        match message["state"]:
-            case "ready":
-                self.child.ready = True
-            case "started":
-                self._started = now
-            case "user":
-                self._in_user_code = now
-            case "system":
-                self._user_s += now - (self._in_user_code or now)
-                self._in_user_code = None
-            case "done":
-                self._answer = message
-
-    def _judge(self) -> tuple[str, str] | None:
-        """Kind and sentence of a job that must end now."""
-        code = self.child.process.poll()
-        if code is not None:
-            if not self.child.closed:
-                self._listen()
-            return _ending(code) if self._answer is None else None
-        if self._cancelled.is_set():
-            return "cancelled", "was cancelled"
-        if time.perf_counter() - (self._started or self._begun) > self._work.timeout_s:
-            return "timeout", f"timed out after {self._work.timeout_s:g} s"
-        return self._judge_memory()
-
-    def _judge_memory(self) -> tuple[str, str] | None:
-        self._tree = _descendants(self.child.process.pid)
-        limit = self._work.memory_bytes
-        used = _resident([psutil.Process(self.child.process.pid), *self._tree]) if self.child.process.poll() is None else 0
-        if limit is not None and used > limit and self._tree:  # pages that a fork shares were counted more than once
-            used = _proportional([psutil.Process(self.child.process.pid), *self._tree])
-        self._peak_bytes = max(self._peak_bytes, used)
-        if limit is not None and used > limit:
-            return "memory", f"used more than {_size(limit)} of memory"
-        return None
-
-    def _report(self, ending: tuple[str, str] | None) -> Done:
-        now = time.perf_counter()
-        answer = self._answer or {}
-        kind, error = ending or (answer["kind"], answer.get("error"))
-        spent = self._user_s + (now - self._in_user_code if self._in_user_code else 0.0)
-        return Done(
-            ok=kind == "ok",
-            result=answer.get("result"),
-            error=error,
-            kind=kind,
-            seconds=now - self._begun,
-            user_s=answer.get("user_s", spent),
-            peak_rss_mb=max(self._peak_bytes, answer.get("peak_bytes", 0)) / 1e6,
-            log_tail=self._log.tail(),
+    def wait(self) -> Finished:
+        done = self._job.wait()
+        files, missing = self._left() if done.ok else ({}, [])
+        artifacts = self._artifacts()
+        own = {path.name: path for path in (self._folder / "step.log", self._folder / TRACKED) if _has_content(path)}
+        digests = iter(self._workspace.keep([*files.values(), *artifacts.values(), *own.values()]))
+        kept, asked, logs = (dict(zip(names, digests, strict=False)) for names in (files, artifacts, own))
+        kind, error = done.kind, done.error
+        if missing:
+            kind, error = MISSING, f"ended well and left no {', '.join(missing)}"
+        return Finished(
+            kind,
+            error,
+            (done.result or {}) if kind == "ok" else {},
+            kept if kind == "ok" else {},
+            _usage(done),
+            logs.get("step.log"),
+            done.log_tail,
+            logs.get(TRACKED),
+            asked,
         )
 
+    def _artifacts(self) -> dict[str, Path]:
+        """The files that the step asked to keep, by their path in the tree, or by their name where they lie elsewhere."""
+        if not _has_content(self._folder / TRACKED):
+            return {}
+        paths = [Path(path) for path in track.read(self._folder / TRACKED).artifacts]
+        found = {}
+        for path in paths:
+            if path.is_file():
+                found[path.relative_to(self._tree).as_posix() if path.is_relative_to(self._tree) else path.name] = path
+        return found
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _environment() -> dict[str, str]:
-    """What must be set before the interpreter starts: equal hashes in every run, a native thread a core, none that spins."""
-    defaults = {**dict.fromkeys(THREADS, str(cores())), "OMP_WAIT_POLICY": "PASSIVE"}
-    return {**defaults, **os.environ, "PYTHONHASHSEED": "0"}
-
-
-def _ending(code: int) -> tuple[str, str]:
-    if code < 0:
-        return "killed", f"was killed by signal {-code}"
-    return "exited", f"ended with exit code {code} without a result"
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def _resident(processes: Sequence[psutil.Process]) -> int:
-    total = 0
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_info().rss
-    return total
+    def _left(self) -> tuple[dict[str, Path], list[str]]:
+        """The files that the step left, by name, and the outs that are not there. A target may leave some of its outs only."""
+        found: dict[str, Path] = {}
+        missing = []
+        for name, path in self._task.outs.items():
+            place = self._base / path
+            if place.is_dir():
+                found |= {f"{name}/{inner}": place / inner for inner in _inside(place)}
+            elif place.is_file():
+                found[name] = place
+            elif self._task.command is not None:
+                missing.append(path)
+        return found, missing
 
 
-def _proportional(processes: Sequence[psutil.Process]) -> int:
-    """As resident, with each shared page divided among those that share it; slower by milliseconds."""
-    total = 0
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            total += getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss
-    return total
+def resolve(value: Any, folder: Path) -> Any:
+    """A job with each ``input:NAME`` as the path of that input."""
+    if isinstance(value, str):
+        return str(folder / INPUTS / value.removeprefix(INPUT)) if value.startswith(INPUT) else value
+    if isinstance(value, Mapping):
+        return {key: resolve(inner, folder) for key, inner in value.items()}
+    return [resolve(inner, folder) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _size(count: int) -> str:
-    """As noria.yaml writes it: by powers of 1024."""
-    return f"{count / (1 << 30):.3g} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
+def _work(task: StepTask, tree: Path, folder: Path) -> Work:
+    limits = task.resources
+    paths = tuple(tree / root for root in task.roots)
+    env = {**child_environment(), "NORIA_TRACK": str(folder / TRACKED), **_variables(task, folder)}
+    if task.command is not None:  # an interpreter takes its paths from the job
+        env["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *filter(None, [env.get("PYTHONPATH")])])
+    return Work(
+        target=task.target,
+        command=task.command,
+        job={**resolve(dict(task.job), folder), "folder": str(folder)},
+        cwd=tree / task.directory,
+        paths=paths,
+        env=env,
+        timeout_s=limits.timeout_s,
+        memory_bytes=limits.memory_bytes,
+        cpus=limits.cpus,
+        log=folder / "step.log",
+    )
 
 
-def _drain(fd: int) -> bytes | None:
-    """Up to one pipe's worth, without waiting: empty at the end, None when there is nothing yet."""
-    try:
-        return os.read(fd, 1 << 16)
-    except BlockingIOError:
-        return None
+def _variables(task: StepTask, folder: Path) -> dict[str, str]:
+    found = resolve(task.env, folder)
+    return {name: value if isinstance(value, str) else os.pathsep.join(value) for name, value in found.items()}
 
 
-def _fd(stream: Any) -> int:
-    assert stream is not None
-    return int(stream.fileno())
+def child_environment() -> dict[str, str]:
+    """The environment of every step: this interpreter's programs first, no bytecode left in trees, equal hashes in every run."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+
+
+def _usage(done: Done) -> Usage:
+    return Usage(done.seconds, done.user_s, done.cpu_s, done.peak_rss_mb, done.read_mb, done.written_mb)
+
+
+def _forget(tree: Path, outs: Mapping[str, str]) -> None:
+    """What an earlier run left must not pass for this one's; the folders that outs lie in are made."""
+    for out in outs.values():
+        place = tree / out
+        if place.is_dir() and not place.is_symlink():
+            for inner in list(_inside(place)):
+                (place / inner).unlink()
+        else:
+            place.unlink(missing_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _inside(folder: Path) -> Iterator[str]:
+    """Paths of the files below a folder, sorted, relative to it."""
+    for root, below, files in os.walk(folder):
+        below.sort()
+        for name in sorted(files):
+            yield os.path.relpath(os.path.join(root, name), folder)
+
+
+def _has_content(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size > 0
+    return False

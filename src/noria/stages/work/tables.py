@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
+import joblib
+import numpy as np
 import polars as pl
 
 from noria.adapters import files
 from noria.errors import StepError
 
-RETURNS = "a step returns a table (Polars, pandas, Arrow) or JSON values"
+RETURNS = "a step returns a table (Polars, pandas, Arrow), a NumPy array, a model or JSON values"
 
 
 def argument(facts: dict[str, Any], kind: Any = Any) -> Any:
     """One argument of a step, as the type ``kind`` where that is a table's type or a path.
 
-    ``facts`` is {"kind": "table", "files": [...]}, {"kind": "output", "path": ..., "format": ...} or
-    {"kind": "value", "value": ...}.
+    ``facts`` is {"kind": "table", "files": [...]}, {"kind": "output", "path": ..., "format": ...},
+    {"kind": "value", "value": ...} or {"kind": "wide", "items": {label: facts}}.
     Raises DataError for files that cannot be read.
     """
     if facts["kind"] == "value":
         return facts["value"]
+    if facts["kind"] == "wide":  # all that a foreach stands for
+        return {label: argument(inner, kind=_inner(kind)) for label, inner in facts["items"].items()}
     paths = [Path(name) for name in facts.get("files", [facts.get("path")])]
     if kind is Path:
         return _single(paths)
@@ -31,13 +36,23 @@ def argument(facts: dict[str, Any], kind: Any = Any) -> Any:
         return paths[0]
     if facts.get("format") == "json":
         return json.loads(paths[0].read_bytes())
+    if facts.get("format") == "numpy":
+        return np.load(paths[0], allow_pickle=False)
+    if facts.get("format") == "model":
+        return joblib.load(paths[0])  # an earlier step of this very installation wrote it
     if facts["kind"] == "output":
         return convert(pl.scan_ipc(paths[0], glob=False).collect(), kind)  # Noria's own, whatever its name
     return convert(files.read_tables(paths) if paths else pl.DataFrame(), kind)
 
 
+def _inner(kind: Any) -> Any:
+    """``T`` of ``dict[str, T]``."""
+    inner = typing.get_args(kind)
+    return inner[1] if len(inner) == 2 else Any
+
+
 def convert(table: pl.DataFrame, kind: Any) -> Any:
-    """The table as a Polars (eager or lazy) or pandas frame, an Arrow table or a dict of lists; Polars unless told otherwise."""
+    """The table as a Polars (eager or lazy) or pandas frame, an Arrow table, a NumPy array or a dict of lists."""
     if kind is pl.LazyFrame:
         return table.lazy()
     if kind is dict or getattr(kind, "__origin__", None) is dict:
@@ -47,7 +62,7 @@ def convert(table: pl.DataFrame, kind: Any) -> Any:
         return table.to_pandas()
     if family == "pyarrow":
         return table.to_arrow()
-    return table
+    return table.to_numpy() if family == "numpy" else table
 
 
 def column(series: pl.Series, kind: Any) -> Any:
@@ -75,9 +90,9 @@ def as_table(result: object) -> pl.DataFrame | None:
 
 
 def write(result: object, path: Path) -> dict[str, Any]:
-    """Write a step's result; the facts about it: ``format``, and for a table ``rows`` and ``columns``.
+    """Write a step's result; the facts about it: ``format``, for a table ``rows`` and ``columns``, for an array ``shape``.
 
-    Raises StepError when it is neither a table nor JSON.
+    Raises StepError when it is neither a table, an array of plain values, a model nor JSON.
     """
     table = as_table(result)
     if table is not None:
@@ -85,6 +100,12 @@ def write(result: object, path: Path) -> dict[str, Any]:
         return {"format": "arrow", "rows": table.height, "columns": table.columns}
     if hasattr(result, "item") and getattr(result, "shape", None) == ():
         result = result.item()  # a NumPy scalar
+    if isinstance(result, np.ndarray) and not result.dtype.hasobject:
+        with path.open("wb") as file:
+            np.save(file, result, allow_pickle=False)
+        return {"format": "numpy", "shape": list(result.shape)}
+    if hasattr(result, "predict") or hasattr(result, "transform"):
+        return _write_model(result, path)
     if not isinstance(result, dict | list | tuple | str | int | float):
         raise StepError(f"returned {type(result).__name__}; {RETURNS}")
     try:
@@ -92,6 +113,17 @@ def write(result: object, path: Path) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise StepError(f"returned a {type(result).__name__} that is not JSON ({error}); {RETURNS}") from error
     return {"format": "json"}
+
+
+def _write_model(model: object, path: Path) -> dict[str, Any]:
+    try:
+        joblib.dump(model, path)
+    except Exception as error:  # pickling runs the model's own code: it may raise anything
+        raise StepError(
+            f"the {type(model).__name__} it returned cannot be saved: {type(error).__name__}: {error}",
+            hint="Use functions and classes that are defined at the top of a module; no lambdas, no open files.",
+        ) from error
+    return {"format": "model"}
 
 
 def write_arrow(table: pl.DataFrame, path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from noria.adapters.executors.local import Done, LocalExecutor, Work
+from noria.adapters.executors.pool import Done, Pool, Work
 
 MODULE = """
 import os, subprocess, sys, time, signal
@@ -99,8 +99,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def executor() -> Iterator[LocalExecutor]:
-    with LocalExecutor(size=2, preload=()) as made:
+def executor() -> Iterator[Pool]:
+    with Pool(size=2, preload=()) as made:
         yield made
 
 
@@ -127,7 +127,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_a_job_gets_its_folder_path_and_environment(executor: LocalExecutor, work: Callable[..., Work], tmp_path: Path) -> None:
+def test_a_job_gets_its_folder_path_and_environment(executor: Pool, work: Callable[..., Work], tmp_path: Path) -> None:
     done = executor.submit(work("echo", word="Käse")).wait()
     assert done.ok
     assert done.kind == "ok"
@@ -139,7 +139,7 @@ def test_a_job_gets_its_folder_path_and_environment(executor: LocalExecutor, wor
     assert done.peak_rss_mb > 5
 
 
-def test_each_job_has_an_interpreter_of_its_own_with_equal_hashes(executor: LocalExecutor, work: Callable[..., Work]) -> None:
+def test_each_job_has_an_interpreter_of_its_own_with_equal_hashes(executor: Pool, work: Callable[..., Work]) -> None:
     first, second = (executor.submit(work("echo", word="x")).wait().result for _ in range(2))
     assert first is not None
     assert second is not None
@@ -160,7 +160,7 @@ def test_each_job_has_an_interpreter_of_its_own_with_equal_hashes(executor: Loca
     ],
 )
 def test_a_failure_says_what_happened(
-    executor: LocalExecutor, work: Callable[..., Work], name: str, kind: str, error: str
+    executor: Pool, work: Callable[..., Work], name: str, kind: str, error: str
 ) -> None:
     done = executor.submit(work(name)).wait()
     assert (done.ok, done.kind, done.result) == (False, kind, None)
@@ -168,7 +168,7 @@ def test_a_failure_says_what_happened(
     assert done.error.startswith(error)
 
 
-def test_the_traceback_is_in_the_log(executor: LocalExecutor, work: Callable[..., Work], tmp_path: Path) -> None:
+def test_the_traceback_is_in_the_log(executor: Pool, work: Callable[..., Work], tmp_path: Path) -> None:
     done = executor.submit(work("raises")).wait()
     log = (tmp_path / "step.log").read_text()
     assert "Traceback" in log
@@ -177,7 +177,7 @@ def test_the_traceback_is_in_the_log(executor: LocalExecutor, work: Callable[...
 
 
 @pytest.mark.parametrize("name", ["hangs", "burns"])
-def test_a_job_that_hangs_is_ended(executor: LocalExecutor, work: Callable[..., Work], name: str) -> None:
+def test_a_job_that_hangs_is_ended(executor: Pool, work: Callable[..., Work], name: str) -> None:
     begun = time.monotonic()
     done = executor.submit(work(name, timeout_s=1)).wait()
     assert (done.kind, done.error) == ("timeout", "timed out after 1 s")
@@ -187,20 +187,20 @@ def test_a_job_that_hangs_is_ended(executor: LocalExecutor, work: Callable[..., 
 
 
 @pytest.mark.parametrize("name", ["eats", "eats_in_grandchild"])
-def test_a_job_that_outgrows_its_memory_is_ended(executor: LocalExecutor, work: Callable[..., Work], name: str) -> None:
+def test_a_job_that_outgrows_its_memory_is_ended(executor: Pool, work: Callable[..., Work], name: str) -> None:
     done = executor.submit(work(name, memory_bytes=200 << 20, bytes=300_000_000)).wait()
     assert (done.kind, done.error) == ("memory", "used more than 200 MB of memory")
     assert done.peak_rss_mb > 200
 
 
-def test_a_job_within_its_memory_is_left_alone(executor: LocalExecutor, work: Callable[..., Work]) -> None:
+def test_a_job_within_its_memory_is_left_alone(executor: Pool, work: Callable[..., Work]) -> None:
     done = executor.submit(work("eats", timeout_s=1, memory_bytes=400_000_000, bytes=100_000_000)).wait()
     assert done.kind == "timeout"
     assert 100 < done.peak_rss_mb < 400
 
 
 @pytest.mark.parametrize("name", ["family", "forks"])
-def test_what_a_job_started_ends_with_it(executor: LocalExecutor, work: Callable[..., Work], name: str) -> None:
+def test_what_a_job_started_ends_with_it(executor: Pool, work: Callable[..., Work], name: str) -> None:
     done = executor.submit(work(name)).wait()
     assert done.result is not None
     for pid in done.result["pids"]:
@@ -209,7 +209,7 @@ def test_what_a_job_started_ends_with_it(executor: LocalExecutor, work: Callable
 
 @pytest.mark.parametrize("how", ["timeout", "cancel"])
 def test_grandchildren_end_when_a_job_is_ended(
-    executor: LocalExecutor, work: Callable[..., Work], tmp_path: Path, how: str
+    executor: Pool, work: Callable[..., Work], tmp_path: Path, how: str
 ) -> None:
     job = executor.submit(work("family", timeout_s=1 if how == "timeout" else 60, stay=True))
     family = tmp_path / "family"
@@ -222,7 +222,7 @@ def test_grandchildren_end_when_a_job_is_ended(
         until(lambda pid=pid: gone(pid))
 
 
-def test_a_job_killed_from_outside_is_noticed(executor: LocalExecutor, work: Callable[..., Work], tmp_path: Path) -> None:
+def test_a_job_killed_from_outside_is_noticed(executor: Pool, work: Callable[..., Work], tmp_path: Path) -> None:
     job = executor.submit(work("family", stay=True))
     family = tmp_path / "family"
     until(lambda: family.exists() and len(family.read_text().split()) == 3)
@@ -234,7 +234,7 @@ def test_a_job_killed_from_outside_is_noticed(executor: LocalExecutor, work: Cal
 
 
 def test_a_flood_of_output_is_bounded_with_both_ends_kept(
-    executor: LocalExecutor, work: Callable[..., Work], tmp_path: Path
+    executor: Pool, work: Callable[..., Work], tmp_path: Path
 ) -> None:
     done = executor.submit(work("prints")).wait()
     log = (tmp_path / "step.log").read_bytes()
@@ -246,20 +246,20 @@ def test_a_flood_of_output_is_bounded_with_both_ends_kept(
     assert done.log_tail.endswith("the last line")
 
 
-def test_standard_input_is_empty_and_large_messages_pass(executor: LocalExecutor, work: Callable[..., Work]) -> None:
+def test_standard_input_is_empty_and_large_messages_pass(executor: Pool, work: Callable[..., Work]) -> None:
     assert executor.submit(work("reads_stdin")).wait().result == {"read": "", "shell": ""}
     done = executor.submit(work("big", text="y" * 500_000)).wait()
     assert done.result == {"text": "x" * 300_000, "got": 500_000}
 
 
-def test_the_projects_share_of_the_time_is_told(executor: LocalExecutor, work: Callable[..., Work]) -> None:
+def test_the_projects_share_of_the_time_is_told(executor: Pool, work: Callable[..., Work]) -> None:
     done = executor.submit(work("two_spells")).wait()
     assert 0.2 <= done.user_s < 0.3
     assert done.seconds >= 0.5
 
 
 def test_warm_processes_that_died_are_replaced(work: Callable[..., Work]) -> None:
-    with LocalExecutor(size=1, preload=()) as executor:
+    with Pool(size=1, preload=()) as executor:
         executor.warm()
         [child] = executor._warm
         until(lambda: psutil.Process(child.process.pid).num_threads() >= 1)
@@ -269,7 +269,7 @@ def test_warm_processes_that_died_are_replaced(work: Callable[..., Work]) -> Non
 
 
 def test_jobs_run_side_by_side_up_to_the_limit(work: Callable[..., Work], tmp_path: Path) -> None:
-    with LocalExecutor(size=0, preload=(), running=1) as executor:
+    with Pool(size=0, preload=(), running=1) as executor:
         first = executor.submit(work("hangs", timeout_s=60))
         until((tmp_path / "started").exists)
         second = executor.submit(work("echo", word="x"))
@@ -282,7 +282,7 @@ def test_jobs_run_side_by_side_up_to_the_limit(work: Callable[..., Work], tmp_pa
 
 
 def test_closing_ends_everything(work: Callable[..., Work], tmp_path: Path) -> None:
-    executor = LocalExecutor(size=1, preload=())
+    executor = Pool(size=1, preload=())
     executor.warm()
     warm = executor._warm[0].process.pid
     job = executor.submit(work("hangs"))
@@ -295,9 +295,9 @@ def test_closing_ends_everything(work: Callable[..., Work], tmp_path: Path) -> N
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from noria.adapters.executors.local import LocalExecutor, Work
+from noria.adapters.executors.pool import Pool, Work
 folder, tree = Path(sys.argv[1]), Path(sys.argv[2])
-executor = LocalExecutor(size=2, preload=())
+executor = Pool(size=2, preload=())
 executor.warm()
 job = Work(sys.argv[3], {"stay": True}, folder, (tree,), dict(os.environ), 60, None, folder / "step.log")
 idle = [child.process.pid for child in executor._warm]
@@ -329,7 +329,7 @@ def test_children_end_when_their_parent_is_killed(tree: Path, tmp_path: Path, na
 
 
 def test_the_overhead_of_a_warm_process_is_small(work: Callable[..., Work]) -> None:
-    with LocalExecutor(size=5, preload=()) as executor:
+    with Pool(size=5, preload=()) as executor:
         executor.warm()
         until(lambda: all(_ready(child.process.pid) for child in executor._warm))
         times: list[float] = []

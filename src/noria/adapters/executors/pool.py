@@ -1,0 +1,640 @@
+"""Processes on this machine: warm, single-use interpreters and plain commands, each in its process group, with limits and a log.
+
+One thread per running job watches its process tree. Every job ends with a ``Done``; whatever the job started ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from noria.adapters.executors.log import Log
+from noria.errors import NoriaError, StepError
+
+PRELOAD = (
+    "polars",
+    "numpy",
+    "sklearn.pipeline",
+    "sklearn.compose",
+    "sklearn.preprocessing",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "joblib",
+    "skl2onnx",
+    "onnxruntime",
+)
+SAMPLE_S = 0.05  # between two looks at a job's memory and clock
+START_S = 60.0  # a step process that has not taken its job by then never will
+ATTEMPTS = 3  # warm processes may have died while they waited
+QUIET_S = 0.5  # the pool is filled up again when nothing has run for this long: warming takes a core for a second
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One job: ``target``, a function ``module:name`` from a JSON object to a JSON object, or ``command``, for the shell."""
+
+    target: str | None
+    job: dict[str, Any]
+    cwd: Path
+    paths: tuple[Path, ...]  # put first on sys.path
+    env: dict[str, str]  # the whole environment of the job
+    timeout_s: float
+    memory_bytes: int | None  # resident memory of the process tree
+    log: Path  # standard output and error
+    command: str | None = None
+    cpus: int | None = None  # cores it is kept to; None: any, and one slot
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a job ended. ``kind``: ok, raised, timeout, memory, killed, exited, cancelled."""
+
+    ok: bool
+    result: dict[str, Any] | None
+    error: str | None  # one sentence, when not ok
+    kind: str
+    seconds: float  # wall time from a free slot to the end
+    user_s: float  # of these, inside the project's own code
+    peak_rss_mb: float  # megabytes (10^6 bytes), the whole tree
+    log_tail: str
+    cpu_s: float = 0.0
+    read_mb: float = 0.0
+    written_mb: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A step process and the pipes to it."""
+
+    process: subprocess.Popen[bytes]
+    reply: int
+    pending: bytearray = field(default_factory=bytearray)  # an unfinished line of the reply pipe
+    ready: bool = False
+    closed: bool = False  # it will say no more
+
+    @classmethod
+    def start(cls, preload: Sequence[str]) -> Child:
+        ours, theirs = os.pipe()
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "noria.adapters.executors.child", str(theirs), *preload],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(theirs,),
+                start_new_session=True,
+                env=_environment(),
+            )
+        except OSError as error:
+            os.close(ours)
+            raise StepError(f"a step process cannot be started: {error}", where=sys.executable) from error
+        finally:
+            os.close(theirs)
+        for fd in (ours, _fd(process.stdout)):
+            os.set_blocking(fd, False)
+        return cls(process, ours)
+
+    def send(self, work: Work, kept_to: tuple[int, ...] = ()) -> None:
+        """Hand the job over. Raises OSError when the process is gone."""
+        assert self.process.stdin is not None
+        message = {
+            "target": work.target,
+            "job": work.job,
+            "cwd": str(work.cwd),
+            "paths": [str(path) for path in work.paths],
+            "env": work.env,
+            "cores": kept_to,
+        }
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What it said since the last look."""
+        while said := _drain(self.reply):
+            self.pending += said
+        self.closed = said is not None
+        *lines, rest = bytes(self.pending).split(b"\n")
+        self.pending = bytearray(rest)
+        return [json.loads(line) for line in lines]
+
+    def output(self) -> bytes | None:
+        """What it printed since the last look; empty at the end, None when there is nothing yet."""
+        return _drain(_fd(self.process.stdout))
+
+    def kill(self, known: Sequence[psutil.Process] = ()) -> None:
+        """End it and everything it started: its descendants, its process group, and those ``known`` from earlier looks."""
+        for process in [*_descendants(self.process.pid), *known]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def release(self) -> None:
+        """Reap it and close its pipes."""
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        os.close(self.reply)
+
+
+class Pool:
+    """``size`` processes are kept warm; at most ``running`` jobs run at a time (the number of cores, at least ``size``)."""
+
+    def __init__(self, size: int = 2, preload: Sequence[str] = PRELOAD, running: int | None = None) -> None:
+        self._size = size
+        self._preload = tuple(preload)
+        self.slots = Slots(running or max(size, cores()))
+        self._lock = threading.Lock()
+        self._warm: list[Child] = []
+        self._jobs: set[Job] = set()
+        self._refill: threading.Timer | None = None
+        self._closed = False
+
+    def warm(self) -> None:
+        """Start processes ahead; returns at once."""
+        with self._lock:
+            while len(self._warm) < self._size and not self._closed:
+                self._warm.append(Child.start(self._preload))
+
+    def submit(self, work: Work) -> Job:
+        """Start the job as soon as a slot is free. Raises StepError when the executor was closed."""
+        job = Job(self, work)
+        with self._lock:
+            if self._closed:
+                raise StepError("the executor is closed")
+            self._jobs.add(job)
+        job.start()
+        return job
+
+    def close(self) -> None:
+        """Cancel what runs and end every process."""
+        with self._lock:
+            self._closed = True
+            jobs, warm, self._warm = list(self._jobs), self._warm, []
+            if self._refill is not None:
+                self._refill.cancel()
+        for child in warm:
+            child.kill()
+            child.release()
+        for job in jobs:
+            job.cancel()
+            job.join()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def take(self) -> Child:
+        """A warm process, or a cold one; one more is started ahead when none is left."""
+        with self._lock:
+            for dead in [child for child in self._warm if child.process.poll() is not None]:
+                self._warm.remove(dead)
+                dead.release()
+            child = self._warm.pop(0) if self._warm else Child.start(self._preload)
+            if not self._warm and self._size and not self._closed:
+                self._warm.append(Child.start(self._preload))
+            return child
+
+    def ended(self, job: Job) -> None:
+        """The last job to end has the pool filled up, after a pause in which the next one may come."""
+        with self._lock:
+            self._jobs.discard(job)
+            if self._jobs or self._closed:
+                return
+            if self._refill is not None:
+                self._refill.cancel()
+            self._refill = threading.Timer(QUIET_S, self._fill)
+            self._refill.daemon = True
+            self._refill.start()
+
+    def _fill(self) -> None:
+        with self._lock:
+            busy = bool(self._jobs)
+        if not busy:
+            with contextlib.suppress(StepError):  # no memory for one more process: the next job starts its own
+                self.warm()
+
+
+class Job:
+    """A job under way, and the thread that watches it."""
+
+    def __init__(self, executor: Pool, work: Work) -> None:
+        self._executor = executor
+        self._work = work
+        self._finished = threading.Event()
+        self._cancelled = threading.Event()
+        self._done: Done | None = None
+        self._thread = threading.Thread(target=self._run, name="job", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait(self) -> Done:
+        """Blocks until the job ended; its limits see to it that it does."""
+        self._finished.wait()
+        assert self._done is not None
+        return self._done
+
+    def cancel(self) -> None:
+        """Kill the job; ``wait`` then returns a Done of kind ``cancelled``."""
+        self._cancelled.set()
+
+    def join(self) -> None:
+        """Until the job's processes are reaped."""
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        watched: Watched | None = None
+        try:
+            with self._executor.slots.taken(self._work, self._cancelled) as kept_to, Log(self._work.log) as log:
+                if self._work.command is not None:
+                    self._done = Command(self._work, log, self._cancelled, kept_to).watch()
+                else:
+                    watched = self._watched(log, kept_to)
+                    self._done = watched.watch()
+        except (OSError, NoriaError) as error:  # no process, no log: the machine's trouble is the job's end
+            kind = "cancelled" if self._cancelled.is_set() else "exited"
+            self._done = Done(False, None, f"could not be run: {error}", kind, 0.0, 0.0, 0.0, "")
+        self._executor.ended(self)
+        self._finished.set()
+        if watched is not None:
+            watched.child.release()
+
+    def _watched(self, log: Log, kept_to: tuple[int, ...]) -> Watched:
+        """The job in the hands of a process. Raises StepError when none takes it."""
+        for _ in range(ATTEMPTS):
+            if self._cancelled.is_set():
+                raise StepError("was cancelled")
+            watched = Watched(self._executor.take(), self._work, log, self._cancelled, kept_to)
+            if watched.hand_over():
+                return watched
+            watched.child.kill()
+            watched.child.release()
+        raise StepError(f"no step process takes the job: {log.tail() or 'they end without a word'}")
+
+
+class Watched:
+    """A process with its job: what it says, what it uses, and when it must end."""
+
+    def __init__(self, child: Child, work: Work, log: Log, cancelled: threading.Event, kept_to: tuple[int, ...] = ()) -> None:
+        self.child = child
+        self._kept_to = kept_to
+        self._work = work
+        self._log = log
+        self._cancelled = cancelled
+        self._begun = time.perf_counter()
+        self._started: float | None = None
+        self._in_user_code: float | None = None
+        self._user_s = 0.0
+        self._tree = Tree(child.process.pid, work.memory_bytes)
+        self._answer: dict[str, Any] | None = None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(child.reply, selectors.EVENT_READ)
+        self._selector.register(_fd(child.process.stdout), selectors.EVENT_READ)
+
+    def hand_over(self) -> bool:
+        """Whether the process took the job."""
+        deadline = self._begun + START_S
+        while not self.child.ready and self._living(deadline):
+            self._look()
+        try:
+            self.child.send(self._work, self._kept_to)
+        except OSError:
+            return False
+        while self._started is None and self._living(deadline):
+            self._look()
+        return self._started is not None or self._cancelled.is_set()
+
+    def watch(self) -> Done:
+        """Until the job ends, by itself or by its limits."""
+        ending: tuple[str, str] | None = None
+        due = time.perf_counter() + SAMPLE_S
+        while self._answer is None and ending is None:
+            self._look()
+            if self._answer is None and time.perf_counter() >= due:
+                ending, due = self._judge(), time.perf_counter() + SAMPLE_S
+        self.child.kill(self._tree.known)
+        self._log.write(self.child.output() or b"")
+        self._selector.close()
+        return self._report(ending)
+
+    def _living(self, deadline: float) -> bool:
+        return self.child.process.poll() is None and time.perf_counter() < deadline and not self._cancelled.is_set()
+
+    def _look(self) -> None:
+        for key, _ in self._selector.select(SAMPLE_S):
+            if key.fd == self.child.reply:
+                self._listen()
+            elif (printed := self.child.output()) == b"":
+                self._selector.unregister(key.fd)
+            else:
+                self._log.write(printed or b"")
+
+    def _listen(self) -> None:
+        for message in self.child.messages():
+            self._hear(message)
+        if self.child.closed:
+            self._selector.unregister(self.child.reply)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        match message["state"]:
+            case "ready":
+                self.child.ready = True
+            case "started":
+                self._started = now
+            case "user":
+                self._in_user_code = now
+            case "system":
+                self._user_s += now - (self._in_user_code or now)
+                self._in_user_code = None
+            case "done":
+                self._answer = message
+
+    def _judge(self) -> tuple[str, str] | None:
+        """Kind and sentence of a job that must end now."""
+        code = self.child.process.poll()
+        if code is not None:
+            if not self.child.closed:
+                self._listen()
+            return _ending(code) if self._answer is None else None
+        if self._cancelled.is_set():
+            return "cancelled", "was cancelled"
+        if time.perf_counter() - (self._started or self._begun) > self._work.timeout_s:
+            return "timeout", f"timed out after {self._work.timeout_s:g} s"
+        return self._tree.judge()
+
+    def _report(self, ending: tuple[str, str] | None) -> Done:
+        now = time.perf_counter()
+        answer = self._answer or {}
+        kind, error = ending or (answer["kind"], answer.get("error"))
+        spent = self._user_s + (now - self._in_user_code if self._in_user_code else 0.0)
+        return Done(
+            ok=kind == "ok",
+            result=answer.get("result"),
+            error=error,
+            kind=kind,
+            seconds=now - self._begun,
+            user_s=answer.get("user_s", spent),
+            peak_rss_mb=max(self._tree.peak_bytes, answer.get("peak_bytes", 0)) / 1e6,
+            log_tail=self._log.tail(),
+            cpu_s=answer.get("cpu_s", 0.0),
+            read_mb=answer.get("read_mb", 0.0),
+            written_mb=answer.get("written_mb", 0.0),
+        )
+
+
+class Command:
+    """A shell command in a process group of its own, without an interpreter around it."""
+
+    def __init__(self, work: Work, log: Log, cancelled: threading.Event, kept_to: tuple[int, ...]) -> None:
+        assert work.command is not None
+        self._work, self._log, self._cancelled = work, log, cancelled
+        self._begun = time.perf_counter()
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", work.command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=work.cwd,
+            env=work.env | (dict.fromkeys(THREADS, str(work.cpus)) if work.cpus else {}),
+            start_new_session=True,
+        )
+        if kept_to and hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(self._process.pid, kept_to)
+        self._tree = Tree(self._process.pid, work.memory_bytes)
+        self._usage: Any = None
+
+    def watch(self) -> Done:
+        """Until the command ends, by itself or by its limits; what it left behind in its group ends with it."""
+        ending: tuple[str, str] | None = None
+        output = _fd(self._process.stdout)
+        os.set_blocking(output, False)
+        with selectors.DefaultSelector() as selector, _watched_end(self._process.pid) as end:
+            selector.register(output, selectors.EVENT_READ)
+            if end is not None:
+                selector.register(end, selectors.EVENT_READ)
+            due = self._begun + SAMPLE_S
+            while ending is None and not self._ended():
+                for key, _ in selector.select(SAMPLE_S):
+                    if key.fd == output and not self._listen(output):
+                        selector.unregister(output)
+                if time.perf_counter() >= due:
+                    ending, due = self._judge(), time.perf_counter() + SAMPLE_S
+        for process in self._tree.known if ending is not None else ():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        while self._usage is None:
+            self._reap(0)
+        while self._listen(output):
+            pass
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return self._report(ending)
+
+    def _listen(self, output: int) -> bool:
+        """Whether there was something, and may be more."""
+        printed = _drain(output)
+        self._log.write(printed or b"")
+        return bool(printed)
+
+    def _ended(self) -> bool:
+        self._reap(os.WNOHANG)
+        return self._usage is not None
+
+    def _reap(self, how: int) -> None:
+        """Once it ended: its exit code, and what it and the processes it waited for used."""
+        if self._usage is None:
+            pid, status, usage = os.wait4(self._process.pid, how)
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                self._usage = usage
+
+    def _judge(self) -> tuple[str, str] | None:
+        if self._cancelled.is_set():
+            return "cancelled", "was cancelled"
+        if time.perf_counter() - self._begun > self._work.timeout_s:
+            return "timeout", f"timed out after {self._work.timeout_s:g} s"
+        return self._tree.judge()
+
+    def _report(self, ending: tuple[str, str] | None) -> Done:
+        seconds = time.perf_counter() - self._begun
+        code = self._process.returncode
+        if ending is None and code:  # a shell reports a signal as 128 + its number
+            signalled = -code if code < 0 else code - 128
+            words = f"was killed by signal {signalled}" if signalled > 0 else f"ended with exit code {code}"
+            ending = ("killed" if signalled > 0 else "exited", words)
+        kind, error = ending or ("ok", None)
+        usage = self._usage
+        return Done(
+            ok=ending is None,
+            result={} if ending is None else None,
+            error=error,
+            kind=kind,
+            seconds=seconds,
+            user_s=seconds,
+            peak_rss_mb=max(self._tree.peak_bytes, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)) / 1e6,
+            log_tail=self._log.tail(),
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            read_mb=usage.ru_inblock * 512 / 1e6,
+            written_mb=usage.ru_oublock * 512 / 1e6,
+        )
+
+
+class Tree:
+    """A process and all that it started: how much memory they hold together, looked at every now and then."""
+
+    def __init__(self, pid: int, limit: int | None) -> None:
+        self._pid, self._limit = pid, limit
+        self.known: list[psutil.Process] = []
+        self.peak_bytes = 0
+
+    def judge(self) -> tuple[str, str] | None:
+        """Kind and sentence when they outgrew their limit."""
+        self.known = _descendants(self._pid)
+        try:
+            everyone = [psutil.Process(self._pid), *self.known]
+        except psutil.Error:  # it ended
+            return None
+        used = _resident(everyone)
+        if self._limit is not None and used > self._limit and self.known:  # pages that a fork shares were counted more than once
+            used = _proportional(everyone)
+        self.peak_bytes = max(self.peak_bytes, used)
+        if self._limit is not None and used > self._limit:
+            return "memory", f"used more than {_size(self._limit)} of memory"
+        return None
+
+
+class Slots:
+    """The machine's cores and memory, handed out to jobs in the order in which they ask."""
+
+    def __init__(self, count: int) -> None:
+        self._room = threading.Condition()
+        known = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(cores()))
+        self._free = [known[i % len(known)] for i in range(count)]
+        self._count = count
+        self._memory = self._all_memory = int(psutil.virtual_memory().total)
+        self._queue: list[object] = []
+
+    @contextlib.contextmanager
+    def taken(self, work: Work, cancelled: threading.Event) -> Iterator[tuple[int, ...]]:
+        """Wait for room; the cores that the job is kept to, none when it may use any. Raises StepError when it is cancelled."""
+        wanted = min(work.cpus or 1, self._count)
+        memory = min(work.memory_bytes or 0, self._all_memory)
+        mine = self._take(wanted, memory, cancelled)
+        try:
+            yield tuple(sorted(set(mine))) if work.cpus else ()
+        finally:
+            with self._room:
+                self._free += mine
+                self._memory += memory
+                self._room.notify_all()
+
+    def _take(self, wanted: int, memory: int, cancelled: threading.Event) -> list[int]:
+        ticket = object()
+        with self._room:
+            self._queue.append(ticket)
+            try:
+                while self._queue[0] is not ticket or len(self._free) < wanted or self._memory < memory:
+                    if cancelled.is_set():
+                        raise StepError("was cancelled")
+                    self._room.wait(SAMPLE_S)
+            finally:
+                self._queue.remove(ticket)
+                self._room.notify_all()
+            mine, self._free = self._free[:wanted], self._free[wanted:]
+            self._memory -= memory
+            return mine
+
+
+@contextlib.contextmanager
+def _watched_end(pid: int) -> Iterator[int | None]:
+    """Something to select on that tells of a process's end, where the system has it."""
+    if not hasattr(os, "pidfd_open"):
+        yield None
+        return
+    end = os.pidfd_open(pid)
+    try:
+        yield end
+    finally:
+        os.close(end)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _environment() -> dict[str, str]:
+    """What must be set before the interpreter starts: equal hashes in every run, a native thread a core, none that spins."""
+    defaults = {**dict.fromkeys(THREADS, str(cores())), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**defaults, **os.environ, "PYTHONHASHSEED": "0"}
+
+
+def _ending(code: int) -> tuple[str, str]:
+    if code < 0:
+        return "killed", f"was killed by signal {-code}"
+    return "exited", f"ended with exit code {code} without a result"
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _resident(processes: Sequence[psutil.Process]) -> int:
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_info().rss
+    return total
+
+
+def _proportional(processes: Sequence[psutil.Process]) -> int:
+    """As resident, with each shared page divided among those that share it; slower by milliseconds."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            total += getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss
+    return total
+
+
+def _size(count: int) -> str:
+    """As noria.yaml writes it: by powers of 1024."""
+    return f"{count / (1 << 30):.3g} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
+
+
+def _drain(fd: int) -> bytes | None:
+    """Up to one pipe's worth, without waiting: empty at the end, None when there is nothing yet."""
+    try:
+        return os.read(fd, 1 << 16)
+    except BlockingIOError:
+        return None
+
+
+def _fd(stream: Any) -> int:
+    assert stream is not None
+    return int(stream.fileno())

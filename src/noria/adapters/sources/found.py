@@ -1,0 +1,45 @@
+"""What a source is, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Remembered = Callable[[], Iterable[tuple[str, str]]]  # name and mark of what was taken in before, by name
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file that a source holds, or rows that it offers as one.
+
+    ``mark`` changes whenever the content may have: size, times and inode of a local file, the version that a remote store
+    tells, the range and content of a query's result.
+    """
+
+    name: str  # relative to the project's home, '/' separated; the absolute path or address where it lies elsewhere
+    size_bytes: int
+    mark: str
+    path: str | None = None  # on this machine; None: it is fetched
+    problem: str = ""  # why it cannot be taken in, in words
+    digest: str = ""  # of the content, where it had to be read to see whether it changed
+
+
+class Source(Protocol):
+    """One dataset's source, looked at once."""
+
+    def look(self) -> Iterator[Found]:
+        """Everything that is there now, by name, each name once. Raises DataError when the source cannot be read."""
+
+    def settled(self, found: Found, settle_s: float) -> bool:
+        """Whether it has arrived whole. Raises FileNotFoundError when it is gone."""
+
+    def problem(self, found: Found) -> str:
+        """Why it cannot be taken in, in words; nothing when it can."""
+
+    def fetch(self, found: Found, target: Path) -> None:
+        """Write it to ``target``. Raises FileNotFoundError when it is gone, DataError when it cannot be read."""
+
+    def still(self, found: Found) -> bool:
+        """Whether it is as it was found: what was read in between is whole."""

@@ -1,0 +1,56 @@
+"""A glob as a machine that goes down a tree: each folder is read once, and only where a file below it can match."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import re
+
+DEEP = "**"  # any number of folders, none included
+States = frozenset[int]  # the parts of the pattern that the names in a folder are held against
+
+
+class Pattern:
+    """The parts of a glob below its fixed beginning. A hidden name matches only a part that begins with a dot, or is equal."""
+
+    def __init__(self, parts: tuple[str, ...]) -> None:
+        self._parts = parts
+        self._last = len(parts) - 1
+        self._matches = [re.compile(fnmatch.translate(part)).match for part in parts]
+        self.start = self._closed([0])
+
+    def takes(self, states: States, name: str) -> bool:
+        """Whether a file of this name, in a folder in these states, matches."""
+        return self._last in states and self._fits(self._last, name)
+
+    def enter(self, states: States, name: str) -> States:
+        """The states of a folder of this name; none when nothing below it can match."""
+        onward = []
+        for at in states:
+            if self._fits(at, name):
+                if self._parts[at] == DEEP:
+                    onward.append(at)
+                elif at < self._last:
+                    onward.append(at + 1)
+        return self._closed(onward)
+
+    def _fits(self, at: int, name: str) -> bool:
+        part = self._parts[at]
+        if name[0] == "." and part[0] != ".":
+            return False
+        return part == DEEP or self._matches[at](name) is not None
+
+    def _closed(self, states: list[int]) -> States:
+        found = set(states)
+        for at in states:
+            while self._parts[at] == DEEP and at < self._last:
+                at += 1
+                found.add(at)
+        return frozenset(found)
+
+
+def split(path: str) -> tuple[str, tuple[str, ...]]:
+    """The fixed beginning of a path with '/', and the parts from the first magic one on."""
+    parts = path.split("/")
+    first = next((at for at, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return "/".join(parts[:first]) or ("/" if path.startswith("/") else "."), tuple(part for part in parts[first:] if part)

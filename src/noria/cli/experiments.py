@@ -1,0 +1,166 @@
+"""`noria run` with parameters or steps chosen, and `noria run --explain`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noria.cli.context import Home, actor
+from noria.cli.output import ExitCode, duration, emit, table
+from noria.errors import UsageError
+
+if TYPE_CHECKING:
+    from noria.decide.plan import Decision
+    from noria.domain.run import Run
+
+SHOWN_METRICS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the options say. ``chosen`` are --to, --from and --only."""
+
+    overrides: dict[str, Any] = field(default_factory=dict)
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    chosen: tuple[str | None, str | None, str | None] = (None, None, None)
+    tags: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.overrides or self.sweep or any(self.chosen) or self.tags or self.note)
+
+
+def asked(
+    settings: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    chosen: tuple[str | None, str | None, str | None],
+    tags: tuple[str, ...],
+    note: str,
+) -> Request:
+    """Raises UsageError for options that do not fit together."""
+    if sum(name is not None for name in chosen) > 1:
+        raise UsageError("--to, --from and --only exclude each other", hint="Choose one of them.")
+    overrides = {name: _value(text) for name, text in map(_pair, settings)}
+    sweep = {name: [_value(part) for part in _parts(text)] for name, text in map(_pair, sweeps)}
+    both = overrides.keys() & sweep.keys()
+    if both:
+        raise UsageError(f"{', '.join(sorted(both))} is both set and swept")
+    return Request(overrides, sweep, chosen, tags, note)
+
+
+def explain(home: Home, request: Request, as_json: bool) -> int:
+    """What would run, and why."""
+    from noria.engine import assembly, experiment
+    from noria.stages import graph
+
+    line = assembly.assemble(home.path, actor=actor(), warm=0)
+    if request.sweep:
+        raise UsageError("--explain tells of one run", hint="Use --set in place of --sweep.")
+    try:
+        chosen = experiment.Asked(request.overrides, _selection(request))
+        sheet = experiment.prepare(line, chosen)
+        found = list(graph.explain(line, sheet, chosen.selection))
+    finally:
+        line.executor.close()
+    emit(as_json, {"steps": [_explained(*one) for one in found]}, lambda: _explanation(found))
+    return ExitCode.PASSED
+
+
+def run(home: Home, request: Request, as_json: bool) -> int:
+    """The experiments, one after the other; their steps run side by side where they can."""
+    from noria.engine import assembly, experiment
+
+    line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=2)
+    made = []
+    try:
+        for values in experiment.combinations(request.sweep):
+            chosen = experiment.Asked({**request.overrides, **values}, _selection(request), request.tags, request.note)
+            if values:
+                line.progress(", ".join(f"{name}={value}" for name, value in values.items()))
+            made.append(experiment.run(line, chosen))
+    finally:
+        line.executor.close()
+    varied = [*request.overrides, *request.sweep]
+    emit(as_json, lambda: {"experiments": [_facts(one) for one in made]}, lambda: _render(made, varied))
+    return ExitCode.PASSED if all(one.outcome == experiment.DONE for one in made) else ExitCode.NO
+
+
+def _selection(request: Request) -> Any:
+    from noria.stages.graph import Selection
+
+    return Selection(*request.chosen)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found or not name.strip():
+        raise UsageError(f"{text!r} is not NAME=VALUE", hint="Like train.learning_rate=0.1")
+    return name.strip(), value
+
+
+def _value(text: str) -> Any:
+    """As noria's YAML reads it: numbers, true, false, null, lists in brackets; else text."""
+    from noria.config import document
+
+    if text[:1] in "[{":
+        return document.read(text.encode(), "the value").plain()
+    return document.scalar(text.strip())
+
+
+def _parts(text: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"{text!r} is not a list of values", hint="Like 0.05,0.1,0.2")
+    return parts
+
+
+def _explained(name: str, decision: Decision | None, reason: str) -> dict[str, Any]:
+    return {"name": name, "runs": None if decision is None else decision.run, "reason": reason}
+
+
+def _explanation(found: list[tuple[str, Decision | None, str]]) -> str:
+    if not found:
+        return "this project has no steps"
+    words = {None: "perhaps", True: "runs", False: "–"}
+    rows = [(name, words[None if decision is None else decision.run], reason) for name, decision, reason in found]
+    runs = sum(decision is None or decision.run for _, decision, _ in found)
+    return f"{table(('step', '', 'why'), rows)}\n\n{runs} of {len(found)} steps would run, or may have to"
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    return {
+        "run": run.id,
+        "outcome": run.outcome,
+        "reason": run.reason,
+        "params": run.params,
+        "metrics": run.metrics,
+        "steps": [{"name": s.name, "state": str(s.state), "reason": s.reason.text, "seconds": s.seconds} for s in run.steps],
+    }
+
+
+def _render(made: list[Run], varied: list[str]) -> str:
+    metrics = list(dict.fromkeys(name for run in made for name in run.metrics))[:SHOWN_METRICS]
+    rows = [
+        (
+            run.id,
+            run.outcome,
+            *(str(run.params.get(name, "")) for name in varied),
+            *(f"{run.metrics[name]:.5g}" if name in run.metrics else "–" for name in metrics),
+            duration((run.ended_at or run.started_at) - run.started_at),
+            run.reason.splitlines()[0],
+        )
+        for run in made
+    ]
+    return table(("run", "outcome", *varied, *metrics, "time", ""), rows)
+
+
+def _quiet(_: str) -> None:
+    """JSON goes to programs: no progress in between."""
+
+
+def _tell(text: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')}  {text}", err=True)

@@ -1,0 +1,119 @@
+"""Experiments: runs by hand with parameters or steps chosen. Measured and kept, never released; they hold no turn up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from noria import config, names
+from noria.adapters import environment
+from noria.domain.run import Run, RunKind, StepRecord, StepState
+from noria.domain.trigger import TriggerKind
+from noria.domain.turn import Turn
+from noria.errors import StepError, UsageError
+from noria.stages import graph, pin, record, steps
+from noria.stages.arrivals import take_in
+from noria.stages.check import data
+from noria.stages.graph import EVERYTHING, Selection
+from noria.stages.line import Line, Sheet
+from noria.stages.train import training
+
+TRAIN = "train"  # the training function as a step that one may name
+DONE, FAILED = "done", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person asked for."""
+
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # parameter by dotted name -> value
+    selection: Selection = EVERYTHING
+    tags: tuple[str, ...] = ()
+    note: str = ""
+
+
+def combinations(sweep: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """One set of overrides for each combination of values."""
+    for values in product(*sweep.values()):
+        yield dict(zip(sweep, values, strict=True))
+
+
+def prepare(line: Line, asked: Asked) -> Sheet:
+    """The sheet of a run of the code as it stands in the home, on the data that was accepted so far."""
+    project = config.load(line.home, overrides=asked.overrides)
+    commit, dirty = pin.stands(line, by_hand=True)
+    tree = pin.tree_of(line, commit, dirty)
+    if tree != line.home:
+        project = config.load(tree, overrides=asked.overrides)
+    run_id = names.new_id("run")
+    began = Turn(run_id, line.name, 0, (), "experiment", time.time())
+    sheet = Sheet(began, run_id, project, tree, commit, dirty, environment.record(), by_hand=True)
+    _first_data(line, sheet)
+    pin.fix(line, sheet)
+    return sheet
+
+
+def run(line: Line, asked: Asked) -> Run:
+    """Do it; a step that fails makes a run that says so. Raises UsageError for a step that is not there."""
+    sheet = prepare(line, asked)
+    wanted = asked.selection
+    model = sheet.project.model
+    whole = wanted.everything or wanted.to == TRAIN
+    if not whole and TRAIN in (wanted.start, wanted.only):
+        raise UsageError("train comes last: name it with --to, or leave the choice out")
+    try:
+        done = graph.run(line, sheet, EVERYTHING if whole else wanted)
+        graph.hand_out(line, sheet, done)
+        for made in done.values():
+            steps.demand(made)
+        if whole and model is not None:
+            steps.demand(_train(line, sheet, done))
+        outcome, reason = DONE, _sentence(sheet.records)
+    except StepError as error:
+        outcome, reason = FAILED, str(error)
+    return record.keep(
+        line,
+        sheet,
+        outcome,
+        reason,
+        {},
+        time.time(),
+        turn_id=None,
+        kind=RunKind.EXPERIMENT,
+        tags=asked.tags,
+        note=asked.note,
+    )
+
+
+def _train(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> StepRecord:
+    return steps.perform(line, sheet, training(line, sheet, dict(done)))
+
+
+def _first_data(line: Line, sheet: Sheet) -> None:
+    """Take in datasets that have no file yet. Others stay as they are: what arrives anew is for a turn to judge."""
+    empty = [
+        source
+        for source in sheet.project.data.values()
+        if not source.source.startswith("log:") and not line.ledger.data.current(line.name, source.name).files
+    ]
+    if not empty:
+        return
+    with line.locks.held("intake", line.name, line.check_lease):
+        sheet.arrivals = tuple(
+            arrival for arrival in take_in(line, sheet.project, patient=True) if arrival.dataset in {s.name for s in empty}
+        )
+        data(line, sheet)
+        with line.ledger.transaction():
+            for source in empty:  # accepted here, and still news for the wheel
+                line.ledger.triggers.add(line.name, TriggerKind.DATA, f"{source.name} was taken in by an experiment")
+
+
+def _sentence(records: list[StepRecord]) -> str:
+    ran = sum(r.state is StepState.RAN for r in records)
+    reused = sum(r.state is StepState.REUSED for r in records)
+    skipped = sum(r.state is StepState.SKIPPED for r in records)
+    words = (f"{ran} step{'s' if ran != 1 else ''} ran", f"{reused} reused", f"{skipped} skipped")
+    return ", ".join(word for word, count in zip(words, (1, reused, skipped), strict=True) if count)

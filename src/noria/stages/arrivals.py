@@ -1,0 +1,186 @@
+"""What arrived: one walk over each source beside the stat index, so that only what changed is ever read."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from noria.adapters import sources
+from noria.adapters.sources import Found, Source
+from noria.config import DataSource, Project
+from noria.errors import DataError
+from noria.stages import served
+from noria.stages.line import Arrival, Line
+from noria.store.marks import Mark
+
+FETCHERS = 8  # files that are fetched side by side
+FETCHED = 64  # files that stand on disk before they are kept
+MANY = 1000  # files whose taking in is announced
+LOOK_AGAIN_S = 0.05
+
+
+def take_in(line: Line, project: Project, *, patient: bool = False) -> list[Arrival]:
+    """Keep every file that no delivery has judged as it is now in the blob store.
+
+    ``patient``: a person waits: files that were written a moment ago are waited for, and a source that cannot be read is an
+    error. Otherwise it is noted, and what was accepted before stands.
+    """
+    arrivals = []
+    for dataset in project.data.values():
+        if not served.is_log(dataset.source):
+            arrivals += _taken(line, dataset, patient)
+    return arrivals
+
+
+def news(line: Line, dataset: DataSource, source: Source) -> Iterator[Found]:
+    """What changed since it was judged, by name: the source's files and the marks of those known, side by side."""
+    judge = judged_by(dataset)
+    known = line.ledger.marks.each(line.name, place(dataset))
+    name, seen, digest = next(known, _NONE)
+    for found in source.look():
+        while name and name < found.name:
+            name, seen, digest = next(known, _NONE)
+        if name == found.name and (seen == found.mark or seen == refusal(found.mark, judge)) and found.digest in ("", digest):
+            continue
+        yield found
+
+
+def connect(line: Line, dataset: DataSource) -> Source:
+    """A look at the source of a dataset, which may go on from where the last one stood."""
+    return sources.connect(
+        dataset, line.home, lambda: ((name, seen) for name, seen, _ in line.ledger.marks.each(line.name, place(dataset)))
+    )
+
+
+def place(dataset: DataSource) -> str:
+    """Where the stat index keeps a dataset's marks."""
+    return f"data:{dataset.name}"
+
+
+def judged_by(dataset: DataSource) -> str:
+    """The digest of the contract that judges a dataset's files."""
+    return dataset.contract.digest if dataset.contract else ""
+
+
+def refusal(mark: str, contract: str) -> str:
+    """The mark of a file in quarantine: under another contract it is judged again."""
+    return f"{mark} refused {contract}"
+
+
+_NONE = ("", "", "")
+
+
+def _taken(line: Line, dataset: DataSource, patient: bool) -> list[Arrival]:
+    source = connect(line, dataset)
+    try:
+        found = list(_whole(line, dataset, source, patient))
+        if len(found) >= MANY:
+            line.progress(f"{dataset.name}: taking in {len(found):,} files")
+        return _unjudged(line, dataset, list(_kept(line, source, found)))
+    except DataError as error:
+        if patient or not line.ledger.data.current(line.name, dataset.name).files:
+            raise
+        line.event("data.unreadable", dataset.name, f"{dataset.name}: {error.message}; what was accepted before stands")
+        return []
+
+
+def _whole(line: Line, dataset: DataSource, source: Source, patient: bool) -> Iterator[Found]:
+    """News that arrived whole; a patient look is repeated until everything has, or keeps changing."""
+    told: set[str] = set()
+    deadline = time.monotonic() + 2 * dataset.settle_s + LOOK_AGAIN_S
+    while True:
+        unsettled = False
+        for found in news(line, dataset, source):
+            if found.name in told:
+                continue
+            if arrived(source, found, dataset.settle_s):
+                told.add(found.name)
+                yield replace(found, problem=source.problem(found))
+            else:
+                unsettled = True
+        if not (patient and unsettled) or time.monotonic() > deadline:
+            return
+        time.sleep(LOOK_AGAIN_S)
+
+
+def arrived(source: Source, found: Found, settle_s: float) -> bool:
+    """Whether it can be judged: it is there whole, or never will be."""
+    try:
+        return bool(found.problem) or source.settled(found, settle_s)
+    except FileNotFoundError:  # vanished between the walk and now
+        return False
+
+
+def _kept(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
+    """Each with the digest of its bytes, which are blobs now; none for what cannot be read.
+
+    What vanished or changed while it was read is left to the next look.
+    """
+    yield from ((each, "") for each in found if each.problem)
+    here = {Path(each.path): each for each in found if each.path is not None and not each.problem}
+    for path, digest in _put(line, here):
+        if source.still(here[path]):
+            yield here[path], digest
+    yield from _fetched(line, source, [each for each in found if each.path is None and not each.problem])
+
+
+def _put(line: Line, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    for path in paths:
+        try:
+            yield path, line.blobs.put_file(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _fetched(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
+    """Files from elsewhere, a few at a time side by side."""
+    if not found:
+        return
+    folder = line.state / "work"
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(FETCHERS) as pool:
+        for first in range(0, len(found), FETCHED):
+            with tempfile.TemporaryDirectory(dir=folder, prefix="fetch-") as temporary:
+                group = [(each, Path(temporary) / str(at)) for at, each in enumerate(found[first : first + FETCHED])]
+                whole = dict(
+                    zip((target for _, target in group), pool.map(lambda pair: _fetch(source, *pair), group), strict=True)
+                )
+                names = {target: each for each, target in group}
+                for target, digest in _put(line, [target for target, ok in whole.items() if ok]):
+                    yield names[target], digest
+
+
+def _fetch(source: Source, found: Found, target: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # it is gone: it has not arrived
+        source.fetch(found, target)
+        return source.still(found)
+    return False
+
+
+def _unjudged(line: Line, dataset: DataSource, kept: Sequence[tuple[Found, str]]) -> list[Arrival]:
+    """Those that no delivery has judged; the marks of the others are written down."""
+    arrivals, marks = [], {}
+    for found, digest in kept:
+        mark = _known(line, dataset, found, digest) if digest else None
+        if mark is None:
+            arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem))
+        else:
+            marks[found.name] = Mark(mark, digest)
+    line.ledger.marks.put(line.name, place(dataset), marks)
+    return arrivals
+
+
+def _known(line: Line, dataset: DataSource, found: Found, digest: str) -> str | None:
+    """The mark of bytes that were judged before; None when they are new."""
+    judge = judged_by(dataset)
+    delivery = line.ledger.data.seen(line.name, dataset.name, found.name, digest, judge)
+    if delivery is None:
+        return None
+    return found.mark if delivery.accepted else refusal(found.mark, judge)

@@ -1,0 +1,181 @@
+"""Where trees, blobs and scratch folders are on this machine, and which files of a tree hold which content."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from noria import names
+from noria.errors import StepError
+from noria.store.blobs import BlobStore
+from noria.store.ledger import Ledger
+from noria.store.marks import Mark
+
+TICK_S = 0.02  # a file that changed this shortly before it was hashed may change again within the same tick of its clock
+WATCHED = 20_000  # files of a tree that are looked at for what a command left besides its outs
+PRUNED = frozenset({"__pycache__", "node_modules", "venv"})  # and every folder whose name begins with a dot
+
+
+@dataclass(slots=True)
+class _Index:
+    """The marks of one tree."""
+
+    marks: dict[str, Mark]
+    fresh: dict[str, Mark] = field(default_factory=dict)  # not yet in the ledger
+
+
+class Places:
+    """One machine's workspace (``adapters.executors.task.Workspace``) for one project."""
+
+    def __init__(self, project: str, home: Path, state: Path, ledger: Ledger, blobs: BlobStore) -> None:
+        self.home = home
+        self._project, self._state, self._ledger, self._blobs = project, state, ledger, blobs
+        self._indexes: dict[Path, _Index] = {}
+        self._lock = threading.RLock()
+
+    def tree(self, identity: str) -> Path:
+        """The folder of ``home:DIGEST``, ``commit:ID``, ``release:DIGEST`` or ``run:ID``."""
+        kind, _, rest = identity.partition(":")
+        if kind == "home":
+            return self.home
+        folders = {"commit": "worktrees", "release": "releases", "run": "work"}
+        found = self._state / folders[kind] / rest
+        return found / "bundle" if kind == "run" else found
+
+    def scratch(self, task_id: str) -> Path:
+        """An empty folder of this step alone."""
+        folder = self._state / "work" / task_id
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def link(self, digest: str, target: Path) -> None:
+        """A link to a verified blob; its name's suffix tells the format."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(self._blobs.path(digest))
+
+    def keep(self, files: Sequence[Path]) -> list[str]:
+        """The digests of files that are kept from now on, in their order."""
+        return [self._blobs.put_file(path) for path in files]
+
+    def place(self, tree: Path, files: Mapping[str, str]) -> None:
+        """Make blobs the files of a tree, as writable copies; a file that holds the content already is left alone."""
+        for path, digest in files.items():
+            if self._known(tree, path) != digest:
+                self._blobs.materialise(digest, tree / path)
+                self.learn(tree, {path: digest})
+
+    def learn(self, tree: Path, files: Mapping[str, str]) -> None:
+        """Note the content of files that nobody writes to any more."""
+        index = self._index(tree)
+        for path, digest in files.items():
+            try:
+                mark = Mark(seen(os.stat(tree / path)), digest)
+            except FileNotFoundError:
+                continue
+            with self._lock:
+                index.marks[path] = index.fresh[path] = mark
+
+    def digests(self, tree: Path, path: str) -> dict[str, str]:
+        """Path -> digest of the file ``path`` of a tree, or of every file below it when it is a folder.
+
+        Raises StepError when it is not there, cannot be read, is a link out of the tree, or changes while it is read.
+        """
+        place = tree / path
+        if not place.resolve().is_relative_to(tree.resolve()):
+            raise StepError("is a link that leaves the project", where=path, hint="Copy the file into the project.")
+        if place.is_dir():
+            return {inner: self._digest(tree, inner) for inner in walk(tree, path)}
+        return {path: self._digest(tree, path)}
+
+    def learned(self, tree: Path, path: str) -> bool:
+        """Whether a file is as it was left or read last."""
+        return self._known(tree, path) is not None
+
+    def flush(self) -> None:
+        """Keep what was learned for the next process."""
+        with self._lock:
+            for tree, index in self._indexes.items():
+                if index.fresh:
+                    self._ledger.marks.put(self._project, f"tree:{tree}", index.fresh)
+                    index.fresh = {}
+
+    def _known(self, tree: Path, path: str) -> str | None:
+        """The digest of a file whose outside is as it was when it was hashed."""
+        mark = self._index(tree).marks.get(path)
+        if mark is None:
+            return None
+        try:
+            return mark.digest if mark.seen == seen(os.stat(tree / path)) else None
+        except OSError:
+            return None
+
+    def _digest(self, tree: Path, path: str) -> str:
+        known = self._known(tree, path)
+        if known is not None:
+            return known
+        place = tree / path
+        try:
+            before = os.stat(place)
+            if not stat.S_ISREG(before.st_mode):
+                raise StepError("is no regular file", where=path)
+            began = time.time()
+            digest = names.digest_file(place)
+            after = os.stat(place)
+        except FileNotFoundError:
+            raise StepError("is not there", where=path) from None
+        except OSError as error:
+            raise StepError(f"cannot be read: {error.strerror}", where=path) from error
+        if seen(before) != seen(after):
+            raise StepError("changed while it was read", where=path, hint="Run again when it is written to its end.")
+        if began - max(before.st_mtime, before.st_ctime) > TICK_S:
+            self.learn(tree, {path: digest})
+        return digest
+
+    def _index(self, tree: Path) -> _Index:
+        with self._lock:
+            if tree not in self._indexes:
+                self._indexes[tree] = _Index(self._ledger.marks.all(self._project, f"tree:{tree}"))
+            return self._indexes[tree]
+
+
+def seen(facts: os.stat_result) -> str:
+    """A file from outside: it changes whenever the content may have."""
+    return f"{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}:{facts.st_ino}"
+
+
+def walk(tree: Path, below: str = "") -> Iterator[str]:
+    """Paths, relative to a tree, of the files below one of its folders; hidden and generated folders are left out."""
+    waiting = [below]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(tree / folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if not entry.name.startswith(".") and entry.name not in PRUNED:
+                    waiting.append(path)
+            elif entry.is_file():
+                yield path
+
+
+def listing(tree: Path) -> dict[str, tuple[int, int]] | None:
+    """Size and time of every file of a tree; None when there are too many to look at after each command."""
+    found: dict[str, tuple[int, int]] = {}
+    for path in walk(tree):
+        try:
+            facts = os.stat(tree / path)
+        except FileNotFoundError:
+            continue
+        found[path] = (facts.st_size, facts.st_mtime_ns)
+        if len(found) > WATCHED:
+            return None
+    return found
