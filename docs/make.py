@@ -22,6 +22,7 @@ CODES_OF = {  # beside 2 (called wrongly) and 4 (infrastructure), which every co
     "status": "0",
     "runs": "0",
     "show": "0; 2 there is no such thing",
+    "diff": "0, whether or not anything differs; 2 there is no such run",
     "releases": "0",
     "promote": "0; 1 refused; 2 no such release or environment",
     "rollback": "0; 1 refused; 2 no such environment",

@@ -84,6 +84,7 @@ def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -
         "status",
         "runs",
         "show",
+        "diff",
         "releases",
         "promote",
         "rollback",

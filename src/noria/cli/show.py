@@ -12,51 +12,75 @@ import click
 
 from noria.cli import story
 from noria.cli.context import Home, pass_home
-from noria.cli.output import emit, json_option
+from noria.cli.output import emit, json_option, plain
 from noria.console.view import delivery_facts, release_facts, total, turn_facts
+from noria.decide.compare import summary
 from noria.domain.data import Delivery
 from noria.domain.release import Release
 from noria.domain.rollout import Rollout
-from noria.domain.run import Run
+from noria.domain.run import Run, StepRecord, StepState
 from noria.domain.turn import Turn
-from noria.errors import NotFoundError
+from noria.errors import NoriaError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from noria.store.blobs import BlobStore
     from noria.store.ledger import Ledger
 
 EVIDENCE = ("evaluation", "gate", "parity", "environment", "params", "data", "training", "steps", "reference")
 SEARCHED = 10_000  # turns, runs or deliveries looked through, newest first
+TAIL = {StepState.RAN: 3, StepState.FAILED: 20}  # lines of a step's log that the story ends with
+TAIL_BYTES = 8192
 
 
 @click.command()
 @click.argument("ref")
+@click.option("--log", "step", metavar="STEP", help="Print the whole log of one step of the run, and nothing else.")
 @json_option
 @pass_home
-def command(home: Home, ref: str, as_json: bool) -> None:
+def command(home: Home, ref: str, step: str | None, as_json: bool) -> None:
     """Tell the whole story of a release, run, turn or delivery.
 
-    REF is a release (v3, or the beginning of its digest), a run's id, a turn's number or id, or a delivery's id.
+    REF is a release (v3, or the beginning of its digest), a run's id or the beginning of it, a turn's number or id, or a
+    delivery's id.
 
     \b
     Example:  noria show v3
               noria show 12
+              noria show 12 --log train
               noria show v3 --json | jq .gate
 
     JSON keys of a release: kind, release, serves, turn, run, triggers, evaluation, gate, parity, environment, params, data,
     training, steps, reference, rollouts, quality, missing [what the bundle does not hold].
-    Of the others: kind, and turn, run, triggers, rollouts or delivery.
+    Of a run: kind, run, turn, triggers, series {step: {metric: {points, last, least, most}}}, logs {step: its last lines}.
+    Of the others: kind, and turn, run, triggers, rollouts, series and logs, or delivery. With --log: run, step, log.
     """
     with closing(home.existing_ledger()) as ledger:
         document = find(home, ledger, home.project_name(), ref)
-    emit(as_json, document, lambda: story.tell(document))
+        if step is not None:
+            return show_log(home, document.get("run"), ref, step, as_json)
+    return emit(as_json, document, lambda: story.tell(document))
+
+
+def show_log(home: Home, run: dict[str, Any] | None, ref: str, step: str, as_json: bool) -> None:
+    """The log of one step, whole. Raises UsageError where there is no such run or step, NotFoundError where there is no log."""
+    if run is None:
+        raise UsageError(f"{ref} has no run, and so no logs")
+    known = {s["name"]: s for s in run["steps"]}
+    if step not in known:
+        raise UsageError(f"run {run['id']} has no step {step}", hint=f"Steps: {', '.join(known) or 'none'}.")
+    if known[step]["log"] is None:
+        why = known[step]["reason"]["text"]
+        raise NotFoundError(f"step {step} wrote no log in this run: {known[step]['state']}, {why}")
+    text = _blobs(home.state).read(known[step]["log"]).decode(errors="replace")
+    emit(as_json, {"run": run["id"], "step": step, "log": text}, lambda: plain(text, lines=True))
 
 
 def find(home: Home, ledger: Ledger, project: str, ref: str) -> dict[str, Any]:
     """The document about ``ref``; raises NotFoundError."""
     if ref.isdigit() or ref.startswith("turn-"):
-        return of_turn(ledger, project, _turn(ledger, project, ref))
+        return of_turn(home.state, ledger, project, _turn(ledger, project, ref))
     if ref.startswith("run-"):
-        return of_run(ledger, project, _pick(ledger.runs.list(project, SEARCHED), "run", ref))
+        return of_run(home.state, ledger, project, ledger.runs.find(project, ref))
     if ref.startswith("delivery-"):
         return of_delivery(_pick(ledger.data.deliveries(project, SEARCHED), "delivery", ref))
     return of_release(home.state, ledger, project, ledger.releases.get(project, ref))
@@ -109,7 +133,7 @@ def _read(path: Path) -> Any:
         return None  # erased or torn: `show` says so, `noria doctor` and `reproduce` judge it
 
 
-def of_turn(ledger: Ledger, project: str, turn: Turn) -> dict[str, Any]:
+def of_turn(state: Path, ledger: Ledger, project: str, turn: Turn) -> dict[str, Any]:
     """A turn, what set it off, its run and its rollouts."""
     run = next((r for r in ledger.runs.list(project, SEARCHED) if r.id == turn.run_id), None)
     return {
@@ -118,13 +142,45 @@ def of_turn(ledger: Ledger, project: str, turn: Turn) -> dict[str, Any]:
         "triggers": _triggers(ledger, turn),
         "run": asdict(run) if run else None,
         "rollouts": [rollout_facts(r) for r in ledger.rollouts.list(project, SEARCHED) if r.turn_id == turn.id],
+        **(_left_by(state, ledger, run) if run else {}),
     }
 
 
-def of_run(ledger: Ledger, project: str, run: Run) -> dict[str, Any]:
-    """A run, and the turn it belongs to."""
+def of_run(state: Path, ledger: Ledger, project: str, run: Run) -> dict[str, Any]:
+    """A run, the turn it belongs to, and what its steps left."""
     turn = next((t for t in ledger.turns.list(project, SEARCHED) if t.id == run.turn_id), None)
-    return {"kind": "run", "run": asdict(run), "turn": turn_facts(turn) if turn else None, "triggers": _triggers(ledger, turn)}
+    facts = {"run": asdict(run), "turn": turn_facts(turn) if turn else None, "triggers": _triggers(ledger, turn)}
+    return {"kind": "run", **facts, **_left_by(state, ledger, run)}
+
+
+def _left_by(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:
+    """The series that the steps logged, in short, and how their logs end."""
+    series = {
+        step: {name: asdict(found) for name, points in of_step.items() if (found := summary(points)) is not None}
+        for step, of_step in ledger.series.of_run(run.project, run.id).items()
+    }
+    blobs = _blobs(state)
+    return {"series": series, "logs": {r.name: tail for r in run.steps if (tail := _tail(blobs, r))}}
+
+
+def _blobs(state: Path) -> BlobStore:
+    from noria.store.blobs import BlobStore  # hashing is loaded only where a log is read
+
+    return BlobStore(state / "blobs")
+
+
+def _tail(blobs: BlobStore, record: StepRecord) -> str:
+    """The last lines of a step's log; more of one that failed, none of one that did not run."""
+    lines = TAIL.get(record.state, 0)
+    if not lines or record.log is None:
+        return ""
+    try:
+        with blobs.path(record.log).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+            found = file.read().decode(errors="replace").rstrip().splitlines()
+    except NoriaError as error:
+        return f"(the log cannot be shown: {error.message})"
+    return "\n".join(found[-lines:])
 
 
 def of_delivery(delivery: Delivery) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,28 +55,38 @@ def turn(document: Facts) -> str:
         ("Why", _why(document)),
         ("Made from", _pins(document.get("run"))),
         ("Steps", _steps(_of(document, "run", "steps"))),
+        ("Logs", _logs(document)),
+        ("Series", _series(document)),
         ("Rollouts", _rollouts(document["rollouts"])),
     )
     return "\n".join(section(title, body) for title, body in chapters if body)
 
 
 def run(document: Facts) -> str:
-    """One execution: its pins, steps and metrics."""
+    """One execution: its pins, parameters, steps, metrics, and what it left."""
     facts = document["run"]
     head = [
         ("run", facts["id"]),
+        ("kind", f"{facts['kind']} of {facts['parent']}" if facts["parent"] else facts["kind"]),
         ("outcome", facts["outcome"] or "running"),
         ("because", facts["reason"] or "–"),
         ("started", moment(facts["started_at"])),
         ("ended", moment(facts["ended_at"])),
+        *([("tags", ", ".join(facts["tags"]))] if facts["tags"] else []),
+        *([("note", facts["note"])] if facts["note"] else []),
     ]
     metrics = pairs([(name, number(value)) for name, value in facts["metrics"].items()])
     chapters = (
         ("Run", pairs(head)),
         ("Why", _why(document)),
         ("Made from", _pins(facts)),
+        ("Parameters", pairs(list(facts["params"].items()))),
         ("Steps", _steps(facts["steps"])),
+        ("Logs", _logs(document)),
         ("Metrics", metrics),
+        ("Series", _series(document)),
+        ("Plots", _files(facts["plots"])),
+        ("Artifacts", _files(facts["artifacts"])),
     )
     return "\n".join(section(title, body) for title, body in chapters if body)
 
@@ -171,8 +182,51 @@ def _pins(run: Facts | None) -> str:
 def _steps(steps: list[Facts] | None) -> str:
     if not steps:
         return ""
-    rows = [(s["name"], s["state"], duration(s["seconds"]), f"{s['peak_rss_mb']:.0f} MB", s["reason"]["text"]) for s in steps]
-    return table(("step", "what", "time", "memory", "why"), rows)
+    rows = [(s["name"], _state(s), duration(s["seconds"]), *_used(s), s["reason"]["text"].partition("\n")[0]) for s in steps]
+    return table(("step", "what", "time", "cpu", "memory", "read", "written", "why"), rows)
+
+
+def _state(step: Facts) -> str:
+    attempts = step.get("attempts", 1)
+    return f"{step['state']}, attempt {attempts}" if attempts > 1 else str(step["state"])
+
+
+def _used(step: Facts) -> tuple[str, str, str, str]:
+    """Processor time, peak memory, and what was read and written; dashes for a step that did not run here."""
+    if not step["seconds"] and not step["peak_rss_mb"]:
+        return ("–",) * 4
+    memory = f"{step['peak_rss_mb']:.0f} MB"
+    return (
+        duration(step.get("cpu_s", 0.0)),
+        memory,
+        _megabytes(step.get("read_mb", 0.0)),
+        _megabytes(step.get("written_mb", 0.0)),
+    )
+
+
+def _megabytes(size: float) -> str:
+    return f"{size:,.0f} MB" if size >= 9.95 else f"{size:.1f} MB"
+
+
+def _logs(document: Facts) -> str:
+    """How the steps' logs end."""
+    logs: Mapping[str, str] = document.get("logs") or {}
+    run_id = _of(document, "run", "id")
+    parts = [f"{click.style(name, bold=True)}\n{textwrap.indent(plain(tail, lines=True), '  ')}" for name, tail in logs.items()]
+    return "\n".join([*parts, click.style(f"whole: noria show {run_id} --log STEP", dim=True)]) if parts else ""
+
+
+def _series(document: Facts) -> str:
+    rows = [
+        (f"{step}.{name}", f"{s['points']:,}", number(s["last"]), number(s["least"]), number(s["most"]))
+        for step, of_step in (document.get("series") or {}).items()
+        for name, s in of_step.items()
+    ]
+    return table(("series", "points", "last", "smallest", "largest"), rows) if rows else ""
+
+
+def _files(files: Mapping[str, str]) -> str:
+    return pairs([(name, f"blobs/{digest[:2]}/{digest}") for name, digest in files.items()])
 
 
 def _evaluation(facts: Facts | None) -> str:
