@@ -275,6 +275,7 @@ def test_the_story_of_a_run(say, made: Told) -> None:
     assert "4980" in failed
     assert "4979" not in failed
     assert "trial of" in say("show", "run-000000000003")
+    assert json.loads(say("show", "latest", "--json"))["run"]["id"] == "run-000000000005-aaaaaaaa"
     document = json.loads(say("show", made.second, "--json"))
     assert document["series"]["train"]["loss"] == {"points": 3, "last": 0.2, "least": 0.2, "most": 0.8}
     assert "train.loss" in say("show", made.second)

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of 
     "status": ("noria.cli.status:command", "Who serves what, and what happened lately."),
     "runs": ("noria.cli.runs:command", "List the latest turns; search, tag and annotate runs."),
     "show": ("noria.cli.show:command", "Tell the whole story of a release, run, turn or delivery."),
-    "diff": ("noria.cli.diff:command", "Compare two runs: code, data, parameters, metrics, plots, environment."),
+    "diff": ("noria.cli.diff:command", "Compare two runs: code, data, parameters, metrics, plots."),
     "releases": ("noria.cli.releases:command", "List the releases."),
     "promote": ("noria.cli.promote:command", "Let a release serve an environment."),
     "rollback": ("noria.cli.rollback:command", "Put the previous release back."),

@@ -207,7 +207,8 @@ def _metrics(found: Difference, everything: bool) -> str:
         return ""
     rows = [(m.name, _measure(m.before), _measure(m.after), _by(m), _said(m)) for m in shown]
     names = (side.partition(" (")[0] for side in (found.before, found.after))
-    return table(("metric", *names, "difference", "which is"), rows) + "\nin brackets: one-sided 95 % bounds"
+    listed = table(("metric", *names, "difference", "which is"), rows)
+    return f"{listed}\nin brackets: one-sided 95 % bounds" if any("(" in by for _, _, _, by, _ in rows) else listed
 
 
 def _measure(m: Measure | None) -> str:

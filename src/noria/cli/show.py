@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from noria.store.ledger import Ledger
 
 EVIDENCE = ("evaluation", "gate", "parity", "environment", "params", "data", "training", "steps", "reference")
+LATEST = "latest"
 SEARCHED = 10_000  # turns, runs or deliveries looked through, newest first
 TAIL = {StepState.RAN: 3, StepState.FAILED: 20}  # lines of a step's log that the story ends with
 TAIL_BYTES = 8192
@@ -40,8 +41,8 @@ TAIL_BYTES = 8192
 def command(home: Home, ref: str, step: str | None, as_json: bool) -> None:
     """Tell the whole story of a release, run, turn or delivery.
 
-    REF is a release (v3, or the beginning of its digest), a run's id or the beginning of it, a turn's number or id, or a
-    delivery's id.
+    REF is a release (v3, or the beginning of its digest), a run's id or the beginning of it, `latest` (the latest run), a turn's
+    number or id, or a delivery's id.
 
     \b
     Example:  noria show v3
@@ -79,6 +80,11 @@ def find(home: Home, ledger: Ledger, project: str, ref: str) -> dict[str, Any]:
     """The document about ``ref``; raises NotFoundError."""
     if ref.isdigit() or ref.startswith("turn-"):
         return of_turn(home.state, ledger, project, _turn(ledger, project, ref))
+    if ref == LATEST:
+        newest = ledger.runs.list(project, 1)
+        if not newest:
+            raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
+        return of_run(home.state, ledger, project, newest[0])
     if ref.startswith("run-"):
         return of_run(home.state, ledger, project, ledger.runs.find(project, ref))
     if ref.startswith("delivery-"):
