@@ -106,9 +106,10 @@ def test_a_thousand_runs_are_searched_at_once(books: Ledger) -> None:
     where, order = query.parse("metrics.auc > 0.8 and tag = wide"), query.parse_order("-metrics.auc")
 
     def seconds() -> float:
-        start = time.perf_counter()
+        """Of processor time: the machine may have other work."""
+        start = time.process_time()
         assert len(books.runs.search("p", where, order)) == 20
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert min(seconds() for _ in range(5)) < 0.05
 
