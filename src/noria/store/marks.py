@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from noria.store.connection import Database
@@ -26,6 +26,11 @@ class MarkStore:
         """Every mark of a place, by the file's name in it."""
         rows = self._database.each("SELECT name, seen, digest FROM marks WHERE project = ? AND place = ?", (project, place))
         return {name: Mark(seen, digest) for name, seen, digest in rows}
+
+    def each(self, project: str, place: str) -> Iterator[tuple[str, str, str]]:
+        """Name, mark and digest of every file of a place in the order of names, one at a time."""
+        sql = "SELECT name, seen, digest FROM marks WHERE project = ? AND place = ? ORDER BY name"
+        yield from (tuple(row) for row in self._database.each(sql, (project, place)))
 
     def put(self, project: str, place: str, marks: Mapping[str, Mark]) -> None:
         """Write marks, or write them anew, in one transaction."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -27,6 +27,7 @@ WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "htt
 CACHING = WHOLE - {"memory"}  # their listings are remembered unless they are told not to
 VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "Content-MD5", "content_md5", "sha", "blob_id", "checksum")
 TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "modify", "updated", "created")
+GONE = (404, 410)  # a web server's other refusals do not say that there is nothing
 CHUNK_BYTES = 1 << 20
 
 Facts = Mapping[str, Any]  # what a file system tells of an object
@@ -91,7 +92,7 @@ class Remote:
                         self._dataset.source, skip_instance_cache=True, **plain, **self._dataset.options
                     )
                 except ImportError as error:
-                    raise self._lacking(fsspec) from error
+                    raise self._lacking() from error
             return self._opened
 
     def _fsspec(self) -> Any:
@@ -102,9 +103,11 @@ class Remote:
             raise DataError(message, where=self._dataset.shown, hint="pip install 'noria[remote]'") from error
         return fsspec
 
-    def _lacking(self, fsspec: Any) -> DataError:
+    def _lacking(self) -> DataError:
         """What to install, in fsspec's words: it knows who reads which address."""
-        known = fsspec.registry.known_implementations.get(self._protocol, {})
+        from fsspec.registry import known_implementations
+
+        known = known_implementations.get(self._protocol, {})
         hint = "pip install 'noria[remote]' brings s3 and http." if self._protocol in ("s3", "s3a", "http", "https") else None
         return DataError(
             f"reading {self._protocol}:// needs a package that is not installed",
@@ -138,7 +141,9 @@ class Remote:
     def _plain(self, fs: Any, path: str) -> dict[str, Facts]:
         try:
             facts = fs.info(path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if getattr(error.__cause__, "status", None) not in GONE and self._protocol in ("http", "https"):
+                raise ConnectionError(f"no answer ({type(error.__cause__).__name__})") from error
             return {}
         if facts.get("type") != "directory":
             return {path: facts}
@@ -150,9 +155,9 @@ class Remote:
             facts = {**facts, **fs.info(address)}  # a listing may tell less than the object itself
         name = self._name(fs, address)
         self._addresses[name] = address
-        written = next((facts[key] for key in TIMES if facts.get(key)), None)
-        if isinstance(written, datetime | int | float):
-            self._times[name] = written.timestamp() if isinstance(written, datetime) else float(written)
+        written = _written(facts)
+        if isinstance(written, float):
+            self._times[name] = written
         return Found(name, int(facts.get("size") or facts.get("Size") or 0), self._mark(fs, address, facts))
 
     def _name(self, fs: Any, address: str) -> str:
@@ -166,8 +171,8 @@ class Remote:
         version = next((str(facts[key]) for key in VERSIONS if facts.get(key)), "")
         if version and not version.startswith("W/"):  # a weak tag may stay while bytes change
             return f"{size}:{version}"
-        written = next((str(facts[key]) for key in TIMES if facts.get(key)), "")
-        return f"{size}:{version}:{written}" if written else f"content:{self._digest(fs, address)}"
+        written = _written(facts)
+        return f"{size}:{version}:{written}" if written is not None else f"content:{self._digest(fs, address)}"
 
     def _digest(self, fs: Any, address: str) -> str:
         hasher = blake3()
@@ -179,6 +184,14 @@ class Remote:
     def _forget(self, fs: Any) -> None:
         if self._protocol not in CACHING:
             fs.invalidate_cache()
+
+
+def _written(facts: Facts) -> float | str | None:
+    """When an object was written: seconds since 1970, or as the store says it."""
+    told = next((facts[key] for key in TIMES if facts.get(key)), None)
+    if isinstance(told, datetime):
+        return told.replace(tzinfo=told.tzinfo or UTC).timestamp()
+    return float(told) if isinstance(told, int | float) else None if told is None else str(told)
 
 
 def _hidden(address: str, pattern: str) -> bool:

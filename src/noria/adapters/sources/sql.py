@@ -134,8 +134,7 @@ class Sql:
 
     def _onward(self, last: Cursor | None) -> Range | None:
         """From ``last`` to the greatest value there is now; None without rows in between."""
-        import sqlalchemy as sa
-
+        sa = self._library()
         cursor: Any = sa.column(str(self._query.cursor))
         asked = sa.select(sa.func.max(cursor), sa.func.count(), sa.func.count(cursor)).select_from(self._subquery())
         with self._connection() as connection:
@@ -150,8 +149,7 @@ class Sql:
 
     def _read(self, part: Range | None) -> pl.DataFrame:
         """The rows, in an order that depends on nothing but what they hold."""
-        import sqlalchemy as sa
-
+        sa = self._library()
         asked = sa.select(sa.text("*")).select_from(self._subquery())
         if part is not None:
             cursor: Any = sa.column(str(self._query.cursor))
@@ -177,19 +175,21 @@ class Sql:
             )
 
     def _subquery(self) -> Any:
-        import sqlalchemy as sa
-
         query = self._query.query.strip().rstrip(";").replace(":", "\\:")  # SQLAlchemy would take `:x` for a variable
-        return sa.text(f"{query}\n").columns().subquery(ROWS)
+        return self._library().text(f"{query}\n").columns().subquery(ROWS)
+
+    def _library(self) -> Any:
+        try:
+            import sqlalchemy
+        except ImportError as error:
+            message = "reading a database needs SQLAlchemy, which is not installed"
+            raise DataError(message, where=self._dataset.shown, hint="pip install 'noria[sql]'") from error
+        return sqlalchemy
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         """A connection that only reads, where the database knows of that. Raises DataError, without secrets."""
-        try:
-            import sqlalchemy as sa
-        except ImportError as error:
-            message = "reading a database needs SQLAlchemy, which is not installed"
-            raise DataError(message, where=self._dataset.shown, hint="pip install 'noria[sql]'") from error
+        sa = self._library()
         try:
             if self._engine is None:
                 self._engine = self._made(sa)
@@ -281,6 +281,8 @@ def _series(name: str, values: list[Any]) -> pl.Series:
         series = None
     if series is None or series.dtype == pl.Object:
         return pl.Series(name, [None if value is None else str(value) for value in values], dtype=pl.String)
+    if isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is not None:
+        return series.dt.convert_time_zone("UTC")  # not the zone of the session that read it
     return series
 
 
