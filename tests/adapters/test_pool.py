@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from noria.adapters.executors.pool import Done, Pool, Work
+from noria.adapters.executors.limits import Done, Work
+from noria.adapters.executors.pool import Pool
 
 MODULE = """
 import os, subprocess, sys, time, signal
@@ -159,9 +160,7 @@ def test_each_job_has_an_interpreter_of_its_own_with_equal_hashes(executor: Pool
         ("missing", "raised", "raised AttributeError: module 'proj' has no attribute 'missing'"),
     ],
 )
-def test_a_failure_says_what_happened(
-    executor: Pool, work: Callable[..., Work], name: str, kind: str, error: str
-) -> None:
+def test_a_failure_says_what_happened(executor: Pool, work: Callable[..., Work], name: str, kind: str, error: str) -> None:
     done = executor.submit(work(name)).wait()
     assert (done.ok, done.kind, done.result) == (False, kind, None)
     assert done.error is not None
@@ -208,9 +207,7 @@ def test_what_a_job_started_ends_with_it(executor: Pool, work: Callable[..., Wor
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel"])
-def test_grandchildren_end_when_a_job_is_ended(
-    executor: Pool, work: Callable[..., Work], tmp_path: Path, how: str
-) -> None:
+def test_grandchildren_end_when_a_job_is_ended(executor: Pool, work: Callable[..., Work], tmp_path: Path, how: str) -> None:
     job = executor.submit(work("family", timeout_s=1 if how == "timeout" else 60, stay=True))
     family = tmp_path / "family"
     until(lambda: family.exists() and len(family.read_text().split()) == 3)
@@ -233,9 +230,7 @@ def test_a_job_killed_from_outside_is_noticed(executor: Pool, work: Callable[...
     until(lambda: gone(own))
 
 
-def test_a_flood_of_output_is_bounded_with_both_ends_kept(
-    executor: Pool, work: Callable[..., Work], tmp_path: Path
-) -> None:
+def test_a_flood_of_output_is_bounded_with_both_ends_kept(executor: Pool, work: Callable[..., Work], tmp_path: Path) -> None:
     done = executor.submit(work("prints")).wait()
     log = (tmp_path / "step.log").read_bytes()
     assert done.ok
@@ -295,7 +290,8 @@ def test_closing_ends_everything(work: Callable[..., Work], tmp_path: Path) -> N
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from noria.adapters.executors.pool import Pool, Work
+from noria.adapters.executors.limits import Work
+from noria.adapters.executors.pool import Pool
 folder, tree = Path(sys.argv[1]), Path(sys.argv[2])
 executor = Pool(size=2, preload=())
 executor.warm()

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from noria.adapters.executors.pool import Pool, Work
+from noria.adapters.executors.limits import Work
+from noria.adapters.executors.pool import Pool
 from noria.domain.signature import Kind, Signature
 from noria.errors import DataError, StepError
 from noria.names import digest_file

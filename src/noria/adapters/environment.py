@@ -14,7 +14,7 @@ from typing import Any
 from noria.names import digest_bytes
 
 _DIST_INFO = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.dist-info")
-_NOT_IDENTITY = frozenset({"cpus"})  # recorded, but the same work on more cores is the same work
+NOT_IDENTITY = frozenset({"cpus"})  # recorded, but the same work on more cores is the same work
 
 
 def record() -> dict[str, object]:
@@ -37,13 +37,13 @@ def record() -> dict[str, object]:
 
 def digest(record: Mapping[str, object]) -> str:
     """The identity of an environment: everything that can change a result."""
-    identity = {name: value for name, value in record.items() if name not in _NOT_IDENTITY}
+    identity = {name: value for name, value in record.items() if name not in NOT_IDENTITY}
     return digest_bytes(json.dumps(identity, sort_keys=True).encode())
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """One phrase for each difference in identity: ``polars 2.0.0 -> 2.1.0``; empty when the digests agree."""
-    names = sorted((before.keys() | after.keys()) - _NOT_IDENTITY - {"packages", "noria"})
+    names = sorted((before.keys() | after.keys()) - NOT_IDENTITY - {"packages", "noria"})
     found = [f"{name} {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)]
     old, new = before.get("packages", {}), after.get("packages", {})
     for name in sorted(old.keys() | new.keys()):

@@ -92,8 +92,8 @@ def ignored(folder: Path, paths: Sequence[str]) -> frozenset[str]:
     """Those of ``paths`` (relative to ``folder``) that Git ignores; none outside a repository."""
     if not is_repo(folder):
         return frozenset()
-    done = _git(folder, "check-ignore", "-z", "--", *paths[:1000], check=False)
-    return frozenset(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
+    done = _git(folder, "-c", "core.quotePath=false", "check-ignore", "--", *paths[:1000], check=False)
+    return frozenset(os.fsdecode(name) for name in done.stdout.split(b"\n") if name)
 
 
 def worktree(repo: Path, commit: str, target: Path) -> Path:

@@ -41,15 +41,13 @@ def imports_closure(roots: Sequence[Path], module: str) -> dict[str, str]:
 def script_closure(tree: Path, script: str, roots: Sequence[Path]) -> dict[str, str]:
     """As ``imports_closure``, of a script: Python looks for what it imports beside it first. Paths are relative to ``tree``."""
     path = tree / script
-    found = {}
     digest, imported = _read(path, path.stem)
-    found[script] = digest
+    found = {script: digest}
+    searched = (path.parent, *roots)
     for module in imported:
-        for base in (path.parent, *roots):
-            closure = imports_closure((base, *roots), module)
-            if closure:
-                found |= closure
-                break
+        for name, known in imports_closure(searched, module).items():
+            root = next(root for root in searched if (root / name).is_file())
+            found[(root / name).relative_to(tree).as_posix()] = known
     return dict(sorted(found.items()))
 
 

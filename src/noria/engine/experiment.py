@@ -44,8 +44,8 @@ def combinations(sweep: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 def prepare(line: Line, asked: Asked) -> Sheet:
     """The sheet of a run of the code as it stands in the home, on the data that was accepted so far."""
     project = config.load(line.home, overrides=asked.overrides)
-    commit, dirty = pin.stands(line, by_hand=True)
-    tree = pin.tree_of(line, commit, dirty)
+    commit, dirty = pin.stands(line, project, by_hand=True)
+    tree = pin.tree_of(line, commit, dirty, project)
     if tree != line.home:
         project = config.load(tree, overrides=asked.overrides)
     run_id = names.new_id("run")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import msgspec
+
 from noria.domain.release import Release
 from noria.domain.trigger import TriggerKind
 from noria.domain.turn import Turn, TurnOutcome
@@ -60,6 +62,7 @@ def turn(line: Line, started: Turn) -> Turn:
         return end(line, sheet, TurnOutcome.NOTHING_CHANGED, f"the model came out byte for byte as {serving.version}'s")
 
     measured = evaluate(line, sheet, packaged, serving)
+    line.ledger.turns.record(started.id, "evaluate", msgspec.to_builtins(measured[0]))
     verdict = gate(line, sheet, measured[0])
     metrics = {name: measure.value for name, measure in measured[0].metrics.items()}
     if not verdict.passed:

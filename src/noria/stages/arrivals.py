@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from noria.adapters import sources
@@ -100,7 +99,7 @@ def _whole(line: Line, dataset: DataSource, source: Source, patient: bool) -> It
                 continue
             if arrived(source, found, dataset.settle_s):
                 told.add(found.name)
-                yield replace(found, problem=source.problem(found))
+                yield found._replace(problem=source.problem(found))
             else:
                 unsettled = True
         if not (patient and unsettled) or time.monotonic() > deadline:

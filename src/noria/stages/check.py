@@ -6,13 +6,11 @@ import io
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from noria import names
 from noria.adapters import files
 from noria.config import DataSource
-from noria.decide import contract as judge
 from noria.domain.contract import Contract
 from noria.domain.data import Delivery, FilePin
 from noria.domain.run import StepState
@@ -22,6 +20,9 @@ from noria.stages import orders, steps
 from noria.stages.arrivals import refusal
 from noria.stages.line import Arrival, Line, Sheet
 from noria.store.marks import Mark
+
+if TYPE_CHECKING:
+    import polars as pl
 
 BATCH = 10_000  # files that are accepted in one transaction
 
@@ -77,6 +78,8 @@ def receive(line: Line, source: DataSource, arrival: Arrival) -> Delivery:
         table = files.read_table(_named(line, arrival))
     except DataError as error:
         return _record(line, arrival, _unreadable(arrival, contract, error.message))
+    from noria.decide import contract as judge  # Polars: loaded once a table is to be read
+
     ruling = judge.judge(contract, table, now=line.ledger.clock.now(line.name), known_keys=_known_keys(line, contract, arrival))
     accepted = ruling.verdict.passed
     sample = None if accepted or ruling.failing.is_empty() else line.blobs.put_bytes(_parquet(ruling.failing))
@@ -140,7 +143,11 @@ def _known_keys(line: Line, contract: Contract, arrival: Arrival) -> pl.DataFram
         for pin in current.files
         if pin.name != arrival.name
     ]
-    return pl.concat(tables, how="vertical_relaxed") if tables else None
+    if not tables:
+        return None
+    import polars as pl
+
+    return pl.concat(tables, how="vertical_relaxed")
 
 
 def _parquet(table: pl.DataFrame) -> bytes:

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from pathlib import PurePosixPath
 
 from noria.adapters import git
 from noria.config import Project, Step
@@ -143,7 +144,8 @@ class _Graph:
         self.line, self.sheet, self.wanted, self.kept = line, sheet, wanted, kept
         self.done: dict[str, StepRecord] = {}
         self.failed: StepRecord | None = None
-        self.running: dict[Future[StepRecord], Step] = {}
+        self.running: dict[Future[StepRecord], tuple[Step, steps.Order]] = {}
+        self.suspects: dict[str, frozenset[str]] = {}  # a file that is nobody's -> the commands that may have written it
         self.shared = ExitStack()  # the tree, once a command works in it
         self.seen: dict[str, tuple[int, int]] | None = None
 
@@ -163,7 +165,7 @@ class _Graph:
                     if self.running and not (ready and self.done.keys() >= set(ready)):
                         for name in self._finish():
                             sorter.done(name)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what runs is ended, what is finished is kept
             for handle in list(self.sheet.under_way.values()):
                 handle.cancel()
             raise
@@ -184,7 +186,7 @@ class _Graph:
             if found is None:
                 if step.cmd:
                     self._share_tree()
-                self.running[pool.submit(steps.make, self.line, self.sheet, order)] = step
+                self.running[pool.submit(steps.make, self.line, self.sheet, order)] = (step, order)
                 return False
             early = found
         else:
@@ -204,10 +206,10 @@ class _Graph:
         finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
         names = []
         for future in finished:
-            step = self.running.pop(future)
+            step, order = self.running.pop(future)
             record = future.result()
             if step.cmd and record.state is StepState.RAN:
-                record = self._look_around(step, record)
+                record = self._look_around(step, order, record)
             self.done[step.name] = record
             if record.state is StepState.FAILED:
                 self.failed = self.failed or record
@@ -230,32 +232,35 @@ class _Graph:
         self.shared.enter_context(self.line.locks.held("tree", str(tree), waiting))
         self.seen = listing(tree) or {}
 
-    def _look_around(self, step: Step, record: StepRecord) -> StepRecord:
-        """The record, or a failure when the command wrote what is not its own."""
+    def _look_around(self, step: Step, order: steps.Order, record: StepRecord) -> StepRecord:
+        """The record, or a failure when the command wrote what is not its own.
+
+        What may as well be the work of a command that runs beside it is judged when that one has ended.
+        """
         tree = self.line.places.tree(self.sheet.tree_id)
         self.line.places.learn(tree, steps.output(self.line, record).files)
         now = listing(tree)
         if now is None or self.seen is None:
             return record
-        outs = [out for other in self.sheet.project.steps.values() for out in other.outs if other.name in self._at_work(step)]
-        strange = [
-            path
-            for path, facts in now.items()
-            if self.seen.get(path) != facts and not any(path == out or path.startswith(f"{out}/") for out in outs)
-        ]
+        at_work = {step.name: order, **{other.name: its for other, its in self.running.values() if other.cmd}}
+        own = {path for its in at_work.values() for path in (*its.task.outs.values(), *its.task.placed)}
+        strange = [path for path, facts in now.items() if self.seen.get(path) != facts and not _within(path, own)]
         self.seen = now
         strange = [path for path in strange if path not in git.ignored(self.line.home, strange)] if strange else []
-        if not strange:
-            return record
-        others = sorted(self._at_work(step) - {step.name})
-        beside = f" (or {_list(others)}, which ran beside it)" if others else ""
-        text = f"step {step.name}{beside} wrote {_list(strange)} besides its outs"
+        for path in strange:
+            self.suspects.setdefault(path, frozenset(at_work))
+        judged = [
+            path for path, names in self.suspects.items() if step.name in names and not (names & (at_work.keys() - {step.name}))
+        ]
+        return self._blame(step, record, judged) if judged else record
+
+    def _blame(self, step: Step, record: StepRecord, paths: list[str]) -> StepRecord:
+        others = sorted(frozenset().union(*(self.suspects.pop(path) for path in paths)) - {step.name})
+        beside = f" (or {_list(others)}, beside which it ran)" if others else ""
+        text = f"wrote {_list(paths)} besides its outs{beside}"
         hint = "Declare what it leaves under `outs`, or let it write to a temporary folder; its result was not kept."
         self.line.ledger.steps.forget(self.line.name, record.key)
         return _failed(record, "step.wrote_outside", f"{text}\n{hint}", self.sheet)
-
-    def _at_work(self, step: Step) -> set[str]:
-        return {step.name, *(other.name for other in self.running.values() if other.cmd)}
 
     def _block(self, all_steps: Mapping[str, Step]) -> None:
         for name in all_steps:
@@ -298,6 +303,11 @@ def _failed(record: StepRecord, code: str, text: str, sheet: Sheet) -> StepRecor
     made = StepRecord(record.name, StepState.FAILED, Reason(code, text, Outcome.FAIL), record.key, None, record.seconds)
     sheet.records[:] = [made if found is record else found for found in sheet.records]
     return made
+
+
+def _within(path: str, own: set[str]) -> bool:
+    """Whether a path is one of these, or lies below one."""
+    return path in own or any(parent.as_posix() in own for parent in PurePosixPath(path).parents)
 
 
 def _list(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -24,21 +25,22 @@ SOURCE_LIMIT = 4 << 20  # bytes; a larger file is no source
 
 def pin(line: Line, turn: Turn) -> Sheet:
     """Fix the commit and check it out. A turn that was interrupted gets the same commit and run again."""
-    recorded = line.ledger.turns.recorded(turn.id, "pin") or line.ledger.turns.record(turn.id, "pin", _choose(line, turn))
+    here = config.load(line.home)
+    recorded = line.ledger.turns.recorded(turn.id, "pin") or line.ledger.turns.record(turn.id, "pin", _choose(line, turn, here))
     commit, dirty = recorded["commit"], recorded["dirty"]
-    tree = tree_of(line, commit, dirty)
-    project = config.load(tree)
+    tree = tree_of(line, commit, dirty, here)
+    project = here if tree == line.home else config.load(tree)
     sheet = Sheet(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
     sheet.by_hand = bool(recorded["by_hand"])
     sheet.arrivals = tuple(take_in(line, project, patient=recorded["by_hand"]))
     return sheet
 
 
-def tree_of(line: Line, commit: str | None, dirty: str | None) -> Path:
+def tree_of(line: Line, commit: str | None, dirty: str | None, here: Project) -> Path:
     """The home itself, or a clean checkout. Raises ConfigError when the commit has no noria.yaml."""
     if dirty or not commit:
         return line.home
-    tree = git.worktree(repository(line), commit, line.state / "worktrees" / commit)
+    tree = git.worktree(repository(line, here), commit, line.state / "worktrees" / commit)
     if not (tree / "noria.yaml").is_file():
         raise ConfigError(
             f"commit {commit[:10]} has no noria.yaml", where="noria.yaml", hint="Commit it, or write one with `noria init`."
@@ -46,29 +48,28 @@ def tree_of(line: Line, commit: str | None, dirty: str | None) -> Path:
     return tree
 
 
-def _choose(line: Line, turn: Turn) -> dict[str, object]:
+def _choose(line: Line, turn: Turn, here: Project) -> dict[str, object]:
     triggers = line.ledger.triggers.of_turn(turn.id)
     by_hand = any(t.detail.get("tree") == "home" for t in triggers)
-    commit, dirty = stands(line, by_hand=by_hand)
+    commit, dirty = stands(line, here, by_hand=by_hand)
     return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run"), "by_hand": by_hand}
 
 
-def stands(line: Line, *, by_hand: bool) -> tuple[str | None, str | None]:
+def stands(line: Line, here: Project, *, by_hand: bool) -> tuple[str | None, str | None]:
     """The commit that a run is of, and the digest of what differs from it in the home; the latter only for one by hand.
 
     Raises ConfigError when nothing is committed yet.
     """
-    here_now = config.load(line.home)
-    watch = here_now.git
-    origin = repository(line)
-    outs = [out for step in here_now.steps.values() for out in step.outs]
+    watch = here.git
+    origin = repository(line, here)
+    outs = [out for step in here.steps.values() for out in step.outs]
     if not git.is_repo(origin):
-        return None, _content(line, here_now, outs)
-    here = by_hand and watch.repository is None  # another repository's work tree is not ours to take
-    commit = git.head(origin) if here else head(origin, watch.branch)
+        return None, _content(line, here, outs)
+    own = by_hand and watch.repository is None  # another repository's work tree is not ours to take
+    commit = git.head(origin) if own else head(origin, watch.branch)
     if commit is None:
         raise ConfigError("nothing is committed yet", where=str(origin), hint="git add -A && git commit")
-    return commit, git.dirty_digest(line.home, ignore=[p for out in outs for p in (out, f"{out}/**")]) if here else None
+    return commit, git.dirty_digest(line.home, ignore=[p for out in outs for p in (out, f"{out}/**")]) if own else None
 
 
 def _content(line: Line, project: Project, outs: list[str]) -> str:
@@ -87,9 +88,9 @@ def head(origin: Path, branch: str) -> str | None:
     return git.head(origin, branch) or git.head(origin)
 
 
-def repository(line: Line) -> Path:
+def repository(line: Line, here: Project | None = None) -> Path:
     """The Git repository whose branch is watched: the home, or a local mirror of a remote one."""
-    watch = config.load(line.home).git
+    watch = (here or config.load(line.home)).git
     if watch.repository is None:
         return line.home
     return git.fetch(watch.repository, line.state / "repository")
@@ -117,6 +118,8 @@ def snapshots(line: Line, sheet: Sheet) -> dict[str, Snapshot]:
 def fix(line: Line, sheet: Sheet) -> Pins:
     """The identity of the run: everything that can change its result, as digests."""
     params = names.digest_bytes(msgspec.json.encode(sheet.project.params, order="sorted"))
+    known = {name: value for name, value in sheet.environment.items() if name not in environment.NOT_IDENTITY}
+    line.blobs.put_bytes(json.dumps(known, sort_keys=True).encode())  # what the digest stands for, to be compared later
     sheet.pins = Pins(
         commit=sheet.commit,
         dirty=sheet.dirty,

@@ -58,7 +58,10 @@ def perform(line: Line, sheet: Sheet, order: Order) -> StepRecord:
 def remembered(line: Line, sheet: Sheet, order: Order) -> StepRecord | None:
     """The record of a step that need not run, noted on the sheet; None when it must."""
     line.check_lease()
-    decision, found = consider(line, order)
+    return _taken(sheet, order, *consider(line, order))
+
+
+def _taken(sheet: Sheet, order: Order, decision: Decision, found: StepRecord | None) -> StepRecord | None:
     if decision.run or found is None:
         return None
     record = replace(found, name=order.name, state=StepState.REUSED, reason=decision.reason, seconds=0.0, user_s=0.0, cpu_s=0.0)
@@ -90,13 +93,12 @@ def make(line: Line, sheet: Sheet, order: Order) -> StepRecord:
             line.progress(f"{order.name}: another run is making the same: waiting for it")
 
     with line.locks.held("step", f"{line.name}/{key}", waiting):
-        if told:  # it may be there now
-            found = remembered(line, sheet, order)
-            if found is not None:
-                return found
-        reason = consider(line, order)[0].reason
-        line.progress(f"{order.name}: {reason.text}")
-        record = _run(line, sheet, order, key, reason)
+        decision, found = consider(line, order)
+        ready = _taken(sheet, order, decision, found)  # another run may have made it since it was asked for
+        if ready is not None:
+            return ready
+        line.progress(f"{order.name}: {decision.reason.text}")
+        record = _run(line, sheet, order, key, decision.reason)
     sheet.records.append(record)
     return record
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from noria import track
-from noria.adapters.executors.pool import Done, Job, Pool, Work
+from noria.adapters.executors.limits import Done, Work
+from noria.adapters.executors.pool import Job, Pool
 from noria.adapters.executors.task import INPUT, Finished, StepTask, Usage, Workspace
 
 INPUTS = "in"  # of a step's folder
@@ -79,7 +80,8 @@ class Run:
         """The files that the step asked to keep, by their path in the tree, or by their name where they lie elsewhere."""
         if not _has_content(self._folder / TRACKED):
             return {}
-        paths = [Path(path) for path in track.read(self._folder / TRACKED).artifacts]
+        here = self._tree / self._task.directory
+        paths = [here / path for path in track.read(self._folder / TRACKED).artifacts]
         found = {}
         for path in paths:
             if path.is_file():

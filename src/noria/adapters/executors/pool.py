@@ -14,13 +14,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
 
+from noria.adapters.executors.command import Command
+from noria.adapters.executors.limits import SAMPLE_S, THREADS, Done, Slots, Tree, Work, cores, descendants, drain, fd_of
 from noria.adapters.executors.log import Log
 from noria.errors import NoriaError, StepError
 
@@ -36,44 +37,9 @@ PRELOAD = (
     "skl2onnx",
     "onnxruntime",
 )
-SAMPLE_S = 0.05  # between two looks at a job's memory and clock
 START_S = 60.0  # a step process that has not taken its job by then never will
 ATTEMPTS = 3  # warm processes may have died while they waited
 QUIET_S = 0.5  # the pool is filled up again when nothing has run for this long: warming takes a core for a second
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One job: ``target``, a function ``module:name`` from a JSON object to a JSON object, or ``command``, for the shell."""
-
-    target: str | None
-    job: dict[str, Any]
-    cwd: Path
-    paths: tuple[Path, ...]  # put first on sys.path
-    env: dict[str, str]  # the whole environment of the job
-    timeout_s: float
-    memory_bytes: int | None  # resident memory of the process tree
-    log: Path  # standard output and error
-    command: str | None = None
-    cpus: int | None = None  # cores it is kept to; None: any, and one slot
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How a job ended. ``kind``: ok, raised, timeout, memory, killed, exited, cancelled."""
-
-    ok: bool
-    result: dict[str, Any] | None
-    error: str | None  # one sentence, when not ok
-    kind: str
-    seconds: float  # wall time from a free slot to the end
-    user_s: float  # of these, inside the project's own code
-    peak_rss_mb: float  # megabytes (10^6 bytes), the whole tree
-    log_tail: str
-    cpu_s: float = 0.0
-    read_mb: float = 0.0
-    written_mb: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -104,7 +70,7 @@ class Child:
             raise StepError(f"a step process cannot be started: {error}", where=sys.executable) from error
         finally:
             os.close(theirs)
-        for fd in (ours, _fd(process.stdout)):
+        for fd in (ours, fd_of(process.stdout)):
             os.set_blocking(fd, False)
         return cls(process, ours)
 
@@ -124,7 +90,7 @@ class Child:
 
     def messages(self) -> list[dict[str, Any]]:
         """What it said since the last look."""
-        while said := _drain(self.reply):
+        while said := drain(self.reply):
             self.pending += said
         self.closed = said is not None
         *lines, rest = bytes(self.pending).split(b"\n")
@@ -133,11 +99,11 @@ class Child:
 
     def output(self) -> bytes | None:
         """What it printed since the last look; empty at the end, None when there is nothing yet."""
-        return _drain(_fd(self.process.stdout))
+        return drain(fd_of(self.process.stdout))
 
     def kill(self, known: Sequence[psutil.Process] = ()) -> None:
         """End it and everything it started: its descendants, its process group, and those ``known`` from earlier looks."""
-        for process in [*_descendants(self.process.pid), *known]:
+        for process in [*descendants(self.process.pid), *known]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -308,7 +274,7 @@ class Watched:
         self._answer: dict[str, Any] | None = None
         self._selector = selectors.DefaultSelector()
         self._selector.register(child.reply, selectors.EVENT_READ)
-        self._selector.register(_fd(child.process.stdout), selectors.EVENT_READ)
+        self._selector.register(fd_of(child.process.stdout), selectors.EVENT_READ)
 
     def hand_over(self) -> bool:
         """Whether the process took the job."""
@@ -402,190 +368,6 @@ class Watched:
         )
 
 
-class Command:
-    """A shell command in a process group of its own, without an interpreter around it."""
-
-    def __init__(self, work: Work, log: Log, cancelled: threading.Event, kept_to: tuple[int, ...]) -> None:
-        assert work.command is not None
-        self._work, self._log, self._cancelled = work, log, cancelled
-        self._begun = time.perf_counter()
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", work.command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=work.cwd,
-            env=work.env | (dict.fromkeys(THREADS, str(work.cpus)) if work.cpus else {}),
-            start_new_session=True,
-        )
-        if kept_to and hasattr(os, "sched_setaffinity"):
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(self._process.pid, kept_to)
-        self._tree = Tree(self._process.pid, work.memory_bytes)
-        self._usage: Any = None
-
-    def watch(self) -> Done:
-        """Until the command ends, by itself or by its limits; what it left behind in its group ends with it."""
-        ending: tuple[str, str] | None = None
-        output = _fd(self._process.stdout)
-        os.set_blocking(output, False)
-        with selectors.DefaultSelector() as selector, _watched_end(self._process.pid) as end:
-            selector.register(output, selectors.EVENT_READ)
-            if end is not None:
-                selector.register(end, selectors.EVENT_READ)
-            due = self._begun + SAMPLE_S
-            while ending is None and not self._ended():
-                for key, _ in selector.select(SAMPLE_S):
-                    if key.fd == output and not self._listen(output):
-                        selector.unregister(output)
-                if time.perf_counter() >= due:
-                    ending, due = self._judge(), time.perf_counter() + SAMPLE_S
-        for process in self._tree.known if ending is not None else ():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        while self._usage is None:
-            self._reap(0)
-        while self._listen(output):
-            pass
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        return self._report(ending)
-
-    def _listen(self, output: int) -> bool:
-        """Whether there was something, and may be more."""
-        printed = _drain(output)
-        self._log.write(printed or b"")
-        return bool(printed)
-
-    def _ended(self) -> bool:
-        self._reap(os.WNOHANG)
-        return self._usage is not None
-
-    def _reap(self, how: int) -> None:
-        """Once it ended: its exit code, and what it and the processes it waited for used."""
-        if self._usage is None:
-            pid, status, usage = os.wait4(self._process.pid, how)
-            if pid:
-                self._process.returncode = os.waitstatus_to_exitcode(status)
-                self._usage = usage
-
-    def _judge(self) -> tuple[str, str] | None:
-        if self._cancelled.is_set():
-            return "cancelled", "was cancelled"
-        if time.perf_counter() - self._begun > self._work.timeout_s:
-            return "timeout", f"timed out after {self._work.timeout_s:g} s"
-        return self._tree.judge()
-
-    def _report(self, ending: tuple[str, str] | None) -> Done:
-        seconds = time.perf_counter() - self._begun
-        code = self._process.returncode
-        if ending is None and code:  # a shell reports a signal as 128 + its number
-            signalled = -code if code < 0 else code - 128
-            words = f"was killed by signal {signalled}" if signalled > 0 else f"ended with exit code {code}"
-            ending = ("killed" if signalled > 0 else "exited", words)
-        kind, error = ending or ("ok", None)
-        usage = self._usage
-        return Done(
-            ok=ending is None,
-            result={} if ending is None else None,
-            error=error,
-            kind=kind,
-            seconds=seconds,
-            user_s=seconds,
-            peak_rss_mb=max(self._tree.peak_bytes, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)) / 1e6,
-            log_tail=self._log.tail(),
-            cpu_s=usage.ru_utime + usage.ru_stime,
-            read_mb=usage.ru_inblock * 512 / 1e6,
-            written_mb=usage.ru_oublock * 512 / 1e6,
-        )
-
-
-class Tree:
-    """A process and all that it started: how much memory they hold together, looked at every now and then."""
-
-    def __init__(self, pid: int, limit: int | None) -> None:
-        self._pid, self._limit = pid, limit
-        self.known: list[psutil.Process] = []
-        self.peak_bytes = 0
-
-    def judge(self) -> tuple[str, str] | None:
-        """Kind and sentence when they outgrew their limit."""
-        self.known = _descendants(self._pid)
-        try:
-            everyone = [psutil.Process(self._pid), *self.known]
-        except psutil.Error:  # it ended
-            return None
-        used = _resident(everyone)
-        if self._limit is not None and used > self._limit and self.known:  # pages that a fork shares were counted more than once
-            used = _proportional(everyone)
-        self.peak_bytes = max(self.peak_bytes, used)
-        if self._limit is not None and used > self._limit:
-            return "memory", f"used more than {_size(self._limit)} of memory"
-        return None
-
-
-class Slots:
-    """The machine's cores and memory, handed out to jobs in the order in which they ask."""
-
-    def __init__(self, count: int) -> None:
-        self._room = threading.Condition()
-        known = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(cores()))
-        self._free = [known[i % len(known)] for i in range(count)]
-        self._count = count
-        self._memory = self._all_memory = int(psutil.virtual_memory().total)
-        self._queue: list[object] = []
-
-    @contextlib.contextmanager
-    def taken(self, work: Work, cancelled: threading.Event) -> Iterator[tuple[int, ...]]:
-        """Wait for room; the cores that the job is kept to, none when it may use any. Raises StepError when it is cancelled."""
-        wanted = min(work.cpus or 1, self._count)
-        memory = min(work.memory_bytes or 0, self._all_memory)
-        mine = self._take(wanted, memory, cancelled)
-        try:
-            yield tuple(sorted(set(mine))) if work.cpus else ()
-        finally:
-            with self._room:
-                self._free += mine
-                self._memory += memory
-                self._room.notify_all()
-
-    def _take(self, wanted: int, memory: int, cancelled: threading.Event) -> list[int]:
-        ticket = object()
-        with self._room:
-            self._queue.append(ticket)
-            try:
-                while self._queue[0] is not ticket or len(self._free) < wanted or self._memory < memory:
-                    if cancelled.is_set():
-                        raise StepError("was cancelled")
-                    self._room.wait(SAMPLE_S)
-            finally:
-                self._queue.remove(ticket)
-                self._room.notify_all()
-            mine, self._free = self._free[:wanted], self._free[wanted:]
-            self._memory -= memory
-            return mine
-
-
-@contextlib.contextmanager
-def _watched_end(pid: int) -> Iterator[int | None]:
-    """Something to select on that tells of a process's end, where the system has it."""
-    if not hasattr(os, "pidfd_open"):
-        yield None
-        return
-    end = os.pidfd_open(pid)
-    try:
-        yield end
-    finally:
-        os.close(end)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _environment() -> dict[str, str]:
     """What must be set before the interpreter starts: equal hashes in every run, a native thread a core, none that spins."""
     defaults = {**dict.fromkeys(THREADS, str(cores())), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -596,45 +378,3 @@ def _ending(code: int) -> tuple[str, str]:
     if code < 0:
         return "killed", f"was killed by signal {-code}"
     return "exited", f"ended with exit code {code} without a result"
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def _resident(processes: Sequence[psutil.Process]) -> int:
-    total = 0
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_info().rss
-    return total
-
-
-def _proportional(processes: Sequence[psutil.Process]) -> int:
-    """As resident, with each shared page divided among those that share it; slower by milliseconds."""
-    total = 0
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            total += getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss
-    return total
-
-
-def _size(count: int) -> str:
-    """As noria.yaml writes it: by powers of 1024."""
-    return f"{count / (1 << 30):.3g} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
-
-
-def _drain(fd: int) -> bytes | None:
-    """Up to one pipe's worth, without waiting: empty at the end, None when there is nothing yet."""
-    try:
-        return os.read(fd, 1 << 16)
-    except BlockingIOError:
-        return None
-
-
-def _fd(stream: Any) -> int:
-    assert stream is not None
-    return int(stream.fileno())
