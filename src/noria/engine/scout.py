@@ -92,7 +92,7 @@ class Scout:
         return True
 
     def _dataset(self, source: DataSource) -> int:
-        """A mark that no delivery knows is enough: whoever takes the file in reads it, and nobody else."""
+        """News are told without being read: that is for whoever takes them in."""
         looked = arrivals.connect(self.line, source)
         before, still, fresh = self._told.get(source.name, set()), set(), []
         for found in arrivals.news(self.line, source, looked):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from noria.adapters import sources
+from noria.adapters import files, sources
 from noria.adapters.sources import Found, Source
 from noria.config import DataSource, Project
 from noria.errors import DataError
@@ -37,7 +37,23 @@ def take_in(line: Line, project: Project, *, patient: bool = False) -> list[Arri
 
 
 def news(line: Line, dataset: DataSource, source: Source) -> Iterator[Found]:
-    """What changed since it was judged, by name: the source's files and the marks of those known, side by side."""
+    """What is new since it was judged, or may be, by name.
+
+    A file that has another mark and the same size is read, since it may only have been touched or copied to where it is:
+    then its new mark is written down. Every other change is told by the mark alone.
+    """
+    marks = {}
+    for found, before in _changes(line, dataset, source):
+        touched = _touched(line, dataset, source, found, before)
+        if touched is None:
+            yield found
+        else:
+            marks[found.name] = touched
+    line.ledger.marks.put(line.name, place(dataset), marks)
+
+
+def _changes(line: Line, dataset: DataSource, source: Source) -> Iterator[tuple[Found, str]]:
+    """What has another mark than before, with that one: the source's files and the known marks, side by side."""
     judge = judged_by(dataset)
     known = line.ledger.marks.each(line.name, place(dataset))
     name, seen, digest = next(known, _NONE)
@@ -46,7 +62,19 @@ def news(line: Line, dataset: DataSource, source: Source) -> Iterator[Found]:
             name, seen, digest = next(known, _NONE)
         if name == found.name and (seen == found.mark or seen == refusal(found.mark, judge)) and found.digest in ("", digest):
             continue
-        yield found
+        yield found, seen if name == found.name else ""
+
+
+def _touched(line: Line, dataset: DataSource, source: Source, found: Found, before: str) -> Mark | None:
+    """The mark to be kept of a file whose bytes were judged before; None when they may be new."""
+    if found.path is None or found.problem or not before.startswith(f"{found.size_bytes}:"):
+        return None
+    try:
+        digest = files.digest(Path(found.path)) if arrived(source, found, dataset.settle_s) else ""
+    except (FileNotFoundError, DataError):  # gone, or not to be read: whoever takes it in says so
+        return None
+    mark = _known(line, dataset, found, digest) if digest and source.still(found) else None
+    return None if mark is None else Mark(mark, digest)
 
 
 def connect(line: Line, dataset: DataSource) -> Source:

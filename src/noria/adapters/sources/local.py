@@ -106,22 +106,24 @@ class Local:
             return
         except OSError:  # it vanished, or is no folder any more
             return
+        matches = pattern.matcher(states)
         for shown, name, link in entries:
             path = f"{folder}/{name}"
-            below = pattern.enter(states, name) if shown[-1] == "/" else None
-            if below is None and not (pattern.takes(states, name) and self._wanted(name)):
-                continue
-            if below is not None and (not below or (link and _circles(path, folder))):
-                continue
-            if link and (to := self._outside(path)):
-                yield _refused(prefix + shown.rstrip("/"), path, f"is a link that leads out of the project, to {to}")
-            elif below is not None:
-                yield from self._walk(path, prefix + shown, pattern, below)
-            elif found := self._file(path, prefix + shown, "" if shown is name else _BYTES):
-                yield found
+            if shown[-1] == "/":
+                below = pattern.enter(states, name)
+                if below and not (link and _circles(path, folder)):
+                    yield from self._leading_out(path, prefix + shown[:-1], link) or self._walk(
+                        path, prefix + shown, pattern, below
+                    )
+            elif matches is not None and matches(name) and not unfinished(name) and (not self._tables_only or formats.of(name)):
+                refused = self._leading_out(path, prefix + shown, link)
+                found = refused[0] if refused else self._file(path, prefix + shown, "" if shown is name else _BYTES)
+                if found is not None:
+                    yield found
 
-    def _wanted(self, name: str) -> bool:
-        return not unfinished(name) and (not self._tables_only or formats.of(name) is not None)
+    def _leading_out(self, path: str, name: str, link: bool) -> tuple[Found, ...]:
+        to = self._outside(path) if link else ""
+        return (_refused(name, path, f"is a link that leads out of the project, to {to}"),) if to else ()
 
     def _file(self, path: str, name: str, problem: str) -> Found | None:
         try:

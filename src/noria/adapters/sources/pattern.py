@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import glob
 import re
+from collections.abc import Callable
 
 DEEP = "**"  # any number of folders, none included
 States = frozenset[int]  # the parts of the pattern that the names in a folder are held against
 
 
 class Pattern:
-    """The parts of a glob below its fixed beginning. A hidden name matches only a part that begins with a dot, or is equal."""
+    """The parts of a glob below its fixed beginning. A hidden folder matches only a part that begins with a dot."""
 
     def __init__(self, parts: tuple[str, ...]) -> None:
         self._parts = parts
@@ -19,9 +20,11 @@ class Pattern:
         self._matches = [re.compile(fnmatch.translate(part)).match for part in parts]
         self.start = self._closed([0])
 
-    def takes(self, states: States, name: str) -> bool:
-        """Whether a file of this name, in a folder in these states, matches."""
-        return self._last in states and self._fits(self._last, name)
+    def matcher(self, states: States) -> Callable[[str], object] | None:
+        """What the names of files, in a folder in these states, are held against; None when none of them can match."""
+        if self._last not in states:
+            return None
+        return _anything if self._parts[self._last] in (DEEP, "*") else self._matches[self._last]
 
     def enter(self, states: States, name: str) -> States:
         """The states of a folder of this name; none when nothing below it can match."""
@@ -47,6 +50,10 @@ class Pattern:
                 at += 1
                 found.add(at)
         return frozenset(found)
+
+
+def _anything(_: str) -> bool:
+    return True
 
 
 def split(path: str) -> tuple[str, tuple[str, ...]]:
