@@ -240,7 +240,8 @@ def test_mistakes_in_steps_are_named_where_they_stand(place: Place, steps: str, 
 def test_two_runs_in_one_folder_take_turns_and_share_what_is_equal(place: Place) -> None:
     place.put(
         "noria.yaml",
-        f'project: p\nsteps:\n  slow: {{cmd: "echo began >> {place.home.parent}/began; sleep 1; echo x > slow.txt", outs: [slow.txt]}}\n',
+        "project: p\nsteps:\n"
+        f'  slow: {{cmd: "echo began >> {place.home.parent}/began; sleep 1; echo x > slow.txt", outs: [slow.txt]}}\n',
     ).put(".gitignore", ".noria\n*.txt\n").commit()
     both = [place.start("run", "--to", "slow"), place.start("run", "--to", "slow")]
     said = [process.communicate(timeout=60) for process in both]

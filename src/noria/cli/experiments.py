@@ -13,8 +13,8 @@ from noria.cli.output import ExitCode, duration, emit, table
 from noria.errors import UsageError
 
 if TYPE_CHECKING:
-    from noria.decide.plan import Decision
     from noria.domain.run import Run
+    from noria.stages.graph import Foretold
 
 SHOWN_METRICS = 6
 
@@ -55,7 +55,7 @@ def asked(
 def explain(home: Home, request: Request, as_json: bool) -> int:
     """What would run, and why."""
     from noria.engine import assembly, experiment
-    from noria.stages import graph
+    from noria.stages import train
 
     line = assembly.assemble(home.path, actor=actor(), warm=0)
     if request.sweep:
@@ -63,10 +63,10 @@ def explain(home: Home, request: Request, as_json: bool) -> int:
     try:
         chosen = experiment.Asked(request.overrides, _selection(request))
         sheet = experiment.prepare(line, chosen)
-        found = list(graph.explain(line, sheet, chosen.selection))
+        found = list(train.explain(line, sheet, chosen.selection))
     finally:
         line.executor.close()
-    emit(as_json, {"steps": [_explained(*one) for one in found]}, lambda: _explanation(found))
+    emit(as_json, {"steps": [_explained(one) for one in found]}, lambda: _explanation(found))
     return ExitCode.PASSED
 
 
@@ -118,16 +118,16 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-def _explained(name: str, decision: Decision | None, reason: str) -> dict[str, Any]:
-    return {"name": name, "runs": None if decision is None else decision.run, "reason": reason}
+def _explained(one: Foretold) -> dict[str, Any]:
+    return {"name": one.name, "runs": None if one.decision is None else one.decision.run, "reason": one.text}
 
 
-def _explanation(found: list[tuple[str, Decision | None, str]]) -> str:
+def _explanation(found: list[Foretold]) -> str:
     if not found:
         return "this project has no steps"
     words = {None: "perhaps", True: "runs", False: "–"}
-    rows = [(name, words[None if decision is None else decision.run], reason) for name, decision, reason in found]
-    runs = sum(decision is None or decision.run for _, decision, _ in found)
+    rows = [(one.name, words[None if one.decision is None else one.decision.run], one.text) for one in found]
+    runs = sum(one.decision is None or one.decision.run for one in found)
     return f"{table(('step', '', 'why'), rows)}\n\n{runs} of {len(found)} steps would run, or may have to"
 
 

@@ -84,26 +84,38 @@ def run(line: Line, sheet: Sheet, selection: Selection = EVERYTHING) -> dict[str
         line.places.flush()
 
 
-def explain(line: Line, sheet: Sheet, selection: Selection = EVERYTHING) -> Iterator[tuple[str, Decision | None, str]]:
-    """Name, decision and the reason in words of each step, in order, without running any. The decision is None where it
-    depends on what a step before it will leave."""
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """What would become of a step. ``decision`` is None where that depends on what a step before it will leave."""
+
+    name: str
+    decision: Decision | None
+    text: str
+    record: StepRecord | None = None  # the result that would be taken
+
+
+def explain(line: Line, sheet: Sheet, selection: Selection = EVERYTHING) -> Iterator[Foretold]:
+    """What would become of each step, in order, without running any."""
     wanted, kept = chosen(sheet.project, selection)
     done: dict[str, StepRecord] = {}
     for name, step in sheet.project.steps.items():
         if name not in wanted and name not in kept:
             continue
-        early = _early(line, sheet, step, done, kept)
-        open_before = [need for need in step.needs if need not in done]
-        if early is not None:
-            done[name] = early
-            yield name, Decision(False, early.reason), early.reason.text
-        elif open_before and not step.frozen:
-            yield name, None, f"depends on what {_list(open_before)} will leave"
-        else:
-            decision, found = steps.consider(line, orders.user_step(line, sheet, step, done))
-            if not decision.run and found is not None:
-                done[name] = found
-            yield name, decision, decision.reason.text
+        found = _foretell(line, sheet, step, done, kept)
+        if found.record is not None:
+            done[name] = found.record
+        yield found
+
+
+def _foretell(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]) -> Foretold:
+    early = _early(line, sheet, step, done, kept)
+    if early is not None:
+        return Foretold(step.name, Decision(False, early.reason), early.reason.text, early)
+    unsure = [need for need in step.needs if need not in done]
+    if unsure and not step.frozen:
+        return Foretold(step.name, None, f"depends on what {_list(unsure)} will leave")
+    decision, found = steps.consider(line, orders.user_step(line, sheet, step, done))
+    return Foretold(step.name, decision, decision.reason.text, None if decision.run else found)
 
 
 def restore(line: Line, sheet: Sheet) -> int:

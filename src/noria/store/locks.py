@@ -12,11 +12,10 @@ from pathlib import Path
 from noria import names
 
 POLL_S = 0.02
-SHELVES = 256  # lock files; names that share one wait for each other, which is rare and harms nothing
 
 
 class Locks:
-    """Lock files in a folder; there are never more than ``SHELVES`` of a kind."""
+    """Lock files in a folder, one for each name that is held."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -25,20 +24,40 @@ class Locks:
     def held(self, kind: str, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the lock of ``name``; while another has it, ``waiting`` is called again and again, and may raise."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        shelf = int(names.digest_bytes(name.encode())[:8], 16) % SHELVES
-        handle = os.open(self._folder / f"{kind}-{shelf:02x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self._folder / f"{kind}-{names.digest_bytes(name.encode())[:32]}"
+        handle = _take(path, waiting)
         try:
-            while not _taken(handle):
-                waiting()
-                time.sleep(POLL_S)
             yield
         finally:
+            path.unlink(missing_ok=True)  # while it is held: whoever waits for this very file sees that it is gone
             os.close(handle)
 
 
-def _taken(handle: int) -> bool:
+def _take(path: Path, waiting: Callable[[], None]) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if _locked(handle) and _still(handle, path):
+                return handle
+        except BaseException:  # whatever it was, the handle must not leak
+            os.close(handle)
+            raise
+        os.close(handle)
+        waiting()
+        time.sleep(POLL_S)
+
+
+def _locked(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _still(handle: int, path: Path) -> bool:
+    """Whether the file is the one at this path, and not one that its former holder took away."""
+    try:
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False

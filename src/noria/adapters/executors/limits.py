@@ -14,6 +14,7 @@ import psutil
 
 from noria.errors import StepError
 
+LOOK_S = 1.0  # a job that waits for room looks around this often, besides being told
 SAMPLE_S = 0.05  # between two looks at a job's memory and clock
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -100,6 +101,11 @@ class Slots:
                 self._memory += memory
                 self._room.notify_all()
 
+    def look(self) -> None:
+        """Those who wait look around: one of them was cancelled."""
+        with self._room:
+            self._room.notify_all()
+
     def _take(self, wanted: int, memory: int, cancelled: threading.Event) -> list[int]:
         ticket = object()
         with self._room:
@@ -108,7 +114,7 @@ class Slots:
                 while self._queue[0] is not ticket or len(self._free) < wanted or self._memory < memory:
                     if cancelled.is_set():
                         raise StepError("was cancelled")
-                    self._room.wait(SAMPLE_S)
+                    self._room.wait(LOOK_S)
             finally:
                 self._queue.remove(ticket)
                 self._room.notify_all()
@@ -123,10 +129,29 @@ def cores() -> int:
 
 
 def descendants(pid: int) -> list[psutil.Process]:
+    """What a process started, and what those started. Linux tells the children of each; elsewhere all processes are read."""
     try:
-        return psutil.Process(pid).children(recursive=True)
+        if not os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children"):
+            return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
+    found: list[psutil.Process] = []
+    waiting = [pid]
+    while waiting:
+        for child in _children(waiting.pop()):
+            with contextlib.suppress(psutil.Error):
+                found.append(psutil.Process(child))
+                waiting.append(child)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[str] = []
+    with contextlib.suppress(OSError):  # it ended meanwhile
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                found += file.read().split()
+    return [int(child) for child in found]
 
 
 def _resident(processes: Sequence[psutil.Process]) -> int:

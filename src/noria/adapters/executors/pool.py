@@ -131,10 +131,12 @@ class Pool:
         self._jobs: set[Job] = set()
         self._refill: threading.Timer | None = None
         self._closed = False
+        self._wanted = False  # commands alone need no interpreters
 
     def warm(self) -> None:
         """Start processes ahead; returns at once."""
         with self._lock:
+            self._wanted = True
             while len(self._warm) < self._size and not self._closed:
                 self._warm.append(Child.start(self._preload))
 
@@ -183,7 +185,7 @@ class Pool:
         """The last job to end has the pool filled up, after a pause in which the next one may come."""
         with self._lock:
             self._jobs.discard(job)
-            if self._jobs or self._closed:
+            if self._jobs or self._closed or not self._wanted:
                 return
             if self._refill is not None:
                 self._refill.cancel()
@@ -222,6 +224,7 @@ class Job:
     def cancel(self) -> None:
         """Kill the job; ``wait`` then returns a Done of kind ``cancelled``."""
         self._cancelled.set()
+        self._executor.slots.look()
 
     def join(self) -> None:
         """Until the job's processes are reaped."""
