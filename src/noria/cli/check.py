@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from noria.cli.context import Home, pass_home
-from noria.cli.output import ExitCode, emit, json_option, plain
+from noria.cli.output import ExitCode, emit, json_option, plain, plural
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from noria.config import DataSource, Project
 
 
@@ -72,30 +74,40 @@ def _guards(project: Project) -> list[Finding]:
 
 
 def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
-    from noria.adapters import files, sources
-    from noria.decide import contract as judge
-    from noria.domain.contract import Contract
+    from noria.adapters import sources
     from noria.errors import DataError
     from noria.stages import served
 
     if served.is_log(source.source):
         return [Finding(source.name, True, f"served predictions of {source.source.removeprefix('log:')} with their labels")]
-    found = []
+    found, whole_bytes, whole = list[Finding](), 0, 0
     try:
         for each, path in sources.read(source, home.path):
-            try:
-                if path is None:
-                    raise DataError(each.problem or "cannot be read")
-                if source.opaque:
-                    found.append(Finding(each.name, True, f"{each.size_bytes:,} bytes, kept as they are"))
-                    continue
-                ruling = judge.judge(source.contract or Contract(), files.read_table(path), now=None)
-                found.append(Finding(each.name, ruling.verdict.passed, ruling.verdict.sentence()))
-            except DataError as error:
-                found.append(Finding(each.name, False, error.message))
+            if path is None:
+                found.append(Finding(each.name, False, each.problem or "cannot be read"))
+            elif source.opaque:
+                whole, whole_bytes = whole + 1, whole_bytes + each.size_bytes
+            else:
+                found.append(_table(each.name, path, source))
     except DataError as error:
         return [*found, Finding(source.name, False, f"{source.shown}: {error.message}")]
+    if whole:
+        found.append(Finding(source.name, True, f"{plural(whole, 'file')}, {whole_bytes:,} bytes, kept as they are"))
     return found or [Finding(source.name, False, f"no file matches {source.shown}")]
+
+
+def _table(name: str, path: Path, source: DataSource) -> Finding:
+    """One file against its contract."""
+    from noria.adapters import files
+    from noria.decide import contract as judge
+    from noria.domain.contract import Contract
+    from noria.errors import DataError
+
+    try:
+        ruling = judge.judge(source.contract or Contract(), files.read_table(path), now=None)
+    except DataError as error:
+        return Finding(name, False, error.message)
+    return Finding(name, ruling.verdict.passed, ruling.verdict.sentence())
 
 
 def _tests(home: Home, tests: str, timeout_s: float) -> Finding:
