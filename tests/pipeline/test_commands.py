@@ -315,3 +315,22 @@ def test_cores_are_shared_out(place: Place) -> None:
     place.noria("run")
     assert place.read("one.txt") == "1 1\n"
     assert place.read("any.txt").split()[0] == str(len(os.sched_getaffinity(0)))
+
+
+def test_files_that_are_no_tables_come_as_a_folder(place: Place) -> None:
+    place.put(
+        "noria.yaml",
+        "project: p\ndata: {pictures: {source: pictures/**, format: files, settle: 1ms}}\nsteps:\n"
+        '  list: {cmd: "(cd $NORIA_INPUT_PICTURES; find . -type l | sort) > list.txt", deps: [pictures], outs: [list.txt]}\n'
+        '  sizes: {call: "code:sizes"}\n',
+    ).put(
+        "code.py",
+        "from pathlib import Path\ndef sizes(pictures): return sum(p.stat().st_size for p in Path(pictures).rglob('*.png'))\n",
+    )
+    place.put("pictures/a.png", "12345").put("pictures/deep/ß.png", "678").put(
+        ".gitignore", ".noria\npictures\nlist.txt\n"
+    ).commit()
+    assert ran(place.states()) == ["list", "sizes"]
+    assert place.read("list.txt") == "./pictures/a.png\n./pictures/deep/ß.png\n"
+    place.put("pictures/b.png", "9")
+    assert ran(place.states()) == ["list", "sizes"]

@@ -64,6 +64,9 @@ class Inputs:
             return self._left(output(line, done[name]), name)
         assert sheet.pins is not None, "pins are fixed before steps run"
         snapshot = line.ledger.data.snapshot(sheet.pins.snapshots[name])
+        if sheet.project.data[name].opaque:
+            self.files |= {f"{name}/{_below(pin.name)}": pin.digest for pin in snapshot.files}
+            return {"kind": "folder", "path": INPUT + name}
         return {"kind": "table", "files": [self.add(pin.digest, pin.name) for pin in snapshot.files]}
 
     def _left(self, made: Output, name: str) -> dict[str, Any]:
@@ -81,6 +84,11 @@ class Inputs:
             return {"kind": "table", "files": [self.add(digest, path)]}
         kind = "json" if suffixes and suffixes[-1].lower() == ".json" else "file"
         return {"kind": "output", "path": self.add(digest, path), "format": kind}
+
+
+def _below(name: str) -> str:
+    """The name of a file of a dataset as a path below a folder; one that is not the project's own keeps its full path."""
+    return name.partition("://")[2].lstrip("/") if "://" in name else name.lstrip("/")
 
 
 def _call(line: Line, sheet: Sheet, step: Step, target: str, done: Mapping[str, StepRecord]) -> tuple[StepFacts, StepTask]:

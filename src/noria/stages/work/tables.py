@@ -22,7 +22,8 @@ def argument(facts: dict[str, Any], kind: Any = Any) -> Any:
     """One argument of a step, as the type ``kind`` where that is a table's type or a path.
 
     ``facts`` is {"kind": "table", "files": [...]}, {"kind": "output", "path": ..., "format": ...},
-    {"kind": "value", "value": ...} or {"kind": "wide", "items": {label: facts}}.
+    {"kind": "value", "value": ...} or {"kind": "wide", "items": {label: facts}}, or
+    {"kind": "folder", "path": ...} for a dataset of files that are no tables.
     Raises DataError for files that cannot be read.
     """
     if facts["kind"] == "value":
@@ -30,6 +31,8 @@ def argument(facts: dict[str, Any], kind: Any = Any) -> Any:
     if facts["kind"] == "wide":  # all that a foreach stands for
         return {label: argument(inner, kind=_inner(kind)) for label, inner in facts["items"].items()}
     paths = [Path(name) for name in facts.get("files", [facts.get("path")])]
+    if facts["kind"] == "folder":
+        return paths[0]
     if kind is Path:
         return _single(paths)
     if facts.get("format") == "file":
