@@ -185,7 +185,17 @@ def test_parts_of_the_graph(words: Place) -> None:
         ('{cmd: "cat secret.txt", deps: [secret.txt]}', "its dependency secret.txt is a link that leaves the project"),
         (
             '{cmd: "echo x > made.txt; echo x > stray.txt; echo x >> word.txt", deps: [good.txt], outs: [made.txt]}',
-            "wrote stray.txt, word.txt besides",
+            "wrote or removed stray.txt, word.txt besides",
+        ),
+        (
+            '{cmd: "rm word.txt; echo x > made.txt", deps: [good.txt, word.txt], outs: [made.txt]}',
+            "wrote or removed word.txt besides",
+        ),
+        ('{cmd: "ln -s /etc/hostname made.txt", outs: [made.txt]}', "left made.txt as a link that leaves the project"),
+        ('{cmd: "mkfifo made.txt", outs: [made.txt]}', "left made.txt, which is neither a file nor a folder"),
+        (
+            '{cmd: "python -c \'import os; os.mkdir(\\"made\\"); open(b\\"made/a\\\\xffb\\", \\"w\\")\'", outs: [made]}',
+            "name is not UTF-8",
         ),
         ('{cmd: "echo x > kept.log"}', None),  # ignored by Git: nobody's business
     ],

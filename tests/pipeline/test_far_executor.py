@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,12 +43,15 @@ class Elsewhere:
     def __init__(self, root: Path, origin: Path, network: BlobStore) -> None:
         self.root, self.origin, self.network = root, origin, network
         self.asked: list[str] = []
+        self.lock = threading.Lock()
 
     def tree(self, identity: str) -> Path:
         kind, _, commit = identity.partition(":")
         assert kind == "commit"
         target = self.root / "trees" / commit
-        if not target.exists():
+        with self.lock:
+            if target.exists():
+                return target
             target.mkdir(parents=True)
             packed = subprocess.run(["git", "archive", commit], cwd=self.origin, capture_output=True, check=True).stdout
             subprocess.run(["tar", "x"], cwd=target, input=packed, check=True)

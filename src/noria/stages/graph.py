@@ -157,6 +157,7 @@ class _Graph:
         self.done: dict[str, StepRecord] = {}
         self.failed: StepRecord | None = None
         self.running: dict[Future[StepRecord], tuple[Step, steps.Order]] = {}
+        self.left: set[str] = set()  # outs of commands that failed: theirs, in whatever state
         self.suspects: dict[str, frozenset[str]] = {}  # a file that is nobody's -> the commands that may have written it
         self.shared = ExitStack()  # the tree, once a command works in it
         self.seen: dict[str, tuple[int, int]] | None = None
@@ -225,6 +226,7 @@ class _Graph:
             self.done[step.name] = record
             if record.state is StepState.FAILED:
                 self.failed = self.failed or record
+                self.left.update(step.outs)
             names.append(step.name)
         return names
 
@@ -255,8 +257,9 @@ class _Graph:
         if now is None or self.seen is None:
             return record
         at_work = {step.name: order, **{other.name: its for other, its in self.running.values() if other.cmd}}
-        own = {path for its in at_work.values() for path in (*its.task.outs.values(), *its.task.placed)}
-        strange = [path for path, facts in now.items() if self.seen.get(path) != facts and not _within(path, own)]
+        own = self.left | {path for its in at_work.values() for path in (*its.task.outs.values(), *its.task.placed)}
+        touched = [path for path in now.keys() | self.seen.keys() if self.seen.get(path) != now.get(path)]
+        strange = sorted(path for path in touched if not _within(path, own))
         self.seen = now
         strange = [path for path in strange if path not in git.ignored(self.line.home, strange)] if strange else []
         for path in strange:
@@ -269,8 +272,11 @@ class _Graph:
     def _blame(self, step: Step, record: StepRecord, paths: list[str]) -> StepRecord:
         others = sorted(frozenset().union(*(self.suspects.pop(path) for path in paths)) - {step.name})
         beside = f" (or {_list(others)}, beside which it ran)" if others else ""
-        text = f"wrote {_list(paths)} besides its outs{beside}"
-        hint = "Declare what it leaves under `outs`, or let it write to a temporary folder; its result was not kept."
+        text = f"wrote or removed {_list(paths)} besides its outs{beside}"
+        hint = (
+            "Declare what it leaves under `outs`, or let it write to a temporary folder. If somebody else changed the folder "
+            "while it ran, run it again. Its result was not kept."
+        )
         self.line.ledger.steps.forget(self.line.name, record.key)
         return _failed(record, "step.wrote_outside", f"{text}\n{hint}", self.sheet)
 

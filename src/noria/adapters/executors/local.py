@@ -16,7 +16,7 @@ from noria.adapters.executors.task import INPUT, Finished, StepTask, Usage, Work
 
 INPUTS = "in"  # of a step's folder
 TRACKED = "track.jsonl"
-MISSING = "missing"
+WRONG_OUTS = "outs"
 
 
 class LocalExecutor:
@@ -56,14 +56,14 @@ class Run:
 
     def wait(self) -> Finished:
         done = self._job.wait()
-        files, missing = self._left() if done.ok else ({}, [])
+        files, problem = self._left() if done.ok else ({}, "")
         artifacts = self._artifacts()
         own = {path.name: path for path in (self._folder / "step.log", self._folder / TRACKED) if _has_content(path)}
         digests = iter(self._workspace.keep([*files.values(), *artifacts.values(), *own.values()]))
         kept, asked, logs = (dict(zip(names, digests, strict=False)) for names in (files, artifacts, own))
         kind, error = done.kind, done.error
-        if missing:
-            kind, error = MISSING, f"ended well and left no {', '.join(missing)}"
+        if problem:
+            kind, error = WRONG_OUTS, problem
         return Finished(
             kind,
             error,
@@ -88,19 +88,25 @@ class Run:
                 found[path.relative_to(self._tree).as_posix() if path.is_relative_to(self._tree) else path.name] = path
         return found
 
-    def _left(self) -> tuple[dict[str, Path], list[str]]:
-        """The files that the step left, by name, and the outs that are not there. A target may leave some of its outs only."""
+    def _left(self) -> tuple[dict[str, Path], str]:
+        """The files that the step left, by name, and what is wrong with its outs. A target may leave some of its outs only."""
         found: dict[str, Path] = {}
-        missing = []
         for name, path in self._task.outs.items():
             place = self._base / path
+            if not place.resolve().is_relative_to(self._base.resolve()):
+                return {}, f"left {path} as a link that leaves the project"
             if place.is_dir():
                 found |= {f"{name}/{inner}": place / inner for inner in _inside(place)}
             elif place.is_file():
                 found[name] = place
+            elif place.exists():
+                return {}, f"left {path}, which is neither a file nor a folder"
             elif self._task.command is not None:
-                missing.append(path)
-        return found, missing
+                return {}, f"ended well and left no {path}"
+        odd = next((name for name in found if not _is_text(name)), None)
+        if odd is not None:
+            return {}, f"left a file whose name is not UTF-8: {os.fsencode(odd)!r}"
+        return found, ""
 
 
 def resolve(value: Any, folder: Path) -> Any:
@@ -165,6 +171,14 @@ def _inside(folder: Path) -> Iterator[str]:
         below.sort()
         for name in sorted(files):
             yield os.path.relpath(os.path.join(root, name), folder)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _has_content(path: Path) -> bool:

@@ -60,7 +60,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a step ended. ``kind``: ok, raised, refused, timeout, memory, killed, exited, cancelled, missing."""
+    """How a step ended. ``kind``: ok, raised, refused, timeout, memory, killed, exited, cancelled; outs: they are amiss."""
 
     kind: str
     error: str | None = None  # one sentence, when not ok
