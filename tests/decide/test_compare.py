@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.decide.compare import CodeFile, Side, between, compare, flat, summary
+from noria.decide.compare import CodeFile, Side, between, compare, summary
 from noria.decide.plan import StepFacts
 from noria.domain.data import FilePin, Snapshot
 from noria.domain.evaluation import Comparison, Evaluation, Measure
-from noria.domain.run import Pins, Run, StepRecord, StepState
+from noria.domain.run import Pins, Run, StepRecord, StepState, flat
 from noria.domain.verdict import Reason
 
 Z = 1.6448536269514722  # one-sided 95 %

@@ -182,17 +182,6 @@ def compare(before: Side, after: Side, files: Sequence[CodeFile] | None, environ
     )
 
 
-def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested parameters by their dotted names."""
-    found: dict[str, object] = {}
-    for name, value in params.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
-
-
 def _code(before: Side, after: Side, files: Sequence[CodeFile] | None) -> Code:
     a, b = before.run.pins, after.run.pins
     changed = (a.commit, a.dirty) != (b.commit, b.dirty)

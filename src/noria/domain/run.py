@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from noria.domain.verdict import Reason
 
@@ -76,3 +78,14 @@ class Run:
     note: str = ""
     artifacts: dict[str, str] = field(default_factory=dict)  # "step/path" -> blob digest
     plots: dict[str, str] = field(default_factory=dict)  # "step/path" -> blob digest
+
+
+def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested parameters by their dotted names."""
+    found: dict[str, object] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found

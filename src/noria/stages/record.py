@@ -11,12 +11,10 @@ import msgspec
 
 from noria import track
 from noria.config import Step
-from noria.domain.run import Run, StepRecord
+from noria.domain.run import Run, StepRecord, flat
 from noria.errors import NoriaError
 from noria.stages import steps
 from noria.stages.line import Line, Sheet
-
-DEPTH = 8  # of the mappings in a metrics file
 
 
 @dataclass(slots=True)
@@ -79,17 +77,6 @@ def keep(
         for step, series in said.series.items():
             line.ledger.series.put(line.name, made.id, step, series)
     return made
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings by dotted names: ``{"train": {"lr": 0.1}}`` -> ``{"train.lr": 0.1}``."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and prefix.count(".") < DEPTH:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def numbers(content: bytes, path: str) -> dict[str, float]:
