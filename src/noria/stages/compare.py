@@ -12,12 +12,12 @@ import msgspec
 
 from noria import names
 from noria.adapters import environment, git
-from noria.decide.compare import CodeFile, Difference, Side, compare, flat
+from noria.decide.compare import CodeFile, Difference, Side, compare
 from noria.decide.plan import StepFacts
 from noria.domain.data import Snapshot
 from noria.domain.evaluation import Comparison, Evaluation, Measure
 from noria.domain.release import Release
-from noria.domain.run import Run
+from noria.domain.run import Run, flat
 from noria.domain.turn import Turn
 from noria.errors import NoriaError, NotFoundError, UsageError
 from noria.store.blobs import BlobStore
