@@ -3,19 +3,37 @@
 from noria.config.contracts import load_contract
 from noria.config.gate import parse_gate
 from noria.config.loading import load, load_params
-from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Query, Serving, Step
+from noria.config.project import (
+    Algorithm,
+    Checks,
+    Console,
+    DataSource,
+    Dimension,
+    Environment,
+    GitWatch,
+    Holdout,
+    Model,
+    Project,
+    Query,
+    Search,
+    Serving,
+    Step,
+)
 from noria.config.schema import reference, schema
 
 __all__ = [
+    "Algorithm",
     "Checks",
     "Console",
     "DataSource",
+    "Dimension",
     "Environment",
     "GitWatch",
     "Holdout",
     "Model",
     "Project",
     "Query",
+    "Search",
     "Serving",
     "Step",
     "load",

@@ -85,6 +85,14 @@ def _limit(item: Item) -> float | None:
     return None if item.value is None else float(NUMBER.read(item))
 
 
+def _parallel(item: Item) -> int | str:
+    if item.value == "auto":
+        return "auto"
+    if type(item.value) is not int or not 1 <= item.value <= 256:
+        raise ValueError
+    return item.value
+
+
 CRON_HINT = 'Write minute, hour, day, month, weekday: "0 3 * * mon".'
 TARGET = Scalar('a function as "module:function"', _target, {"type": "string", "pattern": TARGET_PATTERN})
 GATE = Scalar('a gate like "roc_auc >= 0.6"', _gate, {"type": "string", "pattern": gate.PATTERN})
@@ -157,6 +165,32 @@ HOLDOUT = Record(
         Key("fraction", CHANCE, "A share of the rows, by a hash of the key, or of the whole row.", "20%"),
     ),
 )
+SPACE = MapOf(Scalar("a range, choices or a value", lambda item: item.plain(), {}), "a mapping of hyperparameters", columns=True)
+ALGORITHM = Record(
+    "a function, or a mapping",
+    (
+        Key("train", TARGET, "The training function, as `model.train`.", required=True),
+        Key("space", SPACE, "Its hyperparameters, besides those of all algorithms.", "none"),
+    ),
+    short="train",
+)
+PARALLEL: Any = Scalar(
+    "auto, or a number from 1 to 256",
+    _parallel,
+    {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 256}]},
+)
+SEARCH = Record(
+    "a mapping",
+    (
+        Key("metric", TEXT, "What a trial is judged by, on validation rows.", "brier, log_loss or mae, by the task"),
+        Key("trials", whole("a number from 1 to 10000", 1, 10_000), "How many trials there are.", "30"),
+        Key("space", SPACE, "NAME: [low, high], [low, high, log], choices, or one value.", "none"),
+        Key("algorithms", MapOf(ALGORITHM, "a mapping of algorithms"), "Training functions to choose from.", "model.train"),
+        Key("folds", whole("a number from 1 to 20", 1, 20), "Parts of the training rows that validate in turn.", "3"),
+        Key("timeout", DURATION, "No trial begins when the search has run this long.", "no limit"),
+        Key("parallel", PARALLEL, "Trials at a time.", "auto: the number of cores"),
+    ),
+)
 MODEL = Record(
     "a mapping",
     (
@@ -176,12 +210,14 @@ MODEL = Record(
             "train",
             TARGET,
             "Takes features, label and parameters; returns anything with predict or predict_proba.",
-            required=True,
+            "required, unless search has algorithms",
         ),
+        Key("search", SEARCH, "Looks for the best algorithm and hyperparameters; see [search](search.md).", "none"),
         Key("holdout", HOLDOUT, "The rows that training never sees.", "fraction: 20%"),
         Key("timeout", DURATION, "Training is ended when it runs longer.", "30m"),
         Key("memory", SIZE, "Training is ended when it holds more.", "no limit"),
     ),
+    either=("train", "search"),
 )
 CHECKS = Record(
     "a mapping",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from noria.config.document import Item, nearest
 from noria.config.functions import Source, exists
 from noria.config.gate import demand_task
 from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Query, Serving
+from noria.config.search import demand_train, read_search
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
 from noria.domain.contract import Contract
@@ -48,8 +50,8 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Map
     source = Source(home)
     steps = read_steps(root, source, data, params)
     gates: tuple[Gate, ...] = root.get("gates", ())
-    model = _model(root, source, data, [name for name in steps.each if "@" not in name], gates)
-    if model is not None:
+    model = _model(root, source, data, [name for name in steps.each if "@" not in name], gates, params)
+    if model is not None and model.search is None:
         demand_train_params(root.get("model").at("train"), source, params)
     return Project(
         name=root.get("project"),
@@ -86,18 +88,17 @@ def load_params(path: Path, *, shown: str) -> dict[str, Any]:
 
 def overridden(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with some of them replaced, by dotted name. Raises ConfigError for a name that is not there."""
-    found = dict(params)
+    found = copy.deepcopy(dict(params))
     for name, value in overrides.items():
-        section, _, rest = name.partition(".")
-        if section not in found:
-            known = known_names(params)
+        *sections, last = name.split(".")
+        place: Any = found
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            every = known_names(params)
+            known = [one for one in every if not any(other.startswith(f"{one}.") for other in every)]
             raise ConfigError(f"there is no parameter {name!r}", hint=nearest(name, known) or "The params file holds none.")
-        if not rest:
-            found[section] = value
-        elif isinstance(found[section], dict):
-            found[section] = overridden(found[section], {rest: value})
-        else:
-            raise ConfigError(f"{section} is a value, not a section: there is no parameter {name!r}")
+        place[last] = value
     return found
 
 
@@ -224,7 +225,12 @@ def _params(home: Path, root: Section) -> tuple[str | None, dict[str, Any]]:
 
 
 def _model(
-    root: Section, source: Source, data: Mapping[str, DataSource], steps: list[str], gates: tuple[Gate, ...]
+    root: Section,
+    source: Source,
+    data: Mapping[str, DataSource],
+    steps: list[str],
+    gates: tuple[Gate, ...],
+    params: Mapping[str, Any],
 ) -> Model | None:
     section: Section | None = root.get("model")
     if section is None:
@@ -235,16 +241,19 @@ def _model(
     for key in ("train", "features"):
         if key in section:
             source.find(section.at(key))
+    target = demand_train(section)
+    search = read_search(section, task, source, params)
     rows = _rows(section, data, steps)
     return Model(
         rows=rows,
+        train=target,
         task=task,
+        search=search,
         inputs=_inputs(section, data.get(rows)),
         holdout=_holdout(section),
         slices=tuple(dict.fromkeys(gate.by for gate in gates if gate.by is not None)),
         **section.given(
             label="label",
-            train="train",
             features="features",
             key="key",
             event_time="event_time",

@@ -95,10 +95,46 @@ class Holdout:
 
 
 @dataclass(frozen=True, slots=True)
+class Dimension:
+    """Where one hyperparameter is looked for: in ``choices``, or from ``low`` to ``high``, both included; whole if they are."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()  # text, numbers, booleans; one alone is fixed
+
+    @property
+    def fixed(self) -> bool:
+        return len(self.choices) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """A training function, "module:function", and the space of its hyperparameters."""
+
+    name: str
+    train: str
+    space: dict[str, Dimension]
+    takes: tuple[str, ...] = ()  # of the params file's section `train`, the parameters that it gets besides
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search over algorithms and hyperparameters, on validation rows inside the training side."""
+
+    metric: str
+    algorithms: dict[str, Algorithm]
+    trials: int = 30
+    folds: int = 3
+    timeout_s: float | None = None  # no trial begins later
+    parallel: int | None = None  # trials at a time; None: as many as there are cores
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     rows: str  # the labelled table: a step or a dataset
     label: str
-    train: str  # module:function
+    train: str  # module:function; where a search chooses among algorithms, the first of them
     key: str | None = None  # None: a row is known by what it holds
     event_time: str | None = None
     task: Task = Task.BINARY
@@ -108,6 +144,7 @@ class Model:
     slices: tuple[str, ...] = ()  # columns that gates look at value by value
     timeout_s: float = 1800.0
     memory_bytes: int | None = None
+    search: Search | None = None
 
 
 @dataclass(frozen=True, slots=True)

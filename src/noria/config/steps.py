@@ -17,7 +17,7 @@ from noria.config.project import Step
 from noria.config.shapes import Section
 from noria.errors import ConfigError
 
-RESERVED = ("train", "package")  # stages of the line that keep results beside the project's steps
+RESERVED = ("train", "package", "search")  # stages of the line that keep results beside the project's steps
 WIDEST = 10_000  # steps that a matrix may stand for
 TRAIN = "train"  # the section of the params file that the training function reads
 

@@ -16,8 +16,8 @@ from noria.domain.release import Form, Release
 from noria.domain.run import StepRecord
 from noria.stages import steps
 from noria.stages.line import Line, Sheet
+from noria.stages.model import model_facts
 from noria.stages.orders import Inputs
-from noria.stages.train import model_facts
 
 PACKAGED = {"onnx": "model.onnx"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noria.decide import plan as judge
 from noria.decide import release as policy
-from noria.domain.run import Run
+from noria.domain.run import Run, RunKind
 from noria.domain.turn import TurnOutcome
 from noria.domain.verdict import Reason
 from noria.stages.line import Line, Sheet
@@ -39,7 +39,7 @@ def plan(line: Line, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:
 
 def _earlier(line: Line, sheet: Sheet) -> Run | None:
     assert sheet.pins is not None
-    for run in line.ledger.runs.list(line.name, limit=50):
+    for run in line.ledger.runs.search(line.name, kind=RunKind.TURN, limit=50):
         if run.id != sheet.run_id and run.outcome in SETTLED and run.pins.identity() == sheet.pins.identity():
             return run
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,12 +14,13 @@ from noria.adapters.executors.task import Resources, StepTask
 from noria.config import Model
 from noria.decide.plan import StepFacts
 from noria.domain.run import StepRecord
-from noria.stages import graph, steps
+from noria.stages import graph, orders, search, steps
+from noria.stages.graph import Foretold, Selection
 from noria.stages.line import Line, Sheet
+from noria.stages.model import SEED, model_facts, train_params
 from noria.stages.orders import Inputs
 
 TRAINED = {"model": "model.joblib", "holdout": "holdout.arrow"}
-SEED = 20131
 
 
 def train(line: Line, sheet: Sheet) -> StepRecord:
@@ -36,12 +39,46 @@ def run_steps(line: Line, sheet: Sheet) -> dict[str, StepRecord]:
     return done
 
 
+def explain(line: Line, sheet: Sheet, selection: Selection) -> Iterator[Foretold]:
+    """What would become of the project's tests, of each step, and of the training."""
+    command = sheet.project.checks.code
+    if command and selection.everything:
+        yield _foretold(line, orders.code_check(sheet, command))
+    done: dict[str, StepRecord] = {}
+    unsure = []
+    for found in graph.explain(line, sheet, selection):
+        if found.record is not None:
+            done[found.name] = found.record
+        else:
+            unsure.append(found.name)
+        yield found
+    model = sheet.project.model
+    if model is None or not selection.everything:
+        return
+    if model.rows in unsure:
+        yield Foretold("train", None, f"depends on what {model.rows} will leave")
+        return
+    if model.search is not None:
+        looked = _foretold(line, search.as_order(line, sheet, done))
+        yield looked
+        if looked.decision is None or looked.decision.run:
+            yield Foretold("train", None, "depends on what search will find")
+            return
+    yield _foretold(line, training(line, sheet, done))
+
+
+def _foretold(line: Line, order: steps.Order) -> Foretold:
+    decision, found = steps.consider(line, order)
+    return Foretold(order.name, decision, decision.reason.text, found)
+
+
 def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Order:
-    """The training function as a step: it sees the training side of the split only."""
+    """The training function as a step: it sees the training side of the split only. A search, where there is one, comes first;
+    raises StepError when it finds nothing."""
     model = sheet.project.model
     assert model is not None
     assert sheet.pins is not None
-    params = _train_params(sheet)
+    model, params = _chosen(line, sheet, model, done)
     modules = [m.partition(":")[0] for m in (model.train, model.features) if m]
     files: dict[str, str] = {}
     for module in modules:
@@ -74,24 +111,11 @@ def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Ord
     return steps.Order("train", facts, task)
 
 
-def _train_params(sheet: Sheet) -> dict[str, Any]:
-    """The section `train` of params.yaml; a file without sections is all for the training function."""
-    params = sheet.project.params
-    section = params.get("train", {} if any(isinstance(v, dict) for v in params.values()) else params)
-    return dict(section) if isinstance(section, dict) else {}
-
-
-def model_facts(sheet: Sheet, model: Model) -> dict[str, Any]:
-    """What the training and scoring processes need to know of the model, as JSON."""
-    return {
-        "key": model.key,
-        "event_time": model.event_time,
-        "task": str(model.task),
-        "inputs": list(model.inputs),
-        "label": model.label,
-        "features": model.features,
-        "train": model.train,
-        "slices": list(model.slices),
-        "holdout": {"last_s": model.holdout.last_s, "fraction": model.holdout.fraction},
-        "project": sheet.project.name,
-    }
+def _chosen(line: Line, sheet: Sheet, model: Model, done: dict[str, StepRecord]) -> tuple[Model, dict[str, Any]]:
+    """The model with the training function to use, and its parameters: as the project says, or as its search found them."""
+    if model.search is None:
+        return model, train_params(sheet)
+    record = steps.demand(search.search(line, sheet, done))
+    found = steps.output(line, record).result
+    line.progress(f"search: {found['sentence']}")
+    return replace(model, train=found["train"]), dict(found["params"])

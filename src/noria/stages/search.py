@@ -1,0 +1,453 @@
+"""Search: which algorithm and hyperparameters do best on validation rows inside the training side. Each trial is a run.
+
+Trials are asked and told in a fixed order: trial n is drawn, and judged for pruning, by the results of the trials up to n less
+the window, however fast the others are. So the same seed makes the same search, at any pace, with any number of trials at a time
+up to the window, and after any interruption.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from noria import names
+from noria.adapters import environment, source_code
+from noria.adapters.executors.limits import cores
+from noria.adapters.executors.task import Resources, StepTask
+from noria.config import Algorithm, Model, Search
+from noria.config.gate import METRICS
+from noria.decide import plan
+from noria.decide import search as judge
+from noria.decide.plan import StepFacts
+from noria.decide.search import Trial, TrialState
+from noria.domain.run import Run, RunKind, StepRecord, StepState, flat
+from noria.domain.verdict import Reason
+from noria.errors import NotFoundError
+from noria.stages import steps
+from noria.stages.line import Line, Sheet, silent
+from noria.stages.model import SEED, model_facts, train_params, with_train_params
+from noria.stages.orders import Inputs
+from noria.stages.record import Gathered, gather
+from noria.stages.steps import Order, Output
+
+if TYPE_CHECKING:
+    from noria.adapters.search import Study, Suggestion
+
+NAME = "search"
+ROWS = f"{NAME}.rows"
+BEST = "best"  # the tag of the trial that was chosen
+WINDOW = 4  # trials that may be under way without knowing of each other; more only where more run at a time
+POLL_S = 0.2  # between two looks at the lease
+PATIENCE_S = 600.0  # for the step that writes the rows
+
+
+def search(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> StepRecord:
+    """The search's record: remembered when an equal one is, else made. Never raises for the project's own failures.
+
+    Its result: ``algorithm``, ``train`` ("module:function"), ``params`` (all that the function gets), ``metric``, ``value``,
+    ``trial`` (the best one's run), ``trials``, ``pruned`` and ``failed`` (how many), ``validation`` and ``sentence``.
+    """
+    order = as_order(line, sheet, done)
+    found = steps.remembered(line, sheet, order)
+    return found if found is not None else _make(line, sheet, done, order)
+
+
+def as_order(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
+    """The search as a step: all that its result depends on. Its task is the first of those it consists of."""
+    asked, _ = _asked(sheet)
+    limits = {"trials": asked.trials, "timeout": asked.timeout_s or 0}
+    facts = _facts(sheet, done)
+    facts = replace(facts, params={**facts.params, **{f"search.{k}": _digest(v) for k, v in limits.items()}})
+    return Order(NAME, facts, _rows_order(line, sheet, done).task)
+
+
+def _facts(sheet: Sheet, done: Mapping[str, StepRecord]) -> StepFacts:
+    """What all trials depend on. How many there may be, and how long, is not among it: a longer search goes on with these."""
+    asked, model = _asked(sheet)
+    files = _code(sheet, model, [algorithm.train for algorithm in asked.algorithms.values()])
+    told = {"metric": asked.metric, "folds": asked.folds, "space": msgspec.to_builtins(asked.algorithms)}
+    params = {f"{NAME}.{k}": v for k, v in told.items()} | {f"train.{k}": v for k, v in train_params(sheet).items()}
+    return StepFacts(
+        code=_digest([_facts_of_rows(sheet, model), files, _window(asked), SEED]),
+        files=files,
+        inputs=_input(sheet, model, done),
+        params={k: _digest(v) for k, v in params.items()},
+        environment=environment.digest(sheet.environment),
+    )
+
+
+def _make(line: Line, sheet: Sheet, done: Mapping[str, StepRecord], order: Order) -> StepRecord:
+    key = plan.key(order.facts)
+    told: list[bool] = []
+
+    def waiting() -> None:
+        line.check_lease()
+        if not told:
+            told.append(True)
+            line.progress(f"{NAME}: another run is making the same: waiting for it")
+
+    # Of its own kind: the folds hold locks of steps meanwhile.
+    with line.locks.held(NAME, f"{line.name}/{key}", waiting):
+        found = steps.remembered(line, sheet, order) if told else None
+        if found is not None:
+            return found
+        reason = steps.consider(line, order)[0].reason
+        line.progress(f"{NAME}: {reason.text}")
+        began = time.perf_counter()
+        rows = steps.perform(line, sheet, _rows_order(line, sheet, done))
+        if rows.state is StepState.FAILED:
+            return rows
+        journal = _journal(line, sheet, plan.key(_facts(sheet, done)))
+        made = _Search(line, sheet, rows, journal).run()
+        record = made.record(StepRecord(NAME, StepState.RAN, reason, key, seconds=time.perf_counter() - began), order)
+    sheet.records.append(record)
+    return record
+
+
+def _journal(line: Line, sheet: Sheet, key: str) -> Path:
+    """Where the search is written down; one that must not take anything from before has its own."""
+    folder = line.state / NAME if line.reuse else line.folder(sheet.run_id)
+    return folder / f"{key[:32]}.journal"
+
+
+@dataclass(slots=True)
+class _Open:
+    """A trial under way, or waiting for its turn."""
+
+    suggestion: Suggestion
+    made: Future[_Made]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A trial that ended: how, and what is kept of it."""
+
+    trial: Trial
+    run: Run
+    series: dict[str, dict[str, list[tuple[float, float]]]]  # fold -> metric -> points
+
+
+class _Search:
+    """One search under way. The thread that made it asks and tells; others wait for the steps of trials."""
+
+    def __init__(self, line: Line, sheet: Sheet, rows: StepRecord, journal: Path) -> None:
+        self.line, self.sheet, self.journal = line, sheet, journal
+        self.asked, self.model = _asked(sheet)
+        self.rows = steps.output(line, rows)
+        self.higher_is_better = _higher_is_better(self.asked.metric)
+        self.at_once = self.asked.parallel or cores()
+        self.told: list[Trial] = []
+        self.open: deque[_Open] = deque()
+        self.late = False
+        self.used: list[StepRecord] = []
+
+    def run(self) -> _Search:
+        from noria.adapters.search import Study
+
+        space = {name: algorithm.space for name, algorithm in self.asked.algorithms.items()}
+        first = {name: train_params(self.sheet) for name in space}
+        study = Study(self.journal, space, higher_is_better=self.higher_is_better, seed=SEED, first=first)
+        if not self._adopt(study.told()):
+            self.journal.unlink()
+            study = Study(self.journal, space, higher_is_better=self.higher_is_better, seed=SEED, first=first)
+        began = time.monotonic()
+        pool = ThreadPoolExecutor(max_workers=self.at_once, thread_name_prefix="trial")
+        try:
+            for suggestion in study.under_way():
+                self._begin(suggestion, pool)
+            self._fill(study, pool)
+            while self.open:
+                wait([one.made for one in self.open], POLL_S, FIRST_COMPLETED)
+                self.line.check_lease()
+                self._look_at_clock(began)
+                while self.open and self.open[0].made.done():
+                    self._tell(study, self.open.popleft())
+                    self._fill(study, pool)
+        except BaseException:  # Ctrl-C too: what runs is ended, what is finished is kept
+            for one in self.open:
+                one.made.cancel()
+            for handle in list(self.sheet.under_way.values()):
+                handle.cancel()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return self
+
+    def record(self, record: StepRecord, order: Order) -> StepRecord:
+        """The whole search's record; remembered when it has a result."""
+        used = [record for record in self.used if record.state is not StepState.REUSED]
+        record = replace(
+            record,
+            user_s=min(record.seconds, sum(one.user_s for one in used)),
+            cpu_s=sum(one.cpu_s for one in used),
+            peak_rss_mb=max((one.peak_rss_mb for one in used), default=0.0),
+        )
+        chosen = judge.best(self.told, higher_is_better=self.higher_is_better)
+        if chosen is None:
+            self.journal.unlink(missing_ok=True)  # whatever it was, the next run tries anew
+            return replace(record, state=StepState.FAILED, reason=judge.why_none(self.told))
+        self._tag(chosen)
+        manifest = msgspec.json.encode(Output({}, self._result(chosen)), order="sorted")
+        record = replace(record, output=self.line.blobs.put_bytes(manifest))
+        with self.line.ledger.transaction():
+            self.line.check_lease()
+            self.line.ledger.steps.put(self.line.name, record, msgspec.to_builtins(order.facts))
+        return record
+
+    @property
+    def wanted(self) -> int:
+        """How many trials there are to be: no more than there are points, where nothing is drawn."""
+        spaces = [algorithm.space.values() for algorithm in self.asked.algorithms.values()]
+        drawn = any(not dimension.fixed for space in spaces for dimension in space)
+        return self.asked.trials if drawn else min(self.asked.trials, len(spaces))
+
+    def _fill(self, study: Study, pool: ThreadPoolExecutor) -> None:
+        """Ask for trials until the window is full."""
+        if self.late or judge.hopeless(self.told, len(self.asked.algorithms)):
+            return
+        while len(self.open) < _window(self.asked) and len(self.told) + len(self.open) < self.wanted:
+            self._begin(study.ask(), pool)
+
+    def _begin(self, suggestion: Suggestion, pool: ThreadPoolExecutor) -> None:
+        known = [trial for trial in self.told if trial.number <= suggestion.number - _window(self.asked)]
+        self.open.append(_Open(suggestion, pool.submit(self._trial, suggestion, known)))
+
+    def _tell(self, study: Study, one: _Open) -> None:
+        try:
+            made = one.made.result()
+        except CancelledError:  # it had not begun when the time was up
+            return
+        with self.line.ledger.transaction():
+            self.line.check_lease()
+            self.line.ledger.runs.put(made.run)
+            for step, series in made.series.items():
+                self.line.ledger.series.put(self.line.name, made.run.id, step, series)
+        study.tell(made.trial)
+        self.told.append(made.trial)
+        self.used += made.run.steps
+        self.line.progress(self._words(made.trial))
+
+    def _look_at_clock(self, began: float) -> None:
+        if self.late or self.asked.timeout_s is None or time.monotonic() - began < self.asked.timeout_s:
+            return
+        self.late = True
+        for one in self.open:
+            one.made.cancel()  # has no effect on those that run
+
+    def _trial(self, suggestion: Suggestion, known: list[Trial]) -> _Made:
+        """All folds of a trial, one after the other, or as many as it is worth."""
+        began = time.time()
+        sheet = replace(self.sheet, records=[])  # its steps are its own; what runs is known to all
+        line = replace(self.line, progress=silent)
+        algorithm = self.asked.algorithms[suggestion.algorithm]
+        params = {**{k: v for k, v in train_params(sheet).items() if k in algorithm.takes}, **suggestion.params}
+        folds: list[dict[str, Any]] = []
+        state, reason = TrialState.DONE, ""
+        for fold in range(self.asked.folds):
+            record = steps.perform(line, sheet, self._fold(suggestion.number, fold, algorithm, params))
+            if record.state is StepState.FAILED:
+                state, reason = TrialState.FAILED, f"fold {fold + 1}: {record.reason.text}"
+                break
+            folds.append(steps.output(line, record).result)
+            worse = self._prune(folds, known) if fold + 1 < self.asked.folds else None
+            if worse is not None:
+                state, reason = TrialState.PRUNED, worse.text
+                break
+        means = judge.running_means([found["metrics"][self.asked.metric] for found in folds])
+        trial = Trial(suggestion.number, algorithm.name, suggestion.params, state, means, reason)
+        sheet.records[:] = [replace(record, name=f"fold-{fold}") for fold, record in enumerate(sheet.records)]
+        said = gather(line, sheet)
+        return _Made(trial, self._run(sheet, trial, params, folds, said, began), said.series)
+
+    def _prune(self, folds: list[dict[str, Any]], known: list[Trial]) -> Reason | None:
+        means = judge.running_means([found["metrics"][self.asked.metric] for found in folds])
+        return judge.prune(means, known, self.asked.metric, higher_is_better=self.higher_is_better)
+
+    def _fold(self, number: int, fold: int, algorithm: Algorithm, params: Mapping[str, Any]) -> Order:
+        sheet, model = self.sheet, self.model
+        facts_of_model = _facts_of_rows(sheet, model)
+        files = _code(sheet, model, [algorithm.train])
+        digest = self.rows.files["rows.arrow"]
+        facts = StepFacts(
+            code=_digest([facts_of_model, algorithm.train, files, SEED]),
+            files=files,
+            inputs={ROWS: digest},
+            params={**{k: _digest(v) for k, v in params.items()}, f"{NAME}.fold": _digest([fold, self.rows.result["rolling"]])},
+            environment=environment.digest(sheet.environment),
+        )
+        inputs = Inputs()
+        job = {
+            "rows": inputs.add(digest, "rows.arrow"),
+            "inputs": self.rows.result["inputs"],
+            "rolling": self.rows.result["rolling"],
+            "fold": fold,
+            "model": facts_of_model,
+            "train": algorithm.train,
+            "params": dict(params),
+            "seed": SEED,
+            "metrics": list(METRICS[model.task]),
+            "metric": self.asked.metric,
+        }
+        name = f"{NAME}.trial-{number}.fold-{fold}"
+        task = StepTask(
+            f"{sheet.run_id}/{name}",
+            sheet.tree_id,
+            target="noria.stages.work.trial:run",
+            job=job,
+            roots=sheet.roots,
+            inputs=inputs.files,
+            resources=Resources(self._cpus(), model.memory_bytes, model.timeout_s),
+        )
+        return Order(name, facts, task)
+
+    def _cpus(self) -> int | None:
+        """Trials that run side by side share the cores: each with threads on all of them would be slower by far."""
+        return None if self.at_once == 1 else max(1, cores() // self.at_once)
+
+    def _run(
+        self, sheet: Sheet, trial: Trial, params: Mapping[str, Any], folds: list[dict[str, Any]], said: Gathered, began: float
+    ) -> Run:
+        assert sheet.pins is not None, "pins are fixed before steps run"
+        named = {name for found in folds for name in found["metrics"]}
+        scores = {name: [found["metrics"][name] for found in folds if name in found["metrics"]] for name in sorted(named)}
+        metrics = {f"validation.{name}": fmean(values) for name, values in scores.items()}
+        if folds:
+            metrics["validation.fit_s"] = fmean([found["fit_s"] for found in folds])
+        return Run(
+            id=self._run_id(trial.number),
+            project=self.line.name,
+            turn_id=None,
+            pins=sheet.pins,
+            started_at=began,
+            ended_at=time.time(),
+            outcome=str(trial.state),
+            reason=trial.reason or f"{len(folds)} folds ({self.rows.result['sentence']})",
+            steps=tuple(sheet.records),
+            metrics={**said.metrics, **metrics},
+            kind=RunKind.TRIAL,
+            parent=sheet.run_id,
+            params={"algorithm": trial.algorithm, **flat(with_train_params(sheet, params))},
+            tags=(NAME, *(tag for tag in said.tags if tag not in (NAME, BEST))),
+            note="\n".join(said.notes),
+            artifacts=said.artifacts,
+        )
+
+    def _run_id(self, number: int) -> str:
+        """The same after an interruption: a trial is one run."""
+        of = self.journal.stem[:12] if self.line.reuse else self.sheet.run_id
+        return f"trial-{of}-{number + 1:04d}"
+
+    def _adopt(self, told: list[Trial]) -> bool:
+        """Trials that an interrupted search, or a shorter one, has made are this run's from now on; False when they are gone."""
+        try:
+            runs = [self.line.ledger.runs.get(self._run_id(trial.number)) for trial in told]
+        except NotFoundError:
+            return False
+        with self.line.ledger.transaction():
+            for run in runs:
+                self.line.ledger.runs.put(replace(run, parent=self.sheet.run_id, tags=tuple(t for t in run.tags if t != BEST)))
+        self.told = told
+        return True
+
+    def _tag(self, chosen: Trial) -> None:
+        self.line.ledger.runs.tag(self._run_id(chosen.number), add=[BEST])
+
+    def _result(self, chosen: Trial) -> dict[str, Any]:
+        algorithm = self.asked.algorithms[chosen.algorithm]
+        below = {k: v for k, v in train_params(self.sheet).items() if k in algorithm.takes}
+        several = len(self.asked.algorithms) > 1
+        return {
+            "algorithm": chosen.algorithm,
+            "train": algorithm.train,
+            "params": {**below, **chosen.params},
+            "metric": self.asked.metric,
+            "value": chosen.value,
+            "trial": self._run_id(chosen.number),
+            "trials": len(self.told),
+            "pruned": sum(trial.state is TrialState.PRUNED for trial in self.told),
+            "failed": sum(trial.state is TrialState.FAILED for trial in self.told),
+            "validation": self.rows.result["sentence"],
+            "sentence": judge.sentence(self.told, chosen, self.wanted, self.asked.metric, several),
+        }
+
+    def _words(self, trial: Trial) -> str:
+        which = f"{NAME}: trial {trial.number + 1} of {self.wanted}"
+        if len(self.asked.algorithms) > 1:
+            which += f", {trial.algorithm}"
+        found = judge.best(self.told, higher_is_better=self.higher_is_better)
+        known = f" (best {found.value:.4g})" if found is not None else ""
+        if trial.state is TrialState.DONE:
+            return f"{which}, {self.asked.metric} {trial.value:.4g}{known}"
+        said = trial.reason.partition("\n")[0]
+        return f"{which}, {said if trial.state is TrialState.PRUNED else f'failed: {said}'}{known}"
+
+
+def _rows_order(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
+    """The step that writes the training side once, for all trials to map into memory."""
+    asked, model = _asked(sheet)
+    inputs = Inputs()
+    job = {"rows": inputs.argument(line, sheet, model.rows, done), "model": _facts_of_rows(sheet, model), "folds": asked.folds}
+    facts = StepFacts(
+        code=_digest([_facts_of_rows(sheet, model), "trial:rows"]),
+        inputs=_input(sheet, model, done),
+        params={"search.folds": _digest(asked.folds)},
+        environment=environment.digest(sheet.environment),
+    )
+    task = StepTask(
+        f"{sheet.run_id}/{ROWS}",
+        sheet.tree_id,
+        target="noria.stages.work.trial:rows",
+        job=job,
+        roots=sheet.roots,
+        inputs=inputs.files,
+        outs={"rows.arrow": "rows.arrow"},
+        resources=Resources(None, model.memory_bytes, PATIENCE_S),
+    )
+    return Order(ROWS, facts, task)
+
+
+def _asked(sheet: Sheet) -> tuple[Search, Model]:
+    model = sheet.project.model
+    assert model is not None
+    assert model.search is not None, "who calls has looked"
+    return model.search, model
+
+
+def _facts_of_rows(sheet: Sheet, model: Model) -> dict[str, Any]:
+    """As ``model_facts``, without what trials differ in."""
+    return {name: value for name, value in model_facts(sheet, model).items() if name not in ("train", "slices")}
+
+
+def _input(sheet: Sheet, model: Model, done: Mapping[str, StepRecord]) -> dict[str, str]:
+    assert sheet.pins is not None, "pins are fixed before steps run"
+    return {model.rows: done[model.rows].output or "" if model.rows in done else sheet.pins.snapshots[model.rows]}
+
+
+def _code(sheet: Sheet, model: Model, targets: list[str]) -> dict[str, str]:
+    """Digests of the modules that the functions and what they import are written in."""
+    files: dict[str, str] = {}
+    for module in {target.partition(":")[0] for target in [*targets, *filter(None, [model.features])]}:
+        files |= source_code.imports_closure(sheet.code_paths, module)
+    return files
+
+
+def _window(asked: Search) -> int:
+    return max(WINDOW, asked.parallel or cores())
+
+
+def _higher_is_better(metric: str) -> bool:
+    from noria.stats.metrics import METRICS as KNOWN  # NumPy: only a search that runs needs it
+
+    return KNOWN[metric].higher_is_better
+
+
+def _digest(value: Any) -> str:
+    return names.digest_bytes(msgspec.json.encode(value, order="sorted"))
