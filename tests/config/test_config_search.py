@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,16 @@ def test_a_parameter_that_no_algorithm_takes_is_an_error(home: Path) -> None:
 def test_a_step_cannot_be_called_search(home: Path) -> None:
     with pytest.raises(ConfigError, match="a step cannot be called 'search'"):
         load(home, TRAIN + "steps: {search: {cmd: 'true', outs: [x]}}\n")
+
+
+def test_the_flights_search_is_the_flights_project_with_a_search(tmp_path: Path) -> None:
+    flights = Path(__file__).parents[2] / "examples" / "flights"
+    shutil.copytree(flights, tmp_path / "home", ignore=shutil.ignore_patterns("data", ".noria"))
+    plain = config.load(tmp_path / "home", environ={})
+    shutil.copy(flights / "noria.search.yaml", tmp_path / "home" / "noria.yaml")
+    searched = config.load(tmp_path / "home", environ={})
+    assert searched.model is not None
+    assert searched.model.search is not None
+    assert list(searched.model.search.algorithms) == ["trees", "linear", "forest"]
+    model = replace(searched.model, search=None)
+    assert replace(searched, model=model, home=plain.home, digest=plain.digest) == plain
