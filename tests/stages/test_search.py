@@ -25,8 +25,10 @@ from noria.adapters.executors.pool import Pool
 from noria.decide.search import STARTUP
 from noria.domain.run import Run, RunKind, StepState
 from noria.engine import assembly, experiment
+from noria.stages import steps
 from noria.stages.line import Line
 from noria.stages.search import search
+from noria.stages.train import training
 
 ROWS, HELD_OUT = 480, 96  # ten rows a day; the last 9.6 days are held out
 MODULE = '''
@@ -336,10 +338,13 @@ def test_an_experiment_trains_what_the_search_chose_and_params_come_first(tmp_pa
     with rings.line() as (line, said):
         run = experiment.run(line, experiment.Asked())
         assert run.outcome == "done", run.reason
-        assert [step.name for step in run.steps] == ["search.rows", "search", "train"]
+        assert [step.name for step in run.steps] == ["search.rows", "search"]
+        sheet = experiment.prepare(line, experiment.Asked())
+        steps.demand(steps.perform(line, sheet, training(line, sheet, {})))
     trials = rings.trials()
     assert trials[0].params == {"algorithm": "circle", "train.radius": 0.5, "train.seed": 7}
     best = next(run for run in trials if "best" in run.tags)
+    assert run.metrics == {"validation.brier": pytest.approx(best.metrics["validation.brier"])}
     last = [call for call in rings.calls() if "fit" in call][-1]
     assert last["params"] == [best.params["train.radius"], 7]
     assert last["rows"] == list(range(ROWS - HELD_OUT))

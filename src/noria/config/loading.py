@@ -27,7 +27,9 @@ from noria.errors import ConfigError
 
 FILE = "noria.yaml"
 PARAMS = "params.yaml"
-DATABASES = frozenset({"postgresql", "postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql", "duckdb", "snowflake", "bigquery"})
+DATABASES = frozenset(
+    ["postgresql", "postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql", "duckdb", "snowflake", "bigquery"]
+)
 INIT = "`noria init` writes one; or name the project's folder."
 
 

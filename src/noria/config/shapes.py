@@ -157,7 +157,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A mapping with known keys; a plain text stands for ``{short: text}``. One of ``either`` must be there, as who asks checks."""
+    """A mapping with known keys; a plain text stands for ``{short: text}``. One of ``either`` must be there: who asks checks."""
 
     words: str
     keys: tuple[Key, ...]

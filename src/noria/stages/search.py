@@ -24,6 +24,7 @@ from noria.adapters.executors.limits import cores
 from noria.adapters.executors.task import Resources, StepTask
 from noria.config import Algorithm, Model, Search
 from noria.config.gate import METRICS
+from noria.config.search import DEFAULT as VALIDATED
 from noria.decide import plan
 from noria.decide import search as judge
 from noria.decide.plan import StepFacts
@@ -58,6 +59,30 @@ def search(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> StepReco
     order = as_order(line, sheet, done)
     found = steps.remembered(line, sheet, order)
     return found if found is not None else _make(line, sheet, done, order)
+
+
+def validate(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, float]:
+    """Metrics of the model with the parameters as they are set, each the mean over the folds that a search would use: rows inside
+    the training side, never the holdout. Where the project searches, of the best trial. Raises StepError."""
+    model = sheet.project.model
+    assert model is not None, "who calls has looked"
+    if model.search is not None:
+        found = steps.output(line, steps.demand(search(line, sheet, done))).result
+        return {f"validation.{found['metric']}": found["value"]}
+    given = train_params(sheet)
+    only = Algorithm("train", model.train, {}, tuple(given))
+    asked = Search(VALIDATED[model.task], {only.name: only}, trials=1)
+    sheet = replace(sheet, project=replace(sheet.project, model=replace(model, search=asked)))
+    one = _Search(line, sheet, steps.demand(steps.perform(line, sheet, _rows_order(line, sheet, done))), Path())
+    made = [steps.demand(steps.perform(line, sheet, one.fold(f"validate.fold-{n}", n, only, given))) for n in range(asked.folds)]
+    return mean_metrics([steps.output(line, record).result for record in made])
+
+
+def mean_metrics(folds: list[dict[str, Any]]) -> dict[str, float]:
+    """Each metric's mean over the folds that have it, and the mean seconds of a fit."""
+    named = sorted({name for found in folds for name in found["metrics"]})
+    metrics = {f"validation.{name}": fmean([f["metrics"][name] for f in folds if name in f["metrics"]]) for name in named}
+    return metrics | ({"validation.fit_s": fmean([found["fit_s"] for found in folds])} if folds else {})
 
 
 def as_order(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
@@ -252,7 +277,9 @@ class _Search:
         folds: list[dict[str, Any]] = []
         state, reason = TrialState.DONE, ""
         for fold in range(self.asked.folds):
-            record = steps.perform(line, sheet, self._fold(suggestion.number, fold, algorithm, params))
+            record = steps.perform(
+                line, sheet, self.fold(f"{NAME}.trial-{suggestion.number}.fold-{fold}", fold, algorithm, params)
+            )
             if record.state is StepState.FAILED:
                 state, reason = TrialState.FAILED, f"fold {fold + 1}: {record.reason.text}"
                 break
@@ -271,7 +298,8 @@ class _Search:
         means = judge.running_means([found["metrics"][self.asked.metric] for found in folds])
         return judge.prune(means, known, self.asked.metric, higher_is_better=self.higher_is_better)
 
-    def _fold(self, number: int, fold: int, algorithm: Algorithm, params: Mapping[str, Any]) -> Order:
+    def fold(self, name: str, fold: int, algorithm: Algorithm, params: Mapping[str, Any]) -> Order:
+        """The step that fits on the training rows of a fold and measures on its validation rows."""
         sheet, model = self.sheet, self.model
         facts_of_model = _facts_of_rows(sheet, model)
         files = _code(sheet, model, [algorithm.train])
@@ -296,7 +324,6 @@ class _Search:
             "metrics": list(METRICS[model.task]),
             "metric": self.asked.metric,
         }
-        name = f"{NAME}.trial-{number}.fold-{fold}"
         task = StepTask(
             f"{sheet.run_id}/{name}",
             sheet.tree_id,
@@ -316,11 +343,6 @@ class _Search:
         self, sheet: Sheet, trial: Trial, params: Mapping[str, Any], folds: list[dict[str, Any]], said: Gathered, began: float
     ) -> Run:
         assert sheet.pins is not None, "pins are fixed before steps run"
-        named = {name for found in folds for name in found["metrics"]}
-        scores = {name: [found["metrics"][name] for found in folds if name in found["metrics"]] for name in sorted(named)}
-        metrics = {f"validation.{name}": fmean(values) for name, values in scores.items()}
-        if folds:
-            metrics["validation.fit_s"] = fmean([found["fit_s"] for found in folds])
         return Run(
             id=self._run_id(trial.number),
             project=self.line.name,
@@ -331,7 +353,7 @@ class _Search:
             outcome=str(trial.state),
             reason=trial.reason or f"{len(folds)} folds ({self.rows.result['sentence']})",
             steps=tuple(sheet.records),
-            metrics={**said.metrics, **metrics},
+            metrics={**said.metrics, **mean_metrics(folds)},
             kind=RunKind.TRIAL,
             parent=sheet.run_id,
             params={"algorithm": trial.algorithm, **flat(with_train_params(sheet, params))},
