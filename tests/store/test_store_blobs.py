@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
 from noria.errors import CorruptBlobError, NotFoundError, StoreError
+from noria.store import blobs as blob_store
 from noria.store.blobs import BlobStore
 
 
@@ -87,3 +92,197 @@ def test_a_full_disk_keeps_nothing_half(tmp_path: Path) -> None:
     assert done.stdout.count("full: the disk is full") == 2
     assert [p for p in (tmp_path / "b").rglob("*") if p.is_file()] == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100_000
+
+
+def filled(folder: Path, sizes: list[int]) -> list[Path]:
+    folder.mkdir()
+    paths = [folder / f"{at:04}.bin" for at in range(len(sizes))]
+    for path, size_bytes in zip(paths, sizes, strict=True):
+        path.write_bytes(os.urandom(size_bytes))
+    return paths
+
+
+def test_many_files_are_kept_in_their_order(blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_store, "BATCH_FILES", 20)
+    paths = filled(tmp_path / "in", [0, 1, 4096, blob_store.SMALL, blob_store.SMALL + 1, *range(100, 160)])
+    paths.append(tmp_path / "in" / "again.bin")
+    paths[-1].write_bytes(paths[7].read_bytes())
+    asked: list[Path] = []
+
+    def sources() -> Iterator[Path]:
+        for path in paths:
+            asked.append(path)
+            yield path
+
+    answers = blobs.put_files(sources())
+    first = next(answers)
+    assert len(asked) == 20  # no more is in hand than one batch
+    assert [first, *answers] == [(path, blake3(path.read_bytes()).hexdigest()) for path in paths]
+    assert all(blobs.read(blake3(path.read_bytes()).hexdigest()) == path.read_bytes() for path in paths)
+    assert {stored.digest for stored in blobs.each()} == {blake3(path.read_bytes()).hexdigest() for path in paths}
+    assert not list((tmp_path / "blobs" / "incoming").iterdir())
+
+
+def test_a_file_that_is_gone_is_passed_over_and_one_that_cannot_be_read_is_told(blobs: BlobStore, tmp_path: Path) -> None:
+    paths = filled(tmp_path / "in", [10, 20, 30])
+    paths[1].unlink()
+    assert [path for path, _ in blobs.put_files(paths)] == [paths[0], paths[2]]
+    paths[1].mkdir()
+    with pytest.raises(IsADirectoryError):
+        list(blobs.put_files(paths))
+    assert not list((tmp_path / "blobs" / "incoming").iterdir())
+
+
+def test_nothing_has_a_name_before_the_barrier(blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of what is asked of the disk: bytes, barrier, names, barrier."""
+    paths = filled(tmp_path / "in", [50] * 12)
+    named: list[int] = []
+    monkeypatch.setattr(blob_store, "sync_all", lambda place: named.append(len(list(BlobStore(place).each()))) or True)
+    list(blobs.put_files(paths))
+    assert named == [0, 12]
+
+    def broken(_: Path) -> bool:
+        raise OSError(5, "the disk failed")
+
+    monkeypatch.setattr(blob_store, "sync_all", broken)
+    with pytest.raises(OSError, match="the disk failed"):
+        list(blobs.put_files(filled(tmp_path / "more", [51] * 12)))
+    assert len(list(blobs.each())) == 12
+    assert not list((tmp_path / "blobs" / "incoming").iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from noria.store import blobs
+calls = []
+def sync_all(place):
+    calls.append(place)
+    if len(calls) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return True
+blobs.sync_all = sync_all
+list(blobs.BlobStore(Path(sys.argv[1])).put_files(sorted(Path(sys.argv[2]).iterdir())))
+"""
+
+
+@pytest.mark.parametrize(("barrier", "kept"), [(1, 0), (2, 40)])
+def test_a_writer_that_is_killed_leaves_whole_blobs_only(blobs: BlobStore, tmp_path: Path, barrier: int, kept: int) -> None:
+    paths = filled(tmp_path / "in", [500] * 40)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(blobs.root), str(tmp_path / "in"), str(barrier)], check=False)
+    assert done.returncode == -9
+    found = list(blobs.each())
+    assert len(found) == kept
+    assert all(blobs.sound(stored.digest) for stored in found)
+    assert dict(blobs.put_files(paths)) == {path: blake3(path.read_bytes()).hexdigest() for path in paths}
+
+
+def test_blobs_whose_bytes_were_lost_are_written_anew(blobs: BlobStore, tmp_path: Path) -> None:
+    """As after a loss of power on a disk that does not keep its word: the name is there, the bytes are zeros."""
+    paths = filled(tmp_path / "in", [600] * 10)
+    digests = dict(blobs.put_files(paths))
+    for digest in digests.values():
+        place = blobs.root / digest[:2] / digest
+        place.chmod(0o644)
+        place.write_bytes(bytes(600))
+    later = BlobStore(blobs.root)
+    assert not any(later.sound(digest) for digest in digests.values())
+    assert dict(later.put_files(paths)) == digests
+    assert all(later.read(digest) == path.read_bytes() for path, digest in digests.items())
+
+
+def test_the_digest_is_of_the_bytes_that_were_copied(blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "growing.bin"
+    source.write_bytes(b"a" * (3 * blob_store.CHUNK))
+    written: list[int] = []
+    plain = blob_store._write_all
+
+    def while_copying(handle: int, data: bytes) -> None:
+        plain(handle, data)
+        written.append(len(data))
+        if len(written) == 1:
+            with source.open("r+b") as file:
+                file.write(b"b" * (2 * blob_store.CHUNK))
+
+    monkeypatch.setattr(blob_store, "_write_all", while_copying)
+    digest = blobs.put_file(source)
+    assert BlobStore(blobs.root).read(digest) == b"a" * blob_store.CHUNK + b"b" * blob_store.CHUNK + b"a" * blob_store.CHUNK
+
+
+def test_a_reflink_is_hashed_from_the_copy(blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "a.bin"
+    source.write_bytes(os.urandom(100_000))
+
+    def clone(target: int, request: int, origin: int) -> int:
+        assert request == blob_store.FICLONE
+        data = os.pread(origin, 1 << 20, 0)
+        source.write_bytes(b"changed right after")
+        return os.pwrite(target, data, 0)
+
+    before = source.read_bytes()
+    monkeypatch.setattr(blob_store.fcntl, "ioctl", clone)
+    assert blobs.read(blobs.put_file(source)) == before
+
+
+def test_a_stream_is_kept_as_it_was_read(blobs: BlobStore) -> None:
+    data = os.urandom(blob_store.FLUSH + 12345)
+    digest = blobs.put_stream(io.BytesIO(data))
+    assert blobs.read(digest) == data
+
+
+def aged(blobs: BlobStore, data: bytes, hours: float) -> str:
+    digest = blobs.put_bytes(data)
+    past = time.time() - hours * 3600
+    os.utime(blobs.root / digest[:2] / digest, (past, past))
+    return digest
+
+
+def test_a_sweep_takes_old_blobs_and_spares_what_is_put_again(blobs: BlobStore, tmp_path: Path) -> None:
+    old, again, young = aged(blobs, b"old", 3), aged(blobs, b"again", 3), aged(blobs, b"young", 0)
+    assert blobs.put_bytes(b"again") == again
+    assert list(blobs.sweep([old, again, young, "0" * 64], time.time() - 3600)) == [old]
+    assert [blobs.exists(digest) for digest in (old, again, young)] == [False, True, True]
+    assert list(blobs.sweep([young], time.time() + 3600)) == []  # what was put in the last hour stays in any case
+    source = tmp_path / "old"
+    source.write_bytes(b"old")
+    assert dict(blobs.put_files([source])) == {source: old}
+    assert blobs.read(old) == b"old"
+
+
+SWEEPER = """
+import sys, time
+from pathlib import Path
+from noria.store.blobs import BlobStore
+store, until = BlobStore(Path(sys.argv[1])), time.time() + float(sys.argv[2])
+gone = 0
+while time.time() < until:
+    gone += len(list(store.sweep([b.digest for b in store.each()], time.time() - 3600)))
+print(gone)
+"""
+
+
+def test_what_was_put_is_there_though_a_sweep_goes_on(blobs: BlobStore) -> None:
+    """A blob is old and unneeded, a sweep takes it, and at the same time a run puts the same bytes: the run must find them."""
+    sweeper = subprocess.Popen([sys.executable, "-c", SWEEPER, str(blobs.root), "2"], stdout=subprocess.PIPE, text=True)
+    while sweeper.poll() is None:
+        for at in range(20):
+            data = b"%d" % at
+            digest = blobs.put_bytes(data)
+            assert blobs.read(digest) == data
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(blobs.root / digest[:2] / digest, (1, 1))
+    assert int(sweeper.communicate()[0]) > 0
+
+
+def test_a_hard_link_is_the_blob_and_read_only(blobs: BlobStore, tmp_path: Path) -> None:
+    digest = blobs.put_bytes(b"as it was")
+    blobs.link(digest, tmp_path / "out" / "a.txt")
+    assert (tmp_path / "out" / "a.txt").samefile(blobs.path(digest))
+    assert (tmp_path / "out" / "a.txt").stat().st_mode & 0o222 == 0
+
+
+def test_a_process_remembers_a_bounded_number_of_verifications(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_store, "VERIFIED_MOST", 5)
+    for at in range(20):
+        blobs.path(blobs.put_bytes(b"%d" % at))
+    assert len(blobs._verified) == 5
