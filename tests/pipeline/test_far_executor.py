@@ -90,7 +90,7 @@ def test_steps_run_where_nothing_is_shared_but_names_and_bytes(
     finally:
         line.executor.close()
         here.executor.close()
-    assert ended.outcome is TurnOutcome.RELEASED, ended.reason
+    assert ended.outcome is TurnOutcome.DONE, ended.reason
     assert ended.run_id is not None
     run = line.ledger.runs.get(ended.run_id)
     assert {step.name: str(step.state) for step in run.steps} == dict.fromkeys(["doubled", "note", "both", "end"], "ran")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EXIT = {
     TurnOutcome.NOTHING_CHANGED: ExitCode.PASSED,
+    TurnOutcome.DONE: ExitCode.PASSED,
     TurnOutcome.RELEASED: ExitCode.PASSED,
     TurnOutcome.ROLLING_OUT: ExitCode.PASSED,
     TurnOutcome.PROMOTED: ExitCode.PASSED,

@@ -16,6 +16,7 @@ from noria.names import short
 HERE = Path(__file__).parent
 TONES = {  # what an outcome means to the eye
     TurnOutcome.PROMOTED: "good",
+    TurnOutcome.DONE: "good",
     TurnOutcome.RELEASED: "good",
     TurnOutcome.RUNNING: "busy",
     TurnOutcome.ROLLING_OUT: "busy",

@@ -30,6 +30,7 @@ class TurnOutcome(StrEnum):
     NOT_ENOUGH_DATA = "not enough data"  # measured, and undecided
     BARRED = "barred"  # the same pins were rolled back before
     NOT_RELEASED = "not released"  # measured; the code is no clean commit, so that no release could be built again
+    DONE = "done"  # the steps are; there is no model to release
     RELEASED = "released"  # sealed; the rollout waits for approval, for a server, or has just begun
     ROLLING_OUT = "rolling out"  # live traffic is deciding
     PROMOTED = "promoted"  # serves all traffic

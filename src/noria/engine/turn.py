@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
 
 from noria.domain.release import Release
+from noria.domain.run import StepRecord
 from noria.domain.trigger import TriggerKind
 from noria.domain.turn import Turn, TurnOutcome
 from noria.domain.verdict import Outcome
@@ -53,8 +56,7 @@ def turn(line: Line, started: Turn) -> Turn:
         return end(line, sheet, settled[0], settled[1].text)
 
     if sheet.project.model is None:
-        run_steps(line, sheet)
-        return end(line, sheet, TurnOutcome.RELEASED, "the steps are done; this project has no model")
+        return end(line, sheet, TurnOutcome.DONE, counted(run_steps(line, sheet).values()))
     trained = train(line, sheet)
     packaged = package(line, sheet, trained)
     serving = champion(line, sheet)
@@ -76,6 +78,14 @@ def turn(line: Line, started: Turn) -> Turn:
     line.ledger.turns.update(started.id, release=sealed.version)
     outcome, text = roll_out(line, sheet.project, sealed)
     return end(line, sheet, outcome, text, sealed, metrics)
+
+
+def counted(records: Iterable[StepRecord]) -> str:
+    """What became of the steps of a project without a model."""
+    states = Counter(record.state for record in records)
+    if not states:
+        return "the data is taken in; this project has neither steps nor a model"
+    return ", ".join(f"{count} {'step' if count == 1 else 'steps'} {state}" for state, count in states.items())
 
 
 def asked_for_more(line: Line, sheet: Sheet) -> bool:

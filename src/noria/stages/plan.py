@@ -14,6 +14,7 @@ SETTLED = frozenset(
         TurnOutcome.GATE_FAILED,
         TurnOutcome.NOT_ENOUGH_DATA,
         TurnOutcome.STEP_FAILED,
+        TurnOutcome.DONE,
         TurnOutcome.RELEASED,
         TurnOutcome.ROLLING_OUT,
         TurnOutcome.PROMOTED,
