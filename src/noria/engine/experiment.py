@@ -69,7 +69,6 @@ def run(line: Line, asked: Asked) -> Run:
     metrics: dict[str, float] = {}
     try:
         done = graph.run(line, sheet, EVERYTHING if whole else wanted)
-        graph.hand_out(line, sheet, done)
         for made in done.values():
             steps.demand(made)
         if whole and model is not None:

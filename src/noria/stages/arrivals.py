@@ -157,13 +157,10 @@ def _kept(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[
 
 
 def _put(line: Line, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    for path in paths:
-        try:
-            yield path, line.blobs.put_file(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    try:
+        yield from line.blobs.put_files(paths)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or "")) from error
 
 
 def _fetched(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:

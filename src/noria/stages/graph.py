@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import PurePosixPath
 
+from noria import names
 from noria.adapters import git
 from noria.config import Project, Step
 from noria.config.document import nearest
 from noria.decide.plan import Decision
 from noria.domain.run import StepRecord, StepState
 from noria.domain.verdict import Outcome, Reason
-from noria.errors import StepError, UsageError
+from noria.errors import CorruptBlobError, StepError, UsageError
 from noria.stages import orders, steps
 from noria.stages.line import Line, Sheet
 from noria.stages.places import listing
@@ -75,13 +76,36 @@ def _after(project: Project, names: frozenset[str]) -> frozenset[str]:
 
 
 def run(line: Line, sheet: Sheet, selection: Selection = EVERYTHING) -> dict[str, StepRecord]:
-    """Run the graph; a step that failed ends it, after those that run already. Their records, by step."""
+    """Run the graph; a step that failed ends it, after those that run already. Their records, by step.
+
+    Of a run by hand, the home gets what commands left. Raises CorruptBlobError for damaged data.
+    """
     wanted, kept = chosen(sheet.project, selection)
-    graph = _Graph(line, sheet, wanted, kept)
-    try:
-        return graph.run()
-    finally:
-        line.places.flush()
+    before = len(sheet.records)
+    while True:
+        try:
+            done = _Graph(line, sheet, wanted, kept).run()
+            if sheet.by_hand:
+                hand_out(line, sheet, done)
+            return done
+        except CorruptBlobError as error:
+            if not _thrown_away(line, sheet, error):
+                raise
+            del sheet.records[before:]
+        finally:
+            line.places.flush()
+
+
+def _thrown_away(line: Line, sheet: Sheet, error: CorruptBlobError) -> bool:
+    """Whether the damaged blob was a step's, which can make it again: then it is no more."""
+    digest = PurePosixPath(error.where or "").name
+    assert sheet.pins is not None, "pins are fixed before steps run"
+    snapshots = [line.ledger.data.snapshot(snapshot) for snapshot in sheet.pins.snapshots.values()]
+    if names.DIGEST.fullmatch(digest) is None or any(pin.digest == digest for snapshot in snapshots for pin in snapshot.files):
+        return False
+    line.blobs.discard(digest)
+    line.event("blob.damaged", digest, f"blob {names.short(digest)} of a step was damaged: it is made again")
+    return True
 
 
 @dataclass(frozen=True, slots=True)

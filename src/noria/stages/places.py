@@ -63,7 +63,11 @@ class Places:
 
     def keep(self, files: Sequence[Path]) -> list[str]:
         """The digests of files that are kept from now on, in their order."""
-        return [self._blobs.put_file(path) for path in files]
+        kept = dict(self._blobs.put_files(files))
+        gone = next((path for path in files if path not in kept), None)
+        if gone is not None:
+            raise StepError("vanished before it was kept", where=str(gone))
+        return [kept[path] for path in files]
 
     def place(self, tree: Path, files: Mapping[str, str]) -> None:
         """Make blobs the files of a tree, as writable copies; a file that holds the content already is left alone."""
