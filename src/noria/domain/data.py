@@ -13,6 +13,7 @@ class FilePin:
     digest: str
     size_bytes: int
     rows: int
+    origin: str | None = None  # address and version of an immutable remote object that was pinned, not copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,27 @@ class Snapshot:
     @property
     def rows(self) -> int:
         return sum(f.rows for f in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFacts:
+    """A version of a dataset without its manifest."""
+
+    dataset: str
+    digest: str
+    files: int
+    rows: int
+    size_bytes: int
+    at: float  # seconds since 1970 when it was first recorded; 0 for a dataset without files, which is not
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDifference:
+    """What lies between two versions, each in the order of names."""
+
+    added: tuple[FilePin, ...]
+    removed: tuple[FilePin, ...]
+    changed: tuple[tuple[FilePin, FilePin], ...]  # before, after
 
 
 @dataclass(frozen=True, slots=True)

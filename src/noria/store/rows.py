@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sqlite3
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -29,11 +30,18 @@ class Table(Generic[R]):
     def insert(self, record: R, *, replace: bool = False, **more: Value) -> None:
         """Write a row; ``more`` are columns that the record does not have."""
         values = {**self.columns(record), **more}
-        names = ", ".join(f'"{n}"' for n in values)
-        marks = ", ".join("?" * len(values))
         otherwise = self._otherwise(values) if replace else ""
-        sql = f"INSERT INTO {self.name} ({names}) VALUES ({marks}){otherwise}"  # noqa: S608  # names of tables and fields are ours
-        self.database.execute(sql, list(values.values()))
+        self.database.execute(self._insertion(values) + otherwise, list(values.values()))
+
+    def insert_many(self, records: Sequence[R], **more: Value) -> None:
+        """Write rows, all or none; ``more`` are columns that the records do not have."""
+        if records:
+            sql = self._insertion([*self.fields, *more])
+            self.database.execute_many(sql, [[*self.columns(record).values(), *more.values()] for record in records])
+
+    def _insertion(self, columns: Iterable[str]) -> str:
+        quoted = [f'"{name}"' for name in columns]
+        return f"INSERT INTO {self.name} ({', '.join(quoted)}) VALUES ({', '.join('?' * len(quoted))})"  # noqa: S608  # names are ours
 
     def _otherwise(self, values: dict[str, Value]) -> str:
         """What to do with a row of the same key: write its other columns anew."""
