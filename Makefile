@@ -31,8 +31,8 @@ lint: setup            ## style, floors, types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-bench: setup           ## measure; write docs/benchmarks.md
-	$(BIN)/python benchmarks/run.py
+bench: setup           ## measure beside the peers; write docs/benchmarks.md (ONLY=chain: one section, SMALL=1: a try)
+	$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY)) $(if $(SMALL),--small) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 lock:                  ## renew requirements/lock.txt from requirements/dev.in (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/dev.in -o requirements/lock.txt
@@ -40,5 +40,5 @@ lock:                  ## renew requirements/lock.txt from requirements/dev.in (
 docs: setup            ## renew the pages that are made from the code: commands, errors, the project file
 	$(BIN)/python docs/make.py
 
-clean:                 ## remove the environment, the demo and the tools' caches
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean:                 ## remove the environment, the peers', the demo and the tools' caches
+	rm -rf $(VENV) .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis

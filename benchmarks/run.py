@@ -1,187 +1,87 @@
-"""`make bench`: measure, and write the table that the docs show.
+"""Measure, and write the table that the docs show.
 
-    python benchmarks/run.py [--rounds 10]
+    python -m benchmarks.run [--only chain] [--small] [--rounds 3] [--no-peers] [--page FILE]
 
-What is measured, all on this machine, within one run, on the flights example with direct rollout:
-
-- overhead of a turn: from the rename-in of a data file to the first answer that names the new release, less the wall time inside
-  the project's own functions and its test command (as recorded in the run);
-- a turn where nothing changed, in a running daemon (from the call to the turn's end) and from the command line;
-- `noria --help` and `noria status`.
+Everything is made below .bench/ and removed afterwards; the peers' environments stay there. A section that fails, or for which no
+time is left, is named, and the page keeps what it said about it before: no figure is made up.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import platform
-import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import polars as pl
-import psutil
-from rich.console import Console
+from benchmarks import chain, experiments, peers, snapshot, table, wheel
+from benchmarks.clock import BenchError, remove
+from benchmarks.peers import Peers
+from benchmarks.table import Section
 
-from noria.cli.demo import commits, example_folder
-from noria.cli.demo.story import day
-from noria.cli.demo.theatre import Theatre, closing
-
-DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
-    rounds = parser.parse_args().rounds
-    folder = Path(tempfile.mkdtemp(prefix="noria-bench-"))
-    try:
-        with closing(Theatre(folder / "bench", example_folder(), Console())) as theatre:
-            rows = measure(theatre, rounds)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    DOCS.write_text(page(rows, rounds))
-    print(DOCS.read_text())
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+TITLES = {"wheel": wheel.TITLE, "chain": chain.TITLE, "snapshot": snapshot.TITLE, "experiments": experiments.TITLE}
+NEEDED = {"wheel": (), "chain": ("dvc", "pytask"), "snapshot": ("dvc",), "experiments": ("mlflow",)}
+ROUNDS = 3
+TURNS = 10  # rounds of the wheel
 
 
-def measure(theatre: Theatre, rounds: int) -> list[tuple[str, float, str]]:
-    theatre.set_up()
-    yaml = theatre.home / "noria.yaml"
-    text = yaml.read_text()
-    start, end = text.index("    rollout:\n"), text.index("\nserving:")
-    yaml.write_text(text[:start] + "    rollout: direct\n" + text[end:])
-    # every round must bring a release: the increments are days, whose holdouts differ too much for the example's gates
-    yaml.write_text(cut(yaml.read_text(), "gates:\n", "environments:", "gates: [roc_auc >= 0.5]\n\n"))
-    theatre.commit("Direct rollout, one gate")
-    theatre.up()
-    theatre.replay(day(5, 1), 0.0, 0.0)
-    theatre.arrive(*[path for month in (1, 2, 3) for path in theatre.month(month)])
-    turn = theatre.turn_after(0)
-    while turn["release"] is None:
-        turn = theatre.turn_after(turn["number"])
-    overheads = [one_turn(theatre, path) for path in increments(theatre, rounds)]
-    idle = [no_op_daemon(theatre) for _ in range(rounds)]
-    theatre.daemon_stop()
-    line = [timed(theatre, "run", "--no-wait") for _ in range(rounds)]
-    helps = [timed(theatre, "--help") for _ in range(rounds)]
-    status = [timed(theatre, "status") for _ in range(rounds)]
-    return [
-        ("overhead of a turn, file to first answer", statistics.median(overheads), "at most 2 s, aim 0.5 s"),
-        ("a turn where nothing changed, in the daemon", statistics.median(idle), "at most 0.5 s"),
-        ("a turn where nothing changed, `noria run`", statistics.median(line), "at most 1 s"),
-        ("`noria --help`", statistics.median(helps), "at most 0.25 s"),
-        ("`noria status`", statistics.median(status), "at most 0.25 s"),
-    ]
+def main() -> int:
+    given = _arguments()
+    names = [given.only] if given.only else list(TITLES)
+    folder = (given.folder or ROOT / ".bench").absolute()
+    others = Peers(None if given.no_peers else folder)
+    others.install(tuple(p for p in peers.NAMES if any(p in NEEDED[n] for n in names)))
+    work = folder / "work"
+    begun, sections, failed = time.monotonic(), [], []
+    for name in names:
+        if time.monotonic() - begun > given.minutes * 60:
+            failed.append(f"{name}: {given.minutes:g} minutes are over")
+            continue
+        remove(work)
+        work.mkdir(parents=True)
+        print(f"{TITLES[name]} ...", flush=True)
+        try:
+            sections.append(_measure(name, work, others, given))
+            if given.page:
+                table.renew(given.page, sections[-1:], list(TITLES.values()))
+        except BenchError as error:
+            failed.append(f"{name}: {error}")
+        finally:
+            remove(work)
+    print("\n".join(section.text() for section in sections))
+    print(f"{time.monotonic() - begun:.0f} s")
+    for line in failed:
+        print(f"not measured: {line}", file=sys.stderr)
+    return 1 if failed else 0
 
 
-def cut(text: str, start: str, end: str, new: str) -> str:
-    return text[: text.index(start)] + new + text[text.index(end) :]
+def _measure(name: str, work: Path, others: Peers, given: argparse.Namespace) -> Section:
+    if name == "wheel":
+        return wheel.section(work, min(given.rounds or TURNS, TURNS))
+    parts: dict[str, Callable[[Path, Peers, int, bool], Section]] = {
+        "chain": chain.measure,
+        "snapshot": snapshot.measure,
+        "experiments": experiments.measure,
+    }
+    return parts[name](work, others, given.rounds or ROUNDS, given.small)
 
 
-def increments(theatre: Theatre, rounds: int) -> list[Path]:
-    """April, in as many files as there are rounds."""
-    _, flights = theatre.month(4)
-    weather, _ = theatre.month(4)
-    theatre.arrive(weather)
-    theatre.turn_after(theatre.last_turn)
-    table = pl.read_parquet(flights)
-    size = -(-table.height // rounds)
-    paths = []
-    for i in range(rounds):
-        path = theatre.months / f"flights-2013-04-{i:02d}.parquet"
-        table.slice(i * size, size).write_parquet(path)
-        paths.append(path)
-    return paths
-
-
-def one_turn(theatre: Theatre, path: Path) -> float:
-    """Seconds from the rename to the first answer of the new release, less the project's own time."""
-    calm(theatre)
-    old, number = theatre.serving()["release"], theatre.last_turn
-    body = commits.REQUEST.encode()
-    url = theatre.addresses["production"] + "/predict"
-    theatre.arrive(path)
-    begun = time.time()
-    while True:
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            if json.loads(answer.read())["release"] != old:
-                break
-        if time.time() - begun > 60:
-            raise SystemExit(f"no new release after 60 s: {theatre.turns()[-1]}")
-        time.sleep(0.005)
-    took = time.time() - begun
-    turn: dict[str, Any] = theatre.turn_after(number)
-    print(f"  turn {turn['number']}: {took:.2f} s, of which {turn['user_s']:.2f} s in the project's own code", flush=True)
-    return took - float(turn["user_s"])
-
-
-def calm(theatre: Theatre) -> None:
-    """Wait until the daemon has nothing to do: data does not arrive in the second in which an earlier turn ended."""
-    assert theatre.daemon is not None
-    daemon = psutil.Process(theatre.daemon.pid)
-
-    def used_s() -> float:
-        found = 0.0
-        for process in [daemon, *daemon.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                found += sum(process.cpu_times()[:2])
-        return found
-
-    deadline, before = time.monotonic() + 60, -1.0
-    while time.monotonic() < deadline:
-        now = used_s()
-        if abs(now - before) < 0.1:
-            return
-        before = now
-        time.sleep(1.0)
-    raise SystemExit("the daemon does not come to rest")
-
-
-def no_op_daemon(theatre: Theatre) -> float:
-    number = theatre.last_turn
-    begun = time.time()
-    theatre.post("/api/trigger", {"reason": "bench"})
-    turn = theatre.turn_after(number)
-    assert turn["outcome"] == "nothing changed", turn
-    return float(turn["ended_at"]) - begun
-
-
-def timed(theatre: Theatre, *arguments: str) -> float:
-    begun = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "noria", *arguments],
-        cwd=theatre.home,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    return time.perf_counter() - begun
-
-
-def page(rows: list[tuple[str, float, str]], rounds: int) -> str:
-    lines = [
-        "# Benchmarks",
-        "",
-        f"Made by `make bench` on {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%B %Y')}: "
-        "medians of "
-        f"{rounds}. The flights example, 81,000 to 109,000 flights; what counts as overhead is said in `benchmarks/run.py`.",
-        "",
-        "| what | measured | to reach |",
-        "|---|---|---|",
-        *[f"| {name} | {seconds:.2f} s | {goal} |" for name, seconds, goal in rows],
-        "",
-    ]
-    return "\n".join(lines)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(TITLES), help="this section")
+    parser.add_argument("--small", action="store_true", help="a try with few and small things; the page stays as it is")
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}, and {TURNS} of the wheel")
+    parser.add_argument("--no-peers", action="store_true", help="Noria alone")
+    parser.add_argument("--minutes", type=float, default=25.0, help="no section begins later than this")
+    parser.add_argument("--folder", type=Path, help="where to work; .bench")
+    parser.add_argument("--page", type=Path, help="the page to renew; docs/benchmarks.md, and none with --small or --no-peers")
+    given = parser.parse_args()
+    if given.page is None and not given.small and not given.no_peers:
+        given.page = PAGE
+    return given
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
