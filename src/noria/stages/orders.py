@@ -19,6 +19,7 @@ from noria.decide.plan import StepFacts
 from noria.domain.run import StepRecord, StepState
 from noria.errors import StepError
 from noria.stages.line import Line, Sheet
+from noria.stages.model import SEED
 from noria.stages.steps import Order, Output, output
 
 OUTPUT = "output"
@@ -108,7 +109,7 @@ def _call(line: Line, sheet: Sheet, step: Step, target: str, done: Mapping[str, 
         f"{sheet.run_id}/{step.name}",
         sheet.tree_id,
         target="noria.stages.work.step:run",
-        job={"call": target, "arguments": arguments},
+        job={"call": target, "arguments": arguments, "seed": SEED},
         roots=sheet.roots,
         inputs=inputs.files,
         outs={OUTPUT: OUTPUT},
@@ -133,7 +134,7 @@ def _command(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord
         environment=environment.digest(sheet.environment),
     )
     inputs = Inputs()
-    env: dict[str, Any] = {}
+    env: dict[str, Any] = {"NORIA_SEED": str(SEED)}  # a program has generators of its own; an item called `seed` comes first
     for name in step.deps:
         env[f"NORIA_INPUT_{_variable(name)}"] = _paths(inputs.argument(line, sheet, name, done))
     env |= {f"NORIA_PARAM_{_variable(name)}": json.dumps(value) for name, value in params.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from noria.adapters.executors.timing import user_code
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import DataError, StepError
 from noria.stages.work import columns, forms, functions, tables
+from noria.stages.work.seeds import seed_everything
 from noria.stages.work.split import split
 from noria.stats import profile
 
@@ -36,8 +36,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     inputs = tuple(Input(name, columns.kind_of(name, made.train.schema[name])) for name in input_names(made.train, model))
     train = columns.frame(made.train, inputs)
     label = plain_label(made.train[model["label"]], Task(model["task"]))
+    seed_everything(job["seed"])  # a module may draw while it is imported
     with user_code():
         features = functions.load(model["features"]) if model.get("features") else None
+        functions.load(model["train"])
     seed_everything(job["seed"])
     fitted = fit(model["train"], forms.apply_features(features, train), label, job["params"])
     signature = describe(model, inputs, train, label, fitted)
@@ -76,12 +78,6 @@ def fit(target: str, features: Any, label: pl.Series, params: dict[str, Any]) ->
             f"returned {type(fitted).__name__}; a training function returns something with predict or predict_proba", where=target
         )
     return fitted
-
-
-def seed_everything(seed: int) -> None:
-    """For training code that draws without naming a generator; the hash seed was set when the process began."""
-    random.seed(seed)
-    np.random.seed(seed)
 
 
 def plain_label(label: pl.Series, task: Task) -> pl.Series:

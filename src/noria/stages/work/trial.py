@@ -14,6 +14,7 @@ from noria.adapters.executors.timing import user_code
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import DataError, StepError
 from noria.stages.work import columns, forms, functions, tables, train
+from noria.stages.work.seeds import seed_everything
 from noria.stages.work.split import DAY_S, MIN_ROWS, contents, hashed, seconds, split
 from noria.stats import metrics
 
@@ -55,9 +56,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     before = table[FOLD] < job["fold"] if job["rolling"] else table[FOLD] != job["fold"]
     fitting, validation = table.filter(before), table.filter(table[FOLD] == job["fold"])
     _check_classes(fitting[model["label"]], Task(model["task"]), job["fold"])
+    seed_everything(job["seed"])  # a module may draw while it is imported
     with user_code():
         features = functions.load(model["features"]) if model.get("features") else None
-    train.seed_everything(job["seed"])
+        functions.load(job["train"])
+    seed_everything(job["seed"])
     frame = columns.frame(fitting, inputs)
     began = time.perf_counter()
     fitted = train.fit(job["train"], forms.apply_features(features, frame), fitting[model["label"]], job["params"])
