@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -38,15 +38,15 @@ class World:
         self.line = assembly.assemble(home, state=home / ".noria")
         self.read: list[str] = []
         self.meanwhile: Callable[[Path], None] = lambda _: None
-        whole = self.line.blobs.put_file
+        whole = self.line.blobs.put_files
 
-        def put_file(path: Path) -> str:
-            self.read.append(path.name)
-            digest = whole(path)
-            self.meanwhile(path)
-            return digest
+        def put_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+            for path, digest in whole(paths):
+                self.read.append(path.name)
+                self.meanwhile(path)
+                yield path, digest
 
-        patch.setattr(self.line.blobs, "put_file", put_file)
+        patch.setattr(self.line.blobs, "put_files", put_files)
 
     def write(self, name: str, text: str) -> Path:
         path = self.home / name
