@@ -7,13 +7,25 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from noria.names import digest_bytes
 
 _DIST_INFO = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.dist-info")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SYSTEM = frozenset({"python", "implementation", "system", "machine", "libc"})
+WORKING = (
+    "joblib",
+    "numpy",
+    "onnxruntime",
+    "polars",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "skl2onnx",
+)  # Noria's steps compute with these
 NOT_IDENTITY = frozenset({"cpus"})  # recorded, but the same work on more cores is the same work
 
 
@@ -56,6 +68,42 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     return found
 
 
+def needed(roots: Iterable[str], modules: Iterable[str] = ()) -> frozenset[str]:
+    """Names of the distributions ``roots``, of those that these top-level modules belong to, and of all that they require.
+
+    As far as what is installed here tells: a module that is not is taken to belong to a distribution of its own name.
+    """
+    from importlib import metadata
+
+    owners = metadata.packages_distributions()
+    waiting = [*roots, *(owner for module in modules for owner in owners.get(module, [module]))]
+    found: set[str] = set()
+    while waiting:
+        name = normal(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            requirements = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for requirement in requirements:
+            match = _REQUIREMENT.match(requirement)
+            if match and "extra ==" not in requirement.partition(";")[2]:
+                waiting.append(match[0])
+    return frozenset(found)
+
+
+def that_matter(differences: Iterable[str], packages: frozenset[str]) -> list[str]:
+    """Those of ``differences`` that concern the interpreter, the platform or one of these packages."""
+    return [text for text in differences if text.partition(" ")[0] in SYSTEM | packages]
+
+
+def normal(name: str) -> str:
+    """A distribution's name as registries compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def _packages() -> Iterator[tuple[str, str]]:
     """Name and version of every distribution, from the names of its folders: 1 ms where reading the metadata takes 30.
 
@@ -75,7 +123,7 @@ def _distributions(folder: Path) -> list[tuple[str, str]]:
             matches = [_DIST_INFO.fullmatch(entry.name) for entry in entries]
     except OSError:
         return []
-    return [(re.sub(r"[-_.]+", "-", m["name"]).lower(), m["version"]) for m in matches if m is not None]
+    return [(normal(m["name"]), m["version"]) for m in matches if m is not None]
 
 
 def _libc() -> str:

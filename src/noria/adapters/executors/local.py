@@ -11,7 +11,7 @@ from typing import Any
 
 from noria import track
 from noria.adapters.executors.limits import Done, Work
-from noria.adapters.executors.pool import Job, Pool
+from noria.adapters.executors.pool import Job, Pool, surroundings
 from noria.adapters.executors.task import INPUT, Finished, StepTask, Usage, Workspace
 
 INPUTS = "in"  # of a step's folder
@@ -38,7 +38,7 @@ class LocalExecutor:
         if task.command is not None:
             self.workspace.place(tree, task.placed)
             _forget(tree, task.outs)
-        return Run(self.pool.submit(_work(task, tree, folder)), task, tree, folder, self.workspace)
+        return Run(self.pool.submit(_work(task, tree, folder, self.pool.interpreter)), task, tree, folder, self.workspace)
 
     def close(self) -> None:
         self.pool.close()
@@ -118,10 +118,10 @@ def resolve(value: Any, folder: Path) -> Any:
     return [resolve(inner, folder) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _work(task: StepTask, tree: Path, folder: Path) -> Work:
+def _work(task: StepTask, tree: Path, folder: Path, interpreter: Path) -> Work:
     limits = task.resources
     paths = tuple(tree / root for root in task.roots)
-    env = {**child_environment(), "NORIA_TRACK": str(folder / TRACKED), **_variables(task, folder)}
+    env = {**child_environment(interpreter), "NORIA_TRACK": str(folder / TRACKED), **_variables(task, folder)}
     if task.command is not None:  # an interpreter takes its paths from the job
         env["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *filter(None, [env.get("PYTHONPATH")])])
     return Work(
@@ -143,10 +143,11 @@ def _variables(task: StepTask, folder: Path) -> dict[str, str]:
     return {name: value if isinstance(value, str) else os.pathsep.join(value) for name, value in found.items()}
 
 
-def child_environment() -> dict[str, str]:
-    """The environment of every step: this interpreter's programs first, no bytecode left in trees, equal hashes in every run."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+def child_environment(interpreter: Path | None = None) -> dict[str, str]:
+    """The environment of every step: its interpreter's programs first, no bytecode left in trees, equal hashes in every run."""
+    own = interpreter or Path(sys.executable)
+    path = os.pathsep.join([str(own.parent), os.environ.get("PATH", "")])
+    return {**surroundings(own), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
 
 
 def _usage(done: Done) -> Usage:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -37,6 +38,7 @@ PRELOAD = (
     "skl2onnx",
     "onnxruntime",
 )
+OF_THIS_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"})
 START_S = 60.0  # a step process that has not taken its job by then never will
 ATTEMPTS = 3  # warm processes may have died while they waited
 QUIET_S = 0.5  # the pool is filled up again when nothing has run for this long: warming takes a core for a second
@@ -53,21 +55,21 @@ class Child:
     closed: bool = False  # it will say no more
 
     @classmethod
-    def start(cls, preload: Sequence[str]) -> Child:
+    def start(cls, preload: Sequence[str], interpreter: Path) -> Child:
         ours, theirs = os.pipe()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "noria.adapters.executors.child", str(theirs), *preload],
+                [str(interpreter), "-P", "-m", "noria.adapters.executors.child", str(theirs), *preload],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(theirs,),
                 start_new_session=True,
-                env=_environment(),
+                env=_environment(interpreter),
             )
         except OSError as error:
             os.close(ours)
-            raise StepError(f"a step process cannot be started: {error}", where=sys.executable) from error
+            raise StepError(f"a step process cannot be started: {error}", where=str(interpreter)) from error
         finally:
             os.close(theirs)
         for fd in (ours, fd_of(process.stdout)):
@@ -120,9 +122,15 @@ class Child:
 
 
 class Pool:
-    """``size`` processes are kept warm; at most ``running`` jobs run at a time (the number of cores, at least ``size``)."""
+    """``size`` processes are kept warm; at most ``running`` jobs run at a time (the number of cores, at least ``size``).
 
-    def __init__(self, size: int = 2, preload: Sequence[str] = PRELOAD, running: int | None = None) -> None:
+    They are of ``interpreter``, in which this Noria can be imported; this process's own when none is named.
+    """
+
+    def __init__(
+        self, size: int = 2, preload: Sequence[str] = PRELOAD, running: int | None = None, interpreter: Path | None = None
+    ) -> None:
+        self.interpreter = interpreter or Path(sys.executable)
         self._size = size
         self._preload = tuple(preload)
         self.slots = Slots(running or max(size, cores()))
@@ -138,7 +146,7 @@ class Pool:
         with self._lock:
             self._wanted = True
             while len(self._warm) < self._size and not self._closed:
-                self._warm.append(Child.start(self._preload))
+                self._warm.append(self._child())
 
     def submit(self, work: Work) -> Job:
         """Start the job as soon as a slot is free. Raises StepError when the executor was closed."""
@@ -176,10 +184,13 @@ class Pool:
             for dead in [child for child in self._warm if child.process.poll() is not None]:
                 self._warm.remove(dead)
                 dead.release()
-            child = self._warm.pop(0) if self._warm else Child.start(self._preload)
+            child = self._warm.pop(0) if self._warm else self._child()
             if not self._warm and self._size and not self._closed:
-                self._warm.append(Child.start(self._preload))
+                self._warm.append(self._child())
             return child
+
+    def _child(self) -> Child:
+        return Child.start(self._preload, self.interpreter)
 
     def ended(self, job: Job) -> None:
         """The last job to end has the pool filled up, after a pause in which the next one may come."""
@@ -371,10 +382,17 @@ class Watched:
         )
 
 
-def _environment() -> dict[str, str]:
+def _environment(interpreter: Path) -> dict[str, str]:
     """What must be set before the interpreter starts: equal hashes in every run, a native thread a core, none that spins."""
     defaults = {**dict.fromkeys(THREADS, str(cores())), "OMP_WAIT_POLICY": "PASSIVE"}
-    return {**defaults, **os.environ, "PYTHONHASHSEED": "0"}
+    return {**defaults, **surroundings(interpreter), "PYTHONHASHSEED": "0"}
+
+
+def surroundings(interpreter: Path) -> dict[str, str]:
+    """This process's environment, for an interpreter: what would bring this one's packages to another is left out."""
+    if interpreter == Path(sys.executable):
+        return dict(os.environ)
+    return {name: value for name, value in os.environ.items() if name not in OF_THIS_PYTHON}
 
 
 def _ending(code: int) -> tuple[str, str]:
