@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup lint bench lock docs clean
+.PHONY: help demo test setup services lint bench lock docs clean
 
 help:                  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ $(STAMP): requirements/lock.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
+services:              ## servers that some tests talk to (an S3 API), in .services; without them these tests are skipped
+	$(PYTHON) -m venv .services
+	.services/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/services.txt
+
 lint: setup            ## style, floors, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,11 +38,12 @@ lint: setup            ## style, floors, types
 bench: setup           ## measure beside the peers; write docs/benchmarks.md (ONLY=chain: one section, SMALL=1: a try)
 	$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY)) $(if $(SMALL),--small) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-lock:                  ## renew requirements/lock.txt from requirements/dev.in (needs uv)
+lock:                  ## renew the locks in requirements/ (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/dev.in -o requirements/lock.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/services.in -o requirements/services.txt
 
 docs: setup            ## renew the pages that are made from the code: commands, errors, the project file
 	$(BIN)/python docs/make.py
 
 clean:                 ## remove the environment, the peers', the demo and the tools' caches
-	rm -rf $(VENV) .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .services .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import socket
@@ -228,9 +229,10 @@ def test_a_range_comes_back_from_its_mark(after: Any, to: str) -> None:
 def postgres() -> Iterator[str]:
     """The address of a Postgres server made for this module, which is removed with it."""
     pytest.importorskip("psycopg", reason="no driver for Postgres is installed")
-    initdb, server = shutil.which("initdb"), shutil.which("postgres")
+    places = os.pathsep.join([os.environ.get("PATH", ""), *sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)])
+    initdb, server = shutil.which("initdb", path=places), shutil.which("postgres", path=places)
     if initdb is None or server is None:
-        pytest.skip("there are no Postgres programs (initdb, postgres) on PATH")
+        pytest.skip("there are no Postgres programs (initdb, postgres): install Debian's package postgresql")
     folder = Path(tempfile.mkdtemp(prefix="noria-pg-"))
     who: dict[str, Any] = {}
     if os.geteuid() == 0:  # Postgres refuses to run as root
