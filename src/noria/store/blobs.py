@@ -26,7 +26,8 @@ from noria.errors import CorruptBlobError, NotFoundError, StoreError
 from noria.store.disk import full_disk, make_folder, sync_all, sync_file, sync_folder
 
 CHUNK = 256 << 10  # bytes in hand while copying: what fits into the processor's cache is hashed and written fastest
-FLUSH = 32 << 20  # bytes after which the system is told to begin writing, so that the fsync at the end finds little left
+FLUSH = 8 << 20  # bytes after which the system is told to begin writing, so that the fsync at the end finds little left
+WARM = 128 << 20  # bytes of a copy that stay in memory for whoever reads it next; of a larger one the rest makes room for itself
 SMALL = 1 << 20  # bytes; a file up to this size is read at once and may share its barrier with others
 BATCH_FILES = 10_000  # small files that one barrier covers at most ...
 BATCH_BYTES = 256 << 20  # ... and their bytes
@@ -374,7 +375,10 @@ def _write_all(handle: int, data: bytes | memoryview) -> None:
 
 
 def _copied(reader: io.RawIOBase | io.BufferedIOBase, writer: io.FileIO) -> str:
-    """Copy to the end; the digest of what was copied. The system begins to write while the rest is read."""
+    """Copy to the end; the digest of what was copied. The system begins to write while the rest is read.
+
+    Pages of a large copy that are on disk are given back as it goes on: new ones cost more than the copying.
+    """
     hasher, buffer = blake3(), bytearray(CHUNK)
     view, at, flushed = memoryview(buffer), 0, 0
     while count := reader.readinto(view):
@@ -382,7 +386,9 @@ def _copied(reader: io.RawIOBase | io.BufferedIOBase, writer: io.FileIO) -> str:
         _write_all(writer.fileno(), view[:count])
         at += count
         if at - flushed >= FLUSH:
-            os.posix_fadvise(writer.fileno(), flushed, at - flushed, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(writer.fileno(), flushed, at - flushed, os.POSIX_FADV_DONTNEED)  # unwritten pages: begin to write
+            if flushed > WARM:
+                os.posix_fadvise(writer.fileno(), WARM, flushed - WARM, os.POSIX_FADV_DONTNEED)  # written ones: let go
             flushed = at
     return hasher.hexdigest()
 
