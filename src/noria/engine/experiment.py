@@ -95,7 +95,7 @@ def _first_data(line: Line, sheet: Sheet) -> None:
     empty = [
         source
         for source in sheet.project.data.values()
-        if not source.source.startswith("log:") and not line.ledger.data.current(line.name, source.name).files
+        if not source.source.startswith("log:") and not line.ledger.data.head(line.name, source.name).files
     ]
     if not empty:
         return

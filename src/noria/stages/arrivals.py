@@ -110,7 +110,7 @@ def _taken(line: Line, dataset: DataSource, patient: bool) -> list[Arrival]:
             line.progress(f"{dataset.name}: taking in {len(found):,} files")
         return _unjudged(line, dataset, list(_kept(line, source, found)))
     except DataError as error:
-        if patient or not line.ledger.data.current(line.name, dataset.name).files:
+        if patient or not line.ledger.data.head(line.name, dataset.name).files:
             raise
         line.event("data.unreadable", dataset.name, f"{dataset.name}: {error.message}; what was accepted before stands")
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,13 +16,17 @@ from noria.stages.line import Line
 
 def verify(line: Line, release: Release) -> dict[str, Any]:
     """The manifest of a release whose bundle is whole and ours. Raises StoreError naming what is not."""
-    folder = line.bundle(release.digest)
+    return whole(line.bundle(release.digest), release, signing.public_key(line.state))
+
+
+def whole(folder: Path, release: Release, key: str) -> dict[str, Any]:
+    """As ``verify``, of a bundle that lies in ``folder`` and must be sealed with ``key``."""
     try:
         content = (folder / "manifest.json").read_bytes()
         seal = (folder / "manifest.sig").read_bytes()
     except OSError as error:
         raise _broken(release, f"its bundle cannot be read: {error.strerror}", str(folder)) from error
-    if names.digest_bytes(content) != release.digest or not signing.verify(signing.public_key(line.state), content, seal):
+    if names.digest_bytes(content) != release.digest or not signing.verify(key, content, seal):
         raise _broken(release, "its manifest is not the one that was sealed", str(folder))
     manifest: dict[str, Any] = msgspec.json.decode(content)
     for name, digest in manifest["files"].items():

@@ -54,8 +54,7 @@ def keep(line: Line, dataset: str, arrivals: Sequence[Arrival]) -> None:
         size_bytes = sum(arrival.size_bytes for arrival in batch)
         with line.ledger.transaction():
             line.check_lease()
-            for arrival in batch:
-                line.ledger.data.deliver(line.name, *_as_it_is(arrival))
+            line.ledger.data.deliver_many(line.name, [_as_it_is(arrival) for arrival in batch])
             line.ledger.marks.put(line.name, f"data:{dataset}", {a.name: Mark(a.mark, a.digest) for a in batch if a.mark})
             text = f"{dataset}: {len(batch):,} {'file' if len(batch) == 1 else 'files'} accepted ({size_bytes:,} bytes)"
             line.event("data.accepted", dataset, text, dataset=dataset, files=len(batch), size_bytes=size_bytes)

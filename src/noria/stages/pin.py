@@ -11,7 +11,6 @@ import msgspec
 from noria import config, names
 from noria.adapters import environment, git
 from noria.config import Project
-from noria.domain.data import Snapshot
 from noria.domain.run import Pins
 from noria.domain.turn import Turn
 from noria.errors import ConfigError, DataError
@@ -96,22 +95,22 @@ def repository(line: Line, here: Project | None = None) -> Path:
     return git.fetch(watch.repository, line.state / "repository")
 
 
-def snapshots(line: Line, sheet: Sheet) -> dict[str, Snapshot]:
-    """The accepted files of every dataset, as of now; a dataset without any is an error."""
+def snapshots(line: Line, sheet: Sheet) -> dict[str, str]:
+    """Dataset -> digest of its accepted files, as of now; a dataset without any is an error."""
     found = {}
     for source in sheet.project.data.values():
         if served.is_log(source.source):
-            found[source.name] = served.snapshot(line, sheet, source)
+            found[source.name] = served.snapshot(line, sheet, source).digest
             continue
-        snapshot = line.ledger.data.current(line.name, source.name)
-        if not snapshot.files:
+        head = line.ledger.data.head(line.name, source.name)
+        if not head.files:
             raise DataError(
                 f"dataset {source.name} has no accepted file",
                 where=source.shown,
                 hint="Put a file there (renamed into place), or correct `source` in noria.yaml; "
                 "`noria status` shows what was quarantined and why.",
             )
-        found[source.name] = snapshot
+        found[source.name] = head.digest
     return found
 
 
@@ -123,7 +122,7 @@ def fix(line: Line, sheet: Sheet) -> Pins:
     sheet.pins = Pins(
         commit=sheet.commit,
         dirty=sheet.dirty,
-        snapshots={name: snapshot.digest for name, snapshot in snapshots(line, sheet).items()},
+        snapshots=snapshots(line, sheet),
         params=params,
         config=sheet.project.digest,
         environment=environment.digest(sheet.environment),
