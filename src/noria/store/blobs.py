@@ -160,7 +160,8 @@ class BlobStore:
         """One barrier for the bytes, then the names, then one for the names."""
         if not batch.written:
             return
-        folders = {digest[:2]: self._folder(digest) for digest in batch.written}
+        firsts = {digest[:2]: digest for digest in batch.written}
+        folders = {shelf: self._folder(digest) for shelf, digest in firsts.items()}
         if len(batch.written) < SINGLY or not sync_all(self.root):
             for path in batch.written.values():
                 sync_file(Path(path))
