@@ -19,6 +19,7 @@ from noria.store.marks import Mark
 
 FETCHERS = 8  # files that are fetched side by side
 FETCHED = 64  # files that stand on disk before they are kept
+SEVERAL = 50  # files from which on the ledger is asked once for all names, not for each
 MANY = 1000  # files whose taking in is announced
 LOOK_AGAIN_S = 0.05
 
@@ -191,8 +192,10 @@ def _fetch(source: Source, found: Found, target: Path) -> bool:
 def _unjudged(line: Line, dataset: DataSource, kept: Sequence[tuple[Found, str]]) -> list[Arrival]:
     """Those that no delivery has judged; the marks of the others are written down."""
     arrivals, marks = [], {}
+    ever = line.ledger.data.delivered(line.name, dataset.name) if len(kept) > SEVERAL else None
     for found, digest in kept:
-        mark = _known(line, dataset, found, digest) if digest else None
+        asked = bool(digest) and (ever is None or found.name in ever)
+        mark = _known(line, dataset, found, digest) if asked else None
         if mark is None:
             arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem))
         else:

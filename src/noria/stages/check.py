@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -54,14 +55,16 @@ def keep(line: Line, dataset: str, arrivals: Sequence[Arrival]) -> None:
         size_bytes = sum(arrival.size_bytes for arrival in batch)
         with line.ledger.transaction():
             line.check_lease()
-            line.ledger.data.deliver_many(line.name, [_as_it_is(arrival) for arrival in batch])
+            now = time.time()
+            line.ledger.data.deliver_many(line.name, [_as_it_is(arrival, now) for arrival in batch])
             line.ledger.marks.put(line.name, f"data:{dataset}", {a.name: Mark(a.mark, a.digest) for a in batch if a.mark})
             text = f"{dataset}: {len(batch):,} {'file' if len(batch) == 1 else 'files'} accepted ({size_bytes:,} bytes)"
             line.event("data.accepted", dataset, text, dataset=dataset, files=len(batch), size_bytes=size_bytes)
 
 
-def _as_it_is(arrival: Arrival) -> tuple[Delivery, FilePin]:
-    made = Delivery(names.new_id("delivery"), arrival.dataset, arrival.name, arrival.digest, 0, 0, 0, True, "kept as it is")
+def _as_it_is(arrival: Arrival, now: float) -> tuple[Delivery, FilePin]:
+    known = (arrival.dataset, arrival.name, arrival.digest)
+    made = Delivery(names.new_id("delivery"), *known, 0, 0, 0, True, "kept as it is", at=now)
     return made, FilePin(arrival.name, arrival.digest, arrival.size_bytes, 0)
 
 

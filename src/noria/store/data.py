@@ -295,6 +295,11 @@ class DataStore:
             return self._deliveries.many("project = ? ORDER BY at DESC, id DESC LIMIT ?", project, limit)
         return self._deliveries.many("project = ? AND dataset = ? ORDER BY at DESC, id DESC LIMIT ?", project, dataset, limit)
 
+    def delivered(self, project: str, dataset: str) -> set[str]:
+        """The names of all files that were ever judged."""
+        sql = "SELECT DISTINCT name FROM deliveries WHERE project = ? AND dataset = ?"
+        return {str(name) for (name,) in self._database.each(sql, (project, dataset))}
+
     def quarantined_rows(self, project: str) -> int:
         """Rows in quarantine, over all deliveries."""
         row = self._database.row("SELECT sum(rows_quarantined) AS n FROM deliveries WHERE project = ?", (project,))
