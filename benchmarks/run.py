@@ -9,9 +9,11 @@ time is left, is named, and the page keeps what it said about it before: no figu
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import chain, experiments, peers, snapshot, table, wheel
@@ -43,7 +45,8 @@ def main() -> int:
         work.mkdir(parents=True)
         print(f"{TITLES[name]} ...", flush=True)
         try:
-            sections.append(_measure(name, work, others, given))
+            load = os.getloadavg()[0]
+            sections.append(replace(_measure(name, work, others, given), load=load))
             if given.page:
                 table.renew(given.page, sections[-1:], list(TITLES.values()))
         except BenchError as error:

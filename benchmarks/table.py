@@ -48,11 +48,14 @@ class Section:
     rows: tuple[Row, ...]
     rounds: int
     said: str = ""
+    load: float | None = None  # of the machine before it began, by other work
 
     def text(self) -> str:
         machine = (
             f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%B %Y')}; medians of {self.rounds}"
         )
+        if self.load is not None:
+            machine += f"; load before it began {self.load:.1f}"
         lines = [f"## {self.title}", "", f"{machine}. {self.said}".rstrip(), ""]
         lines += ["| work | Noria | beside it | to reach | reached |", "|---|---|---|---|---|"]
         lines += [_line(row) for row in self.rows]
