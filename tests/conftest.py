@@ -1,0 +1,6 @@
+"""For all tests: Hypothesis judges what is computed, not how long a busy machine takes for it (pytest-timeout bounds each test)."""
+
+from hypothesis import settings
+
+settings.register_profile("noria", deadline=None)
+settings.load_profile("noria")
