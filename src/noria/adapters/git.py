@@ -116,6 +116,11 @@ def worktree(repo: Path, commit: str, target: Path) -> Path:
     return target
 
 
+def begin(folder: Path) -> None:
+    """An empty repository, so that what the folder's .gitignore says counts there."""
+    _git(folder, "init", "--quiet")
+
+
 def fetch(url: str, mirror: Path) -> Path:
     """Bring the bare mirror of ``url`` up to date; it is cloned when there is none."""
     if not mirror.is_dir():

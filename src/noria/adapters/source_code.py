@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from noria.names import digest_bytes
@@ -49,6 +50,14 @@ def script_closure(tree: Path, script: str, roots: Sequence[Path]) -> dict[str, 
             root = next(root for root in searched if (root / name).is_file())
             found[(root / name).relative_to(tree).as_posix()] = known
     return dict(sorted(found.items()))
+
+
+def imported(tree: Path) -> frozenset[str]:
+    """Top-level modules that any Python file below a folder imports, its own among them; the first LIMIT files are read."""
+    found: set[str] = set()
+    for path in islice(sorted(tree.rglob("*.py")), LIMIT):
+        found |= {name.partition(".")[0] for name in _read(path, path.stem)[1]}
+    return frozenset(found)
 
 
 def _locate(roots: Sequence[Path], module: str) -> tuple[Path, Path] | None:

@@ -1,43 +1,126 @@
-"""`noria reproduce`: build a release again from its record, and compare."""
+"""`noria reproduce`: build a release again from its record, or from the file it was exported to, and compare."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from noria.cli.context import Home, actor, pass_home
-from noria.cli.output import ExitCode, emit, json_option, pairs
+from noria.cli.output import ExitCode, emit, json_option, number, pairs, table
+from noria.errors import UsageError
+
+if TYPE_CHECKING:
+    from noria.engine.reproduce import Asked, Reproduction
+    from noria.stages.line import Progress
+
+SUFFIX = ".tar"
 
 
 @click.command()
-@click.argument("release")
+@click.argument("release", metavar="RELEASE|FILE")
 @click.option("--into", type=click.Path(path_type=Path), help="A new folder to build in; a temporary one when not named.")
+@click.option("--tolerance", type=click.FloatRange(min=0), help="How much a metric may differ, absolute; 1e-6 when not named.")
+@click.option(
+    "--environment",
+    type=click.Choice(["same", "rebuild"]),
+    help="In the environment that is here, or in the recorded one, made again by uv. When not named: here, and what matters of "
+    "its differences is said.",
+)
+@click.option("--key", type=click.Path(path_type=Path), help="The public key (signing.pub) that FILE must be signed with.")
 @json_option
-@pass_home
-def command(home: Home, release: str, into: Path | None, as_json: bool) -> int:
-    """Rebuild RELEASE from its commit, data, parameters and environment, with every step cache off.
+def command(
+    release: str, into: Path | None, tolerance: float | None, environment: str | None, key: Path | None, as_json: bool
+) -> int:
+    """Rebuild a release from its code, data, parameters and environment, with every step cache off.
+
+    A RELEASE comes from this project's store. A FILE that `noria releases export` wrote needs no project and no store: its
+    digests and its signature are verified, then its code runs, as you.
 
     \b
     Example:
       noria reproduce v1
-      noria reproduce v1 --into /tmp/again
+      noria reproduce v1 --environment rebuild
+      noria reproduce v1.noria.tar --into again --key signing.pub
 
     Exit code 0 when bytes or metrics agree, 1 when they do not.
-    JSON: release, agrees, bytes_agree, metrics_agree, worst_difference, environment, folder, text.
+    JSON: release, agrees, bytes_agree, metrics_agree, worst_difference, tolerance, metrics {name: {recorded, measured,
+    difference}}, steps [{name, agrees, files}], divergence {step, files, deterministic, causes, text} (null when every step
+    agrees), environment, interpreter, lock, seed, key, folder, text.
     """
+    from noria.engine.reproduce import TOLERANCE, Asked
+
+    rebuild = None if environment is None else environment == "rebuild"
+    asked = Asked(TOLERANCE if tolerance is None else tolerance, rebuild)
+    progress: Progress = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
+    path = exported(release)
+    folder = (into or Path(tempfile.mkdtemp(prefix=f"noria-{path.name if path else release}-".replace("/", "-")))).resolve()
+    found = _from_store(release, folder, asked, progress) if path is None else _from_file(path, folder, key, asked, progress)
+    emit(as_json, lambda: facts_of(found), lambda: render(found))
+    return ExitCode.PASSED if found.agrees else ExitCode.NO
+
+
+def exported(name: str) -> Path | None:
+    """The file of that name, looked for from where ``-C`` says; None when it is a release's version."""
+    start = click.get_current_context().find_root().obj or Path(".")
+    path = Path(start) / name
+    return path if path.is_file() or name.endswith(SUFFIX) else None
+
+
+def public_key(path: Path) -> str:
+    """The key in a file, as hex. Raises UsageError."""
+    try:
+        text = path.read_text().strip().lower()
+        bytes.fromhex(text)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} holds no public key: {error}", hint="It is .noria/signing.pub where the release was made."
+        ) from error
+    return text
+
+
+def _from_file(path: Path, folder: Path, key: Path | None, asked: Asked, progress: Progress) -> Reproduction:
+    from noria.engine.reproduce import reproduce_file
+
+    return reproduce_file(path, folder, public_key(key) if key is not None else None, asked, progress)
+
+
+@pass_home
+def _from_store(home: Home, release: str, folder: Path, asked: Asked, progress: Progress) -> Reproduction:
     from noria.engine import assembly
     from noria.engine.reproduce import reproduce
 
-    progress = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
-    line = assembly.assemble(home.path, actor=actor(), progress=progress, warm=1)
+    line = assembly.assemble(home.path, actor=actor(), progress=progress)
     try:
-        folder = into or Path(tempfile.mkdtemp(prefix=f"noria-{release}-"))
-        found = reproduce(line, line.ledger.releases.get(line.name, release), folder.resolve())
+        found = reproduce(line, line.ledger.releases.get(line.name, release), folder, asked)
     finally:
         line.executor.close()
     line.event("release.reproduced", found.release, found.text, agrees=found.agrees)
-    emit(as_json, msgspec.to_builtins(found), lambda: pairs([("result", found.text), ("folder", found.folder)]))
-    return ExitCode.PASSED if found.agrees else ExitCode.NO
+    return found
+
+
+def facts_of(found: Reproduction) -> dict[str, Any]:
+    """As JSON; a difference that is no number is null there."""
+    facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(found))
+    return facts
+
+
+def render(found: Reproduction) -> str:
+    """The result, each step and each metric that does not agree to the last bit, and where it all lies."""
+    parted = [(step.name, ", ".join(step.files)) for step in found.steps if step.agrees is False]
+    metrics = [
+        (name, *("–" if v is None else number(v) for v in (m.recorded, m.measured)), f"{m.difference:.1e}")
+        for name, m in found.metrics.items()
+        if m.difference
+    ]
+    items = [("result", found.text), ("folder", found.folder), ("steps run in", found.interpreter)]
+    items += [("signed with", found.key)] if found.key else []
+    items += [("lock file", text) for text in found.lock]
+    items += [("may differ because", text) for text in (found.divergence.causes if found.divergence else ())]
+    parts = [pairs(items)]
+    parts += [table(("step", "files that differ"), parted)] if parted else []
+    parts += [table(("metric", "recorded", "measured", "apart"), metrics)] if metrics else []
+    return "\n\n".join(parts)

@@ -1,122 +1,281 @@
-"""Rebuild a release from what was recorded, with every step cache off, in a new folder, and compare."""
+"""Rebuild a release from what was recorded, with every step cache off, in a new folder, and compare.
+
+What is compared: the bytes that each step leaves, the model, the metrics (``agreement``), the environment.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from noria import config
-from noria.adapters import environment, git
+from noria.adapters import environment, git, interpreters
 from noria.adapters.executors.local import LocalExecutor
+from noria.adapters.executors.pool import Pool
+from noria.adapters.server import Server
+from noria.config import Project
 from noria.domain.data import Snapshot
 from noria.domain.evaluation import Evaluation
-from noria.domain.release import Form, Release
+from noria.domain.release import Release
 from noria.domain.run import Pins
 from noria.domain.turn import Turn
-from noria.errors import RefusedError
+from noria.engine import agreement, export
+from noria.engine.agreement import Divergence, MetricAgreement, StepAgreement
+from noria.errors import NoriaError, RefusedError
 from noria.stages.bundle import verify
 from noria.stages.evaluate import evaluate
-from noria.stages.line import Line, Sheet
+from noria.stages.line import Line, Progress, Sheet
+from noria.stages.model import SEED
 from noria.stages.package import model_file, package
-from noria.stages.pin import repository
 from noria.stages.places import Places
 from noria.stages.train import train
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
 from noria.store.locks import Locks
 
-TOLERANCE = 1e-6  # absolute, on metrics between 0 and 1, when bytes differ
+NAMED = 5  # differences that the sentence names
+TOLERANCE = 1e-6  # absolute, of metrics, when the model's bytes differ
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How to reproduce. ``rebuild``: in the recorded environment, made anew; False: in this one; None: in this one, and say
+    when another would matter."""
+
+    tolerance: float = TOLERANCE
+    rebuild: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What came out. ``agrees`` is bytes, or metrics within TOLERANCE; ``text`` says which."""
+    """What came out. ``agrees``: every metric is within ``tolerance``; ``bytes_agree``: the model is the same, byte for byte."""
 
     release: str
     agrees: bool
     bytes_agree: bool
     metrics_agree: bool
     worst_difference: float
+    tolerance: float
+    metrics: dict[str, MetricAgreement]
+    steps: tuple[StepAgreement, ...]
+    divergence: Divergence | None
     environment: tuple[str, ...]  # differences to the recorded one; empty when equal
+    interpreter: str  # in which the steps ran
+    lock: tuple[str, ...]  # packages of the record in other versions than the commit's lock file says
+    seed: int
+    key: str  # the public key of an export, as hex; empty for a release of the own store
     folder: str
     text: str
 
 
-def reproduce(line: Line, release: Release, folder: Path) -> Reproduction:
-    """Raises RefusedError when ``folder`` is not empty, CorruptBlobError when recorded data was damaged."""
-    if folder.exists() and any(folder.iterdir()):
-        raise RefusedError(f"{folder} is not empty", hint="Name a new folder: noria reproduce v1 --into FOLDER")
-    bundle = line.bundle(release.digest)
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What a release was made of, in a store of its own."""
+
+    release: Release
+    bundle: Path
+    manifest: dict[str, Any]
+    line: Line  # of the new store
+    outputs: BlobStore  # where what the steps left then may still be
+    key: str = ""
+
+
+def reproduce(line: Line, release: Release, folder: Path, asked: Asked = Asked()) -> Reproduction:
+    """A release of this line's store, in ``folder``.
+
+    Raises RefusedError when ``folder`` is not empty or data was erased, CorruptBlobError when it was damaged.
+    """
+    _demand_empty(folder)
     manifest = verify(line, release)
     pins = msgspec.convert(manifest["pins"], Pins)
-    fresh = _fresh_line(line, pins, folder)
-    sheet = _sheet(line, fresh, pins, release)
-    made = package(fresh, sheet, train(fresh, sheet))
-    measured, _ = evaluate(fresh, sheet, made, None)
-    recorded = msgspec.json.decode((bundle / "evidence" / "evaluation.json").read_bytes(), type=Evaluation)
-    then = msgspec.json.decode((bundle / "evidence" / "environment.json").read_bytes())
-    same = manifest["files"][model_file(release.form)] == made.model and made.form is release.form
-    return _compare(release, recorded, measured, same, made.form, environment.differences(then, sheet.environment), folder)
-
-
-def _fresh_line(line: Line, pins: Pins, folder: Path) -> Line:
-    """A line with a store of its own; the pinned data is copied in, verified."""
     state = folder / ".noria"
-    ledger = Ledger.open(state)
-    ledger.projects.ensure(line.name, str(folder))
     blobs = BlobStore(state / "blobs")
-    for digest in pins.snapshots.values():
-        snapshot: Snapshot = line.ledger.data.snapshot(digest)
-        for pin in snapshot.files:
-            blobs.put_file(line.blobs.path(pin.digest))
-        ledger.data.put_snapshot(line.name, snapshot)
-    places = Places(line.name, folder, state, ledger, blobs)
-    return replace(
-        line,
-        home=folder,
+    snapshots = []
+    for snapshot, files in export.data_of(line, release, pins):
+        meter = export.Meter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), line.progress)
+        for pin, path in files:
+            blobs.put_file(path)
+            meter.add(pin.size_bytes)
+        snapshots.append(snapshot)
+    fresh = _fresh_line(release, state, snapshots, blobs, line.progress)
+    recipe = _Recipe(release, line.bundle(release.digest), manifest, fresh, line.blobs)
+    return _made(recipe, folder, line.state / "interpreters", asked)
+
+
+def reproduce_file(path: Path, folder: Path, key: str | None, asked: Asked, progress: Progress) -> Reproduction:
+    """A release that was exported to ``path``, in ``folder``; neither its store nor its project is needed.
+
+    Raises as ``export.unpack``, and RefusedError when the file was exported without its data.
+    """
+    _demand_empty(folder)
+    unpacked = export.unpack(path, folder / ".noria", key, progress)
+    facts = unpacked.facts
+    if facts.left_out:
+        absent = ", ".join(f"{name} ({a.files:,} files, {a.size_bytes / 1e6:,.1f} MB)" for name, a in facts.left_out.items())
+        raise RefusedError(
+            f"{facts.release.version} was exported without its data: {absent}",
+            where=path.name,
+            hint="Export it again without --without-data, where its store is.",
+        )
+    progress(f"{facts.release.version} of {facts.release.project}, signed with {facts.key}; its code runs now, as you")
+    state = folder / ".noria"
+    fresh = _fresh_line(facts.release, state, unpacked.snapshots, unpacked.blobs, progress)
+    recipe = _Recipe(facts.release, unpacked.bundle, unpacked.manifest, fresh, unpacked.blobs, facts.key)
+    return _made(recipe, folder, state / "interpreters", asked)
+
+
+def _demand_empty(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RefusedError(f"{folder} is not empty", hint="Name a new folder: noria reproduce v1 --into FOLDER")
+
+
+def _fresh_line(release: Release, state: Path, snapshots: Sequence[Snapshot], blobs: BlobStore, progress: Progress) -> Line:
+    """A line with a store of its own, and nothing in it but the pinned data. Its home is the sealed tree."""
+    home = state / "worktrees" / _commit(release)
+    ledger = Ledger.open(state)
+    ledger.projects.ensure(release.project, str(home))
+    for snapshot in snapshots:
+        ledger.data.put_snapshot(release.project, snapshot)
+    places = Places(release.project, home, state, ledger, blobs)
+    return Line(
+        name=release.project,
+        home=home,
         state=state,
         ledger=ledger,
         blobs=blobs,
+        executor=LocalExecutor(Pool(size=1), places),
         places=places,
         locks=Locks(state / "locks"),
-        executor=executor_in(line, places),
+        server=Server(state),
         reuse=False,
-        check_lease=lambda: None,
+        progress=progress,
     )
 
 
-def executor_in(line: Line, places: Places) -> LocalExecutor:
-    """The line's processes, at work in other folders."""
-    assert isinstance(line.executor, LocalExecutor), "a reproduction runs on this machine"
-    return LocalExecutor(line.executor.pool, places)
+def _commit(release: Release) -> str:
+    assert release.commit is not None, "a release always has a commit"
+    return release.commit
 
 
-def _sheet(line: Line, fresh: Line, pins: Pins, release: Release) -> Sheet:
-    assert pins.commit is not None, "a release always has a commit"
-    tree = git.worktree(repository(line), pins.commit, fresh.places.tree(f"commit:{pins.commit}"))
+def _made(recipe: _Recipe, folder: Path, root: Path, asked: Asked) -> Reproduction:
+    """Make the model again in the environment that is asked for, and compare."""
+    project = _lay_out(recipe, recipe.line.home)
+    around = _surroundings(recipe, project, root, asked)
+    line = replace(recipe.line, executor=LocalExecutor(Pool(size=1, interpreter=around.python), recipe.line.places))
+    sheet = _sheet(line, recipe, project, around.record)
+    try:
+        made = package(line, sheet, train(line, sheet))
+        measured, _ = evaluate(line, sheet, made, None)
+        found = agreement.of_steps(line, sheet, export.recorded_steps(recipe.bundle), recipe.outputs)
+        diverged = agreement.divergence(line, sheet, found, around.matter)
+    finally:
+        line.executor.close()
+    recorded = msgspec.json.decode((recipe.bundle / "evidence" / "evaluation.json").read_bytes(), type=Evaluation)
+    metrics = agreement.of_metrics(recorded, measured)
+    release, worst = recipe.release, max((m.difference for m in metrics.values()), default=0.0)
+    same = recipe.manifest["files"][model_file(release.form)] == made.model and made.form is release.form
+    told = agreement.sentence(release, made.form, same, metrics, asked.tolerance, diverged)
+    return Reproduction(
+        release=release.version,
+        agrees=worst <= asked.tolerance,
+        bytes_agree=same,
+        metrics_agree=worst <= asked.tolerance,
+        worst_difference=worst,
+        tolerance=asked.tolerance,
+        metrics=metrics,
+        steps=found,
+        divergence=diverged,
+        environment=tuple(around.differences),
+        interpreter=str(around.python),
+        lock=around.lock,
+        seed=SEED,
+        key=recipe.key,
+        folder=str(folder),
+        text=f"{told}; {around.sentence}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """The interpreter that steps run in, beside the recorded environment."""
+
+    python: Path
+    record: dict[str, Any]
+    differences: list[str]
+    matter: list[str]  # of these, what steps compute with
+    lock: tuple[str, ...]
+    advice: str
+
+    @property
+    def sentence(self) -> str:
+        if not self.differences:
+            return "same environment"
+        more = f" and {len(self.differences) - NAMED} more" if len(self.differences) > NAMED else ""
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"the environment differs: {', '.join([*self.matter, *self._others][:NAMED])}{more}{advice}"
+
+    @property
+    def _others(self) -> list[str]:
+        return [text for text in self.differences if text not in self.matter]
+
+
+def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: Asked) -> _Surroundings:
+    """This interpreter, or the recorded one, made anew."""
+    evidence, progress = recipe.bundle / "evidence", recipe.line.progress
+    then = msgspec.json.decode((evidence / "environment.json").read_bytes())
+    seed = int(msgspec.json.decode((evidence / "training.json").read_bytes()).get("seed", SEED))
+    lock = interpreters.lock_of(recipe.bundle / "code")
+    modules = _imported(recipe.line.home, project)
+    python, now = Path(sys.executable), environment.record()
+    if asked.rebuild:
+        needed = environment.needed(("noria",), modules)
+        made = interpreters.make(root.resolve(), then, lock, needed, progress)
+        python, now = made.python, made.record
+        progress(f"steps run in {python}, with this Noria ({now['noria']})")
+    differences = environment.differences(then, now)
+    matter = environment.that_matter(differences, environment.needed(environment.WORKING, modules)) if differences else []
+    if seed != SEED:
+        differences.append(f"seed {seed} -> {SEED}")
+    advice = "`--environment rebuild` makes the recorded one" if matter and asked.rebuild is None else ""
+    if advice:
+        progress(f"the environment differs in what steps compute with ({', '.join(matter[:NAMED])}): {advice}")
+    remarks = lock.against(then["packages"]) if lock else []
+    return _Surroundings(python, now, differences, matter, tuple(remarks), advice)
+
+
+def _lay_out(recipe: _Recipe, tree: Path) -> Project:
+    """The sealed code as the tree of its commit, without what its steps left in it; what Git ignores there stays ignored."""
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(recipe.bundle / "code", tree)
+    with contextlib.suppress(NoriaError):  # without Git nothing is ignored
+        git.begin(tree)
+    project = config.load(tree)
+    for out in {out for step in project.steps.values() for out in step.outs}:
+        place = tree / out
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+    return project
+
+
+def _imported(tree: Path, project: Project) -> frozenset[str]:
+    """Top-level modules that the project's Python files import, and the library of its search."""
+    from noria.adapters.source_code import imported
+
+    model = project.model
+    return imported(tree) | ({"optuna"} if model is not None and model.search is not None else frozenset())
+
+
+def _sheet(line: Line, recipe: _Recipe, project: Project, record: dict[str, object]) -> Sheet:
+    release = recipe.release
+    pins = msgspec.convert(recipe.manifest["pins"], Pins)
     turn = Turn("reproduce", line.name, 0, (), f"reproduce {release.version}", release.created_at)
-    return Sheet(turn, "reproduce", config.load(tree), tree, pins.commit, None, environment.record(), pins=pins)
-
-
-def _compare(
-    release: Release,
-    recorded: Evaluation,
-    measured: Evaluation,
-    same: bool,
-    form: Form,
-    differences: list[str],
-    folder: Path,
-) -> Reproduction:
-    worst = max((abs(recorded.metrics[m].value - measured.metrics[m].value) for m in recorded.metrics), default=0.0)
-    close = worst <= TOLERANCE
-    if same:
-        text = f"{release.version} reproduced: the {form} model is the same, byte for byte, and every metric agrees"
-    elif close:
-        within = f"within {TOLERANCE:g} (worst {worst:.1e})"
-        text = f"{release.version} reproduced: the model's bytes differ, every metric agrees {within}"
-    else:
-        text = f"{release.version} not reproduced: a metric differs by {worst:.4f}, more than {TOLERANCE:g}"
-    text += "; same environment" if not differences else f"; the environment differs: {', '.join(differences[:5])}"
-    return Reproduction(release.version, close, same, close, worst, tuple(differences), str(folder), text)
+    return Sheet(turn, "reproduce", project, line.home, _commit(release), None, record, pins=pins)
