@@ -63,7 +63,7 @@ class Places:
 
     def keep(self, files: Sequence[Path]) -> list[str]:
         """The digests of files that are kept from now on, in their order."""
-        kept = dict(self._blobs.put_files(files))
+        kept = dict(self._blobs.put_files(files, lasting=False))  # steps can make them again
         gone = next((path for path in files if path not in kept), None)
         if gone is not None:
             raise StepError("vanished before it was kept", where=str(gone))
@@ -157,29 +157,38 @@ def seen(facts: os.stat_result) -> str:
 
 def walk(tree: Path, below: str = "") -> Iterator[str]:
     """Paths, relative to a tree, of the files below one of its folders; hidden and generated folders are left out."""
-    waiting = [below]
-    while waiting:
-        folder = waiting.pop()
-        with os.scandir(tree / folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        for entry in found:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if not entry.name.startswith(".") and entry.name not in PRUNED:
-                    waiting.append(path)
-            elif entry.is_file():
-                yield path
+    return (path for path, _ in _entries(tree, below))
 
 
 def listing(tree: Path) -> dict[str, tuple[int, int]] | None:
     """Size and time of every file of a tree; None when there are too many to look at after each command."""
     found: dict[str, tuple[int, int]] = {}
-    for path in walk(tree):
+    for path, entry in _entries(tree, ""):
         try:
-            facts = os.stat(tree / path)
+            facts = entry.stat()
         except FileNotFoundError:
             continue
         found[path] = (facts.st_size, facts.st_mtime_ns)
         if len(found) > WATCHED:
             return None
     return found
+
+
+def _entries(tree: Path, below: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Each file with its path. Of text, not of Path: it is asked after each command of a run."""
+    waiting = [below]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(f"{tree}/{folder}") as entries:
+            found = sorted(entries, key=_name)
+        for entry in found:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if not entry.name.startswith(".") and entry.name not in PRUNED:
+                    waiting.append(path)
+            elif entry.is_file():
+                yield path, entry
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name

@@ -221,7 +221,7 @@ class _Search:
             return replace(record, state=StepState.FAILED, reason=judge.why_none(self.told))
         self._tag(chosen)
         manifest = msgspec.json.encode(Output({}, self._result(chosen)), order="sorted")
-        record = replace(record, output=self.line.blobs.put_bytes(manifest))
+        record = replace(record, output=self.line.blobs.put_bytes(manifest, lasting=False))
         with self.line.ledger.transaction():
             self.line.check_lease()
             self.line.ledger.steps.put(self.line.name, record, msgspec.to_builtins(order.facts))

@@ -141,7 +141,7 @@ def _run(line: Line, sheet: Sheet, order: Order, key: str, reason: Reason) -> St
     if not done.ok:
         return replace(record, state=StepState.FAILED, reason=_failure(order, done))
     manifest = msgspec.json.encode(Output(dict(done.files), dict(done.result)), order="sorted")
-    record = replace(record, output=line.blobs.put_bytes(manifest))
+    record = replace(record, output=line.blobs.put_bytes(manifest, lasting=False))
     with line.ledger.transaction():
         line.check_lease()
         line.ledger.steps.put(line.name, record, msgspec.to_builtins(order.facts))

@@ -72,16 +72,16 @@ class BlobStore:
         self._folders: set[Path] = set()
         self._swept = False
 
-    def put_bytes(self, data: bytes) -> str:
-        """Keep ``data``; its digest."""
+    def put_bytes(self, data: bytes, *, lasting: bool = True) -> str:
+        """Keep ``data``; its digest. See ``put_files`` for ``lasting``."""
         digest = names.digest_bytes(data)
         if not self._renewed(digest):
             with self._fresh() as path:
                 path.write_bytes(data)
-                self._adopt(path, digest)
+                self._adopt(path, digest, lasting)
         return digest
 
-    def put_file(self, source: Path) -> str:
+    def put_file(self, source: Path, *, lasting: bool = True) -> str:
         """Keep a copy of a file; its digest is of the bytes that were copied, whatever happens to the source meanwhile.
 
         The copy shares the source's blocks where the file system can; a write to the source never reaches it. Raises OSError when
@@ -91,7 +91,7 @@ class BlobStore:
             with source.open("rb", buffering=0) as reader, path.open("r+b", buffering=0) as writer:
                 digest = names.digest_file(path) if _shared(reader.fileno(), writer.fileno()) else _copied(reader, writer)
             if not self._renewed(digest):
-                self._adopt(path, digest)
+                self._adopt(path, digest, lasting)
         return digest
 
     def put_stream(self, reader: io.BufferedIOBase) -> str:
@@ -103,8 +103,11 @@ class BlobStore:
                 self._adopt(path, digest)
         return digest
 
-    def put_files(self, sources: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    def put_files(self, sources: Iterable[Path], *, lasting: bool = True) -> Iterator[tuple[Path, str]]:
         """Keep copies of many files; each with its digest, in order, once it is on disk under its name.
+
+        Without ``lasting`` the disk is not waited for: what can be made again may be lost when the power fails, and is then
+        found missing or damaged, as ever before a use.
 
         Small files share a durability barrier, so that the answers come in batches; memory is bounded by one batch's names. A
         source that is gone is passed over: it has not arrived. One that cannot be read raises OSError as in `put_file`; what was
@@ -115,8 +118,8 @@ class BlobStore:
             batch = _Batch(str(self._incoming() / f"{os.getpid():x}-{os.urandom(8).hex()}"))
             try:
                 with full_disk(self.root):
-                    more = self._fill(batch, rest)
-                    self._settle(batch)
+                    more = self._fill(batch, rest, lasting)
+                    self._settle(batch, lasting)
             finally:
                 for path in batch.written.values():
                     Path(path).unlink(missing_ok=True)
@@ -124,7 +127,7 @@ class BlobStore:
             if not more:
                 return
 
-    def _fill(self, batch: _Batch, sources: Iterator[Path]) -> bool:
+    def _fill(self, batch: _Batch, sources: Iterator[Path], lasting: bool) -> bool:
         """Take sources in until the batch is full; whether there may be more."""
         for source in sources:
             try:
@@ -132,7 +135,7 @@ class BlobStore:
             except FileNotFoundError:
                 continue
             try:
-                digest = self.put_file(source) if data is None else self._write(batch, data)
+                digest = self.put_file(source, lasting=lasting) if data is None else self._write(batch, data)
             except FileNotFoundError:
                 if source.exists():
                     raise  # it is the store that is gone
@@ -156,19 +159,19 @@ class BlobStore:
         batch.size_bytes += len(data)
         return digest
 
-    def _settle(self, batch: _Batch) -> None:
+    def _settle(self, batch: _Batch, lasting: bool) -> None:
         """One barrier for the bytes, then the names, then one for the names."""
         if not batch.written:
             return
         firsts = {digest[:2]: digest for digest in batch.written}
         folders = {shelf: self._folder(digest) for shelf, digest in firsts.items()}
-        if len(batch.written) < SINGLY or not sync_all(self.root):
+        if lasting and (len(batch.written) < SINGLY or not sync_all(self.root)):
             for path in batch.written.values():
                 sync_file(Path(path))
         for digest in list(batch.written):
             os.rename(batch.written[digest], f"{folders[digest[:2]]}/{digest}")
             del batch.written[digest]
-        if len(folders) < SINGLY or not sync_all(self.root):
+        if lasting and (len(folders) < SINGLY or not sync_all(self.root)):
             for folder in folders.values():
                 sync_folder(folder)
 
@@ -345,13 +348,15 @@ class BlobStore:
                 if path.stat().st_mtime < time.time() - ABANDONED_S:
                     path.unlink()
 
-    def _adopt(self, path: Path, digest: str) -> None:
-        """Make a written file the blob: on disk, then renamed into place."""
+    def _adopt(self, path: Path, digest: str, lasting: bool = True) -> None:
+        """Make a written file the blob: on disk when it is to last, then renamed into place."""
         folder = self._folder(digest)
-        sync_file(path)
+        if lasting:
+            sync_file(path)
         path.chmod(0o444)
         path.rename(folder / digest)
-        sync_folder(folder)
+        if lasting:
+            sync_folder(folder)
 
 
 def _small(source: Path) -> bytes | None:
