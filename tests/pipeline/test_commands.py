@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Place
+from place import Place
 
 CHAIN = """\
 project: words
@@ -87,6 +87,23 @@ def test_a_lost_out_comes_back_without_running(words: Place) -> None:
     (words.home / "made/report.txt").unlink()
     assert words.json("run")["outcome"] == "nothing changed"
     assert words.read("made/report.txt") == '"hello" {"words": 3}\n'
+
+
+def test_an_out_that_was_edited_by_hand_is_what_the_step_left_again(words: Place) -> None:
+    words.noria("run")
+    words.put("made/clean.txt", "edited")
+    words.noria("run")
+    assert words.read("made/clean.txt") == "A FEW WORDS\n"
+    assert [path.read_text() for path in (words.home / ".noria/replaced").rglob("clean.txt")] == ["edited"]
+
+
+def test_a_change_that_is_taken_back_brings_the_outs_of_before(words: Place) -> None:
+    words.noria("run")
+    words.put("raw.txt", "other\n").noria("run")  # not committed: in the home itself
+    assert words.read("made/clean.txt") == "OTHER\n"
+    words.put("tools/report.sh", words.read("tools/report.sh") + "true\n").put("raw.txt", "a few words\n")
+    assert ran(words.states()) == ["report"]
+    assert words.read("made/clean.txt") == "A FEW WORDS\n"
 
 
 def test_a_file_of_ones_own_where_an_out_belongs_is_moved_aside(words: Place) -> None:

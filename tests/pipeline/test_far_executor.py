@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Place
+from place import Place
 
 from noria.adapters.executors.local import LocalExecutor
 from noria.adapters.executors.pool import Pool

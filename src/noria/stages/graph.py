@@ -22,6 +22,7 @@ from noria.errors import CorruptBlobError, StepError, UsageError
 from noria.stages import orders, steps
 from noria.stages.line import Line, Sheet
 from noria.stages.places import listing
+from noria.stages.steps import whole
 
 AT_ONCE = 64  # threads that wait for steps; how many run is the executor's to say
 
@@ -142,27 +143,19 @@ def _foretell(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecor
     return Foretold(step.name, decision, decision.reason.text, None if decision.run else found)
 
 
-def restore(line: Line, sheet: Sheet) -> int:
-    """Put what commands left back into the home, where nothing is at its place; how many files that were."""
-    missing: dict[str, str] = {}
-    for name, step in sheet.project.steps.items():
-        if any(not (line.home / out).exists() for out in step.outs):
-            latest = line.ledger.steps.latest(line.name, name)
-            if latest is not None and steps.whole(line, latest[0]):
-                files = steps.output(line, latest[0]).files
-                missing |= {path: digest for path, digest in files.items() if not (line.home / path).exists()}
-    line.places.place(line.home, missing)
-    line.places.flush()
-    return len(missing)
+def restore(line: Line, sheet: Sheet) -> None:
+    """Put what commands left back into the home, where it is gone or is not what they left. All is well: a look at each file."""
+    commands = {name: step for name, step in sheet.project.steps.items() if step.outs}
+    if line.places.intact(line.home, [out for step in commands.values() for out in step.outs]):
+        return
+    latest = {name: line.ledger.steps.latest(line.name, name) for name in commands}
+    hand_out(line, sheet, {name: found[0] for name, found in latest.items() if found is not None and whole(line, found[0])})
 
 
 def hand_out(line: Line, sheet: Sheet, records: Mapping[str, StepRecord]) -> None:
-    """Outs of commands that ran in a worktree, in the home too, where the person who asked for the run looks for them.
-
-    A file there that no run left is moved aside, not overwritten.
+    """Outs of commands in the home, where the person who asked for the run looks for them: they may have been made in a worktree,
+    by another run, or long ago. A file there that no run left is moved aside, not overwritten.
     """
-    if line.places.tree(sheet.tree_id) == line.home:
-        return
     files = orders.out_files(line, sheet, records)
     for path, digest in files.items():
         place = line.home / path
@@ -323,7 +316,7 @@ def _early(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord],
     if step.name not in kept:
         return None
     latest = line.ledger.steps.latest(line.name, step.name)
-    if latest is None or not steps.whole(line, latest[0]):
+    if latest is None or not whole(line, latest[0]):
         raise UsageError(
             f"step {step.name} comes before and has no result yet",
             hint=f"Run it once: noria run --to {step.name.partition('@')[0]}",

@@ -103,6 +103,14 @@ class Places:
         """Whether a file is as it was left or read last."""
         return self._known(tree, path) is not None
 
+    def intact(self, tree: Path, outs: Sequence[str]) -> bool:
+        """Whether every one of these files and folders is there, and each file in them as it was left."""
+        index = self._index(tree)
+        inside = {path: mark for path, mark in index.marks.items() if any(path == o or path.startswith(f"{o}/") for o in outs)}
+        if any(self._known(tree, path) is None for path in inside):
+            return False
+        return all((tree / out).exists() and (out in inside or (tree / out).is_dir()) for out in outs)
+
     def flush(self) -> None:
         """Keep what was learned for the next process."""
         with self._lock:
