@@ -18,10 +18,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from place import Place
 
-from conftest import Place
 from noria.adapters import signing
-from noria.engine import export
+from noria.domain.evaluation import Evaluation, Measure
+from noria.engine import agreement, export
 from noria.errors import DataError, NoriaError, RefusedError
 from noria.names import digest_bytes
 
@@ -205,6 +206,7 @@ def test_data_that_was_erased_or_damaged_is_named_and_nothing_is_half_written(ex
     place.json("releases", "export", "v1", "--into", "../out/v1.tar", "--without-data")
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_deterministic_is_named_with_the_reason(tmp_path: Path) -> None:
     """Noise that no metric sees: the release is reproduced, and the step is named all the same. Then noise that counts."""
     place = make(tmp_path / "home", UNSEEDED)
@@ -227,6 +229,20 @@ def test_a_step_that_is_not_deterministic_is_named_with_the_reason(tmp_path: Pat
     assert "v2 reproduced: the model's bytes differ, every metric agrees within 10" in text
     assert re.search(r"^table +output$", text, re.MULTILINE)
     assert "may differ because" in text
+
+
+def test_a_metric_that_is_missing_or_no_number_is_infinitely_far_from_one() -> None:
+    nan = float("nan")
+    then = {"same": 0.5, "gone": 0.5, "lost": 0.5, "never": nan, "apart": 0.5}
+    now = {"same": 0.5, "new": 0.5, "lost": nan, "never": nan, "apart": 0.25}
+    found = agreement.of_metrics(evaluation(then), evaluation(now))
+    inf = float("inf")
+    far = {"same": 0.0, "gone": inf, "new": inf, "lost": inf, "never": 0.0, "apart": 0.25}
+    assert {name: metric.difference for name, metric in found.items()} == far
+
+
+def evaluation(values: dict[str, float]) -> Evaluation:
+    return Evaluation(9, 3, {name: Measure(value, 0, 1, 9) for name, value in values.items()})
 
 
 # --- tampering: whoever changes the file cannot sign it; whoever can sign it still cannot reach out of the folder
@@ -389,6 +405,54 @@ def test_files_of_a_dataset_stay_below_their_folder() -> None:
 
 
 # --- another environment
+
+SEARCHED = """\
+project: searched
+data: {points: "data/points-*.csv"}
+model:
+  rows: points
+  key: id
+  task: binary
+  label: "y"
+  train: "work:train"
+  holdout: {fraction: 0.3}
+  search: {metric: roc_auc, trials: 3, folds: 2, space: {c: [0.1, 10, log]}}
+gates: [roc_auc >= 0.5]
+environments: {production: {rollout: direct}}
+"""
+LIBRARY = """\
+import noria_no_such_library
+from sklearn.linear_model import LogisticRegression
+def train(features, label, c=1.0): return LogisticRegression(C=c).fit(features, label.to_numpy())
+"""
+
+
+@pytest.mark.slow
+def test_an_environment_that_differs_in_what_matters_is_said_and_a_package_that_cannot_be_had_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release whose code imports a library of this machine alone; and which searches."""
+    for version in ("1.0", "1.1"):
+        site = tmp_path / version
+        (site / f"noria_no_such_library-{version}.dist-info").mkdir(parents=True)
+        (site / "noria_no_such_library.py").write_text("")
+    (tmp_path / "home").mkdir()
+    place = Place(tmp_path / "home").put("noria.yaml", SEARCHED).put("work.py", LIBRARY).put(".gitignore", IGNORED)
+    place.put("data/points-1.csv", points()).commit()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "1.0"))
+    said = place.json("run")
+    assert said["release"] == "v1", said
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "1.1"))
+    found = place.json("reproduce", "v1", "--into", str(tmp_path / "a"))
+    assert found["bytes_agree"] is True, found
+    assert found["environment"] == ["noria-no-such-library 1.0 -> 1.1"]
+    assert found["text"].endswith("`--environment rebuild` makes the recorded one")
+    assert {"search", "train"} <= {step["name"] for step in found["steps"] if step["agrees"]}
+    said = place.json("reproduce", "v1", "--into", str(tmp_path / "c"), "--environment", "rebuild", code=None)["error"]
+    if "cannot be fetched" in said["message"]:
+        pytest.skip("no package index can be reached")
+    assert "cannot be had: noria-no-such-library==1.0" in said["message"], said
+    assert list((place.home / ".noria" / "interpreters").iterdir()) == []
 
 
 @pytest.mark.slow

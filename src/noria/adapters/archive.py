@@ -93,7 +93,8 @@ def members(file: BinaryIO) -> Iterator[Member]:
             break
         info = _header(block)
         if info.type == LONG_NAME and long_name is None and info.size <= NAME_MOST:
-            long_name = _text(_exactly(file, info.size + -info.size % BLOCK)[: info.size].rstrip(b"\0"))
+            long_name = _exactly(file, info.size).removesuffix(b"\0").decode("utf-8", "surrogateescape")
+            _skip(file, info.size)
             continue
         if info.type != tarfile.REGTYPE:
             raise DataError(f"holds what is not a regular file: {info.name[:200]!r}")
@@ -103,7 +104,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
         yield Member(name, info.size, bool(info.mode & 0o100), content)
         while content.left:
             content.read(min(CHUNK, content.left))
-        _exactly(file, -info.size % BLOCK)
+        _skip(file, info.size)
     if any(_exactly(file, BLOCK)) or file.read(1):
         raise DataError("goes on after its end")
 
@@ -111,15 +112,23 @@ def members(file: BinaryIO) -> Iterator[Member]:
 def safe(name: str) -> str:
     """The name, a path that stays inside the folder it is laid under. Raises DataError."""
     parts = name.split("/")
+    if not _is_text(name):
+        raise DataError(f"holds a file whose name is not UTF-8: {name[:200]!r}")
     odd = "\0" in name or "\\" in name or len(name.encode()) > NAME_MOST or any(len(part.encode()) > 255 for part in parts)
     if odd or any(part in ("", ".", "..") for part in parts) or PurePosixPath(name).is_absolute():
         raise DataError(f"holds a file whose name leaves the folder, or cannot be one: {name[:200]!r}")
     return name
 
 
+def _skip(file: BinaryIO, size_bytes: int) -> None:
+    """What fills the last block up."""
+    if any(_exactly(file, -size_bytes % BLOCK)):
+        raise DataError("is damaged between two files")
+
+
 def _header(block: bytes) -> tarfile.TarInfo:
     try:
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")  # a long name is cut here, in a letter perhaps
     except (tarfile.HeaderError, ValueError) as error:
         raise DataError("is damaged, or no archive of Noria") from error
     if info.size < 0:
@@ -127,11 +136,12 @@ def _header(block: bytes) -> tarfile.TarInfo:
     return info
 
 
-def _text(data: bytes) -> str:
+def _is_text(name: str) -> bool:
     try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise DataError("holds a file whose name is not UTF-8") from error
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:

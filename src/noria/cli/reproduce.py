@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +58,13 @@ def command(
     asked = Asked(TOLERANCE if tolerance is None else tolerance, rebuild)
     progress: Progress = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
     path = exported(release)
-    folder = (into or Path(tempfile.mkdtemp(prefix=f"noria-{path.name if path else release}-".replace("/", "-")))).resolve()
-    found = _from_store(release, folder, asked, progress) if path is None else _from_file(path, folder, key, asked, progress)
+    folder = (into or Path(tempfile.mkdtemp(prefix="noria-reproduced-"))).resolve()
+    try:
+        found = _from_store(release, folder, asked, progress) if path is None else _from_file(path, folder, key, asked, progress)
+    finally:
+        if into is None:
+            with contextlib.suppress(OSError):  # it is kept with what is in it
+                folder.rmdir()
     emit(as_json, lambda: facts_of(found), lambda: render(found))
     return ExitCode.PASSED if found.agrees else ExitCode.NO
 

@@ -90,6 +90,7 @@ class _Source:
 
     piece: Piece
     content: Path | bytes
+    called: str = ""
 
     def open(self) -> BinaryIO:
         return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
@@ -134,22 +135,28 @@ def export(line: Line, release: Release, target: Path, *, with_data: bool = True
 
 
 def data_of(line: Line, release: Release, pins: Pins) -> Iterator[tuple[Snapshot, list[tuple[FilePin, Path]]]]:
-    """Each dataset of a release with its files, verified. Raises RefusedError for what was erased, CorruptBlobError."""
+    """Each dataset of a release with its files, to be verified while they are copied. Raises RefusedError for what was erased."""
     for dataset, digest in sorted(pins.snapshots.items()):
         try:
             snapshot = line.ledger.data.snapshot(digest)
         except NotFoundError as error:
             raise _erased(release, f"the manifest of {dataset}") from error
-        yield snapshot, [(pin, _whole_blob(line, release, dataset, pin)) for pin in snapshot.files]
+        yield snapshot, [(pin, _kept(line, release, dataset, pin)) for pin in snapshot.files]
 
 
-def _whole_blob(line: Line, release: Release, dataset: str, pin: FilePin) -> Path:
+def damaged(what: str, where: Path | None = None) -> CorruptBlobError:
+    """For bytes that were copied and do not match their digest."""
+    hint = "Put it back from a backup, or let the same data arrive again."
+    return CorruptBlobError(f"{what} is damaged in the store", where=str(where) if where else None, hint=hint)
+
+
+def _kept(line: Line, release: Release, dataset: str, pin: FilePin) -> Path:
     try:
-        return line.blobs.path(pin.digest)
+        return line.blobs.unverified(pin.digest)
     except NotFoundError as error:
+        if pin.origin is not None:
+            raise RefusedError(f"{pin.name} of {dataset} stays at its origin and was never copied", where=pin.origin) from error
         raise _erased(release, f"{pin.name} of {dataset}") from error
-    except CorruptBlobError as error:
-        raise CorruptBlobError(f"{pin.name} of {dataset} is damaged in the store", where=error.where, hint=error.hint) from error
 
 
 def _erased(release: Release, what: str) -> RefusedError:
@@ -173,7 +180,8 @@ def _gathered(line: Line, release: Release, with_data: bool) -> tuple[Facts, dic
             digest = names.digest_bytes(content)
             snapshots[snapshot.dataset] = snapshot.digest
             sources[f"snapshots/{snapshot.digest}.json"] = _Source(Piece(digest, len(content)), content)
-            sources |= {f"blobs/{pin.digest}": _file(path, pin.digest) for pin, path in files}
+            told = f"of {snapshot.dataset}"
+            sources |= {f"blobs/{pin.digest}": _file(path, pin.digest, f"{pin.name} {told}") for pin, path in files}
         sources |= {f"blobs/{digest}": _file(line.blobs.path(digest), digest) for digest in _outputs(line, bundle)}
     else:
         left_out = {dataset: _absent(line, digest) for dataset, digest in pins.snapshots.items()}
@@ -191,9 +199,9 @@ def _gathered(line: Line, release: Release, with_data: bool) -> tuple[Facts, dic
     return facts, sources
 
 
-def _file(path: Path, digest: str) -> _Source:
+def _file(path: Path, digest: str, called: str = "") -> _Source:
     facts = path.stat()
-    return _Source(Piece(digest, facts.st_size, bool(facts.st_mode & 0o100)), path)
+    return _Source(Piece(digest, facts.st_size, bool(facts.st_mode & 0o100)), path, called or path.name)
 
 
 def _outputs(line: Line, bundle: Path) -> Iterator[str]:
@@ -225,7 +233,7 @@ def _write(file: BinaryIO, ahead: Mapping[str, bytes], sources: Mapping[str, _So
         with source.open() as reader:
             digest = writer.add(name, reader, source.piece.size_bytes, source.piece.executable)
         if digest != source.piece.digest:
-            raise CorruptBlobError("changed while it was exported", where=name)
+            raise damaged(source.called, source.content if isinstance(source.content, Path) else None)
         meter.add(source.piece.size_bytes)
     writer.end()
     file.flush()

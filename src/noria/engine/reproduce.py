@@ -101,7 +101,8 @@ def reproduce(line: Line, release: Release, folder: Path, asked: Asked = Asked()
     for snapshot, files in export.data_of(line, release, pins):
         meter = export.Meter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), line.progress)
         for pin, path in files:
-            blobs.put_file(path)
+            if blobs.put_file(path) != pin.digest:
+                raise export.damaged(f"{pin.name} of {snapshot.dataset}", path)
             meter.add(pin.size_bytes)
         snapshots.append(snapshot)
     fresh = _fresh_line(release, state, snapshots, blobs, line.progress)
