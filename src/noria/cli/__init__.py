@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of 
     "reproduce": ("noria.cli.reproduce:command", "Build a release again from its record, and compare."),
     "predict": ("noria.cli.predict:command", "Ask the model server for a prediction."),
     "feedback": ("noria.cli.feedback:command", "Tell what really happened: a label for a prediction."),
+    "data": ("noria.cli.data:command", "Versions of your data: list, compare, copy out, keep, verify."),
     "audit": ("noria.cli.audit:command", "Read and verify the audit log."),
     "doctor": ("noria.cli.doctor:command", "Check this installation and this project's state."),
 }

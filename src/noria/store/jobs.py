@@ -71,6 +71,12 @@ class JobStore:
         rows = self._database.rows("SELECT state, count(*) AS n FROM jobs WHERE project = ? GROUP BY state", (project,))
         return {row["state"]: row["n"] for row in rows}
 
+    def holder(self, project: str, kind: str, subject: str) -> str | None:
+        """Who holds the job of this kind now; None when nobody does."""
+        where = "project = ? AND kind = ? AND subject = ? AND state = 'open' AND lease_until >= ?"
+        found = self._table.one(where, project, kind, subject, time.time())
+        return found.owner if found is not None else None
+
     def _bury(self, job: Job) -> None:
         self._table.update("id", job.id, {"state": "dead", "dedupe": None})
         text = f"{job.kind} {job.subject} was given up after {job.attempts} attempts that ended without a word"

@@ -10,6 +10,7 @@ from noria.store.connection import Database
 from noria.store.data import DataStore
 from noria.store.events import EventStore
 from noria.store.jobs import JobStore
+from noria.store.keep import KeepStore
 from noria.store.marks import MarkStore
 from noria.store.monitor import AlertStore, QualityStore
 from noria.store.projects import ApprovalStore, ProjectStore
@@ -38,6 +39,7 @@ class Ledger:
         self.series = SeriesStore(database)
         self.data = DataStore(database)
         self.marks = MarkStore(database)
+        self.keep = KeepStore(database)
         self.releases = ReleaseStore(database)
         self.routes = RouteStore(database)
         self.rollouts = RolloutStore(database)

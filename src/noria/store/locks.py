@@ -32,12 +32,34 @@ class Locks:
             path.unlink(missing_ok=True)  # while it is held: whoever waits for this very file sees that it is gone
             os.close(handle)
 
+    @contextmanager
+    def using(self, kind: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Keep ``alone`` out, beside others who do so too."""
+        with self._standing(kind, fcntl.LOCK_SH, waiting):
+            yield
 
-def _take(path: Path, waiting: Callable[[], None]) -> int:
+    @contextmanager
+    def alone(self, kind: str, waiting: Callable[[], None]) -> Iterator[None]:
+        """Keep everybody else out; while there is one, ``waiting`` is called again and again, and may raise."""
+        with self._standing(kind, fcntl.LOCK_EX, waiting):
+            yield
+
+    @contextmanager
+    def _standing(self, kind: str, how: int, waiting: Callable[[], None]) -> Iterator[None]:
+        """A lock whose file stays: others may hold it when this one lets go."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        handle = _take(self._folder / kind, waiting, how)
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+
+def _take(path: Path, waiting: Callable[[], None], how: int = fcntl.LOCK_EX) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if _locked(handle) and _still(handle, path):
+            if _locked(handle, how) and _still(handle, path):
                 return handle
         except BaseException:  # whatever it was, the handle must not leak
             os.close(handle)
@@ -47,9 +69,9 @@ def _take(path: Path, waiting: Callable[[], None]) -> int:
         time.sleep(POLL_S)
 
 
-def _locked(handle: int) -> bool:
+def _locked(handle: int, how: int) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
