@@ -1,4 +1,4 @@
-"""For all tests: Hypothesis judges what is computed, not how long a busy machine takes for it; pytest-timeout bounds each test."""
+"""For all tests: Hypothesis judges what is computed, not how long a busy machine takes for it."""
 
 from hypothesis import settings
 
