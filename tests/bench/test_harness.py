@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -33,7 +34,8 @@ def test_wall_time_processor_time_and_memory_are_the_commands(bench: dict[str, M
     assert asleep.wall_s >= 0.3 > asleep.cpu_s
     busy = timed(["sh", "-c", f"{sys.executable} -I -S -c '{BURN}' & {sys.executable} -I -S -c '{BURN}'; wait"], tmp_path)
     assert 0.8 <= busy.cpu_s < 1.6  # both children's
-    assert timed(python(HELD), tmp_path).peak_mb > 200 > asleep.peak_mb
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 200_000:  # in a worker that holds more, a child's peak is hidden
+        assert timed(python(HELD), tmp_path).peak_mb > 200 > asleep.peak_mb
 
 
 def test_a_command_that_fails_or_hangs_is_no_measurement(bench: dict[str, ModuleType], tmp_path: Path) -> None:

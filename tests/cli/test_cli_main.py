@@ -91,6 +91,7 @@ def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -
         "reproduce",
         "predict",
         "feedback",
+        "data",
         "audit",
         "doctor",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -109,12 +110,21 @@ class Command:
             kind=kind,
             seconds=seconds,
             user_s=seconds,
-            peak_rss_mb=max(self._tree.peak_bytes, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)) / 1e6,
+            peak_rss_mb=max(self._tree.peak_bytes, _peak_bytes(usage)) / 1e6,
             log_tail=self._log.tail(),
             cpu_s=usage.ru_utime + usage.ru_stime,
             read_mb=usage.ru_inblock * 512 / 1e6,
             written_mb=usage.ru_oublock * 512 / 1e6,
         )
+
+
+def _peak_bytes(usage: Any) -> int:
+    """The largest resident memory of one of its processes; 0 when that is hidden.
+
+    Linux counts what the parent held at the moment of the fork as the child's, so that no more than ours says nothing.
+    """
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) if usage.ru_maxrss > ours else 0
 
 
 @contextlib.contextmanager
