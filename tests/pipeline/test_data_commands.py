@@ -117,3 +117,60 @@ def test_a_version_is_pinned_and_let_go(words: Place) -> None:
     assert "nothing is pinned as baseline" in words.noria("data", "unpin", "baseline", code=2)
     told = [e["kind"] for e in words.json("audit", "log")["events"]]
     assert (told.count("data.pinned"), told.count("data.unpinned")) == (1, 1)
+
+
+def damage(place: Place, digest: str) -> None:
+    path = blob(place, digest)
+    path.chmod(0o600)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_file_is_found_named_and_put_back_from_its_source(words: Place) -> None:
+    whole = words.json("data", "verify")
+    assert (whole["ok"], whole["findings"], whole["bundles"]) == (True, [], {})
+    assert whole["blobs"] > 5
+    words.noria("data", "pin", "points", "held")
+    versions = log(words)
+    pin = next(f for f in words.json("data", "diff", versions[2]["digest"], "points")["added"] if f["name"] == "data/c.csv")
+    damage(words, pin["digest"])
+    (finding,) = words.json("data", "verify")["findings"]
+    assert (finding["state"], finding["cure"], finding["where"]) == ("damaged", "put back", "data/c.csv")
+    assert finding["files"] == [{"dataset": "points", "name": "data/c.csv"}]
+    assert sorted(finding["snapshots"]) == sorted(v["digest"] for v in versions[:2])
+    assert finding["pinned"] == ["held"]
+    assert len(finding["runs"]) == 2
+    assert blob(words, pin["digest"]).read_text() == rows(100, 5)
+    assert [p.name[:64] for p in (words.home / ".noria/damaged").iterdir()] == [pin["digest"]]
+    assert words.json("data", "verify")["findings"] == []
+
+
+def test_a_damaged_file_that_is_nowhere_else_is_lost_and_said_so(words: Place) -> None:
+    first = log(words)[2]["digest"]
+    changed = words.json("data", "diff", first, "points")["changed"][0]["before"]
+    damage(words, changed["digest"])  # the source holds other bytes under that name now
+    said = words.noria("data", "verify", code=1)
+    assert "data/b.csv of points" in said
+    assert f"snapshot {first[:12]}" in said
+    assert said.count("lost") == 1
+    told = words.json("data", "verify", code=1)["findings"]
+    assert [(f["state"], f["cure"]) for f in told] == [("missing", "lost")]
+    assert "no longer in the store" in words.noria("data", "checkout", first, "--into", "old", code=1)
+    assert words.json("run")["outcome"] == "nothing changed", "the newest version is whole"
+
+
+def test_a_damaged_result_of_a_step_is_put_back_or_made_again(words: Place) -> None:
+    words.put("data/d.csv", rows(500, 1)).noria("run")
+    content = words.read("made/sum.txt")
+    (digest,) = [p.name for p in (words.home / ".noria/blobs").glob("??/*") if p.read_bytes() == content.encode()]
+    damage(words, digest)
+    (finding,) = words.json("data", "verify")["findings"]
+    assert (finding["cure"], finding["where"], finding["steps"]) == ("put back", "made/sum.txt", ["sum"])
+    damage(words, digest)
+    (words.home / "made/sum.txt").unlink()
+    (finding,) = words.json("data", "verify")["findings"]
+    assert finding["cure"] == "made again by the next run that needs it"
+    assert words.states()["sum"] == ("ran", "its result is gone")
+    assert words.read("made/sum.txt") == content
+    assert words.json("data", "verify")["findings"] == []

@@ -29,7 +29,6 @@ HOSTS = re.compile(
     r"\b(" + "|".join(["py" + "pi", "npm" + "js", "python" + "hosted", "conda" + r"\.", "crates" + r"\.io"]) + r")\b", re.I
 )
 UNUSED = {  # tested, and not yet used: wire them or remove them
-    "noria.decide.retention",  # what `noria gc` will keep; the command is not in yet
     "noria.stats.calibration",  # no evaluation reads it
 }
 STARTED = {"__main__"}  # `python -m` runs these

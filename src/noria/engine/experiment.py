@@ -17,6 +17,7 @@ from noria.errors import StepError, UsageError
 from noria.stages import graph, pin, record, search, steps
 from noria.stages.arrivals import take_in
 from noria.stages.check import data
+from noria.stages.data import BLOBS
 from noria.stages.graph import EVERYTHING, Selection
 from noria.stages.line import Line, Sheet
 
@@ -60,7 +61,11 @@ def run(line: Line, asked: Asked) -> Run:
 
     A model is measured on validation rows inside the training side, as the trials of a search are: the holdout stays unseen.
     """
-    sheet = prepare(line, asked)
+    with line.locks.using(BLOBS):  # what it finds in the store stays there to its end
+        return _run(line, prepare(line, asked), asked)
+
+
+def _run(line: Line, sheet: Sheet, asked: Asked) -> Run:
     wanted = asked.selection
     model = sheet.project.model
     whole = wanted.everything or wanted.to == TRAIN

@@ -42,8 +42,13 @@ def _earlier(line: Line, sheet: Sheet) -> Run | None:
     assert sheet.pins is not None
     for run in line.ledger.runs.search(line.name, kind=RunKind.TURN, limit=50):
         if run.id != sheet.run_id and run.outcome in SETTLED and run.pins.identity() == sheet.pins.identity():
-            return run
+            return run if _whole(line, run) else None
     return None
+
+
+def _whole(line: Line, run: Run) -> bool:
+    """Whether what its steps left is still there: it may have been collected, or found damaged."""
+    return all(record.output is None or line.blobs.exists(record.output) for record in run.steps)
 
 
 def _ended(line: Line, run: Run) -> str:

@@ -1,0 +1,106 @@
+"""`noria gc`: what nothing needs any more is said, and with --yes deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noria.cli.context import Home, pass_home
+from noria.cli.data import at_work, size
+from noria.cli.output import duration, emit, json_option, plural, table
+from noria.errors import UsageError
+
+if TYPE_CHECKING:
+    from noria.engine.gc import Item, Plan
+
+LARGEST = 5
+
+
+@click.command()
+@click.option(
+    "--keep", default="30d", show_default=True, metavar="TIME", help="Runs and refused files stay this long: 12h, 30d, 8w."
+)
+@click.option("--yes", is_flag=True, help="Delete. Without it nothing is deleted.")
+@json_option
+@pass_home
+def command(home: Home, keep: str, yes: bool, as_json: bool) -> None:
+    """Say what nothing needs any more; with --yes, delete it.
+
+    Kept: all that releases were made of, with their bundles; pinned snapshots; the accepted files of each dataset; the newest
+    result of each step; runs and refused files younger than --keep; whatever changed in the last hour. What `noria data log` and
+    `noria runs` tell of older runs stays, without their files.
+
+    \b
+    Example:  noria gc
+              noria gc --keep 8w --yes
+
+    JSON keys: deleted (false without --yes), keep_s, count, size_bytes, kinds {kind: {count, size_bytes}}, largest [{kind, name,
+    size_bytes}], forgotten {results, snapshots}, kept {kind: count}.
+    """
+    from noria.engine import gc
+
+    keep_s = _seconds(keep)
+    home.existing_ledger().close()  # says so where nothing has happened yet
+    with at_work(home, as_json) as line:
+        found = gc.collect(line, keep_s) if yes else gc.plan(line, keep_s)
+    emit(as_json, lambda: document(found, keep_s, yes), lambda: render(found, keep_s, yes))
+
+
+def _seconds(text: str) -> float:
+    from noria.config.units import duration_s
+
+    try:
+        return duration_s(text)
+    except ValueError:
+        raise UsageError(f"--keep {text!r} is no time", hint="Like 12h, 30d or 8w; at most 100 years.") from None
+
+
+def document(found: Plan, keep_s: float, deleted: bool) -> dict[str, Any]:
+    """The stable keys."""
+    return {
+        "deleted": deleted,
+        "keep_s": keep_s,
+        "count": len(found.items),
+        "size_bytes": found.size_bytes,
+        "kinds": {kind: {"count": len(items), "size_bytes": _bytes(items)} for kind, items in _kinds(found)},
+        "largest": [{"kind": str(i.waste), "name": i.name, "size_bytes": i.size_bytes} for i in found.largest(LARGEST)],
+        "forgotten": {"results": _count(found.results), "snapshots": _count(found.snapshots)},
+        "kept": _kept(found),
+    }
+
+
+def _kinds(found: Plan) -> list[tuple[str, list[Item]]]:
+    by_kind: dict[str, list[Item]] = {}
+    for item in found.items:
+        by_kind.setdefault(str(item.waste), []).append(item)
+    return list(by_kind.items())
+
+
+def _bytes(items: list[Item]) -> int:
+    return sum(item.size_bytes for item in items)
+
+
+def _count(several: dict[str, list[str]]) -> int:
+    return sum(len(found) for found in several.values())
+
+
+def _kept(found: Plan) -> dict[str, int]:
+    """How many of each kind hold something."""
+    counts: dict[str, int] = {}
+    for holder in found.needs.kept.holders:
+        counts[str(holder.kind)] = counts.get(str(holder.kind), 0) + 1
+    return counts
+
+
+def render(found: Plan, keep_s: float, deleted: bool) -> str:
+    """By kind, the largest, and what comes next."""
+    if not found.items:
+        return f"nothing to delete: all is needed, or younger than an hour (runs are kept for {duration(keep_s)})"
+    rows = [(kind, f"{len(items):,}", size(_bytes(items))) for kind, items in _kinds(found)]
+    large = [(str(item.waste), size(item.size_bytes), item.name) for item in found.largest(LARGEST)]
+    head = f"{'deleted' if deleted else 'would be deleted'}: {plural(len(found.items), 'thing')}, {size(found.size_bytes)}"
+    results, snapshots = _count(found.results), _count(found.snapshots)
+    forgotten = f"forgotten: {plural(results, 'result')} of steps, {plural(snapshots, 'snapshot')}"
+    parts = [head, table(("kind", "count", "size"), rows), forgotten, table(("the largest", "size", "what"), large)]
+    return "\n\n".join(parts if deleted else [*parts, "Nothing was deleted. `noria gc --yes` does it."])
