@@ -29,7 +29,7 @@ CODES_OF = {  # beside 2 (called wrongly) and 4 (infrastructure), which every co
     "reproduce": "0 bytes or metrics agree; 1 they do not, or the folder is not empty, or the file was changed or lacks data",
     "predict": "0 answered; 2 the request was refused; 4 no server answers",
     "feedback": "0 recorded; 2 the request was refused; 4 no server answers",
-    "data": "0; 1 refused, or `verify` found what is lost; 2 no such snapshot",
+    "data": "0; 1 refused, FILE is damaged, or `verify` found what is lost; 2 no such snapshot",
     "gc": "0; 1 refused: something runs",
     "audit": "0; 1 `verify` found the chain broken",
     "doctor": "0 nothing failed; 1 something did",

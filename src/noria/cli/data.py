@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from noria import names
-from noria.cli.context import Home, actor, pass_home
+from noria.cli import exchange
+from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, ago, emit, json_option, plural, table
+from noria.cli.versions import at_work, size, snapshot_facts
 from noria.errors import UsageError
 
 if TYPE_CHECKING:
     from noria.domain.data import FilePin, SnapshotDifference, SnapshotFacts
     from noria.stages.data import Version
-    from noria.stages.line import Line
     from noria.stages.verify import Finding, Verified
 
 SHOWN = 20  # files of one kind that are listed; --all lists every one
@@ -36,42 +35,6 @@ def command() -> None:
               noria data diff flights@v3 flights
               noria data checkout flights@v3 --into old
     """
-
-
-@contextmanager
-def at_work(home: Home, as_json: bool) -> Iterator[Line]:
-    """The project's line; progress goes to standard error, none with --json."""
-    from noria.engine import assembly
-
-    line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell)
-    try:
-        yield line
-    finally:
-        line.executor.close()
-        line.ledger.close()
-
-
-def _quiet(_: str) -> None:
-    """JSON goes to programs: no progress in between."""
-
-
-def _tell(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def size(size_bytes: int) -> str:
-    """``12 B``, ``3.4 kB``, ``5.6 MB``, ``1.2 GB``: by powers of 1000."""
-    amount, unit = float(size_bytes), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if amount < 999.5 or unit == "TB":
-            break
-        amount /= 1000
-    return f"{amount:,.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:,.1f} {unit}"
-
-
-def snapshot_facts(facts: SnapshotFacts) -> dict[str, Any]:
-    """A version's stable keys: dataset, digest, files, rows, size_bytes, at."""
-    return asdict(facts)
 
 
 # --- log
@@ -321,3 +284,7 @@ def _render_verified(found: Verified) -> str:
         return f"{head}: nothing is damaged, nothing is missing"
     bundles = [f"{version}: {why}" for version, why in found.bundles.items()]
     return "\n".join([head, *(finding.text for finding in found.findings), *bundles])
+
+
+for _other in (exchange.export, exchange.take_in):
+    command.add_command(_other)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from noria.cli.context import Home, pass_home
-from noria.cli.data import at_work, size
 from noria.cli.output import duration, emit, json_option, plural, table
+from noria.cli.versions import at_work, size
 from noria.errors import UsageError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -85,15 +85,17 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """Where the bytes of a piece are."""
+class Source:
+    """Where the bytes of a piece are: in a file, in hand, or read once they are needed."""
 
     piece: Piece
-    content: Path | bytes
+    content: Path | bytes | Callable[[], bytes]
     called: str = ""
 
     def open(self) -> BinaryIO:
-        return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
+        if isinstance(self.content, Path):
+            return self.content.open("rb")
+        return io.BytesIO(self.content if isinstance(self.content, bytes) else self.content())
 
 
 class Meter:
@@ -115,23 +117,36 @@ def export(line: Line, release: Release, target: Path, *, with_data: bool = True
 
     Raises RefusedError when ``target`` exists or data was erased, CorruptBlobError when it is damaged; both name the file.
     """
+    demand_new(target)
+    facts, sources = _gathered(line, release, with_data)
+    content = msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=1)
+    ahead = {FACTS: content, SEAL: signing.sign(line.state, content)}
+    write(target, ahead, sources, Meter("writing", facts.size_bytes, line.progress))
+    return facts
+
+
+def demand_new(target: Path) -> None:
+    """Raise RefusedError when there is such a file, NotFoundError when there is no folder for it."""
     if target.exists():
         raise RefusedError(f"{target} exists already", hint="Name another file, or remove it.")
     if not target.parent.is_dir():
         raise NotFoundError(f"there is no folder {target.parent}", where=str(target))
-    facts, sources = _gathered(line, release, with_data)
-    content = msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=1)
-    ahead = {FACTS: content, SEAL: signing.sign(line.state, content)}
+
+
+def write(target: Path, ahead: Mapping[str, bytes], sources: Mapping[str, Source], meter: Meter) -> None:
+    """An archive of small members, then of files in the order of their kinds and names: wholly on disk, or not there.
+
+    Raises CorruptBlobError, which names the file, when one is not what its piece says.
+    """
     fresh = target.with_name(f".{target.name}.{names.new_id('x')}")
     try:
         with full_disk(target.parent):
             with fresh.open("xb") as file:
-                _write(file, ahead, sources, Meter("writing", facts.size_bytes, line.progress))
+                _write(file, ahead, sources, meter)
             fresh.rename(target)
             sync_folder(target.parent)
     finally:
         fresh.unlink(missing_ok=True)
-    return facts
 
 
 def data_of(line: Line, release: Release, pins: Pins) -> Iterator[tuple[Snapshot, list[tuple[FilePin, Path]]]]:
@@ -166,7 +181,7 @@ def _erased(release: Release, what: str) -> RefusedError:
     )
 
 
-def _gathered(line: Line, release: Release, with_data: bool) -> tuple[Facts, dict[str, _Source]]:
+def _gathered(line: Line, release: Release, with_data: bool) -> tuple[Facts, dict[str, Source]]:
     manifest = verify(line, release)
     pins = msgspec.convert(manifest["pins"], Pins)
     bundle = line.bundle(release.digest)
@@ -179,7 +194,7 @@ def _gathered(line: Line, release: Release, with_data: bool) -> tuple[Facts, dic
             content = msgspec.json.encode(snapshot)
             digest = names.digest_bytes(content)
             snapshots[snapshot.dataset] = snapshot.digest
-            sources[f"snapshots/{snapshot.digest}.json"] = _Source(Piece(digest, len(content)), content)
+            sources[f"snapshots/{snapshot.digest}.json"] = Source(Piece(digest, len(content)), content)
             told = f"of {snapshot.dataset}"
             sources |= {f"blobs/{pin.digest}": _file(path, pin.digest, f"{pin.name} {told}") for pin, path in files}
         sources |= {f"blobs/{digest}": _file(line.blobs.path(digest), digest) for digest in _outputs(line, bundle)}
@@ -199,9 +214,9 @@ def _gathered(line: Line, release: Release, with_data: bool) -> tuple[Facts, dic
     return facts, sources
 
 
-def _file(path: Path, digest: str, called: str = "") -> _Source:
+def _file(path: Path, digest: str, called: str = "") -> Source:
     facts = path.stat()
-    return _Source(Piece(digest, facts.st_size, bool(facts.st_mode & 0o100)), path, called or path.name)
+    return Source(Piece(digest, facts.st_size, bool(facts.st_mode & 0o100)), path, called or path.name)
 
 
 def _outputs(line: Line, bundle: Path) -> Iterator[str]:
@@ -224,7 +239,7 @@ def _absent(line: Line, digest: str) -> Absent:
     return Absent(digest, len(files), sum(pin.size_bytes for pin in files))
 
 
-def _write(file: BinaryIO, ahead: Mapping[str, bytes], sources: Mapping[str, _Source], meter: Meter) -> None:
+def _write(file: BinaryIO, ahead: Mapping[str, bytes], sources: Mapping[str, Source], meter: Meter) -> None:
     writer = archive.Writer(file)
     for name, content in ahead.items():
         writer.add(name, io.BytesIO(content), len(content))
@@ -259,9 +274,17 @@ class Unpacked:
     blobs: BlobStore
 
 
+def demand_room(folder: Path, size_bytes: int, hint: str) -> None:
+    """Raise DiskFullError when so many bytes do not fit."""
+    room = shutil.disk_usage(folder).free
+    if size_bytes > room:
+        text = f"it takes {size_bytes / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are free"
+        raise DiskFullError(text, where=str(folder), hint=hint)
+
+
 def inspect(path: Path, key: str | None = None, progress: Progress = silent) -> Facts:
     """Read an export to its end, and keep nothing. Raises as ``unpack`` does."""
-    return _read(path, key, lambda facts: facts, _digested, progress)
+    return _read(path, key, lambda facts: facts, digested, progress)
 
 
 def unpack(path: Path, state: Path, key: str | None = None, progress: Progress = silent) -> Unpacked:
@@ -283,10 +306,7 @@ def _unpack(path: Path, state: Path, key: str | None, progress: Progress) -> Unp
     laid = state / "releases" / "incoming"
 
     def begin(facts: Facts) -> Facts:
-        room = shutil.disk_usage(state).free
-        if facts.size_bytes > room:
-            text = f"it takes {facts.size_bytes / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are free"
-            raise DiskFullError(text, where=str(state), hint="Name a folder on another disk: --into FOLDER")
+        demand_room(state, facts.size_bytes, "Name a folder on another disk: --into FOLDER")
         return facts
 
     def take(name: str, piece: Piece, content: Content) -> str:
@@ -315,23 +335,31 @@ def _unpack(path: Path, state: Path, key: str | None, progress: Progress) -> Unp
 
 def _read(path: Path, key: str | None, begin: Callable[[Facts], Facts], take: Take, progress: Progress) -> Facts:
     """Every member once, in any order, each with the size and the digest that release.json tells."""
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("rb"))
-        except OSError as error:
-            raise NotFoundError(f"cannot be read: {error.strerror}", where=str(path)) from error
-        try:
-            members = archive.members(file)
-            facts = begin(_facts(members, key))
-            _take_all(members, facts, take, Meter("reading", facts.size_bytes, progress))
-        except (DataError, RefusedError) as error:
-            hint = error.hint or "It was damaged on the way, or changed: get it again from where it was exported."
-            raise type(error)(error.message, where=error.where or path.name, hint=hint) from error
+    with opened(path) as file:
+        members = archive.members(file)
+        facts = begin(_facts(members, key))
+        take_all(members, facts.pieces, FACTS, take, Meter("reading", facts.size_bytes, progress))
     return facts
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """An archive to be read; what is wrong with it is said with its name. Raises NotFoundError when it cannot be read."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise NotFoundError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    with file:
+        try:
+            yield file
+        except (DataError, RefusedError) as error:
+            hint = error.hint or "It was damaged on the way, or changed: get it again from where it was exported."
+            raise type(error)(error.message, where=error.where or path.name, hint=hint) from error
+
+
 def _facts(members: Iterator[Member], key: str | None) -> Facts:
-    content, seal = _small(members, FACTS, FACTS_MOST), _small(members, SEAL, SEAL_BYTES)
+    otherwise = f"is no export of a release: it does not begin with {FACTS} and {SEAL}"
+    content, seal = small(members, FACTS, FACTS_MOST, otherwise), small(members, SEAL, SEAL_BYTES, otherwise)
     try:
         facts = msgspec.json.decode(content, type=Facts)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -347,10 +375,11 @@ def _facts(members: Iterator[Member], key: str | None) -> Facts:
     return facts
 
 
-def _small(members: Iterator[Member], name: str, most: int) -> bytes:
+def small(members: Iterator[Member], name: str, most: int, otherwise: str) -> bytes:
+    """The next member whole, of at most so many bytes. Raises DataError, which says ``otherwise``, when it is another one."""
     member = next(members, None)
     if member is None or member.name != name or member.size_bytes > most:
-        raise DataError(f"is no export of a release: it does not begin with {FACTS} and {SEAL}")
+        raise DataError(otherwise)
     return member.content.read()
 
 
@@ -377,13 +406,17 @@ def _check(facts: Facts) -> None:
             raise DataError(f"names a file that no export holds: {name!r}")
 
 
-def _take_all(members: Iterable[Member], facts: Facts, take: Take, meter: Meter) -> None:
-    waiting = dict(facts.pieces)
+def take_all(members: Iterable[Member], pieces: Mapping[str, Piece], listed: str, take: Take, meter: Meter) -> None:
+    """Take every member, each of which ``listed`` names, in any order. ``take`` gives the digest of what it read.
+
+    Raises DataError for one that is missing, is not named, comes twice, or is another one.
+    """
+    waiting = dict(pieces)
     for member in members:
         piece = waiting.pop(member.name, None)
         if piece is None:
-            again = member.name in facts.pieces
-            raise DataError(f"holds {member.name} {'twice' if again else f'which {FACTS} does not name'}")
+            again = member.name in pieces
+            raise DataError(f"holds {member.name} {'twice' if again else f'which {listed} does not name'}")
         if member.size_bytes != piece.size_bytes or (member.name.startswith("snapshots/") and piece.size_bytes > SMALL_MOST):
             raise DataError(f"{member.name} has {member.size_bytes:,} bytes, not the {piece.size_bytes:,} that were exported")
         if take(member.name, piece, member.content) != piece.digest:
@@ -393,7 +426,8 @@ def _take_all(members: Iterable[Member], facts: Facts, take: Take, meter: Meter)
         raise DataError(f"{next(iter(waiting))} is missing{f', and {len(waiting) - 1:,} more' if len(waiting) > 1 else ''}")
 
 
-def _digested(_: str, __: Piece, content: Content) -> str:
+def digested(_: str, __: Piece, content: Content) -> str:
+    """Read a member, and keep nothing."""
     from blake3 import blake3
 
     hasher = blake3()

@@ -107,6 +107,17 @@ def versions(ledger: Ledger, project: str, dataset: str | None, limit: int) -> l
 def pin(line: Line, reference: str, name: str) -> SnapshotFacts:
     """Keep a version for ever, under a name. Raises UsageError for a name that would be taken for something else."""
     facts = find(line.ledger, line.name, reference)
+    demand_pin_name(line, name)
+    whole(line, facts)
+    with line.ledger.transaction():
+        if line.ledger.keep.pin(line.name, name, facts.digest, line.actor):
+            text = f"{facts.dataset} {names.short(facts.digest)} is pinned as {name}: {facts.files:,} files, kept for ever"
+            line.event("data.pinned", name, text, snapshot=facts.digest)
+    return facts
+
+
+def demand_pin_name(line: Line, name: str) -> None:
+    """Raise UsageError for a name that would be taken for something else."""
     if not names.is_name(name) or BEGINNING.fullmatch(name) or names.VERSION.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be a pin's name",
@@ -114,12 +125,6 @@ def pin(line: Line, reference: str, name: str) -> SnapshotFacts:
         )
     if name in line.ledger.keep.datasets(line.name):
         raise UsageError(f"{name} is a dataset's name", hint="Choose another name for the pin.")
-    whole(line, facts)
-    with line.ledger.transaction():
-        if line.ledger.keep.pin(line.name, name, facts.digest, line.actor):
-            text = f"{facts.dataset} {names.short(facts.digest)} is pinned as {name}: {facts.files:,} files, kept for ever"
-            line.event("data.pinned", name, text, snapshot=facts.digest)
-    return facts
 
 
 def unpin(line: Line, name: str) -> str:
@@ -163,9 +168,7 @@ def checkout(line: Line, facts: SnapshotFacts, into: Path, how: Link, *, force: 
 
     Raises RefusedError before anything is written.
     """
-    root = into.resolve()
-    if root.is_relative_to(line.state):
-        raise UsageError(f"{into} lies in Noria's own folder", hint="Choose another: --into FOLDER")
+    root = outside(line, into)
     with line.locks.using(BLOBS):
         whole(line, facts)
         wanted = list(_wanted(line, facts, root))
@@ -182,6 +185,14 @@ def checkout(line: Line, facts: SnapshotFacts, into: Path, how: Link, *, force: 
             for pin, target in fresh:
                 _write(line.blobs, pin.digest, target, how)
     return CheckedOut(facts, str(root), len(fresh), len(wanted) - len(fresh), sum(pin.size_bytes for pin, _ in fresh))
+
+
+def outside(line: Line, into: Path) -> Path:
+    """The folder, without links. Raises UsageError when it lies in Noria's own."""
+    root = into.resolve()
+    if root.is_relative_to(line.state):
+        raise UsageError(f"{into} lies in Noria's own folder", hint="Choose another: --into FOLDER")
+    return root
 
 
 def _wanted(line: Line, facts: SnapshotFacts, root: Path) -> Iterator[tuple[FilePin, Path, bool | None]]:

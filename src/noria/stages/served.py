@@ -51,8 +51,12 @@ def _export(line: Line, source: DataSource) -> Snapshot:
     table.sort("id").write_parquet(buffer, compression="zstd", statistics=False)
     content = buffer.getvalue()
     pin = FilePin(f"log/{environment}.parquet", line.blobs.put_bytes(content), len(content), table.height)
-    manifest = f"{source.name}\n{pin.name}\n{pin.digest}\n".encode()
-    return Snapshot(source.name, names.digest_bytes(manifest), (pin,))
+    return Snapshot(source.name, log_digest(source.name, pin), (pin,))
+
+
+def log_digest(dataset: str, pin: FilePin) -> str:
+    """The identity of a version of a log, which is one file."""
+    return names.digest_bytes(f"{dataset}\n{pin.name}\n{pin.digest}\n".encode())
 
 
 def moment(event_time: str | None, at: float) -> float:

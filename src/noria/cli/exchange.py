@@ -1,0 +1,78 @@
+"""`noria data export` and `noria data import`: a version of a dataset as one file, and the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from noria import names
+from noria.cli.context import Home, pass_home
+from noria.cli.output import emit, json_option, plural
+from noria.cli.versions import at_work, size, snapshot_facts
+
+if TYPE_CHECKING:
+    from noria.engine.exchange import Imported
+
+
+@click.command(name="export")
+@click.argument("snapshot")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+@pass_home
+def export(home: Home, snapshot: str, file: Path, as_json: bool) -> None:
+    """Write SNAPSHOT with all its files into FILE, a tar. The same snapshot always gives the same bytes.
+
+    \b
+    Example:  noria data export flights@v3 flights-v3.tar
+              noria data import flights-v3.tar            (in another project)
+
+    JSON keys: snapshot (as in `noria data log`), file, size_bytes (of FILE).
+    """
+    from noria.engine import exchange
+    from noria.stages import data
+
+    home.existing_ledger().close()  # says so where nothing has happened yet
+    with at_work(home, as_json) as line:
+        facts = data.find(line.ledger, line.name, snapshot)
+        exchange.export(line, facts, file.resolve())
+    written = file.stat().st_size
+    text = f"{facts.dataset} {names.short(facts.digest)}: {plural(facts.files, 'file')} written to {file} ({size(written)})"
+    emit(as_json, {"snapshot": snapshot_facts(facts), "file": str(file.resolve()), "size_bytes": written}, lambda: text)
+
+
+@click.command(name="import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--as", "name", metavar="NAME", help="The name of its pin; imported-DIGEST when not named.")
+@click.option("--into", type=click.Path(file_okay=False, path_type=Path), help="A new folder to copy its files to as well.")
+@click.option("--even-erased", is_flag=True, help="Take in what was erased here as well.")
+@json_option
+@pass_home
+def take_in(home: Home, file: Path, name: str | None, into: Path | None, even_erased: bool, as_json: bool) -> None:
+    """Take in the snapshot that `noria data export` wrote to FILE, and pin it. Nothing is kept unless all of FILE is whole.
+
+    The snapshot is one more version of its dataset: `noria data` lists, compares and copies it out, and it is kept until it is
+    unpinned. It does not replace the files that the dataset holds now, and no run is made of it.
+
+    \b
+    Example:  noria data import flights-v3.tar
+              noria data import flights-v3.tar --as baseline --into old
+
+    JSON keys: snapshot (as in `noria data log`), name, known (the version was there before), added (contents that were not in the
+    store), folder (null without --into).
+    """
+    from noria.engine import exchange
+
+    with at_work(home, as_json) as line:
+        found = exchange.take_in(line, file, name, into, erased=even_erased)
+    keys = {"name": found.name, "known": found.known, "added": found.added, "folder": found.folder}
+    emit(as_json, {"snapshot": snapshot_facts(found.facts)} | keys, lambda: _render(found))
+
+
+def _render(found: Imported) -> str:
+    facts = found.facts
+    what = f"{facts.dataset} {names.short(facts.digest)}: {plural(facts.files, 'file')} ({size(facts.size_bytes)})"
+    kept = "was here before" if found.known else f"taken in, {found.added:,} of its contents new here"
+    place = f"written to {found.folder}" if found.folder else f"next: noria data checkout {found.name} --into FOLDER"
+    return f"{what}, {kept}\npinned as {found.name}; {place}"

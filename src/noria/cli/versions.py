@@ -1,0 +1,52 @@
+"""What the commands about data share: the line they work with, and how a version and its size are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noria.cli.context import Home, actor
+
+if TYPE_CHECKING:
+    from noria.domain.data import SnapshotFacts
+    from noria.stages.line import Line
+
+
+@contextmanager
+def at_work(home: Home, as_json: bool) -> Iterator[Line]:
+    """The project's line; progress goes to standard error, none with --json."""
+    from noria.engine import assembly
+
+    line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell)
+    try:
+        yield line
+    finally:
+        line.executor.close()
+        line.ledger.close()
+
+
+def _quiet(_: str) -> None:
+    """JSON goes to programs: no progress in between."""
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def size(size_bytes: int) -> str:
+    """``12 B``, ``3.4 kB``, ``5.6 MB``, ``1.2 GB``: by powers of 1000."""
+    amount, unit = float(size_bytes), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 999.5 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:,.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:,.1f} {unit}"
+
+
+def snapshot_facts(facts: SnapshotFacts) -> dict[str, Any]:
+    """A version's stable keys: dataset, digest, files, rows, size_bytes, at."""
+    return asdict(facts)
