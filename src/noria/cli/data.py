@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from noria import names
-from noria.cli import exchange
+from noria.cli import exchange, quarantine
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, ago, emit, json_option, plural, table
 from noria.cli.versions import at_work, size, snapshot_facts
@@ -286,5 +286,5 @@ def _render_verified(found: Verified) -> str:
     return "\n".join([head, *(finding.text for finding in found.findings), *bundles])
 
 
-for _other in (exchange.export, exchange.take_in):
+for _other in (exchange.export, exchange.take_in, quarantine.quarantine):
     command.add_command(_other)

@@ -205,6 +205,17 @@ class KeepStore:
         found = self._deliveries.many(where, project, dataset, limit)
         return [(d, self._database.row(later, (project, d.dataset, d.name, d.at)) is not None) for d in found]
 
+    def delivery(self, project: str, beginning: str) -> Delivery:
+        """The delivery whose id begins so. Raises NotFoundError when there is none, or more than one."""
+        found = self._deliveries.many(
+            "project = ? AND id >= ? AND id < ? ORDER BY id LIMIT 2", project, beginning, f"{beginning}\U0010ffff"
+        )
+        if len(found) > 1:
+            raise NotFoundError(f"{beginning} may be any of several deliveries", hint="Give more characters.")
+        if not found:
+            raise NotFoundError(f"there is no delivery {beginning}", hint="`noria data quarantine` lists what was refused.")
+        return found[0]
+
     def samples(self, project: str, since: float) -> Iterator[Delivery]:
         """What was refused since then."""
         yield from self._deliveries.many("project = ? AND accepted = 0 AND at >= ?", project, since)
