@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import statistics
@@ -49,7 +48,7 @@ class BenchError(Exception):
 class Took:
     wall_s: float
     cpu_s: float  # user and system, of the command and of all its descendants that were waited for
-    peak_mb: float  # resident memory of its largest process; 0 when that was less than this process's own
+    peak_mb: float  # resident memory of its largest process, or this one's at the fork when that was more: at most that
 
     @property
     def cores(self) -> float:
@@ -91,8 +90,7 @@ def timed(command: Sequence[str | Path], cwd: Path, limit_s: float = LIMIT_S) ->
             end = said.read().decode(errors="replace")[-SAID:].strip()
             why = f"ended with {process.returncode}" if wall_s < limit_s else f"took longer than {limit_s:.0f} s"
             raise BenchError(f"`{' '.join(map(str, command))}` {why}\n{end}")
-    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # what a parent held at the fork counts as its child's
-    return Took(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024 if used.ru_maxrss > ours else 0.0)
+    return Took(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def output(command: Sequence[str | Path], cwd: Path) -> str:

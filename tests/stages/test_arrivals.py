@@ -40,10 +40,10 @@ class World:
         self.meanwhile: Callable[[Path], None] = lambda _: None
         whole = self.line.blobs.put_files
 
-        def put_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+        def put_files(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
             for path, digest in whole(paths):
-                self.read.append(path.name)
-                self.meanwhile(path)
+                self.read.append(Path(path).name)
+                self.meanwhile(Path(path))
                 yield path, digest
 
         patch.setattr(self.line.blobs, "put_files", put_files)

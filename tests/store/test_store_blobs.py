@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from blake3 import blake3
 
 from noria.errors import CorruptBlobError, NotFoundError, StoreError
 from noria.store import blobs as blob_store
-from noria.store.blobs import BlobStore
+from noria.store.blobs import MANY, BlobStore
 
 
 @pytest.fixture
@@ -286,3 +287,122 @@ def test_a_process_remembers_a_bounded_number_of_verifications(blobs: BlobStore,
     for at in range(20):
         blobs.path(blobs.put_bytes(b"%d" % at))
     assert len(blobs._verified) == 5
+
+
+# --- many small ones share a file
+
+
+@pytest.fixture
+def packed(blobs: BlobStore, tmp_path: Path) -> dict[str, bytes]:
+    """Digest -> bytes of as many small files as are packed together."""
+    contents = [f"{number}\n".encode() * 50 for number in range(MANY + 10)]
+    return dict(zip(_kept(blobs, tmp_path, contents), contents, strict=True))
+
+
+def _kept(blobs: BlobStore, folder: Path, contents: list[bytes]) -> list[str]:
+    paths = [folder / f"{number}.bin" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    return [digest for _, digest in blobs.put_files(paths)]
+
+
+def test_many_small_files_are_kept_in_one(blobs: BlobStore, packed: dict[str, bytes], tmp_path: Path) -> None:
+    assert not list(blobs.root.glob("??/*"))
+    again = BlobStore(blobs.root)
+    for digest, content in packed.items():
+        assert digest == blake3(content).hexdigest()
+        assert again.exists(digest)
+        assert again.read(digest) == content
+        assert again.verified_size(digest) == len(content)
+    assert {stored.digest: stored.size_bytes for stored in again.each()} == {d: len(c) for d, c in packed.items()}
+
+
+def test_a_packed_blob_has_a_path_when_one_is_asked_for(blobs: BlobStore, packed: dict[str, bytes], tmp_path: Path) -> None:
+    digest, content = next(iter(packed.items()))
+    blobs.materialise(digest, tmp_path / "out" / "copy")
+    blobs.lend(digest, tmp_path / "lent")
+    assert not list(blobs.root.glob("??/*"))
+    assert (tmp_path / "out" / "copy").read_bytes() == (tmp_path / "lent").read_bytes() == content
+    assert os.access(tmp_path / "out" / "copy", os.W_OK)
+    assert (tmp_path / "lent").stat().st_mode & 0o222 == 0
+    assert blobs.path(digest).read_bytes() == content
+    assert [path.name for path in blobs.root.glob("??/*")] == [digest]
+    assert len([stored for stored in blobs.each() if stored.digest == digest]) == 1
+
+
+def test_few_small_files_have_one_each(blobs: BlobStore, tmp_path: Path) -> None:
+    kept = _kept(blobs, tmp_path, [f"{number}".encode() for number in range(MANY - 1)])
+    assert sorted(path.name for path in blobs.root.glob("??/*")) == sorted(kept)
+    assert not (blobs.root / "small.db").exists()
+
+
+def test_a_damaged_packed_blob_is_found_put_aside_and_written_anew(
+    blobs: BlobStore, packed: dict[str, bytes], tmp_path: Path
+) -> None:
+    digest, content = list(packed.items())[5]
+    _damage_packed(blobs, digest)
+    for use in (blobs.read, blobs.path, blobs.verified_size):
+        with pytest.raises(CorruptBlobError):
+            use(digest)
+    assert blobs.put_bytes(content) == digest
+    assert blobs.read(digest) == content
+
+    other, held = list(packed.items())[6]
+    _damage_packed(blobs, other)
+    blobs.put_aside(other, tmp_path / "aside")
+    assert (tmp_path / "aside").read_bytes() == b"damaged"
+    assert not blobs.exists(other)
+    assert _kept(blobs, tmp_path, list(packed.values())) == list(packed)
+    assert blobs.read(other) == held
+
+
+def _damage_packed(blobs: BlobStore, digest: str) -> None:
+    link = sqlite3.connect(blobs.root / "small.db")
+    with link:
+        assert link.execute("UPDATE small SET bytes = CAST('damaged' AS BLOB) WHERE digest = ?", (digest,)).rowcount == 1
+    link.close()
+
+
+def test_a_sweep_takes_packed_blobs_and_spares_what_was_put_again(
+    blobs: BlobStore, packed: dict[str, bytes], tmp_path: Path
+) -> None:
+    first, second, *rest = packed
+    assert list(blobs.sweep([first, second], time.time())) == [], "they are young"
+    link = sqlite3.connect(blobs.root / "small.db")
+    with link:
+        link.execute("UPDATE small SET at = at - 7200")
+    link.close()
+    blobs.put_bytes(packed[second])
+    gone = set(blobs.sweep([first, second, *rest[:20]], time.time()))
+    assert gone == {first, *rest[:20]}
+    assert not blobs.exists(first)
+    assert blobs.read(second) == packed[second]
+    blobs.discard(rest[30])
+    assert not blobs.exists(rest[30])
+    bytes_on_disk = b"".join(path.read_bytes() for path in blobs.root.glob("small.db*"))
+    assert packed[rest[30]] not in bytes_on_disk, "what is erased is overwritten"
+    assert packed[rest[31]] in bytes_on_disk
+
+
+def test_a_writer_that_is_killed_while_it_packs_leaves_whole_blobs_only(blobs: BlobStore, tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from noria.store import blobs, small\n"
+        "blobs.HELD_BYTES = 20_000\n"
+        "put, count = small.SmallBlobs.put, []\n"
+        "def counted(self, held):\n"
+        "    put(self, held); count.append(1)\n"
+        "    if len(count) == 2: os.kill(os.getpid(), 9)\n"
+        "small.SmallBlobs.put = counted\n"
+        "list(blobs.BlobStore(Path(sys.argv[1])).put_files(sorted(Path(sys.argv[2]).iterdir())))\n"
+    )
+    files = tmp_path / "files"
+    files.mkdir()
+    for number in range(400):
+        (files / f"{number:03d}").write_bytes(f"{number}\n".encode() * 100)
+    killed = subprocess.run([sys.executable, "-c", code, str(blobs.root), str(files)], check=False)
+    assert killed.returncode == -9
+    kept = [stored.digest for stored in blobs.each()]
+    assert 100 < len(kept) < 400
+    assert all(blobs.sound(digest) for digest in kept)
+    assert len(list(blobs.put_files(sorted(files.iterdir())))) == 400
+    assert len(list(blobs.each())) == 400

@@ -269,7 +269,7 @@ def _blob(archive: Archive, digest: str | None) -> str:
         return "–"
     if not archive.blobs.exists(digest):
         return f"{names.short(digest)}, no longer kept"
-    return str(archive.blobs.root / digest[:2] / digest)
+    return str(archive.blobs.path(digest))
 
 
 def _environment(found: Difference, everything: bool) -> str:

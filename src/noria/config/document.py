@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -81,14 +82,19 @@ def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None) -> I
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"is not UTF-8 text (byte {error.start})", where=shown, hint="Save it as UTF-8.") from error
-    try:
-        _bound(text, shown)
-        root = yaml.compose(text, Loader=Loader)
-    except yaml.YAMLError as error:
-        raise _not_yaml(error, shown) from error
+    root = _composed(text, shown)
     if root is None:
         return Item(None, f"{shown}:1:1")
     return _Reader(shown, environ).item(root)
+
+
+@lru_cache(maxsize=8)  # a turn reads the project's files in the home and in the worktree: mostly the same text
+def _composed(text: str, shown: str) -> yaml.Node | None:
+    try:
+        _bound(text, shown)
+        return yaml.compose(text, Loader=Loader)
+    except yaml.YAMLError as error:
+        raise _not_yaml(error, shown) from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -284,7 +284,11 @@ def _connect(
 
 def _around(path: str) -> list[str]:
     """The folders that a path lies in, inside the project."""
-    return [parent.as_posix() for parent in PurePosixPath(path).parents if parent.as_posix() != "."]
+    found = []
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        found.append(path)
+    return found
 
 
 def _wire(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from noria import names
 from noria.domain.run import Pins
@@ -33,7 +33,8 @@ class Decision:
 
 def key(facts: StepFacts) -> str:
     """The identity of a step's result: equal facts, equal key."""
-    return names.digest_bytes(json.dumps(asdict(facts), sort_keys=True, separators=(",", ":")).encode())
+    known = {name: getattr(facts, name) for name in StepFacts.__slots__}
+    return names.digest_bytes(json.dumps(known, sort_keys=True, separators=(",", ":")).encode())
 
 
 def decide(now: StepFacts, before: StepFacts | None, *, cached: bool) -> Decision:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from noria.adapters import files, sources
 from noria.adapters.sources import Found, Source
@@ -20,6 +21,7 @@ from noria.store.marks import Mark
 FETCHERS = 8  # files that are fetched side by side
 FETCHED = 64  # files that stand on disk before they are kept
 SEVERAL = 50  # files from which on the ledger is asked once for all names, not for each
+P = TypeVar("P", bound=Path | str)
 MANY = 1000  # files whose taking in is announced
 LOOK_AGAIN_S = 0.05
 
@@ -150,14 +152,14 @@ def _kept(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[
     What vanished or changed while it was read is left to the next look.
     """
     yield from ((each, "") for each in found if each.problem)
-    here = {Path(each.path): each for each in found if each.path is not None and not each.problem}
+    here = {each.path: each for each in found if each.path is not None and not each.problem}
     for path, digest in _put(line, here):
         if source.still(here[path]):
             yield here[path], digest
     yield from _fetched(line, source, [each for each in found if each.path is None and not each.problem])
 
 
-def _put(line: Line, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+def _put(line: Line, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
     try:
         yield from line.blobs.put_files(paths)
     except OSError as error:

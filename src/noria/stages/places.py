@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -59,7 +60,7 @@ class Places:
     def link(self, digest: str, target: Path) -> None:
         """A link to a verified blob; its name's suffix tells the format."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(self._blobs.path(digest))
+        self._blobs.lend(digest, target)
 
     def keep(self, files: Sequence[Path]) -> list[str]:
         """The digests of files that are kept from now on, in their order."""
@@ -164,26 +165,10 @@ def seen(facts: os.stat_result) -> str:
 
 
 def walk(tree: Path, below: str = "") -> Iterator[str]:
-    """Paths, relative to a tree, of the files below one of its folders; hidden and generated folders are left out."""
-    return (path for path, _ in _entries(tree, below))
+    """Paths, relative to a tree, of the files below one of its folders, in an order that does not depend on the disk.
 
-
-def listing(tree: Path) -> dict[str, tuple[int, int]] | None:
-    """Size and time of every file of a tree; None when there are too many to look at after each command."""
-    found: dict[str, tuple[int, int]] = {}
-    for path, entry in _entries(tree, ""):
-        try:
-            facts = entry.stat()
-        except FileNotFoundError:
-            continue
-        found[path] = (facts.st_size, facts.st_mtime_ns)
-        if len(found) > WATCHED:
-            return None
-    return found
-
-
-def _entries(tree: Path, below: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Each file with its path. Of text, not of Path: it is asked after each command of a run."""
+    Hidden and generated folders are left out.
+    """
     waiting = [below]
     while waiting:
         folder = waiting.pop()
@@ -192,10 +177,32 @@ def _entries(tree: Path, below: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
-                if not entry.name.startswith(".") and entry.name not in PRUNED:
+                if _walked(entry.name):
                     waiting.append(path)
             elif entry.is_file():
-                yield path, entry
+                yield path
+
+
+def listing(tree: Path) -> dict[str, tuple[int, int]] | None:
+    """Size and time of every file of a tree; None when there are too many to look at after each command."""
+    found: dict[str, tuple[int, int]] = {}
+    waiting = [""]
+    while waiting and len(found) <= WATCHED:
+        folder = waiting.pop()
+        with os.scandir(f"{tree}/{folder}") as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if _walked(entry.name):
+                        waiting.append(f"{folder}{entry.name}/")
+                elif entry.is_file():
+                    with contextlib.suppress(FileNotFoundError):
+                        facts = entry.stat()
+                        found[folder + entry.name] = (facts.st_size, facts.st_mtime_ns)
+    return found if len(found) <= WATCHED else None
+
+
+def _walked(folder: str) -> bool:
+    return not folder.startswith(".") and folder not in PRUNED
 
 
 def _name(entry: os.DirEntry[str]) -> str:

@@ -130,7 +130,7 @@ def _parts(digests: list[str], count: int) -> Iterator[list[str]]:
 
 def _read(line: Line, digest: str) -> int | State:
     try:
-        return line.blobs.path(digest).stat().st_size
+        return line.blobs.verified_size(digest)
     except NotFoundError:
         return State.MISSING
     except CorruptBlobError:
@@ -141,10 +141,7 @@ def _put_aside(line: Line, digest: str) -> None:
     """Keep the damaged bytes for whoever wants to look at them, out of the way."""
     folder = line.state / DAMAGED_FOLDER
     folder.mkdir(exist_ok=True)
-    place = line.blobs.root / digest[:2] / digest
-    with contextlib.suppress(FileNotFoundError):
-        place.rename(folder / f"{digest}-{time.strftime('%Y%m%dT%H%M%S')}")
-    line.blobs.discard(digest)
+    line.blobs.put_aside(digest, folder / f"{digest}-{time.strftime('%Y%m%dT%H%M%S')}")
 
 
 def _finding(line: Line, digest: str, state: State, used: Uses, where: Mapping[str, str]) -> Finding:

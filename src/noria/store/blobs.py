@@ -17,18 +17,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from blake3 import blake3
 
 from noria import names
 from noria.errors import CorruptBlobError, NotFoundError, StoreError
 from noria.store.disk import full_disk, make_folder, sync_all, sync_file, sync_folder
+from noria.store.small import SmallBlobs
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 CHUNK = 256 << 10  # bytes in hand while copying: what fits into the processor's cache is hashed and written fastest
 FLUSH = 8 << 20  # bytes after which the system is told to begin writing, so that the fsync at the end finds little left
 WARM = 128 << 20  # bytes of a copy that stay in memory for whoever reads it next; of a larger one the rest makes room for itself
 SMALL = 1 << 20  # bytes; a file up to this size is read at once and may share its barrier with others
+TINY = 64 << 10  # bytes; blobs up to this size, when many come together, share a file
+MANY = 64  # so many
+HELD_BYTES = 8 << 20  # of them in memory
 BATCH_FILES = 10_000  # small files that one barrier covers at most ...
 BATCH_BYTES = 256 << 20  # ... and their bytes
 SINGLY = 8  # below this many files, fsync of each is cheaper than a barrier over everything that others wrote too
@@ -38,6 +45,7 @@ LOCK = "lock"  # beside the folders
 YOUNG_S = 600.0  # a blob that was put this recently need not be made young again
 SPARED_S = 3600.0  # a sweep spares what was put later: much longer than YOUNG_S, so that whoever relies on a blob has time
 VERIFIED_MOST = 65_536  # verifications that a process remembers
+P = TypeVar("P", bound=Path | str)
 NO_SHARING = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EBADF, errno.EISDIR}
 
 
@@ -50,17 +58,33 @@ class Stored(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Batch:
-    """Small files that are written and wait for the barrier before they get their names."""
+class _Batch(Generic[P]):
+    """Small files that wait for the barrier before they get their names."""
 
     begins: str  # how the names of its files begin
-    yields: list[tuple[Path, str]] = field(default_factory=list)  # in the order of the sources
+    yields: list[tuple[P, str]] = field(default_factory=list)  # in the order of the sources
     written: dict[str, str] = field(default_factory=dict)  # digest -> the file that becomes the blob
+    held: dict[str, bytes] = field(default_factory=dict)  # digest -> what is not written yet
+    held_bytes: int = 0
+    packed: set[str] = field(default_factory=set)
+    packer: ThreadPoolExecutor | None = None  # writes what is packed while the next is read
+    packing: Future[None] | None = None
     size_bytes: int = 0
+
+    def __enter__(self) -> _Batch[P]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.packer is not None:
+            self.packer.shutdown()
+        for path in self.written.values():
+            Path(path).unlink(missing_ok=True)
 
 
 class BlobStore:
     """Blobs under ``root/ab/abcdef...``, read-only. Safe for many processes: a blob appears by rename.
+
+    Of many small ones that come together the bytes stand in one file (``small.db``) until somebody asks for a path.
 
     To put bytes that are kept already makes their blob young again: a sweep spares what is younger than its cutoff, and the two
     exclude each other by a lock, so that what was put is there however old its first copy is.
@@ -71,14 +95,15 @@ class BlobStore:
         self._verified: dict[str, tuple[int, int, int]] = {}  # digest -> mtime_ns, size, inode when it was last verified
         self._folders: set[Path] = set()
         self._swept = False
+        self._small = SmallBlobs(root / "small.db")
 
     def put_bytes(self, data: bytes, *, lasting: bool = True) -> str:
         """Keep ``data``; its digest. See ``put_files`` for ``lasting``."""
         digest = names.digest_bytes(data)
-        if not self._renewed(digest):
-            with self._fresh() as path:
-                path.write_bytes(data)
-                self._adopt(path, digest, lasting)
+        with full_disk(self.root), self._batch() as batch:
+            if not self._renewed(digest):
+                self._write_out(batch, digest, data)
+                self._settle(batch, lasting)
         return digest
 
     def put_file(self, source: Path, *, lasting: bool = True) -> str:
@@ -103,7 +128,7 @@ class BlobStore:
                 self._adopt(path, digest)
         return digest
 
-    def put_files(self, sources: Iterable[Path], *, lasting: bool = True) -> Iterator[tuple[Path, str]]:
+    def put_files(self, sources: Iterable[P], *, lasting: bool = True) -> Iterator[tuple[P, str]]:
         """Keep copies of many files; each with its digest, in order, once it is on disk under its name.
 
         Without ``lasting`` the disk is not waited for: what can be made again may be lost when the power fails, and is then
@@ -115,19 +140,17 @@ class BlobStore:
         """
         rest = iter(sources)
         while True:
-            batch = _Batch(str(self._incoming() / f"{os.getpid():x}-{os.urandom(8).hex()}"))
-            try:
-                with full_disk(self.root):
-                    more = self._fill(batch, rest, lasting)
-                    self._settle(batch, lasting)
-            finally:
-                for path in batch.written.values():
-                    Path(path).unlink(missing_ok=True)
+            with full_disk(self.root), self._batch() as batch:
+                more = self._fill(batch, rest, lasting)
+                self._settle(batch, lasting)
             yield from batch.yields
             if not more:
                 return
 
-    def _fill(self, batch: _Batch, sources: Iterator[Path], lasting: bool) -> bool:
+    def _batch(self) -> _Batch[Any]:
+        return _Batch(str(self._incoming() / f"{os.getpid():x}-{os.urandom(8).hex()}"))
+
+    def _fill(self, batch: _Batch[P], sources: Iterator[P], lasting: bool) -> bool:
         """Take sources in until the batch is full; whether there may be more."""
         for source in sources:
             try:
@@ -135,9 +158,9 @@ class BlobStore:
             except FileNotFoundError:
                 continue
             try:
-                digest = self.put_file(source, lasting=lasting) if data is None else self._write(batch, data)
+                digest = self.put_file(Path(source), lasting=lasting) if data is None else self._write(batch, data)
             except FileNotFoundError:
-                if source.exists():
+                if os.path.exists(source):
                     raise  # it is the store that is gone
                 continue
             batch.yields.append((source, digest))
@@ -145,22 +168,45 @@ class BlobStore:
                 return True
         return False
 
-    def _write(self, batch: _Batch, data: bytes) -> str:
+    def _write(self, batch: _Batch[P], data: bytes) -> str:
         digest = names.digest_bytes(data)
-        if digest in batch.written or self._renewed(digest):
+        tiny = len(data) <= TINY  # whether it is packed already is not asked of each, but of all together
+        if digest in batch.written or digest in batch.held or digest in batch.packed or self._renewed(digest, packed=not tiny):
             return digest
-        path = f"{batch.begins}-{len(batch.written):x}"
-        batch.written[digest] = path
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-        try:
-            _write_all(handle, data)
-        finally:
-            os.close(handle)
         batch.size_bytes += len(data)
+        if not tiny:
+            self._write_out(batch, digest, data)
+            return digest
+        batch.held[digest] = data
+        batch.held_bytes += len(data)
+        if batch.held_bytes > HELD_BYTES and len(batch.held) >= MANY:
+            self._pack(batch)
         return digest
 
-    def _settle(self, batch: _Batch, lasting: bool) -> None:
-        """One barrier for the bytes, then the names, then one for the names."""
+    def _write_out(self, batch: _Batch[P], digest: str, data: bytes) -> None:
+        batch.written[digest] = f"{batch.begins}-{len(batch.written):x}"
+        _write_new(Path(batch.written[digest]), data, 0o444)
+
+    def _pack(self, batch: _Batch[P]) -> None:
+        """Write what is held, once what was held before it is written."""
+        from concurrent.futures import ThreadPoolExecutor  # only for many files
+
+        if batch.packing is not None:
+            batch.packing.result()
+        batch.packer = batch.packer or ThreadPoolExecutor(1, "pack")
+        batch.packing = batch.packer.submit(self._small.put, batch.held)
+        batch.packed.update(batch.held)
+        batch.held, batch.held_bytes = {}, 0
+
+    def _settle(self, batch: _Batch[P], lasting: bool) -> None:
+        """One barrier for the bytes, then the names, then one for the names. Many tiny ones go into one file."""
+        if len(batch.held) >= MANY or (batch.held and batch.packed):
+            self._pack(batch)
+        if batch.packing is not None:
+            batch.packing.result()
+        for digest, data in batch.held.items():
+            if not self._renewed(digest):
+                self._write_out(batch, digest, data)
         if not batch.written:
             return
         firsts = {digest[:2]: digest for digest in batch.written}
@@ -176,7 +222,7 @@ class BlobStore:
                 sync_folder(folder)
 
     def exists(self, digest: str) -> bool:
-        return self._place(digest).is_file()
+        return self._place(digest).is_file() or self._small.has(digest)
 
     def path(self, digest: str) -> Path:
         """The file of a blob, verified unless this process did so and it has not changed since.
@@ -187,7 +233,8 @@ class BlobStore:
         try:
             stat = place.stat()
         except FileNotFoundError:
-            raise _missing(digest, place) from None
+            self._write_place(digest, self._unpacked(digest, place))
+            stat = place.stat()
         mark = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if self._verified.get(digest) != mark:
             if names.digest_file(place) != digest:
@@ -198,9 +245,7 @@ class BlobStore:
     def unverified(self, digest: str) -> Path:
         """The file of a blob, for who verifies the bytes while reading them. Raises NotFoundError."""
         place = self._place(digest)
-        if not place.is_file():
-            raise _missing(digest, place)
-        return place
+        return place if place.is_file() else self.path(digest)
 
     def read(self, digest: str) -> bytes:
         """A blob's bytes, verified. Raises NotFoundError, CorruptBlobError."""
@@ -208,25 +253,61 @@ class BlobStore:
         try:
             data = place.read_bytes()
         except FileNotFoundError:
-            raise _missing(digest, place) from None
+            return self._unpacked(digest, place)
         if names.digest_bytes(data) != digest:
             raise _corrupt(digest, place)
         return data
+
+    def verified_size(self, digest: str) -> int:
+        """Bytes of a blob, all of which were read and found whole. Raises NotFoundError, CorruptBlobError."""
+        place = self._place(digest)
+        return self.path(digest).stat().st_size if place.is_file() else len(self._unpacked(digest, place))
+
+    def lend(self, digest: str, target: Path) -> None:
+        """A read-only file with a blob's bytes, for as long as the blob is kept: a link, or a small file of its own.
+
+        Raises NotFoundError, CorruptBlobError.
+        """
+        place = self._place(digest)
+        if place.is_file():
+            target.symlink_to(self.path(digest))
+        else:
+            _write_new(target, self._unpacked(digest, place), 0o444)
+
+    def _unpacked(self, digest: str, place: Path) -> bytes:
+        """A packed blob's bytes, verified."""
+        data = self._small.get(digest)
+        if data is None:
+            raise _missing(digest, place)
+        if names.digest_bytes(data) != digest:
+            raise _corrupt(digest, place)
+        return data
+
+    def _write_place(self, digest: str, data: bytes) -> None:
+        """Make a packed blob a file of its own as well. When the power fails it may be damaged: the packed one is not."""
+        with full_disk(self.root), self._batch() as batch:
+            self._write_out(batch, digest, data)
+            self._settle(batch, False)
 
     def materialise(self, digest: str, target: Path) -> None:
         """A writable copy of a blob: a reflink where the file system can, never a hard link. Whole, or not there.
 
         Raises NotFoundError, CorruptBlobError, DiskFullError.
         """
-        source = self.path(digest)
+        place = self._place(digest)
+        source = self.path(digest) if place.is_file() else self._unpacked(digest, place)
         with full_disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f"{target.name}.{os.urandom(4).hex()}.part")
             try:
-                _copy(source, part)
+                if isinstance(source, bytes):
+                    _write_new(part, source, 0o666)
+                else:
+                    _copy(source, part)
                 part.replace(target)
-            finally:
+            except BaseException:  # whatever it was, nothing half written stays
                 part.unlink(missing_ok=True)
+                raise
 
     def link(self, digest: str, target: Path) -> None:
         """A hard link to a blob: read-only, no space of its own. For a person who asked for one and knows not to edit it.
@@ -245,14 +326,18 @@ class BlobStore:
             ) from error
 
     def each(self) -> Iterator[Stored]:
-        """Every blob, in the order of digests, as it lies on disk: not verified."""
+        """Every blob, as it lies on disk: not verified. Of one that is packed and has a file too, both are counted."""
+        packed = {small.digest: small for small in self._small.each()}
         for shelf in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
             with os.scandir(shelf) as entries:
                 found = sorted(entry.name for entry in entries if names.DIGEST.fullmatch(entry.name))
             for digest in found:
                 with contextlib.suppress(FileNotFoundError):  # swept meanwhile
                     facts = (shelf / digest).stat()
-                    yield Stored(digest, facts.st_size, facts.st_mtime)
+                    small = packed.pop(digest, None)
+                    size_bytes = facts.st_size + (small.size_bytes if small else 0)
+                    yield Stored(digest, size_bytes, max(facts.st_mtime, small.at if small else 0.0))
+        yield from (Stored(*small) for small in packed.values())
 
     def sweep(self, digests: Iterable[str], before: float) -> Iterator[str]:
         """Delete blobs that were last put before this time, and not in the last hour; those that are gone.
@@ -260,7 +345,9 @@ class BlobStore:
         Whoever puts the same bytes meanwhile either makes the blob young again first, and it stays, or writes it anew.
         """
         before = min(before, time.time() - SPARED_S)
-        for digest in digests:
+        wanted = list(digests)
+        packed = self._small.drop(wanted, before)
+        for digest in wanted:
             place = self._place(digest)
             with self._locked(fcntl.LOCK_EX):
                 try:
@@ -268,7 +355,8 @@ class BlobStore:
                         continue
                     place.unlink()
                 except FileNotFoundError:
-                    continue
+                    if digest not in packed:
+                        continue
             self._verified.pop(digest, None)
             yield digest
 
@@ -276,12 +364,23 @@ class BlobStore:
         """Delete one blob, whatever its age: it is damaged, or a person erases it."""
         with self._locked(fcntl.LOCK_EX):
             self._place(digest).unlink(missing_ok=True)
+        self._small.drop([digest])
         self._verified.pop(digest, None)
+
+    def put_aside(self, digest: str, target: Path) -> None:
+        """Move what is kept under a digest, which it may not match, to a file; nothing when nothing is kept."""
+        try:
+            self._place(digest).rename(target)
+        except FileNotFoundError:
+            data = self._small.get(digest)
+            if data is not None:
+                _write_new(target, data, 0o444)
+        self.discard(digest)
 
     def sound(self, digest: str) -> bool:
         """Whether the blob is kept and undamaged."""
         try:
-            self.path(digest)
+            self.verified_size(digest)
         except (NotFoundError, CorruptBlobError):
             return False
         return True
@@ -291,10 +390,12 @@ class BlobStore:
             raise StoreError(f"{digest!r} is not a digest")
         return self.root / digest[:2] / digest
 
-    def _renewed(self, digest: str) -> bool:
-        """Whether the blob is kept and undamaged, and from now on young; a damaged one is written anew."""
+    def _renewed(self, digest: str, *, packed: bool = True) -> bool:
+        """Whether the blob is kept (in a file of its own, or else ``packed``) and undamaged, and from now on young; a damaged one
+        is written anew.
+        """
         if not os.path.exists(f"{self.root}/{digest[:2]}/{digest}"):  # asked of every file that arrives: no Path
-            return False
+            return packed and self._small.renew(digest, time.time() - YOUNG_S) and self.sound(digest)
         place = self._place(digest)
         with self._locked(fcntl.LOCK_SH):
             if not self.sound(digest):
@@ -366,7 +467,7 @@ class BlobStore:
             sync_folder(folder)
 
 
-def _small(source: Path) -> bytes | None:
+def _small(source: Path | str) -> bytes | None:
     """The bytes of a small file; None for a larger one."""
     handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -415,6 +516,14 @@ def _shared(source: int, target: int) -> bool:
             return False
         raise
     return True
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        _write_all(handle, data)
+    finally:
+        os.close(handle)
 
 
 def _copy(source: Path, target: Path) -> None:

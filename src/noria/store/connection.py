@@ -43,6 +43,8 @@ class Link:
 class Database:
     """The ledger's file. Thread-safe: each thread has its own connection, made when it first asks."""
 
+    preparations: tuple[str, ...] = ()  # what each connection is told first
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
@@ -67,6 +69,8 @@ class Database:
             made = sqlite3.connect(self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
             try:
                 made.row_factory = sqlite3.Row
+                for statement in self.preparations:
+                    made.execute(statement)
                 _use_wal(made)
                 made.execute("PRAGMA synchronous = FULL")
                 made.execute("PRAGMA foreign_keys = ON")

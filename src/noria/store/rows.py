@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import sqlite3
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -14,6 +15,7 @@ import msgspec
 from noria.store.connection import Database, Value
 
 R = TypeVar("R")
+PLAIN = {str, int, float, type(None)}  # most fields
 
 
 class Table(Generic[R]):
@@ -22,10 +24,11 @@ class Table(Generic[R]):
     def __init__(self, database: Database, name: str, record: type[R], key: tuple[str, ...] = ("id",)) -> None:
         self.database, self.name, self.record, self.key = database, name, record, key
         self.fields = [f.name for f in dataclasses.fields(record)]  # type: ignore[arg-type]  # every record is a dataclass
+        self._values = operator.attrgetter(*self.fields)
 
     def columns(self, record: R) -> dict[str, Value]:
         """Column values of a record."""
-        return {name: encode(getattr(record, name)) for name in self.fields}
+        return dict(zip(self.fields, map(encode, self._values(record)), strict=True))
 
     def insert(self, record: R, *, replace: bool = False, **more: Value) -> None:
         """Write a row; ``more`` are columns that the record does not have."""
@@ -37,7 +40,8 @@ class Table(Generic[R]):
         """Write rows, all or none; ``more`` are columns that the records do not have."""
         if records:
             sql = self._insertion([*self.fields, *more])
-            self.database.execute_many(sql, [[*self.columns(record).values(), *more.values()] for record in records])
+            rest = tuple(more.values())
+            self.database.execute_many(sql, [(*map(encode, self._values(record)), *rest) for record in records])
 
     def _insertion(self, columns: Iterable[str]) -> str:
         quoted = [f'"{name}"' for name in columns]
@@ -73,11 +77,14 @@ class Table(Generic[R]):
 
 def encode(value: Any) -> Value:
     """A field as SQLite keeps it."""
+    if type(value) in PLAIN:
+        plain: Value = value
+        return plain
     if isinstance(value, Enum):
         return str(value.value)
     if isinstance(value, bool):
         return int(value)
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, str | int | float):
         return value
     return to_json(value)
 

@@ -25,6 +25,7 @@ class LocalExecutor:
     def __init__(self, pool: Pool, workspace: Workspace) -> None:
         self.pool = pool
         self.workspace = workspace
+        self._environment = child_environment(pool.interpreter)
 
     def warm(self) -> None:
         self.pool.warm()
@@ -38,7 +39,7 @@ class LocalExecutor:
         if task.command is not None:
             self.workspace.place(tree, task.placed)
             _forget(tree, task.outs)
-        return Run(self.pool.submit(_work(task, tree, folder, self.pool.interpreter)), task, tree, folder, self.workspace)
+        return Run(self.pool.submit(_work(task, tree, folder, self._environment)), task, tree, folder, self.workspace)
 
     def close(self) -> None:
         self.pool.close()
@@ -91,9 +92,10 @@ class Run:
     def _left(self) -> tuple[dict[str, Path], str]:
         """The files that the step left, by name, and what is wrong with its outs. A target may leave some of its outs only."""
         found: dict[str, Path] = {}
+        base = os.path.realpath(self._base)
         for name, path in self._task.outs.items():
             place = self._base / path
-            if not place.resolve().is_relative_to(self._base.resolve()):
+            if os.path.commonpath([base, os.path.realpath(place)]) != base:
                 return {}, f"left {path} as a link that leaves the project"
             if place.is_dir():
                 found |= {f"{name}/{inner}": place / inner for inner in _inside(place)}
@@ -118,10 +120,10 @@ def resolve(value: Any, folder: Path) -> Any:
     return [resolve(inner, folder) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _work(task: StepTask, tree: Path, folder: Path, interpreter: Path) -> Work:
+def _work(task: StepTask, tree: Path, folder: Path, environment: Mapping[str, str]) -> Work:
     limits = task.resources
     paths = tuple(tree / root for root in task.roots)
-    env = {**child_environment(interpreter), "NORIA_TRACK": str(folder / TRACKED), **_variables(task, folder)}
+    env = {**environment, "NORIA_TRACK": str(folder / TRACKED), **_variables(task, folder)}
     if task.command is not None:  # an interpreter takes its paths from the job
         env["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *filter(None, [env.get("PYTHONPATH")])])
     return Work(
