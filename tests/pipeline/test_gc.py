@@ -222,3 +222,25 @@ def test_a_wrong_time_is_told(place: Place) -> None:
     assert "nothing has happened here yet" in place.noria("gc", code=2)
     place.noria("run")
     assert "is no time" in place.noria("gc", "--keep", "soon", code=2)
+
+
+def test_a_damaged_model_is_trained_again_within_the_turn(place: Place) -> None:
+    place.put("noria.yaml", PROJECT.replace("roc_auc >= 0.5", "roc_auc >= 0.4")).put("contracts/points.yaml", CONTRACT)
+    place.put("work.py", WORK).put(".gitignore", ".noria\ndata\n__pycache__\n").put("params.yaml", "table: {shift: 0.0}\n")
+    place.put("data/1.csv", points(0, 300)).commit()
+    assert place.json("run")["release"] == "v1"
+    blobs = place.home / ".noria/blobs"
+    for path in blobs.glob("??/*"):
+        if path.read_bytes().startswith(b"\x80"):  # the pickle of the model
+            path.chmod(0o600)
+            path.write_bytes(b"\x80" + path.read_bytes()[1:-9] + b"\x00" * 9)
+    link = sqlite3.connect(place.home / ".noria/ledger.db")
+    with link:
+        assert link.execute("DELETE FROM steps WHERE name = 'package'").rowcount == 1  # what is packed anew reads the model
+    link.close()
+    place.put("noria.yaml", PROJECT.replace("roc_auc >= 0.5", "roc_auc >= 0.45")).commit()
+    told = place.json("run")
+    assert told["outcome"] == "nothing changed"
+    assert {step["name"]: step["state"] for step in told["steps"]}["train"] == "ran"
+    assert [e["text"] for e in place.json("audit", "log")["events"] if e["kind"] == "blob.damaged"]
+    assert place.json("data", "verify")["findings"] == []

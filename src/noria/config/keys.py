@@ -127,6 +127,12 @@ DATA = Record(
         Key("sql", SQL, "Or the result of a query: whole, or with a cursor a new file of what came since."),
         Key("format", Choice(("auto", "files")), "`auto`: tables, by suffix; `files`: kept as they are, not read.", "auto"),
         Key("options", MapOf(PLAIN, "a mapping of options", columns=True), "For the file system of an address.", "none"),
+        Key(
+            "pin",
+            Choice(("content", "version")),
+            "`version`: objects that never change stay where they are; copies are a cache.",
+            "content",
+        ),
         Key("every", DURATION, "How often a remote source or a query is looked at.", "1m"),
         Key("contract", TEXT, "The file that says what the data promises.", "none"),
         Key("settle", DURATION, "A file that was not renamed into place counts when it has not changed for this long.", "2s"),

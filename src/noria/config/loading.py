@@ -163,7 +163,7 @@ def _dataset(home: Path, name: str, section: Section, environments: Iterable[str
         contract_file,
         sql=Query(**query.given(url="url", query="query", cursor="cursor")) if query is not None else None,
         secrets=_secrets(section.item),
-        **section.given(settle_s="settle", format="format", options="options", every_s="every"),
+        **section.given(settle_s="settle", format="format", options="options", every_s="every", pin="pin"),
     )
 
 
@@ -172,6 +172,8 @@ def _demand_source(section: Section, environments: Iterable[str]) -> None:
     if ("source" in section) == ("sql" in section):
         missing = "'source' is missing" if "source" not in section else "give source or sql, not both"
         raise section.item.error(missing, "source: a path, a glob or an address; or sql: {url: ..., query: ...}.")
+    if "sql" in section and section.get("pin") == "version":
+        raise section.at("pin").error("the result of a query has no version that stays", "Leave out pin.")
     if "sql" in section and section.get("format") == "files":
         raise section.at("format").error("the result of a query is a table")
     item = section.at("source")
@@ -180,8 +182,11 @@ def _demand_source(section: Section, environments: Iterable[str]) -> None:
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", item.value)
     if scheme is not None and scheme.group(1).partition("+")[0].lower() in DATABASES:
         raise item.error(f"{scheme.group(1)}:// is a database", "Write sql: {url: ..., query: ...} in place of source.")
-    if "options" in section and (scheme is None or scheme.group(1) == "file"):
+    here = scheme is None or scheme.group(1) == "file"
+    if "options" in section and here:
         raise section.at("options").error("options are for addresses like s3://...")
+    if section.get("pin") == "version" and here:
+        raise section.at("pin").error("only objects at an address like s3://... are pinned by their version", "Leave out pin.")
     if item.value.startswith("log:"):
         _demand_one_of(item.value.removeprefix("log:"), environments, item, "environment")
 

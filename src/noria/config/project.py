@@ -40,6 +40,7 @@ class DataSource:
     format: str = "auto"  # or files: they are no tables
     options: dict[str, str | int | float | bool] = field(default_factory=dict, repr=False)  # of an address's file system
     every_s: float = 60.0  # wall clock, of a source that is not on this machine
+    pin: str = "content"  # or version: its objects never change, so that they need not be copied
     secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # values from the environment, and their ${VAR}
 
     @property

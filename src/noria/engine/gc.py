@@ -32,6 +32,7 @@ class Waste(StrEnum):
     """What may go."""
 
     DATA = "data"  # files of versions that nothing needs
+    CACHED = "cached copies"  # of objects that stay at their origin
     RESULTS = "results"  # what steps left, with logs and artifacts
     BLOBS = "other blobs"  # refused files, and what nobody knows
     WORK = "scratch"  # folders of runs that ended
@@ -85,7 +86,7 @@ def plan(line: Line, keep_s: float) -> Plan:
         project: [facts.digest for facts in line.ledger.keep.snapshots(project) if facts.digest not in needs.kept.snapshots]
         for project in projects
     }
-    names = _names(line, results, snapshots)
+    names = _cached(line, projects, needs) | _names(line, results, snapshots)
     items = [*_blobs(line, needs, names, now), *_folders(line, projects, needs, now, before)]
     keys = {project: [result.key for result in found] for project, found in results.items()}
     return Plan(tuple(items), keys, snapshots, before, needs)
@@ -179,6 +180,12 @@ def _names(line: Line, results: dict[str, list[Result]], snapshots: dict[str, li
     for project, digests in snapshots.items():
         found |= {pin.digest: (Waste.DATA, pin.name) for pin in line.ledger.keep.contents(project, digests)}
     return found
+
+
+def _cached(line: Line, projects: Iterable[str], needs: Needs) -> dict[str, tuple[Waste, str]]:
+    """Digest -> the object of which the store has a copy."""
+    pins = (pin for project in projects for pin in line.ledger.keep.contents(project, needs.kept.snapshots))
+    return {pin.digest: (Waste.CACHED, pin.name) for pin in pins if pin.origin is not None}
 
 
 def _blobs(line: Line, needs: Needs, names: dict[str, tuple[Waste, str]], now: float) -> Iterator[Item]:

@@ -13,8 +13,11 @@ from noria.domain.turn import Turn
 from noria.domain.verdict import Reason
 from noria.engine import turn as line_of_stages
 from noria.engine.lease import Held
-from noria.errors import NoriaError
+from noria.errors import CorruptBlobError, NoriaError
 from noria.stages.line import Line
+from noria.stages.steps import thrown_away
+
+MENDED = 10  # damaged results that one turn throws away
 
 
 def waiting(line: Line) -> Reason | None:
@@ -49,8 +52,17 @@ def turn_once(line: Line) -> Turn | None:
 
 
 def run(line: Line, started: Turn) -> Turn:
-    """One turn; an error that Noria raises on purpose ends it with words."""
+    """One turn; an error that Noria raises on purpose ends it with words.
+
+    A damaged result of a step is thrown away, and the turn told again: it makes that one anew.
+    """
     try:
+        for _ in range(MENDED):
+            try:
+                return line_of_stages.turn(line, started)
+            except CorruptBlobError as error:
+                if not thrown_away(line, error):
+                    raise
         return line_of_stages.turn(line, started)
     except NoriaError as error:
         return line_of_stages.fail(line, started, error)

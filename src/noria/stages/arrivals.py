@@ -199,7 +199,8 @@ def _unjudged(line: Line, dataset: DataSource, kept: Sequence[tuple[Found, str]]
         asked = bool(digest) and (ever is None or found.name in ever)
         mark = _known(line, dataset, found, digest) if asked else None
         if mark is None:
-            arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem))
+            origin = found.name if dataset.pin == "version" else None
+            arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem, origin))
         else:
             marks[found.name] = Mark(mark, digest)
     line.ledger.marks.put(line.name, place(dataset), marks)

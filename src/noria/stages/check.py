@@ -65,7 +65,7 @@ def keep(line: Line, dataset: str, arrivals: Sequence[Arrival]) -> None:
 def _as_it_is(arrival: Arrival, now: float) -> tuple[Delivery, FilePin]:
     known = (arrival.dataset, arrival.name, arrival.digest)
     made = Delivery(names.new_id("delivery"), *known, 0, 0, 0, True, "kept as it is", at=now)
-    return made, FilePin(arrival.name, arrival.digest, arrival.size_bytes, 0)
+    return made, FilePin(arrival.name, arrival.digest, arrival.size_bytes, 0, arrival.origin)
 
 
 def receive(line: Line, source: DataSource, arrival: Arrival) -> Delivery:
@@ -109,7 +109,8 @@ def _unreadable(arrival: Arrival, contract: Contract, message: str) -> Delivery:
 
 
 def _record(line: Line, arrival: Arrival, delivery: Delivery) -> Delivery:
-    pin = FilePin(arrival.name, arrival.digest, arrival.size_bytes, delivery.rows_passed) if delivery.accepted else None
+    rows = delivery.rows_passed
+    pin = FilePin(arrival.name, arrival.digest, arrival.size_bytes, rows, arrival.origin) if delivery.accepted else None
     verb = "accepted" if delivery.accepted else "quarantined"
     with line.ledger.transaction():
         line.check_lease()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import PurePosixPath
 
-from noria import names
 from noria.adapters import git
 from noria.config import Project, Step
 from noria.config.document import nearest
@@ -90,23 +89,11 @@ def run(line: Line, sheet: Sheet, selection: Selection = EVERYTHING) -> dict[str
                 hand_out(line, sheet, done)
             return done
         except CorruptBlobError as error:
-            if not _thrown_away(line, sheet, error):
+            if not steps.thrown_away(line, error):
                 raise
             del sheet.records[before:]
         finally:
             line.places.flush()
-
-
-def _thrown_away(line: Line, sheet: Sheet, error: CorruptBlobError) -> bool:
-    """Whether the damaged blob was a step's, which can make it again: then it is no more."""
-    digest = PurePosixPath(error.where or "").name
-    assert sheet.pins is not None, "pins are fixed before steps run"
-    snapshots = [line.ledger.data.snapshot(snapshot) for snapshot in sheet.pins.snapshots.values()]
-    if names.DIGEST.fullmatch(digest) is None or any(pin.digest == digest for snapshot in snapshots for pin in snapshot.files):
-        return False
-    line.blobs.discard(digest)
-    line.event("blob.damaged", digest, f"blob {names.short(digest)} of a step was damaged: it is made again")
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,3 +106,4 @@ class Arrival:
     size_bytes: int
     mark: str = ""  # of the file when its bytes were taken, for the stat index
     problem: str = ""  # why it could not be read, in words; then there are no bytes
+    origin: str | None = None  # the address at which it stays, of a dataset that is pinned by version

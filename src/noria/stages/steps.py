@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -17,7 +17,8 @@ from noria.decide import plan
 from noria.decide.plan import Decision, StepFacts
 from noria.domain.run import StepRecord, StepState
 from noria.domain.verdict import Outcome, Reason
-from noria.errors import StepError, StoppedError
+from noria.errors import CorruptBlobError, StepError, StoppedError
+from noria.stages import origin
 from noria.stages.line import Line, Sheet
 
 RETRY_S = (0.5, 2.0, 10.0, 60.0)  # pauses between attempts; the last one goes on
@@ -110,9 +111,21 @@ def whole(line: Line, record: StepRecord) -> bool:
     return all(line.blobs.exists(digest) for digest in output(line, record).files.values())
 
 
+def thrown_away(line: Line, error: CorruptBlobError) -> bool:
+    """Whether the damaged blob was a step's, which can make it again: then it is no more. Data is for a person to put back."""
+    digest = PurePosixPath(error.where or "").name
+    if names.DIGEST.fullmatch(digest) is None or line.ledger.data.holds(digest):
+        return False
+    line.blobs.discard(digest)
+    line.event("blob.damaged", digest, f"blob {names.short(digest)} of a step was damaged: it is made again")
+    return True
+
+
 def _run(line: Line, sheet: Sheet, order: Order, key: str, reason: Reason) -> StepRecord:
     if order.task.target is not None:
         line.executor.warm()  # there is work: what it will need next is started ahead
+    if sheet.pins is not None:
+        origin.bring(line, sheet.project, sheet.pins.snapshots.values(), order.task.inputs.values())
     attempt = 1
     while True:
         done = _attempt(line, sheet, order.task)

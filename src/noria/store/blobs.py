@@ -540,5 +540,5 @@ def _corrupt(digest: str, place: Path) -> CorruptBlobError:
     return CorruptBlobError(
         f"blob {names.short(digest)} is damaged: its bytes do not match its digest",
         where=str(place),
-        hint="Remove that file; `noria run` makes it again from what it was made of, or put it back from a backup.",
+        hint="`noria data verify` says who needs it, and puts it back where its bytes are still to be found.",
     )

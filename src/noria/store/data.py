@@ -295,6 +295,10 @@ class DataStore:
             return self._deliveries.many("project = ? ORDER BY at DESC, id DESC LIMIT ?", project, limit)
         return self._deliveries.many("project = ? AND dataset = ? ORDER BY at DESC, id DESC LIMIT ?", project, dataset, limit)
 
+    def holds(self, digest: str) -> bool:
+        """Whether these bytes ever arrived as a file of a dataset, in any project."""
+        return self._database.row("SELECT 1 FROM deliveries WHERE digest = ?", (digest,)) is not None
+
     def delivered(self, project: str, dataset: str) -> set[str]:
         """The names of all files that were ever judged."""
         sql = "SELECT DISTINCT name FROM deliveries WHERE project = ? AND dataset = ?"
