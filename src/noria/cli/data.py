@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from noria import names
-from noria.cli import exchange, quarantine
+from noria.cli import erase, exchange, quarantine
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, ago, emit, json_option, plural, table
 from noria.cli.versions import at_work, size, snapshot_facts
@@ -25,7 +25,7 @@ SHOWN = 20  # files of one kind that are listed; --all lists every one
 
 @click.group()
 def command() -> None:
-    """Versions of your datasets: list, compare, copy out, keep, move; what was refused, and what is damaged.
+    """Versions of your datasets: list, compare, copy out, keep, move, erase; what was refused.
 
     A SNAPSHOT is named by the beginning of its digest, by its dataset (`flights`: the newest), by a release that used it
     (`flights@v3`), or by the name of a pin.
@@ -52,18 +52,19 @@ def log(home: Home, dataset: str | None, limit: int, as_json: bool) -> None:
     Example:  noria data log
               noria data log flights --limit 5
 
-    JSON keys: snapshots [{dataset, digest, files, rows, size_bytes, at, current, releases, pinned}].
+    JSON keys: snapshots [{dataset, digest, files, rows, size_bytes, at, current, releases, pinned, erased (a file of it was)}].
     """
     from noria.stages import data
+    from noria.store.blobs import BlobStore
 
     with closing(home.existing_ledger()) as ledger:
-        found = data.versions(ledger, home.project_name(), dataset, limit)
+        found = data.versions(ledger, BlobStore(home.state / "blobs"), home.project_name(), dataset, limit)
     document = {"snapshots": [_version_facts(one) for one in found]}
     emit(as_json, document, lambda: _render_log(found))
 
 
 def _version_facts(one: Version) -> dict[str, Any]:
-    names_of = {"current": one.current, "releases": list(one.releases), "pinned": list(one.pinned)}
+    names_of = {"current": one.current, "releases": list(one.releases), "pinned": list(one.pinned), "erased": one.erased}
     return snapshot_facts(one.facts) | names_of
 
 
@@ -76,6 +77,7 @@ def _render_log(found: list[Version]) -> str:
 
 def _log_row(one: Version) -> tuple[str, ...]:
     used = [*(["now"] if one.current else []), *one.releases, *(f"pin {name}" for name in one.pinned)]
+    used += ["not whole: erased"] if one.erased else []
     facts = one.facts
     rows = f"{facts.rows:,}" if facts.rows else "–"
     counts = (f"{facts.files:,}", rows, size(facts.size_bytes))
@@ -286,5 +288,5 @@ def _render_verified(found: Verified) -> str:
     return "\n".join([head, *(finding.text for finding in found.findings), *bundles])
 
 
-for _other in (exchange.export, exchange.take_in, quarantine.quarantine):
+for _other in (exchange.export, exchange.take_in, quarantine.quarantine, erase.erase):
     command.add_command(_other)

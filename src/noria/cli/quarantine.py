@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def quarantine(home: Home, dataset: str | None, sample: str | None, into: Path | None, limit: int, as_json: bool) -> None:
     """List what was refused, when and why; or write out the failing rows of one file.
 
-    Of DATASET, or of all, newest first. A refused file stays where it is and is judged again when it changes, or when its contract does.
+    Of DATASET, or of all, newest first. A refused file stays where it is, and is judged again when it changes, or when its
+    contract does.
 
     \b
     Example:  noria data quarantine

@@ -51,7 +51,8 @@ def command(home: Home, ref: str, step: str | None, as_json: bool) -> None:
               noria show v3 --json | jq .gate
 
     JSON keys of a release: kind, release, serves, turn, run, triggers, evaluation, gate, parity, environment, params, data,
-    training, steps, reference, rollouts, quality, missing [what the bundle does not hold].
+    training, steps, reference, rollouts, quality, missing [what the bundle does not hold], not_reproducible (why: what was
+    erased; null when nothing was).
     Of a run: kind, run, turn, triggers, series {step: {metric: {points, last, least, most}}}, logs {step: its last lines}.
     Of the others: kind, and turn, run, triggers, rollouts, series and logs, or delivery. With --log: run, step, log.
     """
@@ -124,7 +125,17 @@ def of_release(state: Path, ledger: Ledger, project: str, release: Release) -> d
         "rollouts": rollouts,
         "quality": windows,
         "missing": [name for name in EVIDENCE if evidence[name] is None],
+        "not_reproducible": _erased(state, ledger, project, run.pins.snapshots if run else {}),
     }
+
+
+def _erased(state: Path, ledger: Ledger, project: str, snapshots: dict[str, str]) -> str | None:
+    """Why a release cannot be made again; None when nothing that it was made of was erased."""
+    if not ledger.keep.erased():
+        return None
+    from noria.stages import data  # only where something was
+
+    return data.erased_from(ledger, _blobs(state), project, snapshots) or None
 
 
 def read_evidence(bundle: Path) -> dict[str, Any]:

@@ -130,6 +130,8 @@ def _head(document: Facts) -> str:
     ]
     if facts["barred"]:
         lines.append(("barred", facts["barred"]))
+    if document["not_reproducible"]:
+        lines.append(("not reproducible", document["not_reproducible"]))
     return pairs(lines)
 
 

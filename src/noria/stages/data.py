@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
-import msgspec
-
 from noria import names
 from noria.config.document import nearest
 from noria.domain.data import FilePin, SnapshotFacts
-from noria.domain.run import Pins
-from noria.errors import NoriaError, NotFoundError, RefusedError, UsageError
+from noria.errors import NotFoundError, RefusedError, UsageError
 from noria.stages.line import Line
 from noria.store.blobs import BlobStore
 from noria.store.disk import full_disk
+from noria.store.keep import Erased
 from noria.store.ledger import Ledger
 
 BEGINNING = re.compile(r"[0-9a-f]{4,64}")  # of a digest
@@ -44,6 +41,7 @@ class Version:
     current: bool  # its files are the accepted ones as of now
     releases: tuple[str, ...]
     pinned: tuple[str, ...]
+    erased: bool  # a file of it was, so that it is not whole
 
 
 def find(ledger: Ledger, project: str, reference: str) -> SnapshotFacts:
@@ -85,7 +83,7 @@ def _as_released(ledger: Ledger, project: str, dataset: str, version: str) -> Sn
     return ledger.data.facts(used[dataset])
 
 
-def versions(ledger: Ledger, project: str, dataset: str | None, limit: int) -> list[Version]:
+def versions(ledger: Ledger, blobs: BlobStore, project: str, dataset: str | None, limit: int) -> list[Version]:
     """Newest first. Raises NotFoundError for a dataset that never had a file."""
     datasets = ledger.keep.datasets(project)
     if dataset is not None and dataset not in datasets:
@@ -98,8 +96,16 @@ def versions(ledger: Ledger, project: str, dataset: str | None, limit: int) -> l
     pinned: dict[str, list[str]] = {}
     for one in ledger.keep.pins(project):
         pinned.setdefault(one.digest, []).append(one.name)
+    absent = gone(ledger, blobs)
+    broken = ledger.keep.holding(project, absent.keys()) if absent else set()
     return [
-        Version(facts, facts.digest in heads, tuple(releases.get(facts.digest, ())), tuple(pinned.get(facts.digest, ())))
+        Version(
+            facts,
+            facts.digest in heads,
+            tuple(releases.get(facts.digest, ())),
+            tuple(pinned.get(facts.digest, ())),
+            facts.digest in broken,
+        )
         for facts in ledger.data.history(project, dataset, limit)
     ]
 
@@ -257,19 +263,18 @@ def _write(blobs: BlobStore, digest: str, target: Path, how: Link) -> None:
 # --- releases
 
 
-def missing(line: Line, version: str) -> str:
-    """Why a release cannot be made again, in words; empty when all its data is there."""
-    release = line.ledger.releases.get(line.name, version)
-    for snapshot in _pins(line, release.digest).snapshots.values():
-        try:
-            whole(line, line.ledger.data.facts(snapshot))
-        except NoriaError as error:
-            return error.message
-    return ""
+def gone(ledger: Ledger, blobs: BlobStore) -> dict[str, Erased]:
+    """Digest -> what was erased and did not arrive again."""
+    return {digest: one for digest, one in ledger.keep.erased().items() if not blobs.exists(digest)}
 
 
-def _pins(line: Line, digest: str) -> Pins:
-    with contextlib.suppress(FileNotFoundError):
-        manifest = msgspec.json.decode((line.bundle(digest) / "manifest.json").read_bytes())
-        return msgspec.convert(manifest["pins"], Pins)
-    raise NotFoundError(f"the bundle {names.short(digest)} is not there", where=str(line.bundle(digest)))
+def erased_from(ledger: Ledger, blobs: BlobStore, project: str, snapshots: Mapping[str, str]) -> str:
+    """What of these versions (by dataset) was erased, in words; empty when nothing was."""
+    absent = gone(ledger, blobs)
+    hit = ledger.keep.holding(project, absent.keys()) if absent else set()
+    found = []
+    for dataset, digest in snapshots.items():
+        if digest in hit:
+            found += [f"{pin.name} of {dataset}" for pin in ledger.data.files_of(digest) if pin.digest in absent]
+    more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
+    return f"erased: {', '.join(found[:NAMED])}{more}" if found else ""

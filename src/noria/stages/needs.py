@@ -13,6 +13,7 @@ from noria.domain.data import FilePin, SnapshotFacts
 from noria.domain.release import Release
 from noria.domain.run import Pins, Run, StepRecord
 from noria.errors import CorruptBlobError, NotFoundError
+from noria.stages import data
 from noria.stages.line import Line
 from noria.stages.steps import Output
 
@@ -64,7 +65,7 @@ def expand(line: Line, projects: Iterable[str], kept: Kept) -> Needs:
             broken.add(digest)
         else:
             found.update(made.files.values())
-    return Needs(kept, frozenset(found - line.ledger.keep.erased().keys()), frozenset(broken))
+    return Needs(kept, frozenset(found - data.gone(line.ledger, line.blobs).keys()), frozenset(broken))
 
 
 def contents(line: Line, result: str) -> Output | None:
@@ -127,7 +128,7 @@ def _of_records(records: Iterable[StepRecord]) -> _Left:
 
 
 def _of_releases(line: Line, project: str, runs: Mapping[str, Run]) -> Iterator[Holder]:
-    erased = line.ledger.keep.erased()
+    erased = data.gone(line.ledger, line.blobs)
     hit = line.ledger.keep.holding(project, erased.keys()) if erased else set()
     for release in line.ledger.releases.list(project):
         run = runs.get(release.run_id)

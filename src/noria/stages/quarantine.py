@@ -56,8 +56,10 @@ def _rows(line: Line, delivery: Delivery) -> pl.DataFrame:
     try:
         content = line.blobs.read(delivery.sample_digest)
     except NotFoundError:
-        why = "was erased" if delivery.sample_digest in line.ledger.keep.erased() else "is no longer kept"
-        raise NotFoundError(f"the sample of {delivery.name} {why}", hint="`noria gc` keeps samples for 30 days.") from None
+        if delivery.sample_digest in line.ledger.keep.erased():
+            raise NotFoundError(f"the sample of {delivery.name} was erased") from None
+        hint = "`noria gc` keeps samples for 30 days, or as long as --keep says."
+        raise NotFoundError(f"the sample of {delivery.name} is no longer kept", hint=hint) from None
     import polars as pl  # only where rows are read
 
     return pl.read_parquet(content)

@@ -29,7 +29,8 @@ def snapshot(line: Line, sheet: Sheet, source: DataSource) -> Snapshot:
     newest = line.ledger.data.latest_snapshot(line.name, source.name)
     kinds = {t.kind for t in line.ledger.triggers.of_turn(sheet.turn.id)}
     refresh = bool(kinds & {TriggerKind.BREACH, TriggerKind.SCHEDULE})
-    if newest is None or refresh:
+    erased = newest is not None and not all(line.blobs.exists(pin.digest) for pin in newest.files)
+    if newest is None or refresh or erased:
         newest = _export(line, source)
         line.ledger.data.put_snapshot(line.name, newest)
     line.ledger.turns.record(sheet.turn.id, f"served.{source.name}", {"digest": newest.digest})

@@ -94,7 +94,7 @@ class KeepStore:
             self._erased.insert(file, replace=True)
 
     def erased(self) -> dict[str, Erased]:
-        """Digest -> what was erased, in any project: blobs belong to all of them."""
+        """Digest -> what was erased, in any project: blobs belong to all of them. The same bytes may have arrived again."""
         return {one.digest: one for one in self._erased.many("TRUE")}
 
     def collected_before(self, project: str) -> float:
@@ -160,6 +160,25 @@ class KeepStore:
             if not hit.isdisjoint(keys) or any(pin.digest in blobs for pin in old):
                 found.add(str(row["digest"]))
         return found
+
+    def contents_of(self, project: str, name: str) -> set[tuple[str, FilePin]]:
+        """Dataset and content of every version of the file of that name, refused ones too; size 0 where it is not known."""
+        found: set[tuple[str, FilePin]] = set()
+        chunks: dict[str, FilePin] = {}
+        for row in self._database.each("SELECT key, files FROM chunks WHERE project = ?", (project,)):
+            for pin in manifests.unpack(row["files"]):
+                if pin.name == name:
+                    chunks[row["key"]] = pin
+        for row in self._database.each("SELECT dataset, files, chunks FROM snapshots WHERE project = ?", (project,)):
+            keys = msgspec.json.decode(row["chunks"], type=list[str]) if row["chunks"] else []
+            old = msgspec.json.decode(row["files"], type=list[FilePin]) if row["files"] else []
+            pins = [*(chunks[key] for key in keys if key in chunks), *(pin for pin in old if pin.name == name)]
+            found.update((row["dataset"], pin) for pin in pins)
+        found.update((dataset, pin) for dataset, pin in self.standing(project) if pin.name == name)
+        known = {pin.digest for _, pin in found}
+        sql = "SELECT DISTINCT dataset, digest FROM deliveries WHERE project = ? AND name = ? AND digest <> ''"
+        rows = self._database.rows(sql, (project, name))
+        return found | {(row["dataset"], FilePin(name, row["digest"], 0, 0)) for row in rows if row["digest"] not in known}
 
     def released(self, project: str) -> dict[str, dict[str, str]]:
         """Release -> dataset -> the snapshot that its run used."""

@@ -1,0 +1,113 @@
+"""`noria data erase`: the contents of files taken away for good; without --yes, what that would take and touch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noria import names
+from noria.cli.context import Home, pass_home
+from noria.cli.output import emit, json_option, pairs, plural
+from noria.cli.versions import at_work, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from noria.engine.erase import Plan
+
+NAMED = 5  # of a kind; the rest is counted
+
+
+@click.command()
+@click.argument("what", metavar="SNAPSHOT|FILE")
+@click.option("--yes", is_flag=True, help="Erase. Without it nothing is erased.")
+@json_option
+@pass_home
+def erase(home: Home, what: str, yes: bool, as_json: bool) -> None:
+    """Erase a FILE, in every version it ever had, or all files of a SNAPSHOT, for good; without --yes, say what would go.
+
+    With the contents go the results, logs and artifacts of every step that they went into. Versions that held them stay listed.
+    Releases that were made of them stay, with their models, and can no longer be reproduced. What is still in its source is not
+    touched, and comes in again.
+
+    \b
+    Example:  noria data erase data/2013-06-24.csv
+              noria data erase data/2013-06-24.csv --yes
+              noria data erase flights@v3
+
+    JSON keys: erased (false without --yes), files [{dataset, name, digest, size_bytes}], size_bytes (with results), snapshots,
+    releases, runs, pins, steps, results (how many), samples (how many), in_source [files that are still there], beside [what
+    steps left in the project's folder].
+    """
+    from noria.engine import erase as engine
+
+    home.existing_ledger().close()  # says so where nothing has happened yet
+    with at_work(home, as_json) as line:
+        found = engine.erase(line, what) if yes else engine.plan(line, what)
+    emit(as_json, lambda: _facts(found, yes), lambda: _render(found, yes))
+
+
+def _facts(found: Plan, erased: bool) -> dict[str, Any]:
+    touched = found.touched
+    return {
+        "erased": erased,
+        "files": [asdict(file) for file in found.files],
+        "size_bytes": found.size_bytes,
+        "snapshots": sorted(digest for digests in touched.snapshots.values() for digest in digests),
+        "releases": list(touched.releases),
+        "runs": list(touched.runs),
+        "pins": list(touched.pins),
+        "steps": list(touched.steps),
+        "results": touched.count,
+        "samples": len(found.samples),
+        "in_source": list(found.in_source),
+        "beside": list(found.beside),
+    }
+
+
+def _render(found: Plan, erased: bool) -> str:
+    if not found.files:
+        return "nothing of it is left in the store: it was erased before"
+    touched = found.touched
+    shown = dict.fromkeys(f"{file.name} of {file.dataset}" for file in found.files)
+    contents = plural(len(found.roots), "content")
+    snapshots = [names.short(digest) for digests in touched.snapshots.values() for digest in sorted(digests)]
+    lines = [
+        ("erased" if erased else "would go", f"{_some(list(shown))}: {contents}, {size(found.size_bytes)} with what follows")
+    ]
+    if touched.steps:
+        lines.append(("and with it", f"{plural(touched.count, 'result')} of steps, with logs: {_some(touched.steps)}"))
+    if found.samples:
+        lines.append(("and", f"{plural(len(found.samples), 'sample')} of failing rows"))
+    if snapshots:
+        lines.append(("snapshots", f"{_some(snapshots)}: listed, no longer whole"))
+    if touched.releases:
+        what = "not reproducible: erased; their bundles and models stay, and serve"
+        lines.append(("releases", f"{_some(touched.releases)}: {what}"))
+    if touched.runs:
+        lines.append(("runs", f"{_some(touched.runs)}: what was recorded of them stays"))
+    if touched.pins:
+        lines.append(("pins", f"{_some(touched.pins)}: pinned, no longer whole"))
+    lines += _elsewhere(found)
+    end = "" if erased else "\nnothing was erased; with --yes it is, for good"
+    return pairs(lines) + end
+
+
+def _elsewhere(found: Plan) -> list[tuple[str, str]]:
+    """What is not Noria's to erase."""
+    lines = []
+    if found.in_source:
+        lines.append(("still there", f"{_some(found.in_source)}: remove it there, or the next run takes it in again"))
+    elif found.standing:
+        lines.append(("its source", "what it still holds comes in again at the next look"))
+    if found.beside:
+        lines.append(("still there", f"{_some(found.beside)}, left by steps in the project's folder"))
+    lines.append(("not touched", "backups, exports, checkouts, prediction logs"))
+    return lines
+
+
+def _some(found: Sequence[str]) -> str:
+    more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
+    return ", ".join(found[:NAMED]) + more

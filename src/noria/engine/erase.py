@@ -1,0 +1,287 @@
+"""Erasure: the contents of files are taken away for good, with all that steps made of them; what that touches is said before.
+
+A version that held such a file stays listed, without it. A release that was made of it stays, with its bundle and its model, and
+cannot be made again. What lies outside of the store is not Noria's to erase: it is named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from noria import names
+from noria.decide.retention import Holder, Kept, Kind, descended
+from noria.domain.data import FilePin
+from noria.domain.run import Run, StepRecord, StepState
+from noria.engine.gc import NAMED, exclusive
+from noria.errors import NotFoundError, UsageError
+from noria.stages import data
+from noria.stages.line import Line
+from noria.stages.needs import contents, expand, gather, holders
+from noria.stages.verify import DAMAGED_FOLDER
+from noria.store.keep import Erased, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """One content of a file."""
+
+    dataset: str
+    name: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """Who used what goes, in every project of this ledger: blobs belong to all of them. By project where names may be equal."""
+
+    snapshots: dict[str, frozenset[str]]
+    releases: tuple[str, ...]
+    runs: tuple[str, ...]
+    pins: tuple[str, ...]
+    steps: tuple[str, ...]
+    results: dict[str, frozenset[str]]  # project -> keys
+
+    @property
+    def count(self) -> int:
+        """How many results."""
+        return sum(len(keys) for keys in self.results.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What goes, and what that touches."""
+
+    files: tuple[Doomed, ...]
+    touched: Touched
+    samples: frozenset[str]  # of failing rows
+    left: frozenset[str]  # what steps left, without the manifests of their results
+    manifests: frozenset[str]
+    size_bytes: int  # of all of them
+    standing: tuple[tuple[str, str, str], ...]  # project, dataset, name: what the dataset holds now
+    in_source: tuple[str, ...]  # files of the project that are still there: they would come in again
+    beside: tuple[str, ...]  # what steps left in the project's folder
+    outs: frozenset[tuple[str, str]] = field(repr=False)  # path and digest, of what steps left in trees
+
+    @property
+    def roots(self) -> frozenset[str]:
+        return frozenset(file.digest for file in self.files)
+
+
+def plan(line: Line, reference: str) -> Plan:
+    """What an erasure of a version's files, or of every content that a file ever had, would take. Changes nothing.
+
+    What was erased before is no part of it. Raises NotFoundError when it is neither.
+    """
+    absent = data.gone(line.ledger, line.blobs)
+    named = {file for file in _files(line, reference) if file.digest not in absent}
+    files = tuple(sorted(named, key=lambda file: (file.dataset, file.name, file.digest)))
+    roots = frozenset(file.digest for file in files)
+    projects = [row.name for row in line.ledger.projects.list()]
+    held = {project: frozenset(line.ledger.keep.holding(project, roots)) for project in projects}
+    results = {project: _descended(line, project, roots | held[project]) for project in projects}
+    runs = [run for project in projects for run in line.ledger.keep.runs(project, 0.0) if _used(run, held[project])]
+    manifests, left, outs = _made(line, results, runs)
+    touched = _touched(line, projects, held, results, runs)
+    samples = frozenset(line.ledger.keep.samples_of(roots))
+    needed = _needed(line, projects, manifests | left | samples)
+    manifests, left = manifests - needed, left - needed
+    standing = [
+        (project, of, pin.name) for project in projects for of, pin in line.ledger.keep.standing(project) if pin.digest in roots
+    ]
+    return Plan(
+        files,
+        touched,
+        samples,
+        left - roots,
+        manifests - roots,
+        sum(_size(line, digest) for digest in roots | samples | left | manifests),
+        tuple(standing),
+        tuple(sorted({name for project, _, name in standing if project == line.name and (line.home / name).is_file()})),
+        tuple(sorted({path for path, digest in outs if digest in left and _is(line.home / path, digest)})),
+        frozenset((path, digest) for path, digest in outs if digest in left),
+    )
+
+
+def erase(line: Line, reference: str) -> Plan:
+    """Do it; what went. Interrupted, it is done by doing it again.
+
+    Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in.
+    """
+    with exclusive(line) as leases:
+        found = plan(line, reference)
+        if not found.files:
+            return found
+        for held in leases:
+            held.check()
+        for digest in sorted(found.roots | found.samples | found.left):
+            line.blobs.discard(digest)
+        _record(line, found)
+        for digest in sorted(found.manifests):  # last: they say what belonged to a result
+            line.blobs.discard(digest)
+        _clean(line, found)
+    return found
+
+
+# --- what goes
+
+
+def _files(line: Line, reference: str) -> Iterator[Doomed]:
+    """The files of a version; else every content of the file of that name, refused ones included."""
+    with contextlib.suppress(NotFoundError, UsageError):
+        facts = data.find(line.ledger, line.name, reference)
+        yield from (_doomed(facts.dataset, pin) for pin in line.ledger.data.files_of(facts.digest))
+        return
+    name = PurePosixPath(reference).as_posix()
+    found = line.ledger.keep.contents_of(line.name, name)
+    if not found:
+        raise NotFoundError(
+            f"there is no snapshot and no file {reference!r}",
+            hint="`noria data log` lists snapshots; a file is named as `noria data diff` shows it, like data/a.csv.",
+        )
+    for dataset, pin in found:
+        yield _doomed(dataset, pin if pin.size_bytes else replace(pin, size_bytes=_size(line, pin.digest)))
+
+
+def _doomed(dataset: str, pin: FilePin) -> Doomed:
+    return Doomed(dataset, pin.name, pin.digest, pin.size_bytes)
+
+
+def _descended(line: Line, project: str, roots: Set[str]) -> list[Result]:
+    """Remembered results that came from these contents or versions, directly or through others or a file of theirs."""
+    results = list(line.ledger.keep.results(project))
+    facts: list[tuple[str, Set[str], str]] = []
+    for result in results:
+        output = result.record.output or ""
+        made = contents(line, output) if output else None
+        inputs = frozenset(result.inputs.values())
+        facts.extend((result.key, inputs, digest) for digest in {output, *(made.files.values() if made else ())})
+    keys = descended(facts, roots)
+    return [result for result in results if result.key in keys]
+
+
+def _used(run: Run, snapshots: Set[str]) -> bool:
+    return not snapshots.isdisjoint(run.pins.snapshots.values())
+
+
+def _made(
+    line: Line, results: dict[str, list[Result]], runs: Iterable[Run]
+) -> tuple[frozenset[str], frozenset[str], frozenset[tuple[str, str]]]:
+    """Manifests of results, all that their steps left besides, and of that what has a path in a tree.
+
+    Of the runs that used the data, what their own records of these steps tell counts too, and what failed.
+    """
+    steps = {result.name for found in results.values() for result in found}
+    keys = {result.key for found in results.values() for result in found}
+    records = [result.record for found in results.values() for result in found]
+    left: set[str] = set()
+    for run in runs:
+        records += [r for r in run.steps if r.key in keys or r.name in steps or r.state is StepState.FAILED]
+        left.update(d for path, d in {**run.artifacts, **run.plots}.items() if path.partition("/")[0] in steps)
+    manifests = frozenset(filter(None, (record.output for record in records)))
+    outs: set[tuple[str, str]] = set()
+    for manifest in manifests:
+        made = contents(line, manifest)
+        outs.update(made.files.items() if made else ())
+    left.update(digest for _, digest in outs)
+    left.update(digest for record in records for digest in _besides(record))
+    return manifests, frozenset(left), frozenset(outs)
+
+
+def _besides(record: StepRecord) -> Iterator[str]:
+    yield from filter(None, (record.log, record.tracked, *record.artifacts.values()))
+
+
+def _needed(line: Line, projects: Iterable[str], gone: Set[str]) -> frozenset[str]:
+    """What others need all the same: equal bytes that came from elsewhere."""
+    rest = [_without(holder, gone) for holder in gather(line).kept.holders if holder.kind is not Kind.QUARANTINE]
+    return expand(line, projects, Kept(tuple(rest))).blobs
+
+
+def _without(holder: Holder, gone: Set[str]) -> Holder:
+    return replace(holder, results=holder.results - gone, blobs=holder.blobs - gone)
+
+
+def _touched(
+    line: Line, projects: Iterable[str], held: dict[str, frozenset[str]], results: dict[str, list[Result]], runs: Iterable[Run]
+) -> Touched:
+    by: dict[Kind, list[str]] = {Kind.RELEASE: [], Kind.PINNED: []}
+    for project in projects:
+        for holder in holders(line, project, 0.0):
+            if holder.kind in by and not holder.snapshots.isdisjoint(held[project]):
+                by[holder.kind].append(holder.name if project == line.name else f"{project}:{holder.name}")
+    return Touched(
+        snapshots={project: digests for project, digests in held.items() if digests},
+        releases=tuple(by[Kind.RELEASE]),
+        runs=tuple(run.id for run in runs),
+        pins=tuple(by[Kind.PINNED]),
+        steps=tuple(sorted({result.name for found in results.values() for result in found})),
+        results={project: frozenset(result.key for result in found) for project, found in results.items() if found},
+    )
+
+
+def _size(line: Line, digest: str) -> int:
+    try:
+        return line.blobs.unverified(digest).stat().st_size
+    except NotFoundError:
+        return 0
+
+
+def _is(path: Path, digest: str) -> bool:
+    try:
+        return path.is_file() and names.digest_file(path) == digest
+    except OSError:
+        return False
+
+
+# --- its going
+
+
+def _record(line: Line, found: Plan) -> None:
+    """The ledger forgets results and what the datasets hold; what was erased is written down, and said in one event."""
+    now = time.time()
+    gone = {file.digest: (file.dataset, file.name) for file in found.files}
+    gone |= dict.fromkeys(found.samples - gone.keys(), ("", "a sample of failing rows"))
+    gone |= dict.fromkeys((found.left | found.manifests) - gone.keys(), ("", "left by a step"))
+    with line.ledger.transaction():
+        line.ledger.keep.erase([Erased(line.name, d, of, name, line.actor, now) for d, (of, name) in gone.items()])
+        for project, keys in found.touched.results.items():
+            line.ledger.keep.forget_results(project, keys)
+        for project, dataset, name in found.standing:
+            line.ledger.data.withdraw(project, dataset, name)
+            line.ledger.marks.drop(project, f"data:{dataset}", [name])
+        files = sorted({file.digest for file in found.files})
+        text = f"{len(files):,} contents were erased ({found.size_bytes:,} bytes with what was made of them)"
+        facts = {
+            "files": files,
+            "releases": list(found.touched.releases),
+            "results": sum(map(len, found.touched.results.values())),
+        }
+        line.ledger.events.append(line.name, "data.erased", line.name, text, facts, actor=line.actor)
+
+
+def _clean(line: Line, found: Plan) -> None:
+    """Copies that Noria itself made elsewhere: what was put aside as damaged, scratch folders, outs in checkouts, links."""
+    everything = found.roots | found.samples | found.left | found.manifests
+    for path in _entries(line.state / DAMAGED_FOLDER):
+        if path.name[:64] in everything:
+            path.unlink(missing_ok=True)
+    for run in found.touched.runs:
+        shutil.rmtree(line.state / "work" / run, ignore_errors=True)
+    for tree in _entries(line.state / "worktrees"):
+        for out, digest in found.outs:
+            if _is(tree / out, digest):
+                (tree / out).unlink()
+    for link in _entries(line.state / "work" / NAMED):
+        if link.name[:32] in {digest[:32] for digest in everything} or (link.is_symlink() and not link.exists()):
+            link.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [folder / name for name in os.listdir(folder)] if folder.is_dir() else []

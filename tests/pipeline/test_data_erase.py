@@ -1,0 +1,154 @@
+"""`noria data erase`: what would go is said, then it goes, wherever the store had it; who used it says so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from place import Place
+from test_data_commands import CONTRACT, rows
+from test_reproduce import make
+
+from noria.engine import assembly, erase, gc
+from noria.errors import NotFoundError, RefusedError
+from noria.stages.data import BLOBS
+from noria.stages.line import Line
+from noria.stages.needs import gather
+
+SECRET = "47.1125"  # of a person
+PROJECT = """\
+project: words
+data:
+  points: {source: "data/*.csv", contract: contracts/points.yaml}
+  others: {source: "others/*.csv"}
+steps:
+  copy: {cmd: "cat $(echo $NORIA_INPUT_POINTS | tr : ' ') | tee made/copy.txt", deps: [points], outs: [made/copy.txt]}
+  count: {cmd: "wc -l < made/copy.txt > made/count.txt", deps: [made/copy.txt], outs: [made/count.txt]}
+  same: {cmd: "cat $(echo $NORIA_INPUT_OTHERS | tr : ' ') | wc -l > made/same.txt", deps: [others], outs: [made/same.txt]}
+"""
+
+
+@contextmanager
+def at(place: Place) -> Iterator[Line]:
+    line = assembly.assemble(place.home, actor="cli:anna")
+    try:
+        yield line
+    finally:
+        line.executor.close()
+        line.ledger.close()
+
+
+def holding(place: Place, text: str) -> list[Path]:
+    """Every file of the state folder in which these bytes stand."""
+    found = [path for path in (place.home / ".noria").rglob("*") if path.is_file()]
+    return [path for path in found if text.encode() in path.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A file with a secret, refused and then accepted; one without; and another dataset whose step leaves equal bytes."""
+    place = Place(tmp_path_factory.mktemp("begun"))
+    place.put("noria.yaml", PROJECT).put("contracts/points.yaml", CONTRACT).put(".gitignore", ".noria\nmade\ndata\nothers\n")
+    place.put("data/a.csv", rows(0, 3)).put("others/o.csv", rows(0, 7)).commit().noria("run")
+    place.put("data/b.csv", f"id,x\n1,{SECRET}\n2,500\n").noria("run", code=None)
+    place.put("data/b.csv", f"id,x\n1,{SECRET}\n2,50\n3,5\n").noria("run")
+    assert place.read("made/count.txt") == place.read("made/same.txt")
+    return place
+
+
+@pytest.fixture
+def words(begun: Place, tmp_path: Path) -> Place:
+    """A copy of it."""
+    shutil.copytree(begun.home, tmp_path / "home", symlinks=True)
+    return Place(tmp_path / "home")
+
+
+def test_a_file_is_erased_wherever_the_store_had_it(words: Place) -> None:
+    words.noria("data", "pin", "points", "held")
+    before = len(holding(words, SECRET))
+    assert before >= 4, "two contents, what a step made of it, its log"
+    said = words.json("data", "erase", "data/b.csv")
+    assert (said["erased"], said["steps"], said["results"], said["samples"]) == (False, ["copy", "count"], 2, 1)
+    assert [file["name"] for file in said["files"]] == ["data/b.csv", "data/b.csv"]
+    assert (len(said["runs"]), len(said["snapshots"]), said["pins"], said["releases"]) == (1, 1, ["held"], [])
+    assert (said["in_source"], said["beside"]) == (["data/b.csv"], ["made/copy.txt"])
+    assert len(holding(words, SECRET)) == before, "nothing is erased unasked"
+    told = words.noria("data", "erase", "data/b.csv")
+    assert "remove it there, or the next run takes it in again" in told
+    assert told.splitlines()[-1] == "nothing was erased; with --yes it is, for good"
+
+    (words.home / "data/b.csv").unlink()
+    assert "erased" in words.noria("data", "erase", "data/b.csv", "--yes")
+    assert holding(words, SECRET) == []
+    verified = words.json("data", "verify")
+    assert (verified["ok"], verified["findings"]) == (True, []), "what was erased is not missing"
+    assert [v["erased"] for v in words.json("data", "log", "points")["snapshots"]] == [True, False]
+    assert "pin held, not whole: erased" in words.noria("data", "log")
+    assert "data/b.csv was erased" in words.noria("data", "checkout", "held", "--into", "old", code=1)
+    assert "was erased before" in words.noria("data", "erase", "data/b.csv", "--yes")
+    (event,) = [e for e in words.json("audit", "log")["events"] if e["kind"] == "data.erased"]
+    assert "b.csv" not in event["text"], "names may be personal too"
+    words.put("data/d.csv", rows(9, 1))
+    states = {name: state for name, (state, _) in words.states().items()}
+    assert states == {"copy": "ran", "count": "ran", "same": "reused"}, "equal bytes that came from elsewhere stay"
+    assert words.read("made/copy.txt") == rows(0, 3) + rows(9, 1)
+
+
+def test_what_is_still_in_its_source_comes_in_again_and_is_kept(words: Place) -> None:
+    with at(words) as line:
+        (digest,) = {f.digest for f in erase.erase(line, "points").files if f.name == "data/b.csv"}
+        assert line.ledger.data.standing(line.name, "points") == {}
+        assert digest not in gather(line).blobs
+    words.noria("run")
+    with at(words) as line:
+        assert set(line.ledger.data.standing(line.name, "points")) == {"data/a.csv", "data/b.csv"}
+        assert digest in gather(line).blobs, "no collection takes it for erased"
+        with pytest.raises(NotFoundError, match="no snapshot and no file"):
+            erase.plan(line, "data/c.csv")
+
+
+def test_an_erasure_waits_for_nobody_and_is_finished_by_doing_it_again(words: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc, "PATIENCE_S", 0.05)
+    with at(words) as line, at(words) as other:
+        kept = {blob.digest for blob in line.blobs.each()}
+        with other.locks.using(BLOBS), pytest.raises(RefusedError, match="at work"):
+            erase.erase(line, "data/b.csv")
+        assert {blob.digest for blob in line.blobs.each()} == kept
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(erase, "_record", killed)
+            with pytest.raises(KeyboardInterrupt):
+                erase.erase(line, "data/b.csv")
+        assert line.ledger.keep.erased() == {}
+        done = erase.erase(line, "data/b.csv")
+        assert (done.touched.steps, done.touched.count) == (("copy", "count"), 2)
+        assert set(line.ledger.data.standing(line.name, "points")) == {"data/a.csv"}
+        assert not {result.name for result in line.ledger.keep.results(line.name)} - {"same", "copy", "count"}
+    assert holding(words, SECRET) == []
+
+
+def test_a_release_says_that_what_it_was_made_of_was_erased(tmp_path: Path) -> None:
+    place = make(tmp_path / "home")
+    with at(place) as line:
+        steps = {result.name for result in line.ledger.keep.results(line.name)}
+        found = erase.plan(line, "points@v1")
+        assert found.touched.releases == ("v1",)
+        assert set(found.touched.steps) == steps, "all of them came from it"
+        assert place.json("show", "v1")["not_reproducible"] is None
+        erase.erase(line, "points@v1")
+        left = {blob.digest for blob in line.blobs.each()}
+        assert left.isdisjoint(found.roots | found.left | found.manifests)
+    assert place.json("show", "v1")["not_reproducible"] == "erased: data/points-1.csv of points"
+    shown = next(line for line in place.noria("show", "v1").splitlines() if "not reproducible" in line)
+    assert "erased: data/points-1.csv of points" in shown
+    said = place.noria("reproduce", "v1", "--into", str(tmp_path / "again"), code=1)
+    assert "v1 is not reproducible: data/points-1.csv of points was erased" in said
+    with at(place) as line:
+        line.blobs.put_file(place.home / "data/points-1.csv")  # as the next look at its source would
+    assert place.json("show", "v1")["not_reproducible"] is None
