@@ -15,9 +15,12 @@ from place import Place
 from test_data_commands import log, rows
 
 from noria.domain.data import FilePin, Snapshot
-from noria.engine import assembly, exchange
+from noria.engine import assembly, erase, exchange
 from noria.errors import DataError, NoriaError, RefusedError, UsageError
+from noria.names import digest_bytes
+from noria.stages import origin
 from noria.stages.line import Line
+from noria.stages.needs import gather
 from noria.store.data import manifest_digest
 
 PROJECT = """\
@@ -264,6 +267,47 @@ def test_an_import_that_would_be_refused_at_its_end_keeps_nothing(line: Line, fr
     with pytest.raises(RefusedError, match=r"data/a\.csv is no longer in the store"):
         exchange.export(line, line.ledger.data.facts(digest), tmp_path / "y.tar")
     assert not (tmp_path / "y.tar").exists()
+
+
+def test_what_was_erased_comes_back_only_when_it_is_asked_for(line: Line, fresh: Line, tmp_path: Path) -> None:
+    digest = exported(line, tmp_path / "x.tar")
+    exchange.take_in(fresh, tmp_path / "x.tar")
+    gone = erase.erase(fresh, "data/b.csv")
+    (file,) = gone.files
+    assert (file.size_bytes, gone.touched.pins) == (len(CONTENTS["data/b.csv"]), (f"imported-{digest[:12]}",))
+    with pytest.raises(RefusedError, match=r"was erased here: data/b\.csv"):
+        exchange.take_in(fresh, tmp_path / "x.tar")
+    with pytest.raises(RefusedError, match=r"data/b\.csv was erased"):
+        exchange.export(fresh, fresh.ledger.data.facts(digest), tmp_path / "y.tar")
+    assert exchange.take_in(fresh, tmp_path / "x.tar", erased=True).added == 1
+    assert fresh.blobs.read(file.digest) == CONTENTS["data/b.csv"]
+    assert file.digest in gather(fresh).blobs
+
+
+def test_objects_that_stay_at_their_origin_are_fetched_for_an_export_unless_erased(
+    line: Line, fresh: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"n\n1\n"
+    pin = FilePin("https://x.example/a.csv", digest_bytes(data), len(data), 1, origin="https://x.example/a.csv")
+    version = manifest_digest("points", (pin,))
+    line.ledger.data.put_snapshot(line.name, Snapshot("points", version, (pin,)))
+    fetched: list[object] = []
+
+    def bring(line: Line, _: object, snapshots: list[str]) -> None:
+        fetched.extend(snapshots)
+        line.blobs.put_bytes(data)
+
+    monkeypatch.setattr(origin, "bring", bring)
+    facts = line.ledger.data.facts(version)
+    exchange.export(line, facts, tmp_path / "x.tar")
+    assert fetched == [version]
+    done = exchange.take_in(fresh, tmp_path / "x.tar")
+    (kept_pin,) = fresh.ledger.data.files_of(done.facts.digest)
+    assert (kept_pin.digest, kept_pin.origin) == (pin.digest, None), "here it is a copy, which nobody collects"
+    erase.erase(line, pin.name)
+    with pytest.raises(RefusedError, match="was erased"):
+        exchange.export(line, facts, tmp_path / "y.tar")
+    assert fetched == [version], "what was erased is not fetched again"
 
 
 def test_a_version_of_a_log_comes_from_its_environment_alone(line: Line, fresh: Line, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from noria import names
 from noria.decide.retention import Holder, Kept, Kind, descended
@@ -138,7 +138,7 @@ def _files(line: Line, reference: str) -> Iterator[Doomed]:
         facts = data.find(line.ledger, line.name, reference)
         yield from (_doomed(facts.dataset, pin) for pin in line.ledger.data.files_of(facts.digest))
         return
-    name = PurePosixPath(reference).as_posix()
+    name = reference.removeprefix("./")
     found = line.ledger.keep.contents_of(line.name, name)
     if not found:
         raise NotFoundError(

@@ -169,7 +169,7 @@ def _kept(line: Line, release: Release, dataset: str, pin: FilePin) -> Path:
     try:
         return line.blobs.unverified(pin.digest)
     except NotFoundError as error:
-        if pin.origin is not None:
+        if pin.origin is not None and pin.digest not in line.ledger.keep.erased():
             raise RefusedError(f"{pin.name} of {dataset} stays at its origin and was never copied", where=pin.origin) from error
         raise _erased(release, f"{pin.name} of {dataset}") from error
 

@@ -114,7 +114,7 @@ def pin(line: Line, reference: str, name: str) -> SnapshotFacts:
     """Keep a version for ever, under a name. Raises UsageError for a name that would be taken for something else."""
     facts = find(line.ledger, line.name, reference)
     demand_pin_name(line, name)
-    whole(line, facts)
+    whole(line, facts, here=False)
     with line.ledger.transaction():
         if line.ledger.keep.pin(line.name, name, facts.digest, line.actor):
             text = f"{facts.dataset} {names.short(facts.digest)} is pinned as {name}: {facts.files:,} files, kept for ever"
@@ -141,17 +141,28 @@ def unpin(line: Line, name: str) -> str:
     return digest
 
 
-def whole(line: Line, facts: SnapshotFacts) -> None:
-    """Raise RefusedError unless every file of a version is in the store; what was erased is named as such."""
-    gone = [pin for pin in line.ledger.data.files_of(facts.digest) if not line.blobs.exists(pin.digest)]
-    if not gone:
+def whole(line: Line, facts: SnapshotFacts, *, here: bool = True) -> None:
+    """Raise RefusedError unless every file of a version is in the store; what was erased is named as such.
+
+    Objects that are pinned by their version may stay at their origin; with ``here`` they are fetched again, which may raise
+    DataError.
+    """
+    absent = [pin for pin in line.ledger.data.files_of(facts.digest) if not line.blobs.exists(pin.digest)]
+    if not absent:
         return
     erased = line.ledger.keep.erased()
-    first = gone[0]
-    why = "was erased" if first.digest in erased else "is no longer in the store"
-    more = f" (and {len(gone) - 1:,} more)" if len(gone) > 1 else ""
-    hint = "" if first.digest in erased else "`noria data verify` puts back what its source still has."
-    raise RefusedError(f"{facts.dataset} {names.short(facts.digest)} is not whole: {first.name} {why}{more}", hint=hint or None)
+    lost = [pin for pin in absent if pin.origin is None or pin.digest in erased]
+    if lost:
+        first = next((pin for pin in lost if pin.digest in erased), lost[0])
+        why = "was erased" if first.digest in erased else "is no longer in the store"
+        more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
+        hint = None if first.digest in erased else "`noria data verify` puts back what its source still has."
+        raise RefusedError(f"{facts.dataset} {names.short(facts.digest)} is not whole: {first.name} {why}{more}", hint=hint)
+    if here:
+        from noria import config  # only where something is to be fetched
+        from noria.stages import origin
+
+        origin.bring(line, config.load(line.home), [facts.digest])
 
 
 # --- a version in a folder
