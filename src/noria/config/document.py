@@ -82,19 +82,21 @@ def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None) -> I
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"is not UTF-8 text (byte {error.start})", where=shown, hint="Save it as UTF-8.") from error
-    root = _composed(text, shown)
-    if root is None:
-        return Item(None, f"{shown}:1:1")
-    return _Reader(shown, environ).item(root)
+    return _read(text, shown, environ) if environ is not None and "${" in text else _known(text, shown)
 
 
 @lru_cache(maxsize=8)  # a turn reads the project's files in the home and in the worktree: mostly the same text
-def _composed(text: str, shown: str) -> yaml.Node | None:
+def _known(text: str, shown: str) -> Item:
+    return _read(text, shown, None)
+
+
+def _read(text: str, shown: str, environ: Mapping[str, str] | None) -> Item:
     try:
         _bound(text, shown)
-        return yaml.compose(text, Loader=Loader)
+        root = yaml.compose(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise _not_yaml(error, shown) from error
+    return Item(None, f"{shown}:1:1") if root is None else _Reader(shown, environ).item(root)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

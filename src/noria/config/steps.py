@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from pathlib import PurePosixPath
@@ -238,12 +239,21 @@ def _paths(section: Section, key: str, item: Mapping[str, Any]) -> tuple[str, ..
 
 def _path(text: str, place: Item) -> str:
     """A path in the project, in its plainest form."""
+    path, problem = _plain(text)
+    if problem:
+        raise place.error(f"{text} {problem}")
+    return path
+
+
+@lru_cache(maxsize=4096)  # each out is asked for several times
+def _plain(text: str) -> tuple[str, str]:
+    """A path in its plainest form, and what is wrong with it."""
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts:
-        raise place.error(f"{text} lies outside the project's folder")
+        return text, "lies outside the project's folder"
     if path.parts and path.parts[0] in (".git", ".noria"):
-        raise place.error(f"{text} lies in a folder that is not the project's own")
-    return path.as_posix()
+        return text, "lies in a folder that is not the project's own"
+    return path.as_posix(), ""
 
 
 def _is_path(text: str, world: _World) -> bool:

@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from noria import config
-from noria.adapters.executors.local import LocalExecutor
-from noria.adapters.executors.pool import Pool
+from noria.adapters.executors.task import Executor, Handle, StepTask
 from noria.adapters.server import Server
 from noria.stages.line import Line, Progress, silent
 from noria.stages.places import Places
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
 from noria.store.locks import Locks
+
+
+class OnDemand:
+    """An executor that is made when there is work: most commands and many turns have none."""
+
+    def __init__(self, make: Callable[[], Executor]) -> None:
+        self._make = make
+        self._made: Executor | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, task: StepTask) -> Handle:
+        return self._executor().submit(task)
+
+    def warm(self) -> None:
+        self._executor().warm()
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+
+    def _executor(self) -> Executor:
+        with self._lock:
+            self._made = self._made or self._make()
+            return self._made
+
+
+def _processes(size: int, places: Places) -> Executor:
+    from noria.adapters.executors.local import LocalExecutor
+    from noria.adapters.executors.pool import Pool
+
+    return LocalExecutor(Pool(size=size), places)
 
 
 def state_folder(home: Path) -> Path:
@@ -35,7 +67,7 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
         state=folder,
         ledger=ledger,
         blobs=blobs,
-        executor=LocalExecutor(Pool(size=max(1, warm)), places),
+        executor=OnDemand(lambda: _processes(max(1, warm), places)),
         places=places,
         locks=Locks(folder / "locks"),
         server=Server(folder),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noria.decide import plan as judge
 from noria.decide import release as policy
-from noria.domain.run import Run, RunKind
+from noria.domain.run import Run
 from noria.domain.turn import TurnOutcome
 from noria.domain.verdict import Reason
 from noria.stages.line import Line, Sheet
@@ -40,10 +40,8 @@ def plan(line: Line, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:
 
 def _earlier(line: Line, sheet: Sheet) -> Run | None:
     assert sheet.pins is not None
-    for run in line.ledger.runs.search(line.name, kind=RunKind.TURN, limit=50):
-        if run.id != sheet.run_id and run.outcome in SETTLED and run.pins.identity() == sheet.pins.identity():
-            return run if _whole(line, run) else None
-    return None
+    found = line.ledger.runs.latest(line.name, sheet.pins, SETTLED)
+    return found if found is not None and _whole(line, found) else None
 
 
 def _whole(line: Line, run: Run) -> bool:

@@ -20,8 +20,7 @@ import msgspec
 
 from noria import names
 from noria.adapters import environment, source_code
-from noria.adapters.executors.limits import cores
-from noria.adapters.executors.task import Resources, StepTask
+from noria.adapters.executors.task import Resources, StepTask, cores
 from noria.config import Algorithm, Model, Search
 from noria.config.gate import METRICS
 from noria.config.search import DEFAULT as VALIDATED

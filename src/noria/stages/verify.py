@@ -18,7 +18,7 @@ import msgspec
 
 from noria import config, names
 from noria.adapters import environment
-from noria.adapters.executors.limits import cores
+from noria.adapters.executors.task import cores
 from noria.decide.retention import Kind
 from noria.errors import CorruptBlobError, NoriaError, NotFoundError, StoreError
 from noria.stages import arrivals, served

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from noria.decide import query
 from noria.decide.query import Order, Query
-from noria.domain.run import Run, RunKind, StepRecord
+from noria.domain.run import Pins, Run, RunKind, StepRecord
 from noria.errors import NotFoundError, UsageError
 from noria.store.connection import Database, Value
 from noria.store.rows import Table, to_json
@@ -91,6 +91,12 @@ class RunStore:
         if order is not None:
             found = _sorted(order, found)
         return self._by_ids([f["id"] for f in found[:limit]])
+
+    def latest(self, project: str, pins: Pins, outcomes: Collection[str]) -> Run | None:
+        """The newest turn's run with exactly these pins that ended in one of these ways."""
+        marks = ", ".join("?" * len(outcomes))
+        where = f"project = ? AND kind = ? AND pins = ? AND outcome IN ({marks}) ORDER BY started_at DESC, id DESC"
+        return self._table.one(where, project, str(RunKind.TURN), to_json(pins), *outcomes)
 
     def _facts(self, project: str, kind: RunKind | None, columns: set[str], limit: int | None) -> builtins.list[dict[str, Any]]:
         """What a query may ask about each run, newest first."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from noria.adapters.executors.task import cores
 from noria.errors import StepError
 
 LOOK_S = 1.0  # a job that waits for room looks around this often, besides being told
@@ -121,11 +122,6 @@ class Slots:
             mine, self._free = self._free[:wanted], self._free[wanted:]
             self._memory -= memory
             return mine
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def descendants(pid: int) -> list[psutil.Process]:

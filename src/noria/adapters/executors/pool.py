@@ -22,8 +22,9 @@ from typing import Any
 import psutil
 
 from noria.adapters.executors.command import Command
-from noria.adapters.executors.limits import SAMPLE_S, THREADS, Done, Slots, Tree, Work, cores, descendants, drain, fd_of
+from noria.adapters.executors.limits import SAMPLE_S, THREADS, Done, Slots, Tree, Work, descendants, drain, fd_of
 from noria.adapters.executors.log import Log
+from noria.adapters.executors.task import cores
 from noria.errors import NoriaError, StepError
 
 PRELOAD = (

@@ -6,6 +6,7 @@ where the step works, is the executor's own affair. An executor is one file that
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,3 +118,8 @@ class Workspace(Protocol):
 
     def keep(self, files: Sequence[Path]) -> list[str]:
         """The digests of files that are kept from now on, in their order."""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
