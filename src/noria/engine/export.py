@@ -24,13 +24,14 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from noria import __version__, names
+from noria import __version__, config, names
 from noria.adapters import archive, interpreters, signing
 from noria.adapters.archive import Content, Member
 from noria.domain.data import FilePin, Snapshot
 from noria.domain.release import Release
 from noria.domain.run import Pins, StepRecord
 from noria.errors import CorruptBlobError, DataError, DiskFullError, NoriaError, NotFoundError, RefusedError
+from noria.stages import origin
 from noria.stages.bundle import verify, whole
 from noria.stages.line import Line, Progress, silent
 from noria.store.blobs import BlobStore
@@ -156,6 +157,8 @@ def data_of(line: Line, release: Release, pins: Pins) -> Iterator[tuple[Snapshot
             snapshot = line.ledger.data.snapshot(digest)
         except NotFoundError as error:
             raise _erased(release, f"the manifest of {dataset}") from error
+        if any(pin.origin for pin in snapshot.files):
+            origin.bring(line, config.load(line.home), [digest])
         yield snapshot, [(pin, _kept(line, release, dataset, pin)) for pin in snapshot.files]
 
 
@@ -170,7 +173,10 @@ def _kept(line: Line, release: Release, dataset: str, pin: FilePin) -> Path:
         return line.blobs.unverified(pin.digest)
     except NotFoundError as error:
         if pin.origin is not None and pin.digest not in line.ledger.keep.erased():
-            raise RefusedError(f"{pin.name} of {dataset} stays at its origin and was never copied", where=pin.origin) from error
+            what = f"{pin.name} of {dataset} stayed at its origin, and the project does not say any more how to fetch it"
+            raise RefusedError(
+                what, where=pin.origin, hint=f"Put {dataset} back into noria.yaml, with `pin: version`."
+            ) from error
         raise _erased(release, f"{pin.name} of {dataset}") from error
 
 

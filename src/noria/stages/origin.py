@@ -17,12 +17,13 @@ from noria.stages.line import Line
 def bring(line: Line, project: Project, snapshots: Iterable[str], wanted: Iterable[str] | None = None) -> None:
     """Fetch what is not in the store any more of these snapshots' pinned objects; only those of ``wanted`` digests, if told.
 
-    Raises DataError when an object is gone, or is another one now.
+    What was erased stays away. Raises DataError when an object is gone, or is another one now.
     """
     pinned = {name: dataset for name, dataset in project.data.items() if dataset.pin == "version"}
     if not pinned:
         return
     asked = None if wanted is None else set(wanted)
+    erased = line.ledger.keep.erased()
     for snapshot in snapshots:
         facts = line.ledger.data.facts(snapshot)
         if facts.dataset in pinned:
@@ -30,7 +31,10 @@ def bring(line: Line, project: Project, snapshots: Iterable[str], wanted: Iterab
             absent = [
                 pin
                 for pin in files
-                if pin.origin and (asked is None or pin.digest in asked) and not line.blobs.exists(pin.digest)
+                if pin.origin
+                and (asked is None or pin.digest in asked)
+                and pin.digest not in erased
+                and not line.blobs.exists(pin.digest)
             ]
             if absent:
                 _fetch(line, pinned[facts.dataset], absent)

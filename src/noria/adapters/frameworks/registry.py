@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from noria.adapters.frameworks import sklearn
+from noria.adapters.frameworks import graphs, sklearn
 from noria.domain.signature import Signature
 from noria.errors import NoriaError
 
@@ -26,7 +26,7 @@ class Framework(Protocol):
         """
 
 
-_frameworks: list[Framework] = [sklearn.SklearnFramework()]
+_frameworks: list[Framework] = [graphs.BareFramework(), sklearn.SklearnFramework()]
 
 
 def register(framework: Framework) -> None:

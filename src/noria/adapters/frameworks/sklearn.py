@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import sys
 import warnings
 from typing import Any
 
@@ -14,6 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from noria.domain.signature import Kind, Signature
 
+BOOSTERS = frozenset({"lightgbm", "xgboost"})
 OPSET = {"": 18, "ai.onnx.ml": 3}  # stated, so that a newer converter does not change what an older server can load
 
 
@@ -27,6 +31,7 @@ class SklearnFramework:
 
     def compile(self, model: Any, signature: Signature, sample: pl.DataFrame) -> bytes:
         """Raises whatever skl2onnx raises for what it cannot convert."""
+        _teach_boosters()
         wanted = model if _takes_columns(model) else _joined(model, sample)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the converter's own deprecations: nothing that a user could act upon
@@ -55,6 +60,13 @@ def restore_names(graph: Any, wanted: list[str]) -> None:
         entry.name = names.get(entry.name, entry.name)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
+
+
+def _teach_boosters() -> None:
+    """Estimators of other packages stand in pipelines too; without onnxmltools the converter says which it does not know."""
+    for name in BOOSTERS & sys.modules.keys():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"noria.adapters.frameworks.{name}").teach()
 
 
 def _type(kind: Kind) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from noria.adapters.executors.timing import user_code
+from noria.adapters.frameworks.bare import dressed
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import DataError, StepError
 from noria.stages.work import columns, forms, functions, tables
@@ -41,7 +42,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         features = functions.load(model["features"]) if model.get("features") else None
         functions.load(model["train"])
     seed_everything(job["seed"])
-    fitted = fit(model["train"], forms.apply_features(features, train), label, job["params"])
+    fitted = fit(model["train"], forms.apply_features(features, train), label, job["params"], Task(model["task"]))
     signature = describe(model, inputs, train, label, fitted)
     signature = with_nulls(signature, train, forms.Original(fitted, features, signature))
     save(fitted, folder / MODEL)
@@ -64,7 +65,7 @@ def input_names(table: pl.DataFrame, model: dict[str, Any]) -> list[str]:
     return found
 
 
-def fit(target: str, features: Any, label: pl.Series, params: dict[str, Any]) -> Any:
+def fit(target: str, features: Any, label: pl.Series, params: dict[str, Any], task: Task) -> Any:
     """Call the project's training function. Raises StepError when what it returns cannot predict."""
     with user_code():
         function = functions.load(target)
@@ -72,7 +73,7 @@ def fit(target: str, features: Any, label: pl.Series, params: dict[str, Any]) ->
     if isinstance(features, pl.DataFrame):
         features = tables.convert(features, wanted[0])
     with user_code():
-        fitted = function(features, tables.column(label, wanted[1]), **params)
+        fitted = dressed(function(features, tables.column(label, wanted[1]), **params), task)
     if not (hasattr(fitted, "predict") or hasattr(fitted, "predict_proba")):
         raise StepError(
             f"returned {type(fitted).__name__}; a training function returns something with predict or predict_proba", where=target

@@ -63,7 +63,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     seed_everything(job["seed"])
     frame = columns.frame(fitting, inputs)
     began = time.perf_counter()
-    fitted = train.fit(job["train"], forms.apply_features(features, frame), fitting[model["label"]], job["params"])
+    fitted = train.fit(
+        job["train"], forms.apply_features(features, frame), fitting[model["label"]], job["params"], Task(model["task"])
+    )
     fitted_at = time.perf_counter()
     signature = train.describe(model, inputs, frame, fitting[model["label"]], fitted)
     with user_code():

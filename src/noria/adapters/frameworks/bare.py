@@ -1,0 +1,81 @@
+"""Models that are no estimators (boosters, ONNX graphs), with the face of one. Light: hosts load it to unpickle them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noria.domain.signature import Task
+
+KINDS = {"lightgbm": "Booster", "xgboost": "Booster", "onnx": "ModelProto"}  # package -> the class that is bare
+
+
+class Bare:
+    """``content``: the booster, or the bytes of an ONNX graph."""
+
+    def __init__(self, kind: str, content: Any, task: Task) -> None:
+        self.kind, self.content, self.task = kind, content, task
+        self._session: Any = None
+
+    def predict(self, table: Any) -> NDArray[np.float64]:
+        """Values [n] of a regression; of a classification the positions of the classes."""
+        if self.task is Task.REGRESSION:
+            return self._answers(table).reshape(-1)
+        chosen: NDArray[np.float64] = self.predict_proba(table).argmax(axis=1).astype(np.float64)
+        return chosen
+
+    def predict_proba(self, table: Any) -> NDArray[np.float64]:
+        """[n, k]."""
+        found = self._answers(table)
+        if self.task is Task.BINARY and found.ndim == 2 and found.shape[1] == 1:
+            found = found[:, 0]
+        return np.column_stack([1.0 - found, found]) if found.ndim == 1 else found
+
+    def _answers(self, table: Any) -> NDArray[np.float64]:
+        rows = matrix(table)
+        if self.kind == "lightgbm":
+            return np.asarray(self.content.predict(rows, num_threads=1), dtype=np.float64)
+        if self.kind == "xgboost":
+            return np.asarray(self.content.inplace_predict(rows, validate_features=False), dtype=np.float64)
+        return self._run(table, rows)
+
+    def _run(self, table: Any, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        import onnxruntime as ort  # only graphs need it
+
+        if self._session is None:
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = 1
+            options.log_severity_level = 3
+            self._session = ort.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
+        taken = self._session.get_inputs()
+        if len(taken) == 1 and taken[0].name not in getattr(table, "columns", ()):
+            feeds = {taken[0].name: rows.astype(_dtype(taken[0].type))}
+        else:
+            feeds = {node.name: np.asarray(table[node.name]).reshape(-1, 1).astype(_dtype(node.type)) for node in taken}
+        outputs = [o.name for o in self._session.get_outputs() if o.type in ("tensor(float)", "tensor(double)")]
+        return np.asarray(self._session.run(outputs[-1:], feeds)[0], dtype=np.float64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"kind": self.kind, "content": self.content, "task": self.task, "_session": None}
+
+
+def dressed(model: Any, task: Task) -> Any:
+    """The model as it is, or behind the face of an estimator when it is a bare booster or graph."""
+    kind = re.split(r"[._]", type(model).__module__)[0]
+    if KINDS.get(kind) != type(model).__name__:
+        return model
+    return Bare(kind, model.SerializeToString(deterministic=True) if kind == "onnx" else model, task)
+
+
+def matrix(table: Any) -> NDArray[np.float64]:
+    """Rows as one matrix [n, k]; nulls are NaN."""
+    found = table.to_numpy() if hasattr(table, "to_numpy") else table
+    return np.asarray(found, dtype=np.float64)
+
+
+def _dtype(kind: str) -> Any:
+    known = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+    return known.get(kind, object)

@@ -1,0 +1,100 @@
+"""Bare boosters and ONNX graphs, as graphs that take one input per column."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import onnx
+import polars as pl
+from onnx import TensorProto, helper
+
+from noria.adapters.frameworks.bare import Bare
+from noria.domain.signature import Kind, Signature, Task
+from noria.errors import NoriaError
+
+BOOSTER_OPSET = 15
+
+
+class BareFramework:
+    """What came from training, or from elsewhere, without an estimator around it."""
+
+    name = "bare"
+
+    def matches(self, model: object) -> bool:
+        return isinstance(model, Bare)
+
+    def compile(self, model: Any, signature: Signature, sample: pl.DataFrame) -> bytes:
+        """Raises whatever a converter raises for what it cannot convert."""
+        if model.kind == "onnx":
+            made = onnx.load_from_string(model.content)
+        else:
+            module = importlib.import_module(f"noria.adapters.frameworks.{model.kind}")
+            made = onnx.load_from_string(
+                module.convert(model.content, len(signature.inputs), BOOSTER_OPSET).SerializeToString(deterministic=True)
+            )
+            _say_opset(made)
+            made.graph.name = "noria"  # the converters give it a name at random
+        _one_input_per_column(made, signature)
+        _both_classes(made, signature)
+        onnx.checker.check_model(made)
+        content: bytes = made.SerializeToString(deterministic=True)
+        return content
+
+
+def _say_opset(made: Any) -> None:
+    """The converters of boosters name the opset of the trees alone, or an old one."""
+    known = {entry.domain: entry for entry in made.opset_import}
+    if "" not in known:
+        made.opset_import.append(helper.make_opsetid("", BOOSTER_OPSET))
+    else:
+        known[""].version = max(known[""].version, BOOSTER_OPSET)
+
+
+def _one_input_per_column(made: Any, signature: Signature) -> None:
+    """A graph that takes all columns as one matrix gets them one by one, and joins them itself."""
+    given = [entry for entry in made.graph.input if entry.name not in {i.name for i in made.graph.initializer}]
+    wanted = [entry.name for entry in signature.inputs]
+    if sorted(entry.name for entry in given) == sorted(wanted):
+        return
+    if len(given) != 1 or any(entry.kind is Kind.STRING for entry in signature.inputs):
+        named = ", ".join(entry.name for entry in given)
+        raise NoriaError(f"the graph takes {named}, and the signature has {', '.join(wanted)}")
+    (matrix,) = given
+    kind = matrix.type.tensor_type.elem_type
+    joined = f"{matrix.name}.joined"
+    columns = [f"column.{name}" if name == matrix.name else name for name in wanted]
+    if columns != wanted:
+        raise NoriaError(f"the graph's one input and a column are both called {matrix.name}")
+    nodes = [helper.make_node("Concat", wanted, [joined if kind != TensorProto.FLOAT else matrix.name], axis=1)]
+    if kind != TensorProto.FLOAT:
+        nodes.append(helper.make_node("Cast", [joined], [matrix.name], to=kind))
+    made.graph.input.remove(matrix)
+    made.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1]) for name in wanted)
+    rest = list(made.graph.node)
+    del made.graph.node[:]
+    made.graph.node.extend([*nodes, *rest])
+
+
+def _both_classes(made: Any, signature: Signature) -> None:
+    """A binary model that answers one probability a row gets the other one beside it."""
+    floats = [o for o in made.graph.output if o.type.tensor_type.elem_type in (TensorProto.FLOAT, TensorProto.DOUBLE)]
+    if signature.task is not Task.BINARY or not floats:
+        return
+    output = floats[-1]
+    shape = output.type.tensor_type.shape.dim
+    if len(shape) == 2 and shape[1].dim_value != 1:
+        return
+    kind = output.type.tensor_type.elem_type
+    one = helper.make_tensor("noria.one", kind, [1], [1.0])
+    sides = helper.make_tensor("noria.sides", TensorProto.INT64, [2], [-1, 1])
+    made.graph.initializer.extend([one, sides])
+    made.graph.node.extend(
+        [
+            helper.make_node("Reshape", [output.name, "noria.sides"], ["noria.yes"]),
+            helper.make_node("Sub", ["noria.one", "noria.yes"], ["noria.no"]),
+            helper.make_node("Concat", ["noria.no", "noria.yes"], ["noria.probabilities"], axis=1),
+        ]
+    )
+    del made.graph.output[:]
+    made.graph.output.append(helper.make_tensor_value_info("noria.probabilities", kind, [None, 2]))
