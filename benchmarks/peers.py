@@ -13,8 +13,16 @@ from pathlib import Path
 from benchmarks.clock import timed
 
 PINS = Path(__file__).parent / "requirements"
-NAMES = ("dvc", "pytask", "mlflow")
-TITLES = {"dvc": "DVC", "pytask": "pytask", "mlflow": "MLflow", "make": "GNU make"}
+NAMES = ("dvc", "pytask", "mlflow", "mlserver", "litserve", "bentoml")
+TITLES = {
+    "dvc": "DVC",
+    "pytask": "pytask",
+    "mlflow": "MLflow",
+    "make": "GNU make",
+    "mlserver": "MLServer",
+    "litserve": "LitServe",
+    "bentoml": "BentoML",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import chain, experiments, peers, snapshot, table, wheel
+from benchmarks import chain, experiments, peers, serving, snapshot, table, wheel
 from benchmarks.clock import BenchError, remove
 from benchmarks.peers import Peers
 from benchmarks.table import Section
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
-TITLES = {"wheel": wheel.TITLE, "chain": chain.TITLE, "snapshot": snapshot.TITLE, "experiments": experiments.TITLE}
-NEEDED = {"wheel": (), "chain": ("dvc", "pytask"), "snapshot": ("dvc",), "experiments": ("mlflow",)}
+TITLES = {
+    "wheel": wheel.TITLE,
+    "serving": serving.TITLE,
+    "chain": chain.TITLE,
+    "snapshot": snapshot.TITLE,
+    "experiments": experiments.TITLE,
+}
+NEEDED = {
+    "wheel": (),
+    "serving": ("mlserver", "litserve", "bentoml", "mlflow"),
+    "chain": ("dvc", "pytask"),
+    "snapshot": ("dvc",),
+    "experiments": ("mlflow",),
+}
 ROUNDS = 3
 TURNS = 10  # rounds of the wheel
 
@@ -64,6 +76,7 @@ def _measure(name: str, work: Path, others: Peers, given: argparse.Namespace) ->
     if name == "wheel":
         return wheel.section(work, min(given.rounds or TURNS, TURNS))
     parts: dict[str, Callable[[Path, Peers, int, bool], Section]] = {
+        "serving": serving.measure,
         "chain": chain.measure,
         "snapshot": snapshot.measure,
         "experiments": experiments.measure,
