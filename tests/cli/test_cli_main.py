@@ -92,6 +92,7 @@ def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -
         "predict",
         "feedback",
         "data",
+        "gc",
         "audit",
         "doctor",
     ]
