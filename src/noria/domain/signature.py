@@ -42,6 +42,14 @@ class Signature:
     event_time: str | None = None  # optional request column: when it happens, ISO 8601
 
 
+MATRIX = "noria_rows"  # the one input [n, k] of a compiled model whose inputs are all numbers, in the signature's order
+
+
+def is_matrix(signature: Signature) -> bool:
+    """Whether the inputs can be one matrix: none is text, and none has the name that the matrix has."""
+    return all(i.kind is not Kind.STRING and i.name != MATRIX for i in signature.inputs)
+
+
 def class_text(value: object) -> str:
     """How a class is written in a signature: 1, 1.0 and true are all '1' (NumPy's scalars behave like Python's here)."""
     if isinstance(value, SupportsFloat) and not isinstance(value, str):

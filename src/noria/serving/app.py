@@ -106,7 +106,9 @@ class App:
         table = self.table
         if table.route is None or table.champion is None:
             raise ServingError("no release yet", hint="`noria run` makes one; `noria status` says what is missing.")
-        ask = protocol.read(protocol.parse(body), table.champion.signature, table.also, self._settings.max_rows)
+        ask = table.reader.read(body) if table.reader is not None else None
+        if ask is None:
+            ask = protocol.read(protocol.parse(body), table.champion.signature, table.also, self._settings.max_rows)
         answered = await self._router.answer(table, ask)
         outputs = protocol.outputs(answered.release.signature, answered.answers)
         ids = self._recorder.predicted(table.route, ask, answered, outputs)

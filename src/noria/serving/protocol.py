@@ -89,7 +89,7 @@ def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) 
     inputs = signature.inputs
     records = records_of(value, "records", max_rows, plain=any(i.name == "records" for i in inputs))
     found = columns(records, signature, also)
-    return Ask(records, found, _keys(records, signature.key), _event_times(records, signature.event_time))
+    return Ask(records, found, keys(records, signature.key), event_times(records, signature.event_time))
 
 
 def columns(records: list[Record], signature: Signature, also: frozenset[str] = frozenset()) -> Columns:
@@ -152,7 +152,8 @@ def _refusal(problems: list[str], signature: Signature) -> SignatureError:
     return SignatureError(shown, hint="The inputs are: " + ", ".join(f"{i.name} ({i.kind})" for i in signature.inputs))
 
 
-def _keys(records: list[Record], name: str | None) -> list[str | None]:
+def keys(records: list[Record], name: str | None) -> list[str | None]:
+    """The key of each record, as text. Raises SignatureError."""
     if name is None:
         return [None] * len(records)
     return [_key(record.get(name), f"records[{i}].{name}") for i, record in enumerate(records)]
@@ -166,7 +167,8 @@ def _key(value: Any, where: str) -> str | None:
     return text
 
 
-def _event_times(records: list[Record], name: str | None) -> list[str | None]:
+def event_times(records: list[Record], name: str | None) -> list[str | None]:
+    """When each record's event was, as ISO 8601 says it. Raises SignatureError."""
     if name is None:
         return [None] * len(records)
     return [_event_time(record.get(name), f"records[{i}].{name}") for i, record in enumerate(records)]

@@ -12,6 +12,7 @@ from noria.domain.rollout import Route
 from noria.errors import NoriaError, RequestError
 from noria.serving import protocol
 from noria.serving.counts import Counts
+from noria.serving.fast import Reader, reader
 from noria.serving.protocol import Ask, Columns
 from noria.serving.runtime import Answers, LoadedRelease, ReleaseFailed
 
@@ -31,6 +32,7 @@ class RouteTable:
     candidate: LoadedRelease | None = None
     previous: LoadedRelease | None = None
     also: frozenset[str] = frozenset()  # columns that only the candidate takes
+    reader: Reader | None = None  # of the champion's signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,14 @@ class Answered:
     seconds: float
 
 
-def table_of(route: Route, loaded: dict[str, LoadedRelease]) -> RouteTable:
+def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = 1000) -> RouteTable:
     """The champion must be loaded, and the candidate where there is one; the previous release may be missing."""
     champion = loaded[route.champion]
     candidate = loaded[route.candidate] if route.candidate else None
     also = _accepted(candidate) if candidate else frozenset()
-    return RouteTable(route, champion, candidate, loaded.get(route.previous or ""), also)
+    return RouteTable(
+        route, champion, candidate, loaded.get(route.previous or ""), also, reader(champion.signature, also, max_rows)
+    )
 
 
 def _accepted(release: LoadedRelease) -> frozenset[str]:

@@ -16,7 +16,7 @@ import onnxruntime as ort
 
 from noria.adapters.server import connect
 from noria.domain.release import Form
-from noria.domain.signature import Kind, Signature, Task
+from noria.domain.signature import MATRIX, Kind, Signature, Task
 from noria.errors import NoriaError, ServingError
 from noria.serving import frames
 from noria.serving.bundle import Bundle
@@ -45,7 +45,8 @@ class OnnxRuntime:
 
     def __init__(self, bundle: Bundle) -> None:
         self._session = _session(bundle.model_path)
-        self._feeds = _feeds(self._session, bundle.signature)
+        self._matrix = [i.name for i in bundle.signature.inputs] if _takes_matrix(self._session) else []
+        self._feeds = [] if self._matrix else _feeds(self._session, bundle.signature)
         self._output = _output(self._session, bundle.signature)
         self._width = len(bundle.signature.classes)
         self._warm_up(bundle.signature)
@@ -60,10 +61,16 @@ class OnnxRuntime:
 
     def _run(self, columns: Columns, n: int) -> Answers:
         try:
-            raw = self._session.run([self._output], {name: feed(columns[name]) for name, feed in self._feeds})[0]
+            raw = self._session.run([self._output], self._fed(columns, n))[0]
         except Exception as error:  # onnxruntime's errors share no base
             raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
         return checked(raw, n, self._width)
+
+    def _fed(self, columns: Columns, n: int) -> dict[str, Any]:
+        if not self._matrix:
+            return {name: feed(columns[name]) for name, feed in self._feeds}
+        rows = np.array([columns[name] for name in self._matrix], dtype=np.float64)  # None becomes NaN
+        return {MATRIX: np.ascontiguousarray(rows.T, dtype=np.float32)}
 
     def _warm_up(self, signature: Signature) -> None:
         """The first run allocates; a model may refuse the row of nulls, which says nothing about real rows."""
@@ -129,6 +136,10 @@ _FEEDS: dict[str, Callable[[list[Any]], Any]] = {
     "tensor(int32)": _integers(np.int32),
     "tensor(bool)": _integers(np.bool_),
 }
+
+
+def _takes_matrix(session: Any) -> bool:
+    return [node.name for node in session.get_inputs()] == [MATRIX]
 
 
 def _feeds(session: Any, signature: Signature) -> list[tuple[str, Callable[[list[Any]], Any]]]:

@@ -123,7 +123,7 @@ class Worker:
         missing = {d for d in (route.champion, route.candidate) if d} - self._loaded.keys()
         if missing:
             raise ServingError(f"not loaded: {', '.join(sorted(missing))}")
-        self._app.table = table_of(route, self._loaded)
+        self._app.table = table_of(route, self._loaded, self._start.max_rows)
         await self._unload({route.champion, route.candidate, route.previous})
 
     async def _unload(self, kept: set[str | None]) -> None:

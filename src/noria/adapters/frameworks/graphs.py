@@ -1,4 +1,4 @@
-"""Bare boosters and ONNX graphs, as graphs that take one input per column."""
+"""Bare boosters and ONNX graphs, as graphs that take what the server gives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 from onnx import TensorProto, helper
 
 from noria.adapters.frameworks.bare import Bare
-from noria.domain.signature import Kind, Signature, Task
+from noria.domain.signature import MATRIX, Signature, Task, is_matrix
 from noria.errors import NoriaError
 
 BOOSTER_OPSET = 15
@@ -35,7 +35,7 @@ class BareFramework:
             )
             _say_opset(made)
             made.graph.name = "noria"  # the converters give it a name at random
-        _one_input_per_column(made, signature)
+        _matrix_input(made, signature)
         _both_classes(made, signature)
         onnx.checker.check_model(made)
         content: bytes = made.SerializeToString(deterministic=True)
@@ -51,29 +51,22 @@ def _say_opset(made: Any) -> None:
         known[""].version = max(known[""].version, BOOSTER_OPSET)
 
 
-def _one_input_per_column(made: Any, signature: Signature) -> None:
-    """A graph that takes all columns as one matrix gets them one by one, and joins them itself."""
+def _matrix_input(made: Any, signature: Signature) -> None:
+    """A graph that takes all columns as one matrix takes it under the name that the server knows, as float32."""
     given = [entry for entry in made.graph.input if entry.name not in {i.name for i in made.graph.initializer}]
     wanted = [entry.name for entry in signature.inputs]
     if sorted(entry.name for entry in given) == sorted(wanted):
         return
-    if len(given) != 1 or any(entry.kind is Kind.STRING for entry in signature.inputs):
+    if len(given) != 1 or not is_matrix(signature):
         named = ", ".join(entry.name for entry in given)
         raise NoriaError(f"the graph takes {named}, and the signature has {', '.join(wanted)}")
     (matrix,) = given
     kind = matrix.type.tensor_type.elem_type
-    joined = f"{matrix.name}.joined"
-    columns = [f"column.{name}" if name == matrix.name else name for name in wanted]
-    if columns != wanted:
-        raise NoriaError(f"the graph's one input and a column are both called {matrix.name}")
-    nodes = [helper.make_node("Concat", wanted, [joined if kind != TensorProto.FLOAT else matrix.name], axis=1)]
-    if kind != TensorProto.FLOAT:
-        nodes.append(helper.make_node("Cast", [joined], [matrix.name], to=kind))
     made.graph.input.remove(matrix)
-    made.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1]) for name in wanted)
+    made.graph.input.append(helper.make_tensor_value_info(MATRIX, TensorProto.FLOAT, [None, len(wanted)]))
     rest = list(made.graph.node)
     del made.graph.node[:]
-    made.graph.node.extend([*nodes, *rest])
+    made.graph.node.extend([helper.make_node("Cast", [MATRIX], [matrix.name], to=kind), *rest])
 
 
 def _both_classes(made: Any, signature: Signature) -> None:

@@ -22,6 +22,8 @@ class Framework(Protocol):
     def compile(self, model: Any, signature: Signature, sample: pl.DataFrame) -> bytes:
         """ONNX with one input per column, [n, 1], named as in the signature; text as strings, all else as float32.
 
+        Where nothing is text it may take one matrix instead: ``MATRIX``, float32 [n, k], in the signature's order.
+
         Deterministic: equal models give equal bytes. Raises anything when it does not convert.
         """
 

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
-from noria.domain.signature import Kind, Signature
+from noria.domain.signature import MATRIX, Kind, Signature, is_matrix
 
 BOOSTERS = frozenset({"lightgbm", "xgboost"})
 OPSET = {"": 18, "ai.onnx.ml": 3}  # stated, so that a newer converter does not change what an older server can load
@@ -32,18 +32,21 @@ class SklearnFramework:
     def compile(self, model: Any, signature: Signature, sample: pl.DataFrame) -> bytes:
         """Raises whatever skl2onnx raises for what it cannot convert."""
         _teach_boosters()
-        wanted = model if _takes_columns(model) else _joined(model, sample)
+        matrix = is_matrix(signature) and not _takes_columns(model)
+        wanted = model if matrix or _takes_columns(model) else _joined(model, sample)
+        columns = [(i.name, _type(i.kind)) for i in signature.inputs]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the converter's own deprecations: nothing that a user could act upon
             made = convert_sklearn(
                 wanted,
                 name="noria",
                 doc_string="",
-                initial_types=[(i.name, _type(i.kind)) for i in signature.inputs],
+                initial_types=[(MATRIX, FloatTensorType([None, len(columns)]))] if matrix else columns,
                 target_opset=OPSET,
                 options={id(wanted): {"zipmap": False}} if is_classifier(model) else None,
             )
-        restore_names(made.graph, [i.name for i in signature.inputs])
+        if not matrix:
+            restore_names(made.graph, [name for name, _ in columns])
         content: bytes = made.SerializeToString(deterministic=True)
         return content
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from noria.domain.signature import Input, Kind, Signature
+from noria.domain.signature import MATRIX, Input, Kind, Signature
 from noria.errors import DataError
 
 DTYPES: dict[Kind, pl.DataType] = {
@@ -56,6 +56,11 @@ def frame(table: pl.DataFrame, inputs: tuple[Input, ...]) -> pl.DataFrame:
 def feeds(rows: pl.DataFrame) -> dict[str, NDArray[Any]]:
     """ONNX inputs, [n, 1] each: text as objects with "" for null; all else float32 with NaN for null."""
     return {name: _feed(rows[name]) for name in rows.columns}
+
+
+def matrix(rows: pl.DataFrame) -> dict[str, NDArray[Any]]:
+    """The one ONNX input of a model that takes a matrix: float32 [n, k], NaN for null."""
+    return {MATRIX: np.column_stack([_feed(series) for series in rows])}
 
 
 def _feed(series: pl.Series) -> NDArray[Any]:

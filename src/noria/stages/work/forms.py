@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.adapters.executors.timing import user_code
-from noria.domain.signature import Signature, Task, class_text
+from noria.domain.signature import MATRIX, Signature, Task, class_text
 from noria.errors import StepError
 from noria.stages.work import columns, functions
 
@@ -44,12 +44,13 @@ class Compiled:
         self._taken = [node.name for node in self._session.get_inputs()]
         self._output = _output(self._session, signature.task)
         self._task = signature.task
+        self._names = [i.name for i in signature.inputs]
 
     def predict(self, rows: pl.DataFrame) -> NDArray[np.float64]:
         return shaped(self.prepared(rows)()[0], self._task, rows.height)
 
     def prepared(self, rows: pl.DataFrame) -> Callable[[], Any]:
-        feeds = columns.feeds(rows.select(self._taken))
+        feeds = columns.matrix(rows.select(self._names)) if self._taken == [MATRIX] else columns.feeds(rows.select(self._taken))
         return lambda: self._session.run([self._output], feeds)
 
 

@@ -1,0 +1,92 @@
+"""The reader of the common request says exactly what the careful one says, or nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.domain.signature import Input, Kind, Signature, Task
+from noria.errors import NoriaError
+from noria.serving import protocol
+from noria.serving.fast import Reader
+from noria.serving.protocol import Ask
+
+INPUTS = (
+    Input("a", Kind.NUMBER),
+    Input("n", Kind.INTEGER, nullable=False),
+    Input("t:x", Kind.STRING),
+    Input("b", Kind.BOOLEAN, nullable=False),
+)
+SIGNATURE = Signature(INPUTS, Task.BINARY, ("0", "1"), "id", "when")
+ALSO = frozenset({"extra"})
+READER = Reader(SIGNATURE, ALSO, 3)
+ODD = st.sampled_from([None, True, 1, 1.5, 2**63, -(2**70), "x", "a:b", 'q"\\u003a', [], {}, {"a": 1}, ["a:b"], 1e300])
+GOOD = st.fixed_dictionaries(
+    {
+        "a": st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False),
+        "n": st.integers(-(2**63), 2**63 - 1),
+        "t:x": st.none() | st.text(max_size=5),
+        "b": st.booleans(),
+    },
+    optional={
+        "id": st.none() | st.text(max_size=3) | st.integers(),
+        "when": st.sampled_from([None, "2026-01-01T00:00:00", "soon", 3]),
+        "extra": ODD,
+    },
+)
+BAD = st.dictionaries(st.sampled_from(["a", "n", "t:x", "b", "id", "when", "extra", "other", "records"]), ODD, max_size=6)
+RECORD = GOOD | BAD
+
+
+def careful(body: bytes) -> Ask | None:
+    try:
+        return protocol.read(protocol.parse(body), SIGNATURE, ALSO, 3)
+    except NoriaError:
+        return None
+
+
+def agree(body: bytes) -> None:
+    found = READER.read(body)
+    if found is not None:
+        assert found == careful(body)
+
+
+@given(RECORD | st.lists(RECORD, max_size=4) | st.fixed_dictionaries({"records": st.lists(GOOD, max_size=3)}))
+def test_it_agrees_on_any_json(value: Any) -> None:
+    agree(json.dumps(value).encode())
+    agree(json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"))
+
+
+@given(st.binary(max_size=60), GOOD)
+def test_it_agrees_on_any_bytes(noise: bytes, value: Any) -> None:
+    agree(noise)
+    body = json.dumps(value).encode()
+    agree(body[: len(body) // 2] + noise + body[len(body) // 2 :])
+
+
+@given(GOOD, st.sampled_from(["a", "n", "b", "t:x", "id", "extra"]), ODD)
+def test_a_name_that_comes_twice_is_never_taken(value: dict[str, Any], name: str, other: Any) -> None:
+    body = json.dumps(value)
+    twice = f"{{{json.dumps(name)}: {json.dumps(other)}, {body[1:]}"
+    if name in value:
+        assert READER.read(twice.encode()) is None
+    agree(twice.encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": 1.5, "n": 3, "t:x": "a:b", "b": true}',
+        b'{"a": 1, "n": 3, "t:x": null, "b": true, "id": 7, "when": "2026-01-01T10:00:00", "extra": "?"}',
+        b'[{"a": null, "n": 3, "t:x": "x", "b": false}, {"b": true, "n": 0, "a": 2, "t:x": "\xc3\xa9"}]',
+    ],
+)
+def test_what_is_common_is_read(body: bytes) -> None:
+    found = READER.read(body)
+    assert found is not None
+    assert found == careful(body)
+    assert [type(v) for v in found.columns["a"]] == [type(v) for v in careful(body).columns["a"]]  # type: ignore[union-attr]
