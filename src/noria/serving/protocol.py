@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from types import NoneType
 from typing import Any
 
@@ -187,9 +188,10 @@ def _event_time(value: Any, where: str) -> str | None:
 # -- answers
 
 
-def labels_of(signature: Signature) -> list[Label]:
+@lru_cache(maxsize=64)
+def labels_of(signature: Signature) -> tuple[Label, ...]:
     """The classes as clients see them: whole numbers where their text is one."""
-    return [int(c) if _WHOLE.fullmatch(c) else c for c in signature.classes]
+    return tuple(int(c) if _WHOLE.fullmatch(c) else c for c in signature.classes)
 
 
 def outputs(signature: Signature, answers: list[Any]) -> list[dict[str, Any]]:
