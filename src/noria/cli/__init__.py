@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of 
     "promote": ("noria.cli.promote:command", "Let a release serve an environment."),
     "rollback": ("noria.cli.rollback:command", "Put the previous release back."),
     "reproduce": ("noria.cli.reproduce:command", "Build a release again from its record, and compare."),
+    "serve": ("noria.cli.serve:command", "Serve one release alone: no daemon, no project; for containers."),
     "predict": ("noria.cli.predict:command", "Ask the model server for a prediction."),
     "feedback": ("noria.cli.feedback:command", "Tell what really happened: a label for a prediction."),
     "data": ("noria.cli.data:command", "Versions of your data: list, compare, copy out, keep, verify."),

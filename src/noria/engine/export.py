@@ -323,7 +323,7 @@ def _unpack(path: Path, state: Path, key: str | None, progress: Progress) -> Unp
             data = content.read()
             snapshots[rest] = _snapshot(data)
             return names.digest_bytes(data)
-        return _laid(laid / rest, piece, content)
+        return lay(laid / rest, piece, content)
 
     with full_disk(state):
         facts = _read(path, key, begin, take, progress)
@@ -343,7 +343,7 @@ def _read(path: Path, key: str | None, begin: Callable[[Facts], Facts], take: Ta
     """Every member once, in any order, each with the size and the digest that release.json tells."""
     with opened(path) as file:
         members = archive.members(file)
-        facts = begin(_facts(members, key))
+        facts = begin(facts_of(members, key))
         take_all(members, facts.pieces, FACTS, take, Meter("reading", facts.size_bytes, progress))
     return facts
 
@@ -363,7 +363,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             raise type(error)(error.message, where=error.where or path.name, hint=hint) from error
 
 
-def _facts(members: Iterator[Member], key: str | None) -> Facts:
+def facts_of(members: Iterator[Member], key: str | None) -> Facts:
+    """What an export says of itself, once its signature verified. Raises DataError, RefusedError."""
     otherwise = f"is no export of a release: it does not begin with {FACTS} and {SEAL}"
     content, seal = small(members, FACTS, FACTS_MOST, otherwise), small(members, SEAL, SEAL_BYTES, otherwise)
     try:
@@ -442,7 +443,7 @@ def digested(_: str, __: Piece, content: Content) -> str:
     return str(hasher.hexdigest())
 
 
-def _laid(target: Path, piece: Piece, content: Content) -> str:
+def lay(target: Path, piece: Piece, content: Content) -> str:
     """Write a file of the bundle; its digest. It is new, so that no link can stand in its way."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:

@@ -15,7 +15,7 @@ from typing import Any
 from noria.errors import NoriaError
 from noria.names import is_name
 from noria.serving.counts import SLOTS
-from noria.serving.tree import Options, main
+from noria.serving.tree import Options, main, sole
 
 
 def _environment(text: str) -> tuple[str, tuple[str, int]]:
@@ -61,7 +61,8 @@ def run(arguments: list[str]) -> int:
     with contextlib.suppress(PermissionError):  # already the leader of a session
         os.setsid()
     try:
-        asyncio.run(main(options, lambda facts: _say(ready_fd, facts)))
+        with sole(options.state):
+            asyncio.run(main(options, lambda facts: _say(ready_fd, facts)))
     except NoriaError as error:
         print(f"noria.serving: {error}", file=sys.stderr, flush=True)
         _say(ready_fd, {"error": error.message, "hint": error.hint, "kind": type(error).__name__})

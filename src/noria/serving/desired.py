@@ -1,29 +1,66 @@
-"""What the ledger wants: the newest route of an environment, read and never written."""
+"""What is wanted: the newest route of an environment, read and never written here.
+
+It stands in the ledger of a project; where there is none (`noria serve`), in a file `routes.json` of the state folder.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from noria.domain.rollout import Route
-from noria.store.ledger import Ledger
+from noria.errors import StoreError
+
+if TYPE_CHECKING:
+    from noria.store.ledger import Ledger
+
+ROUTES = "routes.json"
 
 
 class Desired:
-    """The ledger, opened on first use: a server may be up before the first turn made one."""
+    """The file of routes where there is one, else the ledger, opened on first use: a server may be up before the first turn."""
 
     def __init__(self, state: Path) -> None:
+        self._file = state / ROUTES
         self._path = state / "ledger.db"
         self._ledger: Ledger | None = None
 
     def routes(self, environments: list[str]) -> dict[str, Route]:
         """Environment -> its newest route. Raises StoreError."""
-        if self._ledger is None:
-            if not self._path.exists():
-                return {}
-            self._ledger = Ledger.open(self._path.parent)
         newest: dict[str, Route] = {}
-        for route in self._ledger.routes.all():
+        for route in self._all():
             held = newest.get(route.environment)
             if route.environment in environments and (held is None or route.revision > held.revision):
                 newest[route.environment] = route
         return newest
+
+    def _all(self) -> list[Route]:
+        if self._ledger is None:
+            written = read_routes(self._file)
+            if written is not None:
+                return written
+            if not self._path.exists():
+                return []
+            from noria.store.ledger import Ledger  # SQLite: a server without a project does without it
+
+            self._ledger = Ledger.open(self._path.parent)
+        return self._ledger.routes.all()
+
+
+def read_routes(file: Path) -> list[Route] | None:
+    """The routes in a file; None when there is no such file. Raises StoreError when it cannot be read."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=list[Route])
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise StoreError(f"the routes cannot be read: {error}", where=str(file)) from error
+
+
+def write_routes(file: Path, routes: list[Route]) -> None:
+    """Whole or not at all. Raises OSError."""
+    fresh = file.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(routes), indent=1))
+    fresh.replace(file)

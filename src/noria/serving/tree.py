@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -78,16 +78,15 @@ class Tree:
 
     async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
         """Until told to stop. Raises PortInUseError, ServingError when it cannot come up."""
-        with _sole(self._state):
-            try:
-                await self._come_up()
-                control = await self._listen()
-                self._write_facts()
-                ready({"ok": True})
-                await self._poll()
-                control.close()
-            finally:
-                await self._go_down()
+        try:
+            await self._come_up()
+            control = await self._listen()
+            self._write_facts()
+            ready({"ok": True, "addresses": self._addresses(), "failed": self._failed})
+            await self._poll()
+            control.close()
+        finally:
+            await self._go_down()
 
     def stop(self) -> None:
         self._stop.set()
@@ -317,7 +316,7 @@ def bind(environment: str, host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _sole(state: Path) -> Any:
+def sole(state: Path) -> Iterator[None]:
     """The lock that makes this the one server of its state folder. Raises ServingError."""
     lock: IO[str]
     with (state / LOCK).open("a") as lock:
@@ -328,9 +327,14 @@ def _sole(state: Path) -> Any:
         yield
 
 
-async def main(options: Options, ready: Callable[[dict[str, Any]], None]) -> None:
+async def main(
+    options: Options,
+    ready: Callable[[dict[str, Any]], None],
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT),
+) -> None:
+    """Serve until one of ``signals``; the caller holds the state folder (``sole``). ``ready`` may raise to end it."""
     tree = Tree(options)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals:
         loop.add_signal_handler(number, tree.stop)
     await tree.run(ready)

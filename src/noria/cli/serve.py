@@ -1,0 +1,123 @@
+"""`noria serve`: one release behind HTTP, without daemon, project or ledger: what goes into a container."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noria import names
+from noria.cli.context import Home, pass_home
+from noria.cli.output import emit, json_option, pairs
+from noria.cli.reproduce import exported, public_key
+from noria.errors import UsageError
+
+if TYPE_CHECKING:
+    from noria.engine.alone import Laid, Lay
+
+MOST_WORKERS = 64
+
+
+@click.command()
+@click.argument("release", metavar="RELEASE|FILE")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Its port; 0 takes any free one.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, MOST_WORKERS), help="Processes that answer.")
+@click.option("--environment", "--env", "-e", default="production", show_default=True, help="Its name in log and metrics.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("noria-serve"),
+    show_default=True,
+    help="The folder of its prediction log.",
+)
+@click.option("--key", type=click.Path(path_type=Path), help="The public key (signing.pub) that FILE must be signed with.")
+@click.option("--max-body", default=1 << 20, show_default=True, type=click.IntRange(1), help="The most bytes of a request.")
+@click.option("--max-rows", default=1000, show_default=True, type=click.IntRange(1), help="The most rows of a request.")
+@json_option
+def command(
+    release: str,
+    host: str,
+    port: int,
+    workers: int,
+    environment: str,
+    state: Path,
+    key: Path | None,
+    max_body: int,
+    max_rows: int,
+    as_json: bool,
+) -> None:
+    """Serve one release in the foreground until SIGTERM or Ctrl-C, then finish what was begun.
+
+    A FILE that `noria releases export` wrote needs no project: its signature and its digests are verified first. A RELEASE comes
+    from this project's store. Neither needs a daemon.
+
+    \b
+    Example:
+      noria serve v3.noria.tar --key signing.pub
+      noria serve v3 --port 9000 --workers 1 --state /var/lib/noria-serve
+
+    JSON, one document when it answers: address, environment, release, project, digest, form, key, state, log, workers,
+    example {path, body}.
+    """
+    from noria.engine import alone
+    from noria.serving.tree import Options
+
+    if not names.is_name(environment):
+        raise UsageError(f"{environment!r} cannot name an environment", hint="Small letters, digits, - and _, as in production.")
+    state = state.absolute()
+    options = Options(state, {environment: (host, port)}, workers, max_body, max_rows)
+    alone.serve(options, _lay(release, key, as_json), lambda laid, address: _answers(options, laid, address, as_json))
+    if not as_json:
+        click.echo("stopped")
+
+
+def _lay(release: str, key: Path | None, as_json: bool) -> Lay:
+    from noria.engine import alone
+
+    path = exported(release)
+    if path is not None:
+        tell = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
+        return alone.from_file(path, public_key(key) if key is not None else None, tell)
+    if key is not None:
+        raise UsageError("--key is for a FILE: a release of this project is verified with its own key")
+    return _from_store(release)
+
+
+@pass_home
+def _from_store(home: Home, release: str) -> Lay:
+    from noria.engine import alone
+
+    with closing(home.existing_ledger()) as ledger:
+        return alone.from_store(home.state, ledger.releases.get(home.project_name(), release))
+
+
+def _answers(options: Any, laid: Laid, address: str, as_json: bool) -> None:
+    (environment,) = options.environments
+    log = options.state / "log" / environment
+    release = laid.release
+    document = {
+        "address": address,
+        "environment": environment,
+        "release": release.version,
+        "project": release.project,
+        "digest": release.digest,
+        "form": release.form,
+        "key": laid.key,
+        "state": str(options.state),
+        "log": str(log),
+        "workers": options.workers,
+        "example": {"path": "/predict", "body": laid.example},
+    }
+    what = f"{release.version} of {release.project}, {release.form}, as {environment}"
+    items = [("serves", what), ("address", address), ("signed with", laid.key), ("prediction log", log)]
+    emit(as_json, document, lambda: f"{pairs(items)}\n\n{curl(address, laid.example)}\n\nCtrl-C stops")
+
+
+def curl(address: str, record: dict[str, Any]) -> str:
+    """The command line that asks for one prediction."""
+    body = json.dumps(record, ensure_ascii=False).replace("'", "'\\''")
+    return f"curl {address}/predict -H 'content-type: application/json' -d '{body}'"

@@ -1,0 +1,201 @@
+"""Serve one release without daemon, project or ledger: the same server tree, on a state folder that holds nothing else.
+
+releases/DIGEST/   the sealed bundle, out of an export or linked from a project's store
+signing.pub        the key that it is signed with
+routes.json        the desired state: this release and no other
+log/ENVIRONMENT/   the prediction log, which stays when the release changes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noria.adapters import archive, signing
+from noria.adapters.archive import Content, Member
+from noria.domain.release import Release
+from noria.domain.rollout import Route
+from noria.domain.signature import Signature
+from noria.engine import export
+from noria.engine.export import FACTS, Facts, Meter, Piece
+from noria.errors import DataError, NoriaError, RefusedError, ServingError
+from noria.serving import protocol, tree
+from noria.serving.desired import ROUTES, read_routes, write_routes
+from noria.stages.bundle import whole
+from noria.stages.line import Progress, silent
+from noria.store.disk import full_disk
+
+BUNDLE = "bundle/"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A release that lies in the state folder, verified."""
+
+    release: Release
+    key: str  # the public key it is signed with, as hex
+    signature: Signature
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """A record that passes the check."""
+        return protocol.example(self.signature)
+
+
+Lay = Callable[[Path], Laid]
+
+
+def from_file(path: Path, key: str | None = None, progress: Progress = silent) -> Lay:
+    """Lay the bundle of an export out. Its data, which comes behind and is not needed to serve, is not read.
+
+    It raises DataError when the file is damaged, RefusedError when it is not signed, or not with ``key``, DiskFullError.
+    """
+
+    def lay(state: Path) -> Laid:
+        with export.opened(path) as file:
+            members = archive.members(file)
+            facts = export.facts_of(members, key)
+            target = state / "releases" / facts.release.digest
+            found = _sound(target, facts.release, facts.key)
+            if found is None:
+                _unpack(state, members, facts, progress)
+                found = _whole(target, facts, path)
+        return Laid(facts.release, facts.key, _signature(found, path.name))
+
+    return lay
+
+
+def from_store(store: Path, release: Release) -> Lay:
+    """Link the bundle of a release that a project's state folder holds. It raises RefusedError when it is barred, StoreError."""
+
+    def lay(state: Path) -> Laid:
+        if release.barred:
+            raise RefusedError(f"{release.version} is barred: {release.barred}", hint="`noria releases` lists the others.")
+        key = signing.public_key(store)
+        source, target = store / "releases" / release.digest, state / "releases" / release.digest
+        found = whole(source, release, key)
+        if _sound(target, release, key) is None:
+            with full_disk(state):
+                incoming = _emptied(state)
+                shutil.copytree(source, incoming, copy_function=_link, symlinks=True)
+                incoming.rename(target)
+        return Laid(release, key, _signature(found, str(source)))
+
+    return lay
+
+
+def serve(options: tree.Options, lay: Lay, ready: Callable[[Laid, str], None]) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain. ``ready`` gets the release and the address.
+
+    Raises what ``lay`` raises, RefusedError for the state folder of a project, ServingError, PortInUseError.
+    """
+    state, (environment,) = options.state, options.environments
+    if (state / "ledger.db").exists():
+        text = f"{state} is the state folder of a project"
+        raise RefusedError(text, hint="Name another folder with --state; `noria up` serves a project from its own.")
+    with full_disk(state.parent):
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tree.sole(state):
+        laid = lay(state)
+        _desire(state, environment, laid)
+
+        def answers(facts: Mapping[str, Any]) -> None:
+            if facts["failed"]:
+                raise ServingError("; ".join(facts["failed"].values()), where=laid.release.version)
+            ready(laid, facts["addresses"][environment])
+
+        asyncio.run(tree.main(options, answers, SIGNALS))
+
+
+def _desire(state: Path, environment: str, laid: Laid) -> None:
+    """Write down what is to be served; the revision grows when it is another release than before."""
+    with full_disk(state):
+        (state / signing.PUBLIC).write_text(laid.key + "\n")
+        file, release = state / ROUTES, laid.release
+        held = [route for route in _routes(file) if route.environment == environment]
+        revision = max((route.revision for route in held), default=0) + (not held or held[0].champion != release.digest)
+        write_routes(file, [Route(release.project, environment, revision, release.digest, release.version)])
+    for folder in (state / "releases").iterdir():
+        if folder.name != release.digest:
+            shutil.rmtree(folder, ignore_errors=True)  # one that was served before, or half of one
+
+
+def _routes(file: Path) -> list[Route]:
+    try:
+        return read_routes(file) or []
+    except NoriaError:  # damaged: it is written anew
+        return []
+
+
+def _unpack(state: Path, members: Iterator[Member], facts: Facts, progress: Progress) -> None:
+    pieces = {name: piece for name, piece in facts.pieces.items() if name.startswith(BUNDLE)}
+    size_bytes = sum(piece.size_bytes for piece in pieces.values())
+    export.demand_room(state, size_bytes, "Name a folder on another disk: --state FOLDER")
+
+    def take(name: str, piece: Piece, content: Content) -> str:
+        return export.lay(incoming / name.removeprefix(BUNDLE), piece, content)
+
+    with full_disk(state):
+        incoming = _emptied(state)
+        export.take_all(_of_bundle(members, len(pieces)), pieces, FACTS, take, Meter("reading", size_bytes, progress))
+        incoming.rename(state / "releases" / facts.release.digest)
+
+
+def _of_bundle(members: Iterator[Member], left: int) -> Iterator[Member]:
+    """The files of the bundle, and nothing behind the last of them."""
+    for member in members:
+        if member.name.startswith(BUNDLE):
+            yield member
+            left -= 1
+        if left == 0:
+            return
+
+
+def _emptied(state: Path) -> Path:
+    """The place of a bundle on its way in, with its parent; what was left there half done is gone."""
+    incoming = state / "releases" / "incoming"
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.parent.mkdir(exist_ok=True, mode=0o700)
+    return incoming
+
+
+def _sound(folder: Path, release: Release, key: str) -> dict[str, Any] | None:
+    """The manifest of a bundle that lies there whole from an earlier start; a damaged one is taken away."""
+    try:
+        return whole(folder, release, key)
+    except NoriaError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _whole(folder: Path, facts: Facts, path: Path) -> dict[str, Any]:
+    try:
+        return whole(folder, facts.release, facts.key)
+    except NoriaError as error:
+        raise DataError(error.message, where=path.name) from error
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
+        raise DataError("the manifest of its bundle is none of Noria's", where=path.name) from error
+
+
+def _signature(manifest: Mapping[str, Any], where: str) -> Signature:
+    try:
+        return msgspec.convert(manifest["signature"], Signature)
+    except (msgspec.ValidationError, KeyError) as error:
+        raise DataError(f"its signature of inputs cannot be read: {error}", where=where) from error
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link, or a copy where the folders lie on different disks."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
