@@ -1,4 +1,4 @@
-"""`noria up`: the daemon. Scout, wheel, pilot and monitor in threads of their own; the server in processes of its own."""
+"""`noria up`: the daemon. Scout, wheel, pilot, monitor and logbook in threads; the server in processes of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from noria import config
 from noria.adapters import files
 from noria.console import app as console
 from noria.console.view import StatusView
-from noria.engine import actions, assembly, pilot, wheel
+from noria.engine import actions, assembly, logbook, pilot, wheel
 from noria.engine.scout import Scout
 from noria.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, StoppedError, StoreError
 from noria.stages.learn import learn
@@ -65,6 +65,7 @@ class Daemon:
             ("wheel", self._turn),
             ("pilot", self._drive),
             ("monitor", self._monitoring()),
+            ("logbook", self._keep_logs),
         ]
         for name, step in loops:
             thread = threading.Thread(target=self._forever, args=(name, step), name=name, daemon=True)
@@ -157,6 +158,10 @@ class Daemon:
             return MONITOR_S
 
         return look
+
+    def _keep_logs(self) -> float:
+        logbook.look(self.line, config.load(self.line.home))
+        return logbook.EVERY_S
 
     def _open_console(self) -> str:
         project = config.load(self.line.home)

@@ -6,62 +6,27 @@ the disk in groups (every 50 ms) or, with ``sync="each"``, before `append` retur
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import threading
-from dataclasses import dataclass
+import time
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
-
-import msgspec
+from typing import Literal
 
 from noria import names
 from noria.errors import StoreError
 from noria.store.disk import FULL, disk_full, full_disk, make_folder, sync_folder
-from noria.store.segments import FRAME, MAGIC, first_needs, frame_end, pack, recover, torn
+from noria.store.reading import LogReader, read_all
+from noria.store.records import Feedback, Prediction, Record, frame
+from noria.store.segments import MAGIC, recover
 
 __all__ = ["Feedback", "LogReader", "LogWriter", "Prediction", "Record", "frame", "read_all", "recover"]
 
 GROUP_S = 0.05
-
-
-class Prediction(msgspec.Struct, tag="prediction", tag_field="record", frozen=True):
-    """One answered row. ``outputs`` holds ``prediction`` and ``probability`` or ``probabilities``."""
-
-    id: str
-    at: float  # wall time
-    project: str
-    release: str
-    variant: str  # champion, candidate, or fallback: the champion answered for the candidate
-    rollout: str | None
-    inputs: dict[str, Any]
-    outputs: dict[str, Any]
-    key: str | None
-    event_time: str | None  # ISO 8601, as the client sent it
-    latency_ms: float
-    error: str | None = None
-
-
-class Feedback(msgspec.Struct, tag="feedback", tag_field="record", frozen=True):
-    """A label for a prediction, by its id or by the entity's key."""
-
-    at: float
-    project: str
-    label: float | str | bool
-    id: str | None = None
-    key: str | None = None
-    kind: str = "label"
-
-
-Record = Prediction | Feedback
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Prediction | Feedback] = msgspec.msgpack.Decoder(Prediction | Feedback)
-
-
-def frame(record: Record) -> bytes:
-    """A record as it stands in a segment."""
-    return pack(_encoder.encode(record))
+SEGMENT_S = 6 * 3600.0  # a segment is finished at that age, so that it can be compacted and, once it is old, deleted
+LOOK_S = 60.0  # between two looks at the segment's age
 
 
 class LogWriter:
@@ -74,11 +39,13 @@ class LogWriter:
         *,
         sync: Literal["group", "each"] = "group",
         segment_bytes: int = 64 << 20,
+        segment_s: float = SEGMENT_S,
     ) -> None:
         self._folder = folder
         self._name = names.new_id(environment)
         self._each = sync == "each"
         self._limit = segment_bytes
+        self._age_limit = segment_s
         self._number = 0
         self._lock = threading.Lock()
         self._dirty = threading.Event()
@@ -89,6 +56,7 @@ class LogWriter:
             make_folder(folder)
         recover(folder)
         self._fd, self._size = self._open()
+        self._begun = time.monotonic()
         self._syncer = threading.Thread(target=self._sync_in_groups, name="log-sync", daemon=True)
         self._syncer.start()
 
@@ -156,7 +124,14 @@ class LogWriter:
         made = self._open()
         self._finish()
         self._fd, self._size = made
+        self._begun = time.monotonic()
         self._spoilt = False
+
+    def _rotate_by_age(self) -> None:
+        """Finish a segment that holds something for long enough; with no room for a new one it stays in use."""
+        if self._size > len(MAGIC) and time.monotonic() - self._begun >= self._age_limit:
+            with contextlib.suppress(OSError, StoreError):
+                self._rotate()
 
     def _finish(self) -> None:
         """Sync and close the segment; it is finished, and read-only, when it holds exactly what was written."""
@@ -171,11 +146,12 @@ class LogWriter:
 
     def _sync_in_groups(self) -> None:
         while not self._stop.is_set():
-            self._dirty.wait()
+            self._dirty.wait(min(LOOK_S, self._age_limit))
             self._dirty.clear()
             with self._lock:
                 if self._stop.is_set():
                     return
+                self._rotate_by_age()
                 handle = os.dup(self._fd)  # synced outside the lock: appending goes on meanwhile
             try:
                 os.fdatasync(handle)
@@ -194,97 +170,3 @@ class LogWriter:
             self._finish()
         self._dirty.set()
         self._syncer.join(timeout=5)
-
-
-@dataclass(slots=True)
-class _Segment:
-    offset: int = 0
-    damaged: bool = False
-    mark: tuple[int, int] | None = None  # size and mtime_ns when nothing more could be read
-
-
-class LogReader:
-    """Reads all segments of a folder as they grow; each record once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._segments: dict[Path, _Segment] = {}
-
-    @property
-    def damaged(self) -> int:
-        """Segments whose rest cannot be read."""
-        return sum(s.damaged for s in self._segments.values())
-
-    def poll(self, limit_bytes: int = 64 << 20) -> list[Record]:
-        """What was appended since the last poll, ``limit_bytes`` and at most one record more; empty: nothing new."""
-        found: list[Record] = []
-        left = limit_bytes
-        for path in sorted(self._folder.glob("*.plog")):
-            segment = self._segments.setdefault(path, _Segment())
-            before = segment.offset
-            if not segment.damaged and not self._read(path, segment, left, found):
-                break
-            left -= segment.offset - before
-            if left <= 0:
-                break
-        return found
-
-    def _read(self, path: Path, segment: _Segment, limit: int, found: list[Record]) -> bool:
-        """Add the whole records behind the segment's offset to ``found``; whether there is no more of them by now."""
-        try:
-            stat = path.stat()
-            mark = (stat.st_size, stat.st_mtime_ns)
-            if mark == segment.mark:
-                return True
-            with path.open("rb") as file:
-                if not _begun(file, segment):
-                    return True
-                data = _part(file, segment.offset, stat.st_size, limit)
-        except FileNotFoundError:
-            return True  # removed meanwhile
-        at_end = segment.offset + len(data) >= stat.st_size
-        read = _decode(data, found)
-        segment.offset += read
-        if at_end:
-            segment.mark = mark
-        if read < len(data) and (at_end or read == 0):
-            segment.damaged = not (at_end and torn(data[read:]))
-        return at_end or segment.damaged
-
-
-def _begun(file: BinaryIO, segment: _Segment) -> bool:
-    """Whether the segment's magic number stands."""
-    if segment.offset == 0:
-        head = file.read(len(MAGIC))
-        segment.damaged = len(head) == len(MAGIC) and head != MAGIC
-        segment.offset = len(MAGIC) if head == MAGIC else 0
-    return segment.offset > 0
-
-
-def _part(file: BinaryIO, offset: int, size: int, limit: int) -> bytes:
-    """At most ``limit`` bytes from ``offset``, or one whole frame if that is longer; nothing beyond ``size``."""
-    left = size - offset
-    file.seek(offset)
-    data = file.read(min(max(limit, FRAME.size), left))
-    missing = min(first_needs(data), left) - len(data)
-    return data + file.read(missing) if missing > 0 else data
-
-
-def _decode(data: bytes, found: list[Record]) -> int:
-    """Add the records of whole frames to ``found``; where the first unreadable one begins."""
-    at = 0
-    while (end := frame_end(data, at)) is not None:
-        try:
-            found.append(_decoder.decode(data[at + FRAME.size : end]))
-        except msgspec.DecodeError:
-            return at  # whole, and not a record that this Noria knows
-        at = end
-    return at
-
-
-def read_all(folder: Path) -> list[Record]:
-    """Every record in a folder of segments."""
-    reader, found = LogReader(folder), list[Record]()
-    while part := reader.poll():
-        found += part
-    return found

@@ -1,0 +1,150 @@
+"""The prediction log, read: one reader for what stands in segments and for what was compacted to Parquet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from noria.errors import StoreError
+from noria.store import compacted
+from noria.store.records import Record, decode
+from noria.store.segments import FRAME, MAGIC, first_needs, torn
+
+
+@dataclass(slots=True)
+class _Segment:
+    """How far a segment was read: ``offset`` in bytes of its `.plog`, ``rows`` in either form."""
+
+    offset: int = 0
+    rows: int = 0
+    damaged: bool = False
+    mark: tuple[int, int] | None = None  # size and mtime_ns when nothing more could be read
+
+
+class LogReader:
+    """Reads all segments of a folder as they grow; each record once, also when its segment is compacted meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._segments: dict[str, _Segment] = {}
+        self._look = compacted.Look(folder)
+        self._waiting: set[str] = set()  # compacted, and not yet read to the end
+
+    @property
+    def damaged(self) -> int:
+        """Segments whose rest cannot be read."""
+        return sum(s.damaged for s in self._segments.values())
+
+    def poll(self, limit_bytes: int = 64 << 20) -> list[Record]:
+        """What was appended since the last poll, ``limit_bytes`` and at most one record more; empty: nothing new.
+
+        Of a compacted segment it is as many records as had that size on the average. Raises StoreError for a damaged index.
+        """
+        found: list[Record] = []
+        left = limit_bytes
+        paths = {path.stem: path for path in self._folder.glob("*.plog")}  # first: what goes from here is in the index then
+        self._look_again()
+        for name in sorted(paths.keys() | self._waiting):
+            segment = self._segments.setdefault(name, _Segment())
+            if segment.damaged:
+                continue
+            read, done = self._advance(name, paths.get(name), segment, left, found)
+            left -= read
+            if left <= 0 or not done:
+                break
+        return found
+
+    def _look_again(self) -> None:
+        if self._look.again():
+            sizes = {name: batch.segments[name] for name, batch in self._look.batches.items()}
+            self._waiting = {name for name, size in sizes.items() if self._segments.get(name, _Segment()).rows < size.rows}
+
+    def _advance(self, name: str, path: Path | None, segment: _Segment, limit: int, found: list[Record]) -> tuple[int, bool]:
+        """Add what is new in a segment to ``found``; its bytes, and whether there is no more of it by now."""
+        if path is not None and name not in self._look.batches:
+            before = segment.offset
+            try:
+                done = _read(path, segment, limit, found)
+                return segment.offset - before, done
+            except FileNotFoundError:  # compacted since, or removed
+                self._look_again()
+        return self._compacted(name, segment, limit, found) if name in self._waiting else (0, True)
+
+    def _compacted(self, name: str, segment: _Segment, limit: int, found: list[Record]) -> tuple[int, bool]:
+        """The same of a segment in Parquet; rows that retention took are passed over."""
+        size = self._look.batches[name].segments[name]
+        share = max(1, limit * size.rows // max(1, size.size_bytes))
+        before, kept = segment.rows, list[Record]()
+        while not kept and not segment.damaged and segment.rows < size.rows:
+            try:
+                kept = self._kept(name, segment.rows, share)
+            except StoreError:
+                segment.damaged = True
+            segment.rows = min(size.rows, segment.rows + share)
+        found += kept
+        done = segment.damaged or segment.rows >= size.rows
+        if done:
+            self._waiting.discard(name)
+        return (segment.rows - before) * size.size_bytes // max(1, size.rows), done
+
+    def _kept(self, name: str, first_row: int, rows: int) -> list[Record]:
+        """Of the records that stand in Parquet those that retention has left."""
+        while (batch := self._look.batches.get(name)) is not None:
+            try:
+                return compacted.records(self._folder, batch, name, first_row, rows)
+            except FileNotFoundError as error:
+                if not self._look.again():
+                    raise StoreError(f"a file of the prediction log is missing: {error}", where=str(self._folder)) from error
+        return []
+
+
+def _read(path: Path, segment: _Segment, limit: int, found: list[Record]) -> bool:
+    """Add the whole records behind the segment's offset to ``found``; whether there is no more of them by now.
+
+    Raises FileNotFoundError when the file is gone.
+    """
+    stat = path.stat()
+    mark = (stat.st_size, stat.st_mtime_ns)
+    if mark == segment.mark:
+        return True
+    with path.open("rb") as file:
+        if not _begun(file, segment):
+            return True
+        data = _part(file, segment.offset, stat.st_size, limit)
+    at_end = segment.offset + len(data) >= stat.st_size
+    before = len(found)
+    read = decode(data, found)
+    segment.offset += read
+    segment.rows += len(found) - before
+    if at_end:
+        segment.mark = mark
+    if read < len(data) and (at_end or read == 0):
+        segment.damaged = not (at_end and torn(data[read:]))
+    return at_end or segment.damaged
+
+
+def _begun(file: BinaryIO, segment: _Segment) -> bool:
+    """Whether the segment's magic number stands."""
+    if segment.offset == 0:
+        head = file.read(len(MAGIC))
+        segment.damaged = len(head) == len(MAGIC) and head != MAGIC
+        segment.offset = len(MAGIC) if head == MAGIC else 0
+    return segment.offset > 0
+
+
+def _part(file: BinaryIO, offset: int, size: int, limit: int) -> bytes:
+    """At most ``limit`` bytes from ``offset``, or one whole frame if that is longer; nothing beyond ``size``."""
+    left = size - offset
+    file.seek(offset)
+    data = file.read(min(max(limit, FRAME.size), left))
+    missing = min(first_needs(data), left) - len(data)
+    return data + file.read(missing) if missing > 0 else data
+
+
+def read_all(folder: Path) -> list[Record]:
+    """Every record of an environment's log, whatever form it stands in."""
+    reader, found = LogReader(folder), list[Record]()
+    while part := reader.poll():
+        found += part
+    return found
