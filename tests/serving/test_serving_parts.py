@@ -107,6 +107,8 @@ def test_a_manifest_that_points_outside_is_refused(seal: Seal, tmp_path: Path, n
 class Scripted:
     """A runtime that does what it is told."""
 
+    immediate = True
+
     def __init__(self, *acts: Any) -> None:
         self.acts = list(acts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from noria.errors import (
 from noria.serving.router import NoAnswerError
 
 Scope = dict[str, Any]
+Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -101,10 +102,10 @@ def _refusal(status: int, code: str, error: NoriaError, headers: tuple[tuple[byt
     return Reply(status, _encode({"error": facts}), headers=headers)
 
 
-def guard(scope: Scope, hosts: frozenset[bytes]) -> int | None:
+def guard(headers: Headers, hosts: frozenset[bytes]) -> int | None:
     """The declared length of the body. Raises ForbiddenError for a foreign Host or Origin (DNS rebinding, other sites)."""
     host = origin = length = None
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"host":
             host = value
         elif name == b"origin":

@@ -33,6 +33,7 @@ class RouteTable:
     previous: LoadedRelease | None = None
     also: frozenset[str] = frozenset()  # columns that only the candidate takes
     reader: Reader | None = None  # of the champion's signature
+    immediate: bool = False  # whoever answers a few rows does so without waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = 100
     champion = loaded[route.champion]
     candidate = loaded[route.candidate] if route.candidate else None
     also = _accepted(candidate) if candidate else frozenset()
-    return RouteTable(
-        route, champion, candidate, loaded.get(route.previous or ""), also, reader(champion.signature, also, max_rows)
-    )
+    immediate = champion.runtime.immediate and (candidate is None or candidate.runtime.immediate)
+    previous, quick = loaded.get(route.previous or ""), reader(champion.signature, also, max_rows)
+    return RouteTable(route, champion, candidate, previous, also, quick, immediate)
 
 
 def _accepted(release: LoadedRelease) -> frozenset[str]:

@@ -33,7 +33,9 @@ class ReleaseFailed(NoriaError):
 
 
 class Runtime(Protocol):
-    """What the router needs of a release."""
+    """What the router needs of a release. ``immediate``: up to INLINE_ROWS rows are answered without waiting."""
+
+    immediate: bool
 
     async def predict(self, columns: Columns, n: int, until: float) -> Answers:
         """Answers for ``n`` rows before ``until`` (monotonic seconds). Raises ReleaseFailed or TimeoutError."""
@@ -43,6 +45,8 @@ class Runtime(Protocol):
 
 class OnnxRuntime:
     """A compiled release, on one thread of this process."""
+
+    immediate = True
 
     def __init__(self, bundle: Bundle) -> None:
         self._session = _session(bundle.model_path)
@@ -172,6 +176,8 @@ def _output(session: Any, signature: Signature) -> str:
 
 class HostedRuntime:
     """A hosted release: its host process does the work; this side multiplexes requests over one connection."""
+
+    immediate = False
 
     def __init__(self, socket: Path, signature: Signature) -> None:
         self._path = socket

@@ -26,6 +26,7 @@ from noria.serving.app import App, Settings
 from noria.serving.bundle import open_bundle, public_key
 from noria.serving.channel import LINE_LIMIT, Start
 from noria.serving.counts import Counts, counts_path
+from noria.serving.edge import Edge
 from noria.serving.recorder import Recorder
 from noria.serving.router import Router, RouteTable, table_of
 from noria.serving.runtime import LoadedRelease, load
@@ -160,7 +161,7 @@ def _config(app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Edge,
         ws="none",
         lifespan="off",
         interface="asgi3",
