@@ -32,8 +32,9 @@ class Reader:
         called = {f"f{i}": name for i, name in enumerate(self._all)}
         record: Any = msgspec.defstruct("Record", fields, rename=called, forbid_unknown_fields=True, gc=False)
         self._one, self._several = msgspec.json.Decoder(record).decode, msgspec.json.Decoder(list[record]).decode
-        self._textual = self._more or any(entry.kind is Kind.STRING for entry in signature.inputs)
-        self._fixed = _colons(dict.fromkeys(self._names))  # of a record without text and without what is optional
+        self._texts = [i for i, entry in enumerate(signature.inputs) if entry.kind is Kind.STRING]
+        self._fixed = sum(1 + name.count(":") for name in self._names)
+        self._optional = [(i, 1 + self._all[i].count(":")) for i in range(len(self._names), len(self._all))]
         self._key, self._event_time = signature.key, signature.event_time
         self._max_rows = max_rows
 
@@ -51,7 +52,7 @@ class Reader:
         records = (
             [self._record(row) for row in rows] if self._more else [dict(zip(self._names, row, strict=True)) for row in rows]
         )
-        if body.count(b":") != (sum(map(_colons, records)) if self._textual else len(records) * self._fixed):
+        if body.count(b":") != sum(map(self._colons, rows)):
             return None  # a name came twice, or something is nested
         columns = {name: list(values) for name, values in zip(self._names, zip(*rows, strict=True), strict=False)}
         try:
@@ -59,6 +60,17 @@ class Reader:
         except SignatureError:
             return None
         return Ask(records, columns, keys, times)
+
+    def _colons(self, row: tuple[Any, ...]) -> int:
+        """As many as a record's text has, when no name comes twice and nothing is nested."""
+        found = self._fixed
+        for i in self._texts:
+            if row[i] is not None:
+                found += row[i].count(":")
+        for i, own in self._optional:
+            if row[i] is not msgspec.UNSET:
+                found += own + (row[i].count(":") if type(row[i]) is str else 0)
+        return found
 
     def _record(self, row: tuple[Any, ...]) -> dict[str, Any]:
         found = dict(zip(self._all, row, strict=True))
@@ -72,8 +84,3 @@ def _type(entry: Input) -> Any:
 @lru_cache(maxsize=64)  # a route that changes its shares keeps its reader
 def reader(signature: Signature, also: frozenset[str], max_rows: int) -> Reader:
     return Reader(signature, also, max_rows)
-
-
-def _colons(record: dict[str, Any]) -> int:
-    """As many as a record's text has, when no name comes twice and nothing is nested."""
-    return len(record) + sum(text.count(":") for text in (*record, *record.values()) if type(text) is str)

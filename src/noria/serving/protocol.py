@@ -188,10 +188,14 @@ def _event_time(value: Any, where: str) -> str | None:
 # -- answers
 
 
-@lru_cache(maxsize=64)
 def labels_of(signature: Signature) -> tuple[Label, ...]:
     """The classes as clients see them: whole numbers where their text is one."""
-    return tuple(int(c) if _WHOLE.fullmatch(c) else c for c in signature.classes)
+    return _labels(signature.classes)
+
+
+@lru_cache(maxsize=64)
+def _labels(classes: tuple[str, ...]) -> tuple[Label, ...]:
+    return tuple(int(c) if _WHOLE.fullmatch(c) else c for c in classes)
 
 
 def outputs(signature: Signature, answers: list[Any]) -> list[dict[str, Any]]:
