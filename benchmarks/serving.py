@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.clock import BenchError, commit, noria, surroundings
 from benchmarks.peers import Peers
 from benchmarks.table import Section
@@ -34,6 +36,8 @@ SERVERS = Path(__file__).parent / "servers"
 CONNECTIONS = (1, 16, 64)
 SECONDS = 4
 READY_S = 90
+CALM_S = 90
+QUIET_PERCENT = 15
 ROW = [0.5, -0.25, 1.0, 0.0, 0.125, -1.5, 0.75, 2.0, -0.5, 0.25]
 MANY = 64
 PROJECT = """\
@@ -117,6 +121,7 @@ def measure(folder: Path, peers: Peers, rounds: int, small: bool) -> Section:
         targets = [target for start in _starters(folder, peers) for target in stack.enter_context(start)]
         for target in targets:
             _check(target)
+        _calm()
         measured = Measured()
         for _ in range(rounds):
             for target in targets:
@@ -126,6 +131,13 @@ def measure(folder: Path, peers: Peers, rounds: int, small: bool) -> Section:
     versions = ", ".join(peers.version(name) for name in ("mlserver", "litserve", "bentoml", "mlflow") if peers.command(name))
     said = f"{versions}. Answers a second, and the 99th percentile of their latency in ms; each load lasts {seconds} s. {memory}"
     return Rates("serving", TITLE, (), rounds, said, lines=tuple(_lines([t.name for t in targets], measured)))
+
+
+def _calm() -> None:
+    """Until the processor rests: Noria's daemons start step processes ahead, others load libraries after their first answer."""
+    deadline, quiet = time.monotonic() + CALM_S, 0
+    while quiet < 3 and time.monotonic() < deadline:
+        quiet = quiet + 1 if psutil.cpu_percent(interval=1.0) < QUIET_PERCENT else 0
 
 
 def load(target: Target, connections: int, seconds: float) -> Rate:
