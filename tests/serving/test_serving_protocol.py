@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.domain.signature import Input, Kind, Signature, Task
-from noria.errors import BadBodyError, RequestError, SignatureError
+from noria.errors import BadBodyError, RequestError, SignatureError, TooLargeError
 from noria.serving import protocol
 
 SIGNATURE = Signature(
@@ -54,6 +54,36 @@ def test_good_records_come_through_unchanged(records: list[dict[str, Any]]) -> N
         ask = _read(json.dumps(wrapped).encode())
         assert ask.columns == {name: [r[name] for r in records] for name in ("s", "x", "n", "b")}
         assert ask.keys == [None if r.get("id") is None else str(r["id"]) for r in records]
+
+
+@given(st.lists(GOOD.map(lambda r: {"id": None} | r), min_size=1, max_size=4))
+def test_columns_are_the_same_as_records(records: list[dict[str, Any]]) -> None:
+    columns = {name: [r[name] for r in records] for name in records[0]}
+    assert _read(json.dumps({"columns": columns}).encode()) == _read(json.dumps(records).encode())
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "words"),
+    [
+        ([], BadBodyError, "'columns' must be an object of lists, not a list"),
+        ({"s": "x"}, BadBodyError, "columns.s must be a list, not a string"),
+        ({}, SignatureError, "no records"),
+        ({"s": [], "x": [], "n": [], "b": []}, SignatureError, "no records"),
+        ({"s": ["x"], "x": [1], "n": [1, 2], "b": [None]}, SignatureError, "columns.n has 2 values, columns.s has 1"),
+        ({"s": ["x"], "x": [1], "n": [1]}, SignatureError, "records[0].b is missing"),
+        ({"s": ["x"] * 2, "x": [1, "2"], "n": [1, 2], "b": [None] * 2}, SignatureError, "records[1].x must be a number"),
+        ({"s": ["x"] * 101, "x": [1], "n": [1], "b": [None]}, TooLargeError, "101 records are more than 100"),
+    ],
+)
+def test_wrong_columns_are_named(columns: Any, kind: type[RequestError], words: str) -> None:
+    with pytest.raises(kind) as caught:
+        _read(json.dumps({"columns": columns}).encode())
+    assert words in caught.value.message
+
+
+def test_an_input_may_be_called_columns() -> None:
+    signature = Signature((Input("columns", Kind.NUMBER),), Task.REGRESSION)
+    assert protocol.read({"columns": 3.5}, signature, frozenset(), 10).columns == {"columns": [3.5]}
 
 
 @settings(max_examples=300)

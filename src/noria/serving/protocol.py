@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -40,7 +41,7 @@ _decode = msgspec.json.Decoder().decode
 class Ask:
     """A request that the champion can read."""
 
-    records: list[Record]
+    records: Sequence[Record]
     columns: Columns  # of the champion's signature
     keys: list[str | None]
     event_times: list[str | None]
@@ -87,13 +88,32 @@ def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) 
 
     Raises BadBodyError, SignatureError (each problem with its record and the nearest valid name), TooLargeError.
     """
-    inputs = signature.inputs
-    records = records_of(value, "records", max_rows, plain=any(i.name == "records" for i in inputs))
+    names = {i.name for i in signature.inputs}
+    if isinstance(value, dict) and value.keys() == {"columns"} and "columns" not in names:
+        value = _turned(value["columns"], max_rows)
+    records = records_of(value, "records", max_rows, plain="records" in names)
     found = columns(records, signature, also)
     return Ask(records, found, keys(records, signature.key), event_times(records, signature.event_time))
 
 
-def columns(records: list[Record], signature: Signature, also: frozenset[str] = frozenset()) -> Columns:
+def _turned(value: Any, max_rows: int) -> list[Record]:
+    """``{"a": [1, 2], "b": [3, 4]}`` as records. Raises BadBodyError, SignatureError, TooLargeError."""
+    if not isinstance(value, dict):
+        raise BadBodyError(f"'columns' must be an object of lists, not {_name(value)}")
+    for name, values in value.items():
+        if type(values) is not list:
+            raise BadBodyError(f"columns.{name[:80]} must be a list, not {_name(values)}")
+    lengths = {name: len(values) for name, values in value.items()}
+    longest, shortest = max(lengths, key=lengths.__getitem__, default=""), min(lengths, key=lengths.__getitem__, default="")
+    if lengths and lengths[longest] > max_rows:
+        raise TooLargeError(f"{lengths[longest]} records are more than {max_rows}", hint="Send them in several requests.")
+    if lengths and lengths[longest] != lengths[shortest]:
+        found = f"columns.{longest[:80]} has {lengths[longest]} values, columns.{shortest[:80]} has {lengths[shortest]}"
+        raise SignatureError(f"columns must be of one length: {found}")
+    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
+def columns(records: Sequence[Record], signature: Signature, also: frozenset[str] = frozenset()) -> Columns:
     """The signature's columns out of the records. Raises SignatureError."""
     problems: list[str] = []
     table: Columns = {}
@@ -107,7 +127,7 @@ def columns(records: list[Record], signature: Signature, also: frozenset[str] = 
     if any(len(record) != expected for record in records) or problems:
         problems = _unknown(records, signature, also) + problems
     if problems:
-        raise _refusal(problems, signature)
+        raise refusal(problems, signature)
     return table
 
 
@@ -134,7 +154,7 @@ def _problem(spec: Input, index: int, value: Any) -> str | None:
     return None
 
 
-def _unknown(records: list[Record], signature: Signature, also: frozenset[str]) -> list[str]:
+def _unknown(records: Sequence[Record], signature: Signature, also: frozenset[str]) -> list[str]:
     known = {i.name for i in signature.inputs} | {n for n in (signature.key, signature.event_time) if n}
     problems = []
     for index, record in enumerate(records):
@@ -146,21 +166,23 @@ def _unknown(records: list[Record], signature: Signature, also: frozenset[str]) 
     return problems
 
 
-def _refusal(problems: list[str], signature: Signature) -> SignatureError:
+def refusal(problems: list[str], signature: Signature) -> SignatureError:
+    """The first few problems, how many more there are, and what the inputs are."""
     shown = "; ".join(problems[:PROBLEMS_SHOWN])
     if len(problems) > PROBLEMS_SHOWN:
         shown += f"; and {len(problems) - PROBLEMS_SHOWN} more"
     return SignatureError(shown, hint="The inputs are: " + ", ".join(f"{i.name} ({i.kind})" for i in signature.inputs))
 
 
-def keys(records: list[Record], name: str | None) -> list[str | None]:
+def keys(records: Sequence[Record], name: str | None) -> list[str | None]:
     """The key of each record, as text. Raises SignatureError."""
     if name is None:
         return [None] * len(records)
-    return [_key(record.get(name), f"records[{i}].{name}") for i, record in enumerate(records)]
+    return [key_text(record.get(name), f"records[{i}].{name}") for i, record in enumerate(records)]
 
 
-def _key(value: Any, where: str) -> str | None:
+def key_text(value: Any, where: str) -> str | None:
+    """A key as text. Raises SignatureError."""
     if value is None:
         return None
     if type(value) not in (str, int) or not 0 < len(text := str(value)) <= ID_LIMIT:
@@ -168,14 +190,15 @@ def _key(value: Any, where: str) -> str | None:
     return text
 
 
-def event_times(records: list[Record], name: str | None) -> list[str | None]:
+def event_times(records: Sequence[Record], name: str | None) -> list[str | None]:
     """When each record's event was, as ISO 8601 says it. Raises SignatureError."""
     if name is None:
         return [None] * len(records)
-    return [_event_time(record.get(name), f"records[{i}].{name}") for i, record in enumerate(records)]
+    return [time_text(record.get(name), f"records[{i}].{name}") for i, record in enumerate(records)]
 
 
-def _event_time(value: Any, where: str) -> str | None:
+def time_text(value: Any, where: str) -> str | None:
+    """A time in ISO 8601, checked. Raises SignatureError."""
     if value is None:
         return None
     try:
@@ -244,7 +267,7 @@ def _said(record: Record, where: str, signature: Signature | None) -> Said:
     named = [n for n in ("id", "key") if record.get(n) is not None]
     if len(named) != 1:
         raise SignatureError(f"{where} needs either id or key", hint='{"id": "...", "label": 1}')
-    name = _key(record[named[0]], f"{where}.{named[0]}")
+    name = key_text(record[named[0]], f"{where}.{named[0]}")
     label = record.get("label")
     if label is None or type(label) not in (str, int, float, bool):
         raise SignatureError(f"{where}.label must be a string, a number, true or false, not {_shown(label)}")
@@ -276,7 +299,8 @@ def same_class(label: Label, classes: tuple[str, ...]) -> bool:
 
 def _refuse_duplicates(body: bytes, value: Any) -> None:
     """A name given twice is refused. Counting colons proves most bodies clean without a second reading."""
-    if body.count(b":") == _names_in(value):
+    named = _names_in(value)
+    if body.count(b":") == named or (b"\\" not in body and body.count(b":") == named + _colons_in(value)):
         return
     try:
         json.loads(body, object_pairs_hook=_unique)
@@ -307,6 +331,15 @@ def _names_in(value: Any) -> int:
     if type(value) is list:
         return sum(_names_in(v) for v in value if type(v) in (dict, list))
     return 0
+
+
+def _colons_in(value: Any) -> int:
+    """The colons in names and texts: without escapes, as many as the body has there."""
+    if type(value) is str:
+        return value.count(":")
+    if type(value) is dict:
+        return sum(map(_colons_in, value)) + sum(map(_colons_in, value.values()))
+    return sum(map(_colons_in, value)) if type(value) is list else 0
 
 
 def _name(value: Any) -> str:

@@ -41,7 +41,7 @@ class Answered:
     answers: Answers
     release: LoadedRelease
     version: str
-    variant: str  # champion, candidate, fallback
+    variant: str  # champion, candidate, fallback; pinned: the client named the release
     seconds: float
 
 
@@ -82,6 +82,12 @@ class Router:
             return await self._by_candidate(table, route, table.candidate, ask, started)
         return await self._by_champion(table, route, ask, started)
 
+    async def pinned(self, release: LoadedRelease, version: str, ask: Ask) -> Answered:
+        """The answer of a release that the client named: not routed, no evidence for either arm. Raises NoAnswerError."""
+        started = time.monotonic()
+        answers = await self._last_answers(release, version, ask)
+        return Answered(answers, release, version, "pinned", time.monotonic() - started)
+
     async def _by_candidate(
         self, table: RouteTable, route: Route, candidate: LoadedRelease, ask: Ask, started: float
     ) -> Answered:
@@ -107,12 +113,16 @@ class Router:
     async def _champion_answers(self, table: RouteTable, route: Route, ask: Ask, started: float, variant: str) -> Answered:
         champion = table.champion
         assert champion is not None
-        try:
-            answers = await _ask(champion, ask.columns, len(ask.records), time.monotonic() + CHAMPION_DEADLINE_S)
-        except (ReleaseFailed, TimeoutError) as error:
-            self._complain(champion.digest, _why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
-            raise NoAnswerError(f"release {route.champion_version} could not answer this request") from error
+        answers = await self._last_answers(champion, route.champion_version, ask)
         return Answered(answers, champion, route.champion_version, variant, time.monotonic() - started)
+
+    async def _last_answers(self, release: LoadedRelease, version: str, ask: Ask) -> Answers:
+        """The answers of a release that nobody stands behind."""
+        try:
+            return await _ask(release, ask.columns, len(ask.records), time.monotonic() + CHAMPION_DEADLINE_S)
+        except (ReleaseFailed, TimeoutError) as error:
+            self._complain(release.digest, _why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
+            raise NoAnswerError(f"release {version} could not answer this request") from error
 
     def _count(self, route: Route, candidate: bool, started: float, error: bool = False) -> float:
         seconds = time.monotonic() - started

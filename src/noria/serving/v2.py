@@ -1,0 +1,148 @@
+"""The Open Inference Protocol v2 over REST: `/v2` and `/v2/models/...`.
+
+A model's name is the project's; a version is a release, ``v3`` or ``3``. A request without a version goes the way of `/predict`:
+champion, candidate by its share, champion behind it. One with a version goes to that release, when it is resident, and counts as
+evidence for nobody. Both are in the prediction log before the answer leaves.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from noria import __version__
+from noria.errors import BadBodyError, ServingError, TooLargeError, UnknownTargetError
+from noria.serving import inference, protocol
+from noria.serving.counts import Counts
+from noria.serving.http import Headers, Receive, Reply, Scope, json_reply, method_reply, read_body
+from noria.serving.recorder import Recorder
+from noria.serving.router import Router, RouteTable
+from noria.serving.runtime import LoadedRelease
+
+BINARY = b"application/octet-stream"
+EXTENSIONS = ["binary_tensor_data"]
+HEAD_BYTES = b"inference-header-content-length"
+
+
+class OpenInference:
+    """Answers every path under `/v2` that the application's table does not name."""
+
+    def __init__(self, router: Router, recorder: Recorder, counts: Counts, max_body_bytes: int, max_rows: int) -> None:
+        self._router = router
+        self._recorder = recorder
+        self._counts = counts
+        self._max_body_bytes = max_body_bytes
+        self._max_rows = max_rows
+
+    async def reply(self, scope: Scope, receive: Receive, declared: int | None, table: RouteTable, ready: bool) -> Reply:
+        """Raises NoriaError; `in_form` makes the protocol's answer of it."""
+        model, version, verb = _target(scope["path"])
+        methods = ("POST",) if verb == "infer" else ("GET", "HEAD")
+        if scope["method"] not in methods:
+            return method_reply(methods)
+        if model is None:
+            return json_reply({"name": "noria", "version": __version__, "extensions": EXTENSIONS})
+        if verb == "infer":
+            return await self._infer(scope["headers"], receive, declared, table, model, version)
+        release = _resident(table, model, version)[1]
+        if verb == "ready":
+            return json_reply({"name": model, "ready": ready}, 200 if ready else 503)
+        return json_reply(inference.metadata(model, list(_versions(table)), release.signature))
+
+    async def _infer(
+        self, headers: Headers, receive: Receive, declared: int | None, table: RouteTable, model: str, version: str | None
+    ) -> Reply:
+        body = await read_body(receive, declared, self._max_body_bytes)
+        name, release = _resident(table, model, version)
+        encoding, head_bytes = _about(headers)
+        if encoding not in (b"", b"identity"):
+            if encoding not in (b"gzip", b"x-gzip", b"deflate"):
+                return json_reply({"error": "Content-Encoding may be gzip, deflate or identity"}, 415)
+            body = unpacked(body, self._max_body_bytes)
+        also = table.also if version is None else frozenset()
+        request = inference.read(body, head_bytes, release.signature, also, self._max_rows)
+        if version is None:
+            answered = await self._router.answer(table, request.ask)
+        else:
+            answered = await self._router.pinned(release, name, request.ask)
+        assert table.route is not None
+        rows = protocol.outputs(answered.release.signature, answered.answers)
+        ids = self._recorder.predicted(table.route, request.ask, answered, rows)
+        self._counts.predicted(answered.variant, len(ids), answered.seconds)
+        content, head = inference.write(request, model, answered, rows, ids)
+        return Reply(200, content) if head is None else Reply(200, content, BINARY, ((HEAD_BYTES, b"%d" % head),))
+
+
+def _target(path: str) -> tuple[str | None, str | None, str]:
+    """Model, version and verb of a path: infer, ready, or nothing for metadata. Raises UnknownTargetError."""
+    match path.strip("/").split("/"):
+        case ["v2"]:
+            return None, None, ""
+        case ["v2", "models", model, "versions", version, *verb] if verb in ([], ["ready"], ["infer"]):
+            return model, version, "".join(verb)
+        case ["v2", "models", model, *verb] if verb in ([], ["ready"], ["infer"]):
+            return model, None, "".join(verb)
+    raise UnknownTargetError("no such path", hint="GET /openapi.json lists the paths.")
+
+
+def _versions(table: RouteTable) -> dict[str, LoadedRelease]:
+    """The resident releases by version, the champion first."""
+    route = table.route
+    if route is None or table.champion is None:
+        raise ServingError("no release yet", hint="`noria run` makes one; `noria status` says what is missing.")
+    found = {route.champion_version: table.champion}
+    for version, release in ((route.candidate_version, table.candidate), (route.previous_version, table.previous)):
+        if version is not None and release is not None:
+            found.setdefault(version, release)
+    return found
+
+
+def _resident(table: RouteTable, model: str, version: str | None) -> tuple[str, LoadedRelease]:
+    """The release that a path names, without a version the champion. Raises ServingError before the first, UnknownTargetError."""
+    versions = _versions(table)
+    assert table.route is not None
+    if model != table.route.project:
+        raise UnknownTargetError(f"there is no model {model[:80]!r} here; there is {table.route.project!r}")
+    if version is None:
+        return next(iter(versions.items()))
+    name = f"v{version}" if version.isdigit() else version
+    if name not in versions:
+        raise UnknownTargetError(f"version {version[:80]!r} of {model!r} is not resident; {', '.join(versions)} can be asked")
+    return name, versions[name]
+
+
+def _about(headers: Headers) -> tuple[bytes, int | None]:
+    """Content-Encoding in lower case, and the length of the JSON part. Raises BadBodyError."""
+    encoding, head_bytes = b"", None
+    for name, value in headers:
+        if name == b"content-encoding":
+            encoding = value.strip().lower()
+        elif name == HEAD_BYTES:
+            if not value.isdigit() or len(value) > 12:
+                raise BadBodyError("Inference-Header-Content-Length must be a whole number of bytes")
+            head_bytes = int(value)
+    return encoding, head_bytes
+
+
+def unpacked(body: bytes, limit_bytes: int) -> bytes:
+    """A gzip or zlib body, never more than ``limit_bytes``. Raises BadBodyError, TooLargeError."""
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header
+    try:
+        found = unpacker.decompress(body, limit_bytes + 1)
+    except zlib.error as error:
+        raise BadBodyError("the body is not what its Content-Encoding says") from error
+    if len(found) > limit_bytes:
+        raise TooLargeError(f"the unpacked body exceeds {limit_bytes} bytes", hint="Send the rows in several requests.")
+    if not unpacker.eof or unpacker.unused_data:
+        raise BadBodyError("the compressed body is cut short, or something follows it")
+    return found
+
+
+def in_form(reply: Reply) -> Reply:
+    """A refusal in the protocol's form, ``{"error": "..."}``; a body with the wrong columns is 400 there."""
+    error = msgspec.json.decode(reply.body).get("error")
+    if error is None:
+        return reply
+    text = error if isinstance(error, str) else ": ".join(error[part] for part in ("message", "hint") if part in error)
+    return Reply(400 if reply.status == 422 else reply.status, msgspec.json.encode({"error": text}), headers=reply.headers)
