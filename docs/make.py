@@ -30,6 +30,7 @@ CODES_OF = {  # beside 2 (called wrongly) and 4 (infrastructure), which every co
     "serve": "0 told to stop; 1 FILE is damaged, not signed or signed by another key, or RELEASE is barred",
     "predict": "0 answered; 2 the request was refused; 4 no server answers",
     "feedback": "0 recorded; 2 the request was refused; 4 no server answers",
+    "predictions": "0; 2 no such environment",
     "data": "0; 1 refused, FILE is damaged, or `verify` found what is lost; 2 no such snapshot",
     "gc": "0; 1 refused: something runs",
     "audit": "0; 1 `verify` found the chain broken",

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of 
     "serve": ("noria.cli.serve:command", "Serve one release alone: no daemon, no project; for containers."),
     "predict": ("noria.cli.predict:command", "Ask the model server for a prediction."),
     "feedback": ("noria.cli.feedback:command", "Tell what really happened: a label for a prediction."),
+    "predictions": ("noria.cli.predictions:command", "List what was answered, from the prediction log."),
     "data": ("noria.cli.data:command", "Versions of your data: list, compare, copy out, keep, verify."),
     "gc": ("noria.cli.gc:command", "Say what nothing needs any more; with --yes, delete it."),
     "audit": ("noria.cli.audit:command", "Read and verify the audit log."),

@@ -1,12 +1,13 @@
-"""Which runs are asked for: ``metrics.auc > 0.8 and params.train.lr <= 0.1 and tag = 'baseline'``.
+"""Which runs, or predictions, are asked for: ``metrics.auc > 0.8 and params.train.lr <= 0.1 and tag = 'baseline'``.
 
     query      = part {"or" part}              part = term {"and" term}
     term       = "not" term | "(" query ")" | comparison
     comparison = FIELD ("=" | "!=" | "<" | "<=" | ">" | ">=" | "~") VALUE
 
-FIELD is ``metrics.NAME``, ``params.NAME`` or one of ``FIELDS``; a name with other characters than letters, digits and ``_ . / -``
-stands in backquotes: ``metrics.`val loss` ``. VALUE is a number, a word, or text in quotes; ``~`` means "contains" in any
-case. A run that does not have a metric or a parameter meets no comparison with it, ``!=`` neither; ``not`` turns that round.
+FIELD is ``metrics.NAME``, ``params.NAME`` or one of ``FIELDS`` (of a prediction: see ``PREDICTIONS``); a name with other
+characters than letters, digits and ``_ . / -`` stands in backquotes: ``metrics.`val loss` ``. VALUE is a number, a word, or text
+in quotes; ``~`` means "contains" in any case. A run that does not have a metric or a parameter meets no comparison with it,
+``!=`` neither; ``not`` turns that round.
 """
 
 from __future__ import annotations
@@ -34,13 +35,49 @@ FIELDS = {  # what a run is, beside its metrics and parameters
 }
 GROUPS = ("metrics", "params")
 NUMBERS = frozenset({"seconds"})  # fields that hold a number
+PREDICTION = {  # what a prediction is, beside its inputs and outputs
+    "id": "the prediction's id",
+    "at": "when it was answered, in UTC: 2026-11-21, or '2026-11-21 14:30'",
+    "release": "the release that answered",
+    "variant": "champion, candidate, or fallback",
+    "rollout": "the rollout in which it was answered",
+    "key": "the key of the request",
+    "event_time": "the event time of the request, as it came",
+    "latency_ms": "how long the answer took",
+    "error": "why the candidate did not answer",
+    "sample": "the chance that it was recorded",
+    "label": "what came back for it",
+}
 LENGTH_LIMIT = 4000  # characters of a query
 DEPTH_LIMIT = 50  # of brackets and `not` inside each other
 HINT = "Write for example: metrics.auc > 0.8 and params.train.lr <= 0.1 and tag = 'baseline'."
 
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """What can be asked of one sort of things. ``numbers``: groups and fields that hold numbers; ``times``: moments in UTC."""
+
+    noun: str
+    groups: tuple[str, ...]
+    fields: Mapping[str, str]
+    numbers: frozenset[str]
+    times: frozenset[str]
+    hint: str
+
+
+RUNS = Language("run", GROUPS, FIELDS, NUMBERS | {"metrics"}, frozenset({"started"}), HINT)
+PREDICTIONS = Language(
+    "prediction",
+    ("inputs", "outputs"),
+    PREDICTION,
+    frozenset({"latency_ms", "sample"}),
+    frozenset({"at"}),
+    "Write for example: outputs.probability > 0.9 and inputs.carrier = 'AA' and label != null.",
+)
+
 _TOKEN = re.compile(
     r"""\s*(?:
-      (?P<field>(?:metrics|params)\.`[^`]*`)
+      (?P<field>[a-z]+\.`[^`]*`)
     | (?P<quoted>'[^']*'|"[^"]*")
     | (?P<op><=|>=|!=|==|=|<|>|~)
     | (?P<bracket>[()])
@@ -60,7 +97,7 @@ _TESTS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """``group`` is metrics, params, or empty for a field of the run itself."""
+    """``group`` is metrics, params (inputs, outputs), or empty for a field of the run (the prediction) itself."""
 
     group: str
     name: str
@@ -105,11 +142,11 @@ class Order:
     descending: bool
 
 
-def parse(text: str, source: str = "--where") -> Query:
+def parse(text: str, source: str = "--where", language: Language = RUNS) -> Query:
     """The query that ``text`` says. Raises UsageError; its ``where`` is ``source`` and the column."""
     if len(text) > LENGTH_LIMIT:
         raise UsageError(f"a query has at most {LENGTH_LIMIT:,} characters, this one has {len(text):,}", where=source)
-    reader = _Reader(text, source)
+    reader = _Reader(text, source, language)
     found = reader.query(0)
     reader.demand_end()
     return found
@@ -118,7 +155,7 @@ def parse(text: str, source: str = "--where") -> Query:
 def parse_order(text: str, source: str = "--sort") -> Order:
     """``metrics.auc`` (smallest first) or ``-metrics.auc`` (largest first). Raises UsageError."""
     descending = text.startswith("-")
-    reader = _Reader(text[1:] if descending else text, source)
+    reader = _Reader(text[1:] if descending else text, source, RUNS)
     order = Order(reader.field(), descending)
     reader.demand_end()
     return order
@@ -242,8 +279,8 @@ def _as_text(value: Any) -> str:
 class _Reader:
     """Tokens of the text, from left to right."""
 
-    def __init__(self, text: str, source: str) -> None:
-        self._text, self._source, self._at = text, source, 0
+    def __init__(self, text: str, source: str, language: Language) -> None:
+        self._text, self._source, self._language, self._at = text, source, language, 0
 
     def query(self, depth: int) -> Query:
         parts = [self._part(depth)]
@@ -287,27 +324,32 @@ class _Reader:
         text = found[found.lastgroup or 0]
         text = text[1:-1] if quoted else text
         number = None if quoted else _number(text)
-        if (field.group == "metrics" or field.name in NUMBERS) and op != "~" and number is None:
+        if (field.group or field.name) in self._language.numbers and op != "~" and number is None:
             raise self._wrong(f"{field} is a number: compare it with one, not with {text!r}")
         self._next()
-        if str(field) == "started":
+        if str(field) in self._language.times:
             text, number = text.replace("T", " "), None
         return Compare(field, op, text, number, quoted)
 
     def field(self) -> Field:
+        language = self._language
+        groups = [f"{group}.NAME" for group in language.groups]
         found = self._match()
         if found is None or found.lastgroup not in ("field", "word"):
-            raise self._wrong(f"a field is expected (metrics.NAME, params.NAME, {', '.join(FIELDS)}), not {self._shown()}")
+            raise self._wrong(f"a field is expected ({', '.join([*groups, *language.fields])}), not {self._shown()}")
         text, column = found[found.lastgroup], found.start(found.lastgroup) + 1
         group, dot, name = text.partition(".")
-        if group in GROUPS and dot and name.strip("`"):
+        if group in language.groups and dot and name.strip("`"):
             self._next()
             return Field(group, name.strip("`"), column)
-        if text not in FIELDS:
-            hint = f"Write metrics.{text} or params.{text}." if "." not in text and text.isidentifier() else None
-            close = difflib.get_close_matches(text, [*FIELDS, f"metrics.{name}", f"params.{name}"], 1, cutoff=0.7)
+        if text not in language.fields:
+            plain = "." not in text and text.isidentifier()
+            hint = f"Write {' or '.join(f'{g}.{text}' for g in language.groups)}." if plain else None
+            known = [*language.fields, *(f"{g}.{name}" for g in language.groups)]
+            close = difflib.get_close_matches(text, known, 1, cutoff=0.7)
             hint = f"Did you mean {close[0]}?" if close else hint
-            raise self._wrong(f"a run has no field {text!r}", hint or f"Fields: metrics.NAME, params.NAME, {', '.join(FIELDS)}.")
+            everything = f"Fields: {', '.join([*groups, *language.fields])}."
+            raise self._wrong(f"a {language.noun} has no field {text!r}", hint or everything)
         self._next()
         return Field("", text, column)
 
@@ -342,10 +384,10 @@ class _Reader:
         shown = found[0].strip() if found is not None else rest[:20]
         return repr(shown) if shown else "the end"
 
-    def _wrong(self, message: str, hint: str = HINT) -> UsageError:
+    def _wrong(self, message: str, hint: str | None = None) -> UsageError:
         rest = self._text[self._at :]
         column = self._at + len(rest) - len(rest.lstrip()) + 1
-        return UsageError(message, where=_place(self._source, column), hint=hint)
+        return UsageError(message, where=_place(self._source, column), hint=hint or self._language.hint)
 
 
 def _number(text: str) -> float | None:

@@ -1,0 +1,325 @@
+"""`noria predictions`: what was answered, from the prediction log; and the log's files."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noria.cli.context import Home, pass_home
+from noria.cli.output import ago, emit, json_option, number, plural, table
+from noria.cli.versions import at_work, size
+from noria.errors import NotFoundError, StoreError, UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from noria.engine.logbook import Kept
+
+FORMATS = (".parquet", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for."""
+
+    environment: str
+    since: float | None
+    release: str | None
+    where: str | None
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How many there are: ``predictions`` and of them ``labelled``; ``estimated``: for how many they stand where some were
+    sampled; by release."""
+
+    predictions: int
+    labelled: int
+    estimated: int
+    releases: dict[str, int]
+
+
+@click.group(invoke_without_command=True)
+@click.option("--environment", "-e", help="Whose log; the first environment by default.")
+@click.option("--since", metavar="TIME", help="Only of the last 12h, 1d, 4w, or since 2026-11-20 (UTC).")
+@click.option("--release", metavar="RELEASE", help="Only what this release answered, like v3.")
+@click.option("--where", metavar="QUERY", help="Only what meets it: outputs.probability > 0.9 and label != null")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), help="How many, newest first.  [default: 20, with --to all]")
+@click.option("--to", "target", metavar="FILE", help="Write them to a new .parquet or .csv file, with all columns.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    environment: str | None,
+    since: str | None,
+    release: str | None,
+    where: str | None,
+    limit: int | None,
+    target: str | None,
+    as_json: bool,
+) -> None:
+    """List what was answered, newest first, with its label where one came.
+
+    Fields of a query: inputs.NAME, outputs.NAME, id, at, release, variant, rollout, key, event_time, latency_ms, error, sample,
+    label. Comparisons: = != < <= > >= and ~ (contains), joined by `and`, `or`, `not` and brackets; `label = null`: none came.
+
+    \b
+    Example:  noria predictions --since 1d --where "outputs.probability > 0.9"
+              noria predictions --release v3 --to v3.parquet
+              noria predictions compact
+
+    JSON keys: environment, count, labelled, estimated (of how many, where only a sample was recorded), releases {release: count},
+    predictions [{id, at, release, variant, rollout, key, event_time, latency_ms, error, sample, label, inputs, outputs}] (null
+    inputs are left out); with --to: file instead of predictions.
+    """
+    if ctx.invoked_subcommand is None:
+        _ask(environment, since, release, where, limit, target, as_json)
+
+
+@pass_home
+def _ask(
+    home: Home,
+    environment: str | None,
+    since: str | None,
+    release: str | None,
+    where: str | None,
+    limit: int | None,
+    target: str | None,
+    as_json: bool,
+) -> None:
+    path = _target(target) if target is not None else None
+    wish = Wish(_environment(home, environment), _since(since), release, where, limit)
+    rows = _rows(home, wish)
+    shown = limit or (None if path else 20)
+    if path is not None:
+        found = _write(rows, shown, path)
+        emit(as_json, lambda: document(wish, found) | {"file": str(path)}, lambda: f"{path}: {summary(found, None)}")
+        return
+    newest, found = _collect(rows, shown)
+    emit(
+        as_json,
+        lambda: document(wish, found) | {"predictions": [facts(row) for row in newest]},
+        lambda: render(newest, found, wish.environment),
+    )
+
+
+@command.command("compact")
+@click.option("--environment", "-e", help="Whose log; those of all environments by default.")
+@json_option
+@pass_home
+def compact(home: Home, environment: str | None, as_json: bool) -> None:
+    """Bring finished segments of the log into Parquet now; the daemon does it by itself, a day later.
+
+    Files: log/ENVIRONMENT/parquet/project=P/date=YYYY-MM-DD/*.parquet in the state folder. What a running worker is writing
+    stays a segment until it is six hours old or full.
+
+    \b
+    Example:  noria predictions compact
+              noria predictions compact -e production --json
+
+    JSON keys: environments {name: {segments, records, files, size_bytes, damaged}}.
+    """
+    from noria.engine import logbook
+
+    names = [_environment(home, environment)] if environment else list(home.project().environments)
+    with at_work(home, as_json) as line:
+        kept = [logbook.keep(line, name, again=True) for name in names]
+    done = {k.environment: asdict(k.compacted) for k in kept}
+    emit(as_json, {"environments": done}, lambda: "\n".join(_told(k) for k in kept))
+
+
+def _told(kept: Kept) -> str:
+    done = kept.compacted
+    if not done.segments and not done.damaged:
+        return f"{kept.environment}: nothing to compact"
+    files = f"{plural(done.records, 'record')} of {plural(done.segments, 'segment')} in {plural(done.files, 'file')}"
+    damaged = f"; {plural(len(done.damaged), 'damaged segment')} left as they are" if done.damaged else ""
+    return f"{kept.environment}: {files}, {size(done.size_bytes)}{damaged}"
+
+
+def _environment(home: Home, named: str | None) -> str:
+    known = list(home.project().environments)
+    if named is not None and named not in known:
+        raise NotFoundError(f"there is no environment {named!r}", hint=f"Known: {', '.join(known)}.")
+    return named or known[0]
+
+
+def _since(text: str | None) -> float | None:
+    """Wall time. Raises UsageError."""
+    from noria.config.units import duration_s
+
+    if text is None:
+        return None
+    try:
+        return time.time() - duration_s(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--since {text!r} is no time", hint="Like 12h, 1d, 4w, or 2026-11-20.") from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+
+
+def _target(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--to {text!r} is neither .parquet nor .csv")
+    if path.exists():
+        raise UsageError(f"{text} is there already", hint="Choose another name, or move it away.")
+    if not path.resolve().parent.is_dir():
+        raise UsageError(f"the folder of {text} does not exist")
+    return path
+
+
+def _rows(home: Home, wish: Wish) -> pl.LazyFrame:
+    """What is asked for, not yet read. Raises UsageError for a query about columns that no prediction has."""
+    import polars as pl  # tables are read only by who asks
+
+    from noria.decide import query
+    from noria.store import asked
+
+    parsed = query.parse(wish.where, language=query.PREDICTIONS) if wish.where is not None else None
+    rows = asked.labelled(asked.scan(home.state / "log" / wish.environment, home.project_name(), wish.since))
+    if wish.release is not None:
+        rows = rows.filter(pl.col("release") == wish.release)
+    if parsed is None:
+        return rows
+    schema = rows.collect_schema()
+    for field in query.fields(parsed):
+        if str(field) not in schema:
+            near = query.nearest(str(field), [name for name in schema if "." in name])
+            raise UsageError(f"no prediction has {field}", where=f"--where, column {field.column}", hint=near)
+    return rows.filter(asked.condition(parsed, schema))
+
+
+def _collect(rows: pl.LazyFrame, limit: int | None) -> tuple[list[dict[str, Any]], Found]:
+    """The newest rows, newest first, and the counts of all; the log is read in parts."""
+    import polars as pl
+
+    newest = rows.sort("at", "id", descending=True).limit(limit or 0)
+    with _readable():
+        first, counts = pl.collect_all([newest, _counts(rows)], engine="streaming")
+    return first.to_dicts(), _found(counts)
+
+
+def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> Found:
+    """All rows, or the newest, to a file that is there whole or not at all."""
+    import polars as pl
+
+    from noria.store.disk import full_disk
+
+    rows = rows.sort("at", "id", descending=True)
+    rows = rows if limit is None else rows.limit(limit)
+    fresh = path.with_name(f".{path.name}.part")
+    try:
+        with _readable(), full_disk(path):
+            if path.suffix.lower() == ".csv":
+                rows.sink_csv(fresh, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
+            else:
+                rows.sink_parquet(fresh, compression="zstd")
+        fresh.rename(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    written = pl.scan_csv(path, infer_schema=False) if path.suffix.lower() == ".csv" else pl.scan_parquet(path)
+    return _found(_counts(written.with_columns(pl.col("sample").cast(pl.Float64))).collect())
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn what Polars says of a file that is gone or damaged into StoreError."""
+    import polars as pl
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StoreError("a part of the log was deleted meanwhile", hint="Try again.") from error
+    except pl.exceptions.ComputeError as error:
+        raise StoreError(f"a file of the log cannot be read: {error}") from error
+
+
+def _counts(rows: pl.LazyFrame) -> pl.LazyFrame:
+    import polars as pl
+
+    return rows.group_by("release").agg(
+        pl.len().alias("predictions"), pl.col("label").count().alias("labelled"), (1 / pl.col("sample")).sum().alias("estimated")
+    )
+
+
+def _found(counts: pl.DataFrame) -> Found:
+    rows = sorted(counts.to_dicts(), key=lambda row: (-row["predictions"], row["release"]))
+    total = round(sum(row["estimated"] for row in rows))
+    releases = {row["release"]: row["predictions"] for row in rows}
+    return Found(sum(releases.values()), sum(row["labelled"] for row in rows), total, releases)
+
+
+def document(wish: Wish, found: Found) -> dict[str, Any]:
+    """The stable keys."""
+    return {
+        "environment": wish.environment,
+        "count": found.predictions,
+        "labelled": found.labelled,
+        "estimated": found.estimated,
+        "releases": found.releases,
+    }
+
+
+def facts(row: dict[str, Any]) -> dict[str, Any]:
+    """One prediction's stable keys; a number that JSON does not know is null."""
+    plain = {name: _finite(value) for name, value in row.items()}
+    nested = {
+        place: {name.partition(".")[2]: v for name, v in plain.items() if name.startswith(f"{place}.") and v is not None}
+        for place in ("inputs", "outputs")
+    }
+    return {name: value for name, value in plain.items() if "." not in name} | {"at": row["at"].timestamp()} | nested
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def render(newest: list[dict[str, Any]], found: Found, environment: str) -> str:
+    """One line a prediction, and the counts."""
+    if not newest:
+        return f"no prediction in {environment} meets that"
+    lines = [_line(row) for row in newest]
+    return f"{table(('when', 'id', 'release', 'answer', 'label', 'key', 'inputs'), lines)}\n\n{summary(found, len(newest))}"
+
+
+def _line(row: dict[str, Any]) -> tuple[str, ...]:
+    outputs = {n.removeprefix("outputs."): v for n, v in row.items() if n.startswith("outputs.") and v is not None}
+    answer = _shown(outputs.pop("prediction", None))
+    if "probability" in outputs:
+        answer = f"{answer} ({_shown(outputs['probability'])})"
+    inputs = [f"{n.removeprefix('inputs.')}={_shown(v)}" for n, v in row.items() if n.startswith("inputs.") and v is not None]
+    release = row["release"] if row["variant"] == "champion" else f"{row['release']} ({row['variant']})"
+    label, key = _shown(row["label"]), _shown(row["key"])
+    return ago(row["at"].timestamp()), row["id"], release, answer, label, key, " ".join(inputs)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    return f"{value:g}" if float(value).is_integer() and abs(value) < 1e15 else number(value)
+
+
+def summary(found: Found, shown: int | None) -> str:
+    """``1,234 predictions, 56 with a label (v3: 1,000, v2: 234)``."""
+    text = f"{plural(found.predictions, 'prediction')}, {found.labelled:,} with a label"
+    releases = ", ".join(f"{release}: {count:,}" for release, count in list(found.releases.items())[:5])
+    text += f" ({releases})" if found.releases else ""
+    if found.estimated != found.predictions:
+        text += f"; recorded was a sample, it stands for about {found.estimated:,}"
+    more = found.predictions - (shown if shown is not None else found.predictions)
+    return text + (f"; the newest {shown} are shown, --limit or --to gives more" if more else "")

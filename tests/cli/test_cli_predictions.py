@@ -1,0 +1,166 @@
+"""`noria predictions`: what was answered, asked for by time, release and query, as text, JSON or a file."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from noria.cli import execute
+from noria.store.predictions import Feedback, LogWriter, Prediction, read_all
+
+NOW = int(time.time())
+PROJECT = """project: hello
+data: {points: points.csv}
+model: {label: late, train: "model:train", rows: points}
+environments: {staging: {}, production: {after: staging}}
+"""
+
+
+def answered(i: int, **changes: Any) -> Prediction:
+    facts: dict[str, Any] = {
+        "id": f"p{i}", "at": float(NOW - i * 3600), "project": "hello", "release": "v1" if i % 2 else "v2", "variant": "champion",
+        "rollout": None, "inputs": {"carrier": "UA", "distance": i + 0.5, "seats": None},
+        "outputs": {"prediction": i % 2, "probability": i / 40}, "key": None, "event_time": None, "latency_ms": 0.5,
+    }  # fmt: skip
+    return Prediction(**(facts | changes))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NORIA_HOME", raising=False)
+    (tmp_path / "noria.yaml").write_text(PROJECT)
+    (tmp_path / "points.csv").write_text("late,distance\n1,2\n")
+    (tmp_path / "model.py").write_text("def train(features, label): ...\n")
+    write(tmp_path, *(answered(i) for i in range(40)), Feedback(float(NOW), "hello", True, id="p3"))
+    write(tmp_path, answered(0, id="of another", project="other"))
+    return tmp_path
+
+
+def write(home: Path, *records: Prediction | Feedback, environment: str = "staging") -> None:
+    writer = LogWriter(home / ".noria" / "log" / environment, environment)
+    writer.append(*records)
+    writer.close()
+
+
+def say(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert execute(["predictions", *arguments]) == code
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    return json.loads(say(capsys, *arguments, "--json", code=code))
+
+
+@pytest.fixture(params=["segments", "parquet"])
+def kept(request: pytest.FixtureRequest, home: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The same log in either form."""
+    if request.param == "parquet":
+        done = ask(capsys, "compact")["environments"]
+        assert (done["staging"]["segments"], done["staging"]["records"]) == (2, 42)
+        assert done["production"]["segments"] == 0
+        assert not list((home / ".noria/log/staging").glob("*.plog"))
+    return home
+
+
+def test_the_newest_first_with_label_and_counts(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = say(capsys)
+    lines = text.splitlines()
+    assert lines[0].split() == ["when", "id", "release", "answer", "label", "key", "inputs"]
+    assert [line.split("  ")[1].strip() for line in lines[1:21]] == [f"p{i}" for i in range(20)]
+    assert lines[4].split()[-7:] == ["v1", "1", "(0.075)", "true", "–", "carrier=UA", "distance=3.5"]
+    assert lines[-1] == "40 predictions, 1 with a label (v1: 20, v2: 20); the newest 20 are shown, --limit or --to gives more"
+
+
+def test_json_has_stable_keys(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = ask(capsys, "--limit", "4")
+    assert {k: v for k, v in found.items() if k != "predictions"} == {
+        "environment": "staging", "count": 40, "labelled": 1, "estimated": 40, "releases": {"v1": 20, "v2": 20},
+    }  # fmt: skip
+    assert found["predictions"][3] == {
+        "id": "p3", "at": float(NOW - 3 * 3600), "release": "v1", "variant": "champion", "rollout": None, "key": None,
+        "event_time": None, "latency_ms": 0.5, "error": None, "sample": 1.0, "label": True,
+        "inputs": {"carrier": "UA", "distance": 3.5}, "outputs": {"prediction": 1.0, "probability": 0.075},
+    }  # fmt: skip
+
+
+def test_what_is_asked_for(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(capsys, "--since", "10h")["count"] in (10, 11)
+    assert ask(capsys, "--release", "v1")["releases"] == {"v1": 20}
+    found = ask(capsys, "--where", "outputs.probability > 0.9 and inputs.carrier = UA")
+    assert [p["id"] for p in found["predictions"]] == ["p37", "p38", "p39"]
+    assert [p["id"] for p in ask(capsys, "--where", "label != null")["predictions"]] == ["p3"]
+    day = datetime.fromtimestamp(NOW - 5 * 3600, UTC).isoformat(sep=" ")
+    assert ask(capsys, "--since", day)["count"] == 6
+    assert ask(capsys, "-e", "production") == {
+        "environment": "production", "count": 0, "labelled": 0, "estimated": 0, "releases": {}, "predictions": [],
+    }  # fmt: skip
+    assert "no prediction in staging meets that" in say(capsys, "--release", "v9")
+
+
+def test_to_a_file(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(capsys, "--to", "all.parquet") == {
+        "environment": "staging", "count": 40, "labelled": 1, "estimated": 40, "releases": {"v1": 20, "v2": 20},
+        "file": "all.parquet",
+    }  # fmt: skip
+    table = pq.read_table(kept / "all.parquet").to_pylist()
+    assert [row["id"] for row in table] == [f"p{i}" for i in range(40)]
+    assert (table[3]["inputs.distance"], table[3]["outputs.probability"], table[3]["label"]) == (3.5, 0.075, True)
+    assert "5 predictions, 1 with a label" in say(capsys, "--to", "some.csv", "--limit", "5")
+    read = pl.read_csv(kept / "some.csv", try_parse_dates=True)
+    assert read["id"].to_list() == [f"p{i}" for i in range(5)]
+    assert read["at"].cast(pl.Datetime("us")).dt.epoch("s").to_list() == [NOW - i * 3600 for i in range(5)]
+    assert not list(kept.glob(".*.part"))
+
+
+def test_a_sample_is_told_and_estimated(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(home, *(answered(i, id=f"s{i}", sample=0.1) for i in range(5)), environment="production")
+    assert ask(capsys, "-e", "production")["estimated"] == 50
+    assert "it stands for about 50" in say(capsys, "-e", "production")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--where", "inputs.distanse > 1"], "no prediction has inputs.distanse"),
+        (["--where", "distance > 1"], "a prediction has no field 'distance'"),
+        (["--since", "yesterday"], "'yesterday' is no time"),
+        (["--to", "x.json"], "neither .parquet nor .csv"),
+        (["--to", "noria.csv"], "is there already"),
+        (["--to", "nowhere/x.csv"], "does not exist"),
+        (["-e", "prod"], "there is no environment 'prod'"),
+    ],
+)
+def test_wrong_questions_are_told(home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    (home / "noria.csv").write_text("mine")
+    text = say(capsys, *arguments, code=2)
+    assert message in text
+    assert (home / "noria.csv").read_text() == "mine"
+
+
+def test_a_near_name_is_suggested(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Did you mean inputs.distance?" in say(capsys, "--where", "inputs.distanse > 1", code=2)
+    assert "inputs.distance or outputs.distance" in say(capsys, "--where", "distance > 1", code=2)
+
+
+def test_compacting_by_hand_tells_of_damage(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = sorted((home / ".noria/log/staging").glob("*.plog"))[0]
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+    path.chmod(0o400)
+    before = read_all(home / ".noria/log/staging")
+    assert "1 damaged segment left" in say(capsys, "compact", "-e", "staging")
+    assert read_all(home / ".noria/log/staging") == before
+    assert execute(["audit", "log", "--json"]) == 0
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert [e["kind"] for e in events] == ["log.damaged"]
