@@ -56,6 +56,8 @@ TO_DO = {  # error -> what a person does next
     "SignatureError": "Send the columns that the message names, in their types.",
     "UnknownTargetError": "`/openapi.json` lists the paths; a prediction's id is in its answer.",
     "ForbiddenError": "Send the token; call the server by the address that `noria status` shows.",
+    "NoKeyError": "Send a key of the server's list as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+    "TooOftenError": "Wait for as long as `Retry-After` says, or raise `serving.rate`.",
     "TooLargeError": "Send the records in several requests, or raise `serving.max_body` or `serving.max_rows`.",
 }
 

@@ -19,6 +19,8 @@ NoriaError
     ├── SignatureError      columns are missing, unknown, or of the wrong type
     ├── UnknownTargetError  no such path, model or prediction id
     ├── ForbiddenError      token, Host or Origin check failed
+    ├── NoKeyError          the request carries no API key, or one that is not known
+    ├── TooOftenError       more requests than the rate allows
     └── TooLargeError       body or row limit exceeded
 """
 
@@ -130,6 +132,18 @@ class UnknownTargetError(RequestError):
 
 class ForbiddenError(RequestError):
     """The token, Host or Origin check failed."""
+
+
+class NoKeyError(RequestError):
+    """The request carries no API key, or one that is not known."""
+
+
+class TooOftenError(RequestError):
+    """More requests than the rate allows; ``wait_s`` tells when the next one is let in."""
+
+    def __init__(self, message: str, *, wait_s: float = 1.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.wait_s = wait_s
 
 
 class TooLargeError(RequestError):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from noria import config
 from noria.config import document, units
+from noria.domain.access import Access, Rate
 from noria.domain.policy import Guards, MonitorPolicy, RetrainPolicy
 from noria.domain.signature import Task
 from noria.errors import ConfigError
@@ -60,7 +61,8 @@ environments:
       false_alarm: 2%
       missed: 10%
       patience: 2h
-serving: {host: 0.0.0.0, port: 9000, workers: 4, max_body: 2MB, max_rows: 10}
+serving: {host: 0.0.0.0, port: 9000, workers: 4, max_body: 2MB, max_rows: 10,
+          keys_file: keys.txt, hosts: [Models.example.org, "[::1]"], rate: 600/min, access_log: true}
 console: {port: 0}
 monitor: {every: 7d, label_delay: 12h, min_labelled: 50, false_alarm: 5%, margin: 0.01, drift: 0.3}
 retrain: {on: [code], schedule: "0 3 * * mon", at_most: 2 per 12h}
@@ -156,7 +158,9 @@ def test_policy(full: config.Project) -> None:
     assert full.monitor == MonitorPolicy(604_800, 43_200, 50, 0.05, 0.01, 0.3)
     assert full.retrain == RetrainPolicy(("code",), "0 3 * * mon", 2, 43_200)
     assert full.checks == config.Checks("pytest -q", 60)
-    assert full.serving == config.Serving("0.0.0.0", 9000, 4, 2_097_152, 10)
+    keys = str(full.home / "keys.txt")
+    access = Access(keys, ("models.example.org", "[::1]"), Rate(600, 60.0), log=True)
+    assert full.serving == config.Serving("0.0.0.0", 9000, 4, 2_097_152, 10, access)
     assert (full.console.port, full.git) == (0, config.GitWatch("release", "https://example.org/x.git", 10))
 
 

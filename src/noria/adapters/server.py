@@ -21,6 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from noria.domain.access import UNGUARDED, Access
 from noria.domain.rollout import Tally
 from noria.errors import PortInUseError, ServingError
 
@@ -93,6 +96,7 @@ class Server:
         workers: int = 2,
         max_body_bytes: int = 1_000_000,
         max_rows: int = 1000,
+        access: Access = UNGUARDED,
         log: Path | None = None,
         timeout_s: float = 15.0,
     ) -> dict[str, Any]:
@@ -105,6 +109,7 @@ class Server:
         self.state.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "noria.serving", "--state", str(self.state.resolve()), "--workers", str(workers)]
         command += ["--max-body", str(max_body_bytes), "--max-rows", str(max_rows)]
+        command += ["--access", msgspec.json.encode(access).decode()]
         for name, (host, port) in environments.items():
             command += ["--environment", f"{name}={host}:{port}"]
         self._spawn(command, log or self.state / "server.log", timeout_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ def post(base: str, path: str, body: object) -> Any:
     parts = urlsplit(base)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
     try:
-        connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+        connection.request("POST", path, json.dumps(body), _headers())
         answer = connection.getresponse()
         content = answer.read()
     except (OSError, http.client.HTTPException) as error:
@@ -42,6 +43,12 @@ def post(base: str, path: str, body: object) -> Any:
     if answer.status >= 400:
         _refuse(answer.status, content)
     return json.loads(content) if content else {}
+
+
+def _headers() -> dict[str, str]:
+    """With the API key that NORIA_API_KEY holds, for a server that asks for one."""
+    key = os.environ.get("NORIA_API_KEY")
+    return {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
 
 
 def _refuse(status: int, content: bytes) -> None:

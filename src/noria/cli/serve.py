@@ -13,6 +13,7 @@ from noria import names
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, pairs
 from noria.cli.reproduce import exported, public_key
+from noria.domain.access import Access, Rate, is_loopback
 from noria.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ MOST_WORKERS = 64
     help="The folder of its prediction log.",
 )
 @click.option("--key", type=click.Path(path_type=Path), help="The public key (signing.pub) that FILE must be signed with.")
+@click.option("--key-file", type=click.Path(path_type=Path), help="API keys, one name:key a line; nobody is answered without.")
+@click.option("--host-name", "hosts", multiple=True, help="A name that the Host header may say; may be given again.")
+@click.option("--rate", metavar="N/s", help="How often each API key may ask, as 100/s or 6000/min; without keys, each address.")
+@click.option("--access-log", is_flag=True, help="One JSON line for each request, in the folder's log/ENVIRONMENT/access.log.")
 @click.option("--max-body", default=1 << 20, show_default=True, type=click.IntRange(1), help="The most bytes of a request.")
 @click.option("--max-rows", default=1000, show_default=True, type=click.IntRange(1), help="The most rows of a request.")
 @json_option
@@ -46,6 +51,10 @@ def command(
     environment: str,
     state: Path,
     key: Path | None,
+    key_file: Path | None,
+    hosts: tuple[str, ...],
+    rate: str | None,
+    access_log: bool,
     max_body: int,
     max_rows: int,
     as_json: bool,
@@ -53,11 +62,12 @@ def command(
     """Serve one release in the foreground until SIGTERM or Ctrl-C, then finish what was begun.
 
     A FILE that `noria releases export` wrote needs no project: its signature and its digests are verified first. A RELEASE comes
-    from this project's store. Neither needs a daemon.
+    from this project's store. Neither needs a daemon. On an address that is not loopback, --key-file is demanded.
 
     \b
     Example:
       noria serve v3.noria.tar --key signing.pub
+      noria serve v3.noria.tar --host 0.0.0.0 --key-file keys.txt --rate 100/s
       noria serve v3 --port 9000 --workers 1 --state /var/lib/noria-serve
 
     JSON, one document when it answers: address, environment, release, project, digest, form, key, state, log, workers,
@@ -69,10 +79,31 @@ def command(
     if not names.is_name(environment):
         raise UsageError(f"{environment!r} cannot name an environment", hint="Small letters, digits, - and _, as in production.")
     state = state.absolute()
-    options = Options(state, {environment: (host, port)}, workers, max_body, max_rows)
+    access = _access(host, key_file, hosts, rate, access_log)
+    options = Options(state, {environment: (host, port)}, workers, max_body, max_rows, access)
     alone.serve(options, _lay(release, key, as_json), lambda laid, address: _answers(options, laid, address, as_json))
     if not as_json:
         click.echo("stopped")
+
+
+def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str | None, log: bool) -> Access:
+    """Who may ask. Raises UsageError."""
+    from noria.config import units
+
+    if key_file is None and not is_loopback(host):
+        hint = "Name a list of keys with --key-file FILE, one name:key a line; or listen on 127.0.0.1."
+        raise UsageError(f"{host} can be reached from other machines, and no keys are named", hint=hint)
+    try:
+        limit = Rate(*units.frequency(rate)) if rate is not None else None
+    except ValueError:
+        raise UsageError(f"--rate {rate!r} is no rate", hint="As in 100/s, 6000/min or 50000/h.") from None
+    try:
+        names_of = tuple(units.host(name) for name in hosts)
+    except ValueError:
+        raise UsageError(
+            f"--host-name {', '.join(hosts)} is no name of a host", hint="As in models.example.org, no port."
+        ) from None
+    return Access(str(key_file.absolute()) if key_file is not None else None, names_of, limit, log)
 
 
 def _lay(release: str, key: Path | None, as_json: bool) -> Lay:
@@ -114,10 +145,13 @@ def _answers(options: Any, laid: Laid, address: str, as_json: bool) -> None:
     }
     what = f"{release.version} of {release.project}, {release.form}, as {environment}"
     items = [("serves", what), ("address", address), ("signed with", laid.key), ("prediction log", log)]
-    emit(as_json, document, lambda: f"{pairs(items)}\n\n{curl(address, laid.example)}\n\nCtrl-C stops")
+    request = curl(address, laid.example, keyed=options.access.keys_file is not None)
+    emit(as_json, document, lambda: f"{pairs(items)}\n\n{request}\n\nCtrl-C stops")
 
 
-def curl(address: str, record: dict[str, Any]) -> str:
-    """The command line that asks for one prediction."""
+def curl(address: str, record: dict[str, Any], *, keyed: bool = False) -> str:
+    """The command line that asks for one prediction, from this machine."""
+    address = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    key = " -H 'authorization: Bearer KEY'" if keyed else ""
     body = json.dumps(record, ensure_ascii=False).replace("'", "'\\''")
-    return f"curl {address}/predict -H 'content-type: application/json' -d '{body}'"
+    return f"curl {address}/predict -H 'content-type: application/json'{key} -d '{body}'"

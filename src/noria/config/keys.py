@@ -15,6 +15,8 @@ from noria.config.shapes import (
     CHANCE,
     DURATION,
     FLAG,
+    FREQUENCY,
+    HOSTS,
     NAME,
     NUMBER,
     RATE,
@@ -279,6 +281,10 @@ SERVING = Record(
         Key(
             "max_rows", whole("a number of rows from 1 to 1000000", 1, 1_000_000), "A request with more rows is refused.", "1000"
         ),
+        Key("keys_file", TEXT, "API keys, one `name:key` a line; nobody is answered without. Read again on a change.", "none"),
+        Key("hosts", HOSTS, "Names that the Host header may say, besides the address.", "any where keys are asked for"),
+        Key("rate", FREQUENCY, "How often each key may ask; without keys, each address.", "no limit"),
+        Key("access_log", FLAG, "One JSON line for each request, in `.noria/log/ENVIRONMENT/access.log`.", "false"),
     ),
 )
 CONSOLE = Record(

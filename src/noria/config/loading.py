@@ -20,6 +20,7 @@ from noria.config.project import Checks, Console, DataSource, Environment, GitWa
 from noria.config.search import demand_train, read_search
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
+from noria.domain.access import Access, Rate
 from noria.domain.contract import Contract
 from noria.domain.policy import Gate, Guards, MonitorPolicy, RetrainPolicy, RolloutPolicy
 from noria.domain.signature import Task
@@ -69,7 +70,7 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Map
         checks=Checks(**_given(root, "checks", code="code", timeout_s="timeout")),
         gates=gates,
         environments=environments,
-        serving=_serving(root),
+        serving=_serving(root, home),
         console=Console(**_given(root, "console", host="host", port="port")),
         monitor=_monitor(root),
         retrain=_retrain(root),
@@ -109,10 +110,14 @@ def _given(root: Section, key: str, **fields: str) -> dict[str, Any]:
     return section.given(**fields) if section is not None else {}
 
 
-def _serving(root: Section) -> Serving:
-    return Serving(
-        **_given(root, "serving", host="host", port="port", workers="workers", max_body_bytes="max_body", max_rows="max_rows")
-    )
+def _serving(root: Section, home: Path) -> Serving:
+    given = _given(root, "serving", host="host", port="port", workers="workers", max_body_bytes="max_body", max_rows="max_rows")
+    access = _given(root, "serving", keys_file="keys_file", hosts="hosts", rate="rate", log="access_log")
+    if "keys_file" in access:
+        access["keys_file"] = str((home / Path(access["keys_file"]).expanduser()).absolute())
+    if "rate" in access:
+        access["rate"] = Rate(*access["rate"])
+    return Serving(**given, access=Access(**access))
 
 
 def _monitor(root: Section) -> MonitorPolicy:

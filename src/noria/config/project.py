@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from noria.domain.access import UNGUARDED, Access
 from noria.domain.contract import Contract
 from noria.domain.policy import Gate, MonitorPolicy, RetrainPolicy, RolloutPolicy
 from noria.domain.signature import Task
@@ -169,6 +170,7 @@ class Serving:
     workers: int = 2
     max_body_bytes: int = 1 << 20
     max_rows: int = 1000
+    access: Access = UNGUARDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ DURATION = r"^[0-9]+(\.[0-9]+)?\s*(ms|s|m|h|d|w)$"
 SIZE = r"^[0-9]+(\.[0-9]+)?\s*(B|KB|MB|GB|TB)$"
 PERCENT = r"^[0-9]+(\.[0-9]+)?\s*%$"
 RATE = r"^([0-9]+)\s+per\s+(minute|hour|day|week|[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d|w))$"
+FREQUENCY = r"^([0-9]{1,9})\s*/\s*(s|min|h)$"
+HOST = r"^([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])$"
 _LONGEST_S = 100 * 366 * 86400.0
 
 
@@ -46,6 +48,21 @@ def share(text: str) -> float:
     if value > 1:
         raise ValueError
     return value
+
+
+def frequency(text: str) -> tuple[int, float]:
+    """``100/s``, ``6000/min``, ``50000/h``: how many, in how many seconds. Raises ValueError."""
+    match = re.fullmatch(FREQUENCY, text)
+    if match is None or int(match.group(1)) < 1:
+        raise ValueError
+    return int(match.group(1)), {"s": 1.0, "min": 60.0, "h": 3600.0}[match.group(2)]
+
+
+def host(text: str) -> str:
+    """A name or an address as the Host header says it, without a port. Raises ValueError."""
+    if re.fullmatch(HOST, text) is None:
+        raise ValueError
+    return text.lower()
 
 
 def rate(text: str) -> tuple[int, float]:

@@ -86,6 +86,7 @@ def start_server(line: Line, *, serve: tuple[str, int] | None = None) -> dict[st
         workers=project.serving.workers,
         max_body_bytes=project.serving.max_body_bytes,
         max_rows=project.serving.max_rows,
+        access=project.serving.access,
         log=line.state / "server.log",
     )
     return line.server.addresses()

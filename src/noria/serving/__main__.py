@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from noria.domain.access import UNGUARDED, Access
 from noria.errors import NoriaError
 from noria.names import is_name
 from noria.serving.counts import SLOTS
@@ -24,6 +27,13 @@ def _environment(text: str) -> tuple[str, tuple[str, int]]:
     if not is_name(name) or not host or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT, like production=127.0.0.1:8000")
     return name, (host.strip("[]"), int(port))
+
+
+def _access(text: str) -> Access:
+    try:
+        return msgspec.json.decode(text, type=Access)
+    except msgspec.DecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} does not say who may ask: {error}") from error
 
 
 def _positive(text: str) -> int:
@@ -40,11 +50,13 @@ def parse(arguments: list[str]) -> tuple[Options, int | None]:
     parser.add_argument("--workers", type=_positive, default=2, help="processes of each environment")
     parser.add_argument("--max-body", type=_positive, default=1_000_000, help="bytes of a request")
     parser.add_argument("--max-rows", type=_positive, default=1000, help="records of a request")
+    parser.add_argument("--access", type=_access, default=UNGUARDED, metavar="JSON", help="keys, host names, rate, access log")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     if found.workers > SLOTS:
         parser.error(f"--workers: at most {SLOTS}")
-    options = Options(found.state.resolve(), dict(found.environment), found.workers, found.max_body, found.max_rows)
+    state, places = found.state.resolve(), dict(found.environment)
+    options = Options(state, places, found.workers, found.max_body, found.max_rows, found.access)
     return options, found.ready_fd
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from noria import names
-from noria.errors import ForbiddenError, NoriaError, ServingError, UnknownTargetError
+from noria.domain.access import UNGUARDED
+from noria.errors import NoriaError, ServingError
 from noria.serving import metrics, openapi, protocol
 from noria.serving.counts import Counts
+from noria.serving.door import Door
 from noria.serving.http import (
-    LOOPBACK,
     GoneError,
     Headers,
     Receive,
@@ -30,6 +31,7 @@ from noria.serving.http import (
 from noria.serving.recorder import Recorder
 from noria.serving.router import Answered, Router, RouteTable, describe
 from noria.serving.runtime import INLINE_ROWS
+from noria.serving.v2 import OpenInference, in_form
 
 Handler = Callable[[Receive, int | None], Awaitable[Reply]]
 
@@ -48,7 +50,7 @@ class Settings:
 class App:
     """``table`` is replaced as a whole; a request keeps the one it began with."""
 
-    def __init__(self, settings: Settings, router: Router, recorder: Recorder, counts: Counts) -> None:
+    def __init__(self, settings: Settings, router: Router, recorder: Recorder, counts: Counts, door: Door | None = None) -> None:
         self.table = RouteTable()
         self.draining = False
         self._settings = settings
@@ -56,8 +58,10 @@ class App:
         self._recorder = recorder
         self._counts = counts
         self._busy = 0
-        self._hosts = LOOPBACK | {settings.host.lower().encode()}
+        self._door = door or Door(UNGUARDED, settings.host)
+        self._hosts = self._door.hosts
         self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
+        self._v2 = OpenInference(router, recorder, counts, settings.max_body_bytes, settings.max_rows)
 
     def _routes(self) -> dict[str, tuple[tuple[str, ...], Handler]]:
         get = ("GET", "HEAD")
@@ -86,16 +90,20 @@ class App:
             reply = _unexpected(error)
         finally:
             self._busy -= 1
+        if reply.status >= 400 and scope["path"].startswith("/v2"):
+            reply = in_form(reply)
         self._counts.answered(reply.status)
         await reply.send(send)
 
     def quick(self, headers: Headers, body: bytes) -> Reply | None:
         """The answer to a whole `POST /predict`, at once; None when it has to wait, or is unusual."""
         table = self.table
-        if not table.immediate or table.reader is None or self.draining:
+        if not table.immediate or table.reader is None or self.draining or self._door.counting:
             return None
         try:
             guard(headers, self._hosts)
+            if self._door.guarded:
+                self._door.know(headers)
             ask = table.reader.read(body)
             if ask is None or len(ask.records) > INLINE_ROWS:
                 return None
@@ -108,19 +116,24 @@ class App:
         return reply
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        try:
-            declared = guard(scope["headers"], self._hosts)
-        except ForbiddenError as error:
-            return error_reply(error)
+        declared = guard(scope["headers"], self._hosts)
+        if self._door.guarded:
+            scope["caller"] = self._door.enter(scope["headers"], scope["path"], scope["client"])
         found = self._paths.get(scope["path"])
         if found is None:
-            raise UnknownTargetError("no such path", hint="GET /openapi.json lists the paths.")
+            return await self._beyond(scope, receive, declared)
         methods, handler = found
         if scope["method"] not in methods:
             return method_reply(methods)
         if self._busy > self._settings.max_concurrent:
             raise ServingError("too many requests at once")
         return await handler(receive, declared)
+
+    async def _beyond(self, scope: Scope, receive: Receive, declared: int | None) -> Reply:
+        """Paths that are not fixed: those of the Open Inference Protocol."""
+        if self._busy > self._settings.max_concurrent:
+            raise ServingError("too many requests at once")
+        return await self._v2.reply(scope, receive, declared, self.table, not self.draining)
 
     async def _predict(self, receive: Receive, declared: int | None) -> Reply:
         body = await read_body(receive, declared, self._settings.max_body_bytes)

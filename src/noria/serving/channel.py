@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from noria.domain.access import UNGUARDED, Access
+
 LINE_LIMIT = 1024 * 1024  # bytes of one message on the channel
 
 
@@ -18,3 +20,4 @@ class Start(msgspec.Struct, frozen=True):
     channel_fd: int
     max_body_bytes: int
     max_rows: int
+    access: Access = UNGUARDED

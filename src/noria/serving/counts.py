@@ -19,8 +19,8 @@ SLOTS = 64  # the most workers an environment can have
 REVISIONS = 128  # route revisions that are remembered; older ones make room
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-CODES = (200, 202, 400, 403, 404, 405, 408, 413, 422, 500, 503, 507)
-VARIANTS = ("champion", "candidate", "fallback")
+CODES = (200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503, 507)
+VARIANTS = ("champion", "candidate", "fallback", "pinned")
 
 _CODE = {code: index for index, code in enumerate(CODES)}
 _VARIANT = {name: len(CODES) + index for index, name in enumerate(VARIANTS)}
@@ -32,13 +32,13 @@ _RING = 40  # where the revisions begin
 _ENTRY = 7  # revision, then requests, errors, slow of the champion and of the candidate
 _WIDTH = _RING + REVISIONS * _ENTRY
 SIZE_BYTES = SLOTS * _WIDTH * 8
-VERSION = 1  # of this layout; part of the file's name
+VERSION = 2  # of this layout; part of the file's name
 
 assert _SUM_US < _RING
 
 
 def counts_path(state: Path, environment: str) -> Path:
-    """``.noria/serving/production.counts1``."""
+    """``.noria/serving/production.counts2``."""
     return state / "serving" / f"{environment}.counts{VERSION}"
 
 

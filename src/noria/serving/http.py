@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,14 @@ from noria.errors import (
     BadBodyError,
     DiskFullError,
     ForbiddenError,
+    NoKeyError,
     NoriaError,
     RequestError,
     ServingError,
     SignatureError,
     StoreError,
     TooLargeError,
+    TooOftenError,
     UnknownTargetError,
 )
 from noria.serving.router import NoAnswerError
@@ -34,6 +37,8 @@ JSON = b"application/json"
 LOOPBACK = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
 
 CODES: tuple[tuple[type[NoriaError], int, str], ...] = (
+    (NoKeyError, 401, "no_key"),
+    (TooOftenError, 429, "too_often"),
     (BadBodyError, 400, "bad_body"),
     (SignatureError, 422, "signature"),
     (UnknownTargetError, 404, "unknown_target"),
@@ -75,12 +80,26 @@ def json_reply(value: Any, status: int = 200) -> Reply:
 
 def error_reply(error: NoriaError) -> Reply:
     """The one place that turns an error into a status code."""
+    status, code = _status(error)
+    facts = {"code": code, "message": error.message} | ({"hint": error.hint} if error.hint else {})
+    return Reply(status, _encode({"error": facts}), headers=_advice(error, status))
+
+
+def _status(error: NoriaError) -> tuple[int, str]:
     if isinstance(error, SlowBodyError):
-        return _refusal(408, "slow_body", error, ((b"connection", b"close"),))
-    for kind, status, code in CODES:
-        if isinstance(error, kind):
-            return _refusal(status, code, error, ((b"retry-after", b"1"),) if status in (503, 507) else ())
-    return _refusal(500, "internal", error)
+        return 408, "slow_body"
+    return next(((status, code) for kind, status, code in CODES if isinstance(error, kind)), (500, "internal"))
+
+
+def _advice(error: NoriaError, status: int) -> tuple[tuple[bytes, bytes], ...]:
+    """What a client may go by: when to come again, how to say who it is."""
+    if isinstance(error, TooOftenError):
+        return ((b"retry-after", b"%d" % math.ceil(error.wait_s)),)
+    if status == 408:
+        return ((b"connection", b"close"),)
+    if status == 401:
+        return ((b"www-authenticate", b"Bearer"),)
+    return ((b"retry-after", b"1"),) if status in (503, 507) else ()
 
 
 def method_reply(allowed: tuple[str, ...]) -> Reply:
@@ -95,15 +114,11 @@ def internal_reply(number: str) -> Reply:
     )
 
 
-def _refusal(status: int, code: str, error: NoriaError, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
-    facts = {"code": code, "message": error.message}
-    if error.hint:
-        facts["hint"] = error.hint
-    return Reply(status, _encode({"error": facts}), headers=headers)
+def guard(headers: Headers, hosts: frozenset[bytes] | None) -> int | None:
+    """The declared length of the body. Raises ForbiddenError for a foreign Host or Origin (DNS rebinding, other sites).
 
-
-def guard(headers: Headers, hosts: frozenset[bytes]) -> int | None:
-    """The declared length of the body. Raises ForbiddenError for a foreign Host or Origin (DNS rebinding, other sites)."""
+    ``hosts`` None: any will do, for no page of another site knows the key that is asked for then.
+    """
     host = origin = length = None
     for name, value in headers:
         if name == b"host":
@@ -112,11 +127,16 @@ def guard(headers: Headers, hosts: frozenset[bytes]) -> int | None:
             origin = value
         elif name == b"content-length":
             length = value
+    if hosts is not None:
+        _demand_own(host, origin, hosts)
+    return int(length) if length is not None and length.isdigit() else None
+
+
+def _demand_own(host: bytes | None, origin: bytes | None, hosts: frozenset[bytes]) -> None:
     if host is None or _name_of(host) not in hosts:
         raise ForbiddenError("the Host header names another server", hint="Call the server by the address it listens on.")
     if origin is not None and origin.lower() not in (b"http://" + host.lower(), b"https://" + host.lower()):
         raise ForbiddenError("the Origin header names another site")
-    return int(length) if length is not None and length.isdigit() else None
 
 
 def _name_of(host: bytes) -> bytes:

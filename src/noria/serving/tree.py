@@ -19,14 +19,16 @@ from typing import IO, Any
 import msgspec
 
 from noria.adapters.server import FACTS, LOCK, SOCKET, short_path
+from noria.domain.access import UNGUARDED, Access, is_loopback
 from noria.domain.rollout import Route
 from noria.errors import NoriaError, PortInUseError, ServingError
-from noria.serving import counts
+from noria.serving import counts, rates
 from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
 from noria.serving.desired import Desired
 from noria.serving.group import Group, Plan
 from noria.serving.hosts import Hosts
+from noria.serving.keys import read_keys
 
 POLL_S = 0.5  # a nudge that got lost is made good after this long
 STOP_S = 12.0  # workers get this long to finish what they began
@@ -43,6 +45,7 @@ class Options:
     workers: int = 2
     max_body_bytes: int = 1_000_000
     max_rows: int = 1000
+    access: Access = UNGUARDED
 
 
 @dataclass(slots=True)
@@ -94,10 +97,15 @@ class Tree:
     # -- coming and going
 
     async def _come_up(self) -> None:
+        access = self._options.access
+        if access.keys_file is not None:
+            read_keys(Path(access.keys_file))  # an error in it is said before anything listens
         for name, (host, port) in self._options.environments.items():
             path = counts_path(self._state, name)
             counts.create(path)
-            listener = bind(name, host, port)
+            if access.rate is not None:
+                rates.create(rates.rates_path(self._state, name))
+            listener = bind(name, host, port, keyed=access.keys_file is not None)
             group = Group(self._starter(name, host), listener, self._options.workers)
             self._places[name] = Place(listener, group, Counts(path))
         groups = [place.group for place in self._places.values()]
@@ -109,7 +117,7 @@ class Tree:
         o = self._options
 
         def start(slot: int, listen_fd: int, channel_fd: int) -> Start:
-            return Start(str(o.state), name, host, slot, listen_fd, channel_fd, o.max_body_bytes, o.max_rows)
+            return Start(str(o.state), name, host, slot, listen_fd, channel_fd, o.max_body_bytes, o.max_rows, o.access)
 
         return start
 
@@ -292,12 +300,12 @@ def _hosted(folder: Path) -> bool:
         raise ServingError(f"the release is not whole: {error}", where=str(folder)) from error
 
 
-def bind(environment: str, host: str, port: int) -> socket.socket:
-    """A listening socket. Raises PortInUseError, ServingError for an address that is not loopback (keys are needed there)."""
-    if host not in ("localhost", "::1") and not host.startswith("127."):
+def bind(environment: str, host: str, port: int, *, keyed: bool = False) -> socket.socket:
+    """A listening socket. Raises PortInUseError, ServingError for an address that is not loopback when there are no keys."""
+    if not keyed and not is_loopback(host):
         raise ServingError(
-            f"{environment}: {host} is not a loopback address, and this server has no keys yet",
-            hint="Listen on 127.0.0.1 and put a proxy that checks its callers in front.",
+            f"{environment}: {host} is not a loopback address, and no keys are named",
+            hint="Name a list of keys (`serving: {keys_file: ...}`, or --key-file of `noria serve`), or listen on 127.0.0.1.",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -26,7 +26,9 @@ from noria.serving.app import App, Settings
 from noria.serving.bundle import open_bundle, public_key
 from noria.serving.channel import LINE_LIMIT, Start
 from noria.serving.counts import Counts, counts_path
+from noria.serving.door import Door
 from noria.serving.edge import Edge
+from noria.serving.rates import Rates, rates_path
 from noria.serving.recorder import Recorder
 from noria.serving.router import Router, RouteTable, table_of
 from noria.serving.runtime import LoadedRelease, load
@@ -65,7 +67,9 @@ class Worker:
     def _build(self) -> App:
         start = self._start
         settings = Settings(start.environment, start.host, start.max_body_bytes, start.max_rows)
-        return App(settings, Router(self._counts, self.complain), Recorder(self._log), self._counts)
+        rates = Rates(rates_path(self._state, start.environment), start.access.rate) if start.access.rate else None
+        door = Door(start.access, start.host, rates)
+        return App(settings, Router(self._counts, self.complain), Recorder(self._log), self._counts, door)
 
     async def obey(self, reader: asyncio.StreamReader) -> None:
         """Until the parent says drain, or ends."""
