@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup services lint bench lock docs clean
+.PHONY: help demo test setup services clients lint bench lock docs clean
 
 help:                  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ services:              ## servers that some tests talk to (an S3 API), in .servi
 	$(PYTHON) -m venv .services
 	.services/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/services.txt
 
+clients:               ## clients of the Open Inference Protocol, in .clients; without them the tests with them are skipped
+	$(PYTHON) -m venv .clients
+	.clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/clients.txt
+
 lint: setup            ## style, floors, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,9 +45,10 @@ bench: setup           ## measure beside the peers; write docs/benchmarks.md (ON
 lock:                  ## renew the locks in requirements/ (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/dev.in -o requirements/lock.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/services.in -o requirements/services.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/clients.in -o requirements/clients.txt
 
 docs: setup            ## renew the pages that are made from the code: commands, errors, the project file
 	$(BIN)/python docs/make.py
 
 clean:                 ## remove the environment, the peers', the demo and the tools' caches
-	rm -rf $(VENV) .services .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .services .clients .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -6,6 +6,7 @@ from typing import Any
 
 from noria import __version__
 from noria.domain.signature import Input, Kind, Signature, Task
+from noria.serving import openapi_v2
 
 _TYPES = {Kind.STRING: "string", Kind.NUMBER: "number", Kind.INTEGER: "integer", Kind.BOOLEAN: "boolean"}
 
@@ -14,8 +15,9 @@ def document(signature: Signature | None) -> dict[str, Any]:
     """``signature`` is the champion's; without one, records are plain objects."""
     record = _record(signature) if signature else {"type": "object"}
     schemas = {"Record": record, "Predictions": _predictions(signature), "Feedback": _feedback(), "Error": _error()}
+    schemas["Columns"] = _columns(record)
     paths = {
-        "/predict": _post("Predict records", _body("Record", "records"), "200", "Predictions"),
+        "/predict": _post("Predict records", _body("Record", "records", _ref("Columns")), "200", "Predictions"),
         "/feedback": _post("Tell the outcome of earlier predictions", _body("Feedback", "feedback"), "202", "Recorded"),
         "/": _get("What is served"),
         "/health/live": _get("The process answers"),
@@ -24,7 +26,8 @@ def document(signature: Signature | None) -> dict[str, Any]:
     }
     schemas["Recorded"] = {"type": "object", "properties": {"recorded": {"type": "integer"}}, "required": ["recorded"]}
     info = {"title": "Noria model server", "version": __version__}
-    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
+    components = {"schemas": schemas | openapi_v2.schemas(signature)}
+    return {"openapi": "3.1.0", "info": info, "paths": paths | openapi_v2.paths(), "components": components}
 
 
 def _record(signature: Signature) -> dict[str, Any]:
@@ -41,6 +44,13 @@ def _record(signature: Signature) -> dict[str, Any]:
 def _column(spec: Input) -> dict[str, Any]:
     kind = _TYPES[spec.kind]
     return {"type": [kind, "null"] if spec.nullable else kind}
+
+
+def _columns(record: dict[str, Any]) -> dict[str, Any]:
+    """The records by column: lists of one length."""
+    lists = {name: {"type": "array", "items": schema, "minItems": 1} for name, schema in record.get("properties", {}).items()}
+    columns = record | {"properties": lists}
+    return {"type": "object", "properties": {"columns": columns}, "required": ["columns"], "additionalProperties": False}
 
 
 def _predictions(signature: Signature | None) -> dict[str, Any]:
@@ -77,10 +87,10 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _body(schema: str, field: str) -> dict[str, Any]:
+def _body(schema: str, field: str, *others: dict[str, Any]) -> dict[str, Any]:
     many = {"type": "array", "items": _ref(schema), "minItems": 1}
     wrapped = {"type": "object", "properties": {field: many}, "required": [field]}
-    return {"required": True, "content": _json({"anyOf": [_ref(schema), many, wrapped]})}
+    return {"required": True, "content": _json({"anyOf": [_ref(schema), many, wrapped, *others]})}
 
 
 def _post(summary: str, body: dict[str, Any], status: str, schema: str) -> dict[str, Any]:
