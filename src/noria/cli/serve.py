@@ -78,7 +78,7 @@ def command(
 
     if not names.is_name(environment):
         raise UsageError(f"{environment!r} cannot name an environment", hint="Small letters, digits, - and _, as in production.")
-    state = state.absolute()
+    state = state.resolve()
     access = _access(host, key_file, hosts, rate, access_log)
     options = Options(state, {environment: (host, port)}, workers, max_body, max_rows, access)
     alone.serve(options, _lay(release, key, as_json), lambda laid, address: _answers(options, laid, address, as_json))
@@ -109,7 +109,7 @@ def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str 
 def _lay(release: str, key: Path | None, as_json: bool) -> Lay:
     from noria.engine import alone
 
-    path = exported(release)
+    path = exported(release) or (Path(release) if "/" in release else None)
     if path is not None:
         tell = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
         return alone.from_file(path, public_key(key) if key is not None else None, tell)
