@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -172,3 +174,19 @@ def test_a_client_that_sends_and_never_reads_does_not_fill_the_memory(dial: Call
     other = dial()
     other.send(request())
     assert other.answer()[0] == 200
+
+
+def test_a_worker_that_is_told_to_end_beside_its_parent_ends_in_silence(
+    dial: Callable[[], Wire], world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As systemd and containers do: each process of the service gets the signal."""
+    wire = dial()
+    wire.send(request())
+    assert wire.answer()[0] == 200
+    capfd.readouterr()
+    for pid in world.workers():
+        os.kill(pid, signal.SIGTERM)
+    world.server.stop()
+    told = capfd.readouterr().err + "".join(path.read_text() for path in world.state.glob("*.log"))
+    assert "Fatal error" not in told
+    assert "Traceback" not in told

@@ -183,7 +183,16 @@ async def run(start: Start) -> None:
     channel.setblocking(False)
     reader, writer = await asyncio.open_connection(sock=channel, limit=LINE_LIMIT)
     worker = Worker(start, writer)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, reader.feed_eof)
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        """As if the parent had hung up. It may say "drain" all the same: when all of a container is told to end, both are."""
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads
+        reader.feed_eof()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
     await worker.obey(reader)
 
 
