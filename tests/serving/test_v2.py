@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 import subprocess
 import zlib
@@ -14,13 +15,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from serving_bundles import BINARY, PROJECT, Seal, compiled, hosted, logged, pipeline
 from serving_world import World
 
 from noria.domain.rollout import Tally
 from noria.domain.signature import Signature, Task
 
-CLIENTS = Path(__file__).resolve().parents[2] / ".clients" / "bin" / "python"
+ROOT = Path(__file__).resolve().parents[2]
+CLIENTS = ROOT / ".clients" / "bin" / "python"
 ROWS = [["AA", 0.5], ["UA", 3.0], ["never seen", 7.25]]
 HEAD = "inference-header-content-length"
 
@@ -42,6 +46,9 @@ def binary_request(**more: Any) -> tuple[bytes, dict[str, str]]:
     ]
     head = json.dumps({"inputs": entries} | more).encode()
     return head + texts + numbers, {HEAD: str(len(head))}
+
+
+WHOLE = binary_request()[0]
 
 
 def expected(seed: int) -> Any:
@@ -264,6 +271,45 @@ def test_foreign_hosts_hear_it_in_the_protocols_form(client: httpx.Client) -> No
     assert "another server" in answer.json()["error"]
 
 
+PIECE = st.sampled_from(
+    [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b'"inputs":',
+        b'"name":"distance"',
+        b'"shape":[1]',
+        b'"datatype":"FP64"',
+        b'"data":[1]',
+        b"null",
+    ]
+)
+FIELD = st.binary(max_size=30) | st.integers(-5, 300).map(lambda n: str(n).encode())
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.binary(max_size=100)
+    | st.lists(PIECE, max_size=12).map(b"".join)
+    | st.integers(0, 400).map(lambda n: WHOLE[:n] + WHOLE),
+    length=st.none() | FIELD,
+    encoding=st.none() | st.sampled_from(["gzip", "deflate", "identity", "br", ""]),
+)
+def test_no_body_of_any_kind_is_an_error_of_ours(
+    client: httpx.Client, body: bytes, length: bytes | None, encoding: str | None
+) -> None:
+    headers = [(k, v) for k, v in ((HEAD, length), ("content-encoding", encoding)) if v is not None]
+    try:
+        answer = client.post(f"/v2/models/{PROJECT}/infer", content=body, headers=headers)
+    except httpx.LocalProtocolError:
+        return  # a header that the client itself does not send
+    assert answer.status_code in (200, 400, 413, 415), answer.text
+    if answer.status_code != 200 and answer.headers["content-type"] == "application/json":
+        assert isinstance(answer.json()["error"], str)
+
+
 # -- routing, tasks, forms
 
 
@@ -295,6 +341,15 @@ def test_openapi_lists_the_paths(client: httpx.Client) -> None:
     model = "/v2/models/{model}"
     assert {"/v2", "/v2/health/live", "/v2/health/ready", model, f"{model}/ready", f"{model}/infer"} <= paths.keys()
     assert f"{model}/versions/{{version}}/infer" in paths
+
+
+def test_the_examples_of_the_docs_are_answered(client: httpx.Client) -> None:
+    page = (ROOT / "docs" / "serving.md").read_text()
+    examples = re.findall(r"curl -s http://127.0.0.1:8000(\S+) -d '(.*?)'", page, re.S)
+    assert len(examples) == 4
+    for path, body in examples:
+        answer = client.post(path, content=body.encode())
+        assert answer.status_code == 200, answer.text
 
 
 # -- clients that know nothing of Noria

@@ -16,7 +16,7 @@ class Prediction(msgspec.Struct, tag="prediction", tag_field="record", frozen=Tr
     at: float  # wall time
     project: str
     release: str
-    variant: str  # champion, candidate, or fallback: the champion answered for the candidate
+    variant: str  # champion, candidate, fallback (the champion answered for the candidate), pinned (the client named it)
     rollout: str | None
     inputs: dict[str, Any]
     outputs: dict[str, Any]
