@@ -6,18 +6,20 @@ from typing import Any
 
 from noria import __version__
 from noria.domain.signature import Input, Kind, Signature, Task
-from noria.serving import openapi_v2
+from noria.serving import openapi_v2, protocol
 
 _TYPES = {Kind.STRING: "string", Kind.NUMBER: "number", Kind.INTEGER: "integer", Kind.BOOLEAN: "boolean"}
+
+# JSON Schema has no words for lists of one length
+COLUMNS = 'The records may come by column as well, in lists of one length: {"columns": {"a": [1, 2], "b": [3, 4]}}.'
 
 
 def document(signature: Signature | None) -> dict[str, Any]:
     """``signature`` is the champion's; without one, records are plain objects."""
     record = _record(signature) if signature else {"type": "object"}
-    schemas = {"Record": record, "Predictions": _predictions(signature), "Feedback": _feedback(), "Error": _error()}
-    schemas["Columns"] = _columns(record)
+    schemas = {"Record": record, "Predictions": _predictions(signature), "Feedback": _feedback(signature), "Error": _error()}
     paths = {
-        "/predict": _post("Predict records", _body("Record", "records", _ref("Columns")), "200", "Predictions"),
+        "/predict": _post("Predict records", _body("Record", "records", COLUMNS), "200", "Predictions"),
         "/feedback": _post("Tell the outcome of earlier predictions", _body("Feedback", "feedback"), "202", "Recorded"),
         "/": _get("What is served"),
         "/health/live": _get("The process answers"),
@@ -32,7 +34,12 @@ def document(signature: Signature | None) -> dict[str, Any]:
 
 def _record(signature: Signature) -> dict[str, Any]:
     properties = {i.name: _column(i) for i in signature.inputs}
-    optional = {name: {"type": ["string", "null"]} for name in (signature.key, signature.event_time) if name}
+    time = {"type": "string", "format": "date-time", "description": "ISO 8601"}
+    optional = {
+        name: {"anyOf": [schema, {"type": "null"}]}
+        for name, schema in ((signature.key, _name()), (signature.event_time, time))
+        if name
+    }
     return {
         "type": "object",
         "properties": optional | properties,
@@ -44,13 +51,6 @@ def _record(signature: Signature) -> dict[str, Any]:
 def _column(spec: Input) -> dict[str, Any]:
     kind = _TYPES[spec.kind]
     return {"type": [kind, "null"] if spec.nullable else kind}
-
-
-def _columns(record: dict[str, Any]) -> dict[str, Any]:
-    """The records by column: lists of one length."""
-    lists = {name: {"type": "array", "items": schema, "minItems": 1} for name, schema in record.get("properties", {}).items()}
-    columns = record | {"properties": lists}
-    return {"type": "object", "properties": {"columns": columns}, "required": ["columns"], "additionalProperties": False}
 
 
 def _predictions(signature: Signature | None) -> dict[str, Any]:
@@ -67,10 +67,27 @@ def _predictions(signature: Signature | None) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _feedback() -> dict[str, Any]:
-    name = {"type": ["string", "null"]}
-    label = {"type": ["string", "number", "boolean"]}
-    return {"type": "object", "properties": {"id": name, "key": name, "label": label}, "required": ["label"]}
+def _feedback(signature: Signature | None) -> dict[str, Any]:
+    """Either id or key; the other one may be null."""
+    null = {"type": "null"}
+    ways = [{"required": [one], "properties": {one: _name(), other: null}} for one, other in (("id", "key"), ("key", "id"))]
+    name = {"anyOf": [_name(), null]}
+    properties = {"id": name, "key": name, "label": _label(signature)}
+    return {"type": "object", "properties": properties, "required": ["label"], "additionalProperties": False, "oneOf": ways}
+
+
+def _name() -> dict[str, Any]:
+    return {"type": ["string", "integer"], "minLength": 1, "maxLength": protocol.ID_LIMIT}
+
+
+def _label(signature: Signature | None) -> dict[str, Any]:
+    if signature is not None and signature.task is Task.REGRESSION:
+        return {"type": "number"}
+    if signature is None or signature.task is Task.MULTICLASS:
+        return {"type": ["string", "number", "boolean"]}
+    forms: list[protocol.Label] = [*signature.classes, *protocol.labels_of(signature), 0, 1, False, True]
+    named = {(type(form), form): form for form in forms if protocol.same_class(form, signature.classes)}
+    return {"enum": list(named.values())}
 
 
 def _error() -> dict[str, Any]:
@@ -87,10 +104,12 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _body(schema: str, field: str, *others: dict[str, Any]) -> dict[str, Any]:
+def _body(schema: str, field: str, told: str = "") -> dict[str, Any]:
     many = {"type": "array", "items": _ref(schema), "minItems": 1}
-    wrapped = {"type": "object", "properties": {field: many}, "required": [field]}
-    return {"required": True, "content": _json({"anyOf": [_ref(schema), many, wrapped, *others]})}
+    wrapped = {"type": "object", "properties": {field: many}, "required": [field], "additionalProperties": False}
+    return {"required": True, "content": _json({"anyOf": [_ref(schema), many, wrapped]})} | (
+        {"description": told} if told else {}
+    )
 
 
 def _post(summary: str, body: dict[str, Any], status: str, schema: str) -> dict[str, Any]:
