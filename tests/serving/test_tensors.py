@@ -6,7 +6,8 @@ import contextlib
 import json
 import math
 import struct
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import ml_dtypes
 import msgspec
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 
 from noria.domain.signature import Input, Kind, Signature, Task
 from noria.errors import RequestError, SignatureError
-from noria.serving import inference, tensors
+from noria.serving import inference, protocol, tensors
+from noria.serving.router import Answered
+from noria.serving.runtime import LoadedRelease
 
 TYPES: dict[str, Any] = {
     "BOOL": np.bool_,
@@ -330,3 +333,48 @@ def test_noise_is_refused(body: bytes, split: int) -> None:
     assume(not body.startswith(b"{"))
     with pytest.raises(RequestError):
         inference.read(body, split, SIGNATURE, frozenset(), 100)
+
+
+# -- answers
+
+
+@dataclass(frozen=True)
+class Release:
+    signature: Signature
+
+
+def test_an_answer_of_several_classes_in_either_form() -> None:
+    scores = [[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]]
+    answered = Answered(scores, cast(LoadedRelease, Release(SIGNATURE)), "v2", "champion", 0.001)
+    rows = protocol.outputs(SIGNATURE, scores)
+    body, head = inference.write(request(good(2)), "trees", answered, rows, ["p-1", "p-2"])
+    assert head is None
+    assert json.loads(body) == {
+        "model_name": "trees",
+        "model_version": "v2",
+        "parameters": {"release": "v2", "variant": "champion", "prediction_ids": "p-1,p-2"},
+        "outputs": [
+            {"name": "prediction", "datatype": "BYTES", "shape": [2], "data": ["beech", "ash"]},
+            {"name": "probabilities", "datatype": "FP64", "shape": [2, 3], "data": [0.2, 0.7, 0.1, 0.5, 0.1, 0.4]},
+        ],
+    }
+    wanted = [{"name": "probabilities"}, {"name": "prediction", "parameters": {"binary_data": True}}]
+    body, head = inference.write(request(good(2), outputs=wanted), "trees", answered, rows, ["p-1", "p-2"])
+    assert body[head:] == b"\x05\0\0\0beech\x03\0\0\0ash"
+    assert [o.get("parameters") for o in json.loads(body[:head])["outputs"]] == [{"binary_data_size": 16}, None]
+    announced = inference.metadata("trees", ["v2"], SIGNATURE)["outputs"]
+    assert [(o["name"], o["datatype"], o["shape"]) for o in announced] == [
+        ("prediction", "BYTES", [-1]),
+        ("probabilities", "FP64", [-1, 3]),
+    ]
+
+
+@given(st.lists(st.text(max_size=6), min_size=1, max_size=5), st.integers(-4, 4))
+def test_strings_end_where_the_data_ends(texts: list[str], shift: int) -> None:
+    raw = reference_bytes("BYTES", texts)
+    cut = raw[:shift] if shift < 0 else raw + b"\0" * shift
+    if shift == 0:
+        assert tensors.from_bytes("t", "BYTES", (len(texts),), memoryview(cut)).values == texts
+    else:
+        with pytest.raises(SignatureError, match="input 't'"):
+            tensors.from_bytes("t", "BYTES", (len(texts),), memoryview(cut))

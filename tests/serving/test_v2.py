@@ -21,7 +21,7 @@ from serving_bundles import BINARY, PROJECT, Seal, compiled, hosted, logged, pip
 from serving_world import World
 
 from noria.domain.rollout import Tally
-from noria.domain.signature import Signature, Task
+from noria.domain.signature import Input, Kind, Signature, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ROOT / ".clients" / "bin" / "python"
@@ -327,6 +327,20 @@ def test_a_candidate_gets_its_share_and_the_champion_stands_behind_it(world: Wor
     tally = world.tallies(revision).candidate
     assert (tally.requests, tally.errors) == (2, 1)
     assert world.tallies(revision).champion == Tally()
+
+
+def test_a_candidate_may_take_more_than_the_champion(world: World) -> None:
+    wider = Signature((*BINARY.inputs, Input("wind", Kind.NUMBER)), Task.BINARY, ("0", "1"))
+    champion = compiled(world.seal, world.scratch)
+    candidate = compiled(world.seal, world.scratch, seed=5, signature=wider)
+    world.serve(champion, candidate=candidate, candidate_version="v2", share=1.0)
+    path, client = f"/v2/models/{PROJECT}", world.client()
+    wind = {"name": "wind", "shape": [3], "datatype": "FP32", "data": [3, None, 4.5]}
+    for entries, variant in ((inputs(), "fallback"), ([*inputs(), wind], "candidate")):
+        assert client.post(f"{path}/infer", json={"inputs": entries}).json()["parameters"]["variant"] == variant
+    assert "'wind' is not an input" in client.post(f"{path}/versions/1/infer", json={"inputs": [*inputs(), wind]}).json()["error"]
+    assert client.post(f"{path}/versions/2/infer", json={"inputs": [*inputs(), wind]}).status_code == 200
+    assert len(client.get(f"{path}/versions/2").json()["inputs"]) == 3
 
 
 def test_regression_answers_one_tensor(world: World) -> None:

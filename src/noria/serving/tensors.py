@@ -215,20 +215,20 @@ def _floats(name: str, datatype: str, shape: tuple[int, ...], values: Any) -> Te
 def _strings(name: str, shape: tuple[int, ...], count: int, raw: memoryview) -> Values:
     if len(raw) < count * 4:
         raise SignatureError(f"{_input(name)} has {len(raw)} bytes of data; {count} strings with their lengths have more")
+    whole, size = bytes(raw), len(raw)
     found: Values = []
     place = 0
     for index in range(count):
         start = place + 4
-        end = start + int(_LENGTH.unpack_from(raw, place)[0]) if start <= len(raw) else len(raw) + 1
-        if end > len(raw):
+        place = start + int.from_bytes(whole[place:start], "little")
+        if start > size or place > size:
             raise SignatureError(f"{at(name, shape, index)} reaches beyond the data")
         try:
-            found.append(str(raw[start:end], "utf-8"))
+            found.append(whole[start:place].decode())
         except UnicodeDecodeError as error:
             raise SignatureError(f"{at(name, shape, index)} is not UTF-8") from error
-        place = end
-    if place != len(raw):
-        raise SignatureError(f"{_input(name)} has {len(raw) - place} bytes of data behind its last string")
+    if place != size:
+        raise SignatureError(f"{_input(name)} has {size - place} bytes of data behind its last string")
     return found
 
 
