@@ -112,7 +112,8 @@ class Server:
         command += ["--access", msgspec.json.encode(access).decode()]
         for name, (host, port) in environments.items():
             command += ["--environment", f"{name}={host}:{port}"]
-        self._spawn(command, log or self.state / "server.log", timeout_s)
+        sink = (log or self.state / "server.log").resolve()
+        self._spawn([*command, "--log", str(sink)], sink, timeout_s)
         return self.status()
 
     def sync(self, timeout_s: float = 30.0) -> Synced:

@@ -51,12 +51,13 @@ def parse(arguments: list[str]) -> tuple[Options, int | None]:
     parser.add_argument("--max-body", type=_positive, default=1_000_000, help="bytes of a request")
     parser.add_argument("--max-rows", type=_positive, default=1000, help="records of a request")
     parser.add_argument("--access", type=_access, default=UNGUARDED, metavar="JSON", help="keys, host names, rate, access log")
+    parser.add_argument("--log", type=Path, help="the file that standard error goes to: it is kept from growing")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     if found.workers > SLOTS:
         parser.error(f"--workers: at most {SLOTS}")
     state, places = found.state.resolve(), dict(found.environment)
-    options = Options(state, places, found.workers, found.max_body, found.max_rows, found.access)
+    options = Options(state, places, found.workers, found.max_body, found.max_rows, found.access, found.log)
     return options, found.ready_fd
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from noria import names
 from noria.domain.access import UNGUARDED
 from noria.errors import NoriaError, ServingError
 from noria.serving import metrics, openapi, protocol
+from noria.serving.access_log import AccessLog
 from noria.serving.counts import Counts
 from noria.serving.door import Door
 from noria.serving.http import (
@@ -50,7 +52,15 @@ class Settings:
 class App:
     """``table`` is replaced as a whole; a request keeps the one it began with."""
 
-    def __init__(self, settings: Settings, router: Router, recorder: Recorder, counts: Counts, door: Door | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        recorder: Recorder,
+        counts: Counts,
+        door: Door | None = None,
+        access_log: AccessLog | None = None,
+    ) -> None:
         self.table = RouteTable()
         self.draining = False
         self._settings = settings
@@ -60,6 +70,7 @@ class App:
         self._busy = 0
         self._door = door or Door(UNGUARDED, settings.host)
         self._hosts = self._door.hosts
+        self._access_log = access_log
         self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
         self._v2 = OpenInference(router, recorder, counts, settings.max_body_bytes, settings.max_rows)
 
@@ -80,6 +91,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._busy += 1
+        began = time.monotonic()
         try:
             reply = await self._reply(scope, receive)
         except GoneError:
@@ -93,6 +105,8 @@ class App:
         if reply.status >= 400 and scope["path"].startswith("/v2"):
             reply = in_form(reply)
         self._counts.answered(reply.status)
+        if self._access_log is not None:
+            self._access_log.note(scope["method"], scope["path"], reply, began, scope.get("caller", ""))
         await reply.send(send)
 
     def quick(self, headers: Headers, body: bytes) -> Reply | None:
@@ -100,10 +114,11 @@ class App:
         table = self.table
         if not table.immediate or table.reader is None or self.draining or self._door.counting:
             return None
+        began, caller = time.monotonic() if self._access_log is not None else 0.0, ""
         try:
             guard(headers, self._hosts)
             if self._door.guarded:
-                self._door.know(headers)
+                caller = self._door.know(headers)
             ask = table.reader.read(body)
             if ask is None or len(ask.records) > INLINE_ROWS:
                 return None
@@ -113,6 +128,8 @@ class App:
         except Exception as error:  # noqa: BLE001 - the last line: a client gets an answer, the log gets the trace
             reply = _unexpected(error)
         self._counts.answered(reply.status)
+        if self._access_log is not None:
+            self._access_log.note("POST", "/predict", reply, began, caller)
         return reply
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
@@ -152,7 +169,8 @@ class App:
         ids = self._recorder.predicted(table.route, ask, answered, outputs)
         self._counts.predicted(answered.variant, len(ids), answered.seconds)
         rows = [{"id": name, **row} for name, row in zip(ids, outputs, strict=True)]
-        return json_reply({"predictions": rows, "release": answered.version, "variant": answered.variant})
+        told = (len(ids), answered.version, answered.variant)
+        return json_reply({"predictions": rows, "release": answered.version, "variant": answered.variant}, told=told)
 
     async def _feedback(self, receive: Receive, declared: int | None) -> Reply:
         body = await read_body(receive, declared, self._settings.max_body_bytes)

@@ -67,6 +67,7 @@ class Reply:
     body: bytes
     kind: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    told: tuple[int, str, str] | None = None  # for the access log: rows, release and variant of a prediction
 
     async def send(self, send: Send) -> None:
         fixed = [(b"content-type", self.kind), (b"content-length", b"%d" % len(self.body))]
@@ -74,8 +75,8 @@ class Reply:
         await send({"type": "http.response.body", "body": self.body})
 
 
-def json_reply(value: Any, status: int = 200) -> Reply:
-    return Reply(status, _encode(value))
+def json_reply(value: Any, status: int = 200, told: tuple[int, str, str] | None = None) -> Reply:
+    return Reply(status, _encode(value), told=told)
 
 
 def error_reply(error: NoriaError) -> Reply:

@@ -29,6 +29,7 @@ from noria.serving.desired import Desired
 from noria.serving.group import Group, Plan
 from noria.serving.hosts import Hosts
 from noria.serving.keys import read_keys
+from noria.store.rotating import rotate_inherited
 
 POLL_S = 0.5  # a nudge that got lost is made good after this long
 STOP_S = 12.0  # workers get this long to finish what they began
@@ -46,6 +47,7 @@ class Options:
     max_body_bytes: int = 1_000_000
     max_rows: int = 1000
     access: Access = UNGUARDED
+    log: Path | None = None  # the file that standard error goes to, kept from growing
 
 
 @dataclass(slots=True)
@@ -150,6 +152,12 @@ class Tree:
                 await asyncio.wait_for(self._stop.wait(), POLL_S)
                 return
             await self._sync()
+            self._keep_log_small()
+
+    def _keep_log_small(self) -> None:
+        if self._options.log is not None:
+            with contextlib.suppress(OSError):  # gone, or no room for the copy: tried again at the next poll
+                rotate_inherited(self._options.log)
 
     async def _sync(self, again: bool = False) -> None:
         """Apply what is new. ``again`` retries routes that were refused before."""

@@ -71,7 +71,10 @@ class OpenInference:
         ids = self._recorder.predicted(table.route, request.ask, answered, rows)
         self._counts.predicted(answered.variant, len(ids), answered.seconds)
         content, head = inference.write(request, model, answered, rows, ids)
-        return Reply(200, content) if head is None else Reply(200, content, BINARY, ((HEAD_BYTES, b"%d" % head),))
+        told = (len(ids), answered.version, answered.variant)
+        if head is None:
+            return Reply(200, content, told=told)
+        return Reply(200, content, BINARY, ((HEAD_BYTES, b"%d" % head),), told)
 
 
 def _target(path: str) -> tuple[str | None, str | None, str]:

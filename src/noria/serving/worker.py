@@ -22,6 +22,7 @@ import uvloop
 
 from noria.domain.rollout import Route
 from noria.errors import NoriaError, ServingError
+from noria.serving.access_log import AccessLog
 from noria.serving.app import App, Settings
 from noria.serving.bundle import open_bundle, public_key
 from noria.serving.channel import LINE_LIMIT, Start
@@ -59,6 +60,7 @@ class Worker:
         self._complaints: dict[str, set[str]] = {}
         self._counts = Counts(counts_path(self._state, start.environment), start.slot)
         self._log = LogWriter(self._state / "log" / start.environment, start.environment)
+        self._access_log = AccessLog(self._state / "log" / start.environment) if start.access.log else None
         self._app = self._build()
         self._server = QuietServer(_config(self._app))
         self._serving: asyncio.Task[None] | None = None
@@ -69,7 +71,7 @@ class Worker:
         settings = Settings(start.environment, start.host, start.max_body_bytes, start.max_rows)
         rates = Rates(rates_path(self._state, start.environment), start.access.rate) if start.access.rate else None
         door = Door(start.access, start.host, rates)
-        return App(settings, Router(self._counts, self.complain), Recorder(self._log), self._counts, door)
+        return App(settings, Router(self._counts, self.complain), Recorder(self._log), self._counts, door, self._access_log)
 
     async def obey(self, reader: asyncio.StreamReader) -> None:
         """Until the parent says drain, or ends."""
@@ -154,6 +156,8 @@ class Worker:
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
+        if self._access_log is not None:
+            self._access_log.close()
         self._log.close()
 
 
