@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from noria.domain.access import UNGUARDED, Access
+from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.domain.rollout import Tally
 from noria.errors import PortInUseError, ServingError
 
@@ -97,6 +98,7 @@ class Server:
         max_body_bytes: int = 1_000_000,
         max_rows: int = 1000,
         access: Access = UNGUARDED,
+        recording: LogPolicy = RECORD_ALL,
         log: Path | None = None,
         timeout_s: float = 15.0,
     ) -> dict[str, Any]:
@@ -110,6 +112,7 @@ class Server:
         command = [sys.executable, "-m", "noria.serving", "--state", str(self.state.resolve()), "--workers", str(workers)]
         command += ["--max-body", str(max_body_bytes), "--max-rows", str(max_rows)]
         command += ["--access", msgspec.json.encode(access).decode()]
+        command += ["--recording", msgspec.json.encode(recording).decode()]
         for name, (host, port) in environments.items():
             command += ["--environment", f"{name}={host}:{port}"]
         sink = (log or self.state / "server.log").resolve()

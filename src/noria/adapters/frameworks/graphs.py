@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import onnx
 import polars as pl
 from onnx import TensorProto, helper
 
+from noria.adapters.frameworks import lightgbm, xgboost
 from noria.adapters.frameworks.bare import Bare
 from noria.domain.signature import MATRIX, Signature, Task, is_matrix
 from noria.errors import NoriaError
 
+BOOSTERS = {"lightgbm": lightgbm, "xgboost": xgboost}  # package -> its way to ONNX
 BOOSTER_OPSET = 15
 
 
@@ -29,10 +30,8 @@ class BareFramework:
         if model.kind == "onnx":
             made = onnx.load_from_string(model.content)
         else:
-            module = importlib.import_module(f"noria.adapters.frameworks.{model.kind}")
-            made = onnx.load_from_string(
-                module.convert(model.content, len(signature.inputs), BOOSTER_OPSET).SerializeToString(deterministic=True)
-            )
+            graph = BOOSTERS[model.kind].convert(model.content, len(signature.inputs), BOOSTER_OPSET)
+            made = onnx.load_from_string(graph.SerializeToString(deterministic=True))
             _say_opset(made)
             made.graph.name = "noria"  # the converters give it a name at random
         _matrix_input(made, signature)

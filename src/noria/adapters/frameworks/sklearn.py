@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 import warnings
 from typing import Any
@@ -15,9 +14,9 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
+from noria.adapters.frameworks.graphs import BOOSTERS
 from noria.domain.signature import MATRIX, Kind, Signature, is_matrix
 
-BOOSTERS = frozenset({"lightgbm", "xgboost"})
 OPSET = {"": 18, "ai.onnx.ml": 3}  # stated, so that a newer converter does not change what an older server can load
 
 
@@ -67,9 +66,9 @@ def restore_names(graph: Any, wanted: list[str]) -> None:
 
 def _teach_boosters() -> None:
     """Estimators of other packages stand in pipelines too; without onnxmltools the converter says which it does not know."""
-    for name in BOOSTERS & sys.modules.keys():
+    for name in BOOSTERS.keys() & sys.modules.keys():
         with contextlib.suppress(ImportError):
-            importlib.import_module(f"noria.adapters.frameworks.{name}").teach()
+            BOOSTERS[name].teach()
 
 
 def _type(kind: Kind) -> Any:
