@@ -112,7 +112,7 @@ class App:
     def quick(self, headers: Headers, body: bytes) -> Reply | None:
         """The answer to a whole `POST /predict`, at once; None when it has to wait, or is unusual."""
         table = self.table
-        if not table.immediate or table.reader is None or self.draining or self._door.counting:
+        if not table.immediate or table.reader is None or self.draining or self._door.by_peer:
             return None
         began, caller = time.monotonic() if self._access_log is not None else 0.0, ""
         try:
@@ -122,6 +122,8 @@ class App:
             ask = table.reader.read(body)
             if ask is None or len(ask.records) > INLINE_ROWS:
                 return None
+            if self._door.guarded:
+                self._door.count(caller)  # only now: the long way counts those that go it
             reply = self._recorded(table, ask, now(self._router.answer(table, ask)))
         except NoriaError as error:
             reply = error_reply(error)
