@@ -164,3 +164,16 @@ def test_compacting_by_hand_tells_of_damage(home: Path, capsys: pytest.CaptureFi
     assert execute(["audit", "log", "--json"]) == 0
     events = json.loads(capsys.readouterr().out)["events"]
     assert [e["kind"] for e in events] == ["log.damaged"]
+
+
+def test_days_that_are_too_old_go_and_the_audit_log_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 10d}}\n")
+    write(home, *(answered(24 * day, id=f"old{day}") for day in (30, 31, 31)), environment="production")
+    write(home, answered(1), environment="production")
+    done = ask(capsys, "compact", "-e", "production")["environments"]["production"]
+    assert (done["records"], done["expired"]["predictions"], len(done["expired"]["dates"])) == (4, 3, 2)
+    assert ask(capsys, "-e", "production")["count"] == 1
+    assert "nothing to compact" in say(capsys, "compact", "-e", "production")
+    assert execute(["audit", "log", "--json"]) == 0
+    (event,) = json.loads(capsys.readouterr().out)["events"]
+    assert (event["kind"], event["subject"], event["facts"]["predictions"]) == ("log.expired", "production", 3)

@@ -119,6 +119,8 @@ def _ask(
 def compact(home: Home, environment: str | None, as_json: bool) -> None:
     """Bring finished segments of the log into Parquet now; the daemon does it by itself, a day later.
 
+    Days that are older than `serving.log.keep` are deleted, as the daemon does.
+
     Files: log/ENVIRONMENT/parquet/project=P/date=YYYY-MM-DD/*.parquet in the state folder. What a running worker is writing
     stays a segment until it is six hours old or full.
 
@@ -126,24 +128,27 @@ def compact(home: Home, environment: str | None, as_json: bool) -> None:
     Example:  noria predictions compact
               noria predictions compact -e production --json
 
-    JSON keys: environments {name: {segments, records, files, size_bytes, damaged}}.
+    JSON keys: environments {name: {segments, records, files, size_bytes, damaged, expired {dates,
+    predictions, labels}}}.
     """
     from noria.engine import logbook
 
-    names = [_environment(home, environment)] if environment else list(home.project().environments)
+    project = home.project()
+    names = [_environment(home, environment)] if environment else list(project.environments)
     with at_work(home, as_json) as line:
-        kept = [logbook.keep(line, name, again=True) for name in names]
-    done = {k.environment: asdict(k.compacted) for k in kept}
+        kept = [logbook.keep(line, project, name, again=True) for name in names]
+    done = {k.environment: asdict(k.compacted) | {"expired": asdict(k.expired)} for k in kept}
     emit(as_json, {"environments": done}, lambda: "\n".join(_told(k) for k in kept))
 
 
 def _told(kept: Kept) -> str:
     done = kept.compacted
+    old = f"; {plural(len(kept.expired.dates), 'day')} older than serving.log.keep deleted" if kept.expired.dates else ""
     if not done.segments and not done.damaged:
-        return f"{kept.environment}: nothing to compact"
+        return f"{kept.environment}: nothing to compact{old}"
     files = f"{plural(done.records, 'record')} of {plural(done.segments, 'segment')} in {plural(done.files, 'file')}"
     damaged = f"; {plural(len(done.damaged), 'damaged segment')} left as they are" if done.damaged else ""
-    return f"{kept.environment}: {files}, {size(done.size_bytes)}{damaged}"
+    return f"{kept.environment}: {files}, {size(done.size_bytes)}{damaged}{old}"
 
 
 def _environment(home: Home, named: str | None) -> str:

@@ -35,7 +35,7 @@ from noria.config.shapes import (
     WordOr,
     whole,
 )
-from noria.domain.policy import Gate
+from noria.domain.policy import Gate, WhenFull
 from noria.domain.signature import Task
 from noria.errors import ConfigError
 
@@ -271,6 +271,20 @@ ENVIRONMENT = Record(
         Key("rollout", WordOr("direct", ROLLOUT), "How a release takes over the traffic.", "direct"),
     ),
 )
+LOG = Record(
+    "a mapping",
+    (
+        Key("sample", SOME_SHARE, "The share of predictions that is recorded; while a rollout is in progress all are.", "100%"),
+        Key("keep", DURATION, "Days (UTC) that ended longer ago are deleted, at least 1d.", "for ever"),
+        Key("redact", TEXTS, "Inputs that are never written to disk; the key is written as a keyed hash.", "none"),
+        Key(
+            "when_full",
+            Choice(tuple(str(choice) for choice in WhenFull)),
+            "On a full disk: `refuse` answers nothing, `count` answers and counts what was not recorded.",
+            "refuse",
+        ),
+    ),
+)
 SERVING = Record(
     "a mapping",
     (
@@ -281,6 +295,7 @@ SERVING = Record(
         Key(
             "max_rows", whole("a number of rows from 1 to 1000000", 1, 1_000_000), "A request with more rows is refused.", "1000"
         ),
+        Key("log", WordOr("all", LOG), "What the prediction log holds, and for how long.", "all"),
         Key("keys_file", TEXT, "API keys, one `name:key` a line; nobody is answered without. Read again on a change.", "none"),
         Key("hosts", HOSTS, "Names that the Host header may say, besides the address.", "any where keys are asked for"),
         Key("rate", FREQUENCY, "How often each key may ask; without keys, each address.", "no limit"),

@@ -17,6 +17,7 @@ from noria.config.document import Item, nearest
 from noria.config.functions import Source, exists
 from noria.config.gate import demand_task
 from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Query, Serving
+from noria.config.recording import read_log
 from noria.config.search import demand_train, read_search
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
@@ -70,7 +71,7 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Map
         checks=Checks(**_given(root, "checks", code="code", timeout_s="timeout")),
         gates=gates,
         environments=environments,
-        serving=_serving(root, home),
+        serving=_serving(root, home, model),
         console=Console(**_given(root, "console", host="host", port="port")),
         monitor=_monitor(root),
         retrain=_retrain(root),
@@ -110,14 +111,14 @@ def _given(root: Section, key: str, **fields: str) -> dict[str, Any]:
     return section.given(**fields) if section is not None else {}
 
 
-def _serving(root: Section, home: Path) -> Serving:
+def _serving(root: Section, home: Path, model: Model | None) -> Serving:
     given = _given(root, "serving", host="host", port="port", workers="workers", max_body_bytes="max_body", max_rows="max_rows")
     access = _given(root, "serving", keys_file="keys_file", hosts="hosts", rate="rate", log="access_log")
     if "keys_file" in access:
         access["keys_file"] = str((home / Path(access["keys_file"]).expanduser()).absolute())
     if "rate" in access:
         access["rate"] = Rate(*access["rate"])
-    return Serving(**given, access=Access(**access))
+    return Serving(**given, log=read_log(root, model), access=Access(**access))
 
 
 def _monitor(root: Section) -> MonitorPolicy:

@@ -9,7 +9,7 @@ from typing import Any
 
 from noria.domain.access import UNGUARDED, Access
 from noria.domain.contract import Contract
-from noria.domain.policy import Gate, MonitorPolicy, RetrainPolicy, RolloutPolicy
+from noria.domain.policy import RECORD_ALL, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
 from noria.domain.signature import Task
 
 DIRECT = RolloutPolicy()
@@ -171,6 +171,7 @@ class Serving:
     max_body_bytes: int = 1 << 20
     max_rows: int = 1000
     access: Access = UNGUARDED
+    log: LogPolicy = RECORD_ALL
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,23 @@ class MonitorPolicy:
     false_alarm: float = 0.001  # per window, of calling quality sunk without cause
     margin: float = 0.0  # how much worse than the holdout is still fine, in the metric's unit
     drift: float = 0.25  # population stability index above which a column has drifted
+
+
+class WhenFull(StrEnum):
+    """What a prediction gets that the log has no room for."""
+
+    REFUSE = "refuse"  # nothing is answered: 507
+    COUNT = "count"  # it is answered, and counted as not recorded
+
+
+@dataclass(frozen=True, slots=True)
+class LogPolicy:
+    """What the prediction log holds, and for how long."""
+
+    sample: float = 1.0  # the share of predictions that is recorded; of a rollout in progress all are
+    keep_s: float | None = None  # days (UTC) that ended longer ago are deleted; None: none ever
+    redact: tuple[str, ...] = ()  # inputs that are never written; key and event time too, where they are named
+    when_full: WhenFull = WhenFull.REFUSE
+
+
+RECORD_ALL = LogPolicy()

@@ -87,6 +87,7 @@ def start_server(line: Line, *, serve: tuple[str, int] | None = None) -> dict[st
         max_body_bytes=project.serving.max_body_bytes,
         max_rows=project.serving.max_rows,
         access=project.serving.access,
+        recording=project.serving.log,
         log=line.state / "server.log",
     )
     return line.server.addresses()

@@ -10,7 +10,7 @@ from noria.stages.line import Line
 from noria.store import compacted
 
 if TYPE_CHECKING:
-    from noria.store.compaction import Done
+    from noria.store.compaction import Done, Expired
 
 EVERY_S = 600.0  # between two looks of the daemon
 
@@ -21,20 +21,37 @@ class Kept:
 
     environment: str
     compacted: Done
+    expired: Expired
 
 
 def look(line: Line, project: Project) -> list[Kept]:
-    """Compact the logs in which enough has gathered: a finished segment of a day's age, or 64 MiB of them."""
+    """Keep the logs in which enough has gathered (a finished segment of a day's age, or 64 MiB of them), or a day is over."""
     folders = {name: line.state / "log" / name for name in project.environments}
-    return [keep(line, name) for name, folder in folders.items() if folder.is_dir() and compacted.due(folder)]
+    keep_s = project.serving.log.keep_s
+    due = [
+        name
+        for name, folder in folders.items()
+        if folder.is_dir() and (compacted.due(folder) or (keep_s is not None and compacted.expired(folder, keep_s)))
+    ]
+    return [keep(line, project, name) for name in due]
 
 
-def keep(line: Line, environment: str, *, again: bool = False) -> Kept:
-    """Compact all that is finished of one log. Raises StoreError when another process is at it, DiskFullError."""
+def keep(line: Line, project: Project, environment: str, *, again: bool = False) -> Kept:
+    """Compact all that is finished of one log, and delete the days that are too old; ``again``: look at damaged segments too.
+
+    Raises StoreError when another process is at it, DiskFullError.
+    """
     from noria.store import compaction  # Arrow is loaded when there is something to do
 
-    done = compaction.compact(line.state / "log" / environment, again=again)
+    folder, keep_s = line.state / "log" / environment, project.serving.log.keep_s
+    done = compaction.compact(folder, again=again)
     for name in done.damaged:
         text = f"a segment of {environment}'s prediction log is damaged; it stays as it is, and what can be read of it is read"
         line.event("log.damaged", f"{environment}/{name}", text)
-    return Kept(environment, done)
+    gone = compaction.expire(folder, keep_s) if keep_s is not None else compaction.Expired((), 0, 0)
+    if gone.dates:
+        span = gone.dates[0] if len(gone.dates) == 1 else f"{gone.dates[0]} to {gone.dates[-1]}"
+        facts = {"dates": list(gone.dates), "predictions": gone.predictions, "labels": gone.labels}
+        text = f"{environment}'s log of {span} was deleted, as serving.log.keep says: {gone.predictions:,} predictions"
+        line.event("log.expired", environment, text, **facts)
+    return Kept(environment, done, gone)

@@ -15,9 +15,11 @@ from typing import Any
 import msgspec
 
 from noria.domain.access import UNGUARDED, Access
+from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.errors import NoriaError
 from noria.names import is_name
 from noria.serving.counts import SLOTS
+from noria.serving.stderr import survive_full_disk
 from noria.serving.tree import Options, main, sole
 
 
@@ -36,6 +38,13 @@ def _access(text: str) -> Access:
         raise argparse.ArgumentTypeError(f"{text!r} does not say who may ask: {error}") from error
 
 
+def _recording(text: str) -> LogPolicy:
+    try:
+        return msgspec.json.decode(text, type=LogPolicy)
+    except msgspec.DecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} does not say what is recorded: {error}") from error
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -51,13 +60,14 @@ def parse(arguments: list[str]) -> tuple[Options, int | None]:
     parser.add_argument("--max-body", type=_positive, default=1_000_000, help="bytes of a request")
     parser.add_argument("--max-rows", type=_positive, default=1000, help="records of a request")
     parser.add_argument("--access", type=_access, default=UNGUARDED, metavar="JSON", help="keys, host names, rate, access log")
+    parser.add_argument("--recording", type=_recording, default=RECORD_ALL, metavar="JSON", help="what the log holds")
     parser.add_argument("--log", type=Path, help="the file that standard error goes to: it is kept from growing")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     if found.workers > SLOTS:
         parser.error(f"--workers: at most {SLOTS}")
     state, places = found.state.resolve(), dict(found.environment)
-    options = Options(state, places, found.workers, found.max_body, found.max_rows, found.access, found.log)
+    options = Options(state, places, found.workers, found.max_body, found.max_rows, found.access, found.recording, found.log)
     return options, found.ready_fd
 
 
@@ -70,6 +80,7 @@ def _say(ready_fd: int | None, facts: dict[str, Any]) -> None:
 
 def run(arguments: list[str]) -> int:
     options, ready_fd = parse(arguments)
+    survive_full_disk()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with contextlib.suppress(PermissionError):  # already the leader of a session
         os.setsid()

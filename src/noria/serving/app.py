@@ -180,7 +180,7 @@ class App:
         if table.route is None or table.champion is None:
             raise ServingError("no release yet, so there is nothing to label")
         said = protocol.read_feedback(protocol.parse(body), table.champion.signature, self._settings.max_rows)
-        self._recorder.fed_back(table.route.project, said)
+        self._recorder.fed_back(table.route.project, said, table.champion.signature.key)
         self._counts.fed_back(len(said))
         return json_reply({"recorded": len(said)}, 202)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from noria.domain.access import UNGUARDED, Access
+from noria.domain.policy import RECORD_ALL, LogPolicy
 
 LINE_LIMIT = 1024 * 1024  # bytes of one message on the channel
 
@@ -21,3 +22,4 @@ class Start(msgspec.Struct, frozen=True):
     max_body_bytes: int
     max_rows: int
     access: Access = UNGUARDED
+    recording: LogPolicy = RECORD_ALL

@@ -28,13 +28,15 @@ _FEEDBACK = len(CODES) + len(VARIANTS)
 _ROWS = _FEEDBACK + 1
 _BUCKET = _ROWS + 1
 _SUM_US = _BUCKET + len(BUCKETS_S) + 1
+_FULL = _SUM_US + 1
+_UNSAMPLED = _FULL + 1
 _RING = 40  # where the revisions begin
 _ENTRY = 7  # revision, then requests, errors, slow of the champion and of the candidate
 _WIDTH = _RING + REVISIONS * _ENTRY
 SIZE_BYTES = SLOTS * _WIDTH * 8
 VERSION = 2  # of this layout; part of the file's name
 
-assert _SUM_US < _RING
+assert _UNSAMPLED < _RING
 
 
 def counts_path(state: Path, environment: str) -> Path:
@@ -90,6 +92,10 @@ class Counts:
     def fed_back(self, rows: int) -> None:
         self._cells[self._base + _FEEDBACK] += rows
 
+    def not_recorded(self, rows: int, *, sampled: bool) -> None:
+        """Predictions that were answered and are not in the log: left out of the sample, or the disk was full."""
+        self._cells[self._base + (_UNSAMPLED if sampled else _FULL)] += rows
+
     def tally(self, revision: int, candidate: bool, error: bool, slow: bool) -> None:
         """One request of one arm, counted under the route revision that assigned it."""
         cells = self._cells
@@ -131,6 +137,10 @@ class Counts:
 
     def feedback(self) -> int:
         return self.total(_FEEDBACK)
+
+    def dropped(self) -> dict[str, int]:
+        """Answered predictions that are not in the log, by reason."""
+        return {"full": self.total(_FULL), "sample": self.total(_UNSAMPLED)}
 
     def histogram(self) -> tuple[list[int], float]:
         """Counts per bucket (the last is beyond the last bound), and the sum in seconds."""

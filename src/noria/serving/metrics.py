@@ -21,6 +21,8 @@ def _requests(counts: Counts, label: str) -> Iterable[str]:
     yield from (f'noria_predictions_total{{{label},variant="{v}"}} {n}' for v, n in counts.variants().items())
     yield from _head("noria_prediction_rows_total", "counter", "Predicted rows.")
     yield f"noria_prediction_rows_total{{{label}}} {counts.rows()}"
+    yield from _head("noria_predictions_dropped_total", "counter", "Answered rows that are not in the prediction log.")
+    yield from (f'noria_predictions_dropped_total{{{label},reason="{r}"}} {n}' for r, n in counts.dropped().items())
     yield from _head("noria_feedback_total", "counter", "Labels recorded.")
     yield f"noria_feedback_total{{{label}}} {counts.feedback()}"
 

@@ -20,6 +20,7 @@ import msgspec
 
 from noria.adapters.server import FACTS, LOCK, SOCKET, short_path
 from noria.domain.access import UNGUARDED, Access, is_loopback
+from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.domain.rollout import Route
 from noria.errors import NoriaError, PortInUseError, ServingError
 from noria.serving import counts, rates
@@ -47,6 +48,7 @@ class Options:
     max_body_bytes: int = 1_000_000
     max_rows: int = 1000
     access: Access = UNGUARDED
+    recording: LogPolicy = RECORD_ALL
     log: Path | None = None  # the file that standard error goes to, kept from growing
 
 
@@ -119,7 +121,8 @@ class Tree:
         o = self._options
 
         def start(slot: int, listen_fd: int, channel_fd: int) -> Start:
-            return Start(str(o.state), name, host, slot, listen_fd, channel_fd, o.max_body_bytes, o.max_rows, o.access)
+            limits = (o.max_body_bytes, o.max_rows)
+            return Start(str(o.state), name, host, slot, listen_fd, channel_fd, *limits, o.access, o.recording)
 
         return start
 

@@ -30,9 +30,10 @@ from noria.serving.counts import Counts, counts_path
 from noria.serving.door import Door
 from noria.serving.edge import Edge
 from noria.serving.rates import Rates, rates_path
-from noria.serving.recorder import Recorder
+from noria.serving.recorder import Recorder, secret
 from noria.serving.router import Router, RouteTable, table_of
 from noria.serving.runtime import LoadedRelease, load
+from noria.serving.stderr import survive_full_disk
 from noria.store.predictions import LogWriter
 
 COMPLAINTS = 20  # distinct messages of a release that are passed on
@@ -71,7 +72,10 @@ class Worker:
         settings = Settings(start.environment, start.host, start.max_body_bytes, start.max_rows)
         rates = Rates(rates_path(self._state, start.environment), start.access.rate) if start.access.rate else None
         door = Door(start.access, start.host, rates)
-        return App(settings, Router(self._counts, self.complain), Recorder(self._log), self._counts, door, self._access_log)
+        policy = start.recording
+        keyed = secret(self._state) if policy.redact or policy.sample < 1.0 else b""
+        recorder = Recorder(self._log, policy, self._counts, keyed)
+        return App(settings, Router(self._counts, self.complain), recorder, self._counts, door, self._access_log)
 
     async def obey(self, reader: asyncio.StreamReader) -> None:
         """Until the parent says drain, or ends."""
@@ -201,7 +205,7 @@ async def run(start: Start) -> None:
 
 
 def main(arguments: list[str]) -> int:
-
+    survive_full_disk()
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     uvloop.run(run(msgspec.json.decode(arguments[0], type=Start)))

@@ -119,7 +119,7 @@ def _judge(
             start=window[0],
             end=window[1],
             metric=reference.metric,
-            predictions=rows.height,
+            predictions=estimated(rows),
             labelled=labelled,
             value=ruling.value,
             reference=reference.mean,
@@ -130,6 +130,11 @@ def _judge(
     )
     found = [("quality", ruling.verdict)] + ([("drift", drifted.verdict)] if drifted else [])
     return [_raise(line, kind, release, verdict) for kind, verdict in found if verdict.outcome is Outcome.FAIL]
+
+
+def estimated(rows: pl.DataFrame) -> int:
+    """How many predictions there were: of a sample each row stands for several."""
+    return round((1 / rows["sample"]).sum()) if "sample" in rows.columns else rows.height
 
 
 def _losses(signature: Signature, reference: Reference, rows: pl.DataFrame) -> tuple[Any, int]:
@@ -149,7 +154,8 @@ def _drift(bundle: Path, project: Project, rows: pl.DataFrame) -> drift.DriftRul
     if not content:
         return None
     reference = msgspec.convert(content, Profile)
-    known = [name for name in reference.columns if name in rows.columns]
+    hidden = project.serving.log.redact
+    known = [name for name in reference.columns if name in rows.columns and name not in hidden]
     current = profile.summarise(rows.select(known), reference)
     return drift.judge(reference, current, project.monitor.drift)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,18 @@ def due(folder: Path, older_s: float = DAY_S, size_bytes: int = BATCH_BYTES) -> 
         if sizes >= size_bytes or now - stat.st_mtime >= older_s:
             return True
     return False
+
+
+def last_day(keep_s: float, now: float | None = None) -> str:
+    """The last day, as 2026-11-21, that ended longer than ``keep_s`` ago."""
+    moment = datetime.fromtimestamp((time.time() if now is None else now) - keep_s, UTC)
+    return (moment.date() - timedelta(days=1)).isoformat()
+
+
+def expired(folder: Path, keep_s: float) -> bool:
+    """Whether there are days that ended longer than ``keep_s`` ago. Raises StoreError."""
+    last = last_day(keep_s)
+    return any(file.date <= last for batch in read(folder).batches for file in batch.files)
 
 
 def finished(folder: Path, damaged: list[str]) -> list[Path]:

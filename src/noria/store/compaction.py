@@ -7,11 +7,9 @@ In this order, so that a process may die at any point: the files are written bes
 from __future__ import annotations
 
 import fcntl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -81,12 +79,12 @@ def expire(folder: Path, keep_s: float, now: float | None = None) -> Expired:
 
     Raises StoreError when another process compacts.
     """
-    last = datetime.fromtimestamp((time.time() if now is None else now) - keep_s, UTC).date() - timedelta(days=1)
+    last = compacted.last_day(keep_s, now)
     if not (folder / compacted.INDEX).is_file():
         return Expired((), 0, 0)
     with _alone(folder):
         index = compacted.read(folder)
-        old = {f.path: f for batch in index.batches for f in batch.files if f.date <= last.isoformat()}
+        old = {f.path: f for batch in index.batches for f in batch.files if f.date <= last}
         if old:
             kept = [_without(batch, old) for batch in index.batches]
             compacted.write(folder, Index([batch for batch in kept if batch.files], index.damaged))

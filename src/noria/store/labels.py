@@ -61,6 +61,7 @@ SHAPE = {"id": pl.String, "release": pl.String, "variant": pl.String, "key": pl.
 def labelled_table(records: Iterable[Prediction | Feedback]) -> pl.DataFrame:
     """One row a prediction: id, release, variant, key, event_time, at, output, label (null: none yet), and the inputs.
 
+    Where not all were recorded, ``sample`` is the chance that a row was: it stands for 1/sample rows.
     An input with one of these names stands as ``input.NAME``.
     """
     joined = join(records)
@@ -70,6 +71,8 @@ def labelled_table(records: Iterable[Prediction | Feedback]) -> pl.DataFrame:
     }
     columns["output"] = _series("output", [output(p) for p in facts])
     columns["label"] = _series("label", [label for _, label in joined])
+    if any(p.sample != 1.0 for p in facts):
+        columns["sample"] = pl.Series("sample", [p.sample for p in facts], dtype=pl.Float64)
     ours = set(columns)
     for name in dict.fromkeys(name for p in facts for name in p.inputs):
         column = f"input.{name}" if name in ours else name

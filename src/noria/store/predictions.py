@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from noria import names
-from noria.errors import StoreError
+from noria.errors import DiskFullError, StoreError
 from noria.store.disk import FULL, disk_full, full_disk, make_folder, sync_folder
 from noria.store.reading import LogReader, read_all
 from noria.store.records import Feedback, Prediction, Record, frame
@@ -26,6 +26,7 @@ __all__ = ["Feedback", "LogReader", "LogWriter", "Prediction", "Record", "frame"
 
 GROUP_S = 0.05
 SEGMENT_S = 6 * 3600.0  # a segment is finished at that age, so that it can be compacted and, once it is old, deleted
+NO_SEGMENT = -1  # the handle while none could be made: the disk was full
 LOOK_S = 60.0  # between two looks at the segment's age
 
 
@@ -46,17 +47,20 @@ class LogWriter:
         self._each = sync == "each"
         self._limit = segment_bytes
         self._age_limit = segment_s
-        self._number = 0
+        self._number = -1
         self._lock = threading.Lock()
         self._dirty = threading.Event()
         self._stop = threading.Event()
         self._spoilt = False  # a part of a record could not be cut off again: nothing may follow it
         self._unsynced: OSError | None = None
-        with full_disk(folder):
-            make_folder(folder)
-        recover(folder)
-        self._fd, self._size = self._open()
+        self._fd = NO_SEGMENT
+        self._size = 0
         self._begun = time.monotonic()
+        with contextlib.suppress(DiskFullError):  # the first append tries again, and says so
+            with full_disk(folder):
+                make_folder(folder)
+            recover(folder)
+            self._rotate()
         self._syncer = threading.Thread(target=self._sync_in_groups, name="log-sync", daemon=True)
         self._syncer.start()
 
@@ -79,7 +83,7 @@ class LogWriter:
         if self._unsynced is not None:
             failed, self._unsynced = self._unsynced, None
             raise StoreError("the disk did not keep records that were already written", where=str(self._folder)) from failed
-        if self._spoilt or (self._size + size > self._limit and self._size > len(MAGIC)):
+        if self._fd == NO_SEGMENT or self._spoilt or (self._size + size > self._limit and self._size > len(MAGIC)):
             self._rotate()
 
     def _write(self, data: bytes) -> None:
@@ -120,6 +124,8 @@ class LogWriter:
 
     def _rotate(self) -> None:
         """Go on in a new segment; the old one stays in use when the new one cannot be made."""
+        with full_disk(self._folder):
+            make_folder(self._folder)
         self._number += 1
         made = self._open()
         self._finish()
@@ -135,6 +141,8 @@ class LogWriter:
 
     def _finish(self) -> None:
         """Sync and close the segment; it is finished, and read-only, when it holds exactly what was written."""
+        if self._fd == NO_SEGMENT:
+            return
         try:
             os.fdatasync(self._fd)
             if os.fstat(self._fd).st_size == self._size:
@@ -152,6 +160,8 @@ class LogWriter:
                 if self._stop.is_set():
                     return
                 self._rotate_by_age()
+                if self._fd == NO_SEGMENT:
+                    continue
                 handle = os.dup(self._fd)  # synced outside the lock: appending goes on meanwhile
             try:
                 os.fdatasync(handle)
