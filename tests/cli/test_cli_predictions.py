@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,11 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from noria import config
 from noria.cli import execute
+from noria.engine import assembly, logbook
+from noria.stages import watch
+from noria.store import labels
 from noria.store.predictions import Feedback, LogWriter, Prediction, read_all
 
 NOW = int(time.time())
@@ -177,3 +182,31 @@ def test_days_that_are_too_old_go_and_the_audit_log_says_so(home: Path, capsys: 
     assert execute(["audit", "log", "--json"]) == 0
     (event,) = json.loads(capsys.readouterr().out)["events"]
     assert (event["kind"], event["subject"], event["facts"]["predictions"]) == ("log.expired", "production", 3)
+
+
+def test_the_daemons_look_compacts_what_is_a_day_old_and_deletes_what_is_over(home: Path) -> None:
+    folder = home / ".noria" / "log" / "staging"
+    line = assembly.assemble(home)
+    try:
+        assert logbook.look(line, config.load(home)) == []  # too young, too little
+        for path in folder.glob("*.plog"):
+            os.utime(path, (NOW - 90_000, NOW - 90_000))
+        (kept,) = logbook.look(line, config.load(home))
+        assert (kept.environment, kept.compacted.records, kept.expired.dates) == ("staging", 42, ())
+        assert logbook.look(line, config.load(home)) == []
+        (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 1d}}\nmonitor: {every: 1h, label_delay: 1h}\n")
+        write(home, answered(24 * 9, id="old"))
+        for path in folder.glob("*.plog"):
+            os.utime(path, (NOW - 90_000, NOW - 90_000))
+        (kept,) = logbook.look(line, config.load(home))
+        assert kept.expired.predictions >= 1
+        assert "old" not in {r.id for r in read_all(folder)}
+    finally:
+        line.executor.close()
+        line.ledger.close()
+
+
+def test_a_window_counts_what_a_sample_stands_for() -> None:
+    rows = labels.labelled_table([answered(1, sample=0.1), answered(2, sample=0.1), answered(3)])
+    assert watch.estimated(rows) == 21
+    assert watch.estimated(labels.labelled_table([answered(1), answered(2)])) == 2
