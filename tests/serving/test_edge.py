@@ -10,13 +10,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from serving_bundles import RECORD, Seal, compiled, logged
+from serving_bundles import BINARY, RECORD, Seal, compiled, logged, wait_for
 from serving_world import World
+
+from noria.domain.signature import Task
 
 BODY = json.dumps(RECORD).encode()
 
@@ -190,3 +193,22 @@ def test_a_worker_that_is_told_to_end_beside_its_parent_ends_in_silence(
     told = capfd.readouterr().err + "".join(path.read_text() for path in world.state.glob("*.log"))
     assert "Fatal error" not in told
     assert "Traceback" not in told
+
+
+def test_a_number_beyond_the_model_is_the_requests_trouble(world: World, seal: Seal) -> None:
+    """A compiled model computes with float32. What does not fit is told, and is no evidence against a candidate."""
+    signature = replace(BINARY, task=Task.REGRESSION, classes=())
+    champion = compiled(seal, world.scratch, 0, signature)
+    candidate = compiled(seal, world.scratch, 1, signature)
+    world.serve(champion)
+    client = world.client()
+    refused = client.post("/predict", json=RECORD | {"distance": 1e272})
+    assert refused.status_code == 422
+    assert "records[0].distance is beyond what this release computes with (float32): 1e+272" in refused.text
+    synced = world.serve(champion, candidate=candidate, candidate_version="v2", share=1.0, rollout_id="r-1")
+    revision = synced.applied["production"]
+    for _ in range(20):
+        assert client.post("/predict", json=RECORD | {"distance": -1e300}).status_code == 422
+    assert client.post("/predict", json=RECORD).json()["variant"] == "candidate"
+    tallies = wait_for(lambda: found if (found := world.tallies(revision)).candidate.requests else None)
+    assert (tallies.candidate.requests, tallies.candidate.errors) == (1, 0)

@@ -14,7 +14,7 @@ from noria.serving import protocol
 from noria.serving.counts import Counts
 from noria.serving.fast import Reader, reader
 from noria.serving.protocol import Ask, Columns
-from noria.serving.runtime import Answers, LoadedRelease, ReleaseFailed
+from noria.serving.runtime import Answers, BeyondModelError, LoadedRelease, ReleaseFailed
 
 CHAMPION_DEADLINE_S = 30.0  # nobody stands behind the champion: it gets the time that a client would wait
 
@@ -94,6 +94,8 @@ class Router:
         until = started + route.deadline_ms / 1000
         try:
             answers = await _ask(candidate, _columns_for(candidate, table, ask), len(ask.records), until)
+        except BeyondModelError:  # hostile input is no evidence against the candidate
+            return await self._by_champion(table, route, ask, started)
         except (ReleaseFailed, RequestError, TimeoutError) as error:
             self._complain(candidate.digest, _why(error, f"no answer within {route.deadline_ms:g} ms"))
             self._count(route, True, started, error=True)

@@ -18,18 +18,23 @@ import onnxruntime as ort
 from noria.adapters.server import connect
 from noria.domain.release import Form
 from noria.domain.signature import MATRIX, Kind, Signature, Task
-from noria.errors import NoriaError, ServingError
+from noria.errors import NoriaError, ServingError, SignatureError
 from noria.serving import frames
 from noria.serving.bundle import Bundle
 
 Columns = dict[str, list[Any]]
 Answers = list[Any]  # per row: a float (regression), or the probabilities in the order of the signature's classes
 
+SINGLE_MAX = 3.4028234663852886e38  # the largest float32
 INLINE_ROWS = 64  # larger batches leave the event loop to others
 
 
 class ReleaseFailed(NoriaError):
     """A release raised, broke, or answered with something that is not a number; the router decides what follows."""
+
+
+class BeyondModelError(SignatureError):
+    """A number is larger than what a compiled model computes with: the request's trouble, not the release's."""
 
 
 class Runtime(Protocol):
@@ -69,7 +74,11 @@ class OnnxRuntime:
             raw = self._session.run([self._output], self._fed(columns, n))[0]
         except Exception as error:  # onnxruntime's errors share no base
             raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
-        return checked(raw, n, self._width)
+        try:
+            return checked(raw, n, self._width)
+        except ReleaseFailed:
+            _demand_single(columns)
+            raise
 
     def _fed(self, columns: Columns, n: int) -> dict[str, Any]:
         if not self._matrix:
@@ -81,6 +90,14 @@ class OnnxRuntime:
         """The first run allocates; a model may refuse the row of nulls, which says nothing about real rows."""
         with contextlib.suppress(ReleaseFailed):
             self._run({i.name: [None] for i in signature.inputs}, 1)
+
+
+def _demand_single(columns: Columns) -> None:
+    """Raise BeyondModelError for a number that float32 does not hold."""
+    for name, values in columns.items():
+        for i, value in enumerate(values):
+            if isinstance(value, int | float) and SINGLE_MAX < abs(value) < math.inf:
+                raise BeyondModelError(f"records[{i}].{name} is beyond what this release computes with (float32): {value:.6g}")
 
 
 def checked(raw: Any, n: int, width: int) -> Answers:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import uvicorn
 import uvloop
 
@@ -191,6 +192,7 @@ async def run(start: Start) -> None:
     channel.setblocking(False)
     reader, writer = await asyncio.open_connection(sock=channel, limit=LINE_LIMIT)
     worker = Worker(start, writer)
+    np.seterr(over="ignore")  # a number beyond float32 is the model's to answer, or told to the client; not to the log
     loop = asyncio.get_running_loop()
 
     def end() -> None:
