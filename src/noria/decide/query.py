@@ -22,6 +22,7 @@ from typing import Any
 
 from noria.errors import UsageError
 
+WHOLE = 1e15  # whole numbers below it are written without a point
 FIELDS = {  # what a run is, beside its metrics and parameters
     "id": "the run's id",
     "kind": "turn, experiment or trial",
@@ -273,6 +274,8 @@ def _as_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return ", ".join(_as_text(v) for v in value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE:
+        return str(int(value))  # 1 and 1.0 are one number, and look alike
     return str(value)
 
 

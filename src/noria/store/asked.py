@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from noria.decide.query import Compare, Either, Every, Not, Query
+from noria.decide.query import WHOLE, Compare, Either, Every, Not, Query
 from noria.errors import StoreError
 from noria.store import compacted, tabular
 from noria.store.compacted import File
@@ -185,6 +185,9 @@ def _holds(asked: Compare, column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 def _as_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if dtype == MOMENT:
         return column.dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+    if dtype.is_float():  # 1 and 1.0 are one number, and look alike
+        whole = column.is_finite() & (column == column.floor()) & (column.abs() < WHOLE)
+        return pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column.cast(pl.String))
     return column.cast(pl.String)
 
 
