@@ -80,7 +80,8 @@ def test_the_newest_first_with_label_and_counts(kept: Path, capsys: pytest.Captu
     text = say(capsys)
     lines = text.splitlines()
     assert lines[0].split() == ["when", "id", "release", "answer", "label", "key", "inputs"]
-    assert [line.split("  ")[1].strip() for line in lines[1:21]] == [f"p{i}" for i in range(20)]
+    column = lines[0].index("id")  # the first column is as wide as the longest "3 hours ago" at this minute
+    assert [line[column:].split()[0] for line in lines[1:21]] == [f"p{i}" for i in range(20)]
     assert lines[4].split()[-7:] == ["v1", "1", "(0.075)", "true", "–", "carrier=UA", "distance=3.5"]
     assert lines[-1] == "40 predictions, 1 with a label (v1: 20, v2: 20); the newest 20 are shown, --limit or --to gives more"
 
