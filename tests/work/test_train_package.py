@@ -15,6 +15,7 @@ import pytest
 
 from noria.adapters.executors.limits import Work
 from noria.adapters.executors.pool import Pool
+from noria.domain.golden import ROWS, Golden
 from noria.domain.signature import Kind, Signature
 from noria.errors import DataError, StepError
 from noria.names import digest_file
@@ -73,6 +74,10 @@ def nothing(features, label): return {"no": "model"}
 
 def build(rows): return rows.select(pl.col("hour") * 2, pl.col("temp").fill_null(0.0))
 def drops(rows): return rows.head(3)
+def drops_cold(rows):
+    if rows.height == 1 and (rows["temp"][0] or 0.0) < -499:
+        raise ValueError("too cold")
+    return rows
 """
 
 
@@ -191,6 +196,26 @@ def test_a_pipeline_with_nulls_compiles_and_predicts_the_same(tmp_path: Path, na
     np.testing.assert_allclose(scored(tmp_path, model, made, "hosted"), expected, atol=1e-12)
     assert 0 < result["latency_p50_ms"] <= result["latency_p99_ms"] < 50
     assert result["size_mb"] == (tmp_path / "model.onnx").stat().st_size / 1e6
+
+
+def test_golden_rows_are_made_up_and_answered_by_the_served_form(tmp_path: Path) -> None:
+    """The reference is the trained model, asked without Noria; a hosted form that raises on some rows leaves those out."""
+    made = trained(tmp_path, facts())
+    result = packaged(tmp_path, facts(), made)
+    golden = msgspec.json.decode((tmp_path / "golden.json").read_bytes(), type=Golden)
+    assert result["golden"] == {"rows": ROWS, "left_out": 0}
+    asked = {"origin": pl.String, "hour": pl.Int64, "temp": pl.Float64}
+    expected = joblib.load(tmp_path / "model.joblib").predict_proba(pl.DataFrame(golden.columns, schema=asked))[:, 1]
+    np.testing.assert_allclose(golden.answers, expected, atol=1e-4)
+    real = labelled()
+    assert not set(golden.columns["temp"]) & set(real["temp"].drop_nulls()) - {real["temp"].min(), real["temp"].max()}
+    drops = facts(features="models_under_test:drops_cold", train="models_under_test:drawn", inputs=["hour", "temp"], slices=[])
+    temp = labelled()["temp"].fill_null(1.0).to_list()
+    cold = labelled().with_columns(temp=pl.Series([-500.0, *temp[1:]], dtype=pl.Float32))
+    made = trained(tmp_path / "hosted", drops, cold)
+    result = packaged(tmp_path / "hosted", drops, made)
+    assert result["form"] == "hosted"
+    assert result["golden"] == {"rows": ROWS - 1, "left_out": 1}
 
 
 def test_a_regression_on_a_bare_matrix_compiles(tmp_path: Path) -> None:
@@ -318,5 +343,6 @@ def test_two_processes_make_the_same_bytes(tmp_path: Path, tree: Path) -> None:
             job = {**files, "model": model, "signature": made.result["signature"], "folder": str(folder)}
             done = executor.submit(work("package", job)).wait()
             assert done.ok, done.error
-            digests.append([digest_file(folder / n) for n in ("model.joblib", "holdout.arrow", "model.onnx")])
+            files_made = ("model.joblib", "holdout.arrow", "model.onnx", "golden.json")
+            digests.append([digest_file(folder / n) for n in files_made])
     assert digests[0] == digests[1]

@@ -12,6 +12,7 @@ import msgspec
 from noria.adapters import environment
 from noria.adapters.executors.task import Resources, StepTask
 from noria.decide.plan import StepFacts
+from noria.domain import golden
 from noria.domain.release import Form, Release
 from noria.domain.run import StepRecord
 from noria.stages import steps
@@ -19,7 +20,7 @@ from noria.stages.line import Line, Sheet
 from noria.stages.model import model_facts
 from noria.stages.orders import Inputs
 
-PACKAGED = {"onnx": "model.onnx"}
+PACKAGED = {"onnx": "model.onnx", "golden": golden.GOLDEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
     folder.mkdir(parents=True)
     model = packed.files["onnx"] if form is Form.COMPILED else made.files["model"]
     line.blobs.materialise(model, folder / model_file(form))
+    line.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
     if form is Form.HOSTED:
         seal_code(line, sheet, folder / "code")
     (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result)))
@@ -110,7 +112,7 @@ def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) ->
         code=trained.key,
         files={},
         inputs={"train": trained.output},
-        params={},
+        params={"golden": str(golden.VERSION)},
         command=None,
         environment=environment.digest(sheet.environment),
     )

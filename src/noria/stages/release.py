@@ -13,6 +13,7 @@ from noria import names
 from noria.adapters import signing
 from noria.decide import release as policy
 from noria.domain.evaluation import Evaluation
+from noria.domain.golden import GOLDEN
 from noria.domain.release import Release
 from noria.domain.run import Pins
 from noria.domain.verdict import Outcome, Verdict
@@ -92,8 +93,8 @@ def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evalua
 
 
 def _sealed(folder: Path, path: Path) -> bool:
-    """Everything below the top, and the model: the manifest cannot list itself."""
-    return path.is_file() and (path.parent != folder or path.name.startswith("model."))
+    """Everything below the top, the model and its golden rows: the manifest cannot list itself."""
+    return path.is_file() and (path.parent != folder or path.name.startswith("model.") or path.name == GOLDEN)
 
 
 def _evidence(

@@ -53,6 +53,11 @@ def frame(table: pl.DataFrame, inputs: tuple[Input, ...]) -> pl.DataFrame:
     return made.with_columns(pl.selectors.float().fill_nan(None))
 
 
+def one(record: dict[str, Any], inputs: tuple[Input, ...]) -> pl.DataFrame:
+    """A record as a frame of one row."""
+    return pl.DataFrame([pl.Series(i.name, [record[i.name]], dtype=DTYPES[i.kind], strict=False) for i in inputs])
+
+
 def feeds(rows: pl.DataFrame) -> dict[str, NDArray[Any]]:
     """ONNX inputs, [n, 1] each: text as objects with "" for null; all else float32 with NaN for null."""
     return {name: _feed(rows[name]) for name in rows.columns}

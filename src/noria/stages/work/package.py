@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.adapters.frameworks import registry
+from noria.domain.golden import GOLDEN, Answer, Golden, asked, one_answer
 from noria.domain.signature import Signature
 from noria.errors import NoriaError
 from noria.stages.work import columns, forms
@@ -49,10 +50,11 @@ class Parity:
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Leaves ``model.onnx`` in ``folder`` when the compiled form is safe.
+    """Leaves ``model.onnx`` in ``folder`` when the compiled form is safe, and ``golden.json``: made-up rows with its answers.
 
     The job: ``model_file``, ``holdout``, ``signature``, ``model``, ``folder``. Returns ``form`` (compiled or hosted), ``reason``,
-    ``parity``, ``latency_p50_ms``, ``latency_p99_ms`` (one row, in process) and ``size_mb`` (10^6 bytes).
+    ``parity``, ``golden`` (how many rows, how many left out), ``latency_p50_ms``, ``latency_p99_ms`` (one row, in process) and
+    ``size_mb`` (10^6 bytes).
     """
     signature = msgspec.convert(job["signature"], Signature)
     rows = columns.frame(pl.read_ipc(job["holdout"]), signature.inputs)
@@ -62,11 +64,14 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     form: forms.Form = forms.Compiled(content, signature) if content else original
     if content:
         (Path(job["folder"]) / COMPILED).write_bytes(content)
+    rows_asked = golden(form, signature)
+    (Path(job["folder"]) / GOLDEN).write_bytes(msgspec.json.encode(rows_asked))
     p50, p99 = latency(form, rows)
     return {
         "form": "compiled" if content else "hosted",
         "reason": reason,
         "parity": {**msgspec.to_builtins(parity), "holds": parity.holds} if parity else None,
+        "golden": {"rows": len(rows_asked.answers), "left_out": rows_asked.left_out},
         "latency_p50_ms": p50,
         "latency_p99_ms": p99,
         "size_mb": (len(content) if content else Path(job["model_file"]).stat().st_size) / 1e6,
@@ -99,6 +104,19 @@ def compare(original: NDArray[np.float64], answers: NDArray[np.float64]) -> Pari
     apart = np.where(np.isnan(apart), np.inf, apart)
     worst = int(apart.argmax())
     return Parity(len(apart), min(float(apart[worst]), 1e308), worst, int((apart > SELDOM).sum()), scale)
+
+
+def golden(form: forms.Form, signature: Signature) -> Golden:
+    """What the form that is served answers to made-up rows, one by one. A row on which it raises has no answer."""
+
+    def answer(record: dict[str, Any]) -> Answer | None:
+        try:
+            said = form.predict(columns.one(record, signature.inputs))[0]
+        except Exception:  # noqa: BLE001 - the row is no real one: whatever the model raises on it says nothing against it
+            return None
+        return one_answer([float(v) for v in np.atleast_1d(said)])
+
+    return asked(signature, answer)
 
 
 def latency(form: forms.Form, rows: pl.DataFrame) -> tuple[float, float]:
