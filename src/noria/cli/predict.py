@@ -1,16 +1,28 @@
-"""`noria predict`: ask the running model server."""
+"""`noria predict`: ask the running model server, or score whole files with the same release."""
 
 from __future__ import annotations
 
 import json
-from typing import IO, Any
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from noria.cli import http
 from noria.cli.context import Home, pass_home
-from noria.cli.output import emit, json_option, number, pairs, plain, table
-from noria.errors import UsageError
+from noria.cli.output import ExitCode, emit, json_option, number, pairs, plain, plural, table
+from noria.cli.reproduce import exported, public_key
+from noria.cli.versions import at_work
+from noria.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from noria.engine.alone import Lay
+    from noria.engine.rows import Source
+    from noria.engine.scoring import Scored
+    from noria.store.ledger import Ledger
 
 
 @click.command()
@@ -18,22 +30,148 @@ from noria.errors import UsageError
 @click.option(
     "--file", "file", type=click.File("r", encoding="utf-8"), help="A JSON record, or a list of them; - is standard input."
 )
-@click.option("--environment", "-e", help="Where to ask; the first environment by default.")
+@click.option("--environment", "-e", help="Where to ask, or whose champion to take; the first environment by default.")
+@click.option("--input", "given", metavar="FILE|PATTERN|DATASET", help="Score the rows of files, without the server.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The file of their answers, by its suffix.")
+@click.option("--release", metavar="RELEASE|FILE", help="With --input: this release, or one that was exported.")
+@click.option("--key", type=click.Path(path_type=Path), help="The public key (signing.pub) that an exported FILE is signed with.")
+@click.option("--columns", metavar="NAME,...", help="The columns of the input to keep in the output; all when not named.")
+@click.option("--strict", is_flag=True, help="Stop at the first row that has no answer.")
+@click.option("--restart", is_flag=True, help="Begin anew, and replace the output if there is one.")
 @json_option
-@pass_home
-def command(home: Home, record: str | None, file: IO[str] | None, environment: str | None, as_json: bool) -> None:
-    """Ask the model server for a prediction.
+def command(
+    record: str | None,
+    file: IO[str] | None,
+    environment: str | None,
+    given: str | None,
+    output: Path | None,
+    release: str | None,
+    key: Path | None,
+    columns: str | None,
+    strict: bool,
+    restart: bool,
+    as_json: bool,
+) -> int:
+    """Ask the model server for a prediction; or score whole files, without it.
+
+    With --input and --output, the release that would serve answers each row of files of csv, tsv, jsonl, json, parquet or arrow:
+    the same answers as /predict, beside the columns of the input, with its name in `release`. Neither the daemon nor the server
+    is needed, and nothing goes to the prediction log. After Ctrl-C or a crash the same command goes on where it stopped; the
+    output appears whole or not at all. Rows that cannot be answered go to OUTPUT.rejected.jsonl with their reason, and the exit
+    code is 1.
 
     \b
     Example:  noria predict '{"carrier": "UA", "origin": "EWR", "hour": 17}'
               noria predict --file rows.json -e production
+              noria predict --input rows.parquet --output scored.parquet
+              noria predict --input 'days/*.csv' --output scored.csv --release v12 --columns id
+              noria predict --input flights --output scored.parquet --release v12.noria.tar --key signing.pub
 
-    JSON: the server's answer; predictions [{id, release, ...}].
+    JSON: the server's answer; predictions [{id, release, ...}]. With --input: output, release, digest, rows, rejected,
+    rejected_file (null when there are none), resumed (rows that an interrupted run had done), seconds, rows_per_s.
     """
+    if given is None:
+        alone = {"--output": output, "--release": release, "--key": key, "--columns": columns}
+        named = [name for name, value in alone.items() if value is not None]
+        if named or strict or restart:
+            raise UsageError(f"{(named or ['--strict' if strict else '--restart'])[0]} goes with --input")
+        _ask(record, file, environment, as_json)
+        return ExitCode.PASSED
+    if record is not None or file is not None:
+        raise UsageError("--input names what is to be scored: give no record beside it")
+    if output is None:
+        raise UsageError("--input needs --output", hint="noria predict --input rows.csv --output scored.csv")
+    from noria.engine import scoring
+
+    kept = None if columns is None else tuple(filter(None, (name.strip() for name in columns.split(","))))
+    lay = _lay(release, key, environment, as_json)
+    try:
+        order = scoring.Order(_sources(given, as_json), output, kept, strict, restart)
+        done = scoring.score(order, lay, _teller(as_json))
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command goes on from here", err=True)
+        raise
+    emit(as_json, asdict(done), lambda: _summary(done))
+    return ExitCode.NO if done.rejected else ExitCode.PASSED
+
+
+@pass_home
+def _ask(home: Home, record: str | None, file: IO[str] | None, environment: str | None, as_json: bool) -> None:
     rows = records(record, file)
     _, base = http.address(home, environment)
     answer = http.post(base, "/predict", rows)
     emit(as_json, answer if isinstance(answer, dict) else {"predictions": answer}, lambda: render(answer))
+
+
+def _lay(release: str | None, key: Path | None, environment: str | None, as_json: bool) -> Lay:
+    """The release that is named, or the champion. Raises NotFoundError, UsageError."""
+    path = exported(release) or (Path(release) if "/" in release else None) if release is not None else None
+    if path is not None:
+        from noria.engine import alone
+
+        return alone.from_file(path, public_key(key) if key is not None else None, _teller(as_json))
+    if key is not None:
+        raise UsageError("--key is for an exported FILE: a release of this project is verified with its own key")
+    return _from_store(release, environment)
+
+
+@pass_home
+def _from_store(home: Home, release: str | None, environment: str | None) -> Lay:
+    from noria.engine import alone
+
+    with closing(home.existing_ledger()) as ledger:
+        project = home.project_name()
+        if release is None:
+            release = _champion(home, ledger, project, environment)
+        return alone.from_store(home.state, ledger.releases.get(project, release))
+
+
+def _champion(home: Home, ledger: Ledger, project: str, environment: str | None) -> str:
+    known = list(home.project().environments)
+    name = environment or known[0]
+    if name not in known:
+        raise NotFoundError(f"there is no environment {name!r}", hint=f"noria.yaml has: {', '.join(known)}.")
+    route = ledger.routes.get(project, name)
+    if route is None or route.champion is None:
+        raise NotFoundError(f"no release serves {name}", hint="Name one with --release; `noria releases` lists them.")
+    return route.champion
+
+
+def _sources(given: str, as_json: bool) -> tuple[Source, ...]:
+    """Files of that name or pattern, else a dataset. Raises NotFoundError."""
+    from noria.engine import scoring
+
+    found = scoring.files(given)
+    if found:
+        return found
+    if any(c in given for c in "*?[/.") and "@" not in given:
+        raise NotFoundError("there is no such file", where=given)
+    return _dataset(given, as_json)
+
+
+@pass_home
+def _dataset(home: Home, reference: str, as_json: bool) -> tuple[Source, ...]:
+    from noria.engine import scoring
+
+    with at_work(home, as_json) as line:
+        return scoring.dataset(line, reference)
+
+
+def _teller(as_json: bool) -> Callable[[str], None]:
+    return (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
+
+
+def _summary(done: Scored) -> str:
+    speed = f"{done.rows_per_s:,.0f} rows/s"
+    items: list[tuple[str, object]] = [
+        ("output", f"{done.output}: {plural(done.rows, 'row')}, {speed}"),
+        ("release", done.release),
+    ]
+    if done.resumed:
+        items.append(("resumed", f"{plural(done.resumed, 'row')} were done before"))
+    if done.rejected:
+        items.append(("rejected", f"{plural(done.rejected, 'row')}, with their reasons in {done.rejected_file}"))
+    return pairs(items)
 
 
 def records(text: str | None, file: IO[str] | None) -> Any:
