@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 5.0
+PROVE = "prove"  # told to the first host of a release in a server tree: it asks the golden rows before it is ready
 HEALTHY_S = 10.0  # a child that lived this long starts again without waiting
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")

@@ -1,4 +1,4 @@
-"""The host process of one release: `python -m noria.serving.host STATE BUNDLE SOCKET READY_FD`.
+"""The host process of one release: `python -m noria.serving.host STATE BUNDLE SOCKET READY_FD [prove]`.
 
 The sealed source tree and the pickled model live here and nowhere else. One thread predicts, one loop listens; an exception of
 the project's code is an answer, never a crash. It ends with its parent.
@@ -32,8 +32,9 @@ from noria import names
 from noria.adapters.server import short_path
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import ServingError
-from noria.serving import frames
+from noria.serving import frames, golden
 from noria.serving.bundle import Bundle, open_bundle, public_key
+from noria.serving.child import PROVE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -225,6 +226,8 @@ def main(arguments: list[str]) -> int:
         enter(bundle)
         model = HostedModel(bundle)
         model.warm()
+        if PROVE in arguments[4:]:
+            golden.ask(bundle, lambda columns: model.predict(columns, 1))
     except ServingError as error:
         return _say(ready_fd, str(error))
     except Exception as error:  # noqa: BLE001 - importing and unpickling run the project's code: any error is its answer

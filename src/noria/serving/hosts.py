@@ -12,7 +12,8 @@ from pathlib import Path
 
 from noria import names
 from noria.errors import ServingError
-from noria.serving.child import Backoff, spawn
+from noria.serving.child import PROVE, Backoff, spawn
+from noria.serving.proof import ending
 
 LOAD_S = 60.0  # importing the project's libraries and unpickling its model
 
@@ -28,7 +29,7 @@ class Host:
 
     async def start(self) -> None:
         """Raises ServingError when the release cannot be loaded."""
-        await self._launch()
+        await self._launch(PROVE)
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
@@ -38,15 +39,15 @@ class Host:
             await _end(self.process)
         self.socket.unlink(missing_ok=True)
 
-    async def _launch(self) -> None:
+    async def _launch(self, *more: str) -> None:
         ours, theirs = os.pipe()
         try:
-            self.process = await spawn("noria.serving.host", [*self._arguments, str(theirs)], (theirs,))
+            self.process = await spawn("noria.serving.host", [*self._arguments, str(theirs), *more], (theirs,))
         finally:
             os.close(theirs)
         try:
             await self._hear(ours, self.process)
-        except ServingError:
+        except BaseException:
             await _end(self.process)
             raise
 
@@ -55,11 +56,13 @@ class Host:
         with os.fdopen(pipe, "rb") as said:
             try:
                 word = await asyncio.wait_for(asyncio.to_thread(said.read), LOAD_S)
-            except TimeoutError as error:
-                process.kill()  # ends the read as well
-                raise ServingError(f"the release did not load within {LOAD_S:g} s") from error
+            except (TimeoutError, asyncio.CancelledError) as error:
+                process.kill()  # ends the read as well, before the pipe is closed
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                raise ServingError(f"it did not load and answer its golden rows within {LOAD_S:g} s") from error
         if not word:
-            raise ServingError(f"the host process ended while loading, with code {await process.wait()}")
+            raise ServingError(f"it ends the host process that loads it: {ending(await process.wait())}")
         answer = json.loads(word)
         if "error" in answer:
             raise ServingError(answer["error"])

@@ -30,12 +30,14 @@ from noria.serving.desired import Desired
 from noria.serving.group import Group, Plan
 from noria.serving.hosts import Hosts
 from noria.serving.keys import read_keys
+from noria.serving.proof import Proofs
 from noria.store.rotating import rotate_inherited
 
 POLL_S = 0.5  # a nudge that got lost is made good after this long
 STOP_S = 12.0  # workers get this long to finish what they began
 BACKLOG = 1024
 LINE_LIMIT = 65536
+OVERTAKEN = 3  # times that trying releases is broken off for newer routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,12 @@ class Tree:
         self._state = options.state
         self._desired = Desired(options.state)
         self._hosts = Hosts(options.state, self._bundle)
+        self._proofs = Proofs(options.state, self._bundle)
         self._places: dict[str, Place] = {}
         self._failed: dict[str, str] = {}
         self._trouble = ""  # what is wrong with the ledger at present
         self._applying = asyncio.Lock()
+        self._cold = True  # no worker answers yet: nothing is at risk
         self._stop = asyncio.Event()
         self._started_at = time.time()
 
@@ -115,6 +119,7 @@ class Tree:
         groups = [place.group for place in self._places.values()]
         await asyncio.gather(*(group.open() for group in groups))
         await self._sync()  # the sockets already queue connections; nobody hears "no release yet" without need
+        self._cold = False
         await asyncio.gather(*(group.accept() for group in groups))
 
     def _starter(self, name: str, host: str) -> Callable[[int, int, int], Start]:
@@ -165,10 +170,28 @@ class Tree:
     async def _sync(self, again: bool = False) -> None:
         """Apply what is new. ``again`` retries routes that were refused before."""
         async with self._applying:
-            for name, route in self._wanted().items():
-                place = self._places[name]
-                if route not in (place.applied, None if again else place.refused):
-                    await self._apply(place, route)
+            for _ in range(OVERTAKEN):
+                if await self._follow(self._wanted(), again) or self._stop.is_set():
+                    return
+            await self._follow(self._wanted(), again, patient=True)
+
+    async def _follow(self, wanted: dict[str, Route], again: bool, patient: bool = False) -> bool:
+        """False when newer routes came while releases were tried: a rollback does not wait for a candidate that hangs."""
+
+        def overtaken() -> bool:
+            return self._stop.is_set() or (not patient and self._wanted() not in ({}, wanted))
+
+        for name, route in wanted.items():
+            place = self._places[name]
+            if route not in (place.applied, None if again else place.refused):
+                trying = asyncio.create_task(self._load(place, route))
+                while not (await asyncio.wait({trying}, timeout=POLL_S))[0]:
+                    if overtaken():
+                        trying.cancel()
+                        await asyncio.wait({trying})
+                        return False
+                await self._flip(place, route, *trying.result())
+        return True
 
     def _wanted(self) -> dict[str, Route]:
         try:
@@ -185,17 +208,24 @@ class Tree:
             print(f"noria.serving: {trouble}", file=sys.stderr, flush=True)
         self._trouble = trouble
 
-    async def _apply(self, place: Place, route: Route) -> None:
-        """All or nothing: champion and candidate load in every worker, then every worker flips."""
+    async def _load(self, place: Place, route: Route) -> tuple[Plan, dict[str, str]]:
+        """Champion and candidate tried and loaded in every worker; and those that cannot be served. No answer changes yet."""
         plan, failed = await self._prepare(route)
-        failed |= await place.group.load(plan)
+        compiled = [digest for digest, (_, host) in plan.releases.items() if host is None]
+        if self._cold:
+            tried, loaded = await asyncio.gather(self._proofs.of(compiled), place.group.load(plan))
+            return plan, failed | loaded | tried
+        failed |= await self._proofs.of(compiled)
+        return plan, failed | await place.group.load(_without(plan, failed))
+
+    async def _flip(self, place: Place, route: Route, plan: Plan, failed: dict[str, str]) -> None:
+        """All or nothing: every worker, or none when champion or candidate failed."""
         refused = route.champion in failed or (route.candidate or "") in failed
         place.refused = route if refused else None
         self._remember(route, failed)
         if refused:
             return
-        plan = Plan(route, {d: where for d, where in plan.releases.items() if d not in failed})
-        await place.group.flip(plan)
+        await place.group.flip(_without(plan, failed))
         place.applied = route
         await self._hosts.keep_only({d for p in self._places.values() for d in p.group.plan.releases})
 
@@ -283,6 +313,10 @@ class Tree:
             "failed": self._failed,
             "hosts": self._hosts.pids(),
         }
+
+
+def _without(plan: Plan, failed: dict[str, str]) -> Plan:
+    return Plan(plan.route, {digest: where for digest, where in plan.releases.items() if digest not in failed})
 
 
 def _named(route: Route) -> list[str]:
