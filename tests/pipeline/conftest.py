@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,17 @@ from place import Place
 def place(tmp_path: Path) -> Place:
     (tmp_path / "home").mkdir()
     return Place(tmp_path / "home")
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[Place], Place]:
+    """A copy of a project that was made once for many tests: each may do with it what it wants."""
+
+    def copy(made: Place) -> Place:
+        shutil.copytree(made.home, tmp_path / "home", symlinks=True)
+        return Place(tmp_path / "home")
+
+    return copy
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,22 @@ def rows(first: int, count: int, x: float = 1.5) -> str:
     return "id,x\n" + "".join(f"{n},{x}\n" for n in range(first, first + count))
 
 
-@pytest.fixture
-def words(place: Place) -> Place:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Three versions of a dataset: two files, then one more, then one changed and one gone."""
+    place = Place(tmp_path_factory.mktemp("made"))
     place.put("noria.yaml", PROJECT).put("contracts/points.yaml", CONTRACT).put(".gitignore", ".noria\nmade\ndata\n")
     place.put("data/a.csv", rows(0, 10)).put("data/b.csv", rows(10, 20)).commit()
     place.noria("run")
     place.put("data/c.csv", rows(100, 5)).noria("run")
     place.put("data/b.csv", rows(10, 30)).noria("run")
     return place
+
+
+@pytest.fixture
+def words(made: Place, copied: Callable[[Place], Place]) -> Place:
+    """Three versions of a dataset: two files, then one more, then one changed and one gone."""
+    return copied(made)
 
 
 def log(place: Place) -> list[dict[str, Any]]:

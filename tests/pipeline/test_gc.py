@@ -84,9 +84,10 @@ def bytes_of(place: Place) -> int:
     return sum(path.stat().st_size for path in (place.home / ".noria/blobs").glob("??/*"))
 
 
-@pytest.fixture
-def keepers(place: Place) -> Place:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """v1, an experiment, a version of the data that a run refused to release, a refused file, v2, and one more version."""
+    place = Place(tmp_path_factory.mktemp("made"))
     place.put("noria.yaml", PROJECT).put("contracts/points.yaml", CONTRACT).put("work.py", WORK)
     place.put(".gitignore", ".noria\ndata\n__pycache__\n").put("params.yaml", "table: {shift: 0.0}\n")
     place.put("data/1.csv", points(0, 300)).commit()
@@ -100,6 +101,12 @@ def keepers(place: Place) -> Place:
     place.put("data/2.csv", points(3000, 250)).put("params.yaml", "table: {shift: 0.1}\n").commit()
     assert place.json("run")["release"] == "v2"
     return place
+
+
+@pytest.fixture
+def keepers(made: Place, copied: Callable[[Place], Place]) -> Place:
+    """v1, an experiment, a version of the data that a run refused to release, a refused file, v2, and one more version."""
+    return copied(made)
 
 
 def test_young_things_and_things_within_retention_stay(keepers: Place) -> None:

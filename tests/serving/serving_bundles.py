@@ -141,5 +141,5 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
 
 
 def logged(state: Path, environment: str) -> list[dict[str, Any]]:
-    """Every record in the log, as written."""
-    return [msgspec.to_builtins(record) for record in read_all(state / "log" / environment)]
+    """Every record in the log, with all of its fields."""
+    return [msgspec.to_builtins(r) | msgspec.structs.asdict(r) for r in read_all(state / "log" / environment)]

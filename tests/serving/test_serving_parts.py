@@ -173,10 +173,10 @@ def test_an_output_that_is_no_answer_is_the_releases_failure(raw: Any) -> None:
 
 def test_ids_are_unique_and_sort_by_time() -> None:
     ids = [Ids() for _ in range(3)]
-    taken = [maker.take(1_700_000_000 + i / 100) for i in range(500) for maker in ids]
+    taken = [name for i in range(500) for maker in ids for name in maker.take(1_700_000_000 + i / 100, 1 + i % 3)]
     assert len(set(taken)) == len(taken)
     assert [t[:14] for t in taken] == sorted(t[:14] for t in taken)
-    own = [ids[0].take(1_700_000_000) for _ in range(20)]
+    own = [name for n in (1, 3, 16) for name in ids[0].take(1_700_000_000, n)]
     assert own == sorted(own)
 
 

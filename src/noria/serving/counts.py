@@ -30,13 +30,15 @@ _BUCKET = _ROWS + 1
 _SUM_US = _BUCKET + len(BUCKETS_S) + 1
 _FULL = _SUM_US + 1
 _UNSAMPLED = _FULL + 1
+_OUTSIDE = _UNSAMPLED + 1
+_AT_WORK = 39  # calls of a compiled candidate that have begun and not ended
 _RING = 40  # where the revisions begin
 _ENTRY = 7  # revision, then requests, errors, slow of the champion and of the candidate
 _WIDTH = _RING + REVISIONS * _ENTRY
 SIZE_BYTES = SLOTS * _WIDTH * 8
 VERSION = 2  # of this layout; part of the file's name
 
-assert _UNSAMPLED < _RING
+assert _OUTSIDE < _RING
 
 
 def counts_path(state: Path, environment: str) -> Path:
@@ -60,6 +62,27 @@ def create(path: Path) -> None:
         os.close(handle)
 
 
+class AtWork:
+    """A mark in shared memory around each call of a candidate: it is still there when the call ends the process."""
+
+    __slots__ = ("_at", "_cells")
+
+    def __init__(self, cells: memoryview, at: int) -> None:
+        self._cells = cells
+        self._at = at
+
+    def __enter__(self) -> None:
+        self._cells[self._at] += 1
+
+    def __exit__(self, *exc: object) -> None:
+        self._cells[self._at] -= 1
+
+    def taken(self) -> int:
+        """The calls that a process which ended had begun; the mark is wiped."""
+        begun, self._cells[self._at] = int(self._cells[self._at]), 0
+        return begun
+
+
 class Counts:
     """All slots of one environment; ``slot`` is the one this process writes (None: it only reads)."""
 
@@ -71,6 +94,7 @@ class Counts:
             raise ServingError(f"the counters cannot be opened: {error}", where=str(path)) from error
         self._cells = memoryview(self._map).cast("q")
         self._base = 0 if slot is None else slot * _WIDTH
+        self.at_work = AtWork(self._cells, self._base + _AT_WORK)
 
     def close(self) -> None:
         self._cells.release()
@@ -95,6 +119,10 @@ class Counts:
     def not_recorded(self, rows: int, *, sampled: bool) -> None:
         """Predictions that were answered and are not in the log: left out of the sample, or the disk was full."""
         self._cells[self._base + (_UNSAMPLED if sampled else _FULL)] += rows
+
+    def outside(self, rows: int) -> None:
+        """Answered rows with a value that training never saw the like of."""
+        self._cells[self._base + _OUTSIDE] += rows
 
     def tally(self, revision: int, candidate: bool, error: bool, slow: bool) -> None:
         """One request of one arm, counted under the route revision that assigned it."""
@@ -134,6 +162,9 @@ class Counts:
 
     def rows(self) -> int:
         return self.total(_ROWS)
+
+    def rows_outside(self) -> int:
+        return self.total(_OUTSIDE)
 
     def feedback(self) -> int:
         return self.total(_FEEDBACK)

@@ -17,6 +17,7 @@ from noria.serving.http import Headers, Reply
 
 PATH = b"/predict"
 WHOLE_BYTES = 65_536  # a larger body is read piece by piece
+_OK, _LENGTH = STATUS_LINE[200] + b"content-type: ", b"\r\ncontent-length: "
 Quick = Callable[[Headers, bytes], Reply | None]
 
 
@@ -115,6 +116,10 @@ class Edge(HttpToolsProtocol):
             super().on_body(bytes(body))
 
     def _send(self, reply: Reply) -> None:
+        if reply.status == 200 and self._keep_alive and not reply.headers and not self.server_state.default_headers:
+            self.transport.write(b"".join((_OK, reply.kind, _LENGTH, str(len(reply.body)).encode(), b"\r\n\r\n", reply.body)))
+            self._sent()
+            return
         lines = [STATUS_LINE[reply.status]]
         fixed = ((b"content-type", reply.kind), (b"content-length", b"%d" % len(reply.body)))
         for name, value in (*self.server_state.default_headers, *fixed, *reply.headers):
@@ -122,6 +127,9 @@ class Edge(HttpToolsProtocol):
         lines.append(b"\r\n" if self._keep_alive else b"connection: close\r\n\r\n")
         lines.append(reply.body)
         self.transport.write(b"".join(lines))
+        self._sent()
+
+    def _sent(self) -> None:
         self.server_state.total_requests += 1
         if not self._keep_alive:
             self.transport.close()

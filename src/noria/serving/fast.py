@@ -5,16 +5,20 @@ It answers exactly as `protocol.read` does, or not at all: whatever is unusual o
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from noria.domain.signature import Input, Kind, Signature
 from noria.errors import SignatureError
 from noria.serving import protocol
-from noria.serving.protocol import Ask
+from noria.serving.protocol import SINGLE_MAX, Ask
 
+Decoders = tuple[Callable[[bytes], Any], Callable[[bytes], Any]]
 _INT = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _TYPES: dict[Kind, Any] = {Kind.STRING: str, Kind.NUMBER: _INT | float, Kind.INTEGER: _INT, Kind.BOOLEAN: bool}
 
@@ -26,59 +30,104 @@ class Reader:
         self._names = [entry.name for entry in signature.inputs]
         optional = {name for name in (signature.key, signature.event_time) if name} | also
         self._all = [*self._names, *sorted(optional - set(self._names))]
-        self._more = len(self._all) > len(self._names)
-        fields: list[Any] = [(f"f{i}", _type(entry)) for i, entry in enumerate(signature.inputs)]
-        fields += [(f"f{i}", Any, msgspec.UNSET) for i in range(len(fields), len(self._all))]
-        called = {f"f{i}": name for i, name in enumerate(self._all)}
-        record: Any = msgspec.defstruct("Record", fields, rename=called, forbid_unknown_fields=True, gc=False)
-        self._one, self._several = msgspec.json.Decoder(record).decode, msgspec.json.Decoder(list[record]).decode
+        self._decoders = self._made(signature, _type)
+        self._ranged = self._made(signature, _within)
         self._texts = [i for i, entry in enumerate(signature.inputs) if entry.kind is Kind.STRING]
         self._fixed = sum(1 + name.count(":") for name in self._names)
         self._optional = [(i, 1 + self._all[i].count(":")) for i in range(len(self._names), len(self._all))]
+        self._odd = bool(self._texts or self._optional)
         self._key, self._event_time = signature.key, signature.event_time
         self._max_rows = max_rows
 
-    def read(self, body: bytes) -> Ask | None:
-        """What `protocol.read` makes of the body; None when that one must look at it."""
+    def _made(self, signature: Signature, type_of: Callable[[Input], Any]) -> Decoders:
+        """Of one record, and of a list of them."""
+        fields: list[Any] = [(f"f{i}", type_of(entry)) for i, entry in enumerate(signature.inputs)]
+        fields += [(f"f{i}", Any, msgspec.UNSET) for i in range(len(fields), len(self._all))]
+        called = {f"f{i}": name for i, name in enumerate(self._all)}
+        record: Any = msgspec.defstruct("Record", fields, rename=called, forbid_unknown_fields=True, gc=False)
+        return msgspec.json.Decoder(record).decode, msgspec.json.Decoder(list[record]).decode
+
+    def rows(self, body: bytes) -> list[tuple[Any, ...]] | None:
+        """The values of each record: of the inputs, then of the optional columns, UNSET where they are not given.
+
+        None when `protocol.read` must look at the body, or a number lies outside what training saw, or beyond float32.
+        """
+        return self._decoded(body, self._ranged)
+
+    def _decoded(self, body: bytes, decoders: Decoders) -> list[tuple[Any, ...]] | None:
         if b"\\" in body:
             return None  # an escape may hide that a name came twice
         try:
-            found = [self._one(body)] if body[:1] == b"{" else self._several(body)
+            rows = [astuple(decoders[0](body))] if body[:1] == b"{" else list(map(astuple, decoders[1](body)))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        if not 0 < len(found) <= self._max_rows:
+        if not 0 < len(rows) <= self._max_rows or body.count(b":") != self._colons(rows):
+            return None  # the latter: a name came twice, or something is nested
+        return rows
+
+    def read(self, body: bytes) -> Ask | None:
+        """What `protocol.read` makes of the body; None when that one must look at it."""
+        rows = self._decoded(body, self._decoders)
+        if rows is None:
             return None
-        rows = [msgspec.structs.astuple(record) for record in found]
-        records = (
-            [self._record(row) for row in rows] if self._more else [dict(zip(self._names, row, strict=True)) for row in rows]
-        )
-        if body.count(b":") != sum(map(self._colons, rows)):
-            return None  # a name came twice, or something is nested
         columns = {name: list(values) for name, values in zip(self._names, zip(*rows, strict=True), strict=False)}
+        records = Rows(self._all, rows)
         try:
             keys, times = protocol.keys(records, self._key), protocol.event_times(records, self._event_time)
         except SignatureError:
             return None
         return Ask(records, columns, keys, times)
 
-    def _colons(self, row: tuple[Any, ...]) -> int:
-        """As many as a record's text has, when no name comes twice and nothing is nested."""
-        found = self._fixed
+    def place(self, name: str | None) -> int | None:
+        """Where a column stands in `rows`."""
+        return None if name is None else self._all.index(name)
+
+    def _colons(self, rows: list[tuple[Any, ...]]) -> int:
+        """As many as the records' text has, when no name comes twice and nothing is nested."""
+        found = self._fixed * len(rows)
+        if not self._odd:
+            return found
         for i in self._texts:
-            if row[i] is not None:
-                found += row[i].count(":")
+            found += sum(row[i].count(":") for row in rows if row[i] is not None)
         for i, own in self._optional:
-            if row[i] is not msgspec.UNSET:
-                found += own + (row[i].count(":") if type(row[i]) is str else 0)
+            found += sum(own + (row[i].count(":") if type(row[i]) is str else 0) for row in rows if row[i] is not msgspec.UNSET)
         return found
 
-    def _record(self, row: tuple[Any, ...]) -> dict[str, Any]:
-        found = dict(zip(self._all, row, strict=True))
-        return {name: value for name, value in found.items() if value is not msgspec.UNSET} if self._more else found
+
+class Rows(Sequence[dict[str, Any]]):
+    """Records, made one by one when somebody asks: hardly anybody does."""
+
+    def __init__(self, names: list[str], rows: list[tuple[Any, ...]]) -> None:
+        self._names = names
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(self.__getitem__, range(len(self._rows)))
+
+    def __getitem__(self, index: Any) -> Any:
+        named = zip(self._names, self._rows[index], strict=True)
+        return {name: value for name, value in named if value is not msgspec.UNSET}
 
 
 def _type(entry: Input) -> Any:
     return _TYPES[entry.kind] | None if entry.nullable else _TYPES[entry.kind]
+
+
+def _within(entry: Input) -> Any:
+    """As `_type`, with the range of the training data: a number outside is marked, which takes a closer look."""
+    low = -SINGLE_MAX if entry.low is None else max(entry.low, -SINGLE_MAX)
+    high = SINGLE_MAX if entry.high is None else min(entry.high, SINGLE_MAX)
+    whole = Annotated[int, msgspec.Meta(ge=max(math.ceil(low), -(2**63)), le=min(math.floor(high), 2**63 - 1))]
+    if entry.kind is Kind.NUMBER:
+        found: Any = whole | Annotated[float, msgspec.Meta(ge=low, le=high)]
+    elif entry.kind is Kind.INTEGER:
+        found = whole
+    else:
+        return _type(entry)
+    return found | None if entry.nullable else found
 
 
 @lru_cache(maxsize=64)  # a route that changes its shares keeps its reader

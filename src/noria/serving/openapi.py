@@ -14,9 +14,9 @@ _TYPES = {Kind.STRING: "string", Kind.NUMBER: "number", Kind.INTEGER: "integer",
 COLUMNS = 'The records may come by column as well, in lists of one length: {"columns": {"a": [1, 2], "b": [3, 4]}}.'
 
 
-def document(signature: Signature | None) -> dict[str, Any]:
-    """``signature`` is the champion's; without one, records are plain objects."""
-    record = _record(signature) if signature else {"type": "object"}
+def document(signature: Signature | None, single: bool = False) -> dict[str, Any]:
+    """``signature`` is the champion's; without one, records are plain objects. ``single``: it computes with float32."""
+    record = _record(signature, single) if signature else {"type": "object"}
     schemas = {"Record": record, "Predictions": _predictions(signature), "Feedback": _feedback(signature), "Error": _error()}
     paths = {
         "/predict": _post("Predict records", _body("Record", "records", COLUMNS), "200", "Predictions"),
@@ -32,8 +32,8 @@ def document(signature: Signature | None) -> dict[str, Any]:
     return {"openapi": "3.1.0", "info": info, "paths": paths | openapi_v2.paths(), "components": components}
 
 
-def _record(signature: Signature) -> dict[str, Any]:
-    properties = {i.name: _column(i) for i in signature.inputs}
+def _record(signature: Signature, single: bool) -> dict[str, Any]:
+    properties = {i.name: _column(i, single) for i in signature.inputs}
     time = {"type": "string", "format": "date-time", "description": "ISO 8601"}
     optional = {
         name: {"anyOf": [schema, {"type": "null"}]}
@@ -48,9 +48,10 @@ def _record(signature: Signature) -> dict[str, Any]:
     }
 
 
-def _column(spec: Input) -> dict[str, Any]:
+def _column(spec: Input, single: bool) -> dict[str, Any]:
     kind = _TYPES[spec.kind]
-    return {"type": [kind, "null"] if spec.nullable else kind}
+    bounds = {"exclusiveMinimum": -protocol.SINGLE_END, "exclusiveMaximum": protocol.SINGLE_END}
+    return {"type": [kind, "null"] if spec.nullable else kind} | (bounds if single and spec.kind is Kind.NUMBER else {})
 
 
 def _predictions(signature: Signature | None) -> dict[str, Any]:
@@ -59,6 +60,8 @@ def _predictions(signature: Signature | None) -> dict[str, Any]:
         row["probability"] = {"type": "number", "minimum": 0, "maximum": 1}
     if signature is not None and signature.task is Task.MULTICLASS:
         row["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
+    names = {"type": "array", "items": {"type": "string"}}
+    row["outside"] = names | {"description": "Inputs whose values lie outside what training saw; absent when there are none"}
     properties = {
         "predictions": {"type": "array", "items": {"type": "object", "properties": row, "required": ["id", "prediction"]}},
         "release": {"type": "string"},

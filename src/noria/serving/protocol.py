@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -22,6 +22,8 @@ Record = dict[str, Any]
 Columns = dict[str, list[Any]]
 Label = str | int | float | bool
 
+SINGLE_MAX = 3.4028234663852886e38  # the largest float32
+SINGLE_END = 3.4028235677973366e38  # from here on a number rounds to float32's infinity
 PROBLEMS_SHOWN = 5
 ID_LIMIT = 200  # characters of a prediction id or key
 _MISSING = object()
@@ -221,21 +223,41 @@ def _labels(classes: tuple[str, ...]) -> tuple[Label, ...]:
     return tuple(int(c) if _WHOLE.fullmatch(c) else c for c in classes)
 
 
+Answerer = Callable[[list[Any]], list[dict[str, Any]]]
+
+
 def outputs(signature: Signature, answers: list[Any]) -> list[dict[str, Any]]:
     """One row's answer each: ``prediction`` and, for classes, ``probability`` (of the second class) or ``probabilities``."""
+    return answerer(signature)(answers)
+
+
+def answerer(signature: Signature) -> Answerer:
+    """`outputs` of one signature."""
     if signature.task is Task.REGRESSION:
-        return [{"prediction": value} for value in answers]
-    labels = labels_of(signature)
+        return lambda answers: [{"prediction": value} for value in answers]
+    labels, classes = labels_of(signature), signature.classes
     if signature.task is Task.BINARY:
         no, yes = labels
-        return [{"prediction": yes if row[1] >= 0.5 else no, "probability": row[1]} for row in answers]
-    return [
-        {
-            "prediction": labels[max(range(len(row)), key=row.__getitem__)],
-            "probabilities": dict(zip(signature.classes, row, strict=True)),
-        }
+        return lambda answers: [{"prediction": yes if p >= 0.5 else no, "probability": p} for _, p in answers]
+    return lambda answers: [
+        {"prediction": labels[max(range(len(row)), key=row.__getitem__)], "probabilities": dict(zip(classes, row, strict=True))}
         for row in answers
     ]
+
+
+def outside(signature: Signature, columns: Mapping[str, Sequence[Any]]) -> dict[int, list[str]]:
+    """Row -> its inputs whose values lie outside what training saw: answered all the same, and marked."""
+    found: dict[int, list[str]] = {}
+    for entry in signature.inputs:
+        values = columns.get(entry.name, ())
+        if entry.low is None or entry.high is None or not values:
+            continue
+        known = values if None not in values else [v for v in values if v is not None]
+        if known and not entry.low <= min(known) <= max(known) <= entry.high:
+            for row, value in enumerate(values):
+                if value is not None and not entry.low <= value <= entry.high:
+                    found.setdefault(row, []).append(entry.name)
+    return found
 
 
 def example(signature: Signature) -> Record:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from noria.serving.counts import Counts
 from noria.serving.protocol import Ask, Said
 from noria.serving.router import Answered
 from noria.store.disk import FULL
-from noria.store.predictions import Feedback, LogWriter, Prediction
+from noria.store.predictions import Feedback, LogWriter, Prediction, Predictions
+from noria.store.records import ids_from
 
 SECRET = "log.key"  # noqa: S105 - the name of the file
 SECRET_BYTES = 32
@@ -29,10 +30,71 @@ class Ids:
 
     def __init__(self) -> None:
         self._process = os.urandom(4).hex()
-        self._counter = itertools.count()
+        self._next = 0
 
-    def take(self, at: float) -> str:
-        return f"p-{int(at * 1000):012x}-{self._process}-{next(self._counter):06x}"
+    def take(self, at: float, rows: int) -> list[str]:
+        """Ids that count on from the first."""
+        first = self._next
+        self._next += rows
+        name = f"p-{int(at * 1000):012x}-{self._process}-{first:06x}"
+        return [name] if rows == 1 else ids_from(name, rows)
+
+
+def moment() -> float:
+    """Now, in seconds, as exact as it is kept in Parquet."""
+    return int(time.time() * 1e6) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The rows of a request as they are to be recorded."""
+
+    route: Route
+    answered: Answered
+    at: float
+    ids: list[str]
+    columns: Mapping[str, Sequence[Any]]
+    outputs: list[dict[str, Any]]
+    keys: list[str | None]
+    times: list[str | None]
+
+    @property
+    def error(self) -> str | None:
+        return "the candidate failed" if self.answered.variant == "fallback" else None
+
+    def row(self, index: int, sample: float) -> Prediction:
+        return Prediction(
+            id=self.ids[index],
+            at=self.at,
+            project=self.route.project,
+            release=self.answered.version,
+            variant=self.answered.variant,
+            rollout=self.route.rollout_id,
+            inputs={name: values[index] for name, values in self.columns.items()},
+            outputs=self.outputs[index],
+            key=self.keys[index],
+            event_time=self.times[index],
+            latency_ms=self.answered.seconds * 1000,
+            error=self.error,
+            sample=sample,
+        )
+
+    def rows(self) -> Predictions:
+        return Predictions(
+            id=self.ids[0],
+            rows=len(self.ids),
+            at=self.at,
+            project=self.route.project,
+            release=self.answered.version,
+            variant=self.answered.variant,
+            rollout=self.route.rollout_id,
+            inputs=dict(self.columns),
+            outputs={name: [row[name] for row in self.outputs] for name in self.outputs[0]},
+            latency_ms=self.answered.seconds * 1000,
+            keys=self.keys if any(self.keys) else None,
+            event_times=self.times if any(self.times) else None,
+            error=self.error,
+        )
 
 
 class Recorder:
@@ -48,47 +110,40 @@ class Recorder:
         self._secret = secret
         self._hidden = frozenset(policy.redact)
         self._below = int(policy.sample * 2**64)
-        self._ids = Ids()
+        self.ids = Ids()
+
+    @property
+    def plain(self) -> bool:
+        """Whether everything is recorded as it is."""
+        return self._policy.sample >= 1.0 and not self._hidden
 
     def predicted(self, route: Route, ask: Ask, answered: Answered, outputs: list[dict[str, Any]]) -> list[str]:
         """Record each row, or of a sample those that are in it; returns the ids of all."""
-        at = int(time.time() * 1e6) / 1e6  # as exact as it is kept later
-        ids = [self._ids.take(at) for _ in outputs]
+        at = moment()
+        ids = self.ids.take(at, len(outputs))
         columns, keys, times = ask.columns, ask.keys, ask.event_times
-        sample = 1.0
-        rows: Sequence[int] = range(len(outputs))
-        if self._policy.sample < 1.0 and route.rollout_id is None and route.candidate is None:
-            sample = self._policy.sample
-            rows = [i for i in rows if self._chosen(keys[i] or ids[i])]
         if self._hidden:
             columns = {name: values for name, values in columns.items() if name not in self._hidden}
             keys, times = self._redacted(ask, answered)
-        names = list(columns)
-        error = "the candidate failed" if answered.variant == "fallback" else None
-        records = [
-            Prediction(
-                id=ids[i],
-                at=at,
-                project=route.project,
-                release=answered.version,
-                variant=answered.variant,
-                rollout=route.rollout_id,
-                inputs={name: columns[name][i] for name in names},
-                outputs=outputs[i],
-                key=keys[i],
-                event_time=times[i],
-                latency_ms=answered.seconds * 1000,
-                error=error,
-                sample=sample,
-            )
-            for i in rows
-        ]
-        self._write_or_count(records, len(outputs) - len(records))
+        written = _Written(route, answered, at, ids, columns, outputs, keys, times)
+        if self._policy.sample < 1.0 and route.rollout_id is None and route.candidate is None:
+            rows = [i for i, name in enumerate(ids) if self._chosen(ask.keys[i] or name)]
+            records = [written.row(i, self._policy.sample) for i in rows]
+            self._write_or_count(records, len(rows), len(ids) - len(rows))
+        else:
+            self.put(written.row(0, 1.0) if len(ids) == 1 else written.rows(), len(ids))
         return ids
+
+    def put(self, record: Prediction | Predictions, rows: int) -> None:
+        """Record the rows of one request as they are."""
+        try:
+            self._log.append(record)
+        except (OSError, DiskFullError):
+            self._write_or_count([record], rows, 0)  # once more, to say or count what is wrong
 
     def fed_back(self, project: str, said: list[Said], key: str | None = None) -> None:
         """Record labels, all of them; ``key``: the column that they may name instead of a prediction's id."""
-        at = int(time.time() * 1e6) / 1e6
+        at = moment()
         hidden = key is not None and key in self._hidden
         keys = [self._hashed(s.key) if hidden else s.key for s in said]
         self._write(*(Feedback(at=at, project=project, label=s.label, id=s.id, key=k) for s, k in zip(said, keys, strict=True)))
@@ -111,7 +166,8 @@ class Recorder:
         """The same for the same key, so that labels find their predictions; nobody without the secret can tell the key."""
         return key and "h-" + hashlib.blake2b(key.encode(), digest_size=16, key=self._secret, person=b"key").hexdigest()
 
-    def _write_or_count(self, records: list[Prediction], unsampled: int) -> None:
+    def _write_or_count(self, records: Sequence[Prediction | Predictions], rows: int, unsampled: int) -> None:
+        """``rows``: in ``records``; ``unsampled``: not in them."""
         if records:
             try:
                 self._write(*records)
@@ -119,11 +175,11 @@ class Recorder:
                 full = isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL
                 if not full or self._policy.when_full is not WhenFull.COUNT or self._counts is None:
                     raise
-                self._counts.not_recorded(len(records), sampled=False)
+                self._counts.not_recorded(rows, sampled=False)
         if unsampled and self._counts is not None:
             self._counts.not_recorded(unsampled, sampled=True)
 
-    def _write(self, *records: Prediction | Feedback) -> None:
+    def _write(self, *records: Prediction | Predictions | Feedback) -> None:
         try:
             self._log.append(*records)
         except OSError as error:

@@ -21,11 +21,11 @@ from noria.domain.signature import MATRIX, Kind, Signature, Task
 from noria.errors import NoriaError, ServingError, SignatureError
 from noria.serving import frames
 from noria.serving.bundle import Bundle
+from noria.serving.protocol import SINGLE_END
 
 Columns = dict[str, list[Any]]
 Answers = list[Any]  # per row: a float (regression), or the probabilities in the order of the signature's classes
 
-SINGLE_MAX = 3.4028234663852886e38  # the largest float32
 INLINE_ROWS = 64  # larger batches leave the event loop to others
 
 
@@ -55,10 +55,12 @@ class OnnxRuntime:
 
     def __init__(self, bundle: Bundle) -> None:
         self._session = _session(bundle.model_path)
-        self._matrix = [i.name for i in bundle.signature.inputs] if _takes_matrix(self._session) else []
+        self._matrix = _takes_matrix(self._session)
         self._feeds = [] if self._matrix else _feeds(self._session, bundle.signature)
-        self._output = _output(self._session, bundle.signature)
+        self._outputs = [_output(self._session, bundle.signature)]
+        self._names = [i.name for i in bundle.signature.inputs]
         self._width = len(bundle.signature.classes)
+        self.single = any(node.type == "tensor(float)" for node in self._session.get_inputs())
         self._warm_up(bundle.signature)
 
     async def predict(self, columns: Columns, n: int, until: float) -> Answers:
@@ -69,21 +71,37 @@ class OnnxRuntime:
     async def close(self) -> None:
         """Memory goes with the last reference: requests in flight still hold one."""
 
-    def _run(self, columns: Columns, n: int) -> Answers:
+    def rows(self, rows: Sequence[Sequence[Any]]) -> Answers:
+        """Answers for rows of values in the order of the signature's inputs. Raises ReleaseFailed."""
         try:
-            raw = self._session.run([self._output], self._fed(columns, n))[0]
+            raw = self._session.run(self._outputs, self._fed_rows(rows))[0]
         except Exception as error:  # onnxruntime's errors share no base
             raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
+        return checked(raw, len(rows), self._width)
+
+    def _fed_rows(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        if self._matrix:
+            return {MATRIX: np.array(rows, dtype=np.float32)}  # None becomes NaN
+        columns = dict(zip(self._names, map(list, zip(*rows, strict=True)), strict=True))
+        return {name: feed(columns[name]) for name, feed in self._feeds}
+
+    def _run(self, columns: Columns, n: int) -> Answers:
         try:
-            return checked(raw, n, self._width)
-        except ReleaseFailed:
-            _demand_single(columns)
+            with np.errstate(over="ignore"):  # a number beyond float32 is told to the client, not to the log
+                fed = self._fed(columns, n)
+            if self.single and any(np.isinf(values).any() for values in fed.values() if values.dtype == np.float32):
+                _demand_single(columns)
+            raw = self._session.run(self._outputs, fed)[0]
+        except BeyondModelError:
             raise
+        except Exception as error:  # onnxruntime's errors share no base
+            raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
+        return checked(raw, n, self._width)
 
     def _fed(self, columns: Columns, n: int) -> dict[str, Any]:
         if not self._matrix:
             return {name: feed(columns[name]) for name, feed in self._feeds}
-        rows = np.array([columns[name] for name in self._matrix], dtype=np.float64)  # None becomes NaN
+        rows = np.array([columns[name] for name in self._names], dtype=np.float64)  # None becomes NaN
         return {MATRIX: np.ascontiguousarray(rows.T, dtype=np.float32)}
 
     def _warm_up(self, signature: Signature) -> None:
@@ -96,7 +114,7 @@ def _demand_single(columns: Columns) -> None:
     """Raise BeyondModelError for a number that float32 does not hold."""
     for name, values in columns.items():
         for i, value in enumerate(values):
-            if isinstance(value, int | float) and SINGLE_MAX < abs(value) < math.inf:
+            if isinstance(value, int | float) and SINGLE_END <= abs(value) < math.inf:
                 raise BeyondModelError(f"records[{i}].{name} is beyond what this release computes with (float32): {value:.6g}")
 
 
@@ -273,13 +291,14 @@ class HostedRuntime:
 class LoadedRelease:
     """A release in memory, with the signature by which requests are read."""
 
-    __slots__ = ("digest", "names", "project", "runtime", "signature")
+    __slots__ = ("digest", "names", "project", "runtime", "signature", "single")
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self.digest = bundle.digest
         self.project = bundle.manifest.project
         self.signature = bundle.signature
         self.runtime = runtime
+        self.single = isinstance(runtime, OnnxRuntime) and runtime.single  # numbers beyond float32 are refused
         self.names: Sequence[str] = tuple(i.name for i in bundle.signature.inputs)
 
 

@@ -19,10 +19,10 @@ from noria import names
 from noria.errors import DiskFullError, StoreError
 from noria.store.disk import FULL, disk_full, full_disk, make_folder, sync_folder
 from noria.store.reading import LogReader, read_all
-from noria.store.records import Feedback, Prediction, Record, frame
+from noria.store.records import Feedback, Prediction, Predictions, Record, Written, frame
 from noria.store.segments import MAGIC, recover
 
-__all__ = ["Feedback", "LogReader", "LogWriter", "Prediction", "Record", "frame", "read_all", "recover"]
+__all__ = ["Feedback", "LogReader", "LogWriter", "Prediction", "Predictions", "Record", "frame", "read_all", "recover"]
 
 GROUP_S = 0.05
 SEGMENT_S = 6 * 3600.0  # a segment is finished at that age, so that it can be compacted and, once it is old, deleted
@@ -64,12 +64,12 @@ class LogWriter:
         self._syncer = threading.Thread(target=self._sync_in_groups, name="log-sync", daemon=True)
         self._syncer.start()
 
-    def append(self, *records: Record) -> None:
+    def append(self, *records: Written) -> None:
         """Write all records at once, in one call of the operating system.
 
         Raises DiskFullError, and StoreError after a group sync failed (once for each failure); then none of them is in the log.
         """
-        data = b"".join([frame(record) for record in records])
+        data = frame(records[0]) if len(records) == 1 else b"".join([frame(record) for record in records])
         with self._lock:
             self._ready(len(data))
             self._write(data)

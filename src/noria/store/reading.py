@@ -37,7 +37,7 @@ class LogReader:
         return sum(s.damaged for s in self._segments.values())
 
     def poll(self, limit_bytes: int = 64 << 20) -> list[Record]:
-        """What was appended since the last poll, ``limit_bytes`` and at most one record more; empty: nothing new.
+        """What was appended since the last poll, ``limit_bytes`` and at most one frame more; empty: nothing new.
 
         Of a compacted segment it is as many records as had that size on the average. Raises StoreError for a damaged index.
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +29,24 @@ class Prediction(msgspec.Struct, tag="prediction", tag_field="record", frozen=Tr
     sample: float = 1.0  # the chance that it was recorded at all: it stands for 1/sample predictions
 
 
+class Predictions(msgspec.Struct, tag="predictions", tag_field="record", frozen=True, omit_defaults=True):
+    """The rows of one request, column by column: one frame in place of many. ``decode`` makes a `Prediction` of each."""
+
+    id: str  # of the first row; the others count on, see `ids_from`
+    rows: int
+    at: float
+    project: str
+    release: str
+    variant: str
+    rollout: str | None
+    inputs: dict[str, Sequence[Any]]
+    outputs: dict[str, Sequence[Any]]
+    latency_ms: float
+    keys: Sequence[str | None] | None = None  # None: there are none
+    event_times: Sequence[str | None] | None = None
+    error: str | None = None
+
+
 class Feedback(msgspec.Struct, tag="feedback", tag_field="record", frozen=True):
     """A label for a prediction, by its id or by the entity's key."""
 
@@ -39,23 +59,63 @@ class Feedback(msgspec.Struct, tag="feedback", tag_field="record", frozen=True):
 
 
 Record = Prediction | Feedback
+Written = Prediction | Predictions | Feedback
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Prediction | Feedback] = msgspec.msgpack.Decoder(Prediction | Feedback)
+_decoder: msgspec.msgpack.Decoder[Written] = msgspec.msgpack.Decoder(Written)
 
 
-def frame(record: Record) -> bytes:
+def frame(record: Written) -> bytes:
     """A record as it stands in a segment."""
     return pack(_encoder.encode(record))
 
 
 def decode(data: bytes, found: list[Record], *, at: int = 0, most: int | None = None) -> int:
-    """Add the records of whole frames from ``at`` on to ``found``, at most ``most``; where the first one begins that was not
-    read."""
-    left = len(data) if most is None else most
-    while left and (end := frame_end(data, at)) is not None:
+    """Add the records of whole frames from ``at`` on to ``found``, until there are ``most`` or a frame's rows more; where the
+    first frame begins that was not read."""
+    full = sys.maxsize if most is None else len(found) + most
+    while len(found) < full and (end := frame_end(data, at)) is not None:
         try:
-            found.append(_decoder.decode(data[at + FRAME.size : end]))
-        except msgspec.DecodeError:
+            record = _decoder.decode(data[at + FRAME.size : end])
+            if isinstance(record, Predictions):
+                found.extend(list(_rows_of(record)))  # all of them or none
+            else:
+                found.append(record)
+        except (msgspec.DecodeError, ValueError):
             return at  # whole, and not a record that this Noria knows
-        at, left = end, left - 1
+        at = end
     return at
+
+
+def ids_from(first: str, rows: int) -> list[str]:
+    """Ids that count on from the hexadecimal number at the end of ``first``. Raises ValueError when there is none."""
+    head, dash, number = first.rpartition("-")
+    start, width = int(number, 16), len(number)
+    return [f"{head}{dash}{n:0{width}x}" for n in range(start, start + rows)]
+
+
+def _rows_of(batch: Predictions) -> Iterator[Prediction]:
+    """Raises ValueError when its columns are not of one length."""
+    none = [None] * batch.rows
+    ids, keys, times = ids_from(batch.id, batch.rows), batch.keys or none, batch.event_times or none
+    inputs, outputs = _turned(batch.inputs, batch.rows), _turned(batch.outputs, batch.rows)
+    for name, given, answered, key, when in zip(ids, inputs, outputs, keys, times, strict=True):
+        yield Prediction(
+            id=name,
+            at=batch.at,
+            project=batch.project,
+            release=batch.release,
+            variant=batch.variant,
+            rollout=batch.rollout,
+            inputs=given,
+            outputs=answered,
+            key=key,
+            event_time=when,
+            latency_ms=batch.latency_ms,
+            error=batch.error,
+        )
+
+
+def _turned(columns: dict[str, Sequence[Any]], rows: int) -> list[dict[str, Any]]:
+    if not columns:
+        return [{} for _ in range(rows)]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -1,0 +1,173 @@
+"""The short way answers and records what the long way does, row for row; and a value outside the training range is marked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled
+
+from noria.domain.policy import LogPolicy
+from noria.domain.rollout import Route
+from noria.domain.signature import Input, Kind, Signature, Task
+from noria.serving import counts as counting
+from noria.serving import protocol
+from noria.serving.app import App, Settings
+from noria.serving.bundle import open_bundle, public_key
+from noria.serving.counts import Counts, counts_path
+from noria.serving.recorder import Recorder
+from noria.serving.router import Router, table_of
+from noria.serving.runtime import load
+from noria.store.predictions import LogReader, LogWriter, Prediction
+
+RANGED = replace(BINARY, inputs=(BINARY.inputs[0], replace(BINARY.inputs[1], low=0.0, high=6.0)))
+PLAIN = Signature(RANGED.inputs, Task.BINARY, ("0", "1"))
+HEADERS = [(b"host", b"127.0.0.1:1"), (b"content-type", b"application/json")]
+OWN = ("id", "at", "latency_ms")  # what differs from answer to answer
+
+
+@dataclass
+class Both:
+    """An application, asked the short way and the long way."""
+
+    app: App
+    log: LogReader
+    counts: Counts
+
+    def short(self, body: bytes) -> tuple[int, Any, list[dict[str, Any]]]:
+        reply = self.app.quick(HEADERS, body)
+        assert reply is not None
+        return reply.status, msgspec.json.decode(reply.body), self.logged()
+
+    def long(self, body: bytes) -> tuple[int, Any, list[dict[str, Any]]]:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        head = [*HEADERS, (b"content-length", b"%d" % len(body))]
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": head, "client": ("127.0.0.1", 1)}
+        asyncio.run(self.app(scope, receive, send))
+        return sent[0]["status"], msgspec.json.decode(sent[1]["body"]), self.logged()
+
+    def logged(self) -> list[dict[str, Any]]:
+        found = self.log.poll()
+        assert all(isinstance(record, Prediction) for record in found)
+        return [msgspec.structs.asdict(record) for record in found]
+
+
+Make = Callable[..., Both]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
+    writers = []
+
+    def make(signature: Signature, policy: LogPolicy | None = None) -> Both:
+        state = tmp_path_factory.mktemp("state")
+        seal = Seal(state)
+        digest = compiled(seal, state / "scratch", signature=signature)
+        release = asyncio.run(load(open_bundle(state / "releases" / digest, public_key(state), digest), None))
+        path = counts_path(state, "production")
+        counting.create(path)
+        counts = Counts(path, 0)
+        writer = LogWriter(state / "log", "production")
+        writers.append(writer)
+        recorder = Recorder(writer, policy, counts, b"secret") if policy else Recorder(writer)
+        app = App(Settings("production"), Router(counts, lambda digest, text: None), recorder, counts)
+        app.table = table_of(Route(PROJECT, "production", 1, digest, "v1"), {digest: release})
+        return Both(app, LogReader(state / "log"), counts)
+
+    yield make
+    for writer in writers:
+        writer.close()
+
+
+ROW = st.fixed_dictionaries(
+    {"carrier": st.sampled_from(["AA", "UA", "a:b", "Zürich", "", None]), "distance": st.floats(0, 6) | st.integers(-2, 9)},
+    optional={"flight_id": st.sampled_from([None, "f1", 7]), "time_hour": st.sampled_from([None, "2026-11-21T08:00:00+00:00"])},
+)
+
+
+def test_both_ways_answer_and_record_alike(both: Make) -> None:
+    asked = {signature: both(signature) for signature in (RANGED, PLAIN)}
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(ROW | st.lists(ROW, min_size=1, max_size=9), st.booleans())
+    def agree(value: Any, keyed: bool) -> None:
+        rows = value if isinstance(value, list) else [value]
+        if not keyed:
+            for row in rows:
+                row.pop("flight_id", None), row.pop("time_hour", None)
+        body = json.dumps(value, ensure_ascii=False).encode()
+        short, long = asked[RANGED if keyed else PLAIN].short(body), asked[RANGED if keyed else PLAIN].long(body)
+        assert [name for name, *_ in map(list, short[2])]
+        for status, said, records in (short, long):
+            assert status == 200
+            assert [p["id"] for p in said["predictions"]] == [r["id"] for r in records]
+            assert [r["inputs"] for r in records] == [{"carrier": row["carrier"], "distance": row["distance"]} for row in rows]
+            assert [r["key"] for r in records] == [None if (k := row.get("flight_id")) is None else str(k) for row in rows]
+            outside = [["distance"] if not 0 <= row["distance"] <= 6 else None for row in rows]
+            assert [p.get("outside") for p in said["predictions"]] == outside
+        assert bare(short) == bare(long)
+
+    agree()
+
+
+def bare(found: tuple[int, Any, list[dict[str, Any]]]) -> Any:
+    _, said, records = found
+    answers = [{k: v for k, v in row.items() if k != "id"} for row in said["predictions"]]
+    return answers, said["release"], said["variant"], [{k: v for k, v in r.items() if k not in OWN} for r in records]
+
+
+def test_both_ways_count_alike(both: Make) -> None:
+    found = both(RANGED)
+    body = json.dumps([RECORD, {**RECORD, "distance": 99.0}]).encode()
+    calls: tuple[Callable[[bytes], Any], ...] = (found.short, found.long)
+    for call in calls:
+        call(json.dumps([RECORD] * 3).encode())
+        call(body)
+    counts = found.counts
+    assert (counts.codes()[200], counts.rows(), counts.variants()["champion"], counts.rows_outside()) == (4, 10, 4, 2)
+    assert counts.tallies()[1][0].requests == 4
+
+
+@pytest.mark.parametrize("policy", [LogPolicy(redact=("carrier",)), LogPolicy(sample=0.5)], ids=["redacted", "sampled"])
+def test_a_policy_of_the_log_holds_the_short_way_too(both: Make, policy: LogPolicy) -> None:
+    found = both(PLAIN, policy)
+    _, said, records = found.short(json.dumps([RECORD] * 60).encode())
+    assert len(said["predictions"]) == 60
+    if policy.redact:
+        assert {tuple(r["inputs"]) for r in records} == {("distance",)}
+    else:
+        assert 5 < len(records) < 55
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"carrier": "AA"}', b'{"carrier": "AA", "distance": 1e300}', b'[{"carrier": 1}]'])
+def test_what_is_wrong_is_said_in_the_same_words(both: Make, body: bytes) -> None:
+    found = both(BINARY)
+    quick = found.app.quick(HEADERS, body)
+    status, said, _ = found.long(body)
+    assert quick is None or (quick.status, msgspec.json.decode(quick.body)) == (status, said)
+    assert status in (400, 422)
+
+
+@given(
+    st.lists(st.none() | st.integers(-5, 5) | st.floats(-5, 5), min_size=1, max_size=8),
+    st.floats(-3, 0),
+    st.floats(0, 3),
+)
+def test_a_row_is_marked_when_a_value_lies_outside(values: list[Any], low: float, high: float) -> None:
+    signature = Signature((Input("x", Kind.NUMBER, True, low, high), Input("y", Kind.NUMBER)), Task.REGRESSION)
+    wanted = {i: ["x"] for i, v in enumerate(values) if v is not None and (v < low or v > high)}
+    assert protocol.outside(signature, {"x": values, "y": [1e9] * len(values)}) == wanted
