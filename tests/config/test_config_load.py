@@ -17,6 +17,7 @@ from noria.config import document, units
 from noria.domain.access import Access, Rate
 from noria.domain.policy import Guards, MonitorPolicy, RetrainPolicy
 from noria.domain.signature import Task
+from noria.domain.workers import Workers
 from noria.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +161,7 @@ def test_policy(full: config.Project) -> None:
     assert full.checks == config.Checks("pytest -q", 60)
     keys = str(full.home / "keys.txt")
     access = Access(keys, ("models.example.org", "[::1]"), Rate(600, 60.0), log=True)
-    assert full.serving == config.Serving("0.0.0.0", 9000, 4, 2_097_152, 10, access)
+    assert full.serving == config.Serving("0.0.0.0", 9000, Workers(4, 4), 2_097_152, 10, access)
     assert (full.console.port, full.git) == (0, config.GitWatch("release", "https://example.org/x.git", 10))
 
 

@@ -81,5 +81,5 @@ def test_a_source_shows_no_secret(home: Path) -> None:
 
 def test_an_error_says_which_variable_was_wrong(home: Path) -> None:
     (home / "noria.yaml").write_text(TEXT + "serving: {workers: '${N}'}\n")
-    with pytest.raises(ConfigError, match=r"from 1 to 256, found the text '\$\{N\}'"):
+    with pytest.raises(ConfigError, match=r"from 1 to 64, or {min: N, max: N}, found the text '\$\{N\}'"):
         config.load(home, environ=SECRETS)

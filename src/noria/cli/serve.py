@@ -14,19 +14,18 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, pairs
 from noria.cli.reproduce import exported, public_key
 from noria.domain.access import Access, Rate, is_loopback
+from noria.domain.workers import MOST, Workers
 from noria.errors import UsageError
 
 if TYPE_CHECKING:
     from noria.engine.alone import Laid, Lay
-
-MOST_WORKERS = 64
 
 
 @click.command()
 @click.argument("release", metavar="RELEASE|FILE")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Its port; 0 takes any free one.")
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, MOST_WORKERS), help="Processes that answer.")
+@click.option("--workers", metavar="N|MIN:MAX", default="2", show_default=True, help="Processes that answer.")
 @click.option("--environment", "--env", "-e", default="production", show_default=True, help="Its name in log and metrics.")
 @click.option(
     "--state",
@@ -47,7 +46,7 @@ def command(
     release: str,
     host: str,
     port: int,
-    workers: int,
+    workers: str,
     environment: str,
     state: Path,
     key: Path | None,
@@ -68,7 +67,7 @@ def command(
     Example:
       noria serve v3.noria.tar --key signing.pub
       noria serve v3.noria.tar --host 0.0.0.0 --key-file keys.txt --rate 100/s
-      noria serve v3 --port 9000 --workers 1 --state /var/lib/noria-serve
+      noria serve v3 --port 9000 --workers 1:4 --state /var/lib/noria-serve
 
     JSON, one document when it answers: address, environment, release, project, digest, form, key, state, log, workers,
     example {path, body}.
@@ -80,10 +79,18 @@ def command(
         raise UsageError(f"{environment!r} cannot name an environment", hint="Small letters, digits, - and _, as in production.")
     state = state.resolve()
     access = _access(host, key_file, hosts, rate, access_log)
-    options = Options(state, {environment: (host, port)}, workers, max_body, max_rows, access)
+    options = Options(state, {environment: (host, port)}, _workers(workers), max_body, max_rows, access)
     alone.serve(options, _lay(release, key, as_json), lambda laid, address: _answers(options, laid, address, as_json))
     if not as_json:
         click.echo("stopped")
+
+
+def _workers(text: str) -> Workers:
+    try:
+        return Workers.of(text)
+    except ValueError:
+        text = f"--workers {text!r} is no number from 1 to {MOST}"
+        raise UsageError(text, hint="Or a range, as in 1:4: as many as the load asks for.") from None
 
 
 def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str | None, log: bool) -> Access:
@@ -140,7 +147,7 @@ def _answers(options: Any, laid: Laid, address: str, as_json: bool) -> None:
         "key": laid.key,
         "state": str(options.state),
         "log": str(log),
-        "workers": options.workers,
+        "workers": {"min": options.workers.least, "max": options.workers.most},
         "example": {"path": "/predict", "body": laid.example},
     }
     what = f"{release.version} of {release.project}, {release.form}, as {environment}"

@@ -32,6 +32,7 @@ from noria.config.shapes import (
     MapOf,
     Record,
     Scalar,
+    ScalarOr,
     WordOr,
     whole,
 )
@@ -285,12 +286,24 @@ LOG = Record(
         ),
     ),
 )
+WORKERS = Record(
+    "a mapping",
+    (
+        Key("min", whole("a number of processes from 1 to 64", 1, 64), "There are never fewer.", "1"),
+        Key("max", whole("a number of processes from 1 to 64", 1, 64), "There are never more.", required=True),
+    ),
+)
 SERVING = Record(
     "a mapping",
     (
         Key("host", TEXT, "The address the model server listens on.", "127.0.0.1"),
         Key("port", PORT, "Its port; each further environment takes the next one. 0 picks a free one.", "8000"),
-        Key("workers", whole("a number of processes from 1 to 256", 1, 256), "Processes that answer.", "2"),
+        Key(
+            "workers",
+            ScalarOr(whole("a number of processes from 1 to 64, or {min: N, max: N}", 1, 64), WORKERS),
+            "Processes that answer for an environment; between `min` and `max`, as many as the load asks for.",
+            "2",
+        ),
         Key("max_body", SIZE, "A larger request is refused.", "1MB"),
         Key(
             "max_rows", whole("a number of rows from 1 to 1000000", 1, 1_000_000), "A request with more rows is refused.", "1000"

@@ -25,6 +25,7 @@ from noria.domain.access import Access, Rate
 from noria.domain.contract import Contract
 from noria.domain.policy import Gate, Guards, MonitorPolicy, RetrainPolicy, RolloutPolicy
 from noria.domain.signature import Task
+from noria.domain.workers import TWO, Workers
 from noria.errors import ConfigError
 
 FILE = "noria.yaml"
@@ -112,13 +113,27 @@ def _given(root: Section, key: str, **fields: str) -> dict[str, Any]:
 
 
 def _serving(root: Section, home: Path, model: Model | None) -> Serving:
-    given = _given(root, "serving", host="host", port="port", workers="workers", max_body_bytes="max_body", max_rows="max_rows")
+    given = _given(root, "serving", host="host", port="port", max_body_bytes="max_body", max_rows="max_rows")
     access = _given(root, "serving", keys_file="keys_file", hosts="hosts", rate="rate", log="access_log")
     if "keys_file" in access:
         access["keys_file"] = str((home / Path(access["keys_file"]).expanduser()).absolute())
     if "rate" in access:
         access["rate"] = Rate(*access["rate"])
-    return Serving(**given, log=read_log(root, model), access=Access(**access))
+    return Serving(**given, workers=_workers(root), log=read_log(root, model), access=Access(**access))
+
+
+def _workers(root: Section) -> Workers:
+    """A number, or what is between two."""
+    section = root.get("serving")
+    given: int | Section | None = section.get("workers") if section is not None else None
+    if given is None:
+        return TWO
+    if not isinstance(given, Section):
+        return Workers(given, given)
+    least, most = given.get("min", 1), given.get("max")
+    if least > most:
+        raise given.at("min").error(f"min {least} is above max {most}")
+    return Workers(least, most)
 
 
 def _monitor(root: Section) -> MonitorPolicy:

@@ -11,6 +11,7 @@ from noria.domain.access import UNGUARDED, Access
 from noria.domain.contract import Contract
 from noria.domain.policy import RECORD_ALL, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
 from noria.domain.signature import Task
+from noria.domain.workers import TWO, Workers
 
 DIRECT = RolloutPolicy()
 _PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]+@")
@@ -167,7 +168,7 @@ class Environment:
 class Serving:
     host: str = "127.0.0.1"
     port: int = 8000
-    workers: int = 2
+    workers: Workers = TWO
     max_body_bytes: int = 1 << 20
     max_rows: int = 1000
     access: Access = UNGUARDED

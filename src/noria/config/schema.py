@@ -8,7 +8,7 @@ from typing import Any
 
 from noria.config import keys
 from noria.config.gate import ALWAYS, METRICS
-from noria.config.shapes import ListOf, MapOf, Record, Shape, WordOr
+from noria.config.shapes import ListOf, MapOf, Record, ScalarOr, Shape, WordOr
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -57,7 +57,7 @@ def _inner(shape: Shape, path: str) -> tuple[Record | None, str]:
     """The record inside a shape, and how its keys are written."""
     if isinstance(shape, Record):
         return shape, f"{path}."
-    if isinstance(shape, WordOr):
+    if isinstance(shape, WordOr | ScalarOr):
         return shape.record, f"{path}."
     if isinstance(shape, MapOf) and isinstance(shape.element, Record):
         return shape.element, f"{path}.NAME."

@@ -227,6 +227,24 @@ class WordOr:
         return {"anyOf": [{"const": self.word}, self.record.schema()]}
 
 
+@dataclass(frozen=True, slots=True)
+class ScalarOr:
+    """One plain value, or a record; the words of the scalar tell of both."""
+
+    scalar: Scalar
+    record: Record
+
+    @property
+    def words(self) -> str:
+        return self.scalar.words
+
+    def read(self, item: Item) -> Any:
+        return (self.record if isinstance(item.value, dict) else self.scalar).read(item)
+
+    def schema(self) -> Json:
+        return {"anyOf": [self.scalar.schema(), self.record.schema()]}
+
+
 def unexpected(shape: Shape, item: Item) -> ConfigError:
     return item.error(f"expected {shape.words}, found {item.kind}")
 

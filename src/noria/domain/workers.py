@@ -33,3 +33,6 @@ class Workers:
         if not least.isdecimal() or (most and not most.isdecimal()) or text.endswith((":", ".")):
             raise ValueError(text)
         return cls(int(least), int(most or least))
+
+
+TWO = Workers()

@@ -16,9 +16,9 @@ import msgspec
 
 from noria.domain.access import UNGUARDED, Access
 from noria.domain.policy import RECORD_ALL, LogPolicy
+from noria.domain.workers import MOST, TWO, Workers
 from noria.errors import NoriaError
 from noria.names import is_name
-from noria.serving.counts import SLOTS
 from noria.serving.stderr import survive_full_disk
 from noria.serving.tree import Options, main, sole
 
@@ -51,12 +51,19 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> Workers:
+    try:
+        return Workers.of(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST}, and no range like 1:4") from None
+
+
 def parse(arguments: list[str]) -> tuple[Options, int | None]:
     """The options, and the pipe on which the parent hears how the start went."""
     parser = argparse.ArgumentParser(prog="python -m noria.serving", description="Noria's model server.")
     parser.add_argument("--state", type=Path, required=True, help="the state folder, .noria of a project")
     parser.add_argument("--environment", type=_environment, action="append", required=True, metavar="NAME=HOST:PORT")
-    parser.add_argument("--workers", type=_positive, default=2, help="processes of each environment")
+    parser.add_argument("--workers", type=_workers, default=TWO, metavar="N|MIN:MAX", help="processes of each environment")
     parser.add_argument("--max-body", type=_positive, default=1_000_000, help="bytes of a request")
     parser.add_argument("--max-rows", type=_positive, default=1000, help="records of a request")
     parser.add_argument("--access", type=_access, default=UNGUARDED, metavar="JSON", help="keys, host names, rate, access log")
@@ -64,8 +71,6 @@ def parse(arguments: list[str]) -> tuple[Options, int | None]:
     parser.add_argument("--log", type=Path, help="the file that standard error goes to: it is kept from growing")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
-    if found.workers > SLOTS:
-        parser.error(f"--workers: at most {SLOTS}")
     state, places = found.state.resolve(), dict(found.environment)
     options = Options(state, places, found.workers, found.max_body, found.max_rows, found.access, found.recording, found.log)
     return options, found.ready_fd

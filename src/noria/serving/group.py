@@ -16,9 +16,11 @@ from typing import Any
 import msgspec
 
 from noria.domain.rollout import Route
+from noria.domain.workers import MOST
 from noria.errors import NoriaError, ServingError
 from noria.serving.channel import LINE_LIMIT, Start
 from noria.serving.child import Backoff, spawn
+from noria.serving.pulse import Pulse
 
 ANSWER_S = 30.0  # a worker that does not answer an order for so long is replaced
 
@@ -40,6 +42,7 @@ class WorkerLink:
 
     def __init__(self, process: asyncio.subprocess.Process, on_complaint: Callable[[str, str], None]) -> None:
         self.process = process
+        self.pulse: Pulse | None = None  # what it said of itself last
         self._on_complaint = on_complaint
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[None]] = {}
@@ -69,9 +72,17 @@ class WorkerLink:
             if accept:
                 await self._ask({"op": "accept"})
 
-    def drain(self) -> None:
+    async def order(self, op: str, **more: Any) -> None:
+        """Any other order. Raises WorkerGoneError."""
+        await self._ask({"op": op, **more})
+
+    def tell(self, op: str, **more: Any) -> None:
+        """What needs no answer."""
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(b'{"op":"drain"}\n')
+            self._writer.write(msgspec.json.encode({"op": op, **more}) + b"\n")
+
+    def drain(self) -> None:
+        self.tell("drain")
 
     def close(self) -> None:
         if self._reading is not None:
@@ -119,6 +130,9 @@ class WorkerLink:
         if "complaint" in message:
             self._on_complaint(message["complaint"]["digest"], message["complaint"]["text"])
             return
+        if "pulse" in message:
+            self.pulse = Pulse(heard_at=time.monotonic(), **message["pulse"])
+            return
         answer = self._waiting.get(message["id"])
         if answer is None or answer.done():
             return
@@ -144,14 +158,17 @@ class Group:
         self._listener = listener
         self._size = size
         self._links: dict[int, WorkerLink] = {}
-        self._keepers: list[asyncio.Task[None]] = []
+        self._keepers: dict[int, asyncio.Task[None]] = {}
+        self._leaving: set[int] = set()  # slots whose workers end when their clients are gone
+        self._resizing = asyncio.Lock()
         self._accepting = False
         self._stopping = False
 
     async def open(self) -> None:
         """Spawn all workers; returns when each obeys. They do not accept yet. Raises ServingError when one cannot start."""
         links = await asyncio.gather(*(self._launch(slot) for slot in range(self._size)))
-        self._keepers = [asyncio.create_task(self._keep(slot, link)) for slot, link in enumerate(links)]
+        for slot, link in enumerate(links):
+            self._keepers[slot] = asyncio.create_task(self._keep(slot, link))
 
     async def accept(self) -> None:
         """Begin to answer; returns when every worker does."""
@@ -172,8 +189,61 @@ class Group:
         self.complaints = {digest: texts for digest, texts in self.complaints.items() if digest in kept}
         await self._everywhere(lambda link: _flip(link, plan))
 
+    async def resize(self, size: int) -> int:
+        """Come to ``size`` workers that accept; how many there are now, fewer when no slot was free. Fails no request.
+
+        New ones hold the plan before they accept. Those that go finish what their clients began, within LEAVE_S seconds.
+        Raises NoriaError, OSError when a new worker cannot start; the others stay.
+        """
+        async with self._resizing:
+            if self._stopping:
+                return self.size
+            before, free = self._staying(), [slot for slot in range(MOST) if slot not in self._links]
+            if size > len(before):
+                await self._grow(free[: size - len(before)])
+                share = 1 - len(before) / self.size
+                await self._everywhere(lambda link: link.order("shed", share=share), before)
+            for slot in sorted(self._links.keys() - self._leaving)[max(1, size) :]:
+                self._leaving.add(slot)
+                await self._everywhere(lambda link: link.order("retire"), [self._links[slot]])
+            return self.size
+
+    @property
+    def size(self) -> int:
+        """Workers that accept, or will as soon as they are replaced."""
+        return len(self._links.keys() - self._leaving)
+
+    def pulses(self, now: float) -> list[Pulse] | None:
+        """What each worker that accepts said last; None while one has not said anything yet."""
+        found = [link.pulse.seen(now) for link in self._staying() if link.pulse is not None]
+        return found if len(found) == self.size else None
+
+    def tell(self, op: str, **more: Any) -> None:
+        """Tell every worker what needs no answer."""
+        for link in self._links.values():
+            link.tell(op, **more)
+
     def pids(self) -> list[int]:
-        return [link.process.pid for link in self._links.values()]
+        return [link.process.pid for link in self._staying()]
+
+    def slots(self) -> dict[int, int]:
+        """Slot -> process id, of all workers, also those that are about to end."""
+        return {slot: link.process.pid for slot, link in self._links.items()}
+
+    def _staying(self) -> list[WorkerLink]:
+        return [link for slot, link in sorted(self._links.items()) if slot not in self._leaving]
+
+    async def _grow(self, slots: list[int]) -> None:
+        """Those that start stay, also when another does not; then its error is raised."""
+        links = await asyncio.gather(*(self._launch(slot) for slot in slots), return_exceptions=True)
+        for slot, link in zip(slots, links, strict=True):
+            if isinstance(link, WorkerLink):
+                self._keepers[slot] = asyncio.create_task(self._keep(slot, link))
+            elif slot in self._links:
+                await _ended(self._links.pop(slot), 0.0)
+        for error in links:
+            if isinstance(error, BaseException):
+                raise error
 
     async def close(self, timeout_s: float) -> None:
         """Drain every worker, then make sure that it ended."""
@@ -181,17 +251,19 @@ class Group:
         for link in self._links.values():
             link.drain()
         await asyncio.gather(*(_ended(link, timeout_s) for link in self._links.values()))
-        for keeper in self._keepers:
+        for keeper in self._keepers.values():
             keeper.cancel()
 
-    async def _everywhere(self, order: Callable[[WorkerLink], Awaitable[Any]]) -> list[Any]:
+    async def _everywhere(
+        self, order: Callable[[WorkerLink], Awaitable[Any]], among: list[WorkerLink] | None = None
+    ) -> list[Any]:
         async def one(link: WorkerLink) -> Any:
             try:
                 return await order(link)
             except WorkerGoneError:
                 return None  # its successor begins with the newest plan
 
-        return await asyncio.gather(*(one(link) for link in list(self._links.values())))
+        return await asyncio.gather(*(one(link) for link in (list(self._links.values()) if among is None else among)))
 
     async def _launch(self, slot: int) -> WorkerLink:
         ours, theirs = socket.socketpair()
@@ -209,18 +281,35 @@ class Group:
         while True:
             code = await link.process.wait()
             link.close()
-            if self._stopping:
+            if self._stopping or self._gone(slot):
                 return
             print(f"noria.serving: worker {slot} (pid {link.process.pid}) ended with {code}", file=sys.stderr, flush=True)
-            link = await self._revive(slot, backoff)
+            revived = await self._revive(slot, backoff)
+            if revived is None:
+                return
+            link = revived
 
-    async def _revive(self, slot: int, backoff: Backoff) -> WorkerLink:
+    def _gone(self, slot: int) -> bool:
+        """Forget a worker that was to end, and did."""
+        if slot not in self._leaving:
+            return False
+        self._leaving.discard(slot)
+        del self._links[slot], self._keepers[slot]
+        return True
+
+    async def _revive(self, slot: int, backoff: Backoff) -> WorkerLink | None:
+        """Its successor; None when it is not wanted any more."""
         while True:
             await asyncio.sleep(backoff.died())
+            if self._gone(slot):
+                return None
             backoff.born()
             self.restarts += 1
             try:
-                return await self._launch(slot)
+                link = await self._launch(slot)
+                if slot in self._leaving:
+                    await link.order("retire")
+                return link
             except (NoriaError, OSError) as error:
                 print(f"noria.serving: worker {slot} does not start: {error}", file=sys.stderr, flush=True)
                 await _ended(self._links[slot], 0.0)

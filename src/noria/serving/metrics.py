@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from noria.domain.rollout import Route, Tally
 from noria.serving.counts import BUCKETS_S, Counts
 
 
-def render(counts: Counts, environment: str, route: Route | None) -> str:
-    """Counters since the environment's counter file was made; they grow across restarts of workers and server."""
+def render(counts: Counts, environment: str, route: Route | None, usage: Mapping[str, Any] | None = None) -> str:
+    """Counters since the environment's counter file was made; they grow across restarts of workers and server.
+
+    ``usage`` is what the parent measured last (``serving.usage.Usage`` as a mapping): of now, and of the tree that runs.
+    """
     label = f'environment="{environment}"'
-    return "\n".join((*_requests(counts, label), *_latency(counts, label), *_arms(counts, label, route), ""))
+    parts = (_requests(counts, label), _latency(counts, label), _arms(counts, label, route), _usage(label, usage or {}))
+    return "\n".join((*itertools.chain.from_iterable(parts), ""))
 
 
 def _requests(counts: Counts, label: str) -> Iterable[str]:
@@ -21,6 +27,8 @@ def _requests(counts: Counts, label: str) -> Iterable[str]:
     yield from (f'noria_predictions_total{{{label},variant="{v}"}} {n}' for v, n in counts.variants().items())
     yield from _head("noria_prediction_rows_total", "counter", "Predicted rows.")
     yield f"noria_prediction_rows_total{{{label}}} {counts.rows()}"
+    yield from _head("noria_prediction_rows_outside_total", "counter", "Predicted rows with a value outside the training range.")
+    yield f"noria_prediction_rows_outside_total{{{label}}} {counts.rows_outside()}"
     yield from _head("noria_predictions_dropped_total", "counter", "Answered rows that are not in the prediction log.")
     yield from (f'noria_predictions_dropped_total{{{label},reason="{r}"}} {n}' for r, n in counts.dropped().items())
     yield from _head("noria_feedback_total", "counter", "Labels recorded.")
@@ -51,6 +59,26 @@ def _arms(counts: Counts, label: str, route: Route | None) -> Iterable[str]:
         for outcome, n in (("assigned", tally.requests), ("error", tally.errors), ("slow", tally.slow)):
             labels = f'{label},revision="{route.revision}",arm="{arm}",release="{version}",outcome="{outcome}"'
             yield f"noria_route_requests_total{{{labels}}} {n}"
+
+
+def _usage(label: str, usage: Mapping[str, Any]) -> Iterable[str]:
+    if not usage:
+        return
+    for name, key, text in (
+        ("noria_workers", "workers", "Worker processes that accept connections."),
+        ("noria_workers_wanted", "wanted", "Workers that the present load needs, as a fraction; an autoscaler may sum it."),
+        ("noria_worker_busy_ratio", "busy", "The share of wall time that a worker had the CPU, mean of the workers."),
+        ("noria_worker_wait_seconds", "wait_s", "How long a request waits until a worker looks at it, where that is longest."),
+    ):
+        yield from _head(name, "gauge", text)
+        yield f"{name}{{{label}}} {usage[key]:.6g}"
+    for name, key, kind, text in (
+        ("noria_process_cpu_seconds_total", "cpu_s", "counter", "CPU time of each process of the server tree."),
+        ("noria_process_resident_memory_bytes", "rss", "gauge", "Memory of each process, shared pages counted in each."),
+        ("noria_process_proportional_memory_bytes", "pss", "gauge", "Memory of each process, shared pages divided among them."),
+    ):
+        yield from _head(name, kind, text)
+        yield from (f'{name}{{{label},process="{p["name"]}"}} {p[key]}' for p in usage["processes"] if p[key] is not None)
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:

@@ -12,16 +12,20 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
+from noria import names
 from noria.adapters.server import FACTS, LOCK, SOCKET, short_path
+from noria.decide import scaling
+from noria.decide.scaling import Decision
 from noria.domain.access import UNGUARDED, Access, is_loopback
 from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.domain.rollout import Route
+from noria.domain.workers import TWO, Workers
 from noria.errors import NoriaError, PortInUseError, ServingError
 from noria.serving import counts, rates
 from noria.serving.channel import Start
@@ -31,6 +35,8 @@ from noria.serving.group import Group, Plan
 from noria.serving.hosts import Hosts
 from noria.serving.keys import read_keys
 from noria.serving.proof import Proofs
+from noria.serving.scaler import Decisions, Scaler
+from noria.serving.usage import Meter, Usage
 from noria.store.rotating import rotate_inherited
 
 POLL_S = 0.5  # a nudge that got lost is made good after this long
@@ -46,7 +52,7 @@ class Options:
 
     state: Path
     environments: dict[str, tuple[str, int]]
-    workers: int = 2
+    workers: Workers = TWO
     max_body_bytes: int = 1_000_000
     max_rows: int = 1000
     access: Access = UNGUARDED
@@ -61,6 +67,9 @@ class Place:
     listener: socket.socket
     group: Group
     counts: Counts
+    scaler: Scaler
+    meter: Meter = field(default_factory=Meter)
+    usage: Usage | None = None
     applied: Route | None = None
     refused: Route | None = None  # the newest route, when it could not be applied
 
@@ -81,6 +90,8 @@ class Tree:
         self._proofs = Proofs(options.state, self._bundle)
         self._places: dict[str, Place] = {}
         self._failed: dict[str, str] = {}
+        self._decisions = Decisions(options.state / "serving" / "scaling.json")
+        self._scaling: list[asyncio.Task[None]] = []
         self._trouble = ""  # what is wrong with the ledger at present
         self._applying = asyncio.Lock()
         self._cold = True  # no worker answers yet: nothing is at risk
@@ -114,13 +125,16 @@ class Tree:
             if access.rate is not None:
                 rates.create(rates.rates_path(self._state, name))
             listener = bind(name, host, port, keyed=access.keys_file is not None)
-            group = Group(self._starter(name, host), listener, self._options.workers)
-            self._places[name] = Place(listener, group, Counts(path))
+            group = Group(self._starter(name, host), listener, self._options.workers.least)
+            scaler = Scaler(group, self._options.workers, lambda decision, name=name: self._decided(name, decision))  # type: ignore[misc]
+            self._places[name] = Place(listener, group, Counts(path), scaler)
         groups = [place.group for place in self._places.values()]
         await asyncio.gather(*(group.open() for group in groups))
         await self._sync()  # the sockets already queue connections; nobody hears "no release yet" without need
         self._cold = False
         await asyncio.gather(*(group.accept() for group in groups))
+        for name, place in self._places.items():
+            self._scaling.append(asyncio.create_task(place.scaler.run(lambda name=name: self._sampled(name))))  # type: ignore[misc]
 
     def _starter(self, name: str, host: str) -> Callable[[int, int, int], Start]:
         o = self._options
@@ -132,6 +146,8 @@ class Tree:
         return start
 
     async def _go_down(self) -> None:
+        for task in self._scaling:
+            task.cancel()
         for place in self._places.values():
             place.listener.close()
         await asyncio.gather(*(place.group.close(STOP_S) for place in self._places.values()))
@@ -247,6 +263,25 @@ class Tree:
                 failed[digest] = str(error)
         return Plan(route, releases), failed
 
+    # -- scaling
+
+    def _decided(self, name: str, decision: Decision) -> None:
+        route = self._places[name].applied
+        scaled = self._decisions.add(name, route.project if route else None, decision)
+        print(f"noria.serving: {scaled.text}", file=sys.stderr, flush=True)
+
+    async def _sampled(self, name: str) -> None:
+        """Measure the processes, and tell the workers: any of them answers for all."""
+        place = self._places[name]
+        sample, slots = place.scaler.newest, place.group.slots()
+        pids = {"parent": os.getpid()} | {f"worker-{slot}": pid for slot, pid in sorted(slots.items())}
+        pids |= {f"host-{names.short(digest)}": pid for digest, pid in self._hosts.pids().items()}
+        processes = await asyncio.to_thread(place.meter.read, pids)
+        if sample is not None:
+            numbers = (sample.load / len(sample.busy), scaling.wanted(sample.load), sample.wait_ms / 1000)
+            place.usage = Usage(place.group.size, *numbers, tuple(processes))
+            place.group.tell("usage", usage=msgspec.to_builtins(place.usage))
+
     # -- the control socket
 
     async def _listen(self) -> asyncio.Server:
@@ -276,6 +311,8 @@ class Tree:
                     return await self._synced()
                 case "stats":
                     return self._stats(request["environment"], request["project"])
+                case "scaling":
+                    return {"decisions": msgspec.to_builtins(self._decisions.after(int(request["after"])))}
                 case "status":
                     return self._status()
                 case "stop":
@@ -309,9 +346,17 @@ class Tree:
             "pid": os.getpid(),
             "started_at": self._started_at,
             "addresses": self._addresses(),
-            "environments": {name: _facts(place) for name, place in self._places.items()},
+            "environments": {name: self._facts(name, place) for name, place in self._places.items()},
             "failed": self._failed,
             "hosts": self._hosts.pids(),
+        }
+
+    def _facts(self, name: str, place: Place) -> dict[str, Any]:
+        scaled = self._decisions.last(name)
+        return _facts(place) | {
+            "bounds": str(self._options.workers),
+            "scaled": msgspec.to_builtins(scaled),
+            "usage": msgspec.to_builtins(place.usage),
         }
 
 

@@ -1,7 +1,8 @@
 """One worker: `python -m noria.serving.worker SETTINGS`. Answers on the inherited listening socket, obeys the parent's channel.
 
-The channel carries one JSON document a line. Down: ``load``, ``routes``, ``accept``, ``drain``. Up: an answer for each, by
-``id``, and ``{"complaint": {digest, text}}`` when a release fails on a request. When the parent ends, the worker drains and ends.
+The channel carries one JSON document a line. Down: ``load``, ``routes``, ``accept``, ``shed``, ``retire``, each answered by its
+``id``, and ``drain`` and ``usage``, which are not. Up, besides the answers: ``{"complaint": {digest, text}}`` when a release
+fails on a request, and a ``pulse`` once a second. When the parent ends, the worker drains and ends.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from noria.serving.channel import LINE_LIMIT, Start
 from noria.serving.counts import Counts, counts_path
 from noria.serving.door import Door
 from noria.serving.edge import Edge
+from noria.serving.parting import leave, shed
+from noria.serving.pulse import beat
 from noria.serving.rates import Rates, rates_path
 from noria.serving.recorder import Recorder, secret
 from noria.serving.router import Router, RouteTable, table_of
@@ -40,6 +43,8 @@ from noria.store.predictions import LogWriter
 COMPLAINTS = 20  # distinct messages of a release that are passed on
 DRAIN_S = 10  # requests in flight get this long when the worker ends
 KEEP_ALIVE_S = 75
+LEAVE_S = KEEP_ALIVE_S + 15.0  # a connection that is idle for longer is closed anyway
+BACKLOG_BYTES = 65_536  # a parent that does not read so much of what it is told hears no pulse
 
 
 class QuietServer(uvicorn.Server):
@@ -67,6 +72,7 @@ class Worker:
         self._server = QuietServer(_config(self._app))
         self._serving: asyncio.Task[None] | None = None
         self._loading = asyncio.Lock()
+        self._running: set[asyncio.Task[None]] = set()
 
     def _build(self) -> App:
         start = self._start
@@ -84,16 +90,23 @@ class Worker:
             "load": self._load,
             "routes": self._routes,
             "accept": self._accept,
+            "shed": self._shed,
+            "retire": lambda message: self._retire(reader),
         }
-        running: set[asyncio.Task[None]] = set()
         while line := await reader.readline():
             message = msgspec.json.decode(line)
             if message["op"] == "drain":
                 break
-            task = asyncio.create_task(self._answer(message, orders[message["op"]]))
-            running.add(task)
-            task.add_done_callback(running.discard)
+            if message["op"] == "usage":
+                self._app.usage = message["usage"]
+            else:
+                self._run(self._answer(message, orders[message["op"]]))
         await self._drain()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     def complain(self, digest: str, text: str) -> None:
         """Pass on what a release failed with, once per text and never without bound."""
@@ -151,10 +164,30 @@ class Worker:
             gc.collect()
             gc.freeze()  # modules and the first release stay: collections under load need not walk them
             self._serving = asyncio.create_task(self._server.serve([socket.socket(fileno=self._start.listen_fd)]))
+            self._run(beat(self._tell))
         while not self._server.started:
             if self._serving.done():
                 await self._serving
             await asyncio.sleep(0.001)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        """Say what may be missed."""
+        if self._writer.transport.get_write_buffer_size() < BACKLOG_BYTES:
+            self._say(message)
+
+    async def _shed(self, message: dict[str, Any]) -> None:
+        """There are more workers now: some of the clients may find them."""
+        shed(self._server.server_state, message["share"])
+
+    async def _retire(self, reader: asyncio.StreamReader) -> None:
+        """Accept no more, and end when the clients are gone; until then routes are followed as before."""
+        for server in getattr(self._server, "servers", ()):  # none before it accepts
+            server.close()
+        self._run(self._leave(reader))
+
+    async def _leave(self, reader: asyncio.StreamReader) -> None:
+        await leave(self._server.server_state, LEAVE_S)
+        hang_up(reader, self._writer)
 
     async def _drain(self) -> None:
         self._app.draining = True
@@ -164,6 +197,12 @@ class Worker:
         if self._access_log is not None:
             self._access_log.close()
         self._log.close()
+
+
+def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As if the parent had. It may say "drain" all the same: when all of a container is told to end, both are."""
+    writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads
+    reader.feed_eof()
 
 
 def _close(release: LoadedRelease) -> None:
@@ -196,11 +235,9 @@ async def run(start: Start) -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        """As if the parent had hung up. It may say "drain" all the same: when all of a container is told to end, both are."""
         loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads
-        reader.feed_eof()
+        hang_up(reader, writer)
 
     loop.add_signal_handler(signal.SIGTERM, end)
     await worker.obey(reader)

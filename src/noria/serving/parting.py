@@ -1,0 +1,54 @@
+"""Sending clients elsewhere without failing one: their next answer carries `Connection: close`, and they connect anew.
+
+Closing an idle connection would be quicker, but its client may be sending a request at that moment, and would see it fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from uvicorn.server import ServerState
+
+CLOSE = (b"connection", b"close")
+LOOK_S = 0.05
+
+
+class Parting(ServerState):
+    """What a connection that shall end takes for its server's state: the same, with one header more for each answer."""
+
+    def __init__(self, whole: ServerState) -> None:
+        self.total_requests = 0  # nobody reads it
+        self.connections, self.tasks = whole.connections, whole.tasks
+        self._whole = whole
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+        return [*self._whole.default_headers, CLOSE]
+
+
+def shed(state: ServerState, share: float) -> int:
+    """Ask this share of the clients to connect anew; how many that are. Another worker may take them then."""
+    connections = _staying(state.connections)
+    chosen = connections[: int(share * len(connections) + 0.5)]
+    part(state, chosen)
+    return len(chosen)
+
+
+async def leave(state: ServerState, within_s: float) -> None:
+    """Ask every client to connect anew; returns when all are gone, or after ``within_s`` seconds."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + within_s
+    while state.connections and loop.time() < until:
+        part(state, _staying(state.connections))  # one may have come in just before the door was shut
+        await asyncio.sleep(LOOK_S)
+
+
+def part(state: ServerState, connections: Iterable[Any]) -> None:
+    for connection in connections:
+        connection.server_state = Parting(state)
+
+
+def _staying(connections: Iterable[Any]) -> list[Any]:
+    return [connection for connection in connections if not isinstance(connection.server_state, Parting)]
