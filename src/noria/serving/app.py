@@ -30,6 +30,7 @@ from noria.serving.http import (
     method_reply,
     read_body,
 )
+from noria.serving.lane import Lane, lane
 from noria.serving.recorder import Recorder
 from noria.serving.router import Answered, Router, RouteTable, describe
 from noria.serving.runtime import INLINE_ROWS
@@ -73,6 +74,8 @@ class App:
         self._hosts = self._door.hosts
         self._access_log = access_log
         self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
+        self._laned = self.table
+        self._lane: Lane | None = None  # of that table
         self._v2 = OpenInference(router, recorder, counts, settings.max_body_bytes, settings.max_rows)
 
     def _routes(self) -> dict[str, tuple[tuple[str, ...], Handler]]:
@@ -120,12 +123,9 @@ class App:
             guard(headers, self._hosts)
             if self._door.guarded:
                 caller = self._door.know(headers)
-            ask = table.reader.read(body)
-            if ask is None or len(ask.records) > INLINE_ROWS:
+            reply = self._at_once(table, body, caller)
+            if reply is None:
                 return None
-            if self._door.guarded:
-                self._door.count(caller)  # only now: the long way counts those that go it
-            reply = self._recorded(table, ask, now(self._router.answer(table, ask)))
         except NoriaError as error:
             reply = error_reply(error)
         except Exception as error:  # noqa: BLE001 - the last line: a client gets an answer, the log gets the trace
@@ -134,6 +134,19 @@ class App:
         if self._access_log is not None:
             self._access_log.note("POST", "/predict", reply, began, caller)
         return reply
+
+    def _at_once(self, table: RouteTable, body: bytes, caller: str) -> Reply | None:
+        if self._laned is not table:
+            self._laned, self._lane = table, lane(table, self._recorder, self._counts)
+        if self._lane is not None and not self._door.guarded and (reply := self._lane.answer(body)) is not None:
+            return reply
+        assert table.reader is not None
+        ask = table.reader.read(body)
+        if ask is None or len(ask.records) > INLINE_ROWS:
+            return None
+        if self._door.guarded:
+            self._door.count(caller)  # only now: the long way counts those that go it
+        return self._recorded(table, ask, now(self._router.answer(table, ask)))
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         declared = guard(scope["headers"], self._hosts)
@@ -172,8 +185,17 @@ class App:
         ids = self._recorder.predicted(table.route, ask, answered, outputs)
         self._counts.predicted(answered.variant, len(ids), answered.seconds)
         rows = [{"id": name, **row} for name, row in zip(ids, outputs, strict=True)]
+        for row, inputs in self._marked(answered, ask).items():
+            rows[row]["outside"] = inputs
         told = (len(ids), answered.version, answered.variant)
         return json_reply({"predictions": rows, "release": answered.version, "variant": answered.variant}, told=told)
+
+    def _marked(self, answered: Answered, ask: protocol.Ask) -> dict[int, list[str]]:
+        """The rows with values outside the training range of the release that answered."""
+        found = protocol.outside(answered.release.signature, ask.columns)
+        if found:
+            self._counts.outside(len(found))
+        return found
 
     async def _feedback(self, receive: Receive, declared: int | None) -> Reply:
         body = await read_body(receive, declared, self._settings.max_body_bytes)
@@ -201,7 +223,7 @@ class App:
 
     async def _openapi(self, receive: Receive, declared: int | None) -> Reply:
         champion = self.table.champion
-        return json_reply(openapi.document(champion.signature if champion else None))
+        return json_reply(openapi.document(champion.signature, champion.single) if champion else openapi.document(None))
 
 
 def now(work: Coroutine[Any, Any, Answered]) -> Answered:
