@@ -25,7 +25,7 @@ import msgspec
 
 from noria.domain.access import UNGUARDED, Access
 from noria.domain.policy import RECORD_ALL, LogPolicy
-from noria.domain.rollout import Tally
+from noria.domain.rollout import Crashes, Tally
 from noria.domain.workers import Workers
 from noria.errors import PortInUseError, ServingError
 
@@ -50,6 +50,14 @@ class ArmTallies:
 
     champion: Tally = field(default_factory=Tally)  # requests that were assigned to the champion
     candidate: Tally = field(default_factory=Tally)  # requests that were assigned to the candidate, whoever answered in the end
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """By digest: releases that were refused, with the reason, and those that crashed the processes they ran in."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+    crashes: dict[str, Crashes] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -120,7 +128,7 @@ class Server:
         self._spawn([*command, "--log", str(sink)], sink, timeout_s)
         return self.status()
 
-    def sync(self, timeout_s: float = 30.0) -> Synced:
+    def sync(self, timeout_s: float = 120.0) -> Synced:
         """Apply the newest routes of the ledger now; returns when every worker answers by them."""
         answer = self._call({"op": "sync"}, timeout_s)
         return Synced({k: int(v) for k, v in answer["applied"].items()}, dict(answer["failed"]), float(answer["ms"]))
@@ -140,6 +148,12 @@ class Server:
     def scaling(self, after: int = 0) -> list[dict[str, Any]]:
         """Decisions about the number of workers with a ``number`` above ``after``, oldest first."""
         return list(self._call({"op": "scaling", "after": after}, 5.0)["decisions"])
+
+    def health(self, environment: str) -> Health:
+        """What the server holds against releases. Raises ServingError."""
+        status = self.status()
+        crashes = status["environments"].get(environment, {}).get("crashes", {})
+        return Health(dict(status["failed"]), {digest: Crashes(**facts) for digest, facts in crashes.items()})
 
     def addresses(self) -> dict[str, str]:
         """``{"production": "http://127.0.0.1:8000"}`` of the running server; empty when none runs."""

@@ -53,6 +53,24 @@ class Block:
     revision: int = 0  # of the route that was in force
 
 
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True, slots=True)
+class Crashes:
+    """Processes that died while a release was running in them, since it got its place."""
+
+    deaths: int
+    burst: int  # the most of them within any minute
+    how: str  # of the last: "SIGSEGV in worker 0"
+    role: str = CHAMPION  # that it died in; ``candidate_of`` a rollout
+
+
+def candidate_of(rollout_id: str | None) -> str:
+    """The role of a release that a rollout delivers."""
+    return f"candidate of {rollout_id}"
+
+
 class Advice(StrEnum):
     WAIT = "wait"  # the evidence does not decide yet
     ADVANCE = "advance"  # next step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from noria import config
@@ -25,6 +26,8 @@ def drive(line: Line) -> list[Rollout]:
     """One look at every undecided rollout; those that ended with it."""
     ended = []
     for route in line.ledger.routes.all():
+        if route.project == line.name:
+            guard(line, route.environment)
         active = line.ledger.rollouts.active(line.name, route.environment) if route.project == line.name else None
         if active is None:
             continue
@@ -42,6 +45,17 @@ def drive(line: Line) -> list[Rollout]:
     return ended
 
 
+def guard(line: Line, environment: str) -> None:
+    """Roll a champion back that crashes again and again."""
+    route = line.ledger.routes.get(line.name, environment)
+    with contextlib.suppress(ServingError):  # no server, no crashes
+        reason = stage.crash_loop(line, route) if route is not None else None
+        held = Held.claim(line.ledger, line.name, "guard", f"{environment} {route.revision}") if route and reason else None
+        if route and reason and held:
+            with held:
+                held.done(stage.give_way(replace(line, check_lease=held.check), route, reason))
+
+
 def look(line: Line, rollout_id: str) -> Ruling | None:
     """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
     rollout = line.ledger.rollouts.get(rollout_id)
@@ -50,7 +64,7 @@ def look(line: Line, rollout_id: str) -> Ruling | None:
         if rollout.state is RolloutState.WAITING:
             stage.resume(line, project, rollout)
             return None
-        if rollout.state is not RolloutState.CANARY:
+        if stage.fallen(line, rollout) or rollout.state is not RolloutState.CANARY:
             return None
         return stage.look(line, project.environments[rollout.environment], rollout)
     except ServingError:

@@ -150,11 +150,18 @@ class WorkerLink:
 class Group:
     """N workers that answer by one plan."""
 
-    def __init__(self, start: Callable[[int, int, int], Start], listener: socket.socket, size: int) -> None:
+    def __init__(
+        self,
+        start: Callable[[int, int, int], Start],
+        listener: socket.socket,
+        size: int,
+        on_end: Callable[[int, int], None] = lambda slot, code: None,
+    ) -> None:
         self.plan = Plan()
         self.complaints: dict[str, list[str]] = {}
         self.restarts = 0
         self._start = start  # (slot, listening fd, channel fd) -> Start
+        self._on_end = on_end  # (slot, exit code) of a worker that ended unasked
         self._listener = listener
         self._size = size
         self._links: dict[int, WorkerLink] = {}
@@ -284,6 +291,7 @@ class Group:
             if self._stopping or self._gone(slot):
                 return
             print(f"noria.serving: worker {slot} (pid {link.process.pid}) ended with {code}", file=sys.stderr, flush=True)
+            self._on_end(slot, code)
             revived = await self._revive(slot, backoff)
             if revived is None:
                 return

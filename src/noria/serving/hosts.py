@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from noria import names
@@ -21,7 +22,8 @@ LOAD_S = 60.0  # importing the project's libraries and unpickling its model
 class Host:
     """One release's host process, kept alive."""
 
-    def __init__(self, state: Path, folder: Path, socket: Path) -> None:
+    def __init__(self, state: Path, folder: Path, socket: Path, on_end: Callable[[int], None] = lambda code: None) -> None:
+        self._on_end = on_end
         self.socket = socket
         self.process: asyncio.subprocess.Process | None = None
         self._arguments = [str(state), str(folder), str(socket)]
@@ -73,6 +75,7 @@ class Host:
             assert self.process is not None
             code = await self.process.wait()
             print(f"noria.serving: host {self.socket.name} ended with {code}; starting it again", file=sys.stderr, flush=True)
+            self._on_end(code)
             await asyncio.sleep(backoff.died())
             with contextlib.suppress(ServingError, OSError):  # said in the log by the host; tried again
                 backoff.born()
@@ -89,7 +92,13 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 class Hosts:
     """Hosts by release digest."""
 
-    def __init__(self, state: Path, bundle_folder: Callable[[str], Path]) -> None:
+    def __init__(
+        self,
+        state: Path,
+        bundle_folder: Callable[[str], Path],
+        on_end: Callable[[str, int], None] = lambda digest, code: None,
+    ) -> None:
+        self._on_end = on_end  # (digest, exit code) of a host that ended unasked
         self._state = state
         self._folder = bundle_folder
         self._hosts: dict[str, Host] = {}
@@ -98,7 +107,7 @@ class Hosts:
         """The socket of the release's host, started if need be. Raises ServingError."""
         if digest not in self._hosts:
             socket = self._state / "serving" / f"host-{names.short(digest)}.sock"
-            host = Host(self._state, self._folder(digest), socket)
+            host = Host(self._state, self._folder(digest), socket, partial(self._on_end, digest))
             await host.start()
             self._hosts[digest] = host
         return self._hosts[digest].socket

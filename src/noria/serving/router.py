@@ -93,7 +93,8 @@ class Router:
     ) -> Answered:
         until = started + route.deadline_ms / 1000
         try:
-            answers = await _ask(candidate, _columns_for(candidate, table, ask), len(ask.records), until)
+            with self._counts.at_work:  # if this ends the process, it is known who did it
+                answers = await _ask(candidate, _columns_for(candidate, table, ask), len(ask.records), until)
         except BeyondModelError:  # hostile input is no evidence against the candidate
             return await self._by_champion(table, route, ask, started)
         except (ReleaseFailed, RequestError, TimeoutError) as error:

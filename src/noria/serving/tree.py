@@ -12,7 +12,8 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +31,7 @@ from noria.errors import NoriaError, PortInUseError, ServingError
 from noria.serving import counts, rates
 from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
+from noria.serving.deaths import Deaths, OutOfMemory, told
 from noria.serving.desired import Desired
 from noria.serving.group import Group, Plan
 from noria.serving.hosts import Hosts
@@ -67,6 +69,7 @@ class Place:
     listener: socket.socket
     group: Group
     counts: Counts
+    deaths: Deaths
     scaler: Scaler
     meter: Meter = field(default_factory=Meter)
     usage: Usage | None = None
@@ -86,7 +89,9 @@ class Tree:
         self._options = options
         self._state = options.state
         self._desired = Desired(options.state)
-        self._hosts = Hosts(options.state, self._bundle)
+        self._hosts = Hosts(options.state, self._bundle, self._host_ended)
+        self._oom = OutOfMemory()
+        self._suspending: set[asyncio.Task[None]] = set()
         self._proofs = Proofs(options.state, self._bundle)
         self._places: dict[str, Place] = {}
         self._failed: dict[str, str] = {}
@@ -125,9 +130,10 @@ class Tree:
             if access.rate is not None:
                 rates.create(rates.rates_path(self._state, name))
             listener = bind(name, host, port, keyed=access.keys_file is not None)
-            group = Group(self._starter(name, host), listener, self._options.workers.least)
+            ended = partial(self._worker_ended, name)
+            group = Group(self._starter(name, host), listener, self._options.workers.least, ended)
             scaler = Scaler(group, self._options.workers, lambda decision, name=name: self._decided(name, decision))  # type: ignore[misc]
-            self._places[name] = Place(listener, group, Counts(path), scaler)
+            self._places[name] = Place(listener, group, Counts(path), Deaths(path, self._oom), scaler)
         groups = [place.group for place in self._places.values()]
         await asyncio.gather(*(group.open() for group in groups))
         await self._sync()  # the sockets already queue connections; nobody hears "no release yet" without need
@@ -241,9 +247,31 @@ class Tree:
         self._remember(route, failed)
         if refused:
             return
-        await place.group.flip(_without(plan, failed))
+        plan = _without(plan, failed)
+        place.deaths.forget(route)
+        await place.group.flip(_alone(plan) if place.deaths.unfit(route) else plan)
         place.applied = route
         await self._hosts.keep_only({d for p in self._places.values() for d in p.group.plan.releases})
+
+    # -- crashes
+
+    def _worker_ended(self, name: str, slot: int, code: int) -> None:
+        place = self._places[name]
+        plan = place.group.plan
+        place.deaths.worker(slot, code, plan.route, {digest for digest, (_, host) in plan.releases.items() if host is None})
+        self._suspend(place)
+
+    def _host_ended(self, digest: str, code: int) -> None:
+        for place in self._places.values():
+            place.deaths.host(digest, code, place.group.plan.route)
+            self._suspend(place)
+
+    def _suspend(self, place: Place) -> None:
+        """A candidate that crashes again and again gets no more traffic, whether or not the engine is there to roll back."""
+        if place.deaths.unfit(place.group.plan.route):
+            task = asyncio.create_task(place.group.flip(_alone(place.group.plan)))
+            self._suspending.add(task)
+            task.add_done_callback(self._suspending.discard)
 
     def _remember(self, route: Route, failed: dict[str, str]) -> None:
         """Keep why releases could not be loaded for as long as a wanted route names them."""
@@ -360,6 +388,14 @@ class Tree:
         }
 
 
+def _alone(plan: Plan) -> Plan:
+    """The plan without its candidate."""
+    if plan.route is None:
+        return plan
+    route = replace(plan.route, candidate=None, candidate_version=None, share=0.0)
+    return Plan(route, {digest: where for digest, where in plan.releases.items() if digest in _named(route)})
+
+
 def _without(plan: Plan, failed: dict[str, str]) -> Plan:
     return Plan(plan.route, {digest: where for digest, where in plan.releases.items() if digest not in failed})
 
@@ -375,7 +411,7 @@ def _facts(place: Place) -> dict[str, Any]:
         "workers": place.group.pids(),
         "restarts": place.group.restarts,
         "complaints": place.group.complaints,
-    }
+    } | told(place.deaths)
 
 
 def _numbers(tally: Any) -> list[int]:

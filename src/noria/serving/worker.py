@@ -29,6 +29,7 @@ from noria.serving.app import App, Settings
 from noria.serving.bundle import open_bundle, public_key
 from noria.serving.channel import LINE_LIMIT, Start
 from noria.serving.counts import Counts, counts_path
+from noria.serving.deaths import leave_last_words
 from noria.serving.door import Door
 from noria.serving.edge import Edge
 from noria.serving.parting import leave, shed
@@ -65,7 +66,10 @@ class Worker:
         self._key: bytes | None = None
         self._loaded: dict[str, LoadedRelease] = {}
         self._complaints: dict[str, set[str]] = {}
-        self._counts = Counts(counts_path(self._state, start.environment), start.slot)
+        counts = counts_path(self._state, start.environment)
+        self._counts = Counts(counts, start.slot)
+        self._counts.at_work.taken()  # left by a tree that was killed
+        leave_last_words(counts, start.slot)
         self._log = LogWriter(self._state / "log" / start.environment, start.environment)
         self._access_log = AccessLog(self._state / "log" / start.environment) if start.access.log else None
         self._app = self._build()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from noria import names
 from noria.adapters.server import ArmTallies
 from noria.config import Environment, Project
+from noria.decide import crash
 from noria.domain.release import Release
-from noria.domain.rollout import Advice, Block, Rollout, RolloutState, Route, Tally
+from noria.domain.rollout import CHAMPION, Advice, Block, Rollout, RolloutState, Route, Tally, candidate_of
 from noria.domain.turn import TurnOutcome
+from noria.domain.verdict import Reason
 from noria.errors import NotFoundError, RefusedError, ServingError
 from noria.stages.line import Line
 
@@ -212,6 +214,38 @@ def _close(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None
     if rollout.turn_id:
         outcome = _outcome(replace(rollout, state=state))
         line.ledger.turns.update(rollout.turn_id, outcome=outcome, reason=text, ended_at=ended)
+
+
+def fallen(line: Line, rollout: Rollout) -> bool:
+    """Roll a candidate back that the server refuses, or has suspended because it crashes; whether it did."""
+    health = line.server.health(rollout.environment)
+    refused = health.failed.get(rollout.digest)
+    crashes = health.crashes.get(rollout.digest)
+    crashed = crash.of_candidate(crashes) if crashes and crashes.role == candidate_of(rollout.id) else None
+    if refused:
+        roll_back(line, rollout, f"{rollout.release} could not be loaded: {refused}")
+    elif crashed is not None:
+        roll_back(line, rollout, f"{rollout.release} rolled back: {crashed.text}")
+    return bool(refused) or crashed is not None
+
+
+def crash_loop(line: Line, route: Route) -> Reason | None:
+    """Why the champion must give way to the release before it, or None. Raises ServingError without a server."""
+    if route.previous_version is None:
+        return None
+    crashes = line.server.health(route.environment).crashes.get(route.champion)
+    fit = line.ledger.releases.get(line.name, route.previous_version).barred is None
+    return crash.of_champion(crashes, fit) if crashes and crashes.role == CHAMPION else None
+
+
+def give_way(line: Line, route: Route, reason: Reason) -> str:
+    """Put the previous release back and bar the champion, unless somebody changed the route meanwhile. Returns one sentence."""
+    if line.ledger.routes.get(line.name, route.environment) != route:
+        return "the route has changed"
+    supersede(line, route.environment, f"{route.champion_version} crashes")
+    why = f"{route.champion_version} rolled back: {reason.text}"
+    line.ledger.releases.bar(line.name, route.champion_version, why)
+    return revert(line, route.environment, why)
 
 
 def look(line: Line, environment: Environment, rollout: Rollout) -> Ruling | None:

@@ -1,0 +1,167 @@
+"""Of what did a process die? Deaths of workers and hosts, blamed on the release that was running, per environment.
+
+A compiled candidate marks its calls in the counters, so that its name outlives the worker. For the champion, whose path is too
+hot for marks, the fault handler of the dying worker tells whether a model was running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import signal
+import sys
+import time
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from noria.decide import crash
+from noria.domain.rollout import CHAMPION, Crashes, Route, candidate_of
+from noria.serving.counts import Counts
+from noria.serving.proof import ending
+
+REMEMBERED = 100  # moments of death, of one release in one role
+TOLD_LINES = 20  # of a worker's last words, in the server's log
+MODEL = "serving/runtime.py"  # in the trace of a worker that was computing an answer
+
+
+@dataclass(slots=True)
+class Tale:
+    """Deaths of one release in one role."""
+
+    deaths: int = 0
+    how: str = ""
+    moments: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def facts(self, role: str) -> Crashes:
+        return Crashes(self.deaths, crash.burst(self.moments), self.how, role)
+
+
+class Deaths:
+    """Of one environment. A release's role is champion, or the rollout that it is the candidate of."""
+
+    def __init__(self, counts: Path, out_of_memory: OutOfMemory) -> None:
+        self.suspended: dict[str, str] = {}  # candidate -> why it gets no traffic
+        self._counts = counts
+        self._oom = out_of_memory
+        self._tales: dict[tuple[str, str], Tale] = {}
+
+    def worker(self, slot: int, code: int, route: Route | None, compiled: set[str]) -> None:
+        """A worker ended unasked. ``compiled``: releases that run in workers. What was in flight is an error of its arm."""
+        counts = Counts(self._counts, slot)
+        try:
+            lost, ran = counts.at_work.taken(), self._was_computing(slot)
+            oom = code == -signal.SIGKILL and self._oom.struck()
+            if route is None or not crash.is_crash(code, oom):
+                return
+            how = f"{ending(code)}{' for want of memory' if oom else ''} in worker {slot}"
+            if lost and route.candidate in compiled:
+                for _ in range(lost):
+                    counts.tally(route.revision, candidate=True, error=True, slow=False)
+                self._blame(route.candidate or "", candidate_of(route.rollout_id), how)
+            elif (ran or oom) and route.champion in compiled:
+                counts.tally(route.revision, candidate=False, error=True, slow=False)
+                self._blame(route.champion, CHAMPION, how)
+        finally:
+            counts.close()
+
+    def host(self, digest: str, code: int, route: Route | None) -> None:
+        """A host ended unasked. Requests that waited for it were told, and are counted already."""
+        oom = code == -signal.SIGKILL and self._oom.struck()
+        if route is None or not crash.is_crash(code, oom):
+            return
+        how = f"{ending(code)}{' for want of memory' if oom else ''} in its host"
+        if digest == route.candidate:
+            self._blame(digest, candidate_of(route.rollout_id), how)
+        elif digest == route.champion:
+            self._blame(digest, CHAMPION, how)
+
+    def unfit(self, route: Route | None) -> bool:
+        """Whether the route's candidate must get no traffic; ``suspended`` tells why."""
+        if route is None or route.candidate is None:
+            return False
+        reason = crash.of_candidate(self._facts(route.candidate, candidate_of(route.rollout_id)))
+        if reason is not None:
+            self.suspended[route.candidate] = reason.text
+        return reason is not None
+
+    def forget(self, route: Route) -> None:
+        """Keep what concerns the route that is in force: who comes again in another role begins anew."""
+        kept = {(route.champion, CHAMPION), (route.candidate or "", candidate_of(route.rollout_id))}
+        self._tales = {key: tale for key, tale in self._tales.items() if key in kept}
+        self.suspended = {d: why for d, why in self.suspended.items() if (d, candidate_of(route.rollout_id)) in self._tales}
+
+    def facts(self) -> dict[str, Crashes]:
+        return {digest: tale.facts(role) for (digest, role), tale in self._tales.items()}
+
+    def _facts(self, digest: str, role: str) -> Crashes | None:
+        tale = self._tales.get((digest, role))
+        return tale.facts(role) if tale is not None else None
+
+    def _blame(self, digest: str, role: str, how: str) -> None:
+        tale = self._tales.setdefault((digest, role), Tale())
+        tale.deaths += 1
+        tale.how = how
+        tale.moments.append(time.monotonic())
+        print(f"noria.serving: release {digest[:12]} is blamed: {how}", file=sys.stderr, flush=True)
+
+    def _was_computing(self, slot: int) -> bool:
+        """By the trace that the worker left. A client that names a release asks at its own risk: that blames nobody."""
+        path = last_words(self._counts, slot)
+        try:
+            text = path.read_text(errors="replace")
+            path.unlink()
+        except OSError:
+            return False
+        if text:
+            print("\n".join(text.splitlines()[:TOLD_LINES]), file=sys.stderr, flush=True)
+        return MODEL in text and "in pinned" not in text
+
+
+def last_words(counts: Path, slot: int) -> Path:
+    """``.noria/serving/production.counts2.0.fault``: where a worker leaves its trace when a fault ends it."""
+    return counts.with_name(f"{counts.name}.{slot}.fault")
+
+
+def leave_last_words(counts: Path, slot: int) -> None:
+    """In a worker: write the trace when a fault ends this process."""
+    with contextlib.suppress(OSError):  # no room: it dies all the same
+        faulthandler.enable(last_words(counts, slot).open("w"))  # open as long as the process lives
+
+
+class OutOfMemory:
+    """Processes that the kernel killed for want of memory, by the counter of this process's control group (Linux)."""
+
+    def __init__(self, counters: tuple[Path, ...] | None = None) -> None:
+        self._counters = _counters() if counters is None else counters
+        self._seen = self._read()
+
+    def struck(self) -> bool:
+        """Whether a kill came that was not asked about yet. One answer for each."""
+        if self._read() <= self._seen:
+            return False
+        self._seen += 1
+        return True
+
+    def _read(self) -> int:
+        for path in self._counters:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                found = [line.split()[1] for line in path.read_text().splitlines() if line.split()[0] == "oom_kill"]
+                return int(found[0])
+        return 0
+
+
+def _counters() -> tuple[Path, ...]:
+    """That of the control group where there is one; that of the whole machine tells of others as well."""
+    groups: list[Path] = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        groups += [Path("/sys/fs/cgroup") / line[4:] / "memory.events" for line in lines if line.startswith("0::")]
+    return (*groups, Path("/proc/vmstat"))
+
+
+def told(deaths: Deaths) -> dict[str, Any]:
+    """What the status says."""
+    crashes = {digest: asdict(found) for digest, found in deaths.facts().items()}
+    return {"crashes": crashes, "suspended": dict(deaths.suspended)}
