@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +35,10 @@ HEADERS = [(b"host", b"127.0.0.1:1"), (b"content-type", b"application/json")]
 OWN = ("id", "at", "latency_ms")  # what differs from answer to answer
 
 
+Header = tuple[bytes, bytes]
+Found = tuple[int, bytes, list[dict[str, Any]]]
+
+
 @dataclass
 class Both:
     """An application, asked the short way and the long way."""
@@ -41,12 +47,12 @@ class Both:
     log: LogReader
     counts: Counts
 
-    def short(self, body: bytes) -> tuple[int, Any, list[dict[str, Any]]]:
-        reply = self.app.quick(HEADERS, body)
+    def short(self, body: bytes, path: str = "/predict", *more: Header) -> Found:
+        reply = self.app.quick(path.encode(), [*HEADERS, *more], body)
         assert reply is not None
-        return reply.status, msgspec.json.decode(reply.body), self.logged()
+        return reply.status, reply.body, self.logged()
 
-    def long(self, body: bytes) -> tuple[int, Any, list[dict[str, Any]]]:
+    def long(self, body: bytes, path: str = "/predict", *more: Header) -> Found:
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
@@ -55,10 +61,10 @@ class Both:
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        head = [*HEADERS, (b"content-length", b"%d" % len(body))]
-        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": head, "client": ("127.0.0.1", 1)}
+        head = [*HEADERS, *more, (b"content-length", b"%d" % len(body))]
+        scope = {"type": "http", "method": "POST", "path": path, "headers": head, "client": ("127.0.0.1", 1)}
         asyncio.run(self.app(scope, receive, send))
-        return sent[0]["status"], msgspec.json.decode(sent[1]["body"]), self.logged()
+        return sent[0]["status"], sent[1]["body"], self.logged()
 
     def logged(self) -> list[dict[str, Any]]:
         found = self.log.poll()
@@ -112,7 +118,8 @@ def test_both_ways_answer_and_record_alike(both: Make) -> None:
         body = json.dumps(value, ensure_ascii=False).encode()
         short, long = asked[RANGED if keyed else PLAIN].short(body), asked[RANGED if keyed else PLAIN].long(body)
         assert [name for name, *_ in map(list, short[2])]
-        for status, said, records in (short, long):
+        for status, text, records in (short, long):
+            said = json.loads(text)
             assert status == 200
             assert [p["id"] for p in said["predictions"]] == [r["id"] for r in records]
             assert [r["inputs"] for r in records] == [{"carrier": row["carrier"], "distance": row["distance"]} for row in rows]
@@ -124,8 +131,8 @@ def test_both_ways_answer_and_record_alike(both: Make) -> None:
     agree()
 
 
-def bare(found: tuple[int, Any, list[dict[str, Any]]]) -> Any:
-    _, said, records = found
+def bare(found: Found) -> Any:
+    said, records = json.loads(found[1]), found[2]
     answers = [{k: v for k, v in row.items() if k != "id"} for row in said["predictions"]]
     return answers, said["release"], said["variant"], [{k: v for k, v in r.items() if k not in OWN} for r in records]
 
@@ -133,7 +140,7 @@ def bare(found: tuple[int, Any, list[dict[str, Any]]]) -> Any:
 def test_both_ways_count_alike(both: Make) -> None:
     found = both(RANGED)
     body = json.dumps([RECORD, {**RECORD, "distance": 99.0}]).encode()
-    calls: tuple[Callable[[bytes], Any], ...] = (found.short, found.long)
+    calls: tuple[Callable[[bytes], Found], ...] = (found.short, found.long)
     for call in calls:
         call(json.dumps([RECORD] * 3).encode())
         call(body)
@@ -145,8 +152,8 @@ def test_both_ways_count_alike(both: Make) -> None:
 @pytest.mark.parametrize("policy", [LogPolicy(redact=("carrier",)), LogPolicy(sample=0.5)], ids=["redacted", "sampled"])
 def test_a_policy_of_the_log_holds_the_short_way_too(both: Make, policy: LogPolicy) -> None:
     found = both(PLAIN, policy)
-    _, said, records = found.short(json.dumps([RECORD] * 60).encode())
-    assert len(said["predictions"]) == 60
+    _, text, records = found.short(json.dumps([RECORD] * 60).encode())
+    assert len(json.loads(text)["predictions"]) == 60
     if policy.redact:
         assert {tuple(r["inputs"]) for r in records} == {("distance",)}
     else:
@@ -156,10 +163,49 @@ def test_a_policy_of_the_log_holds_the_short_way_too(both: Make, policy: LogPoli
 @pytest.mark.parametrize("body", [b"", b"{", b'{"carrier": "AA"}', b'{"carrier": "AA", "distance": 1e300}', b'[{"carrier": 1}]'])
 def test_what_is_wrong_is_said_in_the_same_words(both: Make, body: bytes) -> None:
     found = both(BINARY)
-    quick = found.app.quick(HEADERS, body)
-    status, said, _ = found.long(body)
-    assert quick is None or (quick.status, msgspec.json.decode(quick.body)) == (status, said)
+    quick = found.app.quick(b"/predict", HEADERS, body)
+    status, text, _ = found.long(body)
+    assert quick is None or (quick.status, quick.body) == (status, text)
     assert status in (400, 422)
+
+
+def v2(rows: list[Any], binary: bool, **more: Any) -> tuple[bytes, list[Header]]:
+    """An infer request; in binary form the numbers follow the JSON."""
+    carriers, distances = [row["carrier"] or "" for row in rows], [float(row["distance"]) for row in rows]
+    inputs: list[dict[str, Any]] = [
+        {"name": "carrier", "shape": [len(rows)], "datatype": "BYTES", "data": carriers},
+        {"name": "distance", "shape": [len(rows)], "datatype": "FP64", "data": distances},
+    ]
+    raw = b"".join(struct.pack("<d", value) for value in distances)
+    if binary:
+        inputs[1] = {k: v for k, v in inputs[1].items() if k != "data"} | {"parameters": {"binary_data_size": len(raw)}}
+        more |= {"outputs": [{"name": "probability", "parameters": {"binary_data": True}}, {"name": "prediction"}]}
+    text = json.dumps({"inputs": inputs, **more}).encode()
+    return (text + raw, [(b"inference-header-content-length", b"%d" % len(text))]) if binary else (text, [])
+
+
+def test_the_inference_protocol_has_a_short_way_too(both: Make) -> None:
+    asked = both(RANGED)
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(ROW, min_size=1, max_size=5), st.booleans())
+    def agree(rows: list[Any], binary: bool) -> None:
+        body, headers = v2(rows, binary, id="mine")
+        path = f"/v2/models/{PROJECT}/infer"
+        (status, short, records), (other, long, wanted) = asked.short(body, path, *headers), asked.long(body, path, *headers)
+        assert (status, other) == (200, 200)
+        assert records[0]["id"].encode() in short
+        assert re.sub(rb"p-[-0-9a-f]+", b"", short) == re.sub(rb"p-[-0-9a-f]+", b"", long)
+        assert [{k: v for k, v in r.items() if k not in OWN} for r in records] == [
+            {k: v for k, v in r.items() if k not in OWN} for r in wanted
+        ]
+        outside = [f"{i}:distance" for i, row in enumerate(rows) if not 0 <= row["distance"] <= 6]
+        head, _ = json.JSONDecoder().raw_decode(short.decode("latin-1"))
+        assert head["parameters"].get("outside", "") == ",".join(outside)
+
+    agree()
+    for body in (b"{", b"{}", v2([RECORD], False)[0].replace(b"FP64", b"FP65")):
+        assert asked.short(body, f"/v2/models/{PROJECT}/infer")[:2] == asked.long(body, f"/v2/models/{PROJECT}/infer")[:2]
 
 
 @given(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from noria import names
@@ -30,12 +31,14 @@ from noria.serving.http import (
     method_reply,
     read_body,
 )
-from noria.serving.lane import Lane, lane
+from noria.serving.lane import lane
 from noria.serving.recorder import Recorder
-from noria.serving.router import Answered, Router, RouteTable, describe
+from noria.serving.router import Answered, Router, RouteTable, describe, now
 from noria.serving.runtime import INLINE_ROWS
 from noria.serving.v2 import OpenInference, in_form
 
+Admit = Callable[[], None]  # counts the request; may raise TooOftenError
+Short = Callable[[RouteTable, Headers, bytes, Admit | None], Reply | None]
 Handler = Callable[[Receive, int | None], Awaitable[Reply]]
 
 
@@ -62,7 +65,6 @@ class App:
         door: Door | None = None,
         access_log: AccessLog | None = None,
     ) -> None:
-        self.table = RouteTable()
         self.draining = False
         self.usage: dict[str, Any] = {}  # what the parent measured of the tree's processes a moment ago
         self._settings = settings
@@ -74,9 +76,23 @@ class App:
         self._hosts = self._door.hosts
         self._access_log = access_log
         self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
-        self._laned = self.table
-        self._lane: Lane | None = None  # of that table
         self._v2 = OpenInference(router, recorder, counts, settings.max_body_bytes, settings.max_rows)
+        self.table = RouteTable()
+
+    @property
+    def table(self) -> RouteTable:
+        return self._table
+
+    @table.setter
+    def table(self, table: RouteTable) -> None:
+        self._table = table
+        self._lane = lane(table, self._recorder, self._counts)
+        self._short: dict[bytes, Short] = {}  # path -> how a whole request is answered at once
+        if table.immediate and table.route is not None and not self._door.by_peer:
+            self._short = {
+                b"/predict": self._predict_at_once,
+                b"/v2/models/%s/infer" % table.route.project.encode(): self._infer_at_once,
+            }
 
     def _routes(self) -> dict[str, tuple[tuple[str, ...], Handler]]:
         get = ("GET", "HEAD")
@@ -113,40 +129,43 @@ class App:
             self._access_log.note(scope["method"], scope["path"], reply, began, scope.get("caller", ""))
         await reply.send(send)
 
-    def quick(self, headers: Headers, body: bytes) -> Reply | None:
-        """The answer to a whole `POST /predict`, at once; None when it has to wait, or is unusual."""
-        table = self.table
-        if not table.immediate or table.reader is None or self.draining or self._door.by_peer:
+    def quick(self, path: bytes, headers: Headers, body: bytes) -> Reply | None:
+        """The answer to a whole POST, at once; None when it has to wait, or is unusual."""
+        short = self._short.get(path)
+        if short is None or self.draining:
             return None
-        began, caller = time.monotonic() if self._access_log is not None else 0.0, ""
+        began, caller, admit = time.monotonic() if self._access_log is not None else 0.0, "", None
         try:
             guard(headers, self._hosts)
             if self._door.guarded:
                 caller = self._door.know(headers)
-            reply = self._at_once(table, body, caller)
+                admit = partial(self._door.count, caller)  # called late: the long way counts those that go it
+            reply = short(self._table, headers, body, admit)
             if reply is None:
                 return None
         except NoriaError as error:
             reply = error_reply(error)
         except Exception as error:  # noqa: BLE001 - the last line: a client gets an answer, the log gets the trace
             reply = _unexpected(error)
+        if reply.status >= 400 and path != b"/predict":
+            reply = in_form(reply)
         self._counts.answered(reply.status)
         if self._access_log is not None:
-            self._access_log.note("POST", "/predict", reply, began, caller)
+            self._access_log.note("POST", path.decode(), reply, began, caller)
         return reply
 
-    def _at_once(self, table: RouteTable, body: bytes, caller: str) -> Reply | None:
-        if self._laned is not table:
-            self._laned, self._lane = table, lane(table, self._recorder, self._counts)
-        if self._lane is not None and not self._door.guarded and (reply := self._lane.answer(body)) is not None:
+    def _predict_at_once(self, table: RouteTable, headers: Headers, body: bytes, admit: Admit | None) -> Reply | None:
+        if self._lane is not None and (reply := self._lane.answer(body, admit)) is not None:
             return reply
-        assert table.reader is not None
-        ask = table.reader.read(body)
+        ask = table.reader.read(body) if table.reader is not None else None
         if ask is None or len(ask.records) > INLINE_ROWS:
             return None
-        if self._door.guarded:
-            self._door.count(caller)  # only now: the long way counts those that go it
+        if admit is not None:
+            admit()
         return self._recorded(table, ask, now(self._router.answer(table, ask)))
+
+    def _infer_at_once(self, table: RouteTable, headers: Headers, body: bytes, admit: Admit | None) -> Reply | None:
+        return self._v2.at_once(headers, body, table, admit)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         declared = guard(scope["headers"], self._hosts)
@@ -224,17 +243,6 @@ class App:
     async def _openapi(self, receive: Receive, declared: int | None) -> Reply:
         champion = self.table.champion
         return json_reply(openapi.document(champion.signature, champion.single) if champion else openapi.document(None))
-
-
-def now(work: Coroutine[Any, Any, Answered]) -> Answered:
-    """The result of a coroutine that never waits."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        found: Answered = done.value
-        return found
-    work.close()
-    raise RuntimeError("it waits for something")
 
 
 def _unexpected(error: Exception) -> Reply:

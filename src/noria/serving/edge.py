@@ -15,10 +15,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from noria.serving.http import Headers, Reply
 
-PATH = b"/predict"
+ENDS = (b"/predict", b"/infer")
 WHOLE_BYTES = 65_536  # a larger body is read piece by piece
 _OK, _LENGTH = STATUS_LINE[200] + b"content-type: ", b"\r\ncontent-length: "
-Quick = Callable[[Headers, bytes], Reply | None]
+Quick = Callable[[bytes, Headers, bytes], Reply | None]
 
 
 class Flow(FlowControl):
@@ -84,7 +84,7 @@ class Edge(HttpToolsProtocol):
         if self._held is None:
             super().on_message_complete()
             return
-        reply = self._quick(self.headers, bytes(self._held))
+        reply = self._quick(self.url, self.headers, bytes(self._held))
         if reply is None:
             self._go_the_long_way()
             super().on_message_complete()
@@ -93,7 +93,7 @@ class Edge(HttpToolsProtocol):
         self._send(reply)
 
     def _may_be_quick(self) -> bool:
-        if self.url != PATH or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
+        if not self.url.endswith(ENDS) or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return False
         busy = self.pipeline or (self.cycle is not None and not self.cycle.response_complete) or self.flow.write_paused
         if busy or self.expect_100_continue or self.parser.should_upgrade() or self.transport.is_closing():

@@ -276,8 +276,11 @@ def _takes(signature: Signature) -> str:
 # -- answers
 
 
-def write(request: Request, model: str, answered: Answered, rows: list[Record], ids: list[str]) -> tuple[bytes, int | None]:
-    """The answer's body, and the length of its JSON part when binary data follows. ``rows`` are `protocol.outputs`."""
+def write(
+    request: Request, model: str, answered: Answered, rows: list[Record], ids: list[str], outside: dict[int, list[str]]
+) -> tuple[bytes, int | None]:
+    """The answer's body, and the length of its JSON part when binary data follows. ``rows`` are `protocol.outputs`, ``outside``
+    is what `protocol.outside` found."""
     binary: list[bytes] = []
     outputs = []
     for output in outputs_of(answered.release.signature):
@@ -297,6 +300,8 @@ def write(request: Request, model: str, answered: Answered, rows: list[Record], 
     if request.id is not None:
         head["id"] = request.id
     parameters = {"release": answered.version, "variant": answered.variant, "prediction_ids": ",".join(ids)}
+    if outside:
+        parameters["outside"] = ",".join(f"{row}:{name}" for row, names in outside.items() for name in names)
     text = _encode(head | {"parameters": parameters, "outputs": outputs})
     return (b"".join((text, *binary)), len(text)) if binary else (text, None)
 

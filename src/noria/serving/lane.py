@@ -7,6 +7,7 @@ left to them, who know what to say. What it answers and records is what they wou
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -52,8 +53,9 @@ class Lane:
         self._more = self._key is not None or self._event_time is not None
         self._end = b'],"release":%s,"variant":"champion"}' % _encode(route.champion_version)
 
-    def answer(self, body: bytes) -> Reply | None:
-        """None: not here. Raises DiskFullError, StoreError when it cannot be recorded."""
+    def answer(self, body: bytes, admit: Callable[[], None] | None = None) -> Reply | None:
+        """None: not here. ``admit`` is called once it is clear that it is. Raises DiskFullError, StoreError when it cannot be
+        recorded, and what ``admit`` raises."""
         rows = self._rows(body)
         if rows is None or len(rows) > INLINE_ROWS:
             return None
@@ -63,6 +65,8 @@ class Lane:
                 keys, times = self._keys(rows), self._times(rows)
                 width = len(self._names)
                 rows = [row[:width] for row in rows]
+            if admit is not None:
+                admit()
             started = _monotonic()
             answers = self._answer(rows)
         except (ReleaseFailed, SignatureError):

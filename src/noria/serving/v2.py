@@ -8,6 +8,7 @@ evidence for nobody. Both are in the prediction log before the answer leaves.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -17,8 +18,8 @@ from noria.serving import inference, protocol
 from noria.serving.counts import Counts
 from noria.serving.http import Headers, Receive, Reply, Scope, json_reply, method_reply, read_body
 from noria.serving.recorder import Recorder
-from noria.serving.router import Router, RouteTable
-from noria.serving.runtime import LoadedRelease
+from noria.serving.router import Answered, Router, RouteTable, now
+from noria.serving.runtime import INLINE_ROWS, LoadedRelease
 
 BINARY = b"application/octet-stream"
 EXTENSIONS = ["binary_tensor_data"]
@@ -66,11 +67,31 @@ class OpenInference:
             answered = await self._router.answer(table, request.ask)
         else:
             answered = await self._router.pinned(release, name, request.ask)
+        return self._recorded(table, request, answered)
+
+    def at_once(self, headers: Headers, body: bytes, table: RouteTable, admit: Callable[[], None] | None) -> Reply | None:
+        """The answer to a whole infer request without a version, of a route that answers at once; None: the long way."""
+        encoding, head_bytes = _about(headers)
+        if encoding or table.champion is None:
+            return None
+        request = inference.read(body, head_bytes, table.champion.signature, table.also, self._max_rows)
+        if len(request.ask.records) > INLINE_ROWS:
+            return None
+        if admit is not None:
+            admit()
+        return self._recorded(table, request, now(self._router.answer(table, request.ask)))
+
+    def _recorded(self, table: RouteTable, request: inference.Request, answered: Answered) -> Reply:
+        """The reply, once the log holds it."""
         assert table.route is not None
-        rows = protocol.outputs(answered.release.signature, answered.answers)
+        signature = answered.release.signature
+        rows = protocol.outputs(signature, answered.answers)
         ids = self._recorder.predicted(table.route, request.ask, answered, rows)
         self._counts.predicted(answered.variant, len(ids), answered.seconds)
-        content, head = inference.write(request, model, answered, rows, ids)
+        outside = protocol.outside(signature, request.ask.columns)
+        if outside:
+            self._counts.outside(len(outside))
+        content, head = inference.write(request, table.route.project, answered, rows, ids, outside)
         told = (len(ids), answered.version, answered.variant)
         if head is None:
             return Reply(200, content, told=told)
