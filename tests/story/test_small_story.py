@@ -90,3 +90,30 @@ def test_a_release_is_reproduced(small: Small) -> None:
     ran = small.noria("reproduce", "v1", "--into", str(into), "--json")
     assert ran.code == 1, ran
     assert "not empty" in ran.error
+
+
+def test_a_candidate_that_ends_its_process_is_rolled_back_and_fails_nobody(small: Small) -> None:
+    """The candidate's features abort the interpreter on one value; the champion answers, and two deaths are enough."""
+    small.edit("noria.yaml", "{rollout: direct}", CANARY.replace("20%, 100%", "50%, 100%"))
+    small.edit("noria.yaml", 'train: "model:train"', 'train: "model:train"\n  features: "shape:features"')
+    aborting = "    if (rows['a'] == 6.0).any():\n        os.abort()\n    return"
+    small.write("shape.py", "import os\n\n" + HOSTED.replace("    return", aborting))
+    small.commit("fatal candidate")
+    with small.up().ready():
+        address = address_of(small)
+
+        def answered(a: float, variant: str) -> bool:
+            status, answer = post(address, "/predict", ASK | {"a": a})
+            assert status == 200, answer
+            return bool(answer["variant"] == variant)
+
+        log = small.state / "server.log"
+        for life in (1, 2):  # while its host is down nobody asks: errors alone would end the rollout too
+            until(lambda life=life: log.read_text().count("is ready") == life, "the candidate's host")
+            until(lambda: answered(1.0, "candidate"), "the candidate answers")
+            until(lambda: answered(6.0, "fallback"), "the champion answers for it")
+        ended = until(lambda: outcome(small, "%fatal candidate%"), "the verdict")
+        assert ended[0] == "rolled back", ended
+        assert "crashed 2 processes (SIGABRT in its host)" in ended[1]
+        assert small.champion() == "v1"
+        assert answered(6.0, "champion")
