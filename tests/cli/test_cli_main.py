@@ -86,6 +86,7 @@ def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -
         "show",
         "diff",
         "releases",
+        "release",
         "promote",
         "rollback",
         "reproduce",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from noria.store.blobs import BlobStore
     from noria.store.ledger import Ledger
 
-EVIDENCE = ("evaluation", "gate", "parity", "environment", "params", "data", "training", "steps", "reference")
+EVIDENCE = ("evaluation", "gate", "parity", "environment", "params", "data", "training", "steps", "reference", "origin")
 LATEST = "latest"
 SEARCHED = 10_000  # turns, runs or deliveries looked through, newest first
 TAIL = {StepState.RAN: 3, StepState.FAILED: 20}  # lines of a step's log that the story ends with
@@ -51,8 +51,8 @@ def command(home: Home, ref: str, step: str | None, as_json: bool) -> None:
               noria show v3 --json | jq .gate
 
     JSON keys of a release: kind, release, serves, turn, run, triggers, evaluation, gate, parity, environment, params, data,
-    training, steps, reference, rollouts, quality, missing [what the bundle does not hold], not_reproducible (why: what was
-    erased; null when nothing was).
+    training, steps, reference, origin (of an imported one: file, sha256, by, at, framework), rollouts, quality, missing [what the
+    bundle does not hold], not_reproducible (why: what was erased; null when nothing was).
     Of a run: kind, run, turn, triggers, series {step: {metric: {points, last, least, most}}}, logs {step: its last lines}.
     Of the others: kind, and turn, run, triggers, rollouts, series and logs, or delivery. With --log: run, step, log.
     """
@@ -124,7 +124,7 @@ def of_release(state: Path, ledger: Ledger, project: str, release: Release) -> d
         **evidence,
         "rollouts": rollouts,
         "quality": windows,
-        "missing": [name for name in EVIDENCE if evidence[name] is None],
+        "missing": [name for name in EVIDENCE if evidence[name] is None and name != "origin"],
         "not_reproducible": _erased(state, ledger, project, run.pins.snapshots if run else {}),
     }
 

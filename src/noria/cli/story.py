@@ -25,6 +25,7 @@ def release(document: Facts) -> str:
     chapters = (
         ("Release", _head(document)),
         ("Why", _why(document)),
+        ("Imported", _origin(document.get("origin"))),
         ("Made from", _sources(document)),
         ("Steps", _steps(document.get("steps") or _of(document, "run", "steps"))),
         ("Evaluation", _evaluation(document.get("evaluation"))),
@@ -35,6 +36,21 @@ def release(document: Facts) -> str:
         ("Not in the bundle", ", ".join(document["missing"])),
     )
     return "\n".join(section(title, body) for title, body in chapters if body)
+
+
+def _origin(facts: Facts | None) -> str:
+    """Where the model of a release comes from that no run made."""
+    if not facts:
+        return ""
+    items = [
+        ("file", f"{facts['file']}, {facts['size_bytes']:,} bytes"),
+        ("sha256", facts["sha256"]),
+        ("framework", facts["framework"]),
+        ("by", f"{facts['by']}, {facts['at']}" + (", who vouched for the pickle" if facts["vouched"] else "")),
+        ("compared on", facts["compared_on"]),
+        ("gates", "none: promoting it by hand is its approval"),
+    ]
+    return pairs(items + [("trusted", name) for name in facts["trusted"]] + [("derived", text) for text in facts["derived"]])
 
 
 def turn(document: Facts) -> str:

@@ -11,6 +11,9 @@ class Form(StrEnum):
     HOSTED = "hosted"  # the sealed source and model run in host processes of their own
 
 
+IMPORTED = "import"  # how the run's id begins of a release that no run made
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
     version: str  # v12
@@ -23,3 +26,8 @@ class Release:
     commit: str | None
     metrics: dict[str, float]
     barred: str | None = None  # the reason, once it was rolled back; cleared by a person
+
+    @property
+    def imported(self) -> bool:
+        """Whether its model was trained elsewhere: it passed no gates, and cannot be made again."""
+        return self.run_id.startswith(f"{IMPORTED}-")

@@ -400,7 +400,7 @@ def _check(facts: Facts) -> None:
         not names.is_name(release.project),
         names.VERSION.fullmatch(release.version) is None,
         names.DIGEST.fullmatch(release.digest) is None,
-        COMMIT.fullmatch(release.commit or "") is None,
+        not (release.imported and release.commit is None) and COMMIT.fullmatch(release.commit or "") is None,
         sealed is None or sealed.digest != release.digest,
     ]
     if any(wrong):

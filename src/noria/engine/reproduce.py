@@ -92,6 +92,7 @@ def reproduce(line: Line, release: Release, folder: Path, asked: Asked = Asked()
 
     Raises RefusedError when ``folder`` is not empty or data was erased, CorruptBlobError when it was damaged.
     """
+    _demand_recorded(release)
     _demand_empty(folder)
     manifest = verify(line, release)
     pins = msgspec.convert(manifest["pins"], Pins)
@@ -118,6 +119,7 @@ def reproduce_file(path: Path, folder: Path, key: str | None, asked: Asked, prog
     _demand_empty(folder)
     unpacked = export.unpack(path, folder / ".noria", key, progress)
     facts = unpacked.facts
+    _demand_recorded(facts.release)
     if facts.left_out:
         absent = ", ".join(f"{name} ({a.files:,} files, {a.size_bytes / 1e6:,.1f} MB)" for name, a in facts.left_out.items())
         raise RefusedError(
@@ -130,6 +132,12 @@ def reproduce_file(path: Path, folder: Path, key: str | None, asked: Asked, prog
     fresh = _fresh_line(facts.release, state, unpacked.snapshots, unpacked.blobs, progress)
     recipe = _Recipe(facts.release, unpacked.bundle, unpacked.manifest, fresh, unpacked.blobs, facts.key)
     return _made(recipe, folder, state / "interpreters", asked)
+
+
+def _demand_recorded(release: Release) -> None:
+    if release.imported:
+        hint = f"`noria show {release.version}` tells which file it came from."
+        raise RefusedError(f"{release.version} was imported: nobody recorded how its model was made", hint=hint)
 
 
 def _demand_empty(folder: Path) -> None:

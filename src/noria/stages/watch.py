@@ -97,7 +97,10 @@ def _judge(
         bundle = line.bundle(line.ledger.releases.get(line.name, release).digest)
     except NotFoundError:
         return []  # a log from elsewhere: nothing to compare with
-    reference = msgspec.json.decode((bundle / "evidence" / "reference.json").read_bytes(), type=Reference)
+    measured = bundle / "evidence" / "reference.json"
+    if not measured.is_file():
+        return []  # an imported release: nothing was measured that it could be compared with
+    reference = msgspec.json.decode(measured.read_bytes(), type=Reference)
     signature = msgspec.convert(msgspec.json.decode((bundle / "manifest.json").read_bytes())["signature"], Signature)
     losses, labelled = _losses(signature, reference, rows.filter(pl.col("label").is_not_null()))
     ruling = quality.judge(

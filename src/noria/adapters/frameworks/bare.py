@@ -62,6 +62,32 @@ class Bare:
         return {"kind": self.kind, "content": self.content, "task": self.task, "_session": None}
 
 
+class OnMatrix:
+    """An estimator that was fitted on rows without names: it is asked with a matrix, of floats where nothing is text."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        if hasattr(model, "predict_proba"):
+            self.predict_proba = self._predict_proba
+
+    def predict(self, table: Any) -> Any:
+        return self.model.predict(_plain(table))
+
+    def _predict_proba(self, table: Any) -> Any:
+        return self.model.predict_proba(_plain(table))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["model"])  # type: ignore[misc]  # what it can do depends on the model
+
+
+def _plain(table: Any) -> Any:
+    found = table.to_numpy() if hasattr(table, "to_numpy") else np.asarray(table)
+    return found if found.dtype.kind == "O" else found.astype(np.float64)
+
+
 def dressed(model: Any, task: Task) -> Any:
     """The model as it is, or behind the face of an estimator when it is a bare booster or graph."""
     kind = re.split(r"[._]", type(model).__module__)[0]

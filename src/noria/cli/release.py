@@ -1,0 +1,116 @@
+"""`noria release import`: a release of a model that was trained elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from noria import names
+from noria.cli.context import Home, pass_home
+from noria.cli.output import emit, json_option, number, pairs, plural
+from noria.cli.versions import at_work
+from noria.console.view import release_facts
+from noria.domain.signature import Task
+
+if TYPE_CHECKING:
+    from noria.engine.importing import Imported
+
+file_path = click.Path(path_type=Path)
+
+
+@click.group()
+def command() -> None:
+    """Make releases by hand; `noria releases` lists and exports them.
+
+    \b
+    Example:  noria release import churn.onnx --sample rows.csv --label churned
+    """
+
+
+@command.command("import")
+@click.argument("file", type=file_path)
+@click.option("--signature", type=file_path, help="What a request carries: YAML with inputs, task, classes, key, event_time.")
+@click.option(
+    "--sample", type=file_path, help="Rows that it was trained on or is asked: names, types, and what parity is tried on."
+)
+@click.option("--label", metavar="COLUMN", help="The column of the sample that is no input.")
+@click.option(
+    "--task", type=click.Choice([str(task) for task in Task]), help="What its answers mean, where its file does not say."
+)
+@click.option("--classes", metavar="A,B,...", help="The names of its classes, in the order of its probabilities.")
+@click.option("--key", metavar="COLUMN", help="The column of a request that identifies the customer, the flight, ...")
+@click.option("--event-time", metavar="COLUMN", help="The column of a request that says when it happens.")
+@click.option("--trust", "trusted", multiple=True, metavar="TYPE", help="A type that a skops file may hold; may be given again.")
+@click.option("--vouch-for-pickle", "vouched", is_flag=True, help="Load a pickle, which RUNS THE CODE IN IT, as you.")
+@json_option
+@pass_home
+def take_in(
+    home: Home,
+    file: Path,
+    signature: Path | None,
+    sample: Path | None,
+    label: str | None,
+    task: str | None,
+    classes: str | None,
+    key: str | None,
+    event_time: str | None,
+    trusted: tuple[str, ...],
+    vouched: bool,
+    as_json: bool,
+) -> None:
+    """Make a release of FILE: ONNX (.onnx), LightGBM (.txt), XGBoost (.json, .ubj), skops (.skops), or a pickle (.joblib, .pkl).
+
+    It is read in a process of its own, compiled to ONNX where it converts and answers alike, else hosted without any project
+    code; then signed and numbered as every release. It passed no gates: `noria promote` is its approval. A noria.yaml with
+    `project: NAME` is all that it needs.
+
+    A pickle is code. Loading it runs that code as you, here and in every host process that serves it: it is refused unless you
+    vouch for it, and that you did is recorded with the file's sha256.
+
+    \b
+    Example:  noria release import churn.onnx --sample rows.csv --label churned
+              noria release import model.txt --signature signature.yaml
+              noria release import pipeline.joblib --sample rows.parquet --vouch-for-pickle
+
+    JSON keys: release {version, digest, form, ...}, origin {file, sha256, framework, by, at, vouched, compared_on, derived},
+    signature {inputs, task, classes, key, event_time}, parity {rows, worst, over, holds} (null where it did not convert).
+    """
+    from noria.engine import importing
+
+    named = tuple(filter(None, (c.strip() for c in classes.split(",")))) if classes else ()
+    order = importing.Order(file, signature, sample, label, task, named, key, event_time, trusted, vouched)
+    with at_work(home, as_json) as line:
+        found = importing.take_in(line, order)
+    document = {
+        "release": release_facts(found.release),
+        "origin": found.origin,
+        "signature": found.signature,
+        "parity": found.parity,
+    }
+    emit(as_json, document, lambda: _render(found))
+
+
+def _render(found: Imported) -> str:
+    release, origin, signature = found.release, found.origin, found.signature
+    inputs = signature["inputs"]
+    shown = ", ".join(f"{i['name']} ({i['kind']}{', nullable' if i['nullable'] else ''})" for i in inputs[:12])
+    more = f", and {len(inputs) - 12} more" if len(inputs) > 12 else ""
+    items: list[tuple[str, Any]] = [
+        ("release", f"{release.version}, {release.form}, {names.short(release.digest)}; imported, not gated"),
+        ("from", f"{origin['file']} ({origin['framework']}), sha256 {origin['sha256'][:16]}"),
+        ("task", signature["task"] + (f": {', '.join(signature['classes'][:12])}" if signature["classes"] else "")),
+        (plural(len(inputs), "input"), shown + more),
+        ("parity", _parity(found)),
+        *[("derived", text) for text in origin["derived"]],
+    ]
+    return f"{pairs(items)}\n\nnext: noria promote {release.version}"
+
+
+def _parity(found: Imported) -> str:
+    parity, rows = found.parity, found.origin["compared_on"]
+    if parity is None:
+        return "does not convert to ONNX: hosted as it is"
+    worst = f"the worst differs by {number(parity['worst'])}"
+    return f"{'holds' if parity['holds'] else 'does not hold: hosted as it is'} on {rows}, {worst}"
