@@ -8,17 +8,24 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from noria.domain.policy import LogPolicy
 from noria.domain.rollout import Route
-from noria.domain.signature import Input, Kind, Signature, Task
+from noria.domain.signature import MATRIX, Input, Kind, Signature, Task
 from noria.serving import counts as counting
 from noria.serving import protocol
 from noria.serving.app import App, Settings
@@ -75,15 +82,30 @@ class Both:
 Make = Callable[..., Both]
 
 
+def matrix(seal: Seal, scratch: Path, signature: Signature) -> str:
+    """A release that takes its inputs as one matrix."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, len(signature.inputs)))
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, x[:, 0] + x[:, 1] > 0)
+    types = [(MATRIX, FloatTensorType([None, len(signature.inputs)]))]
+    proto = to_onnx(model, initial_types=types, options={id(model[-1]): {"zipmap": False}}, target_opset=18)
+    scratch.mkdir(parents=True)
+    folder = scratch / "matrix"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(proto.SerializeToString())
+    facts = {"form": "compiled", "signature": signature, "model": {"file": "model.onnx", "runtime": "onnx"}}
+    return seal.seal(folder, facts)
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
     writers = []
 
-    def make(signature: Signature, policy: LogPolicy | None = None) -> Both:
+    def make(signature: Signature, policy: LogPolicy | None = None, release: Callable[..., str] = compiled) -> Both:
         state = tmp_path_factory.mktemp("state")
         seal = Seal(state)
-        digest = compiled(seal, state / "scratch", signature=signature)
-        release = asyncio.run(load(open_bundle(state / "releases" / digest, public_key(state), digest), None))
+        digest = release(seal, state / "scratch", signature=signature)
+        loaded = asyncio.run(load(open_bundle(state / "releases" / digest, public_key(state), digest), None))
         path = counts_path(state, "production")
         counting.create(path)
         counts = Counts(path, 0)
@@ -91,7 +113,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
         writers.append(writer)
         recorder = Recorder(writer, policy, counts, b"secret") if policy else Recorder(writer)
         app = App(Settings("production"), Router(counts, lambda digest, text: None), recorder, counts)
-        app.table = table_of(Route(PROJECT, "production", 1, digest, "v1"), {digest: release})
+        app.table = table_of(Route(PROJECT, "production", 1, digest, "v1"), {digest: loaded})
         return Both(app, LogReader(state / "log"), counts)
 
     yield make
@@ -206,6 +228,50 @@ def test_the_inference_protocol_has_a_short_way_too(both: Make) -> None:
     agree()
     for body in (b"{", b"{}", v2([RECORD], False)[0].replace(b"FP64", b"FP65")):
         assert asked.short(body, f"/v2/models/{PROJECT}/infer")[:2] == asked.long(body, f"/v2/models/{PROJECT}/infer")[:2]
+
+
+MATRIX_SIGNATURE = Signature(
+    (Input("a", Kind.NUMBER, True, -5.0, 5.0), Input("b", Kind.NUMBER)), Task.BINARY, ("no", "yes"), "key"
+)
+CELL = st.floats(-6, 0) | st.integers(-5, 1) | st.sampled_from([-1.0, -0.3, 0.1]) | st.sampled_from([-2, 6.5, 1e300, 3.4e38])
+
+
+def test_a_matrix_of_numbers_has_its_own_lane(both: Make) -> None:
+    asked = both(MATRIX_SIGNATURE, release=matrix)
+    path = f"/v2/models/{PROJECT}/infer"
+    took: list[int] = []
+    own = asked.app._lane.infer  # type: ignore[union-attr]  # the short way inside the short way
+
+    def noted(body: bytes, admit: Any) -> Any:
+        reply = own(body, admit)
+        took.append(reply is not None)
+        return reply
+
+    asked.app._lane.infer = noted  # type: ignore[union-attr, method-assign]
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        st.lists(st.tuples(CELL, CELL), min_size=1, max_size=5),
+        st.sampled_from(["FP64", "FP32"]),
+        st.fixed_dictionaries({}, optional={"id": st.text(max_size=3), "outputs": st.sampled_from([
+            [], [{"name": "probability"}], [{"name": "probability"}, {"name": "prediction"}], [{"name": "?"}],
+        ])}),
+        st.sampled_from(["x", "x", "x", "a:b", "a", "key"]),
+        st.sampled_from([0, 0, 0, 0, -1, 1]),
+    )  # fmt: skip
+    def agree(rows: list[tuple[float, float]], datatype: str, more: dict[str, Any], name: str, off: int) -> None:
+        data = [value for row in rows for value in row]
+        tensor = {"name": name, "shape": [len(rows) + off, 2], "datatype": datatype, "data": data}
+        body = json.dumps({"inputs": [tensor], **more}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        short, long = asked.short(body, path), asked.long(body, path)
+        assert short[0] == long[0]
+        assert re.sub(rb"p-[-0-9a-f]+", b"", short[1]) == re.sub(rb"p-[-0-9a-f]+", b"", long[1])
+        assert [{k: v for k, v in r.items() if k not in OWN} for r in short[2]] == [
+            {k: v for k, v in r.items() if k not in OWN} for r in long[2]
+        ]
+
+    agree()
+    assert 20 < sum(took) < len(took)  # both ways were gone
 
 
 @given(

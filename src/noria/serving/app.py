@@ -35,7 +35,7 @@ from noria.serving.lane import lane
 from noria.serving.recorder import Recorder
 from noria.serving.router import Answered, Router, RouteTable, describe, now
 from noria.serving.runtime import INLINE_ROWS
-from noria.serving.v2 import OpenInference, in_form
+from noria.serving.v2 import OpenInference, in_form, is_json
 
 Admit = Callable[[], None]  # counts the request; may raise TooOftenError
 Short = Callable[[RouteTable, Headers, bytes, Admit | None], Reply | None]
@@ -165,6 +165,8 @@ class App:
         return self._recorded(table, ask, now(self._router.answer(table, ask)))
 
     def _infer_at_once(self, table: RouteTable, headers: Headers, body: bytes, admit: Admit | None) -> Reply | None:
+        if self._lane is not None and is_json(headers) and (reply := self._lane.infer(body, admit)) is not None:
+            return reply
         return self._v2.at_once(headers, body, table, admit)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:

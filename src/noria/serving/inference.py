@@ -287,30 +287,43 @@ def write(
         as_bytes = request.wanted.get(output.name)
         if as_bytes is None:
             continue
-        shape = [len(rows), output.width] if output.width else [len(rows)]
-        entry: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": shape}
-        values = _values(output, answered, rows)
+        entry = tensor(output, rows, answered.answers)
         if as_bytes:
-            binary.append(tensors.to_bytes(output.datatype, values))
+            binary.append(tensors.to_bytes(output.datatype, entry.pop("data")))
             entry["parameters"] = {"binary_data_size": len(binary[-1])}
-        else:
-            entry["data"] = values
         outputs.append(entry)
-    head = {"model_name": model, "model_version": answered.version}
-    if request.id is not None:
-        head["id"] = request.id
-    parameters = {"release": answered.version, "variant": answered.variant, "prediction_ids": ",".join(ids)}
-    if outside:
-        parameters["outside"] = ",".join(f"{row}:{name}" for row, names in outside.items() for name in names)
-    text = _encode(head | {"parameters": parameters, "outputs": outputs})
+    text = message(model, answered.version, answered.variant, request.id, ids, outputs, outside)
     return (b"".join((text, *binary)), len(text)) if binary else (text, None)
 
 
-def _values(output: Output, answered: Answered, rows: list[Record]) -> Values:
+def tensor(output: Output, rows: list[Record], answers: list[Any]) -> dict[str, Any]:
+    """An output's tensor with its data in JSON; ``answers`` are what `protocol.outputs` made ``rows`` of."""
     if output.width:
-        return [value for row in answered.answers for value in row]
+        values = [value for row in answers for value in row]
+        return {"name": output.name, "datatype": output.datatype, "shape": [len(rows), output.width], "data": values}
     values = [row[output.name] for row in rows]
-    return [str(value) for value in values] if output.datatype == "BYTES" else values
+    if output.datatype == "BYTES":
+        values = list(map(str, values))
+    return {"name": output.name, "datatype": output.datatype, "shape": [len(rows)], "data": values}
+
+
+def message(
+    model: str,
+    version: str,
+    variant: str,
+    request_id: str | None,
+    ids: list[str],
+    outputs: list[dict[str, Any]],
+    outside: dict[int, list[str]] | None = None,
+) -> bytes:
+    """The JSON part of an answer."""
+    head = {"model_name": model, "model_version": version}
+    if request_id is not None:
+        head["id"] = request_id
+    parameters = {"release": version, "variant": variant, "prediction_ids": ",".join(ids)}
+    if outside:
+        parameters["outside"] = ",".join(f"{row}:{name}" for row, names in outside.items() for name in names)
+    return _encode(head | {"parameters": parameters, "outputs": outputs})
 
 
 def metadata(model: str, versions: list[str], signature: Signature) -> dict[str, Any]:

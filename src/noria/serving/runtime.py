@@ -55,8 +55,8 @@ class OnnxRuntime:
 
     def __init__(self, bundle: Bundle) -> None:
         self._session = _session(bundle.model_path)
-        self._matrix = _takes_matrix(self._session)
-        self._feeds = [] if self._matrix else _feeds(self._session, bundle.signature)
+        self.matrix = _takes_matrix(self._session)
+        self._feeds = [] if self.matrix else _feeds(self._session, bundle.signature)
         self._outputs = [_output(self._session, bundle.signature)]
         self._names = [i.name for i in bundle.signature.inputs]
         self._width = len(bundle.signature.classes)
@@ -73,17 +73,23 @@ class OnnxRuntime:
 
     def rows(self, rows: Sequence[Sequence[Any]]) -> Answers:
         """Answers for rows of values in the order of the signature's inputs. Raises ReleaseFailed."""
+        if self.matrix:
+            return self.matrix_rows(np.array(rows, dtype=np.float32))  # None becomes NaN
         try:
-            raw = self._session.run(self._outputs, self._fed_rows(rows))[0]
+            columns = dict(zip(self._names, map(list, zip(*rows, strict=True)), strict=True))
+            fed = {name: feed(columns[name]) for name, feed in self._feeds}
+            raw = self._session.run(self._outputs, fed)[0]
         except Exception as error:  # onnxruntime's errors share no base
             raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
         return checked(raw, len(rows), self._width)
 
-    def _fed_rows(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-        if self._matrix:
-            return {MATRIX: np.array(rows, dtype=np.float32)}  # None becomes NaN
-        columns = dict(zip(self._names, map(list, zip(*rows, strict=True)), strict=True))
-        return {name: feed(columns[name]) for name, feed in self._feeds}
+    def matrix_rows(self, table: Any) -> Answers:
+        """Answers for a float32 array [n, inputs], of a model that takes a matrix. Raises ReleaseFailed."""
+        try:
+            raw = self._session.run(self._outputs, {MATRIX: table})[0]
+        except Exception as error:  # onnxruntime's errors share no base
+            raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
+        return checked(raw, len(table), self._width)
 
     def _run(self, columns: Columns, n: int) -> Answers:
         try:
@@ -99,7 +105,7 @@ class OnnxRuntime:
         return checked(raw, n, self._width)
 
     def _fed(self, columns: Columns, n: int) -> dict[str, Any]:
-        if not self._matrix:
+        if not self.matrix:
             return {name: feed(columns[name]) for name, feed in self._feeds}
         rows = np.array([columns[name] for name in self._names], dtype=np.float64)  # None becomes NaN
         return {MATRIX: np.ascontiguousarray(rows.T, dtype=np.float32)}

@@ -149,6 +149,11 @@ def _about(headers: Headers) -> tuple[bytes, int | None]:
     return encoding, head_bytes
 
 
+def is_json(headers: Headers) -> bool:
+    """Whether the body is JSON from its first byte to its last."""
+    return all(name not in (b"content-encoding", HEAD_BYTES) for name, _ in headers)
+
+
 def unpacked(body: bytes, limit_bytes: int) -> bytes:
     """A gzip or zlib body, never more than ``limit_bytes``. Raises BadBodyError, TooLargeError."""
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header
