@@ -49,7 +49,7 @@ class Host:
             os.close(theirs)
         try:
             await self._hear(ours, self.process)
-        except BaseException:
+        except BaseException:  # cancelled, too: no host stays behind
             await _end(self.process)
             raise
 

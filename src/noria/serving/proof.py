@@ -51,7 +51,7 @@ async def probe(state: Path, folder: Path, digest: str, patience_s: float = PROB
     ours, theirs = os.pipe()
     try:
         process = await spawn("noria.serving.probe", [str(state), str(folder), digest, str(theirs)], (theirs,))
-    except BaseException:
+    except BaseException:  # whatever it was, the pipe has no other end now
         os.close(ours)
         raise
     finally:
