@@ -241,6 +241,25 @@ def test_an_onnx_with_an_input_a_column_and_other_types(inside: None, home: Path
     assert json.loads(Path("out.jsonl").read_text())["prediction"] == 3.5
 
 
+def test_weights_that_lie_beside_a_graph_come_along(
+    inside: None, home: Path, rows: pl.DataFrame, noria: Callable[..., Any]
+) -> None:
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [3, 1], np.array([1, 2, 3], dtype=np.float32).tobytes(), raw=True)
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [given], [out], [weights])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(made, "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
+    asked = ["release", "import", "m.onnx", "--sample", "rows.csv", "--label", "churned", "--task", "regression"]
+    found = noria(*asked)
+    assert found["origin"]["weights"] == {"m.onnx.data": hashlib.sha256(Path("m.onnx.data").read_bytes()).hexdigest()}
+    noria("predict", "--input", "rows.csv", "--output", "out.parquet", "--release", "v1")
+    due = matrix(rows) @ [1, 2, 3]
+    assert pl.read_parquet("out.parquet")["prediction"].to_list() == pytest.approx(due.tolist(), rel=1e-4, abs=1e-4)
+    Path("m.onnx.data").unlink()
+    assert "weights" in noria(*asked, code=1)["hint"]
+
+
 def _graph(outputs: list[Any], path: str = "m.onnx") -> None:
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3])
     nodes = [helper.make_node("Identity", ["x"], [o.name]) for o in outputs]

@@ -82,7 +82,8 @@ def take_in(line: Line, order: Order) -> Imported:
         target = folder / "bundle"
         target.mkdir()
         result = _asked(copy, kind, target, order)
-        origin = _origin(line, order, kind, sha256, result)
+        beside = {path.name: _sha256(path) for path in sorted(folder.glob(f"*{EXTERNAL}"))}
+        origin = _origin(line, order, kind, sha256, result) | ({"weights": beside} if beside else {})
         digest = _sealed(line, run_id, target, result, origin)
         return _released(line, run_id, digest, result, origin)
 

@@ -44,14 +44,18 @@ def read(path: Path, task: Task | None, classes: Sequence[str]) -> Known:
 
 def _loaded(path: Path) -> Any:
     try:
-        made = onnx.load(str(path))
-        onnx.checker.check_model(made)
-    except FileNotFoundError as error:
-        hint = "Save the model with its weights inside, or put the file of weights beside it."
-        raise DataError(f"its weights lie in another file, which is not there: {error}", hint=hint) from error
+        made = onnx.load(str(path), load_external_data=False)
+        apart = {entry.value for t in made.graph.initializer for entry in t.external_data if entry.key == "location"}
+        missing = sorted(name for name in apart if not (path.parent / name).is_file())
+        if not missing:
+            onnx.load_external_data_for_model(made, str(path.parent))
+            onnx.checker.check_model(made)
     except Exception as error:  # protobuf's, onnx's and the checker's errors share no base
         text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise DataError(f"is not a whole ONNX model: {text}") from error
+    if missing:
+        hint = "Save the model with its weights inside, or put them beside it as MODEL.onnx.data."
+        raise DataError(f"its weights lie in {', '.join(missing)}, which is not there", hint=hint)
     if not made.graph.output or not made.graph.input:
         raise DataError("is not a whole ONNX model: it has no inputs or no outputs")
     return made
