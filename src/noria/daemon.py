@@ -21,7 +21,7 @@ from noria import config
 from noria.adapters import files
 from noria.console import app as console
 from noria.console.view import StatusView
-from noria.engine import actions, assembly, logbook, pilot, wheel
+from noria.engine import actions, assembly, logbook, pilot, scaled, wheel
 from noria.engine.scout import Scout
 from noria.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, StoppedError, StoreError
 from noria.stages.learn import learn
@@ -64,6 +64,7 @@ class Daemon:
             ("scout", self._scouting()),
             ("wheel", self._turn),
             ("pilot", self._drive),
+            ("scaled", self._hear_scaled),
             ("monitor", self._monitoring()),
             ("logbook", self._keep_logs),
         ]
@@ -145,6 +146,10 @@ class Daemon:
     def _drive(self) -> float:
         pilot.drive(self.line)
         return LOOK_S
+
+    def _hear_scaled(self) -> float:
+        scaled.hear(self.line)
+        return scaled.EVERY_S
 
     def _monitoring(self) -> Callable[[], float]:
         monitors: dict[str, Watch] = {}

@@ -7,12 +7,23 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from noria.adapters.server import SOCKET, Server
+from noria.errors import ServingError
 
 if TYPE_CHECKING:
     from noria.config import Project
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUse:
+    """What the processes of the model server take at present."""
+
+    workers: Mapping[str, int] = field(default_factory=dict)  # environment -> how many
+    processes: int = 0
+    cpu: float = 0.0  # of a core
+    memory_bytes: int = 0  # shared pages are divided where that was measured, else counted in each process
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,7 @@ class Surroundings:
     addresses: Mapping[str, str] = field(default_factory=dict)  # environment, or "console" -> http://127.0.0.1:8000
     daemon: bool = False
     server: bool = False
+    use: ServerUse | None = None  # None: no server, or it does not know yet
     false_alarm: float = 0.001  # a window with a smaller p-value is one whose quality sank
 
 
@@ -39,10 +51,32 @@ class RunningDaemon:
 def surroundings(state: Path, project: Project | None = None) -> Surroundings:
     """Look around: daemon.json, the server's socket, and the project file's words where there is one."""
     daemon = running_daemon(state)
-    addresses = Server(state).addresses() if (state / SOCKET).exists() else {}
+    status = _status(state)
+    addresses = status.get("addresses", {})
     console = {"console": daemon.console} if daemon is not None and daemon.console else {}
-    around = Surroundings(addresses={**console, **addresses}, daemon=daemon is not None, server=bool(addresses))
+    everywhere = {**console, **addresses}
+    around = Surroundings(addresses=everywhere, daemon=daemon is not None, server=bool(addresses), use=_use(status))
     return around if project is None else _with_words(around, project)
+
+
+def _status(state: Path) -> dict[str, Any]:
+    if not (state / SOCKET).exists():
+        return {}
+    try:
+        return Server(state).status()
+    except ServingError:
+        return {}
+
+
+def _use(status: Mapping[str, Any]) -> ServerUse | None:
+    """Parent and hosts are told by every environment, and counted once."""
+    found = {name: facts["usage"] for name, facts in status.get("environments", {}).items() if facts.get("usage")}
+    each = {process["pid"]: process for usage in found.values() for process in usage["processes"]}.values()
+    if not each:
+        return None
+    workers = {name: usage["workers"] for name, usage in found.items()}
+    memory = sum(process["pss"] or process["rss"] for process in each)
+    return ServerUse(workers, len(each), sum(process["cpu"] for process in each), memory)
 
 
 def _with_words(around: Surroundings, project: Project) -> Surroundings:
@@ -53,6 +87,7 @@ def _with_words(around: Surroundings, project: Project) -> Surroundings:
         addresses=around.addresses,
         daemon=around.daemon,
         server=around.server,
+        use=around.use,
         false_alarm=project.monitor.false_alarm,
     )
 

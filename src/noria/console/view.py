@@ -159,6 +159,7 @@ def document(view: StatusView) -> dict[str, Any]:
         "clock": asdict(view.clock),
         "daemon": view.around.daemon,
         "server": view.around.server,
+        "server_use": asdict(view.around.use) if view.around.use is not None else None,
         "addresses": dict(view.around.addresses),
         "environments": [environment_facts(e) for e in view.environments],
         "turns": [turn_facts(t) for t in view.turns],

@@ -24,7 +24,7 @@ class Parting(ServerState):
         self._whole = whole
 
     @property
-    def default_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+    def default_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]  # a list there: here it follows the other's
         return [*self._whole.default_headers, CLOSE]
 
 

@@ -132,7 +132,7 @@ class Tree:
             listener = bind(name, host, port, keyed=access.keys_file is not None)
             ended = partial(self._worker_ended, name)
             group = Group(self._starter(name, host), listener, self._options.workers.least, ended)
-            scaler = Scaler(group, self._options.workers, lambda decision, name=name: self._decided(name, decision))  # type: ignore[misc]
+            scaler = Scaler(group, self._options.workers, partial(self._decided, name))
             self._places[name] = Place(listener, group, Counts(path), Deaths(path, self._oom), scaler)
         groups = [place.group for place in self._places.values()]
         await asyncio.gather(*(group.open() for group in groups))
@@ -140,7 +140,7 @@ class Tree:
         self._cold = False
         await asyncio.gather(*(group.accept() for group in groups))
         for name, place in self._places.items():
-            self._scaling.append(asyncio.create_task(place.scaler.run(lambda name=name: self._sampled(name))))  # type: ignore[misc]
+            self._scaling.append(asyncio.create_task(place.scaler.run(partial(self._sampled, name))))
 
     def _starter(self, name: str, host: str) -> Callable[[int, int, int], Start]:
         o = self._options

@@ -23,7 +23,8 @@ class Process(msgspec.Struct, frozen=True):
 
     name: str  # "parent", "worker-0", "host-1a2b3c4d5e6f"
     pid: int
-    cpu_s: float
+    cpu_s: float  # since it began
+    cpu: float  # of a core, since the sample before; 0 at first
     rss: int  # bytes; pages that processes share count in each
     pss: int | None = None  # bytes; shared pages are divided. None until it was measured
 
@@ -44,6 +45,7 @@ class Meter:
     def __init__(self) -> None:
         self._known: dict[int, psutil.Process] = {}
         self._pss: dict[int, tuple[float, int]] = {}
+        self._used: dict[int, tuple[float, float]] = {}  # when, and how much CPU time until then
 
     def read(self, pids: Mapping[str, int]) -> list[Process]:
         """Name -> process id; one that ended meanwhile is left out."""
@@ -55,6 +57,7 @@ class Meter:
         for gone in self._known.keys() - set(pids.values()):
             del self._known[gone]
             self._pss.pop(gone, None)
+            self._used.pop(gone, None)
         return found
 
     def _read(self, name: str, pid: int) -> Process | None:
@@ -66,8 +69,15 @@ class Meter:
                 process = self._known[pid] = psutil.Process(pid)
             with process.oneshot():
                 times, memory = process.cpu_times(), process.memory_info()
-            return Process(name, pid, round(times.user + times.system, 2), memory.rss, self._pss_of(process))
+            used_s = times.user + times.system
+            return Process(name, pid, round(used_s, 2), self._rate(pid, used_s), memory.rss, self._pss_of(process))
         return None
+
+    def _rate(self, pid: int, used_s: float) -> float:
+        now = time.monotonic()
+        at, before_s = self._used.get(pid, (now, used_s))
+        self._used[pid] = (now, used_s)
+        return round((used_s - before_s) / (now - at), 3) if now > at else 0.0
 
     def _pss_of(self, process: psutil.Process) -> int | None:
         now = time.monotonic()

@@ -68,8 +68,11 @@ class EventStore:
         rows = self._database.rows(f"SELECT * FROM events WHERE {where} ORDER BY seq LIMIT ?", [*values, limit])  # noqa: S608  # names are ours, values are bound
         return [_event(row) for row in rows]
 
-    def newest(self, project: str, limit: int = 100) -> list[Event]:
-        """The newest events, newest first."""
+    def newest(self, project: str, limit: int = 100, kind: str | None = None) -> list[Event]:
+        """The newest events, or those of one kind, newest first."""
+        if kind is not None:
+            query = "SELECT * FROM events WHERE project = ? AND kind = ? ORDER BY seq DESC LIMIT ?"
+            return [_event(row) for row in self._database.rows(query, (project, kind, limit))]
         rows = self._database.rows("SELECT * FROM events WHERE project = ? ORDER BY seq DESC LIMIT ?", (project, limit))
         return [_event(row) for row in rows]
 
