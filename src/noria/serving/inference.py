@@ -283,11 +283,12 @@ def write(
     is what `protocol.outside` found."""
     binary: list[bytes] = []
     outputs = []
+    found = {name: [row[name] for row in rows] for name in rows[0]}
     for output in outputs_of(answered.release.signature):
         as_bytes = request.wanted.get(output.name)
         if as_bytes is None:
             continue
-        entry = tensor(output, rows, answered.answers)
+        entry = tensor(output, found, answered.answers)
         if as_bytes:
             binary.append(tensors.to_bytes(output.datatype, entry.pop("data")))
             entry["parameters"] = {"binary_data_size": len(binary[-1])}
@@ -296,15 +297,15 @@ def write(
     return (b"".join((text, *binary)), len(text)) if binary else (text, None)
 
 
-def tensor(output: Output, rows: list[Record], answers: list[Any]) -> dict[str, Any]:
-    """An output's tensor with its data in JSON; ``answers`` are what `protocol.outputs` made ``rows`` of."""
+def tensor(output: Output, found: dict[str, list[Any]], answers: list[Any]) -> dict[str, Any]:
+    """An output's tensor with its data in JSON; ``found`` is what `protocol.answerer` made of ``answers``."""
+    values = found[output.name]
     if output.width:
         values = [value for row in answers for value in row]
-        return {"name": output.name, "datatype": output.datatype, "shape": [len(rows), output.width], "data": values}
-    values = [row[output.name] for row in rows]
+        return {"name": output.name, "datatype": output.datatype, "shape": [len(answers), output.width], "data": values}
     if output.datatype == "BYTES":
         values = list(map(str, values))
-    return {"name": output.name, "datatype": output.datatype, "shape": [len(rows)], "data": values}
+    return {"name": output.name, "datatype": output.datatype, "shape": [len(answers)], "data": values}
 
 
 def message(

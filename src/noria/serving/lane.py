@@ -7,7 +7,7 @@ left to them, who know what to say. What it answers and records is what they wou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -85,7 +85,7 @@ class Lane:
         seconds = _monotonic() - started
         outputs = self._outputs(answers)
         if len(rows) == 1:
-            text = self._one(rows[0], outputs[0], seconds, keys, times)
+            text = self._one(rows[0], {name: values[0] for name, values in outputs.items()}, seconds, keys, times)
         else:
             text = self._several(rows, outputs, seconds, keys, times)
         self._count(len(rows), seconds)
@@ -115,22 +115,23 @@ class Lane:
         self._put(record, 1)
         return b'{"predictions":[' + _encode({"id": name, **output}) + self._end
 
-    def _several(self, rows: list[Any], outputs: list[dict[str, Any]], seconds: float, keys: Any, times: Any) -> bytes:
-        columns: dict[str, Sequence[Any]] = dict(zip(self._names, zip(*rows, strict=True), strict=True))
+    def _several(self, rows: list[Any], outputs: dict[str, list[Any]], seconds: float, keys: Any, times: Any) -> bytes:
+        columns = dict(zip(self._names, zip(*rows, strict=True), strict=True))
         ids = self._recorded(columns, outputs, seconds, keys, times)
-        named = [{"id": name, **output} for name, output in zip(ids, outputs, strict=True)]
+        names = ("id", *outputs)
+        named = [dict(zip(names, row, strict=True)) for row in zip(ids, *outputs.values(), strict=True)]
         return b'{"predictions":' + _encode(named)[:-1] + self._end
 
     def _recorded(
         self,
-        columns: dict[str, Sequence[Any]],
-        outputs: list[dict[str, Any]],
+        columns: Mapping[str, Sequence[Any]],
+        outputs: dict[str, list[Any]],
         seconds: float,
         keys: Any = None,
         times: Any = None,
     ) -> list[str]:
         at, route = moment(), self._route
-        ids = self._take(at, len(outputs))
+        ids = self._take(at, len(outputs["prediction"]))
         record = Predictions(
             ids[0],
             len(ids),
@@ -140,7 +141,7 @@ class Lane:
             "champion",
             route.rollout_id,
             columns,
-            {name: [output[name] for output in outputs] for name in outputs[0]},
+            outputs,
             seconds * 1000,
             keys,
             times,
@@ -243,9 +244,9 @@ class MatrixLane(Lane):
         sound = 0 < rows <= INLINE_ROWS and width == len(self._names) and len(given.data) == rows * width
         return request if sound and given.name not in self._taken and body.count(b":") == colons else None
 
-    def _written(self, request: _Infer, ids: list[str], rows: list[dict[str, Any]], answers: list[Any]) -> bytes:
+    def _written(self, request: _Infer, ids: list[str], found: dict[str, list[Any]], answers: list[Any]) -> bytes:
         wanted = self._tensors if request.outputs is None else {output.name for output in request.outputs}
-        outputs = [inference.tensor(output, rows, answers) for name, output in self._tensors.items() if name in wanted]
+        outputs = [inference.tensor(output, found, answers) for name, output in self._tensors.items() if name in wanted]
         return inference.message(self._route.project, self._version, "champion", request.id, ids, outputs)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import NoneType
 from typing import Any
 
@@ -223,26 +223,32 @@ def _labels(classes: tuple[str, ...]) -> tuple[Label, ...]:
     return tuple(int(c) if _WHOLE.fullmatch(c) else c for c in classes)
 
 
-Answerer = Callable[[list[Any]], list[dict[str, Any]]]
+Answerer = Callable[[list[Any]], dict[str, list[Any]]]
 
 
 def outputs(signature: Signature, answers: list[Any]) -> list[dict[str, Any]]:
     """One row's answer each: ``prediction`` and, for classes, ``probability`` (of the second class) or ``probabilities``."""
-    return answerer(signature)(answers)
+    found = answerer(signature)(answers)
+    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
 
 def answerer(signature: Signature) -> Answerer:
-    """`outputs` of one signature."""
+    """The same of one signature, column by column."""
     if signature.task is Task.REGRESSION:
-        return lambda answers: [{"prediction": value} for value in answers]
+        return lambda answers: {"prediction": answers}
     labels, classes = labels_of(signature), signature.classes
     if signature.task is Task.BINARY:
         no, yes = labels
-        return lambda answers: [{"prediction": yes if p >= 0.5 else no, "probability": p} for _, p in answers]
-    return lambda answers: [
-        {"prediction": labels[max(range(len(row)), key=row.__getitem__)], "probabilities": dict(zip(classes, row, strict=True))}
-        for row in answers
-    ]
+        return partial(_binary, no, yes)
+    return lambda answers: {
+        "prediction": [labels[max(range(len(row)), key=row.__getitem__)] for row in answers],
+        "probabilities": [dict(zip(classes, row, strict=True)) for row in answers],
+    }
+
+
+def _binary(no: Label, yes: Label, answers: list[Any]) -> dict[str, list[Any]]:
+    chances = [p for _, p in answers]
+    return {"prediction": [yes if p >= 0.5 else no for p in chances], "probability": chances}
 
 
 def outside(signature: Signature, columns: Mapping[str, Sequence[Any]]) -> dict[int, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -39,8 +39,8 @@ class Predictions(msgspec.Struct, tag="predictions", tag_field="record", frozen=
     release: str
     variant: str
     rollout: str | None
-    inputs: dict[str, Sequence[Any]]
-    outputs: dict[str, Sequence[Any]]
+    inputs: Mapping[str, Sequence[Any]]
+    outputs: Mapping[str, Sequence[Any]]
     latency_ms: float
     keys: Sequence[str | None] | None = None  # None: there are none
     event_times: Sequence[str | None] | None = None
@@ -60,6 +60,7 @@ class Feedback(msgspec.Struct, tag="feedback", tag_field="record", frozen=True):
 
 Record = Prediction | Feedback
 Written = Prediction | Predictions | Feedback
+_TWO = [f"{n:02x}" for n in range(256)]
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Written] = msgspec.msgpack.Decoder(Written)
 
@@ -87,10 +88,17 @@ def decode(data: bytes, found: list[Record], *, at: int = 0, most: int | None = 
 
 
 def ids_from(first: str, rows: int) -> list[str]:
-    """Ids that count on from the hexadecimal number at the end of ``first``. Raises ValueError when there is none."""
+    """Ids that count on from the hexadecimal number, of two digits at least, that ends ``first``. Raises ValueError without one."""
     head, dash, number = first.rpartition("-")
-    start, width = int(number, 16), len(number)
-    return [f"{head}{dash}{n:0{width}x}" for n in range(start, start + rows)]
+    at, width = int(number, 16), len(number)
+    end, found = at + rows, list[str]()
+    while at < end:  # 256 at a time share all but the last two digits
+        low = at & 255
+        high = min(256, low + end - at)
+        stem = f"{head}{dash}{at >> 8:0{max(0, width - 2)}x}" if width > 2 or at > 255 else f"{head}{dash}"
+        found += [stem + two for two in _TWO[low:high]]
+        at += high - low
+    return found
 
 
 def _rows_of(batch: Predictions) -> Iterator[Prediction]:
@@ -115,7 +123,7 @@ def _rows_of(batch: Predictions) -> Iterator[Prediction]:
         )
 
 
-def _turned(columns: dict[str, Sequence[Any]], rows: int) -> list[dict[str, Any]]:
+def _turned(columns: Mapping[str, Sequence[Any]], rows: int) -> list[dict[str, Any]]:
     if not columns:
         return [{} for _ in range(rows)]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
