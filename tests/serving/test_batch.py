@@ -215,15 +215,15 @@ def test_a_hosted_row_that_raises_or_kills_its_process_costs_no_other_row(seal: 
         "    return pl.DataFrame({'carrier': numbers, 'distance': frame['distance']})\n"
     )
     digest = hosted(seal, tmp_path / "scratch", "fragile", features)
-    table = flights(4).to_dicts()
-    table[1]["carrier"], table[3]["carrier"] = "ZZ", "kill"
+    table = flights(3).to_dicts()
+    table[0]["carrier"], table[1]["carrier"] = "kill", "ZZ"
     pl.DataFrame(table).write_parquet(tmp_path / "rows.parquet")
     done = score(exported(seal, digest, tmp_path / "h.tar"), tmp_path / "rows.parquet", tmp_path / "out.parquet")
     found = [json.loads(line) for line in (tmp_path / "out.parquet.rejected.jsonl").read_text().splitlines()]
-    assert [r["row"] for r in found] == [2, 4]
-    assert "KeyError: 'ZZ' in delays/features.py" in found[0]["reason"]
-    assert "host process" in found[1]["reason"]
-    assert done.rows == 2
+    assert [r["row"] for r in found] == [1, 2]
+    assert "KeyError: 'ZZ' in delays/features.py" in found[1]["reason"]
+    assert "host process" in found[0]["reason"]
+    assert done.rows == 1
 
 
 def test_strict_stops_at_the_first_and_leaves_no_output(file: Path, tmp_path: Path) -> None:
