@@ -14,10 +14,12 @@ from typing import Any, cast
 
 import psutil
 import pytest
+from serving_alone import refused
 from serving_bundles import PROJECT, RECORD, Seal, compiled, logged, wait_for
 from serving_world import World
 
-from noria.console.around import surroundings
+from noria.cli.status import _server
+from noria.console.around import ServerUse, Surroundings, surroundings
 from noria.decide.scaling import Decision, Rule
 from noria.domain.rollout import Route
 from noria.domain.workers import Workers
@@ -369,6 +371,22 @@ def test_a_machine_has_the_cores_that_its_groups_leave(
         (groups / folder / "cpu.max").write_text(text)
     assert cores(groups, own) == most
     assert cores(groups, tmp_path / "none") == 64.0
+
+
+def test_status_says_it_in_one_line() -> None:
+    use = ServerUse({"production": 2}, 3, 0.314, 214_400_000)
+    assert _server(Surroundings(server=True, use=use)) == "answers: 2 workers, 0.31 of a core, 214 MB"
+    use = ServerUse({"staging": 1, "production": 3}, 5, 0.0, 1_214_400_000)
+    assert _server(Surroundings(server=True, use=use)) == "answers: staging 1, production 3 workers, 0.00 of a core, 1,214 MB"
+    assert _server(Surroundings(server=True)) == "answers"
+    assert _server(Surroundings()) == "stopped"
+
+
+def test_serve_takes_a_range_and_says_what_is_none(tmp_path: Path) -> None:
+    code, said = refused(tmp_path, "v3.noria.tar", "--workers", "4:1")
+    assert code == 2
+    assert "--workers '4:1' is no number from 1 to 64" in said
+    assert "1:4" in said
 
 
 # -- a whole server

@@ -88,7 +88,7 @@ def decode(data: bytes, found: list[Record], *, at: int = 0, most: int | None = 
 
 
 def ids_from(first: str, rows: int) -> list[str]:
-    """Ids that count on from the hexadecimal number, of two digits at least, that ends ``first``. Raises ValueError without one."""
+    """Ids that count on from the hexadecimal number, of two digits at least, that ends ``first``. Raises ValueError."""
     head, dash, number = first.rpartition("-")
     at, width = int(number, 16), len(number)
     end, found = at + rows, list[str]()
