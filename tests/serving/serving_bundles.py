@@ -125,7 +125,7 @@ def hosted(seal: Seal, scratch: Path, name: str = "hosted", features: str = FEAT
         "form": "hosted",
         "signature": BINARY,
         "model": {"file": "model.joblib", "runtime": "python"},
-        "hosted": {"features": "delays.features:build", "paths": ["src", "."]},
+        "hosted": {"features": "delays.features:build", "paths": ["src", "."], "batch": True},
         "name": name,
     }
     return seal.seal(folder, facts)

@@ -73,6 +73,7 @@ def unsaved(features, label):
 def nothing(features, label): return {"no": "model"}
 
 def build(rows): return rows.select(pl.col("hour") * 2, pl.col("temp").fill_null(0.0))
+def centred(rows): return rows.with_columns(pl.col("hour") - pl.col("hour").mean())
 def drops(rows): return rows.head(3)
 def drops_cold(rows):
     if rows.height == 1 and (rows["temp"][0] or 0.0) < -499:
@@ -257,6 +258,13 @@ def test_what_does_not_convert_is_hosted_with_the_reason(tmp_path: Path, changes
     assert result["reason"].startswith(reason)
     assert not (tmp_path / "model.onnx").exists()
     assert scored(tmp_path, model, made, "hosted").shape == (400,)
+
+
+def test_rows_that_depend_on_each_other_are_never_answered_together(tmp_path: Path) -> None:
+    for name, together in (("build", True), ("centred", False)):
+        model = facts(features=f"models_under_test:{name}", inputs=["hour", "temp"], slices=[])
+        result = packaged(tmp_path / name, model, trained(tmp_path / name, model))
+        assert (result["form"], result["batch"]) == ("hosted", together)
 
 
 def test_a_model_that_takes_a_missing_text_for_a_category_is_hosted(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
 class HostedFacts(msgspec.Struct, frozen=True):
     features: str | None = None  # "delays.features:build"
     paths: tuple[str, ...] = (".",)  # import paths inside code/
+    batch: bool = False  # rows of several requests may be answered in one call: no row's answer depends on the others
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 QUEUE_LIMIT = 1024  # requests that wait for the one thread
+BATCH_ROWS = 256  # of one call, and the rest of a request
 PR_SET_PDEATHSIG = 1
 
 
@@ -148,11 +149,15 @@ def enter(bundle: Bundle) -> None:
 
 
 class Desk:
-    """The one thread that calls the project's code, and its bounded queue."""
+    """The one thread that calls the project's code, and its bounded queue.
 
-    def __init__(self, model: HostedModel, root: Path) -> None:
+    ``together``: what waits is answered in one call, as far as it is there already: nothing waits for company.
+    """
+
+    def __init__(self, model: HostedModel, root: Path, together: bool = False) -> None:
         self._model = model
         self._root = root
+        self._most = BATCH_ROWS if together else 1
         self._jobs: queue.Queue[Job] = queue.Queue(QUEUE_LIMIT)
         threading.Thread(target=self._work, name="predict", daemon=True).start()
 
@@ -164,9 +169,39 @@ class Desk:
 
     def _work(self) -> None:
         while True:
-            job = self._jobs.get()
-            if time.monotonic() < job.until:  # else nobody waits any more
-                job.answer(self._reply(job))
+            jobs = self._waiting(self._jobs.get())
+            now = time.monotonic()
+            jobs = [job for job in jobs if now < job.until]  # nobody waits for the others any more
+            if len(jobs) < 2 or not self._replied_together(jobs):
+                for job in jobs:
+                    job.answer(self._reply(job))
+
+    def _waiting(self, first: Job) -> list[Job]:
+        """The first job, with those behind it that one call can take."""
+        jobs, rows = [first], first.n
+        while rows < self._most:
+            try:
+                jobs.append(self._jobs.get_nowait())
+            except queue.Empty:
+                break
+            rows += jobs[-1].n
+        return jobs
+
+    def _replied_together(self, jobs: list[Job]) -> bool:
+        """Answer all in one call; False when it fails: then each is asked alone, so that only the guilty one fails."""
+        columns = {name: [value for job in jobs for value in job.columns[name]] for name in jobs[0].columns}
+        rows = sum(job.n for job in jobs)
+        try:
+            values = self._model.predict(columns, rows)
+        except Exception:  # noqa: BLE001 - whatever the project's code raises is said to the request that causes it
+            return False
+        if len(values) != rows:
+            return False
+        at = 0
+        for job in jobs:
+            job.answer({"id": job.number, "ok": True, "values": values[at : at + job.n]})
+            at += job.n
+        return True
 
     def _reply(self, job: Job) -> dict[str, Any]:
         try:
@@ -235,7 +270,8 @@ def main(arguments: list[str]) -> int:
     if os.getppid() != parent:
         return 1
     print(f"noria.serving.host: {names.short(bundle.digest)} is ready, pid {os.getpid()}", file=sys.stderr, flush=True)
-    desk = Desk(model, (folder / "code").resolve())
+    facts = bundle.manifest.hosted
+    desk = Desk(model, (folder / "code").resolve(), together=facts is not None and facts.batch)
     asyncio.run(serve(desk, socket, partial(_say, ready_fd)))
     return 0
 

@@ -50,7 +50,7 @@ def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
     line.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
     if form is Form.HOSTED:
         seal_code(line, sheet, folder / "code")
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result)))
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result, packed.result)))
     holdout = steps.named_blob(line, made.files["holdout"], "holdout.arrow")
     return Package(folder, form, made.result, packed.result, holdout, made.files["holdout"], model)
 
@@ -70,7 +70,7 @@ def model_file(form: Form) -> str:
     return "model.onnx" if form is Form.COMPILED else "model.joblib"
 
 
-def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any]) -> dict[str, Any]:
+def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
     """The part of a manifest that the model server reads."""
     model = sheet.project.model
     assert model is not None
@@ -83,7 +83,7 @@ def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any]) -> dict[str
     }
     if form is Form.HOSTED:
         paths = ["src", "."] if (sheet.tree / "src").is_dir() else ["."]
-        facts["hosted"] = {"features": model.features, "paths": paths}
+        facts["hosted"] = {"features": model.features, "paths": paths, "batch": packaged["batch"]}
     return facts
 
 
@@ -112,7 +112,7 @@ def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) ->
         code=trained.key,
         files={},
         inputs={"train": trained.output},
-        params={"golden": str(golden.VERSION)},
+        params={"golden": str(golden.VERSION), "batch": "1"},
         command=None,
         environment=environment.digest(sheet.environment),
     )

@@ -80,7 +80,7 @@ def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evalua
     evidence.mkdir()
     for name, facts in _evidence(line, sheet, package, measured, verdict).items():
         (evidence / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
-    manifest = serving_facts(sheet, package.form, package.trained) | {
+    manifest = serving_facts(sheet, package.form, package.trained, package.packaged) | {
         "run": sheet.run_id,
         "pins": msgspec.to_builtins(sheet.pins),
         "files": {str(p.relative_to(folder)): names.digest_file(p) for p in sorted(folder.rglob("*")) if _sealed(folder, p)},

@@ -53,8 +53,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Leaves ``model.onnx`` in ``folder`` when the compiled form is safe, and ``golden.json``: made-up rows with its answers.
 
     The job: ``model_file``, ``holdout``, ``signature``, ``model``, ``folder``. Returns ``form`` (compiled or hosted), ``reason``,
-    ``parity``, ``golden`` (how many rows, how many left out), ``latency_p50_ms``, ``latency_p99_ms`` (one row, in process) and
-    ``size_mb`` (10^6 bytes).
+    ``parity``, ``batch`` (whether rows may be answered together), ``golden`` (how many rows, how many left out),
+    ``latency_p50_ms``, ``latency_p99_ms`` (one row, in process) and ``size_mb`` (10^6 bytes).
     """
     signature = msgspec.convert(job["signature"], Signature)
     rows = columns.frame(pl.read_ipc(job["holdout"]), signature.inputs)
@@ -71,6 +71,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "form": "compiled" if content else "hosted",
         "reason": reason,
         "parity": {**msgspec.to_builtins(parity), "holds": parity.holds} if parity else None,
+        "batch": row_by_row(form, rows),
         "golden": {"rows": len(rows_asked.answers), "left_out": rows_asked.left_out},
         "latency_p50_ms": p50,
         "latency_p99_ms": p99,
@@ -117,6 +118,17 @@ def golden(form: forms.Form, signature: Signature) -> Golden:
         return one_answer([float(v) for v in np.atleast_1d(said)])
 
     return asked(signature, answer)
+
+
+def row_by_row(form: forms.Form, rows: pl.DataFrame) -> bool:
+    """Whether held-out rows get the same answers together as one by one: then requests may share a call."""
+    some = rows.head(DISTINCT)
+    try:
+        alone = np.concatenate([form.predict(some.slice(i, 1)) for i in range(some.height)])
+        together = form.predict(some)
+    except Exception:  # noqa: BLE001 - whatever the project's code raises: a row that fails must fail alone
+        return False
+    return bool(np.allclose(together, alone, rtol=1e-6, atol=1e-9, equal_nan=True))
 
 
 def latency(form: forms.Form, rows: pl.DataFrame) -> tuple[float, float]:

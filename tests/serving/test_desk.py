@@ -1,0 +1,120 @@
+"""What waits for a hosted release is answered in one call, and only what is wrong in itself fails."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+from serving_bundles import PROJECT, RECORD, Seal, hosted, logged
+from serving_world import World
+
+from noria.serving.host import BATCH_ROWS, Desk, HostedModel, Job
+
+
+class Slow:
+    """A model that begins when it is told to, and notes how many rows each call has. Negative numbers raise."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.go = threading.Event()
+        self.begun = threading.Event()
+
+    def predict(self, columns: dict[str, list[Any]], n: int) -> list[Any]:
+        self.begun.set()
+        assert self.go.wait(10)
+        self.calls.append(n)
+        if min(columns["x"]) < 0:
+            raise ValueError("negative")
+        return [value * 2 for value in columns["x"]]
+
+
+class Room:
+    def __init__(self, together: bool) -> None:
+        self.model = Slow()
+        self.desk = Desk(cast(HostedModel, self.model), Path("/nowhere"), together)
+        self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def ask(self, number: int, *values: float, until_s: float = 10.0) -> None:
+        job = Job(number, {"x": list(values)}, len(values), time.monotonic() + until_s, self.answers.put)
+        self.desk.put(job)
+
+    def wait(self, count: int) -> dict[int, dict[str, Any]]:
+        found = [self.answers.get(timeout=10) for _ in range(count)]
+        return {answer["id"]: answer for answer in found}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_came_meanwhile_shares_the_next_call(together: bool) -> None:
+    room = Room(together)
+    room.ask(0, 1.0)
+    assert room.model.begun.wait(10)
+    room.ask(1, 10.0, 11.0)
+    room.ask(2, 20.0)
+    room.ask(3, 30.0, until_s=-1.0)  # nobody waits for it any more
+    room.ask(4, 40.0, 41.0)
+    room.model.go.set()
+    answers = room.wait(4)
+    assert {number: answer["values"] for number, answer in answers.items()} == {
+        0: [2.0],
+        1: [20.0, 22.0],
+        2: [40.0],
+        4: [80.0, 82.0],
+    }
+    assert room.model.calls == ([1, 5] if together else [1, 2, 1, 2])
+
+
+def test_one_that_fails_costs_no_other() -> None:
+    room = Room(True)
+    room.ask(0, 1.0)
+    assert room.model.begun.wait(10)
+    for number, value in enumerate((5.0, -1.0, 7.0), 1):
+        room.ask(number, value)
+    room.model.go.set()
+    answers = room.wait(4)
+    assert [answers[i]["ok"] for i in range(4)] == [True, True, False, True]
+    assert answers[2]["error"].startswith("ValueError: negative")
+    assert answers[3]["values"] == [14.0]
+
+
+def test_a_call_has_its_bound() -> None:
+    room = Room(True)
+    room.ask(0, 0.0)
+    assert room.model.begun.wait(10)
+    for number in range(1, 2 * BATCH_ROWS + 2):
+        room.ask(number, float(number))
+    room.model.go.set()
+    answers = room.wait(2 * BATCH_ROWS + 2)
+    assert all(answer["values"] == [number * 2.0] for number, answer in answers.items())
+    assert room.model.calls == [1, BATCH_ROWS, BATCH_ROWS, 1]
+
+
+def test_many_at_once_get_their_own_answers(seal: Seal, tmp_path: Path) -> None:
+    """Against a real host: each answer is that of its own record, whoever shared the call; a wrong one fails alone."""
+    world = World(seal, tmp_path / "scratch")
+    world.server.start({"production": ("127.0.0.1", 0)}, workers=1)
+    try:
+        world.serve(hosted(world.seal, world.scratch))
+        records = [RECORD | {"carrier": "XX" if i % 10 == 9 else ("AA", "UA")[i % 2], "distance": i / 10} for i in range(120)]
+
+        def ask(record: dict[str, Any]) -> httpx.Response:
+            return httpx.post(f"{world.url}/predict", json=record, timeout=30)
+
+        one_by_one = [ask(record) for record in records[:20]]
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(ask, records))
+        assert [a.status_code for a in answers] == [503 if r["carrier"] == "XX" else 200 for r in records]
+        for alone, shared in zip(one_by_one, answers, strict=False):
+            if alone.status_code == 200:
+                mine, other = (a.json()["predictions"][0]["probability"] for a in (alone, shared))
+                assert mine == pytest.approx(other, abs=1e-12)
+        rows = logged(world.state, "production")
+        assert len({row["id"] for row in rows}) == len(rows) == 18 + 108
+        assert {row["project"] for row in rows} == {PROJECT}
+    finally:
+        world.close()
