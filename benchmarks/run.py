@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import chain, experiments, peers, serving, snapshot, table, wheel
+from benchmarks import chain, experiments, peers, serving, snapshot, swaps, table, wheel
 from benchmarks.clock import BenchError, remove
 from benchmarks.peers import Peers
 from benchmarks.table import Section
@@ -26,6 +26,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 TITLES = {
     "wheel": wheel.TITLE,
     "serving": serving.TITLE,
+    "swaps": swaps.TITLE,
     "chain": chain.TITLE,
     "snapshot": snapshot.TITLE,
     "experiments": experiments.TITLE,
@@ -33,6 +34,7 @@ TITLES = {
 NEEDED = {
     "wheel": (),
     "serving": ("mlserver", "litserve", "bentoml", "mlflow"),
+    "swaps": ("mlserver", "litserve"),
     "chain": ("dvc", "pytask"),
     "snapshot": ("dvc",),
     "experiments": ("mlflow",),
@@ -77,6 +79,7 @@ def _measure(name: str, work: Path, others: Peers, given: argparse.Namespace) ->
         return wheel.section(work, min(given.rounds or TURNS, TURNS))
     parts: dict[str, Callable[[Path, Peers, int, bool], Section]] = {
         "serving": serving.measure,
+        "swaps": swaps.measure,
         "chain": chain.measure,
         "snapshot": snapshot.measure,
         "experiments": experiments.measure,

@@ -184,20 +184,20 @@ def _starters(folder: Path, peers: Peers) -> Iterator[Any]:
     yield _echo()
     models = folder / "models"
     if peers.command("mlserver"):
-        _train(peers, "mlserver", models / "mlserver")
-        yield _mlserver(folder / "mlserver", peers, models / "mlserver")
+        train(peers, "mlserver", models / "mlserver")
+        yield mlserver(folder / "mlserver", peers, models / "mlserver")
     if peers.command("litserve", "python"):
-        _train(peers, "litserve", models / "litserve")
+        train(peers, "litserve", models / "litserve")
         yield _litserve(folder, peers, models / "litserve" / "linear.joblib")
     if peers.command("bentoml"):
-        _train(peers, "bentoml", models / "bentoml")
+        train(peers, "bentoml", models / "bentoml")
         yield _bentoml(folder, peers, models / "bentoml" / "linear.joblib")
     if peers.command("mlflow"):
-        _train(peers, "mlflow", models / "mlflow")
+        train(peers, "mlflow", models / "mlflow")
         yield _mlflow(folder, peers, models / "mlflow")
 
 
-def _train(peers: Peers, name: str, folder: Path) -> None:
+def train(peers: Peers, name: str, folder: Path) -> None:
     python = peers.command(name, "python")
     subprocess.run([str(python), str(SERVERS / "model.py"), str(folder)], check=True, env=surroundings())
 
@@ -245,7 +245,7 @@ def _echo() -> Iterator[list[Target]]:
 
 
 @contextmanager
-def _mlserver(home: Path, peers: Peers, models: Path) -> Iterator[list[Target]]:
+def mlserver(home: Path, peers: Peers, models: Path) -> Iterator[list[Target]]:
     ports = [free_port() for _ in range(3)]
     for name in ("linear", "boosted"):
         place = home / name

@@ -51,9 +51,8 @@ class Section:
     load: float | None = None  # of the machine before it began, by other work
 
     def text(self) -> str:
-        machine = (
-            f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%B %Y')}; medians of {self.rounds}"
-        )
+        often = f"medians of {self.rounds}" if self.rounds > 1 else "measured once"
+        machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%B %Y')}; {often}"
         if self.load is not None:
             machine += f"; load before it began {self.load:.1f}"
         lines = [f"## {self.title}", "", f"{machine}. {self.said}".rstrip(), ""]
