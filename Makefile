@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup services clients lint bench lock docs clean
+.PHONY: help demo test setup services clients torch lint bench lock docs clean
 
 help:                  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ clients:               ## clients of the Open Inference Protocol, in .clients; w
 	$(PYTHON) -m venv .clients
 	.clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/clients.txt
 
+torch: setup           ## PyTorch, in .torch; without it the tests of its modules are skipped (PIP_CONSTRAINT chooses the build)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .torch -r requirements/torch.in
+
 lint: setup            ## style, floors, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,4 +54,4 @@ docs: setup            ## renew the pages that are made from the code: commands,
 	$(BIN)/python docs/make.py
 
 clean:                 ## remove the environment, the peers', the demo and the tools' caches
-	rm -rf $(VENV) .services .clients .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .services .clients .torch .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -35,7 +35,7 @@ class BareFramework:
             _say_opset(made)
             made.graph.name = "noria"  # the converters give it a name at random
         _matrix_input(made, signature)
-        _both_classes(made, signature)
+        both_classes(made, signature)
         onnx.checker.check_model(made)
         content: bytes = made.SerializeToString(deterministic=True)
         return content
@@ -68,7 +68,7 @@ def _matrix_input(made: Any, signature: Signature) -> None:
     made.graph.node.extend([helper.make_node("Cast", [MATRIX], [matrix.name], to=kind), *rest])
 
 
-def _both_classes(made: Any, signature: Signature) -> None:
+def both_classes(made: Any, signature: Signature) -> None:
     """A binary model that answers one probability a row gets the other one beside it."""
     floats = [o for o in made.graph.output if o.type.tensor_type.elem_type in (TensorProto.FLOAT, TensorProto.DOUBLE)]
     if signature.task is not Task.BINARY or not floats:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from noria.adapters.frameworks import graphs, sklearn
+from noria.adapters.frameworks import graphs, sklearn, torch
 from noria.domain.signature import Signature
 from noria.errors import NoriaError
 
@@ -28,7 +28,7 @@ class Framework(Protocol):
         """
 
 
-_frameworks: list[Framework] = [graphs.BareFramework(), sklearn.SklearnFramework()]
+_frameworks: list[Framework] = [graphs.BareFramework(), torch.TorchFramework(), sklearn.SklearnFramework()]
 
 
 def register(framework: Framework) -> None:

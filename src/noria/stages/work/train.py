@@ -13,6 +13,7 @@ import polars as pl
 
 from noria.adapters.executors.timing import user_code
 from noria.adapters.frameworks.bare import dressed
+from noria.adapters.frameworks.torch import SHOWN_ROWS, TorchModel, is_module
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import DataError, StepError
 from noria.stages.work import columns, forms, functions, tables
@@ -73,7 +74,10 @@ def fit(target: str, features: Any, label: pl.Series, params: dict[str, Any], ta
     if isinstance(features, pl.DataFrame):
         features = tables.convert(features, wanted[0])
     with user_code():
-        fitted = dressed(function(features, tables.column(label, wanted[1]), **params), task)
+        returned = function(features, tables.column(label, wanted[1]), **params)
+        fitted = TorchModel(returned, task) if is_module(returned) else dressed(returned, task)
+        if isinstance(fitted, TorchModel):
+            fitted.prove(features[:SHOWN_ROWS], len(getattr(fitted, "classes_", ())) or label.n_unique())
     if not (hasattr(fitted, "predict") or hasattr(fitted, "predict_proba")):
         raise StepError(
             f"returned {type(fitted).__name__}; a training function returns something with predict or predict_proba", where=target
