@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from noria.domain.policy import LogPolicy
-from noria.domain.rollout import Route
+from noria.domain.rollout import Route, tally_key
 from noria.domain.signature import MATRIX, Input, Kind, Signature, Task
 from noria.serving import counts as counting
 from noria.serving import protocol
@@ -168,7 +168,7 @@ def test_both_ways_count_alike(both: Make) -> None:
         call(body)
     counts = found.counts
     assert (counts.codes()[200], counts.rows(), counts.variants()["champion"], counts.rows_outside()) == (4, 10, 4, 2)
-    assert counts.tallies()[1][0].requests == 4
+    assert counts.tallies()[tally_key(PROJECT, 1)][0].requests == 4
 
 
 @pytest.mark.parametrize("policy", [LogPolicy(redact=("carrier",)), LogPolicy(sample=0.5)], ids=["redacted", "sampled"])

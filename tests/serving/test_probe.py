@@ -105,8 +105,9 @@ def test_a_process_that_dies_or_hangs_is_the_answer(
         return await asyncio.create_subprocess_exec(sys.executable, str(program), *arguments, pass_fds=fds)
 
     monkeypatch.setattr(proof, "spawn", spawn)
+    before = set(psutil.Process().children(recursive=True))  # servers of other tests may be ending
     assert said in tried(seal, "0" * 64, patience_s=1.0)
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def test_a_refused_candidate_is_loaded_by_no_worker_and_the_champion_serves_on(world: World) -> None:

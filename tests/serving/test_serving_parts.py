@@ -141,7 +141,7 @@ def _routed(tmp_path: Path, chance: float, champion: LoadedRelease, candidate: L
         said: Any = (answered.variant, answered.version, answered.answers[0][1])
     except NoAnswerError as error:
         said = error.message
-    arms = kept.tallies()[4]
+    arms = kept.tallies()[route.tally_key]
     kept.close()
     return said, *arms, complaints
 

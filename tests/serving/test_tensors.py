@@ -347,7 +347,7 @@ def test_an_answer_of_several_classes_in_either_form() -> None:
     scores = [[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]]
     answered = Answered(scores, cast(LoadedRelease, Release(SIGNATURE)), "v2", "champion", 0.001)
     rows = protocol.outputs(SIGNATURE, scores)
-    body, head = inference.write(request(good(2)), "trees", answered, rows, ["p-1", "p-2"])
+    body, head = inference.write(request(good(2)), "trees", answered, rows, ["p-1", "p-2"], {})
     assert head is None
     assert json.loads(body) == {
         "model_name": "trees",
@@ -359,7 +359,7 @@ def test_an_answer_of_several_classes_in_either_form() -> None:
         ],
     }
     wanted = [{"name": "probabilities"}, {"name": "prediction", "parameters": {"binary_data": True}}]
-    body, head = inference.write(request(good(2), outputs=wanted), "trees", answered, rows, ["p-1", "p-2"])
+    body, head = inference.write(request(good(2), outputs=wanted), "trees", answered, rows, ["p-1", "p-2"], {})
     assert body[head:] == b"\x05\0\0\0beech\x03\0\0\0ash"
     assert [o.get("parameters") for o in json.loads(body[:head])["outputs"]] == [{"binary_data_size": 16}, None]
     announced = inference.metadata("trees", ["v2"], SIGNATURE)["outputs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,6 +24,20 @@ class Route:
     rollout_id: str | None = None
     slow_ms: float = 50.0  # an answer later than this counts as slow
     deadline_ms: float = 1000.0  # the candidate's deadline; after it the champion answers
+
+    @property
+    def tally_key(self) -> int:
+        """Under which the server counts: revisions of different projects may be the same number."""
+        return tally_key(self.project, self.revision)
+
+
+def tally_key(project: str, revision: int) -> int:
+    return zlib.crc32(project.encode()) << 24 | revision
+
+
+def revision_of(key: int, project: str) -> int | None:
+    """The revision in a key; None when it is another project's."""
+    return key & 0xFFFFFF if key >> 24 == zlib.crc32(project.encode()) else None
 
 
 class RolloutState(StrEnum):

@@ -78,6 +78,7 @@ class App:
         self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
         self._v2 = OpenInference(router, recorder, counts, settings.max_body_bytes, settings.max_rows)
         self.table = RouteTable()
+        self.tables: Callable[[], list[RouteTable]] = lambda: [self._table]  # of all projects at this address
 
     @property
     def table(self) -> RouteTable:
@@ -173,7 +174,9 @@ class App:
         declared = guard(scope["headers"], self._hosts)
         if self._door.guarded:
             scope["caller"] = self._door.enter(scope["headers"], scope["path"], scope["client"])
-        found = self._paths.get(scope["path"])
+        if "refusal" in scope:
+            raise scope["refusal"]
+        found = self._paths.get(str(scope.get("inner", scope["path"])))
         if found is None:
             return await self._beyond(scope, receive, declared)
         methods, handler = found
@@ -232,14 +235,18 @@ class App:
         return json_reply({"live": True})
 
     async def _ready(self, receive: Receive, declared: int | None) -> Reply:
-        ready = self.table.champion is not None and not self.draining
+        ready = all(table.champion is not None for table in self.tables()) and not self.draining
         return json_reply({"ready": ready}, 200 if ready else 503)
 
     async def _about(self, receive: Receive, declared: int | None) -> Reply:
-        return json_reply({"environment": self._settings.environment} | describe(self.table))
+        tables, facts = self.tables(), {"environment": self._settings.environment}
+        if len(tables) > 1:
+            return json_reply(facts | {"projects": [describe(table) for table in tables]})
+        return json_reply(facts | describe(self.table))
 
     async def _metrics(self, receive: Receive, declared: int | None) -> Reply:
-        text = metrics.render(self._counts, self._settings.environment, self.table.route, self.usage)
+        routes = [table.route for table in self.tables() if table.route is not None]
+        text = metrics.render(self._counts, self._settings.environment, routes, self.usage)
         return Reply(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
 
     async def _openapi(self, receive: Receive, declared: int | None) -> Reply:

@@ -33,16 +33,16 @@ _UNSAMPLED = _FULL + 1
 _OUTSIDE = _UNSAMPLED + 1
 _AT_WORK = 39  # calls of a compiled candidate that have begun and not ended
 _RING = 40  # where the revisions begin
-_ENTRY = 7  # revision, then requests, errors, slow of the champion and of the candidate
+_ENTRY = 7  # the route's key, then requests, errors, slow of the champion and of the candidate
 _WIDTH = _RING + REVISIONS * _ENTRY
 SIZE_BYTES = SLOTS * _WIDTH * 8
-VERSION = 2  # of this layout; part of the file's name
+VERSION = 3  # of this layout; part of the file's name
 
 assert _OUTSIDE < _RING
 
 
 def counts_path(state: Path, environment: str) -> Path:
-    """``.noria/serving/production.counts2``."""
+    """``.noria/serving/production.counts3``."""
     return state / "serving" / f"{environment}.counts{VERSION}"
 
 
@@ -124,14 +124,14 @@ class Counts:
         """Answered rows with a value that training never saw the like of."""
         self._cells[self._base + _OUTSIDE] += rows
 
-    def tally(self, revision: int, candidate: bool, error: bool, slow: bool) -> None:
-        """One request of one arm, counted under the route revision that assigned it."""
+    def tally(self, key: int, candidate: bool, error: bool, slow: bool) -> None:
+        """One request of one arm, counted under the `Route.tally_key` of the route that assigned it."""
         cells = self._cells
-        at = self._base + _RING + (revision % REVISIONS) * _ENTRY
-        if cells[at] != revision:
+        at = self._base + _RING + (key % REVISIONS) * _ENTRY
+        if cells[at] != key:
             for i in range(1, _ENTRY):
                 cells[at + i] = 0
-            cells[at] = revision
+            cells[at] = key
         at += 4 if candidate else 1
         cells[at] += 1
         cells[at + 1] += error
@@ -140,7 +140,7 @@ class Counts:
     # -- reading, over all slots
 
     def tallies(self) -> dict[int, tuple[Tally, Tally]]:
-        """revision -> (champion, candidate)."""
+        """`Route.tally_key` -> (champion, candidate)."""
         sums: dict[int, list[int]] = {}
         cells = self._cells
         for slot in range(SLOTS):

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,50 +48,60 @@ class Deaths:
         self._oom = out_of_memory
         self._tales: dict[tuple[str, str], Tale] = {}
 
-    def worker(self, slot: int, code: int, route: Route | None, compiled: set[str]) -> None:
-        """A worker ended unasked. ``compiled``: releases that run in workers. What was in flight is an error of its arm."""
+    def worker(self, slot: int, code: int, routes: Sequence[Route], compiled: set[str]) -> None:
+        """A worker ended unasked. ``compiled``: releases that run in workers. What was in flight is an error of its arm.
+
+        Where several projects have releases that it may have been, nobody can tell, and none is blamed.
+        """
         counts = Counts(self._counts, slot)
         try:
             lost, ran = counts.at_work.taken(), self._was_computing(slot)
             oom = code == -signal.SIGKILL and self._oom.struck()
-            if route is None or not crash.is_crash(code, oom):
+            if not crash.is_crash(code, oom):
                 return
             how = f"{ending(code)}{' for want of memory' if oom else ''} in worker {slot}"
-            if lost and route.candidate in compiled:
+            tried = [route for route in routes if route.candidate in compiled]
+            serving = [route for route in routes if route.champion in compiled]
+            if lost and len(tried) == 1:
+                (route,) = tried
                 for _ in range(lost):
-                    counts.tally(route.revision, candidate=True, error=True, slow=False)
+                    counts.tally(route.tally_key, candidate=True, error=True, slow=False)
                 self._blame(route.candidate or "", candidate_of(route.rollout_id), how)
-            elif (ran or oom) and route.champion in compiled:
-                counts.tally(route.revision, candidate=False, error=True, slow=False)
+            elif (ran or oom) and not lost and len(serving) == 1:
+                (route,) = serving
+                counts.tally(route.tally_key, candidate=False, error=True, slow=False)
                 self._blame(route.champion, CHAMPION, how)
         finally:
             counts.close()
 
-    def host(self, digest: str, code: int, route: Route | None) -> None:
+    def host(self, digest: str, code: int, routes: Sequence[Route]) -> None:
         """A host ended unasked. Requests that waited for it were told, and are counted already."""
         oom = code == -signal.SIGKILL and self._oom.struck()
-        if route is None or not crash.is_crash(code, oom):
+        if not crash.is_crash(code, oom):
             return
         how = f"{ending(code)}{' for want of memory' if oom else ''} in its host"
-        if digest == route.candidate:
-            self._blame(digest, candidate_of(route.rollout_id), how)
-        elif digest == route.champion:
-            self._blame(digest, CHAMPION, how)
+        for route in routes:
+            if digest == route.candidate:
+                self._blame(digest, candidate_of(route.rollout_id), how)
+            elif digest == route.champion:
+                self._blame(digest, CHAMPION, how)
 
-    def unfit(self, route: Route | None) -> bool:
+    def unfit(self, route: Route) -> bool:
         """Whether the route's candidate must get no traffic; ``suspended`` tells why."""
-        if route is None or route.candidate is None:
+        if route.candidate is None:
             return False
         reason = crash.of_candidate(self._facts(route.candidate, candidate_of(route.rollout_id)))
         if reason is not None:
             self.suspended[route.candidate] = reason.text
         return reason is not None
 
-    def forget(self, route: Route) -> None:
-        """Keep what concerns the route that is in force: who comes again in another role begins anew."""
-        kept = {(route.champion, CHAMPION), (route.candidate or "", candidate_of(route.rollout_id))}
+    def forget(self, routes: Sequence[Route]) -> None:
+        """Keep what concerns the routes that are in force: who comes again in another role begins anew."""
+        tried = {(route.candidate or "", candidate_of(route.rollout_id)) for route in routes}
+        kept = tried | {(route.champion, CHAMPION) for route in routes}
         self._tales = {key: tale for key, tale in self._tales.items() if key in kept}
-        self.suspended = {d: why for d, why in self.suspended.items() if (d, candidate_of(route.rollout_id)) in self._tales}
+        blamed = {digest for digest, _ in tried & self._tales.keys()}
+        self.suspended = {digest: why for digest, why in self.suspended.items() if digest in blamed}
 
     def facts(self) -> dict[str, Crashes]:
         return {digest: tale.facts(role) for (digest, role), tale in self._tales.items()}

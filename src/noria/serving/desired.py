@@ -27,14 +27,9 @@ class Desired:
         self._path = state / "ledger.db"
         self._ledger: Ledger | None = None
 
-    def routes(self, environments: list[str]) -> dict[str, Route]:
-        """Environment -> its newest route. Raises StoreError."""
-        newest: dict[str, Route] = {}
-        for route in self._all():
-            held = newest.get(route.environment)
-            if route.environment in environments and (held is None or route.revision > held.revision):
-                newest[route.environment] = route
-        return newest
+    def routes(self, environments: list[str]) -> dict[tuple[str, str], Route]:
+        """Environment and project -> the newest route. Raises StoreError."""
+        return {(r.environment, r.project): r for r in self._all() if r.environment in environments}
 
     def _all(self) -> list[Route]:
         if self._ledger is None:

@@ -31,9 +31,9 @@ class WorkerGoneError(NoriaError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A route and where its releases lie: digest -> (folder, host socket or None)."""
+    """A route for each project, and where their releases lie: digest -> (folder, host socket or None)."""
 
-    route: Route | None = None
+    routes: tuple[Route, ...] = ()
     releases: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
 
 
@@ -61,13 +61,16 @@ class WorkerLink:
         async with self._order:
             return await self._load(plan)
 
-    async def apply(self, plan: Plan, accept: bool = False) -> None:
-        """Load, flip, and begin to accept. Raises WorkerGoneError, ServingError when champion or candidate do not load."""
+    async def apply(self, plan: Plan, accept: bool = False, reach: bool = True) -> None:
+        """Load, flip, and begin to accept. Raises WorkerGoneError, ServingError when champion or candidate do not load.
+
+        ``reach``: whether the host of a hosted release must be there at this moment.
+        """
         async with self._order:
-            failed = await self._load(plan)
-            if plan.route is not None and (plan.route.champion in failed or (plan.route.candidate or "") in failed):
+            failed = await self._load(plan, reach)
+            if any(route.champion in failed or (route.candidate or "") in failed for route in plan.routes):
                 raise ServingError("; ".join(failed.values()))
-            await self._ask({"op": "routes", "route": msgspec.to_builtins(plan.route)})
+            await self._ask({"op": "routes", "routes": msgspec.to_builtins(plan.routes)})
             self._loaded &= plan.releases.keys()
             if accept:
                 await self._ask({"op": "accept"})
@@ -91,13 +94,13 @@ class WorkerLink:
             self._writer.close()
         self._lost()
 
-    async def _load(self, plan: Plan) -> dict[str, str]:
+    async def _load(self, plan: Plan, reach: bool = True) -> dict[str, str]:
         failed: dict[str, str] = {}
         for digest, (folder, host) in plan.releases.items():
             if digest not in self._loaded:
                 order = {"op": "load", "digest": digest, "folder": str(folder), "host": str(host) if host else None}
                 try:
-                    await self._ask(order)
+                    await self._ask(order | {"reach": reach})
                     self._loaded.add(digest)
                 except ServingError as error:
                     failed[digest] = error.message
@@ -280,7 +283,7 @@ class Group:
             process = await spawn("noria.serving.worker", [msgspec.json.encode(start).decode()], fds)
         link = self._links[slot] = WorkerLink(process, self._complain)
         await link.open(ours)
-        await link.apply(self.plan, self._accepting)
+        await link.apply(self.plan, self._accepting, reach=False)  # a host that is just started again holds no worker up
         return link
 
     async def _keep(self, slot: int, link: WorkerLink) -> None:

@@ -52,7 +52,7 @@ class Lane:
         self._run = table.champion.runtime.matrix_rows
         self._put, self._take = recorder.put, recorder.ids.take
         self._counts = counts
-        self._route, self._version = route, route.champion_version
+        self._route, self._version, self._tally_key = route, route.champion_version, route.tally_key
         self._names = [i.name for i in signature.inputs]
         self._outputs = protocol.answerer(signature)
         self._key = table.reader.place(signature.key)
@@ -93,7 +93,7 @@ class Lane:
 
     def _count(self, rows: int, seconds: float) -> None:
         counts, route = self._counts, self._route
-        counts.tally(route.revision, False, False, seconds * 1000 > route.slow_ms)
+        counts.tally(self._tally_key, False, False, seconds * 1000 > route.slow_ms)
         counts.predicted("champion", rows, seconds)
 
     def _one(self, row: Any, output: dict[str, Any], seconds: float, keys: Any, times: Any) -> bytes:

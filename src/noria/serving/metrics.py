@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from noria.domain.rollout import Route, Tally
 from noria.serving.counts import BUCKETS_S, Counts
 
 
-def render(counts: Counts, environment: str, route: Route | None, usage: Mapping[str, Any] | None = None) -> str:
+def render(counts: Counts, environment: str, routes: Sequence[Route], usage: Mapping[str, Any] | None = None) -> str:
     """Counters since the environment's counter file was made; they grow across restarts of workers and server.
 
     ``usage`` is what the parent measured last (``serving.usage.Usage`` as a mapping): of now, and of the tree that runs.
     """
     label = f'environment="{environment}"'
-    parts = (_requests(counts, label), _latency(counts, label), _arms(counts, label, route), _usage(label, usage or {}))
+    parts = (_requests(counts, label), _latency(counts, label), _arms(counts, label, routes), _usage(label, usage or {}))
     return "\n".join((*itertools.chain.from_iterable(parts), ""))
 
 
@@ -47,18 +47,20 @@ def _latency(counts: Counts, label: str) -> Iterable[str]:
     yield f"{name}_count{{{label}}} {running}"
 
 
-def _arms(counts: Counts, label: str, route: Route | None) -> Iterable[str]:
-    if route is None:
+def _arms(counts: Counts, label: str, routes: Sequence[Route]) -> Iterable[str]:
+    if not routes:
         return
-    champion, candidate = counts.tallies().get(route.revision, (Tally(), Tally()))
-    arms = [("champion", route.champion_version, champion)]
-    if route.candidate is not None:
-        arms.append(("candidate", route.candidate_version or "", candidate))
     yield from _head("noria_route_requests_total", "counter", "Requests assigned to each arm of the present route revision.")
-    for arm, version, tally in arms:
-        for outcome, n in (("assigned", tally.requests), ("error", tally.errors), ("slow", tally.slow)):
-            labels = f'{label},revision="{route.revision}",arm="{arm}",release="{version}",outcome="{outcome}"'
-            yield f"noria_route_requests_total{{{labels}}} {n}"
+    tallies = counts.tallies()
+    for route in routes:
+        champion, candidate = tallies.get(route.tally_key, (Tally(), Tally()))
+        arms = [("champion", route.champion_version, champion)]
+        if route.candidate is not None:
+            arms.append(("candidate", route.candidate_version or "", candidate))
+        of = f'{label},project="{route.project}",revision="{route.revision}"'
+        for arm, version, tally in arms:
+            for outcome, n in (("assigned", tally.requests), ("error", tally.errors), ("slow", tally.slow)):
+                yield f'noria_route_requests_total{{{of},arm="{arm}",release="{version}",outcome="{outcome}"}} {n}'
 
 
 def _usage(label: str, usage: Mapping[str, Any]) -> Iterable[str]:

@@ -129,7 +129,7 @@ class Router:
 
     def _count(self, route: Route, candidate: bool, started: float, error: bool = False) -> float:
         seconds = time.monotonic() - started
-        self._counts.tally(route.revision, candidate, error, seconds * 1000 > route.slow_ms)
+        self._counts.tally(route.tally_key, candidate, error, seconds * 1000 > route.slow_ms)
         return seconds
 
 

@@ -25,7 +25,7 @@ from noria.decide import scaling
 from noria.decide.scaling import Decision
 from noria.domain.access import UNGUARDED, Access, is_loopback
 from noria.domain.policy import RECORD_ALL, LogPolicy
-from noria.domain.rollout import Route
+from noria.domain.rollout import Route, revision_of
 from noria.domain.workers import TWO, Workers
 from noria.errors import NoriaError, PortInUseError, ServingError
 from noria.serving import counts, rates
@@ -73,8 +73,8 @@ class Place:
     scaler: Scaler
     meter: Meter = field(default_factory=Meter)
     usage: Usage | None = None
-    applied: Route | None = None
-    refused: Route | None = None  # the newest route, when it could not be applied
+    applied: dict[str, Route] = field(default_factory=dict)  # by project
+    refused: dict[str, Route] = field(default_factory=dict)  # the newest route of a project, when it could not be applied
 
     @property
     def address(self) -> str:
@@ -197,15 +197,15 @@ class Tree:
                     return
             await self._follow(self._wanted(), again, patient=True)
 
-    async def _follow(self, wanted: dict[str, Route], again: bool, patient: bool = False) -> bool:
+    async def _follow(self, wanted: dict[tuple[str, str], Route], again: bool, patient: bool = False) -> bool:
         """False when newer routes came while releases were tried: a rollback does not wait for a candidate that hangs."""
 
         def overtaken() -> bool:
             return self._stop.is_set() or (not patient and self._wanted() not in ({}, wanted))
 
-        for name, route in wanted.items():
+        for (name, project), route in wanted.items():
             place = self._places[name]
-            if route not in (place.applied, None if again else place.refused):
+            if route not in (place.applied.get(project), None if again else place.refused.get(project)):
                 trying = asyncio.create_task(self._load(place, route))
                 while not (await asyncio.wait({trying}, timeout=POLL_S))[0]:
                     if overtaken():
@@ -215,7 +215,7 @@ class Tree:
                 await self._flip(place, route, *trying.result())
         return True
 
-    def _wanted(self) -> dict[str, Route]:
+    def _wanted(self) -> dict[tuple[str, str], Route]:
         try:
             routes = self._desired.routes(list(self._places))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the ledger, the last routes serve on
@@ -243,14 +243,17 @@ class Tree:
     async def _flip(self, place: Place, route: Route, plan: Plan, failed: dict[str, str]) -> None:
         """All or nothing: every worker, or none when champion or candidate failed."""
         refused = route.champion in failed or (route.candidate or "") in failed
-        place.refused = route if refused else None
+        place.refused.pop(route.project, None)
+        if refused:
+            place.refused[route.project] = route
         self._remember(route, failed)
         if refused:
             return
-        plan = _without(plan, failed)
-        place.deaths.forget(route)
-        await place.group.flip(_alone(plan) if place.deaths.unfit(route) else plan)
-        place.applied = route
+        before = place.group.plan
+        routes = (*(r for r in before.routes if r.project != route.project), route)
+        place.deaths.forget(routes)
+        await place.group.flip(_fit(place, Plan(routes, before.releases | _without(plan, failed).releases)))
+        place.applied[route.project] = route
         await self._hosts.keep_only({d for p in self._places.values() for d in p.group.plan.releases})
 
     # -- crashes
@@ -258,24 +261,25 @@ class Tree:
     def _worker_ended(self, name: str, slot: int, code: int) -> None:
         place = self._places[name]
         plan = place.group.plan
-        place.deaths.worker(slot, code, plan.route, {digest for digest, (_, host) in plan.releases.items() if host is None})
+        place.deaths.worker(slot, code, plan.routes, {digest for digest, (_, host) in plan.releases.items() if host is None})
         self._suspend(place)
 
     def _host_ended(self, digest: str, code: int) -> None:
         for place in self._places.values():
-            place.deaths.host(digest, code, place.group.plan.route)
+            place.deaths.host(digest, code, place.group.plan.routes)
             self._suspend(place)
 
     def _suspend(self, place: Place) -> None:
         """A candidate that crashes again and again gets no more traffic, whether or not the engine is there to roll back."""
-        if place.deaths.unfit(place.group.plan.route):
-            task = asyncio.create_task(place.group.flip(_alone(place.group.plan)))
+        plan = place.group.plan
+        if any(place.deaths.unfit(route) for route in plan.routes):
+            task = asyncio.create_task(place.group.flip(_fit(place, plan)))
             self._suspending.add(task)
             task.add_done_callback(self._suspending.discard)
 
     def _remember(self, route: Route, failed: dict[str, str]) -> None:
         """Keep why releases could not be loaded for as long as a wanted route names them."""
-        others = [r for p in self._places.values() for r in (p.applied, p.refused) if r is not None]
+        others = [r for p in self._places.values() for r in (*p.applied.values(), *p.refused.values())]
         named = {d for r in others for d in _named(r)} - set(_named(route))
         self._failed = {d: why for d, why in self._failed.items() if d in named} | failed
 
@@ -289,13 +293,13 @@ class Tree:
                 releases[digest] = (folder, await self._hosts.ensure(digest) if _hosted(folder) else None)
             except (ServingError, OSError) as error:
                 failed[digest] = str(error)
-        return Plan(route, releases), failed
+        return Plan((route,), releases), failed
 
     # -- scaling
 
     def _decided(self, name: str, decision: Decision) -> None:
-        route = self._places[name].applied
-        scaled = self._decisions.add(name, route.project if route else None, decision)
+        projects = list(self._places[name].applied)
+        scaled = self._decisions.add(name, projects[0] if len(projects) == 1 else None, decision)
         print(f"noria.serving: {scaled.text}", file=sys.stderr, flush=True)
 
     async def _sampled(self, name: str) -> None:
@@ -354,18 +358,21 @@ class Tree:
     async def _synced(self) -> dict[str, Any]:
         began = time.monotonic()
         await self._sync(again=True)
-        applied = {name: p.applied.revision for name, p in self._places.items() if p.applied is not None}
+        applied = {
+            name if len(place.applied) == 1 else f"{name}/{project}": route.revision
+            for name, place in self._places.items()
+            for project, route in place.applied.items()
+        }
         return {"applied": applied, "failed": self._failed, "ms": (time.monotonic() - began) * 1000}
 
     def _stats(self, environment: str, project: str) -> dict[str, Any]:
         place = self._places.get(environment)
         if place is None:
             return {"error": f"this server has no environment {environment!r}; it has {', '.join(self._places)}"}
-        if place.applied is not None and place.applied.project != project:
-            return {"revisions": {}}
         arms = {
             str(revision): {"champion": _numbers(champion), "candidate": _numbers(candidate)}
-            for revision, (champion, candidate) in place.counts.tallies().items()
+            for key, (champion, candidate) in place.counts.tallies().items()
+            if (revision := revision_of(key, project)) is not None
         }
         return {"revisions": arms}
 
@@ -388,16 +395,19 @@ class Tree:
         }
 
 
-def _alone(plan: Plan) -> Plan:
-    """The plan without its candidate."""
-    if plan.route is None:
-        return plan
-    route = replace(plan.route, candidate=None, candidate_version=None, share=0.0)
-    return Plan(route, {digest: where for digest, where in plan.releases.items() if digest in _named(route)})
+def _fit(place: Place, plan: Plan) -> Plan:
+    """The plan without candidates that crash, and without releases that no route names."""
+    routes = tuple(_alone(route) if place.deaths.unfit(route) else route for route in plan.routes)
+    named = {digest for route in routes for digest in _named(route)}
+    return Plan(routes, {digest: where for digest, where in plan.releases.items() if digest in named})
+
+
+def _alone(route: Route) -> Route:
+    return replace(route, candidate=None, candidate_version=None, share=0.0)
 
 
 def _without(plan: Plan, failed: dict[str, str]) -> Plan:
-    return Plan(plan.route, {digest: where for digest, where in plan.releases.items() if digest not in failed})
+    return Plan(plan.routes, {digest: where for digest, where in plan.releases.items() if digest not in failed})
 
 
 def _named(route: Route) -> list[str]:
@@ -406,8 +416,9 @@ def _named(route: Route) -> list[str]:
 
 def _facts(place: Place) -> dict[str, Any]:
     return {
-        "route": msgspec.to_builtins(place.applied),
-        "refused": msgspec.to_builtins(place.refused),
+        "route": msgspec.to_builtins(next(iter(place.applied.values()), None)),
+        "routes": msgspec.to_builtins(list(place.applied.values())),
+        "refused": msgspec.to_builtins(next(iter(place.refused.values()), None)),
         "workers": place.group.pids(),
         "restarts": place.group.restarts,
         "complaints": place.group.complaints,

@@ -26,6 +26,7 @@ from noria.domain.rollout import Route
 from noria.errors import NoriaError, ServingError
 from noria.serving.access_log import AccessLog
 from noria.serving.app import App, Settings
+from noria.serving.apps import Apps
 from noria.serving.bundle import open_bundle, public_key
 from noria.serving.channel import LINE_LIMIT, Start
 from noria.serving.counts import Counts, counts_path
@@ -36,8 +37,8 @@ from noria.serving.parting import leave, shed
 from noria.serving.pulse import beat
 from noria.serving.rates import Rates, rates_path
 from noria.serving.recorder import Recorder, secret
-from noria.serving.router import Router, RouteTable, table_of
-from noria.serving.runtime import LoadedRelease, load
+from noria.serving.router import Router, table_of
+from noria.serving.runtime import HostedRuntime, LoadedRelease, load
 from noria.serving.stderr import survive_full_disk
 from noria.store.predictions import LogWriter
 
@@ -72,13 +73,13 @@ class Worker:
         leave_last_words(counts, start.slot)
         self._log = LogWriter(self._state / "log" / start.environment, start.environment)
         self._access_log = AccessLog(self._state / "log" / start.environment) if start.access.log else None
-        self._app = self._build()
-        self._server = QuietServer(_config(self._app))
+        self._apps = Apps(self._app_maker())
+        self._server = QuietServer(_config(self._apps))
         self._serving: asyncio.Task[None] | None = None
         self._loading = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
 
-    def _build(self) -> App:
+    def _app_maker(self) -> Callable[[], App]:
         start = self._start
         settings = Settings(start.environment, start.host, start.max_body_bytes, start.max_rows)
         rates = Rates(rates_path(self._state, start.environment), start.access.rate) if start.access.rate else None
@@ -86,7 +87,8 @@ class Worker:
         policy = start.recording
         keyed = secret(self._state) if policy.redact or policy.sample < 1.0 else b""
         recorder = Recorder(self._log, policy, self._counts, keyed)
-        return App(settings, Router(self._counts, self.complain), recorder, self._counts, door, self._access_log)
+        router = Router(self._counts, self.complain)
+        return lambda: App(settings, router, recorder, self._counts, door, self._access_log)
 
     async def obey(self, reader: asyncio.StreamReader) -> None:
         """Until the parent says drain, or ends."""
@@ -102,7 +104,7 @@ class Worker:
             if message["op"] == "drain":
                 break
             if message["op"] == "usage":
-                self._app.usage = message["usage"]
+                self._apps.tell(message["usage"])
             else:
                 self._run(self._answer(message, orders[message["op"]]))
         await self._drain()
@@ -142,18 +144,21 @@ class Worker:
             if self._key is None:
                 self._key = public_key(self._state)
             bundle = await asyncio.to_thread(open_bundle, folder, self._key, digest)
-            self._loaded[digest] = await load(bundle, Path(message["host"]) if message["host"] else None)
+            host = Path(message["host"]) if message["host"] else None
+            try:
+                self._loaded[digest] = await load(bundle, host)
+            except ServingError:
+                if host is None or message["reach"]:
+                    raise
+                self._loaded[digest] = LoadedRelease(bundle, HostedRuntime(host, bundle.signature))  # it connects when asked
 
     async def _routes(self, message: dict[str, Any]) -> None:
-        route = msgspec.convert(message["route"], Route | None)
-        if route is None:
-            self._app.table = RouteTable()
-            return
-        missing = {d for d in (route.champion, route.candidate) if d} - self._loaded.keys()
+        routes = msgspec.convert(message["routes"], list[Route])
+        missing = {d for r in routes for d in (r.champion, r.candidate) if d} - self._loaded.keys()
         if missing:
             raise ServingError(f"not loaded: {', '.join(sorted(missing))}")
-        self._app.table = table_of(route, self._loaded, self._start.max_rows)
-        await self._unload({route.champion, route.candidate, route.previous})
+        self._apps.serve([table_of(route, self._loaded, self._start.max_rows) for route in routes])
+        await self._unload({d for r in routes for d in (r.champion, r.candidate, r.previous)})
 
     async def _unload(self, kept: set[str | None]) -> None:
         """Requests in flight hold their release; only hosted ones have a connection to close, a little later."""
@@ -194,7 +199,7 @@ class Worker:
         hang_up(reader, self._writer)
 
     async def _drain(self) -> None:
-        self._app.draining = True
+        self._apps.drain()
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
@@ -213,7 +218,7 @@ def _close(release: LoadedRelease) -> None:
     asyncio.ensure_future(release.runtime.close())  # noqa: RUF006 - nothing waits for it
 
 
-def _config(app: App) -> uvicorn.Config:
+def _config(app: Apps) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
