@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from noria import errors, names
-from noria.adapters import environment, signing
+from noria.adapters import environment, signing, weights
 from noria.adapters.frameworks import files
 from noria.domain.golden import GOLDEN
 from noria.domain.release import IMPORTED, Form, Release
@@ -241,6 +241,8 @@ def _sealed(line: Line, run_id: str, folder: Path, result: dict[str, Any], origi
     for name, facts in documents.items():
         (evidence / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
     listed = [model_file(form), GOLDEN, *(f"evidence/{name}.json" for name in documents)]
+    if weights.beside(folder / model_file(form)).exists():
+        listed.append(model_file(form) + weights.SUFFIX)
     manifest: dict[str, Any] = {
         "format": 1,
         "project": line.name,

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from noria import names
+from noria.adapters import weights
 from noria.domain.release import Form
 from noria.domain.signature import Signature
 from noria.errors import ServingError
@@ -60,6 +61,11 @@ class Bundle:
     @property
     def model_path(self) -> Path:
         return self.folder / self.manifest.model.file
+
+    @property
+    def weights_digest(self) -> str | None:
+        """Of the file beside a large model's graph that holds its weights; None when they are inside."""
+        return self.manifest.files.get(self.manifest.model.file + weights.SUFFIX)
 
     @property
     def code_paths(self) -> tuple[Path, ...]:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import onnxruntime as ort
 
+from noria.adapters import weights
 from noria.adapters.server import connect
 from noria.domain.release import Form
 from noria.domain.signature import MATRIX, Kind, Signature, Task
@@ -54,7 +55,7 @@ class OnnxRuntime:
     immediate = True
 
     def __init__(self, bundle: Bundle) -> None:
-        self._session = _session(bundle.model_path)
+        self._session = _session(bundle)
         self.matrix = _takes_matrix(self._session)
         self._feeds = [] if self.matrix else _feeds(self._session, bundle.signature)
         self._outputs = [_output(self._session, bundle.signature)]
@@ -143,14 +144,18 @@ def _finite(answer: Any) -> bool:
     return all(map(math.isfinite, answer)) if isinstance(answer, list) else math.isfinite(answer)
 
 
-def _session(path: Path) -> Any:
+def _session(bundle: Bundle) -> Any:
+    path = bundle.model_path
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3  # errors reach us as exceptions
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with weights.loading(options, path, bundle.weights_digest):
+            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except ServingError:
+        raise
     except Exception as error:  # onnxruntime's errors share no base
         raise ServingError(f"the model cannot be loaded: {error}", where=str(path)) from error
 
@@ -236,6 +241,8 @@ class HostedRuntime:
         try:
             async with asyncio.timeout(until - time.monotonic()):
                 writer = await self._connected()
+                if writer.is_closing():  # the host has just ended, and the reading task was not told yet
+                    raise ConnectionResetError("it ended")
                 writer.write(frames.pack({"id": number, "columns": columns, "n": n, "until": until}))
                 return checked(await answer, n, self._width)
         except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from noria.adapters import environment
+from noria.adapters import environment, weights
 from noria.adapters.executors.task import Resources, StepTask
 from noria.decide.plan import StepFacts
 from noria.domain import golden
@@ -20,7 +20,7 @@ from noria.stages.line import Line, Sheet
 from noria.stages.model import model_facts
 from noria.stages.orders import Inputs
 
-PACKAGED = {"onnx": "model.onnx", "golden": golden.GOLDEN}
+PACKAGED = {"onnx": "model.onnx", "weights": "model.onnx" + weights.SUFFIX, "golden": golden.GOLDEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Package:
     packaged: dict[str, Any]  # parity, latency, size
     holdout: Path
     holdout_digest: str
-    model: str  # digest of the model file that is served
+    model: str  # digest of the model file that is served; of a graph it stands for its weights, too
 
 
 def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
@@ -47,6 +47,8 @@ def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
     folder.mkdir(parents=True)
     model = packed.files["onnx"] if form is Form.COMPILED else made.files["model"]
     line.blobs.materialise(model, folder / model_file(form))
+    if form is Form.COMPILED and "weights" in packed.files:
+        line.blobs.materialise(packed.files["weights"], folder / PACKAGED["weights"])
     line.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
     if form is Form.HOSTED:
         seal_code(line, sheet, folder / "code")

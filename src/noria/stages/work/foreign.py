@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from noria.adapters import formats
+from noria.adapters import formats, weights
 from noria.adapters.frameworks import files, registry
 from noria.adapters.frameworks.bare import Bare, OnMatrix
 from noria.adapters.frameworks.files import Known
@@ -284,9 +284,10 @@ def _demand_answers(answers: Any, signature: Signature) -> None:
 def _packaged(known: Known, original: forms.Original, signature: Signature, rows: pl.DataFrame, folder: Path) -> dict[str, Any]:
     inner = forms.Original(known.model, None, signature)
     content, parity, reason = _compiled(inner, original, signature, rows)
-    form: forms.Form = forms.Compiled(content, signature) if content else original
+    form: forms.Form = original
     if content:
-        (folder / package.COMPILED).write_bytes(content)
+        weights.save(content, folder / package.COMPILED)
+        form = forms.Compiled(folder / package.COMPILED, signature)
     elif isinstance(known.model, Bare) and known.model.kind == "onnx":
         raise RefusedError(f"the graph cannot be served: {reason.removeprefix('hosted: ')}")
     else:

@@ -15,6 +15,7 @@ import onnxruntime as ort
 import polars as pl
 from numpy.typing import NDArray
 
+from noria.adapters import weights
 from noria.adapters.executors.timing import user_code
 from noria.domain.signature import MATRIX, Signature, Task, class_text
 from noria.errors import StepError
@@ -39,6 +40,8 @@ class Compiled:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if isinstance(model, Path) and weights.beside(model).exists():
+            weights.share(options)  # as in the model server's workers
         content = model if isinstance(model, bytes) else str(model)
         self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._taken = [node.name for node in self._session.get_inputs()]

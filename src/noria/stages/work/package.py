@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from noria.adapters import weights
 from noria.adapters.frameworks import registry
 from noria.domain.golden import GOLDEN, Answer, Golden, asked, one_answer
 from noria.domain.signature import Signature
@@ -50,7 +51,8 @@ class Parity:
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Leaves ``model.onnx`` in ``folder`` when the compiled form is safe, and ``golden.json``: made-up rows with its answers.
+    """Leaves ``model.onnx`` in ``folder`` when the compiled form is safe (large weights beside it, in ``model.onnx.data``), and
+    ``golden.json``: made-up rows with its answers.
 
     The job: ``model_file``, ``holdout``, ``signature``, ``model``, ``folder``. Returns ``form`` (compiled or hosted), ``reason``,
     ``parity``, ``batch`` (whether rows may be answered together), ``golden`` (how many rows, how many left out),
@@ -61,9 +63,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     features = job["model"].get("features")
     original = forms.Original.load(Path(job["model_file"]), features, signature)
     content, parity, reason = compiled(original, features, signature, rows)
-    form: forms.Form = forms.Compiled(content, signature) if content else original
+    form: forms.Form = original
+    size_bytes = Path(job["model_file"]).stat().st_size
     if content:
-        (Path(job["folder"]) / COMPILED).write_bytes(content)
+        size_bytes = weights.save(content, Path(job["folder"]) / COMPILED)
+        form = forms.Compiled(Path(job["folder"]) / COMPILED, signature)
     rows_asked = golden(form, signature)
     (Path(job["folder"]) / GOLDEN).write_bytes(msgspec.json.encode(rows_asked))
     p50, p99 = latency(form, rows)
@@ -75,7 +79,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "golden": {"rows": len(rows_asked.answers), "left_out": rows_asked.left_out},
         "latency_p50_ms": p50,
         "latency_p99_ms": p99,
-        "size_mb": (len(content) if content else Path(job["model_file"]).stat().st_size) / 1e6,
+        "size_mb": size_bytes / 1e6,
     }
 
 
