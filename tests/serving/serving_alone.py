@@ -20,14 +20,14 @@ from noria.engine.export import FACTS, SEAL, Facts, Meter, Piece, Source
 START_S = 20.0
 
 
-def exported(seal: Seal, digest: str, target: Path, version: str = "v3") -> Path:
+def exported(seal: Seal, digest: str, target: Path, version: str = "v3", project: str = PROJECT) -> Path:
     """The release as `noria releases export --without-data` writes it."""
     (seal.state / signing.KEY).write_text(seal._key.private_bytes_raw().hex())
     bundle = seal.state / "releases" / digest
     found = {f"bundle/{p.relative_to(bundle)}": p for p in sorted(bundle.rglob("*")) if p.is_file()}
     pieces = {name: Piece(names.digest_file(path), path.stat().st_size) for name, path in found.items()}
     form = Form(json.loads((bundle / "manifest.json").read_bytes())["form"])
-    release = Release(version, digest, PROJECT, "run-1", None, form, 0.0, "a" * 40, {})
+    release = Release(version, digest, project, "run-1", None, form, 0.0, "a" * 40, {})
     facts = Facts(export.FORMAT, "0.1.0", signing.public_key(seal.state), release, pieces, {})
     content = msgspec.json.encode(facts)
     sources = {name: Source(pieces[name], path) for name, path in found.items()}

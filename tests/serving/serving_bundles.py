@@ -86,14 +86,14 @@ def pipeline(seed: int = 0, regression: bool = False) -> Any:
     return make_pipeline(columns, LinearRegression() if regression else LogisticRegression()).fit(x, y)
 
 
-def compiled(seal: Seal, scratch: Path, seed: int = 0, signature: Signature = BINARY) -> str:
+def compiled(seal: Seal, scratch: Path, seed: int = 0, signature: Signature = BINARY, project: str = PROJECT) -> str:
     """A compiled release; its digest."""
     folder = scratch / f"compiled-{seed}"
     folder.mkdir(parents=True)
     regression = signature.task is Task.REGRESSION
     (folder / "model.onnx").write_bytes(onnx_bytes(pipeline(seed, regression), regression))
     facts = {"form": "compiled", "signature": signature, "model": {"file": "model.onnx", "runtime": "onnx"}, "seed": seed}
-    return seal.seal(folder, facts)
+    return seal.seal(folder, facts | {"project": project})
 
 
 def onnx_bytes(model: Any, regression: bool) -> bytes:

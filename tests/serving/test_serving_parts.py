@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled
 
-from noria.domain.rollout import Route, Tally
+from noria.domain.rollout import Route, Tally, tally_key
 from noria.errors import ServingError
 from noria.serving import counts
 from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_key
@@ -61,6 +61,20 @@ def test_old_revisions_make_room(tmp_path: Path) -> None:
     assert len(found) == counts.REVISIONS
     assert set(found.values()) == {(Tally(1, 1, 0), Tally())}
     assert min(found) == 3
+
+
+def test_projects_that_share_a_place_are_counted_apart(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    counts.create(path)
+    mine = counts.Counts(path, 0)
+    keys = [tally_key(f"p{i}", revision) for i in range(6) for revision in (1, 1 + counts.REVISIONS)]
+    keys += [(128 * n) << 24 | 1 for n in range(1, 6)]  # five that have one place in common
+    for turn in range(3):
+        for key in keys:
+            mine.tally(key, candidate=turn == 2, error=False, slow=False)
+    found = mine.tallies()
+    mine.close()
+    assert found == {key: (Tally(2), Tally(1)) for key in keys}
 
 
 def test_the_counters_have_their_blocks_before_they_are_mapped(tmp_path: Path) -> None:

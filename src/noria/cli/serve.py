@@ -1,4 +1,4 @@
-"""`noria serve`: one release behind HTTP, without daemon, project or ledger: what goes into a container."""
+"""`noria serve`: releases behind HTTP, without daemon, project or ledger: what goes into a container."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("release", metavar="RELEASE|FILE")
+@click.argument("releases", metavar="RELEASE|FILE...", nargs=-1, required=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Its port; 0 takes any free one.")
 @click.option("--workers", metavar="N|MIN:MAX", default="2", show_default=True, help="Processes that answer.")
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--max-rows", default=1000, show_default=True, type=click.IntRange(1), help="The most rows of a request.")
 @json_option
 def command(
-    release: str,
+    releases: tuple[str, ...],
     host: str,
     port: int,
     workers: str,
@@ -58,19 +58,23 @@ def command(
     max_rows: int,
     as_json: bool,
 ) -> None:
-    """Serve one release in the foreground until SIGTERM or Ctrl-C, then finish what was begun.
+    """Serve releases in the foreground until SIGTERM or Ctrl-C, then finish what was begun.
 
     A FILE that `noria releases export` wrote needs no project: its signature and its digests are verified first. A RELEASE comes
     from this project's store. Neither needs a daemon. On an address that is not loopback, --key-file is demanded.
+
+    Releases of several projects share the address: POST /NAME/predict or /v2/models/NAME/infer asks that project's. Of two
+    releases of one project the first answers, and the other can be named: /v2/models/NAME/versions/v2/infer.
 
     \b
     Example:
       noria serve v3.noria.tar --key signing.pub
       noria serve v3.noria.tar --host 0.0.0.0 --key-file keys.txt --rate 100/s
       noria serve v3 --port 9000 --workers 1:4 --state /var/lib/noria-serve
+      noria serve fraud.tar churn.tar
 
     JSON, one document when it answers: address, environment, release, project, digest, form, key, state, log, workers,
-    example {path, body}.
+    example {path, body}; with several releases, all of them under releases.
     """
     from noria.engine import alone
     from noria.serving.tree import Options
@@ -80,7 +84,8 @@ def command(
     state = state.resolve()
     access = _access(host, key_file, hosts, rate, access_log)
     options = Options(state, {environment: (host, port)}, _workers(workers), max_body, max_rows, access)
-    alone.serve(options, _lay(release, key, as_json), lambda laid, address: _answers(options, laid, address, as_json))
+    lays = [_lay(release, key, as_json) for release in releases]
+    alone.serve(options, lays, lambda laid, address: _answers(options, laid, address, as_json))
     if not as_json:
         click.echo("stopped")
 
@@ -133,32 +138,38 @@ def _from_store(home: Home, release: str) -> Lay:
         return alone.from_store(home.state, ledger.releases.get(home.project_name(), release))
 
 
-def _answers(options: Any, laid: Laid, address: str, as_json: bool) -> None:
+def _answers(options: Any, laid: list[Laid], address: str, as_json: bool) -> None:
     (environment,) = options.environments
     log = options.state / "log" / environment
-    release = laid.release
+    projects = list(dict.fromkeys(one.release.project for one in laid))
+    served = [_one(one, f"/{one.release.project}/predict" if len(projects) > 1 else "/predict") for one in laid]
     document = {
         "address": address,
         "environment": environment,
-        "release": release.version,
-        "project": release.project,
-        "digest": release.digest,
-        "form": release.form,
-        "key": laid.key,
+        **served[0],
+        "key": laid[0].key,
         "state": str(options.state),
         "log": str(log),
         "workers": {"min": options.workers.least, "max": options.workers.most},
-        "example": {"path": "/predict", "body": laid.example},
+        "releases": served,
     }
-    what = f"{release.version} of {release.project}, {release.form}, as {environment}"
-    items = [("serves", what), ("address", address), ("signed with", laid.key), ("prediction log", log)]
-    request = curl(address, laid.example, keyed=options.access.keys_file is not None)
-    emit(as_json, document, lambda: f"{pairs(items)}\n\n{request}\n\nCtrl-C stops")
+    items = [("serves", f"{one.release.version} of {one.release.project}, {one.release.form}, as {environment}") for one in laid]
+    items += [("address", address), ("signed with", laid[0].key), ("prediction log", log)]
+    keyed = options.access.keys_file is not None
+    asked = {one["example"]["path"]: one["example"]["body"] for one in reversed(served)}
+    requests = [curl(address, record, keyed=keyed, path=path) for path, record in reversed(asked.items())]
+    emit(as_json, document, lambda: "\n\n".join((pairs(items), *requests, "Ctrl-C stops")))
 
 
-def curl(address: str, record: dict[str, Any], *, keyed: bool = False) -> str:
+def _one(laid: Laid, path: str) -> dict[str, Any]:
+    release = laid.release
+    facts = {"release": release.version, "project": release.project, "digest": release.digest, "form": release.form}
+    return facts | {"example": {"path": path, "body": laid.example}}
+
+
+def curl(address: str, record: dict[str, Any], *, keyed: bool = False, path: str = "/predict") -> str:
     """The command line that asks for one prediction, from this machine."""
     address = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     key = " -H 'authorization: Bearer KEY'" if keyed else ""
     body = json.dumps(record, ensure_ascii=False).replace("'", "'\\''")
-    return f"curl {address}/predict -H 'content-type: application/json'{key} -d '{body}'"
+    return f"curl {address}{path} -H 'content-type: application/json'{key} -d '{body}'"

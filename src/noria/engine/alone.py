@@ -1,8 +1,8 @@
-"""Serve one release without daemon, project or ledger: the same server tree, on a state folder that holds nothing else.
+"""Serve releases without daemon, project or ledger: the same server tree, on a state folder that holds nothing else.
 
-releases/DIGEST/   the sealed bundle, out of an export or linked from a project's store
-signing.pub        the key that it is signed with
-routes.json        the desired state: this release and no other
+releases/DIGEST/   the sealed bundles, out of exports or linked from a project's store
+signing.pub        the key that they are signed with
+routes.json        the desired state: these releases and no others
 log/ENVIRONMENT/   the prediction log, which stays when the release changes
 """
 
@@ -12,8 +12,8 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,11 @@ def from_store(store: Path, release: Release) -> Lay:
     return lay
 
 
-def serve(options: tree.Options, lay: Lay, ready: Callable[[Laid, str], None]) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, then drain. ``ready`` gets the release and the address.
+def serve(options: tree.Options, lays: Sequence[Lay], ready: Callable[[list[Laid], str], None]) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain. ``ready`` gets the releases and the address.
 
-    Raises what ``lay`` raises, RefusedError for the state folder of a project, ServingError, PortInUseError.
+    Of several releases of one project the first answers; one more is resident, for who names it. Raises what a lay raises,
+    RefusedError for the state folder of a project and for releases that cannot be served together, ServingError, PortInUseError.
     """
     state, (environment,) = options.state, options.environments
     if (state / "ledger.db").exists():
@@ -105,28 +106,56 @@ def serve(options: tree.Options, lay: Lay, ready: Callable[[Laid, str], None]) -
     with full_disk(state.parent):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tree.sole(state):
-        laid = lay(state)
+        laid = [lay(state) for lay in lays]
         _desire(state, environment, laid)
 
         def answers(facts: Mapping[str, Any]) -> None:
             if facts["failed"]:
-                raise ServingError("; ".join(facts["failed"].values()), where=laid.release.version)
+                versions = {one.release.digest: one.release.version for one in laid}
+                raise ServingError("; ".join(f"{versions.get(d, d)}: {why}" for d, why in facts["failed"].items()))
             ready(laid, facts["addresses"][environment])
 
         asyncio.run(tree.main(options, answers, SIGNALS))
 
 
-def _desire(state: Path, environment: str, laid: Laid) -> None:
-    """Write down what is to be served; the revision grows when it is another release than before."""
+def _desire(state: Path, environment: str, laid: Sequence[Laid]) -> None:
+    """Write down what is to be served; a revision grows when it is another release than before. Raises RefusedError."""
+    keys = {one.key for one in laid}
+    if len(keys) > 1:
+        raise RefusedError(
+            "the releases are signed with different keys", hint="Serve each installation's with a --state of its own."
+        )
+    named: dict[str, list[Release]] = {}
+    for one in laid:
+        named.setdefault(one.release.project, []).append(one.release)
+    for project, releases in named.items():
+        if len(releases) > 2 or len({r.digest for r in releases}) < len(releases):
+            text = f"{', '.join(r.version for r in releases)} of {project} cannot be served together"
+            raise RefusedError(text, hint="Of one project, name the release that answers, and one other at most.")
     with full_disk(state):
-        (state / signing.PUBLIC).write_text(laid.key + "\n")
-        file, release = state / ROUTES, laid.release
-        held = [route for route in _routes(file) if route.environment == environment]
-        revision = max((route.revision for route in held), default=0) + (not held or held[0].champion != release.digest)
-        write_routes(file, [Route(release.project, environment, revision, release.digest, release.version)])
+        (state / signing.PUBLIC).write_text(keys.pop() + "\n")
+        file = state / ROUTES
+        held = {route.project: route for route in _routes(file) if route.environment == environment}
+        write_routes(file, [_route(environment, releases, held.get(project)) for project, releases in named.items()])
+    kept = {one.release.digest for one in laid}
     for folder in (state / "releases").iterdir():
-        if folder.name != release.digest:
+        if folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)  # one that was served before, or half of one
+
+
+def _route(environment: str, releases: list[Release], held: Route | None) -> Route:
+    release, *others = releases
+    other = others[0] if others else None
+    route = Route(
+        release.project,
+        environment,
+        held.revision if held is not None else 1,
+        release.digest,
+        release.version,
+        previous=other.digest if other else None,
+        previous_version=other.version if other else None,
+    )
+    return route if held in (None, route) else replace(route, revision=route.revision + 1)
 
 
 def _routes(file: Path) -> list[Route]:

@@ -154,7 +154,7 @@ class HostedScorer:
         try:
             self._runner.run(self._host.start())
             self._runner.run(self._runtime.connect(time.monotonic() + RESTART_S))
-        except BaseException:
+        except BaseException:  # whatever it was: no host may outlive it
             self.close()
             raise
 

@@ -17,6 +17,7 @@ from noria.errors import DiskFullError, ServingError
 
 SLOTS = 64  # the most workers an environment can have
 REVISIONS = 128  # route revisions that are remembered; older ones make room
+PROBED = 8  # places that a revision may be counted at
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 CODES = (200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503, 507)
@@ -127,15 +128,26 @@ class Counts:
     def tally(self, key: int, candidate: bool, error: bool, slow: bool) -> None:
         """One request of one arm, counted under the `Route.tally_key` of the route that assigned it."""
         cells = self._cells
-        at = self._base + _RING + (key % REVISIONS) * _ENTRY
+        at = self._base + _RING + ((key + (key >> 24)) % REVISIONS) * _ENTRY
         if cells[at] != key:
-            for i in range(1, _ENTRY):
-                cells[at + i] = 0
-            cells[at] = key
+            at = self._entry(key)
         at += 4 if candidate else 1
         cells[at] += 1
         cells[at + 1] += error
         cells[at + 2] += slow
+
+    def _entry(self, key: int) -> int:
+        """Where a key is counted that is not at its first place: projects may share that. Old revisions make room."""
+        cells, first = self._cells, (key + (key >> 24)) % REVISIONS
+        places = [self._base + _RING + ((first + step) % REVISIONS) * _ENTRY for step in range(PROBED)]
+        for at in places:
+            if cells[at] == key:
+                return at
+        at = min(places, key=lambda place: (cells[place] != 0, cells[place] >> 24 != key >> 24, cells[place] & 0xFFFFFF))
+        for i in range(_ENTRY):
+            cells[at + i] = 0
+        cells[at] = key
+        return at
 
     # -- reading, over all slots
 
