@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import chain, experiments, peers, serving, snapshot, swaps, table, wheel
+from benchmarks import chain, experiments, peers, serving, snapshot, survival, swaps, table, wheel
 from benchmarks.clock import BenchError, remove
 from benchmarks.peers import Peers
 from benchmarks.table import Section
@@ -27,6 +27,7 @@ TITLES = {
     "wheel": wheel.TITLE,
     "serving": serving.TITLE,
     "swaps": swaps.TITLE,
+    "survival": survival.TITLE,
     "chain": chain.TITLE,
     "snapshot": snapshot.TITLE,
     "experiments": experiments.TITLE,
@@ -35,6 +36,7 @@ NEEDED = {
     "wheel": (),
     "serving": ("mlserver", "litserve", "bentoml", "mlflow"),
     "swaps": ("mlserver", "litserve"),
+    "survival": (),
     "chain": ("dvc", "pytask"),
     "snapshot": ("dvc",),
     "experiments": ("mlflow",),
@@ -80,6 +82,7 @@ def _measure(name: str, work: Path, others: Peers, given: argparse.Namespace) ->
     parts: dict[str, Callable[[Path, Peers, int, bool], Section]] = {
         "serving": serving.measure,
         "swaps": swaps.measure,
+        "survival": survival.measure,
         "chain": chain.measure,
         "snapshot": snapshot.measure,
         "experiments": experiments.measure,

@@ -219,5 +219,5 @@ def _other(name: str, told: Told) -> str:
     good = sorted(call.done for call in told.calls if call.status == 200)
     gap = max((b - a for a, b in pairwise(good)), default=float("nan"))
     _, p99, slowest = _three([call.ms for call in told.calls])
-    failed = len(told.failed()) + told.unsent
+    failed = f"{len(told.failed()) + told.unsent}; {len(told.refused)} connections refused"
     return f"| {name} | {len(told.calls):,} | {failed} | {gap:.2f} s | {p99} | {slowest} |"

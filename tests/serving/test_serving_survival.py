@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import psutil
@@ -99,6 +100,37 @@ def test_kill_9_of_a_host_is_the_candidates_failure_and_heals(world: World) -> N
     answer = client.post("/predict", json=RECORD)
     assert answer.status_code == 200
     wait_for(lambda: client.post("/predict", json=RECORD).json()["variant"] == "candidate", 30)
+
+
+def test_workers_come_back_while_the_candidates_host_is_down(world: World) -> None:
+    """The champion does not wait for its candidate."""
+    champion, candidate = compiled(world.seal, world.scratch), hosted(world.seal, world.scratch)
+    world.serve(champion, candidate=candidate, candidate_version="v2", share=0.5)
+    (socket,) = (world.state / "serving").glob("host-*.sock")
+    socket.rename(socket.with_suffix(".away"))
+    victims = set(world.workers())
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    client = world.client()
+    wait_for(lambda: len(set(world.workers()) - victims) == 2)
+    variants = [client.post("/predict", json=RECORD).json()["variant"] for _ in range(30)]
+    assert set(variants) == {"champion", "fallback"}
+    socket.with_suffix(".away").rename(socket)
+    wait_for(lambda: client.post("/predict", json=RECORD).json()["variant"] == "candidate")
+
+
+def test_kills_in_a_loop_lose_nothing_and_interrupt_only_what_is_in_flight(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    account = import_module("benchmarks.survival").alone(world, seconds=7)
+    assert (account.missing(), account.doubled(), account.unexplained()) == ([], [], [])
+    assert (account.told.refused, account.told.unsent) == ([], 0)
+    assert account.killed("worker") >= 2
+    assert account.killed("host") >= 1
+    calls, interrupted = len(account.told.calls), len(account.interrupted())
+    assert calls > 700
+    assert interrupted <= account.killed("worker") * 16  # each of the connections carries one request at a time
+    assert account.unheard() <= interrupted
+    assert {call.variant for call in account.told.calls if call.status == 200} >= {"champion", "candidate"}
 
 
 @pytest.mark.parametrize("damage", ["model", "manifest", "signature", "missing", "foreign"])

@@ -107,11 +107,11 @@ class WorkerLink:
         return failed
 
     async def _ask(self, order: dict[str, Any]) -> None:
+        if self._writer is None or self._writer.is_closing() or self.process.returncode is not None:
+            raise WorkerGoneError("the worker ended")
         number = next(self._ids)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
-        if self._writer is None or self._writer.is_closing() or self.process.returncode is not None:
-            raise WorkerGoneError("the worker ended")
         self._writer.write(msgspec.json.encode(order | {"id": number}) + b"\n")
         try:
             await asyncio.wait_for(answer, ANSWER_S)
