@@ -16,7 +16,7 @@ from noria.errors import NoriaError, ServingError
 from noria.serving import metrics, openapi, protocol
 from noria.serving.access_log import AccessLog
 from noria.serving.counts import Counts
-from noria.serving.door import Door
+from noria.serving.door import Door, Peer
 from noria.serving.http import (
     GoneError,
     Headers,
@@ -89,7 +89,7 @@ class App:
         self._table = table
         self._lane = lane(table, self._recorder, self._counts)
         self._short: dict[bytes, Short] = {}  # path -> how a whole request is answered at once
-        if table.immediate and table.route is not None and not self._door.by_peer:
+        if table.immediate and table.route is not None:
             self._short = {
                 b"/predict": self._predict_at_once,
                 b"/v2/models/%s/infer" % table.route.project.encode(): self._infer_at_once,
@@ -130,7 +130,7 @@ class App:
             self._access_log.note(scope["method"], scope["path"], reply, began, scope.get("caller", ""))
         await reply.send(send)
 
-    def quick(self, path: bytes, headers: Headers, body: bytes) -> Reply | None:
+    def quick(self, path: bytes, headers: Headers, body: bytes, peer: Peer = None) -> Reply | None:
         """The answer to a whole POST, at once; None when it has to wait, or is unusual."""
         short = self._short.get(path)
         if short is None or self.draining:
@@ -140,7 +140,9 @@ class App:
             guard(headers, self._hosts)
             if self._door.guarded:
                 caller = self._door.know(headers)
-                admit = partial(self._door.count, caller)  # called late: the long way counts those that go it
+                admit = partial(
+                    self._door.count, caller or (peer[0] if peer else "")
+                )  # called late: the long way counts those that go it
             reply = short(self._table, headers, body, admit)
             if reply is None:
                 return None

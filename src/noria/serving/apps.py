@@ -11,6 +11,7 @@ from typing import Any
 
 from noria.errors import NoriaError, UnknownTargetError
 from noria.serving.app import App
+from noria.serving.door import Peer
 from noria.serving.http import Headers, Receive, Reply, Scope, Send
 from noria.serving.router import RouteTable
 
@@ -53,10 +54,10 @@ class Apps:
         for app in self._apps.values():
             app.usage = dict(usage)
 
-    def quick(self, path: bytes, headers: Headers, body: bytes) -> Reply | None:
+    def quick(self, path: bytes, headers: Headers, body: bytes, peer: Peer = None) -> Reply | None:
         """The answer to a whole POST, at once; None when it has to wait, or is unusual."""
         found = self._short.get(path)
-        return found[0].quick(found[1], headers, body) if found is not None else None
+        return found[0].quick(found[1], headers, body, peer) if found is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

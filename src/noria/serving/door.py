@@ -21,7 +21,6 @@ class Door:
         self._keys = Keys(Path(access.keys_file)) if access.keys_file is not None else None
         self._rates = rates
         self.guarded = self._keys is not None or rates is not None
-        self.by_peer = self._keys is None and rates is not None  # callers are told apart by their addresses
 
     def enter(self, headers: Headers, path: str, peer: Peer) -> str:
         """The name of the caller's key, empty where there are no keys. Raises NoKeyError, TooOftenError."""

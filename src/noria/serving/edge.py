@@ -18,7 +18,7 @@ from noria.serving.http import Headers, Reply
 ENDS = (b"/predict", b"/infer")
 WHOLE_BYTES = 65_536  # a larger body is read piece by piece
 _OK, _LENGTH = STATUS_LINE[200] + b"content-type: ", b"\r\ncontent-length: "
-Quick = Callable[[bytes, Headers, bytes], Reply | None]
+Quick = Callable[[bytes, Headers, bytes, tuple[str, int] | None], Reply | None]
 
 
 class Flow(FlowControl):
@@ -84,7 +84,7 @@ class Edge(HttpToolsProtocol):
         if self._held is None:
             super().on_message_complete()
             return
-        reply = self._quick(self.url, self.headers, bytes(self._held))
+        reply = self._quick(self.url, self.headers, bytes(self._held), self.client)
         if reply is None:
             self._go_the_long_way()
             super().on_message_complete()
