@@ -153,7 +153,15 @@ def _answers(options: Any, laid: list[Laid], address: str, as_json: bool) -> Non
         "workers": {"min": options.workers.least, "max": options.workers.most},
         "releases": served,
     }
-    items = [("serves", f"{one.release.version} of {one.release.project}, {one.release.form}, as {environment}") for one in laid]
+    items, seen = [], set[str]()
+    for release in (one.release for one in laid):
+        how = (
+            f"by its name: /v2/models/{release.project}/versions/{release.version}"
+            if release.project in seen
+            else f"as {environment}"
+        )
+        items.append(("serves", f"{release.version} of {release.project}, {release.form}, {how}"))
+        seen.add(release.project)
     items += [("address", address), ("signed with", laid[0].key), ("prediction log", log)]
     keyed = options.access.keys_file is not None
     asked = {one["example"]["path"]: one["example"]["body"] for one in reversed(served)}
