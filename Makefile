@@ -42,8 +42,8 @@ lint: setup            ## style, floors, types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-bench: setup           ## measure beside the peers; write docs/benchmarks.md (ONLY=chain: one section, SMALL=1: a try)
-	$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY)) $(if $(SMALL),--small) $(if $(ROUNDS),--rounds $(ROUNDS))
+bench: setup           ## measure beside the peers; write docs/benchmarks.md (ONLY=chain: one section, SMALL=1: a try, ONLY=soak MINUTES=10)
+	$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY)) $(if $(SMALL),--small) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--soak-minutes $(MINUTES))
 
 lock:                  ## renew the locks in requirements/ (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/dev.in -o requirements/lock.txt

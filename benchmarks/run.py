@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import chain, experiments, peers, serving, snapshot, survival, swaps, table, wheel
+from benchmarks import chain, experiments, peers, serving, snapshot, soak, survival, swaps, table, wheel
 from benchmarks.clock import BenchError, remove
 from benchmarks.peers import Peers
 from benchmarks.table import Section
@@ -28,6 +28,7 @@ TITLES = {
     "serving": serving.TITLE,
     "swaps": swaps.TITLE,
     "survival": survival.TITLE,
+    "soak": soak.TITLE,
     "chain": chain.TITLE,
     "snapshot": snapshot.TITLE,
     "experiments": experiments.TITLE,
@@ -37,17 +38,19 @@ NEEDED = {
     "serving": ("mlserver", "litserve", "bentoml", "mlflow"),
     "swaps": ("mlserver", "litserve"),
     "survival": (),
+    "soak": (),
     "chain": ("dvc", "pytask"),
     "snapshot": ("dvc",),
     "experiments": ("mlflow",),
 }
+APART = ("soak",)  # too long to be measured unasked
 ROUNDS = 3
 TURNS = 10  # rounds of the wheel
 
 
 def main() -> int:
     given = _arguments()
-    names = [given.only] if given.only else list(TITLES)
+    names = [given.only] if given.only else [name for name in TITLES if name not in APART]
     folder = (given.folder or ROOT / ".bench").absolute()
     others = Peers(None if given.no_peers else folder)
     others.install(tuple(p for p in peers.NAMES if any(p in NEEDED[n] for n in names)))
@@ -79,6 +82,8 @@ def main() -> int:
 def _measure(name: str, work: Path, others: Peers, given: argparse.Namespace) -> Section:
     if name == "wheel":
         return wheel.section(work, min(given.rounds or TURNS, TURNS))
+    if name == "soak":
+        return soak.measure(work, given.soak_minutes, given.small)
     parts: dict[str, Callable[[Path, Peers, int, bool], Section]] = {
         "serving": serving.measure,
         "swaps": swaps.measure,
@@ -97,6 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"{ROUNDS}, and {TURNS} of the wheel")
     parser.add_argument("--no-peers", action="store_true", help="Noria alone")
     parser.add_argument("--minutes", type=float, default=25.0, help="no section begins later than this")
+    parser.add_argument("--soak-minutes", type=float, default=soak.MINUTES, help=f"length of the soak; {soak.MINUTES:g}")
     parser.add_argument("--folder", type=Path, help="where to work; .bench")
     parser.add_argument("--page", type=Path, help="the page to renew; docs/benchmarks.md, and none with --small or --no-peers")
     given = parser.parse_args()

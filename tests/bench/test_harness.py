@@ -158,3 +158,31 @@ def test_a_small_run_measures_every_row_of_noria(tmp_path: Path) -> None:
             assert "not measured" in row
             assert row.endswith("| – |")
     assert not (tmp_path / "bench" / "work").exists()
+
+
+def test_the_soak_tells_growth_from_noise(bench: dict[str, ModuleType]) -> None:
+    soak = import_module("benchmarks.soak")
+    times = [10.0 * n for n in range(30)]
+    noise = [0.05 * (-1) ** n for n in range(30)]
+    level = soak.slope(times, [40.0 + e for e in noise])
+    assert level.flat
+    assert abs(level.mb_an_hour) < level.give_or_take < 5
+    grown = soak.slope(times, [40.0 + 20 / 3600 * t + e for t, e in zip(times, noise, strict=True)])
+    assert grown.mb_an_hour == pytest.approx(20 + level.mb_an_hour)
+    assert not grown.flat
+
+
+def test_the_kills_tell_who_was_in_flight(bench: dict[str, ModuleType]) -> None:
+    survival, load = import_module("benchmarks.survival"), import_module("benchmarks.load")
+
+    def call(sent: float, status: int, *ids: str) -> object:
+        return load.Call("predict", sent, sent, sent + 0.1, status, "v1", "champion", ids)
+
+    account = survival.Account(kills=[survival.Kill("worker", 5.05), survival.Kill("host", 8.05)])
+    hit, by_the_host, refused = call(5.0, load.INTERRUPTED), call(8.0, load.INTERRUPTED), call(5.0, 503)
+    account.told.calls = [call(1.0, 200, "p-1"), call(2.0, 200, "p-2"), call(3.0, 200, "p-2"), hit, by_the_host, refused]
+    account.logged.update(["p-2", "p-3", "p-4", "p-4"])
+    assert account.unexplained() == [by_the_host, refused]
+    assert account.missing() == ["p-1"]
+    assert account.doubled() == ["p-4", "p-2"]
+    assert account.unheard() == 2
