@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 ROOT = Path(__file__).parents[1]
-ANSWER_S = 10.0  # a request that is not answered for so long is given up
+ANSWER_S = 30.0  # a request that is not answered for so long is given up
 AGAIN_S = 0.02  # between two tries to connect
 INTERRUPTED, LATE = 0, -2  # in place of a status: the connection ended, or no answer in time
 

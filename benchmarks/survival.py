@@ -93,7 +93,10 @@ def rampage(under: Any, account: Account, seconds: float, victims: Victims, afte
     chance, latest = random.Random(seed), dict[str, float]()
     with under as account.told:
         until = time.monotonic() + seconds
-        while (now := time.monotonic()) < until:
+        while True:
+            time.sleep(chance.uniform(*WAITS_S))  # the pace of the kills
+            if (now := time.monotonic()) >= until:
+                break
             ready = {k: pids for k, pids in victims().items() if pids and now - latest.get(k, 0.0) >= AGAIN_S[k]}
             if ready:
                 kind = chance.choice(sorted(ready))
@@ -103,7 +106,6 @@ def rampage(under: Any, account: Account, seconds: float, victims: Victims, afte
                     account.kills.append(Kill(kind, at))
                     latest[kind] = at
                     after(kind)
-            time.sleep(chance.uniform(*WAITS_S))  # the pace of the kills
 
 
 def count(folder: Path) -> Counter[str]:

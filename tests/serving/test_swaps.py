@@ -10,7 +10,7 @@ from serving_bundles import logged
 from serving_world import World
 
 ROOT = Path(__file__).parents[2]
-FIRST_ANSWER_MS = 500  # of a flip, on a machine that is busy with other tests; the bench says what it takes on a quiet one
+FIRST_ANSWER_MS = 1000  # of a flip, on a machine that is busy with other tests; the bench says what it takes on a quiet one
 
 
 def test_no_request_fails_or_meets_a_release_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_no_request_fails_or_meets_a_release_that_is_gone(world: World, monkeypa
     assert len(story.delays_ms(cold=False)) == 60
     assert max(story.delays_ms(cold=False)) < FIRST_ANSWER_MS
     assert {f"cold-{n}" for n in range(3)} < {call.release for call in calls}
-    assert len({call.release for call in calls}) > 40  # an answer belongs to a flip, and most flips have one
+    assert len({call.release for call in calls}) > 20  # an answer belongs to a flip, and many flips have one
     records = [r["id"] for r in logged(world.state, "production")]
     answered = [name for call in calls for name in call.ids]
     assert len(records) == len(set(records))
