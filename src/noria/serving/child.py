@@ -13,7 +13,15 @@ LONGEST_WAIT_S = 5.0
 PROVE = "prove"  # told to the first host of a release in a server tree: it asks the golden rows before it is ready
 HEALTHY_S = 10.0  # a child that lived this long starts again without waiting
 
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
+_ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OMP_THREAD_LIMIT",  # of a library that asks OpenMP for more by itself, as LightGBM's estimators do
+    "LOKY_MAX_CPU_COUNT",  # what joblib, and LightGBM by it, takes for the number of cores
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
 
 
 class Backoff:
