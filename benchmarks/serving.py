@@ -27,6 +27,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks import hop
 from benchmarks.clock import BenchError, commit, noria, surroundings
 from benchmarks.peers import Peers
 from benchmarks.table import Section
@@ -128,9 +129,10 @@ def measure(folder: Path, peers: Peers, rounds: int, small: bool) -> Section:
                 for connections in CONNECTIONS if "64 rows" not in target.name else (16,):
                     measured.add(target.name, connections, load(target, connections, seconds))
         memory = _memory(folder)
+        hosted = hop.sentence(folder / "hosted" / ".noria")
     versions = ", ".join(peers.version(name) for name in ("mlserver", "litserve", "bentoml", "mlflow") if peers.command(name))
     said = f"{versions}. Answers a second, and the 99th percentile of their latency in ms; each load lasts {seconds} s. {memory}"
-    return Rates("serving", TITLE, (), rounds, said, lines=tuple(_lines([t.name for t in targets], measured)))
+    return Rates("serving", TITLE, (), rounds, said, lines=(*_lines([t.name for t in targets], measured), "", hosted))
 
 
 def _calm() -> None:
