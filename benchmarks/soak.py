@@ -34,6 +34,7 @@ RATE, CONNECTIONS, SHARE = 300.0, 32, 0.3
 SAMPLE_S, METRICS_S = 10.0, 5.0
 MANY, FEW = 64, 2  # rows of a large request, and of one in the Open Inference Protocol
 FLAT_MB = 1.0  # an hour: what is surely more is growth
+NUDGES = 3000  # before it begins: 25 minutes of the parent's own rounds, in the first of which its pools fill (0.3 MB)
 SURE = 2.05  # standard errors to either side: 95 % with some thirty samples (Student's t)
 
 
@@ -118,6 +119,8 @@ def soak(world: Any, minutes: float) -> Watched:
 
     champion, candidate = compiled(world.seal, world.scratch), hosted(world.seal, world.scratch)
     world.serve(champion, candidate=candidate, candidate_version="v2", share=SHARE)
+    for _ in range(NUDGES):
+        world.server.sync()
     watched, began = Watched(), processes(world.state)
     with load(world.url, shots(PROJECT, RECORD), RATE, world.scratch / "calls", CONNECTIONS) as watched.told:
         _watch(world, watched, time.monotonic() + minutes * 60)
@@ -201,7 +204,8 @@ def measure(folder: Path, minutes: float, small: bool) -> Section:
         f"{minutes:g} minutes, {RATE:.0f} requests a second over {CONNECTIONS} kept connections, the loop open; a compiled "
         f"champion and a hosted candidate at {SHARE:.0%}; `/metrics` is read every {METRICS_S:.0f} s, the processes every "
         f"{SAMPLE_S:.0f} s. Growth is that of anonymous memory in the second half, in MB an hour with its 95 % bound; PSS also "
-        "moves with what others share. Handles and threads: medians of the halves."
+        f"moves with what others share. Handles and threads: medians of the halves. {NUDGES:,} nudges beforehand bring the "
+        "parent past its first minutes, in which its pools fill."
     )
     return Rates("soak", TITLE, (), 1, said, lines=tuple(_lines(watched)))
 
