@@ -29,7 +29,7 @@ CODES_OF = {  # beside 2 (called wrongly) and 4 (infrastructure), which every co
     "rollback": "0; 1 refused; 2 no such environment",
     "reproduce": "0 bytes or metrics agree; 1 they do not, or the folder is not empty, or the file was changed or lacks data",
     "serve": "0 told to stop; 1 FILE is damaged, not signed or signed by another key, or RELEASE is barred",
-    "predict": "0 answered; 1 rows of a file have no answer, --strict met one, or the output exists; 2 refused; 4 no server answers",
+    "predict": "0 answered; 1 rows of a file have no answer, --strict met one, or the output exists; 2 refused; 4 no server",
     "feedback": "0 recorded; 2 the request was refused; 4 no server answers",
     "predictions": "0; 2 no such environment",
     "data": "0; 1 refused, FILE is damaged, or `verify` found what is lost; 2 no such snapshot",
