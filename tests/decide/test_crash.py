@@ -16,7 +16,8 @@ from noria.domain.verdict import Outcome
     [
         (-signal.SIGSEGV, False, True), (-signal.SIGABRT, False, True), (-signal.SIGBUS, False, True),
         (-signal.SIGILL, False, True),
-        (-signal.SIGFPE, False, True), (1, False, True), (134, False, True), (0, False, False), (-signal.SIGTERM, True, False),
+        (-signal.SIGFPE, False, True), (1, False, True), (134, False, True), (255, False, False),
+        (0, False, False), (-signal.SIGTERM, True, False),
         (-signal.SIGINT, False, False), (-signal.SIGKILL, False, False), (-signal.SIGKILL, True, True),
     ],
 )  # fmt: skip

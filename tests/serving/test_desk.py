@@ -14,7 +14,7 @@ import pytest
 from serving_bundles import PROJECT, RECORD, Seal, hosted, logged
 from serving_world import World
 
-from noria.serving.host import BATCH_ROWS, Desk, HostedModel, Job
+from noria.serving.host import BATCH_ROWS, WARNINGS, Desk, HostedModel, Job, Once
 
 
 class Slow:
@@ -118,3 +118,16 @@ def test_many_at_once_get_their_own_answers(seal: Seal, tmp_path: Path) -> None:
         assert {row["project"] for row in rows} == {PROJECT}
     finally:
         world.close()
+
+
+def test_a_warning_of_every_call_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
+    once = Once()
+    for number in range(5):
+        once("X has feature names", UserWarning, "base.py", 10)
+        once(f"different {number}", UserWarning, "base.py", 10)
+    said = capsys.readouterr().err
+    assert said.count("X has feature names") == 1
+    assert said.count("different") == 5
+    for number in range(2 * WARNINGS):
+        once(f"many {number}", UserWarning, "base.py", 10)
+    assert capsys.readouterr().err.count("many") == WARNINGS - 6

@@ -12,13 +12,14 @@ CANDIDATE_DEATHS = 2  # of processes that a candidate was running in: one may be
 CHAMPION_DEATHS = 3  # within WINDOW_S, of a champion whose predecessor is there to take over
 WINDOW_S = 60.0
 
+UNKNOWN = 255  # what asyncio reports of a process that somebody else waited for
 FAULTS = {-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)}
 
 
 def is_crash(code: int, out_of_memory: bool) -> bool:
     """Whether a process ended (``code`` as `subprocess` gives it) by a fault of its own. SIGKILL is one only where the kernel
-    sent it for want of memory; SIGTERM and the like are a person's or a supervisor's."""
-    return code > 0 or code in FAULTS or (code == -signal.SIGKILL and out_of_memory)
+    sent it for want of memory; SIGTERM and the like are a person's or a supervisor's. UNKNOWN says nothing."""
+    return 0 < code < UNKNOWN or code in FAULTS or (code == -signal.SIGKILL and out_of_memory)
 
 
 def burst(times_s: Sequence[float]) -> int:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 QUEUE_LIMIT = 1024  # requests that wait for the one thread
+WARNINGS = 100  # different ones that are logged
 BATCH_ROWS = 256  # of one call, and the rest of a request
 PR_SET_PDEATHSIG = 1
 
@@ -251,11 +253,33 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+class Once:
+    """Warnings of libraries go to the log once each: some come with every call, and would fill it."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, str, int]] = set()
+
+    def __call__(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: Any = None,
+        line: str | None = None,
+    ) -> None:
+        known = (str(message)[:200], filename, lineno)
+        if known not in self._seen and len(self._seen) < WARNINGS:
+            self._seen.add(known)
+            print(warnings.formatwarning(message, category, filename, lineno, line).rstrip(), file=sys.stderr, flush=True)
+
+
 def main(arguments: list[str]) -> int:
     state, folder, socket, ready_fd = Path(arguments[0]), Path(arguments[1]), Path(arguments[2]), int(arguments[3])
     parent = os.getppid()
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.showwarning = Once()
     try:
         bundle = open_bundle(folder, public_key(state))
         enter(bundle)
