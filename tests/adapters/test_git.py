@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,21 @@ def commit(folder: Path, message: str) -> str:
     run(folder, "add", "-A")
     run(folder, "commit", "-q", "-m", message)
     return run(folder, "rev-parse", "HEAD")
+
+
+def test_many_who_want_a_worktree_at_once_each_find_it_whole(repo: Path, tmp_path: Path) -> None:
+    newest = run(repo, "rev-parse", "HEAD")
+    wanted = {".gitattributes", ".gitignore", "noria.yaml", "sub/noria.yaml"}
+    for turn in range(6):
+        target = tmp_path / "trees" / f"{turn}.{newest}"
+
+        def find(_: int, target: Path = target) -> set[str]:
+            tree = git.worktree(repo, newest, target)
+            return {p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file()}
+
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(find, range(6))) == [wanted] * 6
+        assert [p.name for p in target.parent.iterdir() if p.name.startswith(".")] == []
 
 
 def test_head_and_commit_info(repo: Path, tmp_path: Path) -> None:

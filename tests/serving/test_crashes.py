@@ -20,6 +20,7 @@ from serving_world import World
 
 from noria.domain.rollout import Tally
 from noria.serving import counts
+from noria.serving import deaths
 from noria.serving.counts import counts_path
 from noria.serving.deaths import OutOfMemory
 
@@ -173,3 +174,11 @@ def test_a_kill_for_want_of_memory_is_told_once(tmp_path: Path, text: str) -> No
     file.write_text(text.format(5))
     assert [watch.struck() for _ in range(3)] == [True, True, False]
     assert not OutOfMemory((tmp_path / "none",)).struck()
+
+
+def test_the_log_begins_with_the_thread_that_was_in_the_model() -> None:
+    other = "\n".join(["Thread 0x1 (most recent call first):", *(f'  File "a.py", line {n} in wait' for n in range(30))])
+    struck = 'Current thread 0x2 (most recent call first):\n  File "uvloop/loop.py", line 1 in run'
+    model = 'Thread 0x3 (most recent call first):\n  File "noria/serving/runtime.py", line 80 in rows'
+    text = deaths._telling("\n\n".join(("Fatal Python error: Segmentation fault", other, struck, model)))
+    assert text.split("\n\n") == ["Fatal Python error: Segmentation fault", model, struck, other]

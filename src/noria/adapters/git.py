@@ -112,7 +112,7 @@ def worktree(repo: Path, commit: str, target: Path) -> Path:
         _place(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.with_suffix(".index").unlink(missing_ok=True)
+        _index(fresh).unlink(missing_ok=True)
     return target
 
 
@@ -139,12 +139,17 @@ def fetch(url: str, mirror: Path) -> Path:
 def _check_out(repo: Path, tree: str, fresh: Path) -> None:
     """Through an index of its own: the repository's index, files and settings stay as they are."""
     fresh.mkdir()
-    own = {"GIT_INDEX_FILE": str(fresh.with_suffix(".index")), "GIT_WORK_TREE": str(fresh)}
+    own = {"GIT_INDEX_FILE": str(_index(fresh)), "GIT_WORK_TREE": str(fresh)}
     own["GIT_DIR"] = os.fsdecode(_git(repo, "rev-parse", "--absolute-git-dir").stdout.rstrip(b"\n"))
     done = _git(fresh, "read-tree", tree, check=False, env=own)
     if done.returncode:
         raise NotFoundError(f"{tree.rstrip(':')} cannot be checked out: {_words(done)}", where=str(repo))
     _git(fresh, "checkout-index", "--all", "--force", "--quiet", env=own)
+
+
+def _index(fresh: Path) -> Path:
+    """Of one checkout only: two that come at once would otherwise spoil each other's."""
+    return fresh.with_name(f"{fresh.name}.index")
 
 
 def _place(fresh: Path, target: Path) -> None:

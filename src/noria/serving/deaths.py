@@ -126,8 +126,15 @@ class Deaths:
         except OSError:
             return False
         if text:
-            print("\n".join(text.splitlines()[:TOLD_LINES]), file=sys.stderr, flush=True)
+            print("\n".join(_telling(text).splitlines()[:TOLD_LINES]), file=sys.stderr, flush=True)
         return MODEL in text and "in pinned" not in text
+
+
+def _telling(text: str) -> str:
+    """The trace with the threads that matter first: the one that was in the model, then the one that the fault struck."""
+    head, *threads = text.split("\n\n")
+    threads.sort(key=lambda thread: (MODEL not in thread, not thread.startswith("Current")))
+    return "\n\n".join((head, *threads))
 
 
 def last_words(counts: Path, slot: int) -> Path:

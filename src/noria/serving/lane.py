@@ -198,7 +198,7 @@ class MatrixLane(Lane):
         if request is None:
             return None
         (given,), (rows, width) = request.inputs, request.inputs[0].shape
-        wide = np.array(given.data).reshape(rows, width)
+        wide = np.array(given.data, dtype=np.float64).reshape(rows, width)
         if self._beyond(wide):
             return None  # to be marked, or refused
         values, table = given.data, wide.astype(np.float32)
