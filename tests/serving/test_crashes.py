@@ -19,8 +19,7 @@ from serving_bundles import BINARY, FEATURES, RECORD, Seal, compiled, hosted, wa
 from serving_world import World
 
 from noria.domain.rollout import Tally
-from noria.serving import counts
-from noria.serving import deaths
+from noria.serving import counts, deaths
 from noria.serving.counts import counts_path
 from noria.serving.deaths import OutOfMemory
 
