@@ -19,9 +19,9 @@ from serving_bundles import BINARY, FEATURES, RECORD, Seal, compiled, hosted, wa
 from serving_world import World
 
 from noria.domain.rollout import Tally
-from noria.serving import counts, deaths
+from noria.serving import counts
 from noria.serving.counts import counts_path
-from noria.serving.deaths import OutOfMemory
+from noria.serving.deaths import OutOfMemory, _telling
 
 SIDE = 1500  # of the matrices that make a call take most of a second
 
@@ -179,5 +179,5 @@ def test_the_log_begins_with_the_thread_that_was_in_the_model() -> None:
     other = "\n".join(["Thread 0x1 (most recent call first):", *(f'  File "a.py", line {n} in wait' for n in range(30))])
     struck = 'Current thread 0x2 (most recent call first):\n  File "uvloop/loop.py", line 1 in run'
     model = 'Thread 0x3 (most recent call first):\n  File "noria/serving/runtime.py", line 80 in rows'
-    text = deaths._telling("\n\n".join(("Fatal Python error: Segmentation fault", other, struck, model)))
+    text = _telling("\n\n".join(("Fatal Python error: Segmentation fault", other, struck, model)))
     assert text.split("\n\n") == ["Fatal Python error: Segmentation fault", model, struck, other]
