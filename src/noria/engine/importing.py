@@ -30,6 +30,7 @@ from noria.domain.golden import GOLDEN
 from noria.domain.release import IMPORTED, Form, Release
 from noria.domain.run import Pins
 from noria.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
+from noria.serving.child import ONE_THREAD
 from noria.stages.line import Line
 from noria.stages.package import model_file
 from noria.store.disk import full_disk, sync_all, sync_folder
@@ -37,7 +38,6 @@ from noria.store.disk import full_disk, sync_all, sync_folder
 TIMEOUT_S = 600.0
 MODEL_MOST = 2 << 30  # bytes; what protobuf holds
 EXTERNAL = ".data"  # the usual suffix of a graph's weights
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 @dataclass(frozen=True, slots=True)

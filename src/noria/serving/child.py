@@ -13,7 +13,7 @@ LONGEST_WAIT_S = 5.0
 PROVE = "prove"  # told to the first host of a release in a server tree: it asks the golden rows before it is ready
 HEALTHY_S = 10.0  # a child that lived this long starts again without waiting
 
-_ONE_THREAD = (
+ONE_THREAD = (
     "OMP_NUM_THREADS",
     "OMP_THREAD_LIMIT",  # of a library that asks OpenMP for more by itself, as LightGBM's estimators do
     "LOKY_MAX_CPU_COUNT",  # what joblib, and LightGBM by it, takes for the number of cores
@@ -44,7 +44,7 @@ class Backoff:
 
 async def spawn(module: str, arguments: Sequence[str], fds: Sequence[int]) -> asyncio.subprocess.Process:
     """``python -m MODULE ARGUMENTS`` with ``fds`` inherited. Raises OSError."""
-    environment = os.environ | dict.fromkeys(_ONE_THREAD, "1")
+    environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, env=environment
     )

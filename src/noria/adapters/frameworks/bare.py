@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,10 @@ from noria.domain.signature import Task
 KINDS = {"lightgbm": "Booster", "xgboost": "Booster", "onnx": "ModelProto"}  # package -> the class that is bare
 
 
-class Bare:
-    """``content``: the booster, or the bytes of an ONNX graph."""
+class Answering(ABC):
+    """``predict`` of what answers as its ``task`` is."""
 
-    def __init__(self, kind: str, content: Any, task: Task) -> None:
-        self.kind, self.content, self.task = kind, content, task
-        self._session: Any = None
+    task: Task
 
     def predict(self, table: Any) -> NDArray[np.float64]:
         """Values [n] of a regression; of a classification the positions of the classes."""
@@ -26,6 +25,22 @@ class Bare:
             return self._answers(table).reshape(-1)
         chosen: NDArray[np.float64] = self.predict_proba(table).argmax(axis=1).astype(np.float64)
         return chosen
+
+    @abstractmethod
+    def predict_proba(self, table: Any) -> NDArray[np.float64]:
+        """[n, classes]."""
+
+    @abstractmethod
+    def _answers(self, table: Any) -> NDArray[np.float64]:
+        """What the model says, in its own shape."""
+
+
+class Bare(Answering):
+    """``content``: the booster, or the bytes of an ONNX graph."""
+
+    def __init__(self, kind: str, content: Any, task: Task) -> None:
+        self.kind, self.content, self.task = kind, content, task
+        self._session: Any = None
 
     def predict_proba(self, table: Any) -> NDArray[np.float64]:
         """[n, k]."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.adapters.frameworks.bare import matrix
+from noria.adapters.frameworks.bare import Answering, matrix
 from noria.domain.signature import MATRIX, Signature, Task, is_matrix
 from noria.errors import NoriaError, StepError
 
@@ -22,7 +22,7 @@ SUM_OFF = 1e-3  # how far the probabilities of a row may be from 1 together
 SHOWN_ROWS = 2000  # training rows on which a module shows what it answers
 
 
-class TorchModel:
+class TorchModel(Answering):
     """A module that takes float32 [n, k] and answers probabilities [n, classes], of two classes also [n] or [n, 1] of the
     second; of a regression values [n] or [n, 1]. It is asked on the processor, in evaluation mode."""
 
@@ -30,13 +30,6 @@ class TorchModel:
         self.module, self.task = module.cpu().eval(), task
         if getattr(module, "classes_", None) is not None:
             self.classes_ = list(module.classes_)
-
-    def predict(self, table: Any) -> NDArray[np.float64]:
-        """Values [n] of a regression; of a classification the positions of the classes."""
-        if self.task is Task.REGRESSION:
-            return self._answers(table).reshape(-1)
-        chosen: NDArray[np.float64] = self.predict_proba(table).argmax(axis=1).astype(np.float64)
-        return chosen
 
     def predict_proba(self, table: Any) -> NDArray[np.float64]:
         """[n, classes]."""

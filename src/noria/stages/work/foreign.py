@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from noria.adapters import formats, weights
-from noria.adapters.frameworks import files, registry
+from noria.adapters.frameworks import files
 from noria.adapters.frameworks.bare import Bare, OnMatrix
 from noria.adapters.frameworks.files import Known
 from noria.domain.golden import GOLDEN
@@ -283,7 +283,7 @@ def _demand_answers(answers: Any, signature: Signature) -> None:
 
 def _packaged(known: Known, original: forms.Original, signature: Signature, rows: pl.DataFrame, folder: Path) -> dict[str, Any]:
     inner = forms.Original(known.model, None, signature)
-    content, parity, reason = _compiled(inner, original, signature, rows)
+    content, parity, reason = package.converted(inner.model, original, signature, rows, "rows")
     form: forms.Form = original
     if content:
         weights.save(content, folder / package.COMPILED)
@@ -301,23 +301,6 @@ def _packaged(known: Known, original: forms.Original, signature: Signature, rows
         "latency_p50_ms": p50,
         "latency_p99_ms": p99,
     }
-
-
-def _compiled(
-    inner: forms.Original, original: forms.Original, signature: Signature, rows: pl.DataFrame
-) -> tuple[bytes | None, package.Parity | None, str]:
-    try:
-        content = registry.to_onnx(inner.model, signature, rows.head(5))
-        answers = forms.Compiled(content, signature).predict(rows)
-    except NoriaError as error:
-        return None, None, f"hosted: {error.message}"
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base; all mean that it does not run
-        return None, None, f"hosted: the compiled model does not run: {str(error).splitlines()[0][:300]}"
-    parity = package.compare(original.predict(rows), answers)
-    text = parity.sentence().replace("held-out rows", "rows")
-    return (
-        (content, parity, f"compiled: {text}") if parity.holds else (None, parity, f"hosted: the compiled model differs: {text}")
-    )
 
 
 def main(path: Path) -> int:

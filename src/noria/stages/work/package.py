@@ -43,9 +43,9 @@ class Parity:
     def holds(self) -> bool:
         return self.worst <= NEVER and self.over <= RARE * self.rows
 
-    def sentence(self) -> str:
+    def sentence(self, called: str = "held-out rows") -> str:
         return (
-            f"{self.over:,} of {self.rows:,} held-out rows differ by more than {SELDOM:g}, "
+            f"{self.over:,} of {self.rows:,} {called} differ by more than {SELDOM:g}, "
             f"the worst by {self.worst:.2g} (row {self.worst_row:,})"
         )
 
@@ -89,8 +89,15 @@ def compiled(
     """The ONNX bytes, or None, with the parity where it was measured and the reason in one sentence."""
     if features:
         return None, None, f"hosted: features are Python code ({features})"
+    return converted(original.model, original, signature, rows)
+
+
+def converted(
+    model: Any, original: forms.Original, signature: Signature, rows: pl.DataFrame, called: str = "held-out rows"
+) -> tuple[bytes | None, Parity | None, str]:
+    """``model`` as ONNX, held against what ``original`` answers on ``rows``, which the reason calls ``called``."""
     try:
-        content = registry.to_onnx(original.model, signature, rows.head(5))
+        content = registry.to_onnx(model, signature, rows.head(5))
         answers = forms.Compiled(content, signature).predict(rows)
     except NoriaError as error:
         return None, None, f"hosted: {error.message}"
@@ -98,8 +105,8 @@ def compiled(
         return None, None, f"hosted: the compiled model does not run: {str(error).splitlines()[0][:300]}"
     parity = compare(original.predict(rows), answers)
     if not parity.holds:
-        return None, parity, f"hosted: the compiled model differs: {parity.sentence()}"
-    return content, parity, f"compiled: {parity.sentence()}"
+        return None, parity, f"hosted: the compiled model differs: {parity.sentence(called)}"
+    return content, parity, f"compiled: {parity.sentence(called)}"
 
 
 def compare(original: NDArray[np.float64], answers: NDArray[np.float64]) -> Parity:
