@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 from small_project import Asking, Small, address_of, server_pids, surroundings, until
 
 SLOW = """\
+import os
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 
 def train(features, label):
+    Path("{gate}.entered").write_text(f"{{os.getpid()}}\\n")
     while Path("{gate}").exists():
         time.sleep(0.01)
     return LogisticRegression(C=0.3).fit(features, label.to_numpy())
@@ -33,7 +36,7 @@ def test_a_killed_step_fails_in_words_and_the_next_run_works(small: Small) -> No
         [sys.executable, "-m", "noria", "run", "--json"], cwd=small.home, env=surroundings(), stdout=subprocess.PIPE, text=True
     )
     with running:
-        os.kill(until(lambda: busy(running.pid, small), "the step runs"), signal.SIGKILL)
+        os.kill(until(lambda: entered(gate), "the step runs"), signal.SIGKILL)
         out, _ = running.communicate(timeout=60)
     assert running.returncode == 1, out
     for word in ("step failed", "step train", "signal 9"):
@@ -45,16 +48,11 @@ def test_a_killed_step_fails_in_words_and_the_next_run_works(small: Small) -> No
     assert ran.facts["release"] == "v2"
 
 
-def busy(pid: int, small: Small) -> int | None:
-    """The process below ``pid`` that works inside the project's tree: the others wait elsewhere."""
-    for process in psutil.Process(pid).children(recursive=True):
-        try:
-            step = "noria.adapters.executors.child" in process.cmdline()
-            if step and process.cwd().startswith(str(small.state / "worktrees")):
-                return process.pid
-        except psutil.Error:
-            continue
-    return None
+def entered(gate: Path) -> int | None:
+    """The process that is inside the project's function. One that dies before it got there is replaced, and fails nothing."""
+    mark = gate.with_name(f"{gate.name}.entered")
+    text = mark.read_text() if mark.exists() else ""
+    return int(text) if text.endswith("\n") else None
 
 
 def test_killed_workers_are_replaced_and_answers_go_on(small: Small) -> None:
