@@ -10,11 +10,12 @@ import pytest
 
 from noria.decide import advance
 from noria.decide.advance import Ruling
-from noria.domain.policy import Guards, RolloutPolicy
+from noria.domain.policy import Guards, RolloutPolicy, RolloutStep, StepKind
 from noria.domain.rollout import Advice, Block, Tally
 from noria.domain.verdict import Outcome
 
-POLICY = RolloutPolicy(steps=(0.1, 0.5, 1.0), guards=Guards(errors=0.01, slow_by=0.02), false_alarm=0.01, missed=0.05)
+STEPS = tuple(RolloutStep(StepKind.CANARY, share) for share in (0.1, 0.5, 1.0))
+POLICY = RolloutPolicy(steps=STEPS, guards=Guards(errors=0.01, slow_by=0.02), false_alarm=0.01, missed=0.05)
 
 
 def block(share: float, champion: tuple[int, int, int], candidate: tuple[int, int, int]) -> Block:
@@ -105,7 +106,7 @@ def rollout(rng: np.random.Generator, rates: tuple[float, float], looks: int) ->
     """Play one rollout to its end: ``rates`` are the shares of errors of champion and candidate; a look each 600 requests."""
     step, blocks, seed = 0, (), int(rng.integers(1 << 30))
     for _ in range(looks):
-        share = POLICY.steps[step]
+        share = POLICY.steps[step].share
         candidate = int(rng.binomial(600, share))
         tallies = [Tally(n, int(rng.binomial(n, r)), 0) for n, r in zip((600 - candidate, candidate), rates, strict=True)]
         blocks = (*blocks, Block(share, *tallies))

@@ -8,7 +8,7 @@ from typing import Any
 
 from cronsim import CronSim, CronSimError
 
-from noria.config import gate, units
+from noria.config import freezing, gate, units
 from noria.config.document import Item
 from noria.config.shapes import (
     ANY,
@@ -19,6 +19,7 @@ from noria.config.shapes import (
     HOSTS,
     NAME,
     NUMBER,
+    POSITIVE,
     RATE,
     SHARE,
     SIZE,
@@ -36,7 +37,7 @@ from noria.config.shapes import (
     WordOr,
     whole,
 )
-from noria.domain.policy import Gate, WhenFull
+from noria.domain.policy import Assign, Freeze, Gate, WhenFull
 from noria.domain.signature import Task
 from noria.errors import ConfigError
 
@@ -56,6 +57,19 @@ def _gate(item: Item) -> Gate:
         return gate.parse_gate(item.value)
     except ConfigError as error:
         raise item.error(error.message, error.hint) from error
+
+
+def _step(item: Item) -> float | str:
+    return "shadow" if item.value == "shadow" else SOME_SHARE.take(item)
+
+
+def _freeze(item: Item) -> Freeze:
+    if not isinstance(item.value, str):
+        raise ValueError
+    try:
+        return freezing.parse(item.value)
+    except ValueError as error:
+        raise item.error(f"{item.value!r} is no time of freeze: {error}") from error
 
 
 def _cron(item: Item) -> str:
@@ -100,6 +114,12 @@ CRON_HINT = 'Write minute, hour, day, month, weekday: "0 3 * * mon".'
 TARGET = Scalar('a function as "module:function"', _target, {"type": "string", "pattern": TARGET_PATTERN})
 GATE = Scalar('a gate like "roc_auc >= 0.6"', _gate, {"type": "string", "pattern": gate.PATTERN})
 CRON = Scalar("a cron line", _cron, {"type": "string"})
+STEP_SCALAR = Scalar(
+    "a share like 10%, shadow, {shadow: 20%}, {pause: 10m} or {approve: 1}",
+    _step,
+    {"anyOf": [{"const": "shadow"}, SOME_SHARE.schema()]},
+)
+FREEZE = Scalar("a time like `fri 16:00 .. mon 08:00`", _freeze, {"type": "string", "pattern": freezing.PATTERN})
 NULLS: Any = Scalar(
     'never, "<= 10%" or 0.1',
     _nulls,
@@ -235,11 +255,24 @@ CHECKS = Record(
         Key("timeout", DURATION, "The tests have failed when they run longer.", "10m"),
     ),
 )
+P99 = Record(
+    "a mapping with by",
+    (Key("by", DURATION, "How much later the candidate's 99th percentile may be.", required=True),),
+    short="by",
+)
 LATENCY = Record(
     "a mapping with over and by",
     (
         Key("over", DURATION, "An answer later than this is slow.", "100ms"),
         Key("by", CHANCE, "How much greater a share of slow answers would be too much.", "2%"),
+        Key("p99", P99, "A further guard: how much later the 99th percentile may be, as in `p99: 20ms`.", "none"),
+    ),
+)
+ABSOLUTE_ERROR = Record(
+    "a mapping with by and bound",
+    (
+        Key("by", POSITIVE, "How much greater the mean absolute error may be, in the label's unit.", required=True),
+        Key("bound", POSITIVE, "An error above it counts as it, so that one outlier decides nothing.", required=True),
     ),
 )
 GUARD = Record(
@@ -247,6 +280,30 @@ GUARD = Record(
     (
         Key("errors", CHANCE, "How much greater a share of failed requests would be too much.", "1%"),
         Key("latency", LATENCY, "When an answer is slow, and how many more would be too many.", "over: 100ms, by: 2%"),
+        Key("brier", CHANCE, "Quality of a binary model, as labels come in: how much greater a Brier score.", "none"),
+        Key("error_rate", CHANCE, "The same of a class: how much greater a share of wrong ones.", "none"),
+        Key("absolute_error", ABSOLUTE_ERROR, "The same of a number: how much greater a mean absolute error.", "none"),
+    ),
+)
+ROLLOUT_STEP = ScalarOr(
+    STEP_SCALAR,
+    Record(
+        "a mapping with one of shadow, pause, approve",
+        (
+            Key("shadow", SOME_SHARE, "The candidate scores this share of requests too; the champion answers all."),
+            Key("pause", DURATION, "The share stays as it is for so long; project clock."),
+            Key("approve", whole("a number of people from 1 to 20", 1, 20), "The share stays until so many agree."),
+        ),
+    ),
+)
+REPLAY = ScalarOr(
+    whole("a number of requests from 0 to 100000, or {last: N, differ: SHARE}", 0, 100_000),
+    Record(
+        "a mapping",
+        (
+            Key("last", whole("a number of requests from 0 to 100000", 0, 100_000), "So many.", "500"),
+            Key("differ", CHANCE, "Mean difference from the champion's answers that stops the rollout.", "25%"),
+        ),
     ),
 )
 ROLLOUT = Record(
@@ -254,14 +311,28 @@ ROLLOUT = Record(
     (
         Key(
             "steps",
-            ListOf(SOME_SHARE, "a list of shares"),
-            "The candidate's share of the traffic, growing to 100%.",
+            ListOf(ROLLOUT_STEP, "a list of steps"),
+            "The candidate's share of the traffic, growing to 100%; also `shadow`, `{pause: 10m}`, `{approve: 1}`.",
             required=True,
         ),
+        Key("replay", REPLAY, "Logged requests, the newest, that the candidate answers before any live one; 0: none.", "500"),
         Key("guard", GUARD, "How much worse than the champion would be too much."),
-        Key("false_alarm", CHANCE, "The chance of rolling back without cause.", "1%"),
+        Key("false_alarm", CHANCE, "The chance of rolling back without cause, over all guards, steps and looks.", "1%"),
         Key("missed", CHANCE, "The chance of promoting a harm of the guard's size.", "5%"),
         Key("patience", DURATION, "With no verdict by then, a person is asked; project clock.", "1h"),
+        Key(
+            "probation",
+            DURATION,
+            "After promotion: so long the old release may take over; project clock.",
+            "1d where quality is guarded, else none",
+        ),
+        Key(
+            "assign",
+            Choice(tuple(str(choice) for choice in Assign)),
+            "By `request`, or by `key`: who asks again stays.",
+            "request",
+        ),
+        Key("pairs", SOME_SHARE, "Share of requests that both releases score, for quality and probation.", "10%"),
     ),
 )
 ENVIRONMENT = Record(
@@ -270,6 +341,7 @@ ENVIRONMENT = Record(
         Key("after", TEXT, "The environment in which a release must serve first.", "none"),
         Key("approvals", whole("a number of people from 0 to 20", 0, 20), "How many people must approve.", "0"),
         Key("rollout", WordOr("direct", ROLLOUT), "How a release takes over the traffic.", "direct"),
+        Key("freeze", ListOf(FREEZE, "a list of times"), "Times in which no release goes out; rollback always may.", "none"),
     ),
 )
 LOG = Record(

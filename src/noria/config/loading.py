@@ -18,12 +18,13 @@ from noria.config.functions import Source, exists
 from noria.config.gate import demand_task
 from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Query, Serving
 from noria.config.recording import read_log
+from noria.config.rollout import read_rollout
 from noria.config.search import demand_train, read_search
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
 from noria.domain.access import Access, Rate
 from noria.domain.contract import Contract
-from noria.domain.policy import Gate, Guards, MonitorPolicy, RetrainPolicy, RolloutPolicy
+from noria.domain.policy import Gate, MonitorPolicy, RetrainPolicy
 from noria.domain.signature import Task
 from noria.domain.workers import TWO, Workers
 from noria.errors import ConfigError
@@ -48,14 +49,14 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Map
     if item.value is None:
         raise ConfigError("says nothing", where=FILE, hint=INIT)
     root = keys.PROJECT.read(item)
-    environments = _environments(root)
-    data = _data(home, root, environments)
+    data = _data(home, root, list(root.get("environments") or {"production": None}))
     params_file, params = _params(home, root)
     params = overridden(params, overrides or {})
     source = Source(home)
     steps = read_steps(root, source, data, params)
     gates: tuple[Gate, ...] = root.get("gates", ())
     model = _model(root, source, data, [name for name in steps.each if "@" not in name], gates, params)
+    environments = _environments(root, model)
     if model is not None and model.search is None:
         demand_train_params(root.get("model").at("train"), source, params)
     return Project(
@@ -337,7 +338,7 @@ def _holdout(section: Section) -> Holdout:
     return Holdout(last_s=given.get("last"), fraction=given.get("fraction"))
 
 
-def _environments(root: Section) -> dict[str, Environment]:
+def _environments(root: Section, model: Model | None) -> dict[str, Environment]:
     sections: dict[str, Section] = root.get("environments") or {}
     if not sections:
         return {"production": Environment("production")}
@@ -346,7 +347,9 @@ def _environments(root: Section) -> dict[str, Environment]:
         after = section.get("after")
         if after is not None:
             _demand_earlier(after, name, found, sections, section.at("after"))
-        found[name] = Environment(name, after, section.get("approvals", 0), _rollout(section))
+        found[name] = Environment(
+            name, after, section.get("approvals", 0), read_rollout(section, model), section.get("freeze", ())
+        )
     return found
 
 
@@ -355,37 +358,6 @@ def _demand_earlier(after: str, name: str, found: Iterable[str], every: Iterable
     _demand_one_of(after, every, item, "environment")
     if after not in found:
         raise item.error(f"{name} comes after {after}, which must then stand above it")
-
-
-def _rollout(section: Section) -> RolloutPolicy:
-    given = section.get("rollout")
-    if not isinstance(given, Section):
-        return RolloutPolicy()
-    return RolloutPolicy(
-        steps=_shares(given),
-        guards=_guards(given.get("guard")),
-        **given.given(false_alarm="false_alarm", missed="missed", patience_s="patience"),
-    )
-
-
-def _shares(rollout: Section) -> tuple[float, ...]:
-    shares: tuple[float, ...] = rollout.get("steps")
-    for index in range(1, len(shares)):
-        if shares[index] <= shares[index - 1]:
-            raise rollout.element("steps", index).error("each step must be larger than the one before")
-    if not shares or shares[-1] != 1.0:
-        raise rollout.at("steps").error("the last step must be 100%", "Write steps: [10%, 50%, 100%], or rollout: direct.")
-    return shares
-
-
-def _guards(guard: Section | None) -> Guards:
-    if guard is None:
-        return Guards()
-    latency: Section | None = guard.get("latency")
-    slow: dict[str, Any] = latency.given(slow_by="by") if latency else {}
-    if latency and "over" in latency:
-        slow["slow_ms"] = latency.get("over") * 1000
-    return Guards(**guard.given(errors="errors"), **slow)
 
 
 def _demand_one_of(name: str, known: Iterable[str], item: Item, noun: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from noria.domain.access import UNGUARDED, Access
 from noria.domain.contract import Contract
-from noria.domain.policy import RECORD_ALL, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
+from noria.domain.policy import RECORD_ALL, Freeze, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
 from noria.domain.signature import Task
 from noria.domain.workers import TWO, Workers
 
@@ -162,6 +162,7 @@ class Environment:
     after: str | None = None
     approvals: int = 0
     rollout: RolloutPolicy = DIRECT
+    freeze: tuple[Freeze, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

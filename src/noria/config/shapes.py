@@ -293,6 +293,13 @@ def _number(item: Item) -> float:
         raise ValueError from None
 
 
+def _positive(item: Item) -> float:
+    value = _number(item)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
 def _share(item: Item) -> float:
     value = units.share(item.value) if isinstance(item.value, str) else _number(item)
     if not 0 <= value <= 1:
@@ -331,6 +338,7 @@ TEXT = Scalar("text", _text, {"type": "string", "minLength": 1})
 NAME = Scalar("a name", _name, {"type": "string", "pattern": f"^{names.NAME.pattern}$"})
 FLAG = Scalar("true or false", _flag, {"type": "boolean"})
 NUMBER = Scalar("a number", _number, {"type": "number"})
+POSITIVE = Scalar("a number above zero", _positive, {"type": "number", "exclusiveMinimum": 0})
 SHARE = Scalar("a share like 5% or 0.05", _share, _SHARE_JSON)
 SOME_SHARE = Scalar("a share above zero, like 10%", _some_share, _SHARE_JSON)
 CHANCE = Scalar("a share between 0% and 100%, like 1%", _chance, _SHARE_JSON)

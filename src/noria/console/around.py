@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.adapters.server import SOCKET, Server
+from noria.domain.policy import RolloutPolicy, StepKind
 from noria.errors import ServingError
 
 if TYPE_CHECKING:
@@ -79,11 +80,16 @@ def _use(status: Mapping[str, Any]) -> ServerUse | None:
     return ServerUse(workers, len(each), sum(process["cpu"] for process in each), memory)
 
 
+def shares(policy: RolloutPolicy) -> tuple[float, ...]:
+    """The candidate's shares of live traffic, step by step."""
+    return tuple(step.share for step in policy.steps if step.kind is StepKind.CANARY)
+
+
 def _with_words(around: Surroundings, project: Project) -> Surroundings:
     return Surroundings(
         goal=project.goal,
         environments=tuple(project.environments),
-        steps={name: environment.rollout.steps for name, environment in project.environments.items()},
+        steps={name: shares(environment.rollout) for name, environment in project.environments.items()},
         addresses=around.addresses,
         daemon=around.daemon,
         server=around.server,

@@ -68,7 +68,7 @@ def judge(policy: RolloutPolicy, step: int, blocks: Sequence[Block], elapsed_s: 
 
 def judged_steps(policy: RolloutPolicy) -> tuple[float, ...]:
     """The steps that live traffic judges: those that leave the champion a share."""
-    return tuple(share for share in policy.steps if share < 1)
+    return tuple(step.share for step in policy.steps if step.judged)
 
 
 def _safe_needed(policy: RolloutPolicy, step: int) -> float:

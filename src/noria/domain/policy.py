@@ -20,23 +20,98 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityGuard:
+    """How much greater the candidate's mean loss may be, on requests that both releases scored and that got a label."""
+
+    metric: str  # brier, absolute_error, or error_rate: the share of wrong classes
+    by: float  # in the metric's unit, absolute
+    bound: float = 1.0  # an absolute error above it counts as it; 1 for losses that lie between 0 and 1
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileGuard:
+    """How much later the candidate's quantile of latency may be."""
+
+    quantile: float  # 0.99
+    by_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Guards:
     """How much worse than the champion would be too much."""
 
     errors: float = 0.01  # share of requests, absolute
     slow_ms: float = 100.0  # an answer later than this is slow
     slow_by: float = 0.02  # share of slow answers, absolute
+    quality: QualityGuard | None = None
+    quantile: QuantileGuard | None = None
+
+
+class StepKind(StrEnum):
+    SHADOW = "shadow"  # the candidate scores a share of requests too; the champion answers all
+    CANARY = "canary"  # the candidate answers a share of requests
+    PAUSE = "pause"  # nothing changes for a while
+    APPROVE = "approve"  # nothing changes until so many people agree
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutStep:
+    kind: StepKind
+    share: float = 0.0  # of requests, in (0, 1]
+    seconds: float = 0.0  # of a pause, project clock
+    approvals: int = 0  # people
+
+    @property
+    def judged(self) -> bool:
+        """Whether evidence must allow to go on; all traffic leaves no champion to compare with."""
+        return self.kind is StepKind.SHADOW or (self.kind is StepKind.CANARY and self.share < 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPolicy:
+    """Logged requests that the candidate must answer before any live one."""
+
+    requests: int = 500  # the newest; 0: none
+    differ: float = 0.25  # mean difference of answers from the champion's that is too large, in [0, 1]
+
+
+class Assign(StrEnum):
+    """By what a request is given to one of two releases."""
+
+    REQUEST = "request"  # each by chance
+    KEY = "key"  # all requests of a key to the same release
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """A time in which no release goes out: `fri 16:00 .. mon 08:00` each week, or from one day to another; rollback may always.
+
+    ``start`` and ``end``: minutes since Monday 00:00 when ``weekly``, else since 1970-01-01, both on the clock of ``zone``.
+    """
+
+    text: str
+    start: int
+    end: int
+    weekly: bool
+    zone: str = "UTC"
+
+
+NO_REPLAY = ReplayPolicy(requests=0)
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutPolicy:
-    """``steps`` are the candidate's traffic shares; the last is 1.0. Empty steps mean direct."""
+    """The last step is all traffic. No steps: direct. Durations are of the project clock."""
 
-    steps: tuple[float, ...] = ()
+    steps: tuple[RolloutStep, ...] = ()
     guards: Guards = Guards()
     false_alarm: float = 0.01  # of a rollout being rolled back without cause
     missed: float = 0.05  # of a harm of the guard's size being promoted
     patience_s: float = 3600.0
+    probation_s: float = 0.0  # after promotion: so long quality is judged, and the old release may take over
+    replay: ReplayPolicy = NO_REPLAY
+    assign: Assign = Assign.REQUEST
+    pairs: float = 0.1  # share of requests that both releases score while one answers, where quality is guarded
 
     @property
     def direct(self) -> bool:

@@ -24,6 +24,13 @@ class Route:
     rollout_id: str | None = None
     slow_ms: float = 50.0  # an answer later than this counts as slow
     deadline_ms: float = 1000.0  # the candidate's deadline; after it the champion answers
+    shadow: float = 0.0  # share of requests that the release which does not answer scores too
+    sticky: bool = False  # a request goes where its key goes
+
+    @property
+    def other(self) -> str | None:
+        """The release that scores what it does not answer: the candidate, or in probation the champion before."""
+        return (self.candidate or self.previous) if self.shadow else None
 
     @property
     def tally_key(self) -> int:
@@ -41,9 +48,11 @@ def revision_of(key: int, project: str) -> int | None:
 
 
 class RolloutState(StrEnum):
-    WAITING = "waiting"  # no server, or an approval is missing
-    CANARY = "canary"  # a share of live traffic goes to the candidate
-    HELD = "held"  # patience ended without a verdict: a person decides
+    WAITING = "waiting"  # for a server, an approval, or the end of a freeze
+    REPLAY = "replay"  # logged requests go to the candidate, live ones not yet
+    CANARY = "canary"  # at one of its steps
+    HELD = "held"  # patience ended without a verdict, or a person said so: a person decides
+    PROBATION = "probation"  # serves all traffic, and is still judged
     PROMOTED = "promoted"  # serves all traffic
     ROLLED_BACK = "rolled back"  # evidence or a person said no
     SUPERSEDED = "superseded"  # a newer candidate took its place
@@ -62,10 +71,39 @@ class Tally:
 class Block:
     """What came in between two looks, at one traffic share."""
 
-    share: float
+    share: float  # the chance that an event is the candidate's when it is no worse: 0.5 of requests that both scored
     champion: Tally
     candidate: Tally
     revision: int = 0  # of the route that was in force
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where one guard stood at a look. Evidence are e-values: 1 says nothing."""
+
+    guard: str  # errors, slow answers, brier, p99
+    text: str  # 7 of 9 events on the canary at 10% traffic
+    harm: float
+    harm_needed: float
+    safe: float
+    safe_needed: float  # at this step
+
+    @property
+    def harmful(self) -> bool:
+        return self.harm >= self.harm_needed
+
+    @property
+    def cleared(self) -> bool:
+        return self.safe >= self.safe_needed
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The newest look at a rollout."""
+
+    at: float  # wall clock
+    text: str
+    stands: tuple[Stand, ...] = ()
 
 
 CHAMPION = "champion"
@@ -96,6 +134,8 @@ class Advice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
+    """Moments called ``..._clock`` are of the project clock; the others of the wall clock."""
+
     id: str
     project: str
     environment: str
@@ -108,3 +148,8 @@ class Rollout:
     ended_at: float | None = None
     reason: str = ""
     blocks: tuple[Block, ...] = ()  # the evidence so far
+    before: str | None = None  # the champion that it is compared with: v11
+    patient_clock: float = 0.0  # patience counts from here: the first live request, or when a person resumed it
+    step_clock: float = 0.0  # when its step began, or its probation
+    resumes: RolloutState | None = None  # what a held one goes on with
+    look: Look | None = None

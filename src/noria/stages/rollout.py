@@ -44,7 +44,9 @@ def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcom
 def _outcome(rollout: Rollout) -> TurnOutcome:
     return {
         RolloutState.WAITING: TurnOutcome.RELEASED,
+        RolloutState.REPLAY: TurnOutcome.ROLLING_OUT,
         RolloutState.CANARY: TurnOutcome.ROLLING_OUT,
+        RolloutState.PROBATION: TurnOutcome.PROMOTED,
         RolloutState.HELD: TurnOutcome.HELD,
         RolloutState.PROMOTED: TurnOutcome.PROMOTED,
         RolloutState.ROLLED_BACK: TurnOutcome.ROLLED_BACK,
@@ -75,7 +77,7 @@ def enter(line: Line, project: Project, environment: Environment, release: Relea
 
 
 def _begin(line: Line, environment: Environment, route: Route, rollout: Rollout) -> tuple[TurnOutcome, str]:
-    share = environment.rollout.steps[0]
+    share = environment.rollout.steps[0].share
     if rollout.state is RolloutState.WAITING:
         text = f"{rollout.release} waits: {environment.name} has no running server whose traffic could judge it"
         with line.ledger.transaction():
@@ -306,7 +308,7 @@ def _act(line: Line, environment: Environment, rollout: Rollout, route: Route, r
 
 
 def _advance(line: Line, environment: Environment, rollout: Rollout, route: Route, ruling: Ruling) -> None:
-    share = environment.rollout.steps[rollout.step + 1]
+    share = environment.rollout.steps[rollout.step + 1].share
     text = f"{rollout.release} goes from {route.share:.0%} to {share:.0%}: {ruling.reason.text}"
     with line.ledger.transaction():
         line.check_lease()
@@ -324,7 +326,7 @@ def resume(line: Line, project: Project, rollout: Rollout) -> None:
     route = line.ledger.routes.get(line.name, rollout.environment)
     if route is None:
         return
-    share = environment.rollout.steps[0]
+    share = environment.rollout.steps[0].share
     text = f"{rollout.release} takes {share:.0%} of {environment.name}, beside {route.champion_version}"
     with line.ledger.transaction():
         line.check_lease()

@@ -10,7 +10,7 @@ from noria.errors import NotFoundError
 from noria.store.connection import Database
 from noria.store.rows import Table
 
-UNDECIDED = "state IN ('waiting', 'canary', 'held')"
+UNDECIDED = "state IN ('waiting', 'replay', 'canary', 'held')"
 
 
 class RolloutStore:

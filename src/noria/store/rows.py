@@ -106,7 +106,7 @@ def decode(value: Any, hint: str) -> Any:
     """JSON text of a nested field as plain values; anything else as it is. SQLite keeps NaN as NULL."""
     if value is None and hint == "float":
         return math.nan
-    nested = hint.startswith(("tuple", "dict", "Pins"))
+    nested = hint.startswith(("tuple", "dict", "Pins", "Look"))
     return msgspec.json.decode(value) if nested and isinstance(value, str) else value
 
 
