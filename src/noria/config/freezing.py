@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from noria.domain.policy import Freeze
@@ -60,9 +60,7 @@ def _dated(text: str, days_more: int) -> int:
         day = datetime.fromisoformat(date).replace(tzinfo=UTC)
     except ValueError:
         raise ValueError(f"{date} is not a date") from None
-    if not clock:
-        day += timedelta(days=days_more)
-    return int(day.timestamp()) // 60 + (_minutes(clock) if clock else 0)
+    return int(day.timestamp()) // 60 + (_minutes(clock) if clock else days_more * DAY_MIN)
 
 
 def _minutes(clock: str) -> int:
