@@ -97,15 +97,24 @@ def safe_path(blocks: Sequence[tuple[int, int, int, int]], margin: float, seed: 
     """The log e-value after each block [blocks]: what ``safe_log_evidence`` gives for the blocks up to it."""
     if not 0 <= margin < 1:
         raise ValueError(f"the margin is a share of requests, at least 0 and below 1: {margin}")
-    growth = [_growth(Outcomes(*block), margin, np.random.default_rng([seed, i])) for i, block in enumerate(blocks)]
-    return _mixture(np.cumsum(np.reshape(growth, (-1, len(STAKES))), axis=0), CAPITAL)
+    growth = _growth_alone(np.reshape(np.asarray(blocks, dtype=np.float64), (-1, 4)), margin)
+    for i, block in enumerate(blocks):
+        if block[0] > 0 < block[1] and block[2] > 0:  # else chance has no say in it
+            growth[i] = _growth(Outcomes(*block), margin, np.random.default_rng([seed, i]))
+    return _mixture(np.cumsum(growth, axis=0), CAPITAL)
+
+
+def _growth_alone(blocks: Floats, margin: float) -> Floats:
+    """The log growth under each stake [blocks, stakes], as if the champion never failed: most blocks are so."""
+    pairs = np.maximum(blocks[:, 2], 0)
+    failed = np.minimum(blocks[:, 3], pairs)
+    stakes = STAKES / (1 - margin)
+    return np.outer(failed, np.log1p(stakes * (margin - 1))) + np.outer(pairs - failed, np.log1p(stakes * margin))
 
 
 def _growth(block: Outcomes, margin: float, rng: np.random.Generator) -> Floats:
     """The log growth of the capital under each stake [stakes]. The candidate's events sit in the first pairs."""
     pairs = block.candidate_requests
-    if pairs <= 0:
-        return np.zeros(len(STAKES))
     failed = min(block.candidate_events, pairs)
     groups, rates = _hit_groups(block, rng)
     own = groups < failed
@@ -119,8 +128,6 @@ def _growth(block: Outcomes, margin: float, rng: np.random.Generator) -> Floats:
 def _hit_groups(block: Outcomes, rng: np.random.Generator) -> tuple[NDArray[np.int64], Floats]:
     """The groups that hold an event of the champion, and its rate in each. Outcomes are dealt to the pairs like cards."""
     pairs, outcomes = block.candidate_requests, block.champion_requests
-    if outcomes <= 0:
-        return np.zeros(0, dtype=np.int64), np.zeros(0)
     places = rng.choice(outcomes, min(block.champion_events, outcomes), replace=False, shuffle=False)
     groups, hits = np.unique(places % pairs, return_counts=True)
     sizes = outcomes // pairs + (groups < outcomes % pairs)
