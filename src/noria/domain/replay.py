@@ -1,0 +1,32 @@
+"""What came of sending logged requests to a candidate and to the champion, one after another, apart from the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Counts and summaries, never rows. A request is one logged row; times are those of the model's call."""
+
+    requests: int = 0  # that both releases were asked
+    wanted: int = 0  # that were to be asked; fewer were when time ran out
+    champion_errors: int = 0  # it raised, broke, or passed the deadline
+    candidate_errors: int = 0
+    champion_only: int = 0  # the champion failed, and the candidate answered
+    candidate_only: int = 0
+    unreadable: int = 0  # lack an input that the candidate needs: among its errors
+    champion_slow: int = 0
+    candidate_slow: int = 0
+    champion_slow_only: int = 0
+    candidate_slow_only: int = 0
+    champion_median_ms: float = 0.0  # of its answers; 0 when there are none
+    champion_p99_ms: float = 0.0
+    candidate_median_ms: float = 0.0
+    candidate_p99_ms: float = 0.0
+    compared: int = 0  # that both answered
+    difference: float = 0.0  # of the answers, in [0, 1], the mean over those
+    changed: float | None = None  # share of those with another class; None for numbers
+    timed_out: bool = False  # the candidate did not come back within the time for all of it
+    failed: str = ""  # why the candidate cannot be asked at all: it does not load, or ends its process
+    why: str = ""  # why nothing was replayed
