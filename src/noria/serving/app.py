@@ -35,6 +35,7 @@ from noria.serving.lane import lane
 from noria.serving.recorder import Recorder
 from noria.serving.router import Answered, Router, RouteTable, describe, now
 from noria.serving.runtime import INLINE_ROWS
+from noria.serving.shadow import Shadow
 from noria.serving.v2 import OpenInference, in_form, is_json
 
 Admit = Callable[[], None]  # counts the request; may raise TooOftenError
@@ -64,6 +65,7 @@ class App:
         counts: Counts,
         door: Door | None = None,
         access_log: AccessLog | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self.draining = False
         self.usage: dict[str, Any] = {}  # what the parent measured of the tree's processes a moment ago
@@ -75,8 +77,9 @@ class App:
         self._door = door or Door(UNGUARDED, settings.host)
         self._hosts = self._door.hosts
         self._access_log = access_log
+        self._shadow = shadow
         self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
-        self._v2 = OpenInference(router, recorder, counts, settings.max_body_bytes, settings.max_rows)
+        self._v2 = OpenInference(router, recorder, counts, shadow, settings.max_body_bytes, settings.max_rows)
         self.table = RouteTable()
         self.tables: Callable[[], list[RouteTable]] = lambda: [self._table]  # of all projects at this address
 
@@ -88,8 +91,9 @@ class App:
     def table(self, table: RouteTable) -> None:
         self._table = table
         self._lane = lane(table, self._recorder, self._counts)
+        self._drawing = table.route if table.other is not None else None  # of each request, whether another is to score it
         self._short: dict[bytes, Short] = {}  # path -> how a whole request is answered at once
-        if table.immediate and table.route is not None:
+        if (table.immediate or self._lane is not None) and table.route is not None:
             self._short = {
                 b"/predict": self._predict_at_once,
                 b"/v2/models/%s/infer" % table.route.project.encode(): self._infer_at_once,
@@ -158,19 +162,21 @@ class App:
         return reply
 
     def _predict_at_once(self, table: RouteTable, headers: Headers, body: bytes, admit: Admit | None) -> Reply | None:
-        if self._lane is not None and (reply := self._lane.answer(body, admit)) is not None:
+        drawn = self._drawing is not None and self._router.draws(self._drawing)
+        if self._lane is not None and not drawn and (reply := self._lane.answer(body, admit)) is not None:
             return reply
-        ask = table.reader.read(body) if table.reader is not None else None
+        ask = table.reader.read(body) if table.reader is not None and table.immediate else None
         if ask is None or len(ask.records) > INLINE_ROWS:
             return None
         if admit is not None:
             admit()
-        return self._recorded(table, ask, now(self._router.answer(table, ask)))
+        return self._recorded(table, ask, now(self._router.answer(table, ask, drawn)))
 
     def _infer_at_once(self, table: RouteTable, headers: Headers, body: bytes, admit: Admit | None) -> Reply | None:
-        if self._lane is not None and is_json(headers) and (reply := self._lane.infer(body, admit)) is not None:
+        drawn = self._drawing is not None and self._router.draws(self._drawing)
+        if self._lane is not None and not drawn and is_json(headers) and (reply := self._lane.infer(body, admit)) is not None:
             return reply
-        return self._v2.at_once(headers, body, table, admit)
+        return self._v2.at_once(headers, body, table, admit, drawn) if table.immediate else None
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         declared = guard(scope["headers"], self._hosts)
@@ -210,6 +216,8 @@ class App:
         outputs = protocol.outputs(answered.release.signature, answered.answers)
         ids = self._recorder.predicted(table.route, ask, answered, outputs)
         self._counts.predicted(answered.variant, len(ids), answered.seconds)
+        if answered.other is not None and self._shadow is not None:
+            self._shadow.add(table, ask, answered, ids[0], outputs)
         rows = [{"id": name, **row} for name, row in zip(ids, outputs, strict=True)]
         for row, inputs in self._marked(answered, ask).items():
             rows[row]["outside"] = inputs

@@ -12,7 +12,7 @@ import os
 from bisect import bisect_left
 from pathlib import Path
 
-from noria.domain.rollout import Tally
+from noria.domain.rollout import Route, Tally
 from noria.errors import DiskFullError, ServingError
 
 SLOTS = 64  # the most workers an environment can have
@@ -22,6 +22,7 @@ BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 
 CODES = (200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503, 507)
 VARIANTS = ("champion", "candidate", "fallback", "pinned")
+SHADOWED = ("scored", "failed", "dropped")  # what became of requests that another release was to score too
 
 _CODE = {code: index for index, code in enumerate(CODES)}
 _VARIANT = {name: len(CODES) + index for index, name in enumerate(VARIANTS)}
@@ -32,19 +33,25 @@ _SUM_US = _BUCKET + len(BUCKETS_S) + 1
 _FULL = _SUM_US + 1
 _UNSAMPLED = _FULL + 1
 _OUTSIDE = _UNSAMPLED + 1
-_AT_WORK = 39  # calls of a compiled candidate that have begun and not ended
-_RING = 40  # where the revisions begin
+_SHADOW = _OUTSIDE + 1
+_AT_WORK = 41  # calls of a compiled candidate, or of the release before, that have begun and not ended
+_RING = 42  # where the revisions begin
 _ENTRY = 7  # the route's key, then requests, errors, slow of the champion and of the candidate
 _WIDTH = _RING + REVISIONS * _ENTRY
 SIZE_BYTES = SLOTS * _WIDTH * 8
-VERSION = 3  # of this layout; part of the file's name
+VERSION = 4  # of this layout; part of the file's name
 
-assert _OUTSIDE < _RING
+assert _SHADOW + len(SHADOWED) <= _AT_WORK
 
 
 def counts_path(state: Path, environment: str) -> Path:
-    """``.noria/serving/production.counts3``."""
+    """``.noria/serving/production.counts4``."""
     return state / "serving" / f"{environment}.counts{VERSION}"
+
+
+def turned(route: Route) -> bool:
+    """Whether the champion is on probation: it is counted as the candidate then, and the release before as the champion."""
+    return route.candidate is None and route.other is not None
 
 
 def create(path: Path) -> None:
@@ -125,6 +132,10 @@ class Counts:
         """Answered rows with a value that training never saw the like of."""
         self._cells[self._base + _OUTSIDE] += rows
 
+    def shadowed(self, result: str) -> None:
+        """One request that another release was to score too: scored, failed, or dropped (not scored, or not written down)."""
+        self._cells[self._base + _SHADOW + SHADOWED.index(result)] += 1
+
     def tally(self, key: int, candidate: bool, error: bool, slow: bool) -> None:
         """One request of one arm, counted under the `Route.tally_key` of the route that assigned it."""
         cells = self._cells
@@ -184,6 +195,10 @@ class Counts:
     def dropped(self) -> dict[str, int]:
         """Answered predictions that are not in the log, by reason."""
         return {"full": self.total(_FULL), "sample": self.total(_UNSAMPLED)}
+
+    def shadows(self) -> dict[str, int]:
+        """Requests that another release was to score too, by what became of it."""
+        return {result: self.total(_SHADOW + i) for i, result in enumerate(SHADOWED)}
 
     def histogram(self) -> tuple[list[int], float]:
         """Counts per bucket (the last is beyond the last bound), and the sum in seconds."""

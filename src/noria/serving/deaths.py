@@ -19,7 +19,7 @@ from typing import Any
 
 from noria.decide import crash
 from noria.domain.rollout import CHAMPION, Crashes, Route, candidate_of
-from noria.serving.counts import Counts
+from noria.serving.counts import Counts, turned
 from noria.serving.proof import ending
 
 REMEMBERED = 100  # moments of death, of one release in one role
@@ -60,8 +60,10 @@ class Deaths:
             if not crash.is_crash(code, oom):
                 return
             how = f"{ending(code)}{' for want of memory' if oom else ''} in worker {slot}"
-            tried = [route for route in routes if route.candidate in compiled]
+            tried = [route for route in routes if (route.candidate in compiled) or (turned(route) and route.previous in compiled)]
             serving = [route for route in routes if route.champion in compiled]
+            if lost and len(tried) == 1 and turned(tried[0]):
+                return  # the release that was there before: it is judged no more
             if lost and len(tried) == 1:
                 (route,) = tried
                 for _ in range(lost):
@@ -69,7 +71,7 @@ class Deaths:
                 self._blame(route.candidate or "", candidate_of(route.rollout_id), how)
             elif (ran or oom) and not lost and len(serving) == 1:
                 (route,) = serving
-                counts.tally(route.tally_key, candidate=False, error=True, slow=False)
+                counts.tally(route.tally_key, candidate=turned(route), error=True, slow=False)
                 self._blame(route.champion, CHAMPION, how)
         finally:
             counts.close()

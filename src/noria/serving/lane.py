@@ -57,7 +57,9 @@ class Lane:
         self._outputs = protocol.answerer(signature)
         self._key = table.reader.place(signature.key)
         self._event_time = table.reader.place(signature.event_time)
-        self._more = self._key is not None or self._event_time is not None
+        more = table.also - {i.name for i in signature.inputs}  # columns that are accepted and not read
+        self._more = self._key is not None or self._event_time is not None or bool(more)
+        self._judged = table.probation  # its requests are the candidate's arm
         self._end = b'],"release":%s,"variant":"champion"}' % _encode(route.champion_version)
 
     def infer(self, body: bytes, admit: Callable[[], None] | None = None) -> Reply | None:
@@ -93,7 +95,7 @@ class Lane:
 
     def _count(self, rows: int, seconds: float) -> None:
         counts, route = self._counts, self._route
-        counts.tally(self._tally_key, False, False, seconds * 1000 > route.slow_ms)
+        counts.tally(self._tally_key, self._judged, False, seconds * 1000 > route.slow_ms)
         counts.predicted("champion", rows, seconds)
 
     def _one(self, row: Any, output: dict[str, Any], seconds: float, keys: Any, times: Any) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from noria.domain.rollout import Route, Tally
-from noria.serving.counts import BUCKETS_S, Counts
+from noria.serving.counts import BUCKETS_S, Counts, turned
 
 
 def render(counts: Counts, environment: str, routes: Sequence[Route], usage: Mapping[str, Any] | None = None) -> str:
@@ -31,6 +31,8 @@ def _requests(counts: Counts, label: str) -> Iterable[str]:
     yield f"noria_prediction_rows_outside_total{{{label}}} {counts.rows_outside()}"
     yield from _head("noria_predictions_dropped_total", "counter", "Answered rows that are not in the prediction log.")
     yield from (f'noria_predictions_dropped_total{{{label},reason="{r}"}} {n}' for r, n in counts.dropped().items())
+    yield from _head("noria_shadow_total", "counter", "Requests that another release was to score too, by what came of it.")
+    yield from (f'noria_shadow_total{{{label},result="{r}"}} {n}' for r, n in counts.shadows().items())
     yield from _head("noria_feedback_total", "counter", "Labels recorded.")
     yield f"noria_feedback_total{{{label}}} {counts.feedback()}"
 
@@ -54,9 +56,10 @@ def _arms(counts: Counts, label: str, routes: Sequence[Route]) -> Iterable[str]:
     tallies = counts.tallies()
     for route in routes:
         champion, candidate = tallies.get(route.tally_key, (Tally(), Tally()))
-        arms = [("champion", route.champion_version, champion)]
-        if route.candidate is not None:
-            arms.append(("candidate", route.candidate_version or "", candidate))
+        before, now = (route.previous_version, route.champion_version) if turned(route) else (None, route.candidate_version)
+        arms = [("champion", before or route.champion_version, champion)]
+        if route.candidate is not None or before is not None:
+            arms.append(("candidate", now or "", candidate))
         of = f'{label},project="{route.project}",revision="{route.revision}"'
         for arm, version, tally in arms:
             for outcome, n in (("assigned", tally.requests), ("error", tally.errors), ("slow", tally.slow)):

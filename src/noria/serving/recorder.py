@@ -14,7 +14,7 @@ from typing import Any
 from noria.domain.policy import RECORD_ALL, LogPolicy, WhenFull
 from noria.domain.rollout import Route
 from noria.errors import DiskFullError
-from noria.serving.counts import Counts
+from noria.serving.counts import Counts, turned
 from noria.serving.protocol import Ask, Said
 from noria.serving.router import Answered
 from noria.store.disk import FULL
@@ -60,7 +60,9 @@ class _Written:
 
     @property
     def error(self) -> str | None:
-        return "the candidate failed" if self.answered.variant == "fallback" else None
+        if self.answered.variant != "fallback":
+            return None
+        return "the release on probation failed" if turned(self.route) else "the candidate failed"
 
     def row(self, index: int, sample: float) -> Prediction:
         return Prediction(

@@ -1,21 +1,28 @@
-"""Who answers: the champion, or for a share of requests the candidate, with the champion behind it."""
+"""Who answers: the champion, or for a share of requests the candidate, with the champion behind it.
+
+In probation the champion is new, and the release before stands behind it. Of a share of requests the other release is to score
+what it did not answer (`shadow`), once the answer has left.
+"""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from noria.domain.rollout import Route
 from noria.errors import NoriaError, RequestError
 from noria.serving import protocol
-from noria.serving.counts import Counts
+from noria.serving.counts import Counts, turned
 from noria.serving.fast import Reader, reader
 from noria.serving.protocol import Ask, Columns
 from noria.serving.runtime import Answers, BeyondModelError, LoadedRelease, ReleaseFailed
 
+_UNMARKED = nullcontext()
+T = TypeVar("T")
 CHAMPION_DEADLINE_S = 30.0  # nobody stands behind the champion: it gets the time that a client would wait
 
 
@@ -31,7 +38,9 @@ class RouteTable:
     champion: LoadedRelease | None = None
     candidate: LoadedRelease | None = None
     previous: LoadedRelease | None = None
-    also: frozenset[str] = frozenset()  # columns that only the candidate takes
+    other: LoadedRelease | None = None  # scores a share of what it does not answer: the candidate, or in probation the previous
+    probation: bool = False  # the champion is judged, and the previous release answers where it fails
+    also: frozenset[str] = frozenset()  # columns that only the candidate takes, or the release before
     reader: Reader | None = None  # of the champion's signature
     immediate: bool = False  # whoever answers a few rows does so without waiting
 
@@ -43,16 +52,22 @@ class Answered:
     version: str
     variant: str  # champion, candidate, fallback; pinned: the client named the release
     seconds: float
+    other: LoadedRelease | None = None  # that is to score the request too
 
 
 def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = 1000) -> RouteTable:
     """The champion must be loaded, and the candidate where there is one; the previous release may be missing."""
     champion = loaded[route.champion]
     candidate = loaded[route.candidate] if route.candidate else None
-    also = _accepted(candidate) if candidate else frozenset()
-    immediate = champion.runtime.immediate and (candidate is None or candidate.runtime.immediate)
-    previous, quick = loaded.get(route.previous or ""), reader(champion.signature, also, max_rows)
-    return RouteTable(route, champion, candidate, previous, also, quick, immediate)
+    previous = loaded.get(route.previous or "")
+    other = (candidate or previous) if route.shadow else None
+    probation = turned(route) and other is not None
+    second = candidate or other
+    also = _accepted(second) if second else frozenset()
+    answering = [champion, candidate if route.share else None, previous if probation else None]
+    immediate = all(release.runtime.immediate for release in answering if release is not None)
+    quick = reader(champion.signature, also, max_rows)
+    return RouteTable(route, champion, candidate, previous, other, probation, also, quick, immediate)
 
 
 def _accepted(release: LoadedRelease) -> frozenset[str]:
@@ -61,7 +76,7 @@ def _accepted(release: LoadedRelease) -> frozenset[str]:
 
 
 class Router:
-    """Assigns requests, bounds the candidate by its deadline, counts both arms."""
+    """Assigns requests, bounds the candidate by its deadline, counts both arms; `shadow` counts what it scores."""
 
     def __init__(
         self,
@@ -73,14 +88,29 @@ class Router:
         self._complain = complain  # (digest, what happened)
         self._chance = chance
 
-    async def answer(self, table: RouteTable, ask: Ask) -> Answered:
-        """Raises NoAnswerError when the champion fails."""
+    def draws(self, route: Route) -> bool:
+        """Whether a request is one that the other release is to score too."""
+        return self._chance() < route.shadow
+
+    async def answer(self, table: RouteTable, ask: Ask, drawn: bool | None = None) -> Answered:
+        """``drawn``: whether the other release is to score it too; None: it is drawn here.
+
+        Raises NoAnswerError when the champion fails, and in probation the release before as well.
+        """
         route = table.route
         assert route is not None
+        if drawn is None:
+            drawn = table.other is not None and self.draws(route)
         started = time.monotonic()
         if table.candidate is not None and self._chance() < route.share:
-            return await self._by_candidate(table, route, table.candidate, ask, started)
-        return await self._by_champion(table, route, ask, started)
+            answered = await self._by_candidate(table, route, table.candidate, ask, started)
+        elif table.probation:
+            answered = await self._on_probation(table, route, ask, started)
+        else:
+            answered = await self._by_champion(table, route, ask, started)
+        if drawn and answered.variant != "fallback":
+            return replace(answered, other=table.champion if answered.release is table.candidate else table.other)
+        return answered
 
     async def pinned(self, release: LoadedRelease, version: str, ask: Ask) -> Answered:
         """The answer of a release that the client named: not routed, no evidence for either arm. Raises NoAnswerError."""
@@ -94,11 +124,11 @@ class Router:
         until = started + route.deadline_ms / 1000
         try:
             with self._counts.at_work:  # if this ends the process, it is known who did it
-                answers = await _ask(candidate, _columns_for(candidate, table, ask), len(ask.records), until)
+                answers = await asked(candidate, columns_for(candidate, table, ask), len(ask.records), until)
         except BeyondModelError:  # hostile input is no evidence against the candidate
             return await self._by_champion(table, route, ask, started)
         except (ReleaseFailed, RequestError, TimeoutError) as error:
-            self._complain(candidate.digest, _why(error, f"no answer within {route.deadline_ms:g} ms"))
+            self._complain(candidate.digest, why(error, f"no answer within {route.deadline_ms:g} ms"))
             self._count(route, True, started, error=True)
             return await self._champion_answers(table, route, ask, started, "fallback")
         seconds = self._count(route, True, started)
@@ -108,10 +138,37 @@ class Router:
         try:
             answered = await self._champion_answers(table, route, ask, started, "champion")
         except NoAnswerError:
-            self._count(route, False, started, error=True)
+            if not shadowed(table):
+                self._count(route, False, started, error=True)
             raise
-        self._count(route, False, started)
+        if not shadowed(table):
+            self._count(route, False, started)
         return answered
+
+    async def _on_probation(self, table: RouteTable, route: Route, ask: Ask, started: float) -> Answered:
+        """By the new champion, or where it fails or is late by the release before, which the new one's arm answers for."""
+        champion, until = table.champion, started + route.deadline_ms / 1000
+        assert champion is not None
+        try:
+            answers = await asked(champion, ask.columns, len(ask.records), until)
+        except (ReleaseFailed, TimeoutError) as error:
+            self._complain(champion.digest, why(error, f"no answer within {route.deadline_ms:g} ms"))
+            return await self._previous_answers(table, route, ask, started)
+        seconds = self._count(route, True, started)
+        return Answered(answers, champion, route.champion_version, "champion", seconds)
+
+    async def _previous_answers(self, table: RouteTable, route: Route, ask: Ask, started: float) -> Answered:
+        previous, until = table.previous, time.monotonic() + CHAMPION_DEADLINE_S
+        assert previous is not None
+        try:
+            with self._counts.at_work if previous.runtime.immediate else _UNMARKED:
+                answers = await asked(previous, columns_for(previous, table, ask), len(ask.records), until)
+        except (ReleaseFailed, RequestError, TimeoutError) as error:
+            self._complain(previous.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
+            self._count(route, True, started)  # neither answers: that says nothing of one against the other
+            raise NoAnswerError(f"release {route.champion_version} could not answer this request") from error
+        seconds = self._count(route, True, started, error=True)
+        return Answered(answers, previous, route.previous_version or "", "fallback", seconds)
 
     async def _champion_answers(self, table: RouteTable, route: Route, ask: Ask, started: float, variant: str) -> Answered:
         champion = table.champion
@@ -122,9 +179,9 @@ class Router:
     async def _last_answers(self, release: LoadedRelease, version: str, ask: Ask) -> Answers:
         """The answers of a release that nobody stands behind."""
         try:
-            return await _ask(release, ask.columns, len(ask.records), time.monotonic() + CHAMPION_DEADLINE_S)
+            return await asked(release, ask.columns, len(ask.records), time.monotonic() + CHAMPION_DEADLINE_S)
         except (ReleaseFailed, TimeoutError) as error:
-            self._complain(release.digest, _why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
+            self._complain(release.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
             raise NoAnswerError(f"release {version} could not answer this request") from error
 
     def _count(self, route: Route, candidate: bool, started: float, error: bool = False) -> float:
@@ -133,18 +190,23 @@ class Router:
         return seconds
 
 
-def now(work: Coroutine[Any, Any, Answered]) -> Answered:
+def now(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that never waits."""
     try:
         work.send(None)
     except StopIteration as done:
-        found: Answered = done.value
+        found: T = done.value
         return found
     work.close()
     raise RuntimeError("it waits for something")
 
 
-async def _ask(release: LoadedRelease, columns: Columns, n: int, until: float) -> Answers:
+def shadowed(table: RouteTable) -> bool:
+    """Whether the candidate answers nothing and only scores: such pairs are all the evidence then."""
+    return table.other is not None and table.candidate is not None and not (table.route and table.route.share)
+
+
+async def asked(release: LoadedRelease, columns: Columns, n: int, until: float) -> Answers:
     """Answers before ``until``; a compiled release cannot be interrupted, so its late answer is refused afterwards."""
     answers = await release.runtime.predict(columns, n, until)
     if time.monotonic() > until:
@@ -152,16 +214,16 @@ async def _ask(release: LoadedRelease, columns: Columns, n: int, until: float) -
     return answers
 
 
-def _columns_for(candidate: LoadedRelease, table: RouteTable, ask: Ask) -> Columns:
-    """The candidate may read other inputs than the champion; a request that lacks them counts against it."""
+def columns_for(release: LoadedRelease, table: RouteTable, ask: Ask) -> Columns:
+    """What a release reads of a request. The candidate may read other inputs than the champion. Raises SignatureError."""
     champion = table.champion
     assert champion is not None
-    if candidate.signature.inputs == champion.signature.inputs:
+    if release.signature.inputs == champion.signature.inputs:
         return ask.columns
-    return protocol.columns(ask.records, candidate.signature, _accepted(champion))
+    return protocol.columns(ask.records, release.signature, _accepted(champion))
 
 
-def _why(error: BaseException, late: str) -> str:
+def why(error: BaseException, late: str) -> str:
     return late if isinstance(error, TimeoutError) else str(error)
 
 
@@ -174,6 +236,10 @@ def describe(table: RouteTable) -> dict[str, Any]:
     facts: dict[str, Any] = {"project": route.project, "release": route.champion_version, "task": signature.task}
     if route.candidate is not None:
         facts["candidate"] = {"release": route.candidate_version, "share": route.share}
+        if table.other is not None:
+            facts["candidate"]["shadow"] = route.shadow
+    elif table.probation:
+        facts["probation"] = {"previous": route.previous_version, "shadow": route.shadow}
     facts["inputs"] = [{"name": i.name, "type": i.kind, "nullable": i.nullable} for i in signature.inputs]
     facts["optional"] = [n for n in (signature.key, signature.event_time) if n]
     return facts | {"example": protocol.example(signature)}

@@ -20,6 +20,7 @@ from noria.serving.http import Headers, Receive, Reply, Scope, json_reply, metho
 from noria.serving.recorder import Recorder
 from noria.serving.router import Answered, Router, RouteTable, now
 from noria.serving.runtime import INLINE_ROWS, LoadedRelease
+from noria.serving.shadow import Shadow
 
 BINARY = b"application/octet-stream"
 EXTENSIONS = ["binary_tensor_data"]
@@ -29,10 +30,13 @@ HEAD_BYTES = b"inference-header-content-length"
 class OpenInference:
     """Answers every path under `/v2` that the application's table does not name."""
 
-    def __init__(self, router: Router, recorder: Recorder, counts: Counts, max_body_bytes: int, max_rows: int) -> None:
+    def __init__(
+        self, router: Router, recorder: Recorder, counts: Counts, shadow: Shadow | None, max_body_bytes: int, max_rows: int
+    ) -> None:
         self._router = router
         self._recorder = recorder
         self._counts = counts
+        self._shadow = shadow
         self._max_body_bytes = max_body_bytes
         self._max_rows = max_rows
 
@@ -69,7 +73,9 @@ class OpenInference:
             answered = await self._router.pinned(release, name, request.ask)
         return self._recorded(table, request, answered)
 
-    def at_once(self, headers: Headers, body: bytes, table: RouteTable, admit: Callable[[], None] | None) -> Reply | None:
+    def at_once(
+        self, headers: Headers, body: bytes, table: RouteTable, admit: Callable[[], None] | None, drawn: bool = False
+    ) -> Reply | None:
         """The answer to a whole infer request without a version, of a route that answers at once; None: the long way."""
         encoding, head_bytes = _about(headers)
         if encoding or table.champion is None:
@@ -79,7 +85,7 @@ class OpenInference:
             return None
         if admit is not None:
             admit()
-        return self._recorded(table, request, now(self._router.answer(table, request.ask)))
+        return self._recorded(table, request, now(self._router.answer(table, request.ask, drawn)))
 
     def _recorded(self, table: RouteTable, request: inference.Request, answered: Answered) -> Reply:
         """The reply, once the log holds it."""
@@ -88,6 +94,8 @@ class OpenInference:
         rows = protocol.outputs(signature, answered.answers)
         ids = self._recorder.predicted(table.route, request.ask, answered, rows)
         self._counts.predicted(answered.variant, len(ids), answered.seconds)
+        if answered.other is not None and self._shadow is not None:
+            self._shadow.add(table, request.ask, answered, ids[0], rows)
         outside = protocol.outside(signature, request.ask.columns)
         if outside:
             self._counts.outside(len(outside))

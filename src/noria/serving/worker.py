@@ -39,6 +39,7 @@ from noria.serving.rates import Rates, rates_path
 from noria.serving.recorder import Recorder, secret
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import HostedRuntime, LoadedRelease, load
+from noria.serving.shadow import Shadow
 from noria.serving.stderr import survive_full_disk
 from noria.store.predictions import LogWriter
 
@@ -73,6 +74,7 @@ class Worker:
         leave_last_words(counts, start.slot)
         self._log = LogWriter(self._state / "log" / start.environment, start.environment)
         self._access_log = AccessLog(self._state / "log" / start.environment) if start.access.log else None
+        self._shadow = Shadow(self._counts, self.complain, self._state / "shadow" / start.environment, start.environment)
         self._apps = Apps(self._app_maker())
         self._server = QuietServer(_config(self._apps))
         self._serving: asyncio.Task[None] | None = None
@@ -88,7 +90,7 @@ class Worker:
         keyed = secret(self._state) if policy.redact or policy.sample < 1.0 else b""
         recorder = Recorder(self._log, policy, self._counts, keyed)
         router = Router(self._counts, self.complain)
-        return lambda: App(settings, router, recorder, self._counts, door, self._access_log)
+        return lambda: App(settings, router, recorder, self._counts, door, self._access_log, self._shadow)
 
     async def obey(self, reader: asyncio.StreamReader) -> None:
         """Until the parent says drain, or ends."""
@@ -158,6 +160,8 @@ class Worker:
         if missing:
             raise ServingError(f"not loaded: {', '.join(sorted(missing))}")
         self._apps.serve([table_of(route, self._loaded, self._start.max_rows) for route in routes])
+        if not any(route.other for route in routes):
+            await asyncio.to_thread(self._shadow.rest)
         await self._unload({d for r in routes for d in (r.champion, r.candidate, r.previous)})
 
     async def _unload(self, kept: set[str | None]) -> None:
@@ -206,6 +210,7 @@ class Worker:
         if self._access_log is not None:
             self._access_log.close()
         self._log.close()
+        self._shadow.rest()
 
 
 def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

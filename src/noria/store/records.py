@@ -1,4 +1,4 @@
-"""What the prediction log holds: predictions and what came back for them, each one MessagePack map."""
+"""What the logs hold: predictions, what came back for them, what another release would have said; each one MessagePack map."""
 
 from __future__ import annotations
 
@@ -58,8 +58,25 @@ class Feedback(msgspec.Struct, tag="feedback", tag_field="record", frozen=True):
     kind: str = "label"
 
 
+class Shadow(msgspec.Struct, tag="shadow", tag_field="record", frozen=True, omit_defaults=True):
+    """What another release made of the rows of one request, after it was answered. It stands in a log of its own."""
+
+    id: str  # of the first row's prediction; the others count on, see `ids_from`
+    rows: int
+    at: float  # wall time
+    project: str
+    rollout: str | None
+    release: str  # that answered
+    other: str  # that scored
+    answered: Mapping[str, Sequence[Any]]  # outputs of the one that answered, column by column
+    outputs: Mapping[str, Sequence[Any]]  # of the other; empty when it failed
+    latency_ms: float
+    other_ms: float
+    error: str | None = None  # why the other failed
+
+
 Record = Prediction | Feedback
-Written = Prediction | Predictions | Feedback
+Written = Prediction | Predictions | Feedback | Shadow
 _TWO = [f"{n:02x}" for n in range(256)]
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Written] = msgspec.msgpack.Decoder(Written)
@@ -70,9 +87,9 @@ def frame(record: Written) -> bytes:
     return pack(_encoder.encode(record))
 
 
-def decode(data: bytes, found: list[Record], *, at: int = 0, most: int | None = None) -> int:
+def decode(data: bytes, found: list[Any], *, at: int = 0, most: int | None = None) -> int:
     """Add the records of whole frames from ``at`` on to ``found``, until there are ``most`` or a frame's rows more; where the
-    first frame begins that was not read."""
+    first frame begins that was not read. A prediction log holds each `Record`, a shadow log each `Shadow`."""
     full = sys.maxsize if most is None else len(found) + most
     while len(found) < full and (end := frame_end(data, at)) is not None:
         try:

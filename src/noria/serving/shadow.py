@@ -1,0 +1,164 @@
+"""What another release makes of requests that it did not answer, once the answer has left.
+
+Nobody waits for it: what it says, or that it fails, is written to a log of its own (`store.records.Shadow`) and, where such pairs
+are evidence, counted. What comes faster than it can be scored is dropped and counted as that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from noria.domain.rollout import Route
+from noria.errors import NoriaError, RequestError
+from noria.serving import protocol
+from noria.serving.counts import Counts
+from noria.serving.protocol import Ask
+from noria.serving.recorder import moment
+from noria.serving.router import Answered, RouteTable, asked, columns_for, now, shadowed, why
+from noria.serving.runtime import INLINE_ROWS, BeyondModelError, LoadedRelease, ReleaseFailed
+from noria.store.predictions import LogWriter
+from noria.store.records import Shadow as Record
+
+WAITING = 64  # requests of one worker that wait to be scored, or are being scored
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A request that was answered, and who is to score it too."""
+
+    table: RouteTable
+    route: Route
+    ask: Ask
+    answered: Answered
+    other: LoadedRelease
+    first: str  # the id of the first row
+    outputs: list[dict[str, Any]]  # of the release that answered
+
+    @property
+    def version(self) -> str:
+        """Of the other release."""
+        if self.other is self.table.champion:
+            return self.route.champion_version
+        return (self.route.candidate_version if self.other is self.table.candidate else self.route.previous_version) or ""
+
+    @property
+    def marked(self) -> bool:
+        """Whether the death of the process in this call must not be taken for the champion's doing."""
+        return self.other is not self.table.champion and self.other.runtime.immediate
+
+
+class Shadow:
+    """Of one worker. ``complain`` is called with (digest, what happened) when the other release fails."""
+
+    def __init__(self, counts: Counts, complain: Callable[[str, str], None], folder: Path, environment: str) -> None:
+        self._counts = counts
+        self._complain = complain
+        self._folder = folder
+        self._environment = environment
+        self._log: LogWriter | None = None
+        self._making = threading.Lock()
+        self._queue: deque[_Pair] = deque()  # for a release that answers without waiting
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told = False  # that the log cannot be written
+
+    def add(self, table: RouteTable, ask: Ask, answered: Answered, first: str, outputs: list[dict[str, Any]]) -> None:
+        """Score a request by ``answered.other`` when the loop comes round. Never raises for want of room."""
+        assert table.route is not None
+        assert answered.other is not None
+        if len(self._queue) + len(self._tasks) >= WAITING:
+            self._counts.shadowed("dropped")
+            return
+        pair, loop = _Pair(table, table.route, ask, answered, answered.other, first, outputs), asyncio.get_running_loop()
+        if pair.other.runtime.immediate and len(outputs) <= INLINE_ROWS:
+            self._queue.append(pair)
+            if len(self._queue) == 1:
+                loop.call_soon(self._next)
+            return
+        task = loop.create_task(self._score(pair))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def rest(self) -> None:
+        """Finish the segment in hand: nothing is to be scored for now. It may be called from a thread."""
+        with self._making:
+            log, self._log = self._log, None
+        if log is not None:
+            log.close()
+
+    def _next(self) -> None:
+        """One at a time, so that whoever asks meanwhile waits for one at most."""
+        try:
+            now(self._score(self._queue[0]))
+        finally:
+            self._queue.popleft()
+            if self._queue:
+                asyncio.get_running_loop().call_soon(self._next)
+
+    async def _score(self, pair: _Pair) -> None:
+        began = time.monotonic()
+        error, outputs = None, dict[str, list[Any]]()
+        try:
+            with self._counts.at_work if pair.marked else nullcontext():  # if this ends the process, it is known who did it
+                columns = columns_for(pair.other, pair.table, pair.ask)
+                answers = await asked(pair.other, columns, len(pair.outputs), began + pair.route.deadline_ms / 1000)
+            outputs = protocol.answerer(pair.other.signature)(answers)
+        except (ReleaseFailed, RequestError, TimeoutError) as failed:
+            if isinstance(failed, BeyondModelError) or (isinstance(failed, RequestError) and pair.table.probation):
+                self._counts.shadowed("dropped")  # hostile input, or columns that only the old release needs: nobody's failure
+                return
+            error = why(failed, f"no answer within {pair.route.deadline_ms:g} ms")
+            self._complain(pair.other.digest, error)
+        seconds = time.monotonic() - began
+        self._count(pair, error is not None, seconds)
+        written = self._write(_record(pair, outputs, seconds, error))
+        self._counts.shadowed(("failed" if error else "scored") if written else "dropped")
+
+    def _count(self, pair: _Pair, error: bool, seconds: float) -> None:
+        """As evidence, where pairs are that: of a shadow step both arms, in probation that of the release before."""
+        tally, key, slow_ms = self._counts.tally, pair.route.tally_key, pair.route.slow_ms
+        if shadowed(pair.table):
+            tally(key, candidate=False, error=False, slow=pair.answered.seconds * 1000 > slow_ms)
+            tally(key, candidate=True, error=error, slow=seconds * 1000 > slow_ms)
+        elif pair.table.probation:
+            tally(key, candidate=False, error=error, slow=seconds * 1000 > slow_ms)
+
+    def _write(self, record: Record) -> bool:
+        """Whether it is written; why it is not is told once."""
+        try:
+            with self._making:
+                if self._log is None:
+                    self._log = LogWriter(self._folder, self._environment)
+                self._log.append(record)
+        except (OSError, NoriaError) as error:
+            if not self._told:
+                print(f"noria.serving: what another release says is not written down: {error}", file=sys.stderr, flush=True)
+            self._told = True
+            return False
+        self._told = False
+        return True
+
+
+def _record(pair: _Pair, outputs: Mapping[str, Sequence[Any]], seconds: float, error: str | None) -> Record:
+    return Record(
+        id=pair.first,
+        rows=len(pair.outputs),
+        at=moment(),
+        project=pair.route.project,
+        rollout=pair.route.rollout_id,
+        release=pair.answered.version,
+        other=pair.version,
+        answered={name: [row[name] for row in pair.outputs] for name in pair.outputs[0]},
+        outputs=outputs,
+        latency_ms=pair.answered.seconds * 1000,
+        other_ms=seconds * 1000,
+        error=error,
+    )
