@@ -30,3 +30,23 @@ class Replayed:
     timed_out: bool = False  # the candidate did not come back within the time for all of it
     failed: str = ""  # why the candidate cannot be asked at all: it does not load, or ends its process
     why: str = ""  # why nothing was replayed
+
+
+CHAMPION, CANDIDATE = "champion", "candidate"  # whose turn it is, as the process that replays says it
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a replay is to do; releases by their digest."""
+
+    state: str  # folder
+    project: str
+    environment: str
+    champion: str
+    candidate: str
+    requests: int  # at most
+    deadline_ms: float  # of each answer
+    slow_ms: float
+    timeout_s: float  # for all of it
+    sockets: str  # a folder for host processes
+    seed: int  # of who is asked first
