@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from noria.serving.child import Backoff, spawn
 from noria.serving.pulse import Pulse
 
 ANSWER_S = 30.0  # a worker that does not answer an order for so long is replaced
+SILENT_S = 30.0  # a worker whose pulse was not heard for so long hangs, and is replaced
+LOOK_S = 1.0  # between two looks at the pulses
+GRACE_S = 2.0  # to leave its last words
 
 
 class WorkerGoneError(NoriaError):
@@ -35,6 +39,15 @@ class Plan:
 
     routes: tuple[Route, ...] = ()
     releases: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
+
+    def without(self, digests: Container[str]) -> Plan:
+        """The same routes, with fewer releases."""
+        return Plan(self.routes, {digest: where for digest, where in self.releases.items() if digest not in digests})
+
+
+def named(route: Route) -> list[str]:
+    """The releases of a route."""
+    return [d for d in (route.champion, route.candidate, route.previous) if d is not None]
 
 
 class WorkerLink:
@@ -159,6 +172,7 @@ class Group:
         listener: socket.socket,
         size: int,
         on_end: Callable[[int, int], None] = lambda slot, code: None,
+        silent_s: float = SILENT_S,
     ) -> None:
         self.plan = Plan()
         self.complaints: dict[str, list[str]] = {}
@@ -167,6 +181,8 @@ class Group:
         self._on_end = on_end  # (slot, exit code) of a worker that ended unasked
         self._listener = listener
         self._size = size
+        self._silent_s = silent_s
+        self._watching: asyncio.Task[None] | None = None
         self._links: dict[int, WorkerLink] = {}
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._leaving: set[int] = set()  # slots whose workers end when their clients are gone
@@ -184,6 +200,7 @@ class Group:
         """Begin to answer; returns when every worker does."""
         self._accepting = True
         await self._everywhere(lambda link: link.apply(self.plan, accept=True))
+        self._watching = asyncio.create_task(self._watch())
 
     async def load(self, plan: Plan) -> dict[str, str]:
         """Load a plan's releases everywhere while requests go on; digest -> reason of those that failed."""
@@ -258,6 +275,8 @@ class Group:
     async def close(self, timeout_s: float) -> None:
         """Drain every worker, then make sure that it ended."""
         self._stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
         for link in self._links.values():
             link.drain()
         await asyncio.gather(*(_ended(link, timeout_s) for link in self._links.values()))
@@ -325,6 +344,20 @@ class Group:
                 print(f"noria.serving: worker {slot} does not start: {error}", file=sys.stderr, flush=True)
                 await _ended(self._links[slot], 0.0)
 
+    async def _watch(self) -> None:
+        """End workers that hang, for ever. Silence counts from when this process itself was last late: it may be what hung."""
+        forgiven = looked = time.monotonic()
+        while True:
+            await asyncio.sleep(min(LOOK_S, self._silent_s / 4))
+            now = time.monotonic()
+            forgiven = now if now - looked > 2 * LOOK_S else forgiven
+            looked = now
+            for slot, link in list(self._links.items()):
+                if link.pulse is not None and now - max(link.pulse.heard_at, forgiven) > self._silent_s:
+                    who = f"worker {slot} (pid {link.process.pid})"
+                    print(f"noria.serving: {who} hangs: not heard for {self._silent_s:g} s", file=sys.stderr, flush=True)
+                    await _struck(link)
+
     def _complain(self, digest: str, text: str) -> None:
         known = self.complaints.setdefault(digest, [])
         if text not in known and len(known) < 20:
@@ -340,6 +373,15 @@ async def _flip(link: WorkerLink, plan: Plan) -> None:
         print(f"noria.serving: worker (pid {link.process.pid}) does not follow: {error}", file=sys.stderr, flush=True)
         with contextlib.suppress(ProcessLookupError):
             link.process.kill()
+
+
+async def _struck(link: WorkerLink) -> None:
+    """End a worker that hangs with a signal at which it leaves its trace, which tells who was at work; stopped or not."""
+    link.pulse = None
+    with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+        link.process.send_signal(signal.SIGABRT)
+        link.process.send_signal(signal.SIGCONT)
+    await _ended(link, GRACE_S)
 
 
 async def _ended(link: WorkerLink, timeout_s: float) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -102,15 +103,17 @@ class Hosts:
         self._state = state
         self._folder = bundle_folder
         self._hosts: dict[str, Host] = {}
+        self._starting = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     async def ensure(self, digest: str) -> Path:
         """The socket of the release's host, started if need be. Raises ServingError."""
-        if digest not in self._hosts:
-            socket = self._state / "serving" / f"host-{names.short(digest)}.sock"
-            host = Host(self._state, self._folder(digest), socket, partial(self._on_end, digest))
-            await host.start()
-            self._hosts[digest] = host
-        return self._hosts[digest].socket
+        async with self._starting[digest]:  # it may be tried while a route begins to name it
+            if digest not in self._hosts:
+                socket = self._state / "serving" / f"host-{names.short(digest)}.sock"
+                host = Host(self._state, self._folder(digest), socket, partial(self._on_end, digest))
+                await host.start()
+                self._hosts[digest] = host
+            return self._hosts[digest].socket
 
     async def keep_only(self, digests: set[str]) -> None:
         for digest in self._hosts.keys() - digests:

@@ -20,6 +20,7 @@ from noria.serving.counts import Counts, turned
 from noria.serving.fast import Reader, reader
 from noria.serving.protocol import Ask, Columns
 from noria.serving.runtime import Answers, BeyondModelError, LoadedRelease, ReleaseFailed
+from noria.serving.seen import BUCKETS, Seen, bucket
 
 _UNMARKED = nullcontext()
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class RouteTable:
     also: frozenset[str] = frozenset()  # columns that only the candidate takes, or the release before
     reader: Reader | None = None  # of the champion's signature
     immediate: bool = False  # whoever answers a few rows does so without waiting
+    seen: Seen | None = None  # where a request goes where its key goes: which keys were counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Answered:
     other: LoadedRelease | None = None  # that is to score the request too
 
 
-def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = 1000) -> RouteTable:
+def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = 1000, seen: Seen | None = None) -> RouteTable:
     """The champion must be loaded, and the candidate where there is one; the previous release may be missing."""
     champion = loaded[route.champion]
     candidate = loaded[route.candidate] if route.candidate else None
@@ -67,7 +69,7 @@ def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = 100
     answering = [champion, candidate if route.share else None, previous if probation else None]
     immediate = all(release.runtime.immediate for release in answering if release is not None)
     quick = reader(champion.signature, also, max_rows)
-    return RouteTable(route, champion, candidate, previous, other, probation, also, quick, immediate)
+    return RouteTable(route, champion, candidate, previous, other, probation, also, quick, immediate, seen)
 
 
 def _accepted(release: LoadedRelease) -> frozenset[str]:
@@ -102,15 +104,30 @@ class Router:
         if drawn is None:
             drawn = table.other is not None and self.draws(route)
         started = time.monotonic()
-        if table.candidate is not None and self._chance() < route.share:
-            answered = await self._by_candidate(table, route, table.candidate, ask, started)
+        tried, counted = self._assigned(table, route, ask) if table.candidate is not None else (False, True)
+        if table.candidate is not None and tried:
+            answered = await self._by_candidate(table, route, table.candidate, ask, started, counted)
         elif table.probation:
             answered = await self._on_probation(table, route, ask, started)
         else:
-            answered = await self._by_champion(table, route, ask, started)
+            answered = await self._by_champion(table, route, ask, started, counted)
         if drawn and answered.variant != "fallback":
             return replace(answered, other=table.champion if answered.release is table.candidate else table.other)
         return answered
+
+    def _assigned(self, table: RouteTable, route: Route, ask: Ask) -> tuple[bool, bool]:
+        """Whether a request goes to the candidate, and whether it is evidence.
+
+        By chance; or by the key of its first row, and then the first of a bucket is evidence. Without a key there, by chance
+        all the same: of whom it comes is unknown, so it is none.
+        """
+        if table.seen is None:
+            return self._chance() < route.share, True
+        key = ask.keys[0]
+        if key is None:
+            return self._chance() < route.share, False
+        place = bucket(route.rollout_id or "", key)
+        return place < route.share * BUCKETS, table.seen.first(place)
 
     async def pinned(self, release: LoadedRelease, version: str, ask: Ask) -> Answered:
         """The answer of a release that the client named: not routed, no evidence for either arm. Raises NoAnswerError."""
@@ -119,30 +136,29 @@ class Router:
         return Answered(answers, release, version, "pinned", time.monotonic() - started)
 
     async def _by_candidate(
-        self, table: RouteTable, route: Route, candidate: LoadedRelease, ask: Ask, started: float
+        self, table: RouteTable, route: Route, candidate: LoadedRelease, ask: Ask, started: float, counted: bool
     ) -> Answered:
         until = started + route.deadline_ms / 1000
         try:
             with self._counts.at_work:  # if this ends the process, it is known who did it
                 answers = await asked(candidate, columns_for(candidate, table, ask), len(ask.records), until)
         except BeyondModelError:  # hostile input is no evidence against the candidate
-            return await self._by_champion(table, route, ask, started)
+            return await self._by_champion(table, route, ask, started, counted)
         except (ReleaseFailed, RequestError, TimeoutError) as error:
             self._complain(candidate.digest, why(error, f"no answer within {route.deadline_ms:g} ms"))
-            self._count(route, True, started, error=True)
+            self._count(route, True, started, error=True, counted=counted)
             return await self._champion_answers(table, route, ask, started, "fallback")
-        seconds = self._count(route, True, started)
+        seconds = self._count(route, True, started, counted=counted)
         return Answered(answers, candidate, route.candidate_version or "", "candidate", seconds)
 
-    async def _by_champion(self, table: RouteTable, route: Route, ask: Ask, started: float) -> Answered:
+    async def _by_champion(self, table: RouteTable, route: Route, ask: Ask, started: float, counted: bool) -> Answered:
+        counted = counted and not shadowed(table)
         try:
             answered = await self._champion_answers(table, route, ask, started, "champion")
         except NoAnswerError:
-            if not shadowed(table):
-                self._count(route, False, started, error=True)
+            self._count(route, False, started, error=True, counted=counted)
             raise
-        if not shadowed(table):
-            self._count(route, False, started)
+        self._count(route, False, started, counted=counted)
         return answered
 
     async def _on_probation(self, table: RouteTable, route: Route, ask: Ask, started: float) -> Answered:
@@ -184,9 +200,11 @@ class Router:
             self._complain(release.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
             raise NoAnswerError(f"release {version} could not answer this request") from error
 
-    def _count(self, route: Route, candidate: bool, started: float, error: bool = False) -> float:
+    def _count(self, route: Route, candidate: bool, started: float, error: bool = False, counted: bool = True) -> float:
+        """The seconds since ``started``."""
         seconds = time.monotonic() - started
-        self._counts.tally(route.tally_key, candidate, error, seconds * 1000 > route.slow_ms)
+        if counted:
+            self._counts.tally(route.tally_key, candidate, error, seconds * 1000 > route.slow_ms)
         return seconds
 
 

@@ -33,7 +33,7 @@ from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import Deaths, OutOfMemory, told
 from noria.serving.desired import Desired
-from noria.serving.group import Group, Plan
+from noria.serving.group import Group, Plan, named
 from noria.serving.hosts import Hosts
 from noria.serving.keys import read_keys
 from noria.serving.proof import Proofs
@@ -238,7 +238,7 @@ class Tree:
             tried, loaded = await asyncio.gather(self._proofs.of(compiled), place.group.load(plan))
             return plan, failed | loaded | tried
         failed |= await self._proofs.of(compiled)
-        return plan, failed | await place.group.load(_without(plan, failed))
+        return plan, failed | await place.group.load(plan.without(failed))
 
     async def _flip(self, place: Place, route: Route, plan: Plan, failed: dict[str, str]) -> None:
         """All or nothing: every worker, or none when champion or candidate failed."""
@@ -252,7 +252,7 @@ class Tree:
         before = place.group.plan
         routes = (*(r for r in before.routes if r.project != route.project), route)
         place.deaths.forget(routes)
-        await place.group.flip(_fit(place, Plan(routes, before.releases | _without(plan, failed).releases)))
+        await place.group.flip(_fit(place, Plan(routes, before.releases | plan.without(failed).releases)))
         place.applied[route.project] = route
         await self._hosts.keep_only({d for p in self._places.values() for d in p.group.plan.releases})
 
@@ -280,20 +280,30 @@ class Tree:
     def _remember(self, route: Route, failed: dict[str, str]) -> None:
         """Keep why releases could not be loaded for as long as a wanted route names them."""
         others = [r for p in self._places.values() for r in (*p.applied.values(), *p.refused.values())]
-        named = {d for r in others for d in _named(r)} - set(_named(route))
-        self._failed = {d: why for d, why in self._failed.items() if d in named} | failed
+        kept = {d for r in others for d in named(r)} - set(named(route))
+        self._failed = {d: why for d, why in self._failed.items() if d in kept} | failed
 
     async def _prepare(self, route: Route) -> tuple[Plan, dict[str, str]]:
         """Where the route's releases lie, with a host for each hosted one; and those that cannot be served."""
         releases: dict[str, tuple[Path, Path | None]] = {}
         failed: dict[str, str] = {}
-        for digest in _named(route):
+        for digest in named(route):
             try:
                 folder = self._bundle(digest)
                 releases[digest] = (folder, await self._hosts.ensure(digest) if _hosted(folder) else None)
             except (ServingError, OSError) as error:
                 failed[digest] = str(error)
         return Plan((route,), releases), failed
+
+    async def _try(self, digest: str) -> str:
+        """Why a release cannot be served, or an empty text. No route names it yet."""
+        try:
+            if not _hosted(self._bundle(digest)):
+                return (await self._proofs.of([digest])).get(digest, "")
+            await self._hosts.ensure(digest)
+        except (ServingError, OSError) as error:
+            return str(error)
+        return ""
 
     # -- scaling
 
@@ -347,6 +357,8 @@ class Tree:
                     return self._stats(request["environment"], request["project"])
                 case "scaling":
                     return {"decisions": msgspec.to_builtins(self._decisions.after(int(request["after"])))}
+                case "load":
+                    return {"failed": await self._try(request["digest"])}
                 case "status":
                     return self._status()
                 case "stop":
@@ -410,20 +422,12 @@ class Tree:
 def _fit(place: Place, plan: Plan) -> Plan:
     """The plan without candidates that crash, and without releases that no route names."""
     routes = tuple(_alone(route) if place.deaths.unfit(route) else route for route in plan.routes)
-    named = {digest for route in routes for digest in _named(route)}
-    return Plan(routes, {digest: where for digest, where in plan.releases.items() if digest in named})
+    wanted = {digest for route in routes for digest in named(route)}
+    return Plan(routes, plan.releases).without(plan.releases.keys() - wanted)
 
 
 def _alone(route: Route) -> Route:
     return replace(route, candidate=None, candidate_version=None, share=0.0, shadow=0.0)
-
-
-def _without(plan: Plan, failed: dict[str, str]) -> Plan:
-    return Plan(plan.routes, {digest: where for digest, where in plan.releases.items() if digest not in failed})
-
-
-def _named(route: Route) -> list[str]:
-    return [d for d in (route.champion, route.candidate, route.previous) if d is not None]
 
 
 def _facts(place: Place) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from noria.serving.rates import Rates, rates_path
 from noria.serving.recorder import Recorder, secret
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import HostedRuntime, LoadedRelease, load
+from noria.serving.seen import Seen, open_seen, seen_path
 from noria.serving.shadow import Shadow
 from noria.serving.stderr import survive_full_disk
 from noria.store.predictions import LogWriter
@@ -68,6 +69,7 @@ class Worker:
         self._key: bytes | None = None
         self._loaded: dict[str, LoadedRelease] = {}
         self._complaints: dict[str, set[str]] = {}
+        self._seen: dict[str, tuple[str, Seen]] = {}  # project -> rollout, and which keys were counted in it
         counts = counts_path(self._state, start.environment)
         self._counts = Counts(counts, start.slot)
         self._counts.at_work.taken()  # left by a tree that was killed
@@ -159,10 +161,20 @@ class Worker:
         missing = {d for r in routes for d in (r.champion, r.candidate) if d} - self._loaded.keys()
         if missing:
             raise ServingError(f"not loaded: {', '.join(sorted(missing))}")
-        self._apps.serve([table_of(route, self._loaded, self._start.max_rows) for route in routes])
+        self._apps.serve([table_of(route, self._loaded, self._start.max_rows, self._marks(route)) for route in routes])
         if not any(route.other for route in routes):
             await asyncio.to_thread(self._shadow.rest)
         await self._unload({d for r in routes for d in (r.champion, r.candidate, r.previous)})
+
+    def _marks(self, route: Route) -> Seen | None:
+        """Which keys were counted in the route's rollout, where requests go by key."""
+        if not (route.sticky and route.candidate and route.share and route.rollout_id):
+            return None
+        before = self._seen.get(route.project)
+        if before is None or before[0] != route.rollout_id:
+            path = seen_path(self._state, self._start.environment, route.project)
+            before = self._seen[route.project] = (route.rollout_id, open_seen(path, route.rollout_id))
+        return before[1]
 
     async def _unload(self, kept: set[str | None]) -> None:
         """Requests in flight hold their release; only hosted ones have a connection to close, a little later."""
