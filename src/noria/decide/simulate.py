@@ -1,0 +1,312 @@
+"""Rollouts made up from given rates, judged as live ones are: how many requests a decision takes, and how often it is wrong.
+
+A stream is requests with their arrival times and three lots each: who is given it, whether it fails, whether it is slow. Every
+rule that is compared sees the same lots. The judge's rule is that of ``decide.advance``, looked at after every error, every slow
+answer and every so many requests of the candidate, which end a block; ``tests/decide/test_simulate.py`` holds it against
+``advance.judge`` called at every one of these looks. Steps that are no canary (shadow, pauses, approvals) are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noria.stats import betting, eprocess
+from noria.stats.metrics import Floats
+
+FIRST = 4096  # requests that are made up at first; then twice as many, until a rule has decided
+MOST = 4_000_000  # requests of one rollout
+MINUTE_S = 60.0
+
+
+class Verdict(StrEnum):
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled back"
+    HELD = "held"  # patience ended
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Shares of requests, 0 to 1."""
+
+    errors: float
+    slow: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What comes in, and how the two releases do."""
+
+    name: str
+    champion: Arm
+    candidate: Arm
+    traffic_per_s: float = 20.0
+    burst: float = 1.0  # every fifth minute, on average, brings so many times as many requests as the others
+    drift: float = (
+        1.0  # the champion's rates grow evenly to so many times themselves over the patience, the candidate's by as much
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the judge of a rollout goes by, in plain numbers."""
+
+    shares: tuple[float, ...]  # of the canary steps below full traffic
+    errors: float = 0.01
+    slow: float = 0.02
+    false_alarm: float = 0.01
+    missed: float = 0.05
+    patience_s: float = 3600.0
+    guards: int = 2  # that share false_alarm
+    look_requests: int = 20  # of the candidate, without an event
+
+    @property
+    def harm_needed(self) -> float:
+        """Log evidence."""
+        return math.log(self.guards / self.false_alarm)
+
+    def safe_needed(self, step: int) -> float:
+        """Log evidence."""
+        return math.log(1 / self.missed) * (step + 1) / len(self.shares)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    verdict: Verdict
+    requests: int  # of both releases
+    canary: int  # of the candidate
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of rollouts that were decided; of all, when none was."""
+
+    median: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a rule did with a scenario's rollouts."""
+
+    rule: str
+    scenario: str
+    rollouts: int
+    promoted: int
+    rolled_back: int
+    held: int
+    requests: Spread
+    canary: Spread
+    seconds: Spread
+
+
+@dataclass(slots=True)
+class Stream:
+    """Requests of one rollout, made up as far as somebody asked; the same from the same seed, whoever asks."""
+
+    scenario: Scenario
+    end_s: float  # nothing is looked at after it
+    seed: tuple[int, ...]
+    times: Floats = field(default_factory=lambda: np.zeros(0))
+    lots: Floats = field(default_factory=lambda: np.zeros((3, 0)))  # whose, failed, slow
+    rngs: list[np.random.Generator] = field(default_factory=list)
+    busy: Floats = field(default_factory=lambda: np.ones(1))  # by minute
+    work: Floats = field(default_factory=lambda: np.zeros(0))  # when each request would come if every minute were alike
+
+    def __post_init__(self) -> None:
+        self.rngs = [np.random.default_rng([*self.seed, i]) for i in range(5)]
+        minutes = int(self.end_s // MINUTE_S) + 2
+        busy = np.where(self.rngs[4].random(minutes) < 0.2, self.scenario.burst, 1.0)
+        self.busy = busy / (0.8 + 0.2 * self.scenario.burst)  # mean traffic stays as it is
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def ended(self) -> bool:
+        return len(self) >= MOST or (len(self) > 0 and bool(self.times[-1] > self.end_s))
+
+    def grow(self) -> None:
+        """Twice as many requests."""
+        more = min(max(FIRST, len(self)), MOST)
+        gaps = self.rngs[3].exponential(1 / self.scenario.traffic_per_s, more)
+        # Work time runs evenly; on the clock it is squeezed into the busy minutes.
+        self.work = np.concatenate([self.work, self.work[-1] + np.cumsum(gaps)]) if len(self) else np.cumsum(gaps)
+        done = np.concatenate([[0.0], np.cumsum(self.busy * MINUTE_S)])
+        self.times = np.interp(self.work, done, np.arange(len(done)) * MINUTE_S, right=math.inf)
+        self.lots = np.concatenate([self.lots, [rng.random(more) for rng in self.rngs[:3]]], axis=1)
+
+    def outcomes(self, start: int, share: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Whether requests from ``start`` on are the candidate's, failed, and were slow, with this share assigned to it."""
+        whose, failed, slow = self.lots[:, start:]
+        own = whose < share
+        grown = (self.scenario.drift - 1) * np.minimum(self.times[start:] / self.end_s, 1.0)
+        old, new = self.scenario.champion, self.scenario.candidate
+        fails = failed < np.where(own, new.errors, old.errors) + grown * old.errors
+        return own, fails, slow < np.where(own, new.slow, old.slow) + grown * old.slow
+
+
+Judge = Callable[[Rule, Stream], Decision]
+
+
+def run(scenario: Scenario, rule: Rule, rollouts: int, seed: int, judges: dict[str, Judge] | None = None) -> list[Result]:
+    """Each rule's result on the same ``rollouts`` streams. ``judges``: by name; Noria's alone by default.
+
+    Raises ValueError for a rule without steps, and for rates, shares or traffic that cannot be.
+    """
+    _check(scenario, rule)
+    named = judges or {"noria": noria}
+    decided: dict[str, list[Decision]] = {name: [] for name in named}
+    for i in range(rollouts):
+        stream = Stream(scenario, rule.patience_s, (seed, i))
+        for name, judge in named.items():
+            decided[name].append(judge(rule, stream))
+    return [result(name, scenario.name, found) for name, found in decided.items()]
+
+
+def _check(scenario: Scenario, rule: Rule) -> None:
+    if not rule.shares:
+        raise ValueError("a direct rollout is judged by nothing: there is nothing to simulate")
+    if not all(0 < share < 1 for share in rule.shares):
+        raise ValueError(f"shares of traffic lie between 0 and 1: {rule.shares}")
+    arms = (scenario.champion, scenario.candidate)
+    if not all(0 <= rate * max(1.0, scenario.drift) <= 1 for arm in arms for rate in (arm.errors, arm.slow)):
+        raise ValueError("rates of errors and of slow answers lie between 0 and 1, with their drift")
+    if not (scenario.traffic_per_s > 0 and scenario.burst > 0 and scenario.drift > 0 and rule.patience_s > 0):
+        raise ValueError("traffic, bursts, drift and patience are positive")
+
+
+def result(rule: str, scenario: str, found: list[Decision]) -> Result:
+    """Counts, and how long decisions took."""
+    decided = [d for d in found if d.verdict is not Verdict.HELD] or found
+    counts = Counter(d.verdict for d in found)
+    return Result(
+        rule,
+        scenario,
+        rollouts=len(found),
+        promoted=counts[Verdict.PROMOTED],
+        rolled_back=counts[Verdict.ROLLED_BACK],
+        held=counts[Verdict.HELD],
+        requests=_spread(d.requests for d in decided),
+        canary=_spread(d.canary for d in decided),
+        seconds=_spread(d.seconds for d in decided),
+    )
+
+
+def _spread(values: Iterable[float]) -> Spread:
+    listed = list(values)
+    median, p90 = np.quantile(listed, [0.5, 0.9], method="higher") if listed else (0.0, 0.0)
+    return Spread(float(median), float(p90))
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """A step's looks: which request of the stream each comes after, and what came in since the look before it.
+
+    ``blocks`` [looks, 6]: champion's requests, errors and slow answers, then the candidate's.
+    """
+
+    at: NDArray[np.intp]
+    blocks: NDArray[np.int64]
+
+
+def looks(stream: Stream, start: int, share: float, every: int) -> Looks:
+    """After each error or slow answer of either release, and after ``every`` requests of the candidate without one."""
+    own, failed, slow = stream.outcomes(start, share)
+    event = failed | slow
+    reached = np.cumsum(own)
+    since: NDArray[np.int64] = reached - np.maximum.accumulate(np.where(event, reached, 0))
+    at = np.flatnonzero(event | (own & (since > 0) & (since % every == 0)))
+    columns = np.stack([side for arm in (~own, own) for side in (arm, arm & failed, arm & slow)], axis=1)
+    return Looks(at + start, np.diff(np.cumsum(columns, axis=0, dtype=np.int64)[at], axis=0, prepend=0))
+
+
+def noria(rule: Rule, stream: Stream, seed: int = 17) -> Decision:
+    """The rollout as ``advance.judge`` would decide it, a look after every event. ``seed``: of the rollout, as there."""
+    start, canary, done = 0, 0, np.zeros((0, 7))
+    for step, share in enumerate(rule.shares):
+        while True:
+            found = looks(stream, start, share, rule.look_requests)
+            blocks = np.concatenate([done, np.column_stack([np.full(len(found.at), share), found.blocks])])
+            ruled = _first(rule, step, blocks, len(done), stream.times[found.at], seed)
+            if ruled is not None or stream.ended:
+                break
+            stream.grow()
+        if ruled is None:  # no look came after patience had ended
+            verdict, at = Verdict.HELD, int(np.searchsorted(stream.times, rule.patience_s, "right"))
+            return Decision(verdict, at, canary + int(stream.outcomes(start, share)[0][: at - start].sum()), rule.patience_s)
+        index, advised = ruled
+        done, at = blocks[: len(done) + index + 1], int(found.at[index])
+        canary = int(done[:, 4].sum())
+        if advised is not None:
+            return Decision(advised, at + 1, canary, float(stream.times[at]))
+        start = at + 1
+    return Decision(Verdict.PROMOTED, start, canary, float(stream.times[start - 1]))
+
+
+def _first(rule: Rule, step: int, blocks: Floats, earlier: int, times: Floats, seed: int) -> tuple[int, Verdict | None] | None:
+    """The first of this step's looks that decides, and what; None in place of a verdict goes on to the next step."""
+    if len(blocks) == earlier:
+        return None
+    counts = blocks[:, 1:].astype(np.int64)
+    harm = np.max([eprocess.harm_path(blocks[:, 0], counts[:, k], counts[:, 3 + k]) for k in (1, 2)], axis=0)
+    harmful = np.maximum.accumulate(harm)[earlier:] >= rule.harm_needed
+    late = times > rule.patience_s
+    # Later blocks change nothing before them: those after a rollback, or after patience, need not be bet on.
+    last = earlier + _place(harmful | late) + 1
+    seen = counts[:last]
+    safe = np.min(
+        [
+            eprocess.safe_path([tuple(row) for row in seen[:, [0, k, 3, 3 + k]].tolist()], margin, seed + k - 1)
+            for k, margin in ((1, rule.errors), (2, rule.slow))
+        ],
+        axis=0,
+    )
+    cleared = safe[earlier:] >= rule.safe_needed(step)
+    n = len(cleared)
+    index = _place(harmful[:n] | cleared | late[:n])
+    if index == n:
+        return None
+    if harmful[index]:
+        return index, Verdict.ROLLED_BACK
+    return index, None if cleared[index] else Verdict.HELD
+
+
+def _place(found: NDArray[np.bool_]) -> int:
+    """Where the first is; the length when there is none."""
+    return int(found.argmax()) if found.any() else len(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Paired differences of a bounded loss, as a normal distribution cut to [-1, 1] gives them."""
+
+    name: str
+    mean: float
+    sd: float
+
+
+def quality(pairs: Pairs, rule: Rule, margin: float, most: int, rollouts: int, seed: int) -> Result:
+    """A quality guard alone, looked at after every pair of at most ``most``: harm against safety, as for requests.
+
+    ``requests`` and ``canary`` of the result count labelled pairs; ``seconds`` is 0. Raises ValueError for an impossible margin.
+    """
+    found = []
+    for i in range(rollouts):
+        differences = np.clip(np.random.default_rng([seed, i]).normal(pairs.mean, pairs.sd, most), -1.0, 1.0)
+        harmful = betting.harm_path(differences) >= rule.harm_needed
+        cleared = betting.safe_path(differences, margin) >= math.log(1 / rule.missed)
+        index = _place(harmful | cleared)
+        if index == most:
+            found.append(Decision(Verdict.HELD, most, most, 0.0))
+            continue
+        verdict = Verdict.ROLLED_BACK if harmful[index] else Verdict.PROMOTED
+        found.append(Decision(verdict, index + 1, index + 1, 0.0))
+    return result("noria", pairs.name, found)
