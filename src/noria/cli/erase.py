@@ -104,7 +104,7 @@ def _elsewhere(found: Plan) -> list[tuple[str, str]]:
         lines.append(("its source", "what it still holds comes in again at the next look"))
     if found.beside:
         lines.append(("still there", f"{_some(found.beside)}, left by steps in the project's folder"))
-    lines.append(("not touched", "backups, exports, checkouts, prediction logs"))
+    lines.append(("not touched", "backups, exports, checkouts, prediction and shadow logs"))
     return lines
 
 

@@ -1,18 +1,25 @@
-"""The prediction log, kept: finished segments become Parquet, and days that are older than the project says go."""
+"""The logs, kept: finished segments of the prediction log become Parquet, and days that are older than the project says go; of
+the shadow log goes what no rollout needs any more."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from noria.config import Project
+from noria.domain.rollout import RolloutState
 from noria.stages.line import Line
 from noria.store import compacted
+from noria.store.shadows import shadow_folder, tidy
 
 if TYPE_CHECKING:
     from noria.store.compaction import Done, Expired
 
 EVERY_S = 600.0  # between two looks of the daemon
+JUDGED = frozenset(
+    {RolloutState.WAITING, RolloutState.REPLAY, RolloutState.CANARY, RolloutState.HELD, RolloutState.PROBATION}
+)  # what may still read the shadow log
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,17 @@ def look(line: Line, project: Project) -> list[Kept]:
         for name, folder in folders.items()
         if folder.is_dir() and (compacted.due(folder) or (keep_s is not None and compacted.expired(folder, keep_s)))
     ]
+    for name in project.environments:
+        tidy_shadows(line, name)
     return [keep(line, project, name) for name in due]
+
+
+def tidy_shadows(line: Line, environment: str) -> int:
+    """Remove what was scored in the shadow before the rollouts that are still judged there began; how many segments."""
+    projects = [row.name for row in line.ledger.projects.list()]
+    rollouts = [found for project in projects for found in line.ledger.rollouts.list(project)]
+    needed = [r.started_at for r in rollouts if r.environment == environment and r.state in JUDGED]
+    return tidy(shadow_folder(line.state, environment), min(needed, default=time.time()))
 
 
 def keep(line: Line, project: Project, environment: str, *, again: bool = False) -> Kept:

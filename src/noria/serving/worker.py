@@ -43,6 +43,7 @@ from noria.serving.seen import Seen, open_seen, seen_path
 from noria.serving.shadow import Shadow
 from noria.serving.stderr import survive_full_disk
 from noria.store.predictions import LogWriter
+from noria.store.shadows import shadow_folder
 
 COMPLAINTS = 20  # distinct messages of a release that are passed on
 DRAIN_S = 10  # requests in flight get this long when the worker ends
@@ -76,7 +77,7 @@ class Worker:
         leave_last_words(counts, start.slot)
         self._log = LogWriter(self._state / "log" / start.environment, start.environment)
         self._access_log = AccessLog(self._state / "log" / start.environment) if start.access.log else None
-        self._shadow = Shadow(self._counts, self.complain, self._state / "shadow" / start.environment, start.environment)
+        self._shadow = Shadow(self._counts, self.complain, shadow_folder(self._state, start.environment), start.environment)
         self._apps = Apps(self._app_maker())
         self._server = QuietServer(_config(self._apps))
         self._serving: asyncio.Task[None] | None = None
