@@ -21,7 +21,8 @@ from noria import config
 from noria.adapters import files
 from noria.console import app as console
 from noria.console.view import StatusView
-from noria.engine import actions, assembly, logbook, pilot, scaled, wheel
+from noria.engine import actions, assembly, logbook, scaled, wheel
+from noria.engine.pilot import Pilot
 from noria.engine.scout import Scout
 from noria.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, StoppedError, StoreError
 from noria.stages.learn import learn
@@ -63,7 +64,7 @@ class Daemon:
         loops: list[tuple[str, Callable[[], float]]] = [
             ("scout", self._scouting()),
             ("wheel", self._turn),
-            ("pilot", self._drive),
+            ("pilot", self._drive()),
             ("scaled", self._hear_scaled),
             ("monitor", self._monitoring()),
             ("logbook", self._keep_logs),
@@ -143,9 +144,14 @@ class Daemon:
         wheel.turn_once(self.line)
         return 0.0
 
-    def _drive(self) -> float:
-        pilot.drive(self.line)
-        return LOOK_S
+    def _drive(self) -> Callable[[], float]:
+        driven = Pilot(self.line)
+
+        def look() -> float:
+            driven.drive()
+            return LOOK_S
+
+        return look
 
     def _hear_scaled(self) -> float:
         scaled.hear(self.line)

@@ -87,6 +87,8 @@ def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -
         "diff",
         "releases",
         "release",
+        "rollout",
+        "approve",
         "promote",
         "rollback",
         "reproduce",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from small_project import Asking, Small, address_of, csv_text, rows, until
 
-CANARY = "{rollout: {steps: [50%, 100%], guard: {errors: 30%, latency: {over: 5s, by: 30%}}}}"
+CANARY = "{rollout: {steps: [50%, 100%], replay: 0, guard: {errors: 30%, latency: {over: 5s, by: 30%}}}}"
 MOMENTS: dict[str, Callable[[Small], object]] = {
     "trigger written": lambda p: p.ledger("SELECT 1 FROM triggers WHERE reason LIKE '%points-02%'"),
     "turn started": lambda p: p.ledger("SELECT 1 FROM turns WHERE number > 2 AND trigger LIKE '%points-02%'"),

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from noria.decide import advance
-from noria.decide.advance import Ruling
-from noria.domain.policy import Guards, RolloutPolicy, RolloutStep, StepKind
+from noria.decide.advance import Moment, Ruling
+from noria.decide.evidence import Evidence
+from noria.domain.policy import Guards, QualityGuard, QuantileGuard, RolloutPolicy, RolloutStep, StepKind
 from noria.domain.rollout import Advice, Block, Tally
 from noria.domain.verdict import Outcome
 
@@ -23,13 +24,13 @@ def block(share: float, champion: tuple[int, int, int], candidate: tuple[int, in
 
 
 def look(*blocks: Block, step: int = 0, elapsed_s: float = 10.0, policy: RolloutPolicy = POLICY) -> Ruling:
-    return advance.judge(policy, step, blocks, elapsed_s, 17)
+    return advance.judge(policy, step, Evidence(blocks), Moment(patient_s=elapsed_s), 17)
 
 
 def test_nothing_has_come_in() -> None:
     ruling = look()
     assert (ruling.advice, ruling.reason.outcome) == (Advice.WAIT, Outcome.NOT_ENOUGH_DATA)
-    assert "no requests" in ruling.reason.text
+    assert "no request has reached" in ruling.reason.text
     assert (ruling.errors.harm, ruling.errors.safe) == (1.0, 1.0)
 
 
@@ -38,7 +39,7 @@ def test_what_is_needed_follows_from_the_error_rates() -> None:
     assert first.harm_needed == last.harm_needed == pytest.approx(200)  # two guards share the 1 %
     assert first.safe_needed == pytest.approx(math.sqrt(20))  # half the way in logarithms
     assert last.safe_needed == pytest.approx(20)
-    only = look(policy=replace(POLICY, steps=(0.1, 1.0))).errors
+    only = look(policy=replace(POLICY, steps=(STEPS[0], STEPS[2]))).errors
     assert only.safe_needed == pytest.approx(20)
 
 
@@ -47,7 +48,7 @@ def test_a_broken_canary_is_rolled_back_with_its_counts() -> None:
     assert ruling.advice is Advice.ROLL_BACK
     evidence = f"{ruling.errors.harm:,.0f}"
     assert ruling.reason.text.startswith(
-        f"errors: 7 of 9 events on the canary at 10 % of traffic after 412 of its requests; evidence {evidence}, needed 200"
+        f"errors: 7 of 9 events on the canary at 10 % of traffic in 412 of its requests; evidence {evidence}, needed 200"
     )
     assert ruling.reason.outcome is Outcome.FAIL
     assert ruling.slow.harm == 1.0
@@ -102,6 +103,76 @@ def test_full_traffic_has_no_champion_to_compare_with() -> None:
     assert ruling.errors.harm == 1.0
 
 
+SHADOW = RolloutStep(StepKind.SHADOW, 0.2)
+PAUSE = RolloutStep(StepKind.PAUSE, seconds=600.0)
+APPROVE = RolloutStep(StepKind.APPROVE, approvals=2)
+
+
+def test_a_pause_ends_by_the_clock_and_harm_ends_it_at_once() -> None:
+    policy = replace(POLICY, steps=(STEPS[0], PAUSE, STEPS[2]))
+    fine, bad = Evidence((block(0.1, (4_500, 0, 0), (500, 0, 0)),)), Evidence((block(0.1, (3_700, 2, 0), (412, 7, 0)),))
+    assert advance.judge(policy, 0, fine, Moment(), 17).reason.text.endswith("go on to a pause of 10 min")
+    waits = advance.judge(policy, 1, fine, Moment(patient_s=1e9, step_s=599.0), 17)
+    assert waits.advice is Advice.WAIT  # patience is for evidence
+    assert "paused for 1 s more" in waits.reason.text
+    assert advance.judge(policy, 1, fine, Moment(step_s=600.0), 17).advice is Advice.PROMOTE
+    assert advance.judge(policy, 1, bad, Moment(step_s=1.0), 17).advice is Advice.ROLL_BACK
+
+
+def test_a_step_waits_for_its_approvals() -> None:
+    policy = replace(POLICY, steps=(STEPS[0], APPROVE, STEPS[1], STEPS[2]))
+    fine = Evidence((block(0.1, (4_500, 0, 0), (500, 0, 0)),))
+    waits = advance.judge(policy, 1, fine, Moment(patient_s=1e9, approvals=1), 17)
+    assert waits.advice is Advice.WAIT
+    assert "waits for 1 approval (`noria approve`)" in waits.reason.text
+    assert advance.judge(policy, 1, fine, Moment(approvals=2), 17).advice is Advice.ADVANCE
+
+
+def test_what_a_step_needs_counts_the_judged_ones_alone() -> None:
+    policy = replace(POLICY, steps=(SHADOW, PAUSE, STEPS[0], APPROVE, STEPS[2]))
+    needed = [advance.judge(policy, step, Evidence(), Moment(), 17).errors.safe_needed for step in range(4)]
+    assert needed == pytest.approx([math.sqrt(20), math.sqrt(20), 20, 20])
+
+
+def test_quality_shares_the_budget_and_is_needed_unless_labels_come_too_late() -> None:
+    policy = replace(POLICY, guards=replace(POLICY.guards, quality=QualityGuard("brier", 0.05)), steps=(STEPS[0], STEPS[2]))
+    fine = (block(0.1, (9_000, 0, 0), (1_000, 0, 0)),)
+    rng = np.random.default_rng(7)
+    assert advance.judge(policy, 0, Evidence(fine), Moment(), 17).errors.harm_needed == pytest.approx(300)
+    assert advance.judge(policy, 0, Evidence(fine, pairs=80), Moment(), 17).advice is Advice.WAIT
+    assert "no label yet on 80 pairs" in advance.judge(policy, 0, Evidence(fine, pairs=80), Moment(), 17).reason.text
+    assert advance.judge(policy, 0, Evidence(fine), Moment(deferred=True), 17).advice is Advice.PROMOTE
+    alike, worse = rng.normal(0, 0.05, 600).clip(-1, 1), rng.normal(0.1, 0.05, 600).clip(-1, 1)
+    assert advance.judge(policy, 0, Evidence(fine, alike), Moment(), 17).advice is Advice.PROMOTE
+    ruling = advance.judge(policy, 0, Evidence(fine, worse), Moment(deferred=True), 17)
+    assert ruling.advice is Advice.ROLL_BACK
+    assert "brier: +0.099" in ruling.reason.text
+
+
+def test_a_quantile_where_it_is_asked_for() -> None:
+    policy = replace(POLICY, guards=replace(POLICY.guards, quantile=QuantileGuard(0.99, 20.0)), steps=(STEPS[0], STEPS[2]))
+    fine = (block(0.1, (9_000, 0, 0), (1_000, 0, 0)),)
+    rng = np.random.default_rng(8)
+    champion, same, late = (rng.gamma(4.0, scale, 20_000) for scale in (1.0, 1.0, 30.0))
+    assert advance.judge(policy, 0, Evidence(fine, latencies=(champion, same)), Moment(), 17).advice is Advice.PROMOTE
+    assert advance.judge(policy, 0, Evidence(fine, latencies=(champion, same[:50])), Moment(), 17).advice is Advice.WAIT
+    ruling = advance.judge(policy, 0, Evidence(fine, latencies=(champion, late)), Moment(), 17)
+    assert ruling.advice is Advice.ROLL_BACK
+    assert "p99: +" in ruling.reason.text
+
+
+def test_probation_without_labels_vouches_for_nothing() -> None:
+    policy = replace(POLICY, guards=replace(POLICY.guards, quality=QualityGuard("brier", 0.05)), probation_s=3600.0)
+    assert advance.judge_probation(policy, Evidence(), Moment(step_s=3599.0), 17).advice is Advice.WAIT
+    over = advance.judge_probation(policy, Evidence(pairs=40), Moment(step_s=3600.0), 17)
+    assert (over.advice, over.reason.outcome) == (Advice.PROMOTE, Outcome.NOT_ENOUGH_DATA)
+    alike = np.random.default_rng(7).normal(0, 0.05, 900).clip(-1, 1)
+    passed = advance.judge_probation(policy, Evidence(differences=alike, pairs=900), Moment(step_s=3600.0), 17)
+    assert (passed.advice, passed.reason.outcome) == (Advice.PROMOTE, Outcome.PASS)
+    worse = advance.judge_probation(policy, Evidence(differences=alike + 0.1, pairs=900), Moment(step_s=5.0), 17)
+    assert worse.advice is Advice.ROLL_BACK
+
+
 def rollout(rng: np.random.Generator, rates: tuple[float, float], looks: int) -> Advice:
     """Play one rollout to its end: ``rates`` are the shares of errors of champion and candidate; a look each 600 requests."""
     step, blocks, seed = 0, (), int(rng.integers(1 << 30))
@@ -110,7 +181,7 @@ def rollout(rng: np.random.Generator, rates: tuple[float, float], looks: int) ->
         candidate = int(rng.binomial(600, share))
         tallies = [Tally(n, int(rng.binomial(n, r)), 0) for n, r in zip((600 - candidate, candidate), rates, strict=True)]
         blocks = (*blocks, Block(share, *tallies))
-        advice = advance.judge(POLICY, step, blocks, 0.0, seed).advice
+        advice = advance.judge(POLICY, step, Evidence(blocks), Moment(), seed).advice
         if advice is Advice.ADVANCE:
             step += 1
         elif advice is not Advice.WAIT:

@@ -453,7 +453,7 @@ def _heard(world: World, said: dict[str, Any], home: Path) -> None:
     """The audit log has the decision once, however often one looks, and whoever looks."""
     ledger = Ledger.open(world.state)
     unused = cast(Any, None)
-    line = Line(PROJECT, home, world.state, ledger, unused, unused, unused, unused, world.server)
+    line = Line(PROJECT, home, world.state, ledger, unused, unused, unused, unused, world.server, unused)
     try:
         assert scaled.hear(line) == len(world.server.scaling())
         assert scaled.hear(line) == 0

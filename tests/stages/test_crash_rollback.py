@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
+from engine_stub import Scripted, digest_of, line_of
 
-from noria.adapters.server import Health, Synced
-from noria.domain.release import Form
 from noria.domain.rollout import CHAMPION, Crashes, Rollout, RolloutState, Route, candidate_of
 from noria.engine import pilot
-from noria.errors import ServingError
 from noria.stages import rollout as stage
 from noria.stages.line import Line
-from noria.store.ledger import Ledger
 
-V1, V2, V3 = "a" * 64, "b" * 64, "c" * 64
-
-
-@dataclass
-class Told:
-    """A server that says of releases what it was told to."""
-
-    said: Health = field(default_factory=Health)
-    here: bool = True
-    syncs: int = 0
-
-    def health(self, environment: str) -> Health:
-        if not self.here:
-            raise ServingError("the model server does not answer")
-        return self.said
-
-    def alive(self) -> bool:
-        return self.here
-
-    def sync(self) -> Synced:
-        self.syncs += 1
-        return Synced({})
+V1, V2, V3 = digest_of("v1"), digest_of("v2"), digest_of("v3")
 
 
 @pytest.fixture
-def server() -> Told:
-    return Told()
+def server() -> Scripted:
+    return Scripted()
 
 
 @pytest.fixture
-def line(tmp_path: Path, server: Told) -> Iterator[Line]:
-    ledger = Ledger.open(tmp_path / "state")
-    ledger.projects.ensure("p", str(tmp_path))
-    for digest in (V1, V2, V3):
-        ledger.releases.seal("p", digest, f"run-{digest[0]}", None, Form.COMPILED, "commit", {}, digest)
-    with ledger.transaction():
-        ledger.routes.put(Route("p", "production", 0, V2, "v2", previous=V1, previous_version="v1"))
-    none = cast(Any, None)
-    yield Line("p", tmp_path, tmp_path / "state", ledger, none, none, none, none, cast(Any, server))
-    ledger.close()
+def line(tmp_path: Path, server: Scripted) -> Iterator[Line]:
+    line = line_of(tmp_path, server, 3)
+    with line.ledger.transaction():
+        line.ledger.routes.put(Route("p", "production", 0, V1, "v1"))
+        line.ledger.routes.put(Route("p", "production", 0, V2, "v2", previous=V1, previous_version="v1"))
+    yield line
+    line.ledger.close()
 
 
 def canary(line: Line) -> Rollout:
@@ -76,30 +47,30 @@ def champion(line: Line) -> str:
     return route.champion_version
 
 
-def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(line: Line, server: Told) -> None:
-    server.said = Health(crashes={V2: Crashes(2, 2, "SIGSEGV in worker 0")})
+def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(line: Line, server: Scripted) -> None:
+    server.crashes = {V2: Crashes(2, 2, "SIGSEGV in worker 0")}
     pilot.guard(line, "production")
     assert champion(line) == "v2"
     server.here = False
     pilot.guard(line, "production")
     server.here = True
-    server.said = Health(crashes={V2: Crashes(3, 3, "SIGSEGV in worker 0", CHAMPION)})
+    server.crashes = {V2: Crashes(3, 3, "SIGSEGV in worker 0", CHAMPION)}
     pilot.guard(line, "production")
     assert champion(line) == "v1"
-    assert server.syncs == 1
+    assert len(server.told) == 1
     assert line.ledger.releases.get("p", "v2").barred == (
         "v2 rolled back: it crashed 3 processes within 60 s (SIGSEGV in worker 0)"
     )
     (event,) = line.ledger.events.tail("p", kinds=("environment.rolled_back",))
     assert "production rolled back from v2 to v1: v2 rolled back: it crashed 3 processes" in event.text
-    server.said = Health(crashes={V1: Crashes(9, 9, "SIGSEGV in worker 0")})
+    server.crashes = {V1: Crashes(9, 9, "SIGSEGV in worker 0")}
     pilot.guard(line, "production")
     assert champion(line) == "v1"  # there is no fit release to go back to
 
 
-def test_an_undecided_candidate_makes_room_when_the_champion_falls(line: Line, server: Told) -> None:
+def test_an_undecided_candidate_makes_room_when_the_champion_falls(line: Line, server: Scripted) -> None:
     rollout = canary(line)
-    server.said = Health(crashes={V2: Crashes(4, 4, "SIGABRT in its host")})
+    server.crashes = {V2: Crashes(4, 4, "SIGABRT in its host")}
     pilot.guard(line, "production")
     assert champion(line) == "v1"
     assert line.ledger.rollouts.get(rollout.id).state is RolloutState.SUPERSEDED
@@ -107,19 +78,19 @@ def test_an_undecided_candidate_makes_room_when_the_champion_falls(line: Line, s
 
 
 @pytest.mark.parametrize("state", [RolloutState.CANARY, RolloutState.HELD])
-def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(line: Line, server: Told, state: RolloutState) -> None:
+def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(line: Line, server: Scripted, state: RolloutState) -> None:
     rollout = canary(line)
     line.ledger.rollouts.update(rollout.id, state=state)
     for harmless in (
-        Health(),
-        Health(crashes={V3: Crashes(1, 1, "SIGSEGV in worker 1", candidate_of(rollout.id))}),
-        Health(crashes={V3: Crashes(5, 5, "SIGSEGV in worker 1", candidate_of("r-0"))}),
-        Health(failed={V1: "gone"}),
+        {},
+        {V3: Crashes(1, 1, "SIGSEGV in worker 1", candidate_of(rollout.id))},
+        {V3: Crashes(5, 5, "SIGSEGV in worker 1", candidate_of("r-0"))},
     ):
-        server.said = harmless
-        assert not stage.fallen(line, rollout)
-    server.said = Health(crashes={V3: Crashes(2, 2, "SIGSEGV in worker 1", candidate_of(rollout.id))})
-    assert stage.fallen(line, rollout)
+        server.crashes = harmless
+        server.refused = {V1: "gone"}
+        assert not stage.fallen(line, rollout, server.stats("p", "production"))
+    server.crashes = {V3: Crashes(2, 2, "SIGSEGV in worker 1", candidate_of(rollout.id))}
+    assert stage.fallen(line, rollout, server.stats("p", "production"))
     ended = line.ledger.rollouts.get(rollout.id)
     assert (ended.state, ended.reason) == (
         RolloutState.ROLLED_BACK, "v3 rolled back: it crashed 2 processes (SIGSEGV in worker 1)",
@@ -128,8 +99,8 @@ def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(line: Line, serve
     assert champion(line) == "v2"
 
 
-def test_a_candidate_that_the_server_refuses_is_rolled_back(line: Line, server: Told) -> None:
+def test_a_candidate_that_the_server_refuses_is_rolled_back(line: Line, server: Scripted) -> None:
     rollout = canary(line)
-    server.said = Health(failed={V3: "golden row 2 was answered 0.5, where 0.25 was due"})
-    assert stage.fallen(line, rollout)
+    server.refused = {V3: "golden row 2 was answered 0.5, where 0.25 was due"}
+    assert stage.fallen(line, rollout, server.stats("p", "production"))
     assert line.ledger.rollouts.get(rollout.id).reason.startswith("v3 could not be loaded: golden row 2 was answered 0.5")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from small_project import ASK, Asking, Small, address_of, post, until
 
-CANARY = "{rollout: {steps: [20%, 100%], guard: {errors: 5%, latency: {over: 5s, by: 30%}}, missed: 20%}}"
+CANARY = "{rollout: {steps: [20%, 100%], replay: 0, guard: {errors: 5%, latency: {over: 5s, by: 30%}}, missed: 20%}}"
 HOSTED = """\
 import polars as pl
 
@@ -59,18 +59,21 @@ def test_a_canary_promotes_the_good_and_rolls_back_the_bad(small: Small) -> None
 def test_rollback_and_promote_by_hand(small: Small) -> None:
     ran = small.noria("rollback", "--json")
     assert ran.code == 1, ran
-    assert "nothing to roll back to" in ran.error
+    assert "nothing to go back to" in ran.error
     assert "noria releases" in ran.error
     small.edit("model.py", "LogisticRegression()", "LogisticRegression(C=0.3)")
     small.commit("second")
     assert small.run().facts["release"] == "v2"
     with small.up().ready():
         address = address_of(small)
-        for command, serves in ((["rollback"], "v1"), (["promote", "v2"], "v2"), (["rollback"], "v1"), (["rollback"], "v2")):
+        for command, serves in ((["rollback"], "v1"), (["promote", "v2"], "v2"), (["rollback", "--to", "v1"], "v1")):
             ran = small.noria(*command, "--json")
             assert ran.code == 0, ran
             assert ran.facts["release"] == serves
             assert post(address, "/predict", ASK)[1]["release"] == serves
+        twice = small.noria("rollback", "--json")
+        assert (twice.code, "v2 is barred: asked by" in twice.error) == (1, True), twice
+        assert small.noria("promote", "v2", "--json").code == 0
     ran = small.noria("promote", "v2", "--json")
     assert ran.code == 1, ran
     assert "already serves" in ran.error

@@ -133,6 +133,10 @@ class Server:
         answer = self._call({"op": "sync"}, timeout_s)
         return Synced({k: int(v) for k, v in answer["applied"].items()}, dict(answer["failed"]), float(answer["ms"]))
 
+    def load(self, digest: str, timeout_s: float = 60.0) -> str:
+        """Try a release in a process of its own; why it cannot be served, or an empty text. Nothing that serves changes."""
+        return str(self._call({"op": "load", "digest": digest}, timeout_s)["failed"])
+
     def stats(self, project: str, environment: str) -> dict[int, ArmTallies]:
         """Counts by route revision, over all workers, also those that died since; they survive a server restart."""
         answer = self._call({"op": "stats", "project": project, "environment": environment}, 5.0)

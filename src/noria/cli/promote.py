@@ -11,10 +11,12 @@ from noria.cli.output import emit, json_option
 @click.command()
 @click.argument("release")
 @click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
+@click.option("--force", is_flag=True, help="In a freeze too.")
 @json_option
 @pass_home
-def command(home: Home, release: str, environment: str | None, as_json: bool) -> int:
-    """Let RELEASE (v3) serve an environment at once; counts as an approval, and lifts a bar.
+def command(home: Home, release: str, environment: str | None, force: bool, as_json: bool) -> int:
+    """Let RELEASE (v3) serve an environment at once; counts as an approval, and lifts a bar. Refused in a freeze, and while
+    more people must approve.
 
     \b
     Example:
@@ -26,6 +28,6 @@ def command(home: Home, release: str, environment: str | None, as_json: bool) ->
     from noria.engine import actions, assembly
 
     line = assembly.assemble(home.path, actor=actor())
-    done = actions.promote(line, release, environment, actor())
+    done = actions.promote(line, release, environment, actor(), force=force)
     emit(as_json, done, lambda: f"{done['text']} ({done['ms']} ms)")
     return 0

@@ -1,4 +1,4 @@
-"""`noria rollback`: the previous release serves again, in milliseconds."""
+"""`noria rollback`: an earlier release serves again, in milliseconds."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from noria.cli.output import emit, json_option
 
 @click.command()
 @click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
+@click.option("--to", metavar="RELEASE", help="To this one; else to the newest before that nobody barred.")
 @json_option
 @pass_home
-def command(home: Home, environment: str | None, as_json: bool) -> int:
-    """Put the previous release back; an undecided canary is ended instead. Nothing is loaded: it is still resident.
+def command(home: Home, environment: str | None, to: str | None, as_json: bool) -> int:
+    """Put an earlier release back; a rollout that is under way is ended instead. The one that leaves is barred: a second
+    rollback goes one further. The release before is still resident, so that takes milliseconds; an older one is loaded first.
 
     \b
     Example:
       noria rollback
       noria rollback --environment staging
+      noria rollback --to v7
 
     JSON: environment, release, text, ms.
     """
     from noria.engine import actions, assembly
 
     line = assembly.assemble(home.path, actor=actor())
-    done = actions.roll_back(line, environment, actor())
+    done = actions.roll_back(line, environment, actor(), to)
     emit(as_json, done, lambda: f"{done['text']} ({done['ms']} ms)")
     return 0

@@ -108,11 +108,12 @@ def _tell(text: str) -> None:
 def _follow(line: Line, home: Home, ended: Turn) -> Turn:
     """Until live traffic decided. Without a daemon this process drives the rollout itself."""
     from noria.console.around import running_daemon
-    from noria.engine import pilot
+    from noria.engine.pilot import Pilot
 
+    pilot = Pilot(line)
     while ended.outcome is TurnOutcome.ROLLING_OUT:
         if running_daemon(home.state) is None:
-            pilot.drive(line)
+            pilot.drive()
         time.sleep(0.2)
         ended = line.ledger.turns.get(ended.id)
     return ended

@@ -25,8 +25,8 @@ def command(home: Home, as_json: bool) -> None:
               noria status --json | jq .addresses.production
 
     JSON keys: project, daemon, server, server_use {workers, processes, cpu, memory_bytes}, addresses {console, ENVIRONMENT},
-    environments [{name, release, previous, canary}], turns, quality, deliveries, quarantined_rows, waiting_triggers, alerts,
-    clock, next.
+    environments [{name, release, previous, canary, probation}], turns, quality, deliveries, quarantined_rows,
+    waiting_triggers, alerts, clock, next.
     """
     view = look(home)
     emit(as_json, lambda: document(view), lambda: render(view, _console(home, view)))
@@ -95,15 +95,14 @@ def _environment(environment: EnvironmentView) -> str:
     served = "nothing yet" if route is None else click.style(route.champion_version, fg="green", bold=True)
     previous = f", {route.previous_version} ready for a rollback" if route and route.previous_version else ""
     line = f"{environment.name}  {served}{previous}  {environment.address or ''}".rstrip()
-    return line if environment.canary is None else f"{line}\n{_canary(environment.canary)}"
+    more = [_canary(canary) for canary in (environment.canary, environment.probation) if canary is not None]
+    return "\n".join([line, *more])
 
 
 def _canary(canary: Canary) -> str:
-    arm = canary.candidate
-    evidence = f"{plural(arm.requests, 'request')}, {plural(arm.errors, 'error')}, {arm.slow:,} slow"
-    return plain(
-        f"  {canary.rollout.release} {canary.rollout.state} at {percent(canary.share)}: {evidence}; {canary.rollout.reason}"
-    )
+    rollout = canary.rollout
+    share = f" at {percent(canary.share)}" if canary.share else ""
+    return plain(f"  {rollout.release} {rollout.state}{share}: {rollout.look.text if rollout.look else rollout.reason}")
 
 
 def _turns(view: StatusView) -> str:

@@ -268,7 +268,7 @@ LATENCY = Record(
         Key("p99", P99, "A further guard: how much later the 99th percentile may be, as in `p99: 20ms`.", "none"),
     ),
 )
-ABSOLUTE_ERROR = Record(
+MAE = Record(
     "a mapping with by and bound",
     (
         Key("by", POSITIVE, "How much greater the mean absolute error may be, in the label's unit.", required=True),
@@ -281,8 +281,8 @@ GUARD = Record(
         Key("errors", CHANCE, "How much greater a share of failed requests would be too much.", "1%"),
         Key("latency", LATENCY, "When an answer is slow, and how many more would be too many.", "over: 100ms, by: 2%"),
         Key("brier", CHANCE, "Quality of a binary model, as labels come in: how much greater a Brier score.", "none"),
-        Key("error_rate", CHANCE, "The same of a class: how much greater a share of wrong ones.", "none"),
-        Key("absolute_error", ABSOLUTE_ERROR, "The same of a number: how much greater a mean absolute error.", "none"),
+        Key("accuracy", CHANCE, "The same of a class: how much lower an accuracy.", "none"),
+        Key("mae", MAE, "The same of a number: how much greater a mean absolute error.", "none"),
     ),
 )
 ROLLOUT_STEP = ScalarOr(

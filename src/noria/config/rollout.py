@@ -22,7 +22,7 @@ from noria.domain.signature import Task
 
 PROBATION_S = 86400.0  # where quality is guarded and nothing else is said
 P99 = 0.99
-LOSSES = {"brier": Task.BINARY, "error_rate": None, "absolute_error": Task.REGRESSION}  # and the task that has it
+LOSSES = {"brier": Task.BINARY, "accuracy": None, "mae": Task.REGRESSION}  # and the task that has it
 
 
 def read_rollout(environment: Section, model: Model | None) -> RolloutPolicy:

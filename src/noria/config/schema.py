@@ -61,8 +61,8 @@ def _inner(shape: Shape, path: str) -> tuple[Record | None, str]:
         return shape.record, f"{path}."
     if isinstance(shape, MapOf) and isinstance(shape.element, Record):
         return shape.element, f"{path}.NAME."
-    if isinstance(shape, ListOf) and isinstance(shape.element, Record):
-        return shape.element, f"{path}[]."
+    if isinstance(shape, ListOf):
+        return _inner(shape.element, f"{path}[]")
     return None, path
 
 

@@ -13,7 +13,7 @@ from noria.domain.data import Delivery
 from noria.domain.event import Event
 from noria.domain.quality import Alert, Window
 from noria.domain.release import Release
-from noria.domain.rollout import Rollout, RolloutState, Route, Tally
+from noria.domain.rollout import Look, Rollout, Route, Tally
 from noria.domain.turn import Turn
 
 if TYPE_CHECKING:
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from noria.store.ledger import Ledger
 
 TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS = 100, 120, 8, 5, 30  # how much of each is shown
-UNDECIDED = (RolloutState.WAITING, RolloutState.CANARY, RolloutState.HELD)
 
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A rollout that is not decided yet, with its evidence so far."""
+    """A rollout that is not decided yet, or on probation, with its evidence so far."""
 
     rollout: Rollout
     share: float  # of requests that the candidate answers now
     steps: tuple[float, ...]  # the policy's, where it is known
     champion: Tally  # totals over the whole rollout
     candidate: Tally
+    shadow: float = 0.0  # share of requests that the release which does not answer scores too
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class EnvironmentView:
     route: Route | None
     release: Release | None  # the one that serves
     canary: Canary | None
+    probation: Canary | None = None  # of the release that serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,20 +129,26 @@ def _environments(
 def _environment(
     ledger: Ledger, project: str, around: Surroundings, releases: Mapping[str, Release], name: str, route: Route | None
 ) -> EnvironmentView:
-    active = ledger.rollouts.active(project, name)
+    active, probing = ledger.rollouts.active(project, name), ledger.rollouts.probing(project, name)
     return EnvironmentView(
         name=name,
         address=around.addresses.get(name),
         route=route,
         release=releases.get(route.champion) if route else None,
         canary=_canary(active, route, around.steps.get(name, ())) if active else None,
+        probation=_canary(probing, route, ()) if probing else None,
     )
 
 
 def _canary(rollout: Rollout, route: Route | None, steps: tuple[float, ...]) -> Canary:
-    share = route.share if route is not None and route.rollout_id == rollout.id else 0.0
+    own = route if route is not None and route.rollout_id == rollout.id else None
     return Canary(
-        rollout, share, steps, total([b.champion for b in rollout.blocks]), total([b.candidate for b in rollout.blocks])
+        rollout,
+        own.share if own else 0.0,
+        steps,
+        total([b.champion for b in rollout.blocks]),
+        total([b.candidate for b in rollout.blocks]),
+        own.shadow if own else 0.0,
     )
 
 
@@ -173,7 +180,7 @@ def document(view: StatusView) -> dict[str, Any]:
 
 
 def environment_facts(environment: EnvironmentView) -> dict[str, Any]:
-    """``name``, ``address``, ``release``, ``digest``, ``previous``, ``revision``, ``canary``."""
+    """``name``, ``address``, ``release``, ``digest``, ``previous``, ``revision``, ``canary``, ``probation``."""
     route = environment.route
     return {
         "name": environment.name,
@@ -184,11 +191,12 @@ def environment_facts(environment: EnvironmentView) -> dict[str, Any]:
         "revision": route.revision if route else None,
         "metrics": environment.release.metrics if environment.release else {},
         "canary": canary_facts(environment.canary) if environment.canary else None,
+        "probation": canary_facts(environment.probation) if environment.probation else None,
     }
 
 
 def canary_facts(canary: Canary) -> dict[str, Any]:
-    """``release``, ``state``, ``share``, ``step``, ``reason`` and the counts of both arms."""
+    """``release``, ``state``, ``share``, ``step``, ``plan``, ``reason``, the newest ``look``, and the counts of both arms."""
     rollout = canary.rollout
     return {
         "rollout": rollout.id,
@@ -197,12 +205,22 @@ def canary_facts(canary: Canary) -> dict[str, Any]:
         "share": canary.share,
         "step": rollout.step,
         "steps": list(canary.steps),
+        "plan": list(rollout.plan),
+        "shadow": canary.shadow,
+        "before": rollout.before,
         "started_at": rollout.started_at,
         "reason": rollout.reason,
         "looks": len(rollout.blocks),
+        "look": look_facts(rollout.look) if rollout.look else None,
         "champion": asdict(canary.champion),
         "candidate": asdict(canary.candidate),
     }
+
+
+def look_facts(look: Look) -> dict[str, Any]:
+    """``at``, ``text``, and where each guard stands."""
+    stands = [asdict(stand) | {"harmful": stand.harmful, "cleared": stand.cleared} for stand in look.stands]
+    return {"at": look.at, "text": look.text, "guards": stands}
 
 
 def turn_facts(turn: Turn) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Gate:
 class QualityGuard:
     """How much greater the candidate's mean loss may be, on requests that both releases scored and that got a label."""
 
-    metric: str  # brier, absolute_error, or error_rate: the share of wrong classes
+    metric: str  # brier, mae, or accuracy, whose loss is 1 for a wrong class
     by: float  # in the metric's unit, absolute
     bound: float = 1.0  # an absolute error above it counts as it; 1 for losses that lie between 0 and 1
 
@@ -54,6 +54,14 @@ class StepKind(StrEnum):
     APPROVE = "approve"  # nothing changes until so many people agree
 
 
+def lasting(seconds: float) -> str:
+    """``90 min`` is ``1.5 h``."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{max(0.0, seconds):.3g} s"
+
+
 @dataclass(frozen=True, slots=True)
 class RolloutStep:
     kind: StepKind
@@ -65,6 +73,15 @@ class RolloutStep:
     def judged(self) -> bool:
         """Whether evidence must allow to go on; all traffic leaves no champion to compare with."""
         return self.kind is StepKind.SHADOW or (self.kind is StepKind.CANARY and self.share < 1)
+
+    @property
+    def words(self) -> str:
+        """``25 % of traffic``; ``shadow of 20 % of traffic``; ``a pause of 10 min``; ``1 approval``."""
+        if self.kind is StepKind.PAUSE:
+            return f"a pause of {lasting(self.seconds)}"
+        if self.kind is StepKind.APPROVE:
+            return f"{self.approvals} approval{'' if self.approvals == 1 else 's'}"
+        return f"{'shadow of ' if self.kind is StepKind.SHADOW else ''}{100 * self.share:.3g} % of traffic"
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class Stand:
     """Where one guard stood at a look. Evidence are e-values: 1 says nothing."""
 
     guard: str  # errors, slow answers, brier, p99
-    text: str  # 7 of 9 events on the canary at 10% traffic
+    text: str  # 7 of 9 events on the canary at 10 % of traffic in 412 of its requests
     harm: float
     harm_needed: float
     safe: float
@@ -151,5 +151,7 @@ class Rollout:
     before: str | None = None  # the champion that it is compared with: v11
     patient_clock: float = 0.0  # patience counts from here: the first live request, or when a person resumed it
     step_clock: float = 0.0  # when its step began, or its probation
+    step_at: float = 0.0  # the same on the wall clock
     resumes: RolloutState | None = None  # what a held one goes on with
     look: Look | None = None
+    plan: tuple[str, ...] = ()  # its steps, in words

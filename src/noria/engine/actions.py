@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 from noria import config
 from noria.config import Environment
-from noria.domain.rollout import RolloutState
+from noria.domain.release import Release
+from noria.domain.rollout import Rollout, RolloutState
 from noria.domain.trigger import TriggerKind
 from noria.errors import NotFoundError, RefusedError, UsageError
+from noria.stages import champion
 from noria.stages import rollout as stage
 from noria.stages.line import Line
 
@@ -24,44 +26,107 @@ def environment_named(line: Line, name: str | None) -> Environment:
     return environments[name]
 
 
-def roll_back(line: Line, environment: str | None, actor: str) -> dict[str, object]:
-    """Put the previous release back. ``ms`` is from here to the last worker's acknowledgement."""
+def roll_back(line: Line, environment: str | None, actor: str, to: str | None = None) -> dict[str, object]:
+    """Put the release before back, or the one that is named; a rollout on its way is ended instead, where none is named.
+
+    What leaves is barred. ``ms`` is from here to the last worker's acknowledgement.
+    """
     begun = time.perf_counter()
     target = environment_named(line, environment)
-    text = stage.revert(line, target.name, f"asked by {actor}")
+    text = stage.revert(line, target.name, f"asked by {actor}", to)
     route = line.ledger.routes.get(line.name, target.name)
-    return {
-        "environment": target.name,
-        "release": route.champion_version if route else None,
-        "text": text,
-        "ms": round((time.perf_counter() - begun) * 1000, 1),
-    }
+    return _done(target, route.champion_version if route else None, text, begun)
 
 
-def promote(line: Line, version: str, environment: str | None, actor: str) -> dict[str, object]:
-    """Make a sealed release the champion by hand; it lifts a bar, and counts as an approval."""
+def promote(line: Line, version: str, environment: str | None, actor: str, *, force: bool = False) -> dict[str, object]:
+    """Make a sealed release the champion by hand; it lifts a bar, and counts as an approval.
+
+    Raises RefusedError while more people must approve, and in a freeze unless ``force``.
+    """
     begun = time.perf_counter()
     target = environment_named(line, environment)
     release = line.ledger.releases.get(line.name, version)
     route = line.ledger.routes.get(line.name, target.name)
     if route is not None and route.champion == release.digest and route.candidate is None:
         raise RefusedError(f"{release.version} already serves {target.name}", hint="`noria status` shows what serves where.")
+    frozen = stage.frozen_words(line, target)
+    if frozen is not None and not force:
+        raise RefusedError(f"nothing goes out until {frozen}", hint="`--force` promotes all the same; a rollback always may.")
+    missing = _approved(line, release, target, actor)
+    if missing:
+        raise RefusedError(
+            f"{release.version} needs {missing} more approval{'s' if missing > 1 else ''} for {target.name}; yours is recorded",
+            hint=f"Others say `noria approve {release.version}`, or promote it.",
+        )
     active = line.ledger.rollouts.active(line.name, target.name)
     rollout = active if active is not None and active.digest == release.digest else None
     if rollout is None or rollout.state is RolloutState.WAITING:
         stage.supersede(line, target.name, f"{release.version} was promoted by {actor}")
         rollout = None
+    if release.barred:
+        line.ledger.releases.unbar(line.name, release.version)
+    text = champion.promote(line, target, release, f"asked by {actor}", rollout)
+    return _done(target, release.version, text, begun)
+
+
+def approve(line: Line, version: str, environment: str | None, actor: str) -> dict[str, object]:
+    """One person's approval of a sealed release for an environment; a rollout that waits for it goes on by itself."""
+    begun = time.perf_counter()
+    target = environment_named(line, environment)
+    release = line.ledger.releases.get(line.name, version)
+    if release.barred:
+        raise RefusedError(
+            f"{release.version} is barred: {release.barred}", hint=f"`noria release lift {release.version}` lifts it."
+        )
+    missing = _approved(line, release, target, actor)
+    text = f"{release.version} is approved for {target.name} by {actor}"
+    return _done(target, release.version, f"{text}; {missing} more needed" if missing else text, begun) | {"missing": missing}
+
+
+def _approved(line: Line, release: Release, environment: Environment, actor: str) -> int:
+    """Record an approval; how many more the environment asks for."""
     with line.ledger.transaction():
-        line.ledger.approvals.add(line.name, release.version, target.name, actor)
-        if release.barred:
-            line.ledger.releases.unbar(line.name, release.version)
-    text = stage.promote(line, target, release, f"asked by {actor}", rollout)
-    return {
-        "environment": target.name,
-        "release": release.version,
-        "text": text,
-        "ms": round((time.perf_counter() - begun) * 1000, 1),
-    }
+        line.ledger.approvals.add(line.name, release.version, environment.name, actor)
+        text = f"{actor} approves of {release.version} for {environment.name}"
+        line.event("release.approved", release.version, text, environment=environment.name)
+    return max(0, environment.approvals - line.ledger.approvals.count(line.name, release.version, environment.name))
+
+
+def hold(line: Line, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
+    """A rollout stays where it is until somebody resumes it; harm still ends it."""
+    target, rollout, begun = *_under_way(line, environment), time.perf_counter()
+    if rollout.state is RolloutState.HELD:
+        raise RefusedError(f"the rollout of {rollout.release} is held already: {rollout.reason}", hint="`noria rollout resume`.")
+    text = stage.hold(line, rollout, f"{rollout.release} held by {actor}{f': {why}' if why else ''}")
+    return _done(target, rollout.release, text, begun)
+
+
+def resume(line: Line, environment: str | None, actor: str) -> dict[str, object]:
+    """A held rollout goes on; patience counts anew."""
+    target, rollout, begun = *_under_way(line, environment), time.perf_counter()
+    return _done(target, rollout.release, stage.resume(line, rollout, f"resumed by {actor}"), begun)
+
+
+def abort(line: Line, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
+    """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
+    target, rollout, begun = *_under_way(line, environment), time.perf_counter()
+    text = stage.roll_back(line, rollout, f"{rollout.release} aborted by {actor}{f': {why}' if why else ''}")
+    return _done(target, rollout.release, text, begun)
+
+
+def _under_way(line: Line, environment: str | None) -> tuple[Environment, Rollout]:
+    target = environment_named(line, environment)
+    rollout = line.ledger.rollouts.active(line.name, target.name)
+    if rollout is None:
+        probing = line.ledger.rollouts.probing(line.name, target.name)
+        on = f"; {probing.release} is on probation, `noria rollback` ends that" if probing else ""
+        raise NotFoundError(f"no rollout is under way in {target.name}{on}", hint="`noria status` shows what serves where.")
+    return target, rollout
+
+
+def _done(environment: Environment, release: str | None, text: str, begun: float) -> dict[str, object]:
+    ms = round((time.perf_counter() - begun) * 1000, 1)
+    return {"environment": environment.name, "release": release, "text": text, "ms": ms}
 
 
 def trigger(line: Line, reason: str, actor: str) -> dict[str, object]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from noria import config
+from noria.adapters.driver import Embedded
 from noria.adapters.executors.task import Executor, Handle, StepTask
 from noria.adapters.server import Server
 from noria.stages.line import Line, Progress, silent
@@ -70,7 +71,8 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
         executor=OnDemand(lambda: _processes(max(1, warm), places)),
         places=places,
         locks=Locks(folder / "locks"),
-        server=Server(folder),
+        server=(server := Server(folder)),
+        driver=Embedded(server),
         actor=actor,
         progress=progress,
     )

@@ -1,19 +1,98 @@
-"""The pilot: drives undecided rollouts, one look after another, under a lease."""
+"""The pilot: drives rollouts and probations, one look after another, under a lease."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from noria import config
 from noria.config import Project
-from noria.decide.advance import Ruling
 from noria.domain.rollout import Rollout, RolloutState
 from noria.domain.turn import TurnOutcome
 from noria.engine.lease import Held
 from noria.errors import ServingError
+from noria.stages import champion, look
 from noria.stages import rollout as stage
 from noria.stages.line import Line
+from noria.stages.look import Surroundings
+
+if TYPE_CHECKING:
+    from noria.store.pairs import PairBook
+
+SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days: a look costs a write
+SLOW_S = 1.0
+PROMOTED = (RolloutState.PROMOTED, RolloutState.PROBATION)
+
+
+class Pilot:
+    """Keeps nothing but what it has read of the prediction log; where each rollout stands is in the ledger."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._books: dict[str, PairBook | None] = {}  # by rollout
+        self._rests: dict[str, float] = {}  # by rollout: not looked at before, monotonic seconds
+
+    def drive(self) -> None:
+        """One look at everything that is under way; what was promoted by it goes on to the next environment."""
+        line, under_way = self._line, set[str]()
+        for name in self._environments():
+            guard(line, name)
+            probing, active = line.ledger.rollouts.probing(line.name, name), line.ledger.rollouts.active(line.name, name)
+            for rollout in filter(None, (probing, active)):
+                under_way.add(rollout.id)
+                if time.monotonic() < self._rests.get(rollout.id, 0.0):
+                    continue
+                if rollout.state in SLOW:
+                    self._rests[rollout.id] = time.monotonic() + SLOW_S
+                now = self._under_lease(rollout)
+                if now is not None and now.state in PROMOTED and rollout.state is not RolloutState.PROBATION:
+                    onward(line, now)
+        self._books = {key: book for key, book in self._books.items() if key in under_way}
+        self._rests = {key: until for key, until in self._rests.items() if key in under_way}
+
+    def _environments(self) -> list[str]:
+        """Those with a route, and those whose first release waits."""
+        line = self._line
+        named = [route.environment for route in line.ledger.routes.all() if route.project == line.name]
+        return list(dict.fromkeys([*named, *line.ledger.rollouts.waiting(line.name)]))
+
+    def _under_lease(self, rollout: Rollout) -> Rollout | None:
+        """The rollout after a look, or None when another engine drives it."""
+        line = self._line
+        held = Held.claim(line.ledger, line.name, "rollout", rollout.id)
+        if held is None:
+            return None
+        with held:
+            self._look(replace(line, check_lease=held.check), rollout.id)
+            now = line.ledger.rollouts.get(rollout.id)
+            if now.ended_at is not None:
+                held.done(str(now.state))
+        return now
+
+    def _look(self, line: Line, rollout_id: str) -> None:
+        """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
+        rollout = line.ledger.rollouts.get(rollout_id)
+        project = project_of(line, rollout)
+        environment = project.environments[rollout.environment]
+        try:
+            if rollout.state is RolloutState.WAITING:
+                stage.proceed(line, environment, rollout)
+            elif rollout.state is RolloutState.REPLAY:
+                stage.replay(line, environment, rollout)
+            elif rollout.state is RolloutState.PROBATION:
+                look.look_at_probation(line, self._around(line, project, rollout), rollout)
+            elif rollout.state is RolloutState.CANARY or rollout.resumes is not RolloutState.WAITING:
+                look.look(line, self._around(line, project, rollout), rollout)
+        except ServingError as error:
+            look.blind(line, environment, rollout, error.message)
+
+    def _around(self, line: Line, project: Project, rollout: Rollout) -> Surroundings:
+        environment = project.environments[rollout.environment]
+        if rollout.id not in self._books:
+            self._books[rollout.id] = look.book_of(line, environment, rollout)
+        return Surroundings(project, environment, self._books[rollout.id])
 
 
 def project_of(line: Line, rollout: Rollout) -> Project:
@@ -22,67 +101,23 @@ def project_of(line: Line, rollout: Rollout) -> Project:
     return config.load(sealed if (sealed / "noria.yaml").is_file() else line.home)
 
 
-def drive(line: Line) -> list[Rollout]:
-    """One look at every undecided rollout; those that ended with it."""
-    ended = []
-    for route in line.ledger.routes.all():
-        if route.project == line.name:
-            guard(line, route.environment)
-        active = line.ledger.rollouts.active(line.name, route.environment) if route.project == line.name else None
-        if active is None:
-            continue
-        held = Held.claim(line.ledger, line.name, "rollout", active.id)
-        if held is None:
-            continue
-        with held:
-            look(replace(line, check_lease=held.check), active.id)
-            now = line.ledger.rollouts.get(active.id)
-            if now.ended_at is not None:
-                held.done(str(now.state))
-                ended.append(now)
-    for rollout in ended:
-        onward(line, rollout)
-    return ended
-
-
 def guard(line: Line, environment: str) -> None:
     """Roll a champion back that crashes again and again."""
     route = line.ledger.routes.get(line.name, environment)
     with contextlib.suppress(ServingError):  # no server, no crashes
-        reason = stage.crash_loop(line, route) if route is not None else None
+        reason = champion.crash_loop(line, route) if route is not None else None
         held = Held.claim(line.ledger, line.name, "guard", f"{environment} {route.revision}") if route and reason else None
         if route and reason and held:
             with held:
-                held.done(stage.give_way(replace(line, check_lease=held.check), route, reason))
-
-
-def look(line: Line, rollout_id: str) -> Ruling | None:
-    """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
-    rollout = line.ledger.rollouts.get(rollout_id)
-    project = project_of(line, rollout)
-    try:
-        if rollout.state is RolloutState.WAITING:
-            stage.resume(line, project, rollout)
-            return None
-        if stage.fallen(line, rollout) or rollout.state is not RolloutState.CANARY:
-            return None
-        return stage.look(line, project.environments[rollout.environment], rollout)
-    except ServingError:
-        return None
+                held.done(stage.give_way(replace(line, check_lease=held.check), route, reason.text))
 
 
 def onward(line: Line, rollout: Rollout) -> None:
     """A release that was promoted goes on to the environments that come after."""
-    if rollout.state is not RolloutState.PROMOTED:
-        return
     project = project_of(line, rollout)
     release = line.ledger.releases.get(line.name, rollout.release)
     for environment in project.environments.values():
-        if environment.after != rollout.environment:
-            continue
-        if environment.approvals > line.ledger.approvals.count(line.name, release.version, environment.name):
-            line.event("rollout.needs_approval", release.version, f"{release.version} waits for approval for {environment.name}")
-            continue
-        outcome, text = stage.enter(line, project, environment, release)
-        if release.turn_id and outcome is not TurnOutcome.PROMOTED:
-            line.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)
+        if environment.after == rollout.environment:
+            outcome, text = stage.enter(line, project, environment, release)
+            if release.turn_id and outcome is not TurnOutcome.PROMOTED:
+                line.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)

@@ -17,6 +17,7 @@ import msgspec
 
 from noria import config
 from noria.adapters import environment, git, interpreters
+from noria.adapters.driver import Embedded
 from noria.adapters.executors.local import LocalExecutor
 from noria.adapters.executors.pool import Pool
 from noria.adapters.server import Server
@@ -162,7 +163,8 @@ def _fresh_line(release: Release, state: Path, snapshots: Sequence[Snapshot], bl
         executor=LocalExecutor(Pool(size=1), places),
         places=places,
         locks=Locks(state / "locks"),
-        server=Server(state),
+        server=(server := Server(state)),
+        driver=Embedded(server),
         reuse=False,
         progress=progress,
     )

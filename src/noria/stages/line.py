@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from noria.adapters.driver import Driver
 from noria.adapters.executors.task import Executor, Handle
 from noria.adapters.server import Server
 from noria.config import Project
@@ -36,6 +37,7 @@ class Line:
     places: Places
     locks: Locks
     server: Server
+    driver: Driver  # the same server, as a rollout sees it
     actor: str = "engine"
     reuse: bool = True  # False: every step runs, whatever is remembered
     progress: Progress = silent

@@ -1,66 +1,50 @@
-"""Roll out: the desired route of an environment, changed in one transaction, then told to the server."""
+"""Roll out: from a sealed release to all traffic of an environment, step by step, as evidence and policy allow.
+
+A rollout waits (for a server, approvals, the end of a freeze), answers logged requests, takes its steps, and is on probation
+when it serves all traffic. Each change is one transaction; then the engine is told. Where it stands is in the ledger alone.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
 
 from noria import names
-from noria.adapters.server import ArmTallies
+from noria.adapters import driver
 from noria.config import Environment, Project
-from noria.decide import crash
+from noria.decide import crash, freeze
+from noria.domain.policy import Assign, RolloutStep, StepKind
 from noria.domain.release import Release
-from noria.domain.rollout import CHAMPION, Advice, Block, Rollout, RolloutState, Route, Tally, candidate_of
+from noria.domain.rollout import Rollout, RolloutState, Route, candidate_of
 from noria.domain.turn import TurnOutcome
-from noria.domain.verdict import Reason
-from noria.errors import NotFoundError, RefusedError, ServingError
+from noria.domain.verdict import Outcome
+from noria.errors import RefusedError, ServingError
+from noria.stages import champion
+from noria.stages.champion import OUTCOMES, close
 from noria.stages.line import Line
-
-if TYPE_CHECKING:
-    from noria.decide.advance import Ruling
-
-LOOK_REQUESTS = 20  # candidate requests that make a look worth recording
 
 
 def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcome, str]:
-    """Begin delivery: straight into environments that allow it, by canary where the policy says so.
+    """Begin delivery: straight into environments that allow it, by steps where the policy says so.
 
     Returns the turn's outcome so far and one sentence. A rollout that live traffic decides is driven by the engine.
     """
     started = line.ledger.rollouts.of_turn(release.turn_id) if release.turn_id else None
     if started is not None:
-        return _outcome(started), started.reason
+        return OUTCOMES[started.state], started.reason
     outcome, text = TurnOutcome.RELEASED, f"{release.version} waits for a promotion"
     for environment in project.environments.values():
-        if environment.approvals > line.ledger.approvals.count(line.name, release.version, environment.name):
-            return TurnOutcome.RELEASED, f"{release.version} waits for {environment.approvals} approval(s) for {environment.name}"
         outcome, text = enter(line, project, environment, release)
         if outcome is not TurnOutcome.PROMOTED:
             return outcome, text
     return outcome, text
 
 
-def _outcome(rollout: Rollout) -> TurnOutcome:
-    return {
-        RolloutState.WAITING: TurnOutcome.RELEASED,
-        RolloutState.REPLAY: TurnOutcome.ROLLING_OUT,
-        RolloutState.CANARY: TurnOutcome.ROLLING_OUT,
-        RolloutState.PROBATION: TurnOutcome.PROMOTED,
-        RolloutState.HELD: TurnOutcome.HELD,
-        RolloutState.PROMOTED: TurnOutcome.PROMOTED,
-        RolloutState.ROLLED_BACK: TurnOutcome.ROLLED_BACK,
-        RolloutState.SUPERSEDED: TurnOutcome.SUPERSEDED,
-    }[rollout.state]
-
-
 def enter(line: Line, project: Project, environment: Environment, release: Release) -> tuple[TurnOutcome, str]:
     """Bring a release into one environment as its policy says."""
     supersede(line, environment.name, f"{release.version} took its place")
     route = line.ledger.routes.get(line.name, environment.name)
-    if route is None or environment.rollout.direct or route.champion == release.digest:
-        text = promote(line, environment, release, "first release" if route is None else "direct rollout")
-        return TurnOutcome.PROMOTED, text
     rollout = Rollout(
         id=names.new_id("rollout"),
         project=line.name,
@@ -68,161 +52,295 @@ def enter(line: Line, project: Project, environment: Environment, release: Relea
         turn_id=release.turn_id,
         release=release.version,
         digest=release.digest,
-        state=RolloutState.CANARY if line.server.alive() else RolloutState.WAITING,
+        state=RolloutState.WAITING,
         step=0,
         started_at=time.time(),
-        reason="",
+        before=route.champion_version if route else None,
+        plan=tuple(step.words for step in environment.rollout.steps),
     )
-    return _begin(line, environment, route, rollout)
-
-
-def _begin(line: Line, environment: Environment, route: Route, rollout: Rollout) -> tuple[TurnOutcome, str]:
-    share = environment.rollout.steps[0].share
-    if rollout.state is RolloutState.WAITING:
-        text = f"{rollout.release} waits: {environment.name} has no running server whose traffic could judge it"
-        with line.ledger.transaction():
-            line.ledger.rollouts.start(replace(rollout, reason=text))
-            line.event("rollout.waiting", rollout.id, text, release=rollout.release)
-        return TurnOutcome.RELEASED, text
-    text = f"{rollout.release} takes {share:.0%} of {environment.name}, beside {route.champion_version}"
+    why = _waits(line, environment, rollout, route)
+    if why is None and _at_once(environment, rollout, route):
+        return _promoted(line, environment, release, "first release" if route is None else "direct rollout")
     with line.ledger.transaction():
         line.check_lease()
-        line.ledger.rollouts.start(replace(rollout, reason=text))
-        line.ledger.routes.put(_canary(route, rollout, environment, share))
-        line.event("rollout.started", rollout.id, text, release=rollout.release, share=share)
-    failure = told(line, rollout.digest)
+        line.ledger.rollouts.start(replace(rollout, reason=f"{rollout.release} waits"))
+    if why is not None:
+        return TurnOutcome.RELEASED, _wait(line, rollout, why)
+    return begin(line, environment, rollout, route)
+
+
+def _promoted(line: Line, environment: Environment, release: Release, why: str) -> tuple[TurnOutcome, str]:
+    try:
+        return TurnOutcome.PROMOTED, champion.promote(line, environment, release, why)
+    except ServingError as error:
+        if line.ledger.routes.get(line.name, environment.name) is None:
+            raise
+        with line.ledger.transaction():
+            line.ledger.releases.bar(line.name, release.version, error.message)
+            line.event("rollout.rolled_back", release.version, error.message, release=release.version)
+        return TurnOutcome.ROLLED_BACK, error.message
+
+
+def _at_once(environment: Environment, rollout: Rollout, route: Route | None) -> bool:
+    """Whether there is nothing to judge it by, and nothing to write about it but that it serves."""
+    return route is None or environment.rollout.direct or route.champion == rollout.digest
+
+
+def _waits(line: Line, environment: Environment, rollout: Rollout, route: Route | None) -> str | None:
+    """What a rollout waits for before it begins, or None."""
+    frozen = frozen_words(line, environment)
+    if frozen is not None:
+        return f"until {frozen}"
+    given = line.ledger.approvals.count(line.name, rollout.release, environment.name)
+    if given < environment.approvals:
+        missing = environment.approvals - given
+        return f"for {missing} approval{'s' if missing > 1 else ''} for {environment.name} (`noria approve {rollout.release}`)"
+    if not _at_once(environment, rollout, route) and not driver.reachable(line.driver, line.name, environment.name):
+        return f"{environment.name} has no running server whose traffic could judge it"
+    return None
+
+
+def frozen_words(line: Line, environment: Environment) -> str | None:
+    """``the freeze `fri 16:00 .. mon 08:00` ends, 2026-11-23 08:00 UTC``; None when nothing is frozen."""
+    found = freeze.frozen(environment.freeze, line.ledger.clock.now(line.name))
+    if found is None:
+        return None
+    window, until = found
+    ends = f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC" if until < freeze.LAST_S else "which never ends"
+    return f"the freeze `{window.text}` of {environment.name} ends, {ends}"
+
+
+def _wait(line: Line, rollout: Rollout, why: str) -> str:
+    """Write down what it waits for, once."""
+    text = f"{rollout.release} waits {why}" if why.startswith(("for ", "until ")) else f"{rollout.release} waits: {why}"
+    if text != rollout.reason:
+        with line.ledger.transaction():
+            line.check_lease()
+            line.ledger.rollouts.update(rollout.id, reason=text)
+            if rollout.turn_id:
+                line.ledger.turns.update(rollout.turn_id, reason=text)
+            line.event("rollout.waiting", rollout.id, text, release=rollout.release)
+    return text
+
+
+def proceed(line: Line, environment: Environment, rollout: Rollout) -> None:
+    """One that waited begins when nothing is in its way any more."""
+    route = line.ledger.routes.get(line.name, environment.name)
+    why = _waits(line, environment, rollout, route)
+    if why is not None:
+        _wait(line, rollout, why)
+    else:
+        begin(line, environment, rollout, route)
+
+
+def begin(line: Line, environment: Environment, rollout: Rollout, route: Route | None) -> tuple[TurnOutcome, str]:
+    """Replay first, where the policy asks for it; else the first step."""
+    if _at_once(environment, rollout, route):
+        release = line.ledger.releases.get(line.name, rollout.release)
+        text = champion.promote(line, environment, release, "what it waited for is there", rollout)
+        return TurnOutcome.PROMOTED, text
+    if environment.rollout.replay.requests == 0 or route is None:
+        return live(line, environment, rollout)
+    text = f"{rollout.release} answers logged requests of {environment.name} before any live one"
+    with line.ledger.transaction():
+        line.check_lease()
+        line.ledger.rollouts.update(rollout.id, state=RolloutState.REPLAY, reason=text, before=route.champion_version)
+        if rollout.turn_id:
+            line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
+        line.event("rollout.replay", rollout.id, text, release=rollout.release)
+    return TurnOutcome.ROLLING_OUT, text
+
+
+def replay(line: Line, environment: Environment, rollout: Rollout) -> None:
+    """Send logged requests to both releases; a difference that is too large ends the rollout."""
+    from noria.adapters import replaying  # a process of its own: only a rollout that begins needs it
+    from noria.decide import replay as judge
+
+    route = line.ledger.routes.get(line.name, environment.name)
+    assert route is not None, "only beside a champion"
+    failure = line.driver.load(rollout.digest)
+    if failure:
+        roll_back(line, rollout, f"{rollout.release} could not be loaded: {failure}")
+        return
+    policy = environment.rollout
+    facts = replaying.replay(
+        line.state,
+        line.name,
+        environment.name,
+        route.champion,
+        rollout.digest,
+        policy.replay.requests,
+        route.deadline_ms,
+        policy.guards.slow_ms,
+    )
+    reason = judge.judge(policy.replay, policy.guards, policy.false_alarm, facts)
+    if line.ledger.rollouts.get(rollout.id).state is not RolloutState.REPLAY:
+        return  # a person ended or held it meanwhile
+    if reason.outcome is Outcome.FAIL:
+        roll_back(line, rollout, f"{rollout.release} rolled back before any live request: {reason.text}")
+        return
+    line.event("rollout.replayed", rollout.id, f"{rollout.release}: {reason.text}", **reason.numbers)
+    live(line, environment, rollout)
+
+
+def live(line: Line, environment: Environment, rollout: Rollout) -> tuple[TurnOutcome, str]:
+    """The first step on live traffic."""
+    route = line.ledger.routes.get(line.name, environment.name)
+    assert route is not None, "only beside a champion"
+    step, clock = environment.rollout.steps[0], line.ledger.clock.now(line.name)
+    if step.kind is StepKind.CANARY and step.share == 1:
+        release = line.ledger.releases.get(line.name, rollout.release)
+        return TurnOutcome.PROMOTED, champion.promote(line, environment, release, "no step of it is judged", rollout)
+    text = f"{rollout.release} {_takes(step)} {environment.name}, beside {route.champion_version}"
+    with line.ledger.transaction():
+        line.check_lease()
+        line.ledger.rollouts.update(
+            rollout.id,
+            state=RolloutState.CANARY,
+            before=route.champion_version,
+            started_at=time.time(),
+            step_at=time.time(),
+            step_clock=clock,
+            patient_clock=clock,
+            reason=text,
+        )
+        made = line.ledger.routes.put(at_step(route, rollout, environment, step))
+        if rollout.turn_id:
+            line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
+        line.event("rollout.started", rollout.id, text, release=rollout.release, share=made.share, shadow=made.shadow)
+    failure = line.driver.set_routes(made)
     if failure:
         return TurnOutcome.ROLLED_BACK, roll_back(line, rollout, f"{rollout.release} could not be loaded: {failure}")
     return TurnOutcome.ROLLING_OUT, text
 
 
-def _canary(route: Route, rollout: Rollout, environment: Environment, share: float) -> Route:
-    return replace(
+def _takes(step: RolloutStep) -> str:
+    if step.kind is StepKind.CANARY:
+        return f"takes {step.share:.0%} of"
+    if step.kind is StepKind.SHADOW:
+        return f"scores {step.share:.0%} of the requests too, and answers none, in"
+    return "is loaded, without traffic, in"
+
+
+def at_step(route: Route, rollout: Rollout, environment: Environment, step: RolloutStep) -> Route:
+    """The route while a rollout is at a step; a pause and a question leave the shares as they are."""
+    policy = environment.rollout
+    tried = replace(
         route,
         candidate=rollout.digest,
         candidate_version=rollout.release,
-        share=share,
         rollout_id=rollout.id,
-        slow_ms=environment.rollout.guards.slow_ms,
+        slow_ms=policy.guards.slow_ms,
+        sticky=policy.assign is Assign.KEY,
     )
+    if step.kind is StepKind.CANARY:
+        return replace(tried, share=step.share, shadow=policy.pairs if policy.guards.quality is not None else 0.0)
+    if step.kind is StepKind.SHADOW:
+        return replace(tried, share=0.0, shadow=step.share)
+    if route.rollout_id == rollout.id:
+        return tried
+    return replace(tried, share=0.0, shadow=0.0)
 
 
-def told(line: Line, digest: str) -> str:
-    """Nudge the server; the reason why it cannot load ``digest``, or an empty text. Without a server: nothing to tell."""
-    if not line.server.alive():
-        return ""
-    return line.server.sync().failed.get(digest, "")
+def advance(line: Line, environment: Environment, rollout: Rollout, route: Route, why: str) -> None:
+    """The next step. What a pause or a question took does not count against patience."""
+    steps, clock = environment.rollout.steps, line.ledger.clock.now(line.name)
+    done, step = steps[rollout.step], steps[rollout.step + 1]
+    rested = clock - rollout.step_clock if not done.judged else 0.0
+    made = at_step(route, rollout, environment, step)
+    moved = f"goes from {route.share:.0%} to {made.share:.0%}" if made.share != route.share else "goes on"
+    text = f"{rollout.release} {moved}: {why}"
+    with line.ledger.transaction():
+        line.check_lease()
+        made = line.ledger.routes.put(made) if made != route else route
+        line.ledger.rollouts.update(
+            rollout.id,
+            step=rollout.step + 1,
+            step_clock=clock,
+            step_at=time.time(),
+            patient_clock=rollout.patient_clock + rested,
+            reason=text,
+            look=None,
+        )
+        line.event("rollout.advanced", rollout.id, text, share=made.share, shadow=made.shadow)
+    line.driver.set_routes(made)
 
 
 def supersede(line: Line, environment: str, why: str) -> None:
     """An undecided rollout makes room for a newer one."""
     active = line.ledger.rollouts.active(line.name, environment)
-    if active is None:
-        return
-    _end(line, active, RolloutState.SUPERSEDED, f"{active.release} superseded: {why}", drop_candidate=True)
-
-
-def promote(line: Line, environment: Environment, release: Release, why: str, rollout: Rollout | None = None) -> str:
-    """Make ``release`` the champion; the one it replaces stays resident. Returns one sentence."""
-    route = line.ledger.routes.get(line.name, environment.name)
-    text = f"{release.version} serves all of {environment.name}: {why}"
-    champion = Route(
-        project=line.name,
-        environment=environment.name,
-        revision=0,
-        champion=release.digest,
-        champion_version=release.version,
-        previous=route.champion if route and route.champion != release.digest else route.previous if route else None,
-        previous_version=(
-            route.champion_version if route and route.champion != release.digest else route.previous_version if route else None
-        ),
-        slow_ms=environment.rollout.guards.slow_ms,
-    )
-    with line.ledger.transaction():
-        line.check_lease()
-        line.ledger.routes.put(champion)
-        if rollout is not None:
-            _close(line, rollout, RolloutState.PROMOTED, text)
-        line.event("rollout.promoted", release.version, text, environment=environment.name, digest=release.digest)
-    failure = told(line, release.digest)
-    if failure and route is not None:
-        return revert(line, environment.name, f"{release.version} could not be loaded: {failure}")
-    if failure:
-        raise ServingError(f"{release.version} could not be loaded: {failure}", hint="`noria show` tells what it is made of.")
-    return text
-
-
-def revert(line: Line, environment: str, why: str) -> str:
-    """Put the previous release back: a pointer flip. An undecided canary is ended instead."""
-    active = line.ledger.rollouts.active(line.name, environment)
-    if active is not None and active.state is not RolloutState.WAITING:
-        return roll_back(line, active, why)
-    route = line.ledger.routes.get(line.name, environment)
-    if route is None:
-        raise NotFoundError(f"nothing serves in {environment}", hint="`noria status` shows the environments.")
-    if route.previous is None or route.previous_version is None:
-        raise RefusedError(
-            f"{route.champion_version} is the only release {environment} has had: there is nothing to roll back to",
-            hint="`noria releases` lists what could be promoted.",
-        )
-    text = f"{environment} rolled back from {route.champion_version} to {route.previous_version}: {why}"
-    flipped = replace(
-        route,
-        champion=route.previous,
-        champion_version=route.previous_version,
-        previous=route.champion,
-        previous_version=route.champion_version,
-        candidate=None,
-        candidate_version=None,
-        share=0.0,
-        rollout_id=None,
-    )
-    with line.ledger.transaction():
-        line.check_lease()
-        line.ledger.routes.put(flipped)
-        line.event("environment.rolled_back", environment, text, champion=flipped.champion)
-    told(line, flipped.champion)
-    return text
+    if active is not None:
+        _end(line, active, RolloutState.SUPERSEDED, f"{active.release} superseded: {why}")
 
 
 def roll_back(line: Line, rollout: Rollout, why: str) -> str:
-    """End a canary: the champion takes all traffic, the candidate is barred until a person lifts it."""
+    """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
     with line.ledger.transaction():
         line.ledger.releases.bar(line.name, rollout.release, why)
-        _end(line, rollout, RolloutState.ROLLED_BACK, why, drop_candidate=True)
-    told(line, rollout.digest)
+        _end(line, rollout, RolloutState.ROLLED_BACK, why)
     return why
 
 
-def hold(line: Line, rollout: Rollout, why: str) -> str:
-    """Patience ended: the share stays as it is, and a person decides."""
-    _end(line, rollout, RolloutState.HELD, why, drop_candidate=False)
-    return why
-
-
-def _end(line: Line, rollout: Rollout, state: RolloutState, text: str, *, drop_candidate: bool) -> None:
+def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
     with line.ledger.transaction():
         line.check_lease()
         route = line.ledger.routes.get(line.name, rollout.environment)
-        if drop_candidate and route is not None and route.rollout_id == rollout.id:
-            line.ledger.routes.put(replace(route, candidate=None, candidate_version=None, share=0.0, rollout_id=None))
-        _close(line, rollout, state, text)
+        made = None
+        if route is not None and route.rollout_id == rollout.id:
+            alone = replace(route, candidate=None, candidate_version=None, share=0.0, shadow=0.0, sticky=False, rollout_id=None)
+            made = line.ledger.routes.put(alone)
+        close(line, rollout, state, text)
         line.event(f"rollout.{state.name.lower()}", rollout.id, text, release=rollout.release)
+    if made is not None:
+        line.driver.set_routes(made)
+        line.driver.drain(rollout.environment, rollout.digest)
 
 
-def _close(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
-    ended = None if state is RolloutState.HELD else time.time()
-    line.ledger.rollouts.update(rollout.id, state=state, reason=text, ended_at=ended)
-    if rollout.turn_id:
-        outcome = _outcome(replace(rollout, state=state))
-        line.ledger.turns.update(rollout.turn_id, outcome=outcome, reason=text, ended_at=ended)
+def hold(line: Line, rollout: Rollout, why: str) -> str:
+    """The share stays as it is, and a person decides. Harm still ends it."""
+    with line.ledger.transaction():
+        line.check_lease()
+        close(line, rollout, RolloutState.HELD, why)
+        line.ledger.rollouts.update(rollout.id, resumes=rollout.state)
+        line.event("rollout.held", rollout.id, why, release=rollout.release)
+    return why
 
 
-def fallen(line: Line, rollout: Rollout) -> bool:
+def resume(line: Line, rollout: Rollout, why: str) -> str:
+    """A held one goes on where it stood; patience counts anew. Raises RefusedError."""
+    if rollout.state is not RolloutState.HELD:
+        raise RefusedError(f"the rollout of {rollout.release} is not held: it is {rollout.state}")
+    state = rollout.resumes or RolloutState.CANARY
+    text = f"{rollout.release} goes on: {why}"
+    with line.ledger.transaction():
+        line.check_lease()
+        line.ledger.rollouts.update(
+            rollout.id, state=state, resumes=None, reason=text, patient_clock=line.ledger.clock.now(line.name)
+        )
+        if rollout.turn_id:
+            line.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text)
+        line.event("rollout.resumed", rollout.id, text, release=rollout.release)
+    return text
+
+
+def revert(line: Line, environment: str, why: str, wanted: str | None = None) -> str:
+    """Put an earlier release back; a rollout on its way is ended instead, unless a release is named."""
+    active = line.ledger.rollouts.active(line.name, environment)
+    if active is not None and active.state is not RolloutState.WAITING and wanted is None:
+        return roll_back(line, active, f"{active.release} rolled back: {why}")
+    if active is not None and wanted is not None:
+        champion.target(line, line.ledger.routes.get(line.name, environment) or _nothing(environment), wanted)
+        supersede(line, environment, f"{environment} goes back to {wanted}")
+    return champion.fall_back(line, environment, why, wanted)
+
+
+def _nothing(environment: str) -> Route:
+    raise RefusedError(f"nothing serves in {environment}")
+
+
+def fallen(line: Line, rollout: Rollout, stats: driver.Stats) -> bool:
     """Roll a candidate back that the server refuses, or has suspended because it crashes; whether it did."""
-    health = line.server.health(rollout.environment)
-    refused = health.failed.get(rollout.digest)
-    crashes = health.crashes.get(rollout.digest)
+    refused, crashes = stats.failed.get(rollout.digest), stats.crashes.get(rollout.digest)
     crashed = crash.of_candidate(crashes) if crashes and crashes.role == candidate_of(rollout.id) else None
     if refused:
         roll_back(line, rollout, f"{rollout.release} could not be loaded: {refused}")
@@ -231,110 +349,9 @@ def fallen(line: Line, rollout: Rollout) -> bool:
     return bool(refused) or crashed is not None
 
 
-def crash_loop(line: Line, route: Route) -> Reason | None:
-    """Why the champion must give way to the release before it, or None. Raises ServingError without a server."""
-    if route.previous_version is None:
-        return None
-    crashes = line.server.health(route.environment).crashes.get(route.champion)
-    fit = line.ledger.releases.get(line.name, route.previous_version).barred is None
-    return crash.of_champion(crashes, fit) if crashes and crashes.role == CHAMPION else None
-
-
-def give_way(line: Line, route: Route, reason: Reason) -> str:
-    """Put the previous release back and bar the champion, unless somebody changed the route meanwhile. Returns one sentence."""
+def give_way(line: Line, route: Route, why: str) -> str:
+    """Put a release back that served before, unless somebody changed the route meanwhile. Returns one sentence."""
     if line.ledger.routes.get(line.name, route.environment) != route:
         return "the route has changed"
     supersede(line, route.environment, f"{route.champion_version} crashes")
-    why = f"{route.champion_version} rolled back: {reason.text}"
-    line.ledger.releases.bar(line.name, route.champion_version, why)
-    return revert(line, route.environment, why)
-
-
-def look(line: Line, environment: Environment, rollout: Rollout) -> Ruling | None:
-    """Take one look at the evidence and act on it; None when nothing new came in and patience has not ended."""
-    route = line.ledger.routes.get(line.name, environment.name)
-    if route is None or route.rollout_id != rollout.id:
-        return None
-    arms = line.server.stats(line.name, environment.name).get(route.revision)
-    rollout = _record(line, rollout, route, arms) if arms is not None else rollout
-    from noria.decide import advance as judge  # numerics: only a canary under way needs them
-
-    ruling = judge.judge(environment.rollout, rollout.step, rollout.blocks, time.time() - rollout.started_at, _seed(rollout.id))
-    _act(line, environment, rollout, route, ruling)
-    return ruling
-
-
-def _seed(rollout_id: str) -> int:
-    """A number that no outcome can influence, the same at every look."""
-    return int(names.digest_bytes(rollout_id.encode())[:8], 16)
-
-
-def _record(line: Line, rollout: Rollout, route: Route, arms: ArmTallies) -> Rollout:
-    """Append what came in since the last look as a block of its own: an earlier block is never rearranged."""
-    seen = [b for b in rollout.blocks if b.revision == route.revision]
-    champion = _less(arms.champion, [b.champion for b in seen])
-    candidate = _less(arms.candidate, [b.candidate for b in seen])
-    if candidate.requests < 0 or champion.requests < 0:  # the server started anew and counts from zero:
-        line.ledger.routes.put(route)  # a new revision keeps what was seen apart from what comes
-        told(line, rollout.digest)
-        return rollout
-    block = Block(route.share, champion, candidate, route.revision)
-    if block.candidate.requests < LOOK_REQUESTS and not (block.candidate.errors or block.candidate.slow):
-        return rollout
-    grown = replace(rollout, blocks=(*rollout.blocks, block))
-    line.ledger.rollouts.update(rollout.id, blocks=grown.blocks)
-    return grown
-
-
-def _less(total: Tally, seen: list[Tally]) -> Tally:
-    """What is new since the looks in ``seen``."""
-    return Tally(
-        total.requests - sum(t.requests for t in seen),
-        total.errors - sum(t.errors for t in seen),
-        total.slow - sum(t.slow for t in seen),
-    )
-
-
-def _act(line: Line, environment: Environment, rollout: Rollout, route: Route, ruling: Ruling) -> None:
-    if ruling.advice is Advice.ROLL_BACK:
-        roll_back(line, rollout, f"{rollout.release} rolled back: {ruling.reason.text}")
-    elif ruling.advice is Advice.PROMOTE:
-        release = line.ledger.releases.get(line.name, rollout.release)
-        promote(line, environment, release, ruling.reason.text, rollout)
-    elif ruling.advice is Advice.ADVANCE:
-        _advance(line, environment, rollout, route, ruling)
-    elif ruling.advice is Advice.HOLD and rollout.state is RolloutState.CANARY:
-        hold(line, rollout, f"{rollout.release} held at {route.share:.0%}: {ruling.reason.text}")
-
-
-def _advance(line: Line, environment: Environment, rollout: Rollout, route: Route, ruling: Ruling) -> None:
-    share = environment.rollout.steps[rollout.step + 1].share
-    text = f"{rollout.release} goes from {route.share:.0%} to {share:.0%}: {ruling.reason.text}"
-    with line.ledger.transaction():
-        line.check_lease()
-        line.ledger.routes.put(replace(route, share=share))
-        line.ledger.rollouts.update(rollout.id, step=rollout.step + 1, reason=text)
-        line.event("rollout.advanced", rollout.id, text, share=share)
-    told(line, rollout.digest)
-
-
-def resume(line: Line, project: Project, rollout: Rollout) -> None:
-    """A rollout that waited for a server begins when there is one."""
-    if rollout.state is not RolloutState.WAITING or not line.server.alive():
-        return
-    environment = project.environments[rollout.environment]
-    route = line.ledger.routes.get(line.name, rollout.environment)
-    if route is None:
-        return
-    share = environment.rollout.steps[0].share
-    text = f"{rollout.release} takes {share:.0%} of {environment.name}, beside {route.champion_version}"
-    with line.ledger.transaction():
-        line.check_lease()
-        line.ledger.rollouts.update(rollout.id, state=RolloutState.CANARY, started_at=time.time(), reason=text)
-        line.ledger.routes.put(_canary(route, rollout, environment, share))
-        if rollout.turn_id:
-            line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
-        line.event("rollout.started", rollout.id, text, release=rollout.release, share=share)
-    failure = told(line, rollout.digest)
-    if failure:
-        roll_back(line, rollout, f"{rollout.release} could not be loaded: {failure}")
+    return champion.fall_back(line, route.environment, f"{route.champion_version} rolled back: {why}")

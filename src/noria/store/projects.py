@@ -48,5 +48,7 @@ class ApprovalStore:
         """One actor's approval counts once."""
         self._table.insert(Approval(project, release, environment, actor, time.time()), replace=True)
 
-    def count(self, project: str, release: str, environment: str) -> int:
-        return len(self._table.many("project = ? AND release = ? AND environment = ?", project, release, environment))
+    def count(self, project: str, release: str, environment: str, since: float = 0.0) -> int:
+        """People who approved at ``since`` (wall clock) or later."""
+        where = "project = ? AND release = ? AND environment = ? AND at >= ?"
+        return len(self._table.many(where, project, release, environment, since))

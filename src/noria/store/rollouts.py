@@ -31,6 +31,14 @@ class RolloutStore:
         """The undecided rollout of an environment; there is at most one."""
         return self._table.one(f"project = ? AND environment = ? AND {UNDECIDED} ORDER BY started_at DESC", project, environment)
 
+    def probing(self, project: str, environment: str) -> Rollout | None:
+        """The release on probation in an environment; there is at most one."""
+        return self._table.one("project = ? AND environment = ? AND state = 'probation'", project, environment)
+
+    def waiting(self, project: str) -> builtins.list[str]:
+        """Environments in which a release waits."""
+        return [rollout.environment for rollout in self._table.many("project = ? AND state = 'waiting'", project)]
+
     def of_turn(self, turn_id: str | None) -> Rollout | None:
         """The newest rollout that a turn began."""
         return None if turn_id is None else self._table.one("turn_id = ? ORDER BY started_at DESC", turn_id)

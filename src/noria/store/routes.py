@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from dataclasses import replace
 
 from noria.domain.rollout import Route
@@ -37,6 +38,14 @@ class RouteStore:
     def all(self) -> builtins.list[Route]:
         """The newest route of every environment of every project."""
         return self._table.many(f"{NEWEST} ORDER BY project, environment")
+
+    def champions(self, project: str, environment: str) -> builtins.list[str]:
+        """Versions that served, newest first, each once for every time that it got its place."""
+        rows = self._database.rows(
+            "SELECT champion_version AS version FROM routes WHERE project = ? AND environment = ? ORDER BY revision DESC",
+            (project, environment),
+        )
+        return [version for version, _ in itertools.groupby(str(row["version"]) for row in rows)]
 
     def history(self, project: str, environment: str, limit: int = 50) -> builtins.list[Route]:
         """Newest first."""

@@ -1,0 +1,68 @@
+"""What a rollout asks of an engine that serves, and all it knows of one. The embedded server is one; others come beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from noria.adapters.server import ArmTallies, Server
+from noria.domain.rollout import Crashes, Route
+from noria.errors import ServingError
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What an engine has seen in one environment. ``tallies`` by the revision of the route, cumulative; the rest by digest."""
+
+    tallies: dict[int, ArmTallies] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # releases that could not be loaded, and why
+    crashes: dict[str, Crashes] = field(default_factory=dict)
+
+
+class Driver(Protocol):
+    """An engine. It serves the newest route of the ledger that it was told of, and goes on with that when nobody is there."""
+
+    def load(self, digest: str) -> str:
+        """Try a release and keep it at hand, before any route names it; why it cannot be served, or an empty text."""
+
+    def set_routes(self, route: Route) -> str:
+        """Serve by ``route``, which is in the ledger already: all or nothing, without a failed request. Returns when it is in
+        force, with an empty text, or says why not; while the engine is away, it follows the ledger when it is back."""
+
+    def drain(self, environment: str, digest: str) -> None:
+        """Let go of a release that no route names any more, once its requests are done."""
+
+    def stats(self, project: str, environment: str) -> Stats:
+        """Raises ServingError when the engine does not answer."""
+
+
+class Embedded:
+    """Noria's own model server: it reads routes from the ledger, and unloads by itself what none names."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def load(self, digest: str) -> str:
+        return self._server.load(digest) if self._server.alive() else ""
+
+    def set_routes(self, route: Route) -> str:
+        if not self._server.alive():
+            return ""
+        failed = self._server.sync().failed
+        named = [digest for digest in (route.candidate, route.champion) if digest in failed]
+        return failed[named[0]] if named else ""
+
+    def drain(self, environment: str, digest: str) -> None:
+        """Nothing is left to do: a worker closes a release some seconds after the last route that named it."""
+
+    def stats(self, project: str, environment: str) -> Stats:
+        health = self._server.health(environment)
+        return Stats(self._server.stats(project, environment), health.failed, health.crashes)
+
+
+def reachable(driver: Driver, project: str, environment: str) -> bool:
+    try:
+        driver.stats(project, environment)
+    except ServingError:
+        return False
+    return True

@@ -1,0 +1,184 @@
+"""`noria rollout`: where a delivery stands, by which evidence; and a person's word in it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import click
+
+from noria.cli.context import Home, actor, pass_home
+from noria.cli.output import ago, emit, json_option, number, pairs, percent, plain, plural, section, table
+from noria.console.around import surroundings
+from noria.console.view import Canary, EnvironmentView, canary_facts, read
+from noria.domain.rollout import Rollout, RolloutState
+from noria.errors import NotFoundError
+
+environment_option = click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
+why_option = click.option("--why", default="", help="A reason for the record.")
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+@environment_option
+@json_option
+@pass_home
+def command(home: Home, ctx: click.Context, environment: str | None, as_json: bool) -> None:
+    """Where the delivery of a release stands, and by which evidence; hold, resume or abort it.
+
+    \b
+    Example:  noria rollout
+              noria rollout hold --why "the fair is on"
+              noria rollout simulate
+
+    JSON keys: environment, rollout {release, state, share, shadow, step, plan, before, started_at, reason, champion, candidate,
+    look {at, text, guards [guard, text, harm, harm_needed, safe, safe_needed, harmful, cleared]}}, ended [release, state,
+    reason, ended_at].
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    found, ended = _found(home, environment)
+    now = found.canary or found.probation
+    document: dict[str, Any] = {
+        "environment": found.name,
+        "rollout": canary_facts(now) if now else None,
+        "ended": [_ended_facts(rollout) for rollout in ended],
+    }
+    emit(as_json, document, lambda: _render(found, ended))
+
+
+def _found(home: Home, wanted: str | None) -> tuple[EnvironmentView, list[Rollout]]:
+    """The environment, and what ended there lately."""
+    if not home.ledger_file.is_file():
+        raise NotFoundError("nothing was rolled out yet", hint="`noria run` makes a first release.")
+    name = home.project_name()
+    with closing(home.ledger()) as ledger:
+        every = read(ledger, name, surroundings(home.state)).environments
+        rollouts = ledger.rollouts.list(name, limit=200)
+    known = {e.name: e for e in every}
+    waiting = {r.environment for r in rollouts}
+    chosen = wanted or next((e.name for e in reversed(every) if e.canary or e.probation), every[-1].name if every else "")
+    if chosen not in known and chosen not in waiting:
+        raise NotFoundError(f"nothing was rolled out in {chosen or 'any environment'} yet", hint="`noria status` shows them.")
+    ended = [r for r in rollouts if r.environment == chosen and r.ended_at is not None]
+    return known.get(chosen) or EnvironmentView(chosen, None, None, None, None), ended[:5]
+
+
+def _ended_facts(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "release": rollout.release,
+        "state": str(rollout.state),
+        "reason": rollout.reason,
+        "ended_at": rollout.ended_at,
+    }
+
+
+def _render(environment: EnvironmentView, ended: list[Rollout]) -> str:
+    parts = [_stands(environment, canary) for canary in (environment.canary, environment.probation) if canary]
+    if not parts:
+        served = environment.route.champion_version if environment.route else "nothing"
+        parts = [f"no rollout is under way in {plain(environment.name)}; {served} serves"]
+    if ended:
+        rows = [(r.release, r.state, ago(r.ended_at or 0.0), r.reason) for r in ended]
+        parts.append(section("Ended lately", table(("release", "verdict", "when", "why"), rows)))
+    return "\n".join(parts)
+
+
+def _stands(environment: EnvironmentView, canary: Canary) -> str:
+    rollout = canary.rollout
+    colour = {RolloutState.HELD: "yellow", RolloutState.PROBATION: "green"}.get(rollout.state, "cyan")
+    title = f"{rollout.release} in {environment.name}: {click.style(str(rollout.state), fg=colour, bold=True)}"
+    told = [("now", rollout.look.text if rollout.look else rollout.reason)]
+    if rollout.look:
+        told.append(("since", rollout.reason))
+    told += [("traffic", _traffic(canary)), ("steps", _plan(rollout)), ("begun", ago(rollout.started_at))]
+    hint = {
+        RolloutState.HELD: "`noria rollout resume` goes on, `noria promote` and `noria rollout abort` decide.",
+        RolloutState.PROBATION: f"`noria rollback` puts {rollout.before} back at once.",
+    }.get(rollout.state)
+    if hint:
+        told.append(("next", hint))
+    parts = [title, pairs(told)]
+    if rollout.look and rollout.look.stands:
+        rows = [(s.guard, _needed(s.harm, s.harm_needed), _needed(s.safe, s.safe_needed), s.text) for s in rollout.look.stands]
+        parts += ["", table(("guard", "harm, of needed", "safe, of needed", "seen"), rows)]
+    return "\n".join(parts) + "\n"
+
+
+def _needed(evidence: float, needed: float) -> str:
+    return f"{_short(evidence)} of {_short(needed)}"
+
+
+def _short(evidence: float) -> str:
+    return f"{evidence:.1e}" if evidence >= 1e6 else number(round(evidence, 1) if evidence < 100 else round(evidence))
+
+
+def _traffic(canary: Canary) -> str:
+    tried = canary.candidate
+    seen = f"{plural(tried.requests, 'request')}, {plural(tried.errors, 'error')}, {tried.slow:,} slow so far"
+    if canary.rollout.state is RolloutState.PROBATION:
+        return f"all; {canary.rollout.before} scores {percent(canary.shadow)} of the requests too"
+    if canary.shadow and not canary.share:
+        return f"none; it scores {percent(canary.shadow)} of the requests too; {seen}"
+    return f"{percent(canary.share)} beside {canary.rollout.before}; {seen}"
+
+
+def _plan(rollout: Rollout) -> str:
+    """``10 % of traffic, [50 % of traffic], 100 % of traffic``."""
+    here = rollout.step if rollout.state in (RolloutState.CANARY, RolloutState.HELD) else -1
+    return ", ".join(f"[{words}]" if i == here else words for i, words in enumerate(rollout.plan)) or "direct"
+
+
+def _say(home: Home, verb: str, as_json: bool, environment: str | None, *more: str) -> None:
+    from noria.engine import actions, assembly
+
+    line = assembly.assemble(home.path, actor=actor())
+    done = getattr(actions, verb)(line, environment, actor(), *more)
+    emit(as_json, done, lambda: f"{done['text']} ({done['ms']} ms)")
+
+
+@command.command()
+@environment_option
+@why_option
+@json_option
+@pass_home
+def hold(home: Home, environment: str | None, why: str, as_json: bool) -> None:
+    """Stay where it is until somebody resumes it; harm still ends it.
+
+    \b
+    Example:  noria rollout hold --why "wait for the new labels"
+
+    JSON: environment, release, text, ms.
+    """
+    _say(home, "hold", as_json, environment, why)
+
+
+@command.command()
+@environment_option
+@json_option
+@pass_home
+def resume(home: Home, environment: str | None, as_json: bool) -> None:
+    """Go on with a held rollout where it stood; patience counts anew.
+
+    \b
+    Example:  noria rollout resume
+
+    JSON: environment, release, text, ms.
+    """
+    _say(home, "resume", as_json, environment)
+
+
+@command.command()
+@environment_option
+@why_option
+@json_option
+@pass_home
+def abort(home: Home, environment: str | None, why: str, as_json: bool) -> None:
+    """End it: the champion takes all traffic, the candidate is barred until `noria release lift` or `noria promote`.
+
+    \b
+    Example:  noria rollout abort --why "the price changed"
+
+    JSON: environment, release, text, ms.
+    """
+    _say(home, "abort", as_json, environment, why)

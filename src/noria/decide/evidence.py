@@ -1,0 +1,182 @@
+"""Where each guard of a rollout stands: the evidence for harm and for safety, what each must reach, and a sentence.
+
+Harm rejects "no worse than the champion"; one budget ``false_alarm`` is shared over the guards by the union bound, and each
+process may be looked at any time, so it must reach guards / false_alarm. Safety rejects "worse by at least the guard"; a
+release is promoted when every guard is cleared, so each alone keeps the budget ``missed``: it must reach 1 / missed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from noria.domain.policy import QualityGuard, QuantileGuard, RolloutPolicy
+from noria.domain.rollout import Block, Stand, Tally
+from noria.stats import betting, eprocess, quantiles
+from noria.stats.eprocess import Outcomes
+from noria.stats.metrics import Floats
+
+LARGEST = 700.0  # exp of more is not a float
+
+Count = Callable[[Tally], int]
+
+
+def _none() -> Floats:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """All that came in since a rollout began.
+
+    ``blocks``: in order, each written down at a look and never changed after. ``differences`` [n]: loss of the candidate less
+    that of the champion, on requests that both scored and whose label is known, divided by the guard's bound: in [-1, 1].
+    ``pairs``: requests that both scored, labelled or not. ``latencies``: of the champion's [n] and the candidate's requests
+    [m], in ms, where a quantile is guarded.
+    """
+
+    blocks: Sequence[Block] = ()
+    differences: Floats = field(default_factory=_none)
+    pairs: int = 0
+    latencies: tuple[Floats, Floats] = field(default_factory=lambda: (_none(), _none()))
+
+
+def guards(policy: RolloutPolicy) -> int:
+    """How many share the budget."""
+    return 2 + (policy.guards.quality is not None) + (policy.guards.quantile is not None)
+
+
+def stands(policy: RolloutPolicy, evidence: Evidence, needed: float, seed: int) -> tuple[Stand, ...]:
+    """Every guard, errors and slow answers first. ``needed``: evidence for safety that this step asks for."""
+    found = [
+        _counted(policy, evidence.blocks, "errors", needed, seed),
+        _counted(policy, evidence.blocks, "slow answers", needed, seed + 1),
+    ]
+    if policy.guards.quality is not None:
+        found.append(_quality(policy, policy.guards.quality, evidence, needed))
+    if policy.guards.quantile is not None:
+        found.append(_quantile(policy, policy.guards.quantile, evidence.latencies, needed))
+    return tuple(found)
+
+
+def harm_needed(policy: RolloutPolicy) -> float:
+    return guards(policy) / policy.false_alarm
+
+
+def _counted(policy: RolloutPolicy, blocks: Sequence[Block], guard: str, needed: float, seed: int) -> Stand:
+    count, margin = _COUNTED[guard][0], _COUNTED[guard][1](policy)
+    outcomes = [
+        Outcomes(
+            champion_requests=b.champion.requests,
+            champion_events=count(b.champion),
+            candidate_requests=b.candidate.requests,
+            candidate_events=count(b.candidate),
+        )
+        for b in blocks
+    ]
+    own, both = sum(o.candidate_events for o in outcomes), sum(o.candidate_events + o.champion_events for o in outcomes)
+    harm = _highest([(b.share, o.champion_events, o.candidate_events) for b, o in zip(blocks, outcomes, strict=True)])
+    where = _where([b.share for b in blocks if b.candidate.requests])
+    text = f"{own:,} of {both:,} events on the canary{where}" if both else "no event on either release"
+    return Stand(
+        guard=guard,
+        text=f"{text} in {sum(o.candidate_requests for o in outcomes):,} of its requests",
+        harm=harm,
+        harm_needed=harm_needed(policy),
+        safe=value(eprocess.safe_log_evidence(outcomes, margin, seed)),
+        safe_needed=needed,
+    )
+
+
+_COUNTED: dict[str, tuple[Count, Callable[[RolloutPolicy], float]]] = {
+    "errors": (lambda t: t.errors, lambda p: p.guards.errors),
+    "slow answers": (lambda t: t.slow, lambda p: p.guards.slow_by),
+}
+
+
+def _where(shares: Sequence[float]) -> str:
+    """At which shares of traffic: one, or from the smallest to the largest."""
+    if not shares:
+        return ""
+    low, high = min(shares), max(shares)
+    return f" at {percent(low)} of traffic" if low == high else f" at {percent(low)} to {percent(high)} of traffic"
+
+
+def _highest(events: Sequence[tuple[float, int, int]]) -> float:
+    """The most that the evidence for harm has ever been: what was shown once stays shown."""
+    judged = [(share, old, new) for share, old, new in events if 0 < share < 1]  # else there is nobody to compare with
+    if not judged:
+        return 1.0
+    share, champion, candidate = np.array(judged, dtype=np.float64).T
+    return value(max(0.0, float(eprocess.harm_path(share, champion, candidate).max())))
+
+
+def _quality(policy: RolloutPolicy, guard: QualityGuard, evidence: Evidence, needed: float) -> Stand:
+    """Betting on paired differences of a bounded loss."""
+    found, margin = evidence.differences, guard.by / guard.bound
+    if len(found):
+        low, high = betting.confidence_sequence(found, policy.missed)
+        worse = -1 if guard.metric == "accuracy" else 1  # a loss is told as what people know
+        low, high = sorted((worse * low * guard.bound, worse * high * guard.bound))
+        mean = worse * float(found.mean()) * guard.bound
+        text = f"{mean:+.4g} ({low:+.4g} to {high:+.4g}) on {len(found):,} labelled of {evidence.pairs:,} pairs"
+    else:
+        text = f"no label yet on {evidence.pairs:,} pairs"
+    return Stand(
+        guard=guard.metric,
+        text=text,
+        harm=value(betting.harm_log_evidence(found)),
+        harm_needed=harm_needed(policy),
+        safe=value(betting.safe_log_evidence(found, margin)),
+        safe_needed=needed,
+    )
+
+
+def _quantile(policy: RolloutPolicy, guard: QuantileGuard, latencies: tuple[Floats, Floats], needed: float) -> Stand:
+    """Bounds of the difference of a quantile, at the level that each side must reach."""
+    old, new = latencies
+    most, harm, safe = harm_needed(policy), 1.0, 1.0
+    text = f"{len(new):,} latencies of the candidate"
+    if len(old) and len(new):
+        later, _ = quantiles.quantile_difference(new, old, guard.quantile, 1 / most)
+        low, high = quantiles.quantile_difference(new, old, guard.quantile, min(0.5, 1 / needed))
+        harm, safe = most if later > 0 else 1.0, needed if high < guard.by_ms else 1.0  # bounds decide or say nothing
+        text = f"{low:+.3g} to {high:+.3g} ms on {text}"
+    return Stand(f"p{100 * guard.quantile:g}", text, harm, most, safe, needed)
+
+
+def value(log_evidence: float) -> float:
+    """An e-value from its logarithm."""
+    return math.exp(min(log_evidence, LARGEST))
+
+
+def told(evidence: float) -> str:
+    return f"{evidence:,.0f}" if 10 <= evidence < 1e6 else f"{evidence:.2g}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def harm_words(stand: Stand) -> str:
+    """``errors: 7 of 9 events on the candidate at 10 % of traffic in 412 of its requests; evidence 212, needed 100``."""
+    return f"{stand.guard}: {stand.text}; evidence {told(stand.harm)}, needed {told(stand.harm_needed)}"
+
+
+def where_words(stand: Stand) -> str:
+    return (
+        f"{stand.guard}: {stand.text}; for safety {told(stand.safe)} of {told(stand.safe_needed)}, "
+        f"for harm {told(stand.harm)} of {told(stand.harm_needed)}"
+    )
+
+
+def numbers(found: Sequence[Stand]) -> dict[str, float]:
+    """For programs: each guard's evidence under its name."""
+    pairs: dict[str, float] = {}
+    for stand in found:
+        name = stand.guard.replace(" ", "_")
+        pairs |= {f"{name}_harm": stand.harm, f"{name}_safe": stand.safe}
+    return pairs

@@ -1,0 +1,163 @@
+"""Who serves an environment: promotion, and the ways back. The route changes in one transaction, then the engine is told."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from noria.config import Environment
+from noria.decide import back, crash
+from noria.domain.release import Release
+from noria.domain.rollout import CHAMPION, Rollout, RolloutState, Route
+from noria.domain.turn import TurnOutcome
+from noria.domain.verdict import Reason
+from noria.errors import NotFoundError, RefusedError, ServingError
+from noria.stages.line import Line
+
+OUTCOMES = {
+    RolloutState.WAITING: TurnOutcome.RELEASED,
+    RolloutState.REPLAY: TurnOutcome.ROLLING_OUT,
+    RolloutState.CANARY: TurnOutcome.ROLLING_OUT,
+    RolloutState.HELD: TurnOutcome.HELD,
+    RolloutState.PROBATION: TurnOutcome.PROMOTED,
+    RolloutState.PROMOTED: TurnOutcome.PROMOTED,
+    RolloutState.ROLLED_BACK: TurnOutcome.ROLLED_BACK,
+    RolloutState.SUPERSEDED: TurnOutcome.SUPERSEDED,
+}
+
+
+def close(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
+    """Write down how a rollout stands, and its turn: it ends, but for a held one and for probation."""
+    now = time.time()
+    ended = None if state in (RolloutState.HELD, RolloutState.PROBATION) else now
+    clock = line.ledger.clock.now(line.name)
+    changes = {"step_clock": clock, "step_at": now} if state is RolloutState.PROBATION else {}
+    line.ledger.rollouts.update(rollout.id, state=state, reason=text, ended_at=ended, **changes)
+    if rollout.turn_id:
+        turn_ended = None if state is RolloutState.HELD else now
+        line.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text, ended_at=turn_ended)
+
+
+def promote(line: Line, environment: Environment, release: Release, why: str, rollout: Rollout | None = None) -> str:
+    """Make ``release`` the champion; the one it replaces stays resident. Returns one sentence.
+
+    Raises ServingError when it cannot be loaded; then nothing has changed.
+    """
+    route = line.ledger.routes.get(line.name, environment.name)
+    if route is not None and release.digest not in (route.champion, route.candidate, route.previous):
+        failure = line.driver.load(release.digest)  # before any route names it
+        if failure:
+            raise unloadable(release.version, failure)
+    text = f"{release.version} serves all of {environment.name}: {why}"
+    champion, state = _crowned(line, environment, release, route, rollout)
+    with line.ledger.transaction():
+        line.check_lease()
+        made = line.ledger.routes.put(champion)
+        end_probation(line, environment.name, f"{release.version} took its place", but=rollout)
+        if rollout is not None:
+            close(line, rollout, state, text)
+        line.event("rollout.promoted", release.version, text, environment=environment.name, digest=release.digest)
+    failure = line.driver.set_routes(made)
+    if failure and route is not None:
+        return fall_back(line, environment.name, f"{release.version} could not be loaded: {failure}", rollout=rollout)
+    if failure:
+        raise unloadable(release.version, failure)
+    return text
+
+
+def _crowned(
+    line: Line, environment: Environment, release: Release, route: Route | None, rollout: Rollout | None
+) -> tuple[Route, RolloutState]:
+    """The route with the new champion, and whether it is on probation: while the one before scores a share of requests too."""
+    changed = route is not None and route.champion != release.digest
+    previous: tuple[str | None, str | None] = (None, None)
+    if route is not None and changed:
+        previous = (route.champion, route.champion_version)
+    if route is not None and not changed:
+        previous = (route.previous, route.previous_version)
+    champion = Route(
+        project=line.name,
+        environment=environment.name,
+        revision=0,
+        champion=release.digest,
+        champion_version=release.version,
+        previous=previous[0],
+        previous_version=previous[1],
+        slow_ms=environment.rollout.guards.slow_ms,
+    )
+    if rollout is None or not changed or environment.rollout.probation_s <= 0:
+        return champion, RolloutState.PROMOTED
+    return replace(champion, shadow=environment.rollout.pairs, rollout_id=rollout.id), RolloutState.PROBATION
+
+
+def unloadable(version: str, failure: str) -> ServingError:
+    return ServingError(f"{version} could not be loaded: {failure}", hint="`noria show` tells what it is made of.")
+
+
+def end_probation(line: Line, environment: str, why: str, but: Rollout | None = None) -> None:
+    """A release on probation whose place is taken is judged no more."""
+    probing = line.ledger.rollouts.probing(line.name, environment)
+    if probing is not None and (but is None or probing.id != but.id):
+        text = f"{probing.release} was promoted; its probation was cut short: {why}"
+        line.ledger.rollouts.update(probing.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
+        line.event("probation.cut", probing.id, text, release=probing.release)
+
+
+def fall_back(line: Line, environment: str, why: str, wanted: str | None = None, rollout: Rollout | None = None) -> str:
+    """Put an earlier release back, and bar the one that leaves: a pointer flip where it is resident, else it is loaded first.
+
+    Raises NotFoundError, RefusedError when nothing can take over, ServingError when it cannot be loaded.
+    """
+    route = line.ledger.routes.get(line.name, environment)
+    if route is None:
+        raise NotFoundError(f"nothing serves in {environment}", hint="`noria status` shows the environments.")
+    found = target(line, route, wanted)
+    release = line.ledger.releases.get(line.name, found.version)
+    if release.digest != route.previous:
+        failure = line.driver.load(release.digest)
+        if failure:
+            raise unloadable(release.version, failure)
+    text = f"{environment} rolled back from {route.champion_version} to {release.version}: {why}"
+    flipped = replace(
+        route,
+        champion=release.digest,
+        champion_version=release.version,
+        previous=route.champion,
+        previous_version=route.champion_version,
+        candidate=None,
+        candidate_version=None,
+        share=0.0,
+        shadow=0.0,
+        sticky=False,
+        rollout_id=None,
+    )
+    probing = rollout or line.ledger.rollouts.probing(line.name, environment)
+    with line.ledger.transaction():
+        line.check_lease()
+        made = line.ledger.routes.put(flipped)
+        line.ledger.releases.bar(line.name, route.champion_version, why)
+        if probing is not None and probing.digest == route.champion:
+            close(line, probing, RolloutState.ROLLED_BACK, text)
+        line.event("environment.rolled_back", environment, text, champion=flipped.champion)
+    line.driver.set_routes(made)
+    return text
+
+
+def target(line: Line, route: Route, wanted: str | None) -> back.Back:
+    """Where an environment goes back to. Raises RefusedError."""
+    releases = line.ledger.releases.list(line.name)
+    here = {r.version for r in releases if (line.bundle(r.digest) / "manifest.json").is_file()}
+    history = line.ledger.routes.champions(line.name, route.environment)
+    found = back.target(history, {r.version: r.barred for r in releases}, route.champion_version, wanted, here)
+    if isinstance(found, back.Refusal):
+        raise RefusedError(found.text, hint=found.hint)
+    return found
+
+
+def crash_loop(line: Line, route: Route) -> Reason | None:
+    """Why the champion must give way to a release before it, or None. Raises ServingError without a server."""
+    if route.previous_version is None:
+        return None
+    crashes = line.driver.stats(line.name, route.environment).crashes.get(route.champion)
+    fit = line.ledger.releases.get(line.name, route.previous_version).barred is None
+    return crash.of_champion(crashes, fit) if crashes and crashes.role == CHAMPION else None

@@ -1,0 +1,239 @@
+"""One look at a rollout or at a release on probation: gather what came in, ask the judge, act."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from noria import names
+from noria.adapters.driver import Stats
+from noria.adapters.server import ArmTallies
+from noria.config import Environment, Project
+from noria.domain.policy import StepKind
+from noria.domain.rollout import Advice, Block, Look, Rollout, RolloutState, Route, Tally
+from noria.domain.signature import Task
+from noria.domain.verdict import Outcome
+from noria.stages import champion
+from noria.stages import rollout as stage
+from noria.stages.line import Line
+
+if TYPE_CHECKING:
+    from noria.decide.advance import Moment, Ruling
+    from noria.decide.evidence import Evidence
+    from noria.stats.metrics import Floats
+    from noria.store.pairs import PairBook
+
+LOOK_REQUESTS = 20  # requests of the candidate that make a look worth recording ...
+LOOK_GROWTH = 0.05  # ... and their growth, so that the record of a long rollout stays short
+TOLD_S = 2.0  # between two notes of where an undecided rollout stands
+PAIRED = 0.5  # the chance that the one that failed, of two that were asked the same, is the candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """A rollout's project, its environment, and the book of what both releases scored."""
+
+    project: Project
+    environment: Environment
+    book: PairBook | None  # None: the policy asks for nothing that the prediction log tells
+
+
+def book_of(line: Line, environment: Environment, rollout: Rollout) -> PairBook | None:
+    """A book to gather evidence from the prediction log, where a guard needs it."""
+    guards = environment.rollout.guards
+    if guards.quality is None and guards.quantile is None:
+        return None
+    from noria.store.pairs import PairBook  # arrays: few rollouts need them
+
+    folders = (line.state / "log" / environment.name, line.state / "shadow" / environment.name)
+    return PairBook(*folders, rollout.id, line.name, rollout.release)
+
+
+def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
+    """A look at a rollout on live traffic; a held one is only asked whether it does harm. Raises ServingError when the engine
+    does not answer."""
+    from noria.decide import advance as judge  # numerics: only a rollout under way needs them
+
+    environment = around.environment
+    route = line.ledger.routes.get(line.name, environment.name)
+    stats = line.driver.stats(line.name, environment.name)
+    if stage.fallen(line, rollout, stats) or route is None or route.rollout_id != rollout.id:
+        return None
+    step = environment.rollout.steps[rollout.step]
+    share = PAIRED if step.kind is StepKind.SHADOW else route.share
+    rollout = _record(line, rollout, route, stats, share)
+    ruling = judge.judge(
+        environment.rollout, rollout.step, _evidence(line, around, rollout), _moment(line, around, rollout), _seed(rollout.id)
+    )
+    _note(line, rollout, ruling)
+    _act(line, around, rollout, route, ruling)
+    return ruling
+
+
+def blind(line: Line, environment: Environment, rollout: Rollout, why: str) -> None:
+    """The engine does not answer: it is waited for as long as patience lasts. No data is not healthy."""
+    waited = line.ledger.clock.now(line.name) - rollout.patient_clock
+    if rollout.state is RolloutState.CANARY and waited > environment.rollout.patience_s:
+        stage.hold(line, rollout, f"{rollout.release} held, nothing is known of it: {why}")
+
+
+def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
+    """The same for a release that serves all traffic while the one before is resident."""
+    from noria.decide import advance as judge
+
+    environment = around.environment
+    route = line.ledger.routes.get(line.name, environment.name)
+    if route is None or route.champion != rollout.digest:
+        champion.end_probation(line, environment.name, "it does not serve any more")
+        return None
+    if route.rollout_id == rollout.id and route.candidate is None:  # else a newer candidate is on its way: labels still come
+        stats = line.driver.stats(line.name, environment.name)
+        turned = {key: ArmTallies(_errors(arms.champion), _errors(arms.candidate)) for key, arms in stats.tallies.items()}
+        rollout = _record(line, rollout, route, replace(stats, tallies=turned), 1 / (1 + route.shadow))
+    moment = _moment(line, around, rollout)
+    ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment, _seed(rollout.id))
+    _note(line, rollout, ruling)
+    if ruling.advice is Advice.ROLL_BACK:
+        stage.supersede(line, environment.name, f"{rollout.release}, which it is compared with, is rolled back")
+        champion.fall_back(
+            line, environment.name, f"{rollout.release} rolled back in probation: {ruling.reason.text}", rollout=rollout
+        )
+    elif ruling.advice is Advice.PROMOTE:
+        _end_probation(line, rollout, route, ruling)
+    return ruling
+
+
+def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling) -> None:
+    text = f"{rollout.release} serves {rollout.environment}: {ruling.reason.text}"
+    kind = "probation.passed" if ruling.reason.outcome is Outcome.PASS else "probation.undecided"
+    made = replace(route, shadow=0.0, rollout_id=None) if route.rollout_id == rollout.id else None
+    with line.ledger.transaction():
+        line.check_lease()
+        if made is not None:
+            made = line.ledger.routes.put(made)
+        line.ledger.rollouts.update(rollout.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
+        line.event(kind, rollout.id, text, release=rollout.release)
+    if made is not None:
+        line.driver.set_routes(made)
+
+
+def _errors(tally: Tally) -> Tally:
+    """On probation slow answers are not comparable: one release answers, the other scores afterwards."""
+    return replace(tally, slow=0)
+
+
+def _seed(rollout_id: str) -> int:
+    """A number that no outcome can influence, the same at every look."""
+    return int(names.digest_bytes(rollout_id.encode())[:8], 16)
+
+
+def _moment(line: Line, around: Surroundings, rollout: Rollout) -> Moment:
+    from noria.decide.advance import Moment
+
+    clock = line.ledger.clock.now(line.name)
+    return Moment(
+        patient_s=clock - rollout.patient_clock,
+        step_s=clock - rollout.step_clock,
+        approvals=line.ledger.approvals.count(line.name, rollout.release, rollout.environment, since=rollout.step_at),
+        deferred=around.project.monitor.label_delay_s >= around.environment.rollout.patience_s,
+    )
+
+
+# -- evidence
+
+
+def _evidence(line: Line, around: Surroundings, rollout: Rollout) -> Evidence:
+    from noria.decide.evidence import Evidence
+
+    if around.book is None:
+        return Evidence(rollout.blocks)
+    around.book.poll()
+    guards = around.environment.rollout.guards
+    found = Evidence(rollout.blocks, latencies=around.book.latencies()) if guards.quantile else Evidence(rollout.blocks)
+    if guards.quality is None:
+        return found
+    labelled = around.book.labelled()
+    loss = _loss(task_of(line, rollout.digest), guards.quality.metric, guards.quality.bound)
+    differences = loss(labelled.y, labelled.new) - loss(labelled.y, labelled.old)
+    return replace(found, differences=differences, pairs=labelled.pairs)
+
+
+def _loss(task: Task, metric: str, bound: float) -> Callable[[Any, Any], Floats]:
+    from noria.stats import betting
+
+    return lambda y, prediction: betting.clipped_losses(metric, task, y, prediction, bound)
+
+
+def task_of(line: Line, digest: str) -> Task:
+    """What kind of model a release holds."""
+    manifest = msgspec.json.decode((line.bundle(digest) / "manifest.json").read_bytes())
+    return Task(manifest["signature"]["task"])
+
+
+def _record(line: Line, rollout: Rollout, route: Route, stats: Stats, share: float) -> Rollout:
+    """Append what came in since the last look as a block of its own: an earlier block is never rearranged."""
+    arms = stats.tallies.get(route.revision)
+    if arms is None:
+        return rollout
+    seen = [b for b in rollout.blocks if b.revision == route.revision]
+    champions = _less(arms.champion, [b.champion for b in seen])
+    candidates = _less(arms.candidate, [b.candidate for b in seen])
+    if candidates.requests < 0 or champions.requests < 0:  # the server started anew and counts from zero:
+        line.driver.set_routes(line.ledger.routes.put(route))  # a new revision keeps what was seen apart from what comes
+        return rollout
+    block = Block(share, champions, candidates, route.revision)
+    if not _worth([b.candidate for b in rollout.blocks], block.candidate):
+        return rollout
+    grown = replace(rollout, blocks=(*rollout.blocks, block))
+    line.ledger.rollouts.update(rollout.id, blocks=grown.blocks)
+    return grown
+
+
+def _worth(seen: list[Tally], new: Tally) -> bool:
+    """Whether a block should be written: by what happened to the candidate alone, so that no block ends with a luck of the
+    champion's."""
+    requests, events = sum(t.requests for t in seen), sum(t.errors + t.slow for t in seen)
+    return new.requests >= max(LOOK_REQUESTS, LOOK_GROWTH * requests) or new.errors + new.slow >= max(1, LOOK_GROWTH * events)
+
+
+def _less(total: Tally, seen: list[Tally]) -> Tally:
+    """What is new since the looks in ``seen``."""
+    return Tally(
+        total.requests - sum(t.requests for t in seen),
+        total.errors - sum(t.errors for t in seen),
+        total.slow - sum(t.slow for t in seen),
+    )
+
+
+# -- acting
+
+
+def _note(line: Line, rollout: Rollout, ruling: Ruling) -> None:
+    """Where it stands, for whoever asks: not at each look, but for those that decide."""
+    now, last = time.time(), rollout.look
+    if ruling.advice is Advice.WAIT and last is not None and (last.text == ruling.reason.text or now - last.at < TOLD_S):
+        return
+    line.ledger.rollouts.update(rollout.id, look=Look(now, ruling.reason.text, ruling.stands))
+
+
+def _act(line: Line, around: Surroundings, rollout: Rollout, route: Route, ruling: Ruling) -> None:
+    environment = around.environment
+    if ruling.advice is Advice.ROLL_BACK:
+        stage.roll_back(line, rollout, f"{rollout.release} rolled back: {ruling.reason.text}")
+    elif rollout.state is not RolloutState.CANARY or ruling.advice is Advice.WAIT:
+        return  # held: a person decides
+    elif ruling.advice is Advice.HOLD:
+        stage.hold(line, rollout, f"{rollout.release} held at {route.share:.0%}: {ruling.reason.text}")
+    elif (frozen := stage.frozen_words(line, environment)) is not None:
+        line.ledger.rollouts.update(
+            rollout.id, look=Look(time.time(), f"{ruling.reason.text}; stays until {frozen}", ruling.stands)
+        )
+    elif ruling.advice is Advice.PROMOTE:
+        release = line.ledger.releases.get(line.name, rollout.release)
+        champion.promote(line, environment, release, ruling.reason.text, rollout)
+    else:
+        stage.advance(line, environment, rollout, route, ruling.reason.text)
