@@ -126,6 +126,20 @@ def test_a_candidate_that_kills_two_workers_is_suspended(world: World) -> None:
     assert (facts(world)["crashes"], facts(world)["suspended"]) == ({}, {})
 
 
+def test_a_candidate_that_crashes_while_it_only_scores_is_blamed_and_its_client_has_an_answer(world: World) -> None:
+    good, slow = compiled(world.seal, world.scratch), ponderous(world.seal, world.scratch)
+    timing: dict[str, Any] = {"deadline_ms": 20000, "slow_ms": 20000}
+    synced = world.serve(good, candidate=slow, candidate_version="v2", shadow=1.0, rollout_id="r", **timing)
+    before = world.workers()
+    answer = Asked(world.url).end()
+    assert (answer["release"], answer["variant"]) == ("v1", "champion")
+    slot = next(iter(wait_for(lambda: marks(world.state))))
+    os.kill(before[slot], signal.SIGSEGV)
+    wait_for(lambda: len(set(world.workers()) - set(before)) == 1)
+    assert facts(world)["crashes"][slow]["deaths"] == 1
+    assert world.tallies(synced.applied["production"]).candidate == Tally(1, 1)
+
+
 def test_a_champion_is_blamed_for_what_dies_in_its_calls_only(world: World) -> None:
     slow = ponderous(world.seal, world.scratch)
     world.serve(slow)

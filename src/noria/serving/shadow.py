@@ -94,6 +94,12 @@ class Shadow:
         if log is not None:
             log.close()
 
+    def close(self) -> None:
+        """At the end of the worker: what still waits is dropped."""
+        for _ in range(len(self._queue) + len(self._tasks)):
+            self._counts.shadowed("dropped")
+        self.rest()
+
     def _next(self) -> None:
         """One at a time, so that whoever asks meanwhile waits for one at most."""
         try:

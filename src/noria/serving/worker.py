@@ -223,7 +223,7 @@ class Worker:
         if self._access_log is not None:
             self._access_log.close()
         self._log.close()
-        self._shadow.rest()
+        self._shadow.close()
 
 
 def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
