@@ -123,15 +123,15 @@ def _scores(stream: Stream, share: float, at: NDArray[np.intp]) -> Floats:
 
 def thresholds(kind: Thresholds, rule: Rule, stream: Stream) -> Decision:
     """Rates in each interval against the champion's true rate plus the guard."""
-    while not stream.ended:
-        stream.grow()
     shares = kind.shares or rule.shares
     limits = (stream.scenario.champion.errors + rule.errors, stream.scenario.champion.slow + rule.slow)
-    ends = np.searchsorted(stream.times, np.arange(1, int(rule.patience_s / kind.interval_s) + 1) * kind.interval_s)
     step = passed = failures = silent = canary = start = 0
-    for number, end in enumerate(ends, 1):
-        rates = _within(stream, start, int(end), shares[step])
-        canary, start = canary + rates[0], int(end)
+    for number in range(1, int(rule.patience_s / kind.interval_s) + 1):
+        while not stream.ended and (len(stream) == 0 or stream.times[-1] <= number * kind.interval_s):
+            stream.grow()
+        end = int(np.searchsorted(stream.times, number * kind.interval_s))
+        rates = _within(stream, start, end, shares[step])
+        canary, start = canary + rates[0], end
         quiet = rates[0] == 0
         silent = silent + 1 if quiet else 0
         bad = (quiet and not kind.silent) or rates[1] > limits[0] or rates[2] > limits[1]
@@ -148,6 +148,6 @@ def thresholds(kind: Thresholds, rule: Rule, stream: Stream) -> Decision:
 
 def _within(stream: Stream, start: int, end: int, share: float) -> tuple[int, float, float]:
     """The candidate's requests from ``start`` to ``end``, and its rates of errors and of slow answers."""
-    own, failed, slow = (column[: end - start] for column in stream.outcomes(start, share))
+    own, failed, slow = stream.outcomes(start, share, end)
     requests = int(own.sum())
     return requests, float((own & failed).sum() / max(requests, 1)), float((own & slow).sum() / max(requests, 1))

@@ -143,11 +143,13 @@ class Stream:
         self.times = np.interp(self.work, done, np.arange(len(done)) * MINUTE_S, right=math.inf)
         self.lots = np.concatenate([self.lots, [rng.random(more) for rng in self.rngs[:3]]], axis=1)
 
-    def outcomes(self, start: int, share: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Whether requests from ``start`` on are the candidate's, failed, and were slow, with this share assigned to it."""
-        whose, failed, slow = self.lots[:, start:]
+    def outcomes(
+        self, start: int, share: float, end: int | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Whether requests from ``start`` to ``end`` are the candidate's, failed, and were slow, with this share given to it."""
+        whose, failed, slow = self.lots[:, start:end]
         own = whose < share
-        grown = (self.scenario.drift - 1) * np.minimum(self.times[start:] / self.end_s, 1.0)
+        grown = (self.scenario.drift - 1) * np.minimum(self.times[start:end] / self.end_s, 1.0)
         old, new = self.scenario.champion, self.scenario.candidate
         fails = failed < np.where(own, new.errors, old.errors) + grown * old.errors
         return own, fails, slow < np.where(own, new.slow, old.slow) + grown * old.slow

@@ -1,0 +1,220 @@
+"""`noria rollout simulate`: how many requests a rollout takes to decide, and how often it is wrong, before there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from noria.cli.context import Home, pass_home
+from noria.cli.output import duration, emit, json_option, number, percent, plural, table
+from noria.config import units
+from noria.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from noria.config import Project
+    from noria.decide.patience import Rate, Taken
+    from noria.decide.simulate import Result, Rule, Scenario
+
+STEPS = (0.05, 0.25)  # where the project has no canary steps
+MUCH = 5  # times the guard, of the candidate that is much worse
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options as they were written; None takes what noria.yaml says."""
+
+    errors: str
+    slow: str
+    traffic: str
+    burst: float
+    drift: float
+    steps: str | None
+    guard_errors: str | None
+    guard_slow: str | None
+    false_alarm: str | None
+    missed: str | None
+    patience: str | None
+
+
+@click.command()
+@click.option("--errors", default="1%", show_default=True, metavar="A[:B]", help="Share of errors: champion's, and candidate's.")
+@click.option("--slow", default="0.5%", show_default=True, metavar="A[:B]", help="Share of slow answers, likewise.")
+@click.option("--traffic", default="20/s", show_default=True, help="Requests: 20/s, 300/min, 5000/h.")
+@click.option("--burst", default=1.0, show_default=True, help="Every fifth minute brings so many times as many requests.")
+@click.option("--drift", default=1.0, show_default=True, help="Both releases' rates grow to so many times over the patience.")
+@click.option("--steps", help="Shares of traffic: 5%,25%,100%.")
+@click.option("--guard-errors", metavar="SHARE", help="So many more errors are too much: 1%.")
+@click.option("--guard-slow", metavar="SHARE", help="So many more slow answers are too much: 2%.")
+@click.option("--false-alarm", metavar="SHARE", help="Of good candidates that may be rolled back: 1%.")
+@click.option("--missed", metavar="SHARE", help="Of harmful candidates that may be promoted: 5%.")
+@click.option("--patience", metavar="DURATION", help="When an undecided rollout is held: 1h.")
+@click.option("--rollouts", default=300, show_default=True, type=click.IntRange(1, 20_000), help="How many are played out.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same figures.")
+@click.option(
+    "--compare", is_flag=True, help="Beside a test of fixed size, and thresholds as Argo Rollouts and Flagger have them."
+)
+@click.option("--environment", "-e", help="Whose settings; the last environment of noria.yaml when not named.")
+@json_option
+@pass_home
+def command(
+    home: Home, /, rollouts: int, seed: int, compare: bool, environment: str | None, as_json: bool, **options: Any
+) -> None:
+    """Play rollouts out: how many requests and how long a decision takes, and how often it is wrong.
+
+    Settings are those of the environment unless given. With one rate each, candidates as good as the champion, worse by the
+    guard and much worse are tried; with two (1%:5%) the one that you describe beside a good one. Evidence is looked at after
+    every error and every slow answer. Shadow steps, pauses and labels are left out.
+
+    \b
+    Example:  noria rollout simulate
+              noria rollout simulate --errors 1%:5% --traffic 3/s --steps 5%,25%,100%
+              noria rollout simulate --compare --rollouts 100
+
+    JSON keys: environment, settings {shares, errors, slow, false_alarm, missed, patience_s, guards, look_requests},
+    traffic_per_s, foretold [guard, canary, requests, seconds, harm_requests, harm_seconds], warnings [text], results [rule,
+    scenario, rollouts, promoted, rolled_back, held, requests {median, p90}, canary {...}, seconds {...}].
+    """
+    from noria.decide import patience, rivals, simulate
+
+    asked = Asked(**options)
+    name, rule, said = _rule(home.project(), environment, asked)
+    scenarios = _scenarios(asked, rule)
+    plan, guards = _plan(asked, rule, scenarios[0])
+    try:
+        foretold, warnings = patience.taken(plan, guards), [f.text for f in patience.findings(plan, guards)]
+        judges = rivals.judges() if compare else None
+        found = [one for scenario in scenarios for one in simulate.run(scenario, rule, rollouts, seed, judges)]
+    except ValueError as error:
+        raise UsageError(f"this cannot be simulated: {error}") from error
+    document = {
+        "environment": name,
+        "settings": asdict(rule),
+        "traffic_per_s": scenarios[0].traffic_per_s,
+        "foretold": [asdict(one) for one in foretold],
+        "warnings": warnings,
+        "results": [asdict(one) for one in found],
+    }
+    emit(as_json, document, lambda: _render(name, rule, asked, said, foretold, warnings, found, compare=compare))
+
+
+def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str, Rule, str]:
+    """The environment's name, its settings with those that were given, and a remark."""
+    from noria.decide import advance, evidence, simulate
+    from noria.domain.policy import StepKind
+
+    known = project.environments
+    name = environment or list(known)[-1]
+    if name not in known:
+        raise NotFoundError(f"there is no environment {name}", hint=f"There are {', '.join(known)}.")
+    policy, said = known[name].rollout, ""
+    shares = tuple(step.share for step in advance.judged_steps(policy) if step.kind is StepKind.CANARY)
+    if asked.steps is not None:
+        parts = [_read(part.strip(), units.share, "--steps", "5%,25%,100%") for part in asked.steps.split(",")]
+        shares = tuple(part for part in parts if part < 1)
+    elif not shares:
+        shares, said = STEPS, f"{name} has no canary steps: as with {_shares(STEPS)}"
+    return (
+        name,
+        simulate.Rule(
+            shares,
+            errors=_given(asked.guard_errors, units.share, "--guard-errors", "1%", policy.guards.errors),
+            slow=_given(asked.guard_slow, units.share, "--guard-slow", "2%", policy.guards.slow_by),
+            false_alarm=_given(asked.false_alarm, units.share, "--false-alarm", "1%", policy.false_alarm),
+            missed=_given(asked.missed, units.share, "--missed", "5%", policy.missed),
+            patience_s=_given(asked.patience, units.duration_s, "--patience", "1h", policy.patience_s),
+            guards=evidence.guards(policy),
+        ),
+        said,
+    )
+
+
+def _read(text: str, reader: Callable[[str], T], option: str, like: str) -> T:
+    try:
+        return reader(text)
+    except ValueError:
+        raise UsageError(f"{option} cannot be read: {text!r}", hint=f"Like {like}") from None
+
+
+def _given(text: str | None, reader: Callable[[str], float], option: str, like: str, otherwise: float) -> float:
+    return otherwise if text is None else _read(text, reader, option, like)
+
+
+def _rates(text: str, option: str) -> tuple[float, float | None]:
+    old, given, new = text.partition(":")
+    return _read(old, units.share, option, "1% or 1%:5%"), _read(new, units.share, option, "1%:5%") if given else None
+
+
+def _scenarios(asked: Asked, rule: Rule) -> list[Scenario]:
+    from noria.decide.simulate import Arm, Scenario
+
+    (errors, new_errors), (slow, new_slow) = _rates(asked.errors, "--errors"), _rates(asked.slow, "--slow")
+    count, seconds = _read(asked.traffic, units.frequency, "--traffic", "20/s")
+    champion = Arm(errors, slow)
+    good = Scenario("as good as the champion", champion, champion, count / seconds, asked.burst, asked.drift)
+    if new_errors is not None or new_slow is not None:
+        given = Arm(errors if new_errors is None else new_errors, slow if new_slow is None else new_slow)
+        return [good, replace(good, name=f"as given: {_arm(given)}", candidate=given)]
+    worse, much = (Arm(min(1.0, errors + times * rule.errors), slow) for times in (1, MUCH))
+    return [
+        good,
+        replace(good, name=f"worse by the guard: {percent(worse.errors)} errors", candidate=worse),
+        replace(good, name=f"much worse: {percent(much.errors)} errors", candidate=much),
+    ]
+
+
+def _arm(arm: Any) -> str:
+    return f"{percent(arm.errors)} errors, {percent(arm.slow)} slow"
+
+
+def _plan(asked: Asked, rule: Rule, good: Scenario) -> tuple[Any, Sequence[Rate]]:
+    from noria.decide.patience import Plan, Rate
+
+    guards = (Rate("errors", rule.errors, good.champion.errors), Rate("slow answers", rule.slow, good.champion.slow))
+    return Plan(rule.shares, rule.false_alarm, rule.missed, rule.patience_s, good.traffic_per_s), guards
+
+
+def _shares(shares: Sequence[float]) -> str:
+    return ", ".join(percent(share) for share in shares)
+
+
+def _render(
+    name: str,
+    rule: Rule,
+    asked: Asked,
+    said: str,
+    foretold: Sequence[Taken],
+    warnings: Sequence[str],
+    found: Sequence[Result],
+    *,
+    compare: bool,
+) -> str:
+    settings = (
+        f"{name}: {_shares(rule.shares)} of {asked.traffic}; too much is {percent(rule.errors)} more errors or "
+        f"{percent(rule.slow)} more slow answers; false alarms {percent(rule.false_alarm)}, missed {percent(rule.missed)}, "
+        f"patience {duration(rule.patience_s)}"
+    )
+    head = ("candidate", *(("rule",) if compare else ()), "promoted", "rolled back", "held", "requests", "canary", "time")
+    rows = [_row(one, compare=compare) for one in found]
+    if compare:  # a scenario's name stands once
+        rows = [("" if i and rows[i - 1][0] == row[0] else row[0], *row[1:]) for i, row in enumerate(rows)]
+    note = f"{plural(found[0].rollouts, 'rollout')} each; to a decision: median (9 in 10 by)"
+    slowest = max(foretold, key=lambda one: one.requests)
+    takes = (
+        f"reckoned: {slowest.guard} clear a good candidate after about {number(slowest.requests)} requests, "
+        f"{duration(slowest.seconds)}"
+    )
+    return "\n".join([settings, *([said] if said else []), "", table(head, rows), "", note, takes, *warnings])
+
+
+def _row(one: Result, *, compare: bool) -> tuple[str, ...]:
+    shares = (percent(count / one.rollouts) for count in (one.promoted, one.rolled_back, one.held))
+    if one.held == one.rollouts:
+        return (one.scenario, *((one.rule,) if compare else ()), *shares, "–", "–", "–")
+    spreads = (f"{spread.median:,.0f} ({spread.p90:,.0f})" for spread in (one.requests, one.canary))
+    times = f"{duration(one.seconds.median)} ({duration(one.seconds.p90)})"
+    return (one.scenario, *((one.rule,) if compare else ()), *shares, *spreads, times)
