@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +11,8 @@ from noria.errors import StoreError
 from noria.store import compacted
 from noria.store.records import Record, decode
 from noria.store.segments import FRAME, MAGIC, first_needs, torn
+
+CLOCK_S = 1.0  # by which a file's clock may lag behind that of its writer
 
 
 @dataclass(slots=True)
@@ -23,10 +26,14 @@ class _Segment:
 
 
 class LogReader:
-    """Reads all segments of a folder as they grow; each record once, also when its segment is compacted meanwhile."""
+    """Reads all segments of a folder as they grow; each record once, also when its segment is compacted meanwhile.
 
-    def __init__(self, folder: Path) -> None:
+    ``since`` (wall time): what was written to the end before is passed over; older records beside newer ones are not.
+    """
+
+    def __init__(self, folder: Path, since: float = 0.0) -> None:
         self._folder = folder
+        self._since = since
         self._segments: dict[str, _Segment] = {}
         self._look = compacted.Look(folder)
         self._waiting: set[str] = set()  # compacted, and not yet read to the end
@@ -57,7 +64,12 @@ class LogReader:
 
     def _look_again(self) -> None:
         if self._look.again():
-            sizes = {name: batch.segments[name] for name, batch in self._look.batches.items()}
+            first_day = datetime.fromtimestamp(self._since, UTC).date().isoformat()
+            sizes = {
+                name: batch.segments[name]
+                for name, batch in self._look.batches.items()
+                if any(file.date >= first_day for file in batch.files)
+            }
             self._waiting = {name for name, size in sizes.items() if self._segments.get(name, _Segment()).rows < size.rows}
 
     def _advance(self, name: str, path: Path | None, segment: _Segment, limit: int, found: list[Record]) -> tuple[int, bool]:
@@ -65,7 +77,7 @@ class LogReader:
         if path is not None and name not in self._look.batches:
             before = segment.offset
             try:
-                done = _read(path, segment, limit, found)
+                done = _read(path, segment, limit, found, self._since)
                 return segment.offset - before, done
             except FileNotFoundError:  # compacted since, or removed
                 self._look_again()
@@ -99,14 +111,14 @@ class LogReader:
         return []
 
 
-def _read(path: Path, segment: _Segment, limit: int, found: list[Record]) -> bool:
+def _read(path: Path, segment: _Segment, limit: int, found: list[Record], since: float) -> bool:
     """Add the whole records behind the segment's offset to ``found``; whether there is no more of them by now.
 
     Raises FileNotFoundError when the file is gone.
     """
     stat = path.stat()
     mark = (stat.st_size, stat.st_mtime_ns)
-    if mark == segment.mark:
+    if mark == segment.mark or stat.st_mtime < since - CLOCK_S:
         return True
     with path.open("rb") as file:
         if not _begun(file, segment):
