@@ -77,19 +77,19 @@ class Desk:
         self.key = made.tally_key
         self.app.table = table_of(made, releases)
 
-    def ask(self, *bodies: bytes) -> list[dict[str, Any]]:
+    def ask(self, *bodies: bytes, path: str = "/predict") -> list[dict[str, Any]]:
         """Answers, once everything that follows from them is done."""
 
         async def run() -> list[dict[str, Any]]:
-            found = [await self._one(body) for body in bodies]
+            found = [await self._one(body, path) for body in bodies]
             while self.shadow._queue or self.shadow._tasks:
                 await asyncio.sleep(0)
             return found
 
         return asyncio.run(run())
 
-    async def _one(self, body: bytes) -> dict[str, Any]:
-        reply = self.app.quick(b"/predict", HEADERS, body)
+    async def _one(self, body: bytes, path: str) -> dict[str, Any]:
+        reply = self.app.quick(path.encode(), HEADERS, body)
         if reply is not None:
             return cast("dict[str, Any]", msgspec.json.decode(reply.body)) | {"status": reply.status}
         sent: list[dict[str, Any]] = []
@@ -101,7 +101,7 @@ class Desk:
             sent.append(message)
 
         head = [*HEADERS, (b"content-length", b"%d" % len(body))]
-        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": head, "client": ("127.0.0.1", 1)}
+        scope = {"type": "http", "method": "POST", "path": path, "headers": head, "client": ("127.0.0.1", 1)}
         await self.app(scope, receive, send)
         return cast("dict[str, Any]", msgspec.json.decode(sent[1]["body"])) | {"status": sent[0]["status"]}
 
@@ -196,6 +196,43 @@ def test_who_answers_who_scores_and_what_counts(
     assert record.answered["probability"][0] == answer["predictions"][0]["probability"]
     assert (record.rows, record.project, record.rollout) == (1, PROJECT, "r1")
     assert ("b" if "candidate" in route else "p", "broken") in desk.complaints or record.error != "broken"
+
+
+@pytest.mark.parametrize("rows", [2, 100], ids=["short", "long"])
+def test_a_request_of_the_open_protocol_is_scored_too(make: Make, rows: int) -> None:
+    desk = make(0.4)
+    desk.serve({"a": release("a", 0.1), "b": release("b", 0.9)}, **STEP)
+    inputs = [("carrier", "BYTES", "AA"), ("distance", "FP64", 3.5)]
+    tensors = [{"name": name, "datatype": kind, "shape": [rows, 1], "data": [value] * rows} for name, kind, value in inputs]
+    (answer,) = desk.ask(msgspec.json.encode({"inputs": tensors}), path=f"/v2/models/{PROJECT}/infer")
+    (record,) = desk.records()
+    assert (record.rows, record.outputs["probability"]) == (rows, [0.9] * rows)
+    assert record.id == answer["parameters"]["prediction_ids"].split(",")[0]
+    assert desk.arms() == (Tally(1), Tally(1))
+
+
+def test_a_hosted_release_before_does_not_slow_a_compiled_champion(make: Make, two: dict[str, LoadedRelease]) -> None:
+    """It scores as many as are drawn, and answers the long way where the champion fails."""
+    draws = [i / 20 for i in range(20)]
+    desk = make(*draws)
+    desk.serve(two | {"p": release("p", 0.9, immediate=False)}, **PROBATION)
+    asked = asyncio.run(_quick(desk, 40))
+    assert all(reply is not None for reply in asked)
+    assert desk.arms() == (Tally(20), Tally(40))
+    desk.serve({"a": release("a", FAILS), "p": release("p", 0.9, immediate=False)}, **PROBATION)
+    assert asyncio.run(_quick(desk, 1)) == [None]
+    assert desk.arms() == (Tally(20), Tally(40))
+    assert desk.ask(BODY)[0]["variant"] == "fallback"
+    assert desk.arms() == (Tally(20), Tally(41, 1))
+
+
+async def _quick(desk: Desk, times: int) -> list[Any]:
+    found = []
+    for _ in range(times):
+        found.append(desk.app.quick(b"/predict", HEADERS, BODY))
+        while desk.shadow._tasks:
+            await asyncio.sleep(0)
+    return found
 
 
 def test_nothing_is_scored_before_the_answer_is_made_and_what_does_not_fit_is_counted(make: Make) -> None:

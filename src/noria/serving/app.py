@@ -33,7 +33,7 @@ from noria.serving.http import (
 )
 from noria.serving.lane import lane
 from noria.serving.recorder import Recorder
-from noria.serving.router import Answered, Router, RouteTable, describe, now
+from noria.serving.router import Answered, Router, RouteTable, WaitsError, describe, now
 from noria.serving.runtime import INLINE_ROWS
 from noria.serving.shadow import Shadow
 from noria.serving.v2 import OpenInference, in_form, is_json
@@ -93,7 +93,7 @@ class App:
         self._lane = lane(table, self._recorder, self._counts)
         self._drawing = table.route if table.other is not None else None  # of each request, whether another is to score it
         self._short: dict[bytes, Short] = {}  # path -> how a whole request is answered at once
-        if (table.immediate or self._lane is not None) and table.route is not None:
+        if table.immediate and table.route is not None:
             self._short = {
                 b"/predict": self._predict_at_once,
                 b"/v2/models/%s/infer" % table.route.project.encode(): self._infer_at_once,
@@ -150,6 +150,8 @@ class App:
             reply = short(self._table, headers, body, admit)
             if reply is None:
                 return None
+        except WaitsError:
+            return None
         except NoriaError as error:
             reply = error_reply(error)
         except Exception as error:  # noqa: BLE001 - the last line: a client gets an answer, the log gets the trace
@@ -165,7 +167,7 @@ class App:
         drawn = self._drawing is not None and self._router.draws(self._drawing)
         if self._lane is not None and not drawn and (reply := self._lane.answer(body, admit)) is not None:
             return reply
-        ask = table.reader.read(body) if table.reader is not None and table.immediate else None
+        ask = table.reader.read(body) if table.reader is not None else None
         if ask is None or len(ask.records) > INLINE_ROWS:
             return None
         if admit is not None:
@@ -176,7 +178,7 @@ class App:
         drawn = self._drawing is not None and self._router.draws(self._drawing)
         if self._lane is not None and not drawn and is_json(headers) and (reply := self._lane.infer(body, admit)) is not None:
             return reply
-        return self._v2.at_once(headers, body, table, admit, drawn) if table.immediate else None
+        return self._v2.at_once(headers, body, table, admit, drawn)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         declared = guard(scope["headers"], self._hosts)

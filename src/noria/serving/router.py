@@ -27,6 +27,10 @@ T = TypeVar("T")
 CHAMPION_DEADLINE_S = 30.0  # nobody stands behind the champion: it gets the time that a client would wait
 
 
+class WaitsError(NoriaError):
+    """Who answers in the champion's place has to be waited for."""
+
+
 class NoAnswerError(NoriaError):
     """The champion failed; nobody is behind it."""
 
@@ -66,7 +70,7 @@ def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = 100
     probation = turned(route) and other is not None
     second = candidate or other
     also = _accepted(second) if second else frozenset()
-    answering = [champion, candidate if route.share else None, previous if probation else None]
+    answering = [champion, candidate if route.share else None]
     immediate = all(release.runtime.immediate for release in answering if release is not None)
     quick = reader(champion.signature, also, max_rows)
     return RouteTable(route, champion, candidate, previous, other, probation, also, quick, immediate, seen)
@@ -95,11 +99,12 @@ class Router:
         return self._chance() < route.shadow
 
     async def answer(self, table: RouteTable, ask: Ask, drawn: bool | None = None) -> Answered:
-        """``drawn``: whether the other release is to score it too; None: it is drawn here.
+        """``drawn``: whether the other release is to score it too, told by who cannot wait; None: it is drawn here.
 
-        Raises NoAnswerError when the champion fails, and in probation the release before as well.
+        Raises NoAnswerError when the champion fails, and in probation the release before as well; WaitsError when the answer
+        would come later to someone who cannot wait.
         """
-        route = table.route
+        route, at_once = table.route, drawn is not None
         assert route is not None
         if drawn is None:
             drawn = table.other is not None and self.draws(route)
@@ -108,7 +113,7 @@ class Router:
         if table.candidate is not None and tried:
             answered = await self._by_candidate(table, route, table.candidate, ask, started, counted)
         elif table.probation:
-            answered = await self._on_probation(table, route, ask, started)
+            answered = await self._on_probation(table, route, ask, started, at_once)
         else:
             answered = await self._by_champion(table, route, ask, started, counted)
         if drawn and answered.variant != "fallback":
@@ -161,7 +166,7 @@ class Router:
         self._count(route, False, started, counted=counted)
         return answered
 
-    async def _on_probation(self, table: RouteTable, route: Route, ask: Ask, started: float) -> Answered:
+    async def _on_probation(self, table: RouteTable, route: Route, ask: Ask, started: float, at_once: bool) -> Answered:
         """By the new champion, or where it fails or is late by the release before, which the new one's arm answers for."""
         champion, until = table.champion, started + route.deadline_ms / 1000
         assert champion is not None
@@ -169,6 +174,8 @@ class Router:
             answers = await asked(champion, ask.columns, len(ask.records), until)
         except (ReleaseFailed, TimeoutError) as error:
             self._complain(champion.digest, why(error, f"no answer within {route.deadline_ms:g} ms"))
+            if at_once and table.previous is not None and not table.previous.runtime.immediate:
+                raise WaitsError("the release before answers later") from error
             return await self._previous_answers(table, route, ask, started)
         seconds = self._count(route, True, started)
         return Answered(answers, champion, route.champion_version, "champion", seconds)
