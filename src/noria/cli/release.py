@@ -1,4 +1,4 @@
-"""`noria release import`: a release of a model that was trained elsewhere."""
+"""`noria release`: import a model that was trained elsewhere; withdraw a release, lift a bar."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ file_path = click.Path(path_type=Path)
 
 @click.group()
 def command() -> None:
-    """Make releases by hand; `noria releases` lists and exports them.
+    """Make, withdraw and admit releases by hand; `noria releases` lists and exports them.
 
     \b
     Example:  noria release import churn.onnx --sample rows.csv --label churned
+              noria release withdraw v3 --why "trained on the wrong labels"
+              noria release lift v3
     """
 
 
@@ -90,6 +92,46 @@ def take_in(
         "parity": found.parity,
     }
     emit(as_json, document, lambda: _render(found))
+
+
+@command.command("withdraw")
+@click.argument("release")
+@click.option("--why", required=True, metavar="TEXT", help="The reason, as people will read it.")
+@json_option
+@pass_home
+def withdraw(home: Home, release: str, why: str, as_json: bool) -> None:
+    """Bar RELEASE (v3): no rollback goes to it, and no turn releases its code with its data again, until a person lifts the bar
+    (`noria release lift`) or promotes it. Refused while it serves, or is being rolled out.
+
+    \b
+    Example:  noria release withdraw v3 --why "trained on the wrong labels"
+
+    Exit code 1 when it is refused. JSON keys: release, barred (the reason as it is recorded), text.
+    """
+    from noria.engine import actions
+
+    with at_work(home, as_json) as line:
+        done = actions.withdraw(line, release, why, line.actor)
+    emit(as_json, done, lambda: str(done["text"]))
+
+
+@command.command("lift")
+@click.argument("release")
+@json_option
+@pass_home
+def lift(home: Home, release: str, as_json: bool) -> None:
+    """Lift the bar of RELEASE (v3), which was withdrawn or rolled back: it may go out again. Nothing is served by that.
+
+    \b
+    Example:  noria release lift v3
+
+    Exit code 1 when it is not barred. JSON keys: release, was (why it was barred), text.
+    """
+    from noria.engine import actions
+
+    with at_work(home, as_json) as line:
+        done = actions.lift(line, release, line.actor)
+    emit(as_json, done, lambda: str(done["text"]))
 
 
 def _render(found: Imported) -> str:

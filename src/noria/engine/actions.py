@@ -150,3 +150,55 @@ def set_clock(line: Line, at: str, speed: float, actor: str) -> dict[str, object
     stamp = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     line.ledger.clock.set(line.name, stamp, speed)
     return {"at": datetime.fromtimestamp(stamp, UTC).isoformat(), "speed": speed, "actor": actor}
+
+
+def withdraw(line: Line, version: str, why: str, actor: str) -> dict[str, object]:
+    """Bar a sealed release, and turns with its pins, until a person lifts it. Raises RefusedError while it serves somewhere, or
+    is on its way."""
+    if not why.strip():
+        raise UsageError("a release is withdrawn for a reason", hint="`--why` tells it.")
+    reason = f"withdrawn by {actor}: {' '.join(why.split())}"
+    with line.ledger.transaction():  # nothing is promoted in between
+        release = line.ledger.releases.get(line.name, version)
+        if release.barred:
+            raise RefusedError(
+                f"{release.version} is barred already: {release.barred}", hint=f"`noria release lift {release.version}`."
+            )
+        _refuse_in_use(line, release)
+        line.ledger.releases.bar(line.name, release.version, reason)
+        line.event("release.withdrawn", release.version, f"{release.version} {reason}")
+    return {"release": release.version, "barred": reason, "text": f"{release.version} {reason}"}
+
+
+def _refuse_in_use(line: Line, release: Release) -> None:
+    for route in line.ledger.routes.all():
+        if route.project == line.name and route.champion == release.digest:
+            raise RefusedError(
+                f"{release.version} serves {route.environment}",
+                hint=f"`noria rollback --environment {route.environment}` puts an earlier release back, and bars this one.",
+            )
+        if route.project == line.name and route.candidate == release.digest:
+            raise _on_its_way(release, route.environment)
+    for rollout in line.ledger.rollouts.list(line.name):
+        if rollout.digest == release.digest and rollout.ended_at is None:
+            raise _on_its_way(release, rollout.environment)
+
+
+def _on_its_way(release: Release, environment: str) -> RefusedError:
+    return RefusedError(
+        f"{release.version} is being rolled out to {environment}",
+        hint=f"`noria rollout abort --environment {environment}` ends that, and bars it.",
+    )
+
+
+def lift(line: Line, version: str, actor: str) -> dict[str, object]:
+    """Lift the bar of a release: it may be promoted again, and turns may release its pins. Raises RefusedError when there is
+    none."""
+    with line.ledger.transaction():
+        release = line.ledger.releases.get(line.name, version)
+        if not release.barred:
+            raise RefusedError(f"{release.version} is not barred", hint=f"`noria promote {release.version}` lets it serve.")
+        line.ledger.releases.unbar(line.name, release.version)
+        text = f"the bar of {release.version} is lifted by {actor}; it was: {release.barred}"
+        line.event("release.lifted", release.version, text)
+    return {"release": release.version, "was": release.barred, "text": text}
