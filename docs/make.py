@@ -24,8 +24,8 @@ CODES_OF = {  # beside 2 (called wrongly) and 4 (infrastructure), which every co
     "show": "0; 2 there is no such thing",
     "diff": "0, whether or not anything differs; 2 there is no such run",
     "releases": "0; 1 the file exists already, data was erased, or `verify` found it changed; 2 no such release",
-    "release": "0 done; 1 FILE is damaged, does not fit, or nobody vouches for it, the release is in use or has no bar; 2 something "
-    "has to be said that was not",
+    "release": "0 done; 1 FILE is damaged, does not fit, or nobody vouches for it, the release is in use or has no bar; "
+    "2 something has to be said that was not",
     "rollout": "0; 1 refused; 2 no such environment, or nothing is under way there",
     "approve": "0; 1 the release is barred; 2 no such release or environment",
     "promote": "0; 1 refused; 2 no such release or environment",
