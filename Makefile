@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup services clients torch lint bench lock docs clean
+.PHONY: help demo test setup services clients torch lint bench tables lock docs clean
 
 help:                  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lint: setup            ## style, floors, types
 
 bench: setup           ## measure beside the peers; write docs/benchmarks.md (ONLY=chain: one section, SMALL=1: a try, ONLY=soak MINUTES=10)
 	$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY)) $(if $(SMALL),--small) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--soak-minutes $(MINUTES))
+
+tables: setup          ## play rollouts out; write the tables in docs/statistics.md (ROLLOUTS=2000)
+	$(BIN)/python -m benchmarks.evidence $(if $(ROLLOUTS),--rollouts $(ROLLOUTS))
 
 lock:                  ## renew the locks in requirements/ (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/dev.in -o requirements/lock.txt

@@ -18,7 +18,7 @@ from noria.console.view import read
 from noria.domain.data import Delivery, FilePin
 from noria.domain.quality import Alert, Window
 from noria.domain.release import Form
-from noria.domain.rollout import Block, Rollout, RolloutState, Route, Tally
+from noria.domain.rollout import Block, Look, Rollout, RolloutState, Route, Stand, Tally
 from noria.domain.run import Pins, Run, StepRecord, StepState
 from noria.domain.trigger import TriggerKind
 from noria.domain.turn import TurnOutcome
@@ -146,6 +146,8 @@ def write(home: Path) -> Told:
             "rollout-1", PROJECT, "production", None, "v2", digests[1], RolloutState.CANARY, 0, turn.started_at, None,
             "v2 takes 5 % of production, beside v1",
             (Block(0.05, Tally(950, 0, 2), Tally(50, 1, 0), 2), Block(0.05, Tally(1900, 1, 1), Tally(100, 0, 3), 2)),
+            before="v1", plan=("5 % of traffic", "100 % of traffic"),
+            look=Look(0.0, "errors: 1 of 2 events on the canary", (Stand("errors", "1 of 2 events", 3.2, 200.0, 1e7, 20.0),)),
         )  # fmt: skip
         ledger.rollouts.start(rollout)
         ledger.routes.put(Route(PROJECT, "production", 0, digests[0], "v1", digests[1], "v2", 0.05, rollout_id="rollout-1"))
@@ -203,11 +205,28 @@ def test_the_clock_of_a_replay(told: Told) -> None:
     assert 0 <= view.clock.at - 1_364_774_400.0 < 3600 * 60
 
 
+def test_rollout(say) -> None:
+    text = say("rollout")
+    for needed in (
+        "v2 in production: canary",
+        "5 % beside v1; 150 requests, 1 error, 3 slow so far",
+        "[5 % of traffic], 100 % of traffic",
+        "3.2 of 200",
+        "1.0e+07 of 20",
+    ):
+        assert needed in text
+    document = json.loads(say("rollout", "--json"))
+    assert document["rollout"]["look"]["guards"][0]["cleared"] is True
+    assert document["rollout"]["look"]["guards"][0]["harmful"] is False
+    assert document["ended"] == []
+    assert "nothing was rolled out in staging" in say("rollout", "-e", "staging", code=2)
+
+
 def test_status(say) -> None:
     text = say("status")
     for needed in (
         "production  v1",
-        "v2 canary at 5 %: 150 requests, 1 error, 3 slow",
+        "v2 canary at 5 %: errors: 1 of 2 events on the canary",
         "promoted",
         "612 ms",
         "brier 0.171",

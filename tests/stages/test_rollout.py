@@ -189,7 +189,7 @@ def test_abort_ends_it_and_bars(world: World) -> None:
 def test_shadow_counts_pairs_and_gives_no_traffic(world: World) -> None:
     world.policy("steps: [{shadow: 20%}, 10%, 100%], replay: 0")
     _, text = world.enter("v2")
-    assert "scores 20% of the requests too, and answers none" in text
+    assert "scores 20 % of the requests too, and answers none" in text
     assert (world.route.share, world.route.shadow, world.route.other) == (0.0, 0.2, digest_of("v2"))
     assert world.see((400, 0, 0), (400, 0, 0)).step == 1
     assert world.newest.blocks[0].share == 0.5  # of two that were asked the same, either may fail

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from noria.domain.policy import QualityGuard, QuantileGuard, RolloutPolicy
+from noria.domain.policy import QualityGuard, QuantileGuard, RolloutPolicy, percent
 from noria.domain.rollout import Block, Stand, Tally
 from noria.stats import betting, eprocess, quantiles
 from noria.stats.eprocess import Outcomes
@@ -155,10 +155,6 @@ def value(log_evidence: float) -> float:
 
 def told(evidence: float) -> str:
     return f"{evidence:,.0f}" if 10 <= evidence < 1e6 else f"{evidence:.2g}"
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
 
 
 def harm_words(stand: Stand) -> str:

@@ -54,6 +54,11 @@ class StepKind(StrEnum):
     APPROVE = "approve"  # nothing changes until so many people agree
 
 
+def percent(share: float) -> str:
+    """``0.05`` is ``5 %``."""
+    return f"{100 * share:.3g} %"
+
+
 def lasting(seconds: float) -> str:
     """``90 min`` is ``1.5 h``."""
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
@@ -81,7 +86,7 @@ class RolloutStep:
             return f"a pause of {lasting(self.seconds)}"
         if self.kind is StepKind.APPROVE:
             return f"{self.approvals} approval{'' if self.approvals == 1 else 's'}"
-        return f"{'shadow of ' if self.kind is StepKind.SHADOW else ''}{100 * self.share:.3g} % of traffic"
+        return f"{'shadow of ' if self.kind is StepKind.SHADOW else ''}{percent(self.share)} of traffic"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from noria import names
 from noria.adapters.driver import Stats
 from noria.adapters.server import ArmTallies
 from noria.config import Environment, Project
-from noria.domain.policy import StepKind
+from noria.domain.policy import StepKind, percent
 from noria.domain.rollout import Advice, Block, Look, Rollout, RolloutState, Route, Tally
 from noria.domain.signature import Task
 from noria.domain.verdict import Outcome
@@ -227,7 +227,7 @@ def _act(line: Line, around: Surroundings, rollout: Rollout, route: Route, rulin
     elif rollout.state is not RolloutState.CANARY or ruling.advice is Advice.WAIT:
         return  # held: a person decides
     elif ruling.advice is Advice.HOLD:
-        stage.hold(line, rollout, f"{rollout.release} held at {route.share:.0%}: {ruling.reason.text}")
+        stage.hold(line, rollout, f"{rollout.release} held at {percent(route.share)}: {ruling.reason.text}")
     elif (frozen := stage.frozen_words(line, environment)) is not None:
         line.ledger.rollouts.update(
             rollout.id, look=Look(time.time(), f"{ruling.reason.text}; stays until {frozen}", ruling.stands)

@@ -14,7 +14,7 @@ from noria import names
 from noria.adapters import driver
 from noria.config import Environment, Project
 from noria.decide import crash, freeze
-from noria.domain.policy import Assign, RolloutStep, StepKind
+from noria.domain.policy import Assign, RolloutStep, StepKind, percent
 from noria.domain.release import Release
 from noria.domain.rollout import Rollout, RolloutState, Route, candidate_of
 from noria.domain.turn import TurnOutcome
@@ -216,9 +216,9 @@ def live(line: Line, environment: Environment, rollout: Rollout) -> tuple[TurnOu
 
 def _takes(step: RolloutStep) -> str:
     if step.kind is StepKind.CANARY:
-        return f"takes {step.share:.0%} of"
+        return f"takes {percent(step.share)} of"
     if step.kind is StepKind.SHADOW:
-        return f"scores {step.share:.0%} of the requests too, and answers none, in"
+        return f"scores {percent(step.share)} of the requests too, and answers none, in"
     return "is loaded, without traffic, in"
 
 
@@ -248,7 +248,7 @@ def advance(line: Line, environment: Environment, rollout: Rollout, route: Route
     done, step = steps[rollout.step], steps[rollout.step + 1]
     rested = clock - rollout.step_clock if not done.judged else 0.0
     made = at_step(route, rollout, environment, step)
-    moved = f"goes from {route.share:.0%} to {made.share:.0%}" if made.share != route.share else "goes on"
+    moved = f"goes from {percent(route.share)} to {percent(made.share)}" if made.share != route.share else "goes on"
     text = f"{rollout.release} {moved}: {why}"
     with line.ledger.transaction():
         line.check_lease()
