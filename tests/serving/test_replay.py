@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -110,6 +111,14 @@ def test_one_that_is_slow_at_times_is_told_by_those_where_the_champion_was_not(s
     assert slow.candidate_p99_ms > 250
 
 
+def hanging(seal: Seal, old: str, new: str) -> Replayed:
+    """With as much time as this machine needs to come to the candidate."""
+    for limit in (3.0, 10.0):
+        with contextlib.suppress(ServingError):
+            return replayed(seal, old, new, timeout_s=limit)
+    return replayed(seal, old, new, timeout_s=60.0)
+
+
 @pytest.mark.parametrize(
     ("features", "outcome"),
     [
@@ -120,7 +129,7 @@ def test_one_that_is_slow_at_times_is_told_by_those_where_the_champion_was_not(s
 def test_one_that_hangs_or_raises_as_it_is_loaded(seal: Seal, tmp_path: Path, features: str, outcome: str) -> None:
     old, new = compiled(seal, tmp_path), hosted(seal, tmp_path, features=features)
     log(seal, rows(25))
-    facts = replayed(seal, old, new, timeout_s=3.0 if outcome == "timed out" else 30.0)
+    facts = replayed(seal, old, new) if outcome != "timed out" else hanging(seal, old, new)
     assert facts.timed_out is (outcome == "timed out")
     assert outcome in (facts.failed or "timed out")
     assert verdict(facts) is Outcome.FAIL
@@ -236,7 +245,7 @@ def test_it_may_be_killed_at_any_time_and_nothing_stays_behind(seal: Seal, tmp_p
         ("os.write(w, b'candidate\\n')\nos.kill(os.getpid(), 9)", "ended by SIGKILL"),
         ('os.write(w, b\'{"error": "the log is gone"}\\n\')', "cannot be replayed: the log is gone"),
         ("os.close(0)\nprint('oh no')\nsys.exit(3)", "ended by exit code 3"),
-        ("time.sleep(60)", "did not end within 1 s"),
+        ("time.sleep(60)", "did not end within 2 s"),
         ('os.write(w, b\'{"partial": {"requests": 7}}\\ncandidate\\n\')\ntime.sleep(60)', "timed out after 7 of 500"),
     ],
 )
@@ -245,7 +254,8 @@ def test_whose_turn_it_was_tells_whose_fault_it_is(seal: Seal, tmp_path: Path, b
     program = tmp_path / "program.py"
     program.write_text(f"import os, sys, time\nw = int(sys.argv[1])\n{body}\n")
     try:
-        facts = replayed(seal, "0" * 64, "1" * 64, timeout_s=1.0, command=(sys.executable, str(program)))
+        limit = 2.0 if "sleep" in body else 30.0
+        facts = replayed(seal, "0" * 64, "1" * 64, timeout_s=limit, command=(sys.executable, "-I", "-S", str(program)))
         found = facts.failed or f"timed out after {facts.requests} of {facts.wanted}" * facts.timed_out
     except ServingError as error:
         found = str(error)
