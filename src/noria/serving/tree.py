@@ -351,8 +351,6 @@ class Tree:
                     return {"pid": os.getpid()}
                 case "sync":
                     return await self._synced()
-                case "load":
-                    return {"failed": await self._tried(str(request["digest"]))}
                 case "stats":
                     return self._stats(request["environment"], request["project"])
                 case "scaling":
@@ -378,16 +376,6 @@ class Tree:
             for project, route in place.applied.items()
         }
         return {"applied": applied, "failed": self._failed, "ms": (time.monotonic() - began) * 1000}
-
-    async def _tried(self, digest: str) -> str:
-        """Why a release cannot be served, or an empty text; no answer changes."""
-        try:
-            if not _hosted(self._bundle(digest)):
-                return (await self._proofs.of([digest])).get(digest, "")
-            await self._hosts.ensure(digest)
-        except (ServingError, OSError) as error:
-            return str(error)
-        return ""
 
     def _stats(self, environment: str, project: str) -> dict[str, Any]:
         place = self._places.get(environment)

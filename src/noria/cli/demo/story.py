@@ -81,9 +81,7 @@ def month_ends(theatre: Theatre, month: int, seconds: float = 6.0) -> dict[str, 
 
 def to_month_end(theatre: Theatre, month: int, seconds: float) -> None:
     assert theatre.passengers is not None
-    end = day(month + 1, 1)
-    left_s = max(1.0, (end - theatre.passengers.now).total_seconds())
-    theatre.travel(end, left_s / seconds, BUSY_RATE, after=(CALM, BUSY_RATE))
+    theatre.travel(day(month + 1, 1), seconds, BUSY_RATE, after=(CALM, BUSY_RATE))
 
 
 def told(theatre: Theatre, turn: dict[str, Any]) -> dict[str, Any]:
@@ -137,17 +135,20 @@ def revert(theatre: Theatre) -> None:
 def misbehaving_commit(theatre: Theatre) -> None:
     theatre.scene(5, "A commit that passes every test and every gate, and fails on some live requests")
     assert theatre.passengers is not None
-    theatre.travel(day(6, 23), (day(6, 23) - theatre.passengers.now).total_seconds() / 8, BUSY_RATE, after=(CALM, BUSY_RATE))
+    theatre.travel(day(6, 23), 8.0, BUSY_RATE, after=(CALM, BUSY_RATE))
     number = theatre.last_turn
     commits.muggy(theatre)
     turn = told(theatre, theatre.turn_after(number))
     answers = theatre.passengers.read()
     fallback = [a for a in answers if a.variant == "fallback"]
     wrong = [a for a in answers if a.status != 200]
-    theatre.say(
-        f"{len(fallback)} requests met the failing candidate; each was answered by the champion; "
-        f"failed for a passenger: {len(wrong)}"
-    )
+    if "before any live request" in turn["reason"]:
+        theatre.say(f"no passenger met it: logged requests were enough to tell; failed for a passenger: {len(wrong)}")
+    else:
+        theatre.say(
+            f"{len(fallback)} requests met the failing candidate; each was answered by the champion; "
+            f"failed for a passenger: {len(wrong)}"
+        )
     if turn["outcome"] != "rolled back":
         theatre.say("the canary did not meet enough warm, damp days to judge: that is what the data says")
     revert(theatre)
@@ -207,7 +208,7 @@ def summer(theatre: Theatre, found: Findings) -> None:
     theatre.scene(7, "Summer: quality with late labels")
     assert theatre.passengers is not None
     number = theatre.last_turn
-    theatre.travel(day(7, 1), (day(7, 1) - theatre.passengers.now).total_seconds() / 4, BUSY_RATE, after=(CALM, BUSY_RATE))
+    theatre.travel(day(7, 1), 4.0, BUSY_RATE, after=(CALM, BUSY_RATE))
     breach = breach_turn(theatre, number)
     if breach is None:
         found.notes["summer"] = "no breach: the labels of June do not show quality sunk beyond chance"
@@ -264,8 +265,7 @@ def rest_of_the_year(theatre: Theatre) -> None:
         "December flies; its file would arrive in January 2014, where the data ends: no flights are left to judge a canary"
     )
     assert theatre.passengers is not None
-    left_s = (day(12, 20) - theatre.passengers.now).total_seconds()
-    theatre.travel(day(12, 20), left_s / 5.0, BUSY_RATE, after=(CALM, BUSY_RATE))
+    theatre.travel(day(12, 20), 5.0, BUSY_RATE, after=(CALM, BUSY_RATE))
     open_states = ("running", "rolling out")
     theatre.until("nothing is left open", lambda: all(t["outcome"] not in open_states for t in theatre.turns()), 60, news=True)
 

@@ -335,11 +335,16 @@ class Theatre:
         assert self.passengers is not None
         self.replay(self.passengers.now, speed, rate)
 
-    def travel(self, to: datetime, speed: float, rate: float, after: tuple[float, float]) -> None:
-        """Replay until ``to``, then go on at ``after`` (speed, rate)."""
+    def travel(self, to: datetime, within_s: float, rate: float, after: tuple[float, float]) -> None:
+        """Replay until ``to`` in so many seconds, then go on at ``after`` (speed, rate). A slow machine may be beyond it
+        already: what a scene takes, the replay runs on."""
         assert self.passengers is not None
-        self.pace(speed, rate)
         passengers = self.passengers
+        left_s = (to - passengers.now).total_seconds()
+        if left_s <= 0:
+            self.pace(*after)
+            return
+        self.pace(left_s / within_s, rate)
         self.until(f"the replay reaches {to:%d %B}", lambda: passengers.now >= to, 120, news=True)
         self.replay(to, *after)
 
