@@ -58,7 +58,7 @@ def rows(n: int = ROWS, odd: str = "UA") -> list[dict[str, Any]]:
 
 
 def replayed(seal: Seal, champion: str, candidate: str, **more: Any) -> Replayed:
-    asked: dict[str, Any] = {"requests": 500, "deadline_ms": 1000.0, "slow_ms": 200.0, "timeout_s": 30.0}
+    asked: dict[str, Any] = {"requests": 500, "deadline_ms": 10_000.0, "slow_ms": 500.0, "timeout_s": 30.0}
     return replay(seal.state, PROJECT, "production", champion, candidate, **(asked | more))
 
 
@@ -82,7 +82,7 @@ def test_a_good_candidate_passes_and_its_difference_is_that_of_the_models(seal: 
     assert (facts.champion_errors, facts.candidate_errors, facts.unreadable) == (0, 0, 0)
     assert facts.difference == pytest.approx(np.abs(p - q).mean(), rel=1e-4)
     assert facts.changed == pytest.approx(((p >= 0.5) != (q >= 0.5)).mean())
-    assert 0 < facts.candidate_median_ms <= facts.candidate_p99_ms < 1000
+    assert 0 < facts.candidate_median_ms <= facts.candidate_p99_ms < 10_000
     assert verdict(facts) is Outcome.PASS
     few = replayed(seal, old, new, requests=7)
     assert (few.requests, few.compared) == (7, 7)
@@ -103,12 +103,12 @@ def test_hosted_ones_that_fail_on_a_fifth_are_stopped_and_leave_no_process(seal:
 
 
 def test_one_that_is_slow_at_times_is_told_by_those_where_the_champion_was_not(seal: Seal, tmp_path: Path) -> None:
-    """It sleeps 0.3 s for one request of six."""
-    old, new = compiled(seal, tmp_path), hosted(seal, tmp_path, features=FEATURES.replace("0.6", "0.3"))
+    """It sleeps 0.8 s for one request of six."""
+    old, new = compiled(seal, tmp_path), hosted(seal, tmp_path, features=FEATURES.replace("0.6", "0.8"))
     log(seal, [{"carrier": "slow" if i == 0 else "AA", "distance": 1.0} for i in range(6)])
-    slow = replayed(seal, old, new, deadline_ms=5000.0)
+    slow = replayed(seal, old, new)
     assert (slow.candidate_errors, slow.candidate_slow, slow.candidate_slow_only, slow.champion_slow) == (0, 1, 1, 0)
-    assert slow.candidate_p99_ms > 250
+    assert slow.candidate_p99_ms > 700
 
 
 def hanging(seal: Seal, old: str, new: str) -> Replayed:
