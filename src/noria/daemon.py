@@ -197,11 +197,23 @@ class Hand:
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
 
-    def rollback(self, environment: str | None, actor: str) -> dict[str, object]:
-        return actions.roll_back(self.daemon.line, environment, actor)
+    def rollback(self, environment: str | None, to: str | None, actor: str) -> dict[str, object]:
+        return actions.roll_back(self.daemon.line, environment, actor, to)
 
-    def promote(self, release: str, environment: str | None, actor: str) -> dict[str, object]:
-        return actions.promote(self.daemon.line, release, environment, actor)
+    def promote(self, release: str, environment: str | None, force: bool, actor: str) -> dict[str, object]:
+        return actions.promote(self.daemon.line, release, environment, actor, force=force)
+
+    def approve(self, release: str, environment: str | None, actor: str) -> dict[str, object]:
+        return actions.approve(self.daemon.line, release, environment, actor)
+
+    def hold(self, environment: str | None, why: str, actor: str) -> dict[str, object]:
+        return actions.hold(self.daemon.line, environment, actor, why)
+
+    def resume(self, environment: str | None, actor: str) -> dict[str, object]:
+        return actions.resume(self.daemon.line, environment, actor)
+
+    def abort(self, environment: str | None, why: str, actor: str) -> dict[str, object]:
+        return actions.abort(self.daemon.line, environment, actor, why)
 
     def trigger(self, reason: str, actor: str) -> dict[str, object]:
         made = actions.trigger(self.daemon.line, reason, actor)

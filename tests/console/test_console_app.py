@@ -47,11 +47,23 @@ class Recorder:
         self.asked.append(what)
         return {"done": what[0]}
 
-    def rollback(self, environment: str | None, actor: str) -> dict[str, Any]:
-        return self._do("rollback", environment, actor)
+    def rollback(self, environment: str | None, to: str | None, actor: str) -> dict[str, Any]:
+        return self._do("rollback", environment, to, actor)
 
-    def promote(self, release: str, environment: str | None, actor: str) -> dict[str, Any]:
-        return self._do("promote", release, environment, actor)
+    def promote(self, release: str, environment: str | None, force: bool, actor: str) -> dict[str, Any]:
+        return self._do("promote", release, environment, force, actor)
+
+    def approve(self, release: str, environment: str | None, actor: str) -> dict[str, Any]:
+        return self._do("approve", release, environment, actor)
+
+    def hold(self, environment: str | None, why: str, actor: str) -> dict[str, Any]:
+        return self._do("hold", environment, why, actor)
+
+    def resume(self, environment: str | None, actor: str) -> dict[str, Any]:
+        return self._do("resume", environment, actor)
+
+    def abort(self, environment: str | None, why: str, actor: str) -> dict[str, Any]:
+        return self._do("abort", environment, why, actor)
 
     def trigger(self, reason: str, actor: str) -> dict[str, Any]:
         return self._do("trigger", reason, actor)
@@ -114,10 +126,11 @@ def client(desk: Desk) -> Client:
     return desk.client(**BEARER)
 
 
-PATHS = ["/", "/fragment", "/static/console.css", "/api/status", "/api/turns", "/api/releases", "/api/events", "/nowhere"]
+PATHS = ["/", "/fragment", "/static/console.css", *(f"/api/{n}" for n in ("status", "turns", "releases", "rollouts", "events"))]
+VERBS = ("rollback", "promote", "approve", "hold", "resume", "abort", "trigger", "clock")
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
 @pytest.mark.parametrize(
     "header", [None, "Bearer wrong", "Bearer ", "Basic " + TOKEN, TOKEN, "Bearer " + TOKEN[:-1], "Bearer " + TOKEN + "x"]
 )
@@ -128,7 +141,7 @@ def test_every_path_needs_the_token(desk: Desk, path: str, header: str | None) -
     assert TOKEN not in answer.text
 
 
-@pytest.mark.parametrize("path", PATHS[:-1])
+@pytest.mark.parametrize("path", PATHS)
 def test_the_token_opens_every_path(client: Client, path: str) -> None:
     assert client.get(path).status_code == 200
 
@@ -153,11 +166,12 @@ def test_the_address_with_the_token_signs_in_and_hides_it(desk: Desk) -> None:
     assert browser.get("/?token=wrong").status_code == 401
 
 
-def test_the_cookie_only_reads(desk: Desk) -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_cookie_only_reads(desk: Desk, verb: str) -> None:
     """A page elsewhere that makes this browser send a request cannot change anything, even with the right Origin."""
     browser = desk.client()
     browser.get(f"/?token={TOKEN}")
-    answer = browser.post("/api/rollback", json={"environment": "production"}, headers={"origin": BASE})
+    answer = browser.post(f"/api/{verb}", json={"environment": "production"}, headers={"origin": BASE})
     assert answer.status_code == 401
     assert desk.actions.asked == []
 
@@ -298,9 +312,18 @@ def test_events_after_nonsense(client: Client, after: str) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "asked"),
     [
-        ("/api/rollback", {"environment": "production"}, ("rollback", "production", "api")),
-        ("/api/promote", {"release": "v3", "environment": "production"}, ("promote", "v3", "production", "api")),
-        ("/api/rollback", {}, ("rollback", None, "api")),
+        ("/api/rollback", {"environment": "production"}, ("rollback", "production", None, "api")),
+        ("/api/rollback", {"to": "v1"}, ("rollback", None, "v1", "api")),
+        ("/api/rollback", {}, ("rollback", None, None, "api")),
+        ("/api/promote", {"release": "v3", "environment": "production"}, ("promote", "v3", "production", False, "api")),
+        ("/api/promote", {"release": "v3", "force": True}, ("promote", "v3", None, True, "api")),
+        ("/api/approve", {"release": "v3", "environment": "staging"}, ("approve", "v3", "staging", "api")),
+        ("/api/approve", {"release": "v3"}, ("approve", "v3", None, "api")),
+        ("/api/hold", {"environment": "staging", "why": "the fair is on"}, ("hold", "staging", "the fair is on", "api")),
+        ("/api/hold", {}, ("hold", None, "", "api")),
+        ("/api/resume", {"environment": "staging"}, ("resume", "staging", "api")),
+        ("/api/resume", {}, ("resume", None, "api")),
+        ("/api/abort", {"why": "wrong price"}, ("abort", None, "wrong price", "api")),
         ("/api/trigger", {"reason": "new year"}, ("trigger", "new year", "api")),
         ("/api/clock", {"at": "2013-04-01T00:00:00Z", "speed": 3600}, ("clock", "2013-04-01T00:00:00Z", 3600.0, "api")),
         ("/api/clock", {"at": "2013-04-01"}, ("clock", "2013-04-01", 1.0, "api")),
@@ -322,6 +345,11 @@ def test_actions(client: Client, desk: Desk, path: str, body: dict[str, Any], as
         ("/api/rollback", b'{"environment": 1}'),
         ("/api/rollback", b'{"environment": "x", "more": 1}'),
         ("/api/promote", b'{"environment": "production"}'),
+        ("/api/promote", b'{"release": "v3", "force": "yes"}'),
+        ("/api/approve", b'{"environment": "production"}'),
+        ("/api/hold", b'{"why": null}'),
+        ("/api/resume", b'{"release": "v3"}'),
+        ("/api/abort", b'{"why": 7}'),
         ("/api/clock", b'{"at": 5}'),
         ("/api/clock", b'{"at": "2013-04-01", "speed": "fast"}'),
         ("/api/rollback", b"[" * 5000),

@@ -11,11 +11,26 @@ class Actions(Protocol):
     ``actor`` goes to the audit log.
     """
 
-    def rollback(self, environment: str | None, actor: str) -> dict[str, Any]:
-        """Put the previous release back in ``environment``; None is the last one, where production is."""
+    def rollback(self, environment: str | None, to: str | None, actor: str) -> dict[str, Any]:
+        """Put an earlier release back in ``environment``: the one before, or ``to`` (v11).
 
-    def promote(self, release: str, environment: str | None, actor: str) -> dict[str, Any]:
-        """Let ``release`` (v12) serve ``environment``; None is the last one."""
+        None is the last environment, where production is; so it is below.
+        """
+
+    def promote(self, release: str, environment: str | None, force: bool, actor: str) -> dict[str, Any]:
+        """Let ``release`` (v12) serve ``environment``; in a freeze only where ``force`` is set."""
+
+    def approve(self, release: str, environment: str | None, actor: str) -> dict[str, Any]:
+        """One more yes to ``release``; all calls by one actor count once."""
+
+    def hold(self, environment: str | None, why: str, actor: str) -> dict[str, Any]:
+        """Keep the rollout under way where it is."""
+
+    def resume(self, environment: str | None, actor: str) -> dict[str, Any]:
+        """Let a held rollout go on."""
+
+    def abort(self, environment: str | None, why: str, actor: str) -> dict[str, Any]:
+        """End the rollout under way, and bar its release."""
 
     def trigger(self, reason: str, actor: str) -> dict[str, Any]:
         """Ask for a turn."""

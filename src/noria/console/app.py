@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from noria.console import page
 from noria.console.actions import Actions
-from noria.console.view import StatusView, document, event_facts, release_facts, turn_facts
+from noria.console.view import StatusView, document, event_facts, release_facts, rollouts_document, turn_facts
 from noria.domain.event import Event
 from noria.errors import (
     BadBodyError,
@@ -42,6 +42,7 @@ from noria.errors import (
 T = TypeVar("T", bound=msgspec.Struct)
 COOKIE = "noria_console"
 BODY_LIMIT = 64 * 1024  # bytes of a request's body
+VERBS = ("rollback", "promote", "approve", "hold", "resume", "abort", "trigger", "clock")  # POST /api/...
 STATUS = {  # the one table from errors to HTTP; the nearest class in an error's line of ancestors counts
     ForbiddenError: 403,
     UnknownTargetError: 404,
@@ -89,8 +90,9 @@ def build(
         Route("/api/status", desk.status),
         Route("/api/turns", desk.turns),
         Route("/api/releases", desk.releases),
+        Route("/api/rollouts", desk.rollouts),
         Route("/api/events", desk.tail),
-        *(Route(f"/api/{verb}", getattr(desk, verb), methods=["POST"]) for verb in ("rollback", "promote", "trigger", "clock")),
+        *(Route(f"/api/{verb}", getattr(desk, verb), methods=["POST"]) for verb in VERBS),
     ]
     return Starlette(
         routes=routes,
@@ -218,6 +220,9 @@ class Desk:
     async def releases(self, _: Request) -> Response:
         return JSONResponse({"releases": [release_facts(r) for r in (await run_in_threadpool(self.view)).releases]})
 
+    async def rollouts(self, _: Request) -> Response:
+        return JSONResponse(rollouts_document(await run_in_threadpool(self.view)))
+
     async def tail(self, request: Request) -> Response:
         after = _count(request.query_params.get("after", "0"))
         found = await run_in_threadpool(self.events, after)
@@ -225,11 +230,27 @@ class Desk:
 
     async def rollback(self, request: Request) -> Response:
         order = await _body(request, RollbackOrder)
-        return await _done(self.actions.rollback, order.environment)
+        return await _done(self.actions.rollback, order.environment, order.to)
 
     async def promote(self, request: Request) -> Response:
         order = await _body(request, PromoteOrder)
-        return await _done(self.actions.promote, order.release, order.environment)
+        return await _done(self.actions.promote, order.release, order.environment, order.force)
+
+    async def approve(self, request: Request) -> Response:
+        order = await _body(request, ApproveOrder)
+        return await _done(self.actions.approve, order.release, order.environment)
+
+    async def hold(self, request: Request) -> Response:
+        order = await _body(request, HoldOrder)
+        return await _done(self.actions.hold, order.environment, order.why)
+
+    async def resume(self, request: Request) -> Response:
+        order = await _body(request, ResumeOrder)
+        return await _done(self.actions.resume, order.environment)
+
+    async def abort(self, request: Request) -> Response:
+        order = await _body(request, AbortOrder)
+        return await _done(self.actions.abort, order.environment, order.why)
 
     async def trigger(self, request: Request) -> Response:
         order = await _body(request, TriggerOrder)
@@ -242,11 +263,32 @@ class Desk:
 
 class RollbackOrder(msgspec.Struct, forbid_unknown_fields=True):
     environment: str | None = None
+    to: str | None = None  # v11; the release before when not named
 
 
 class PromoteOrder(msgspec.Struct, forbid_unknown_fields=True):
     release: str
     environment: str | None = None
+    force: bool = False  # in a freeze too
+
+
+class ApproveOrder(msgspec.Struct, forbid_unknown_fields=True):
+    release: str
+    environment: str | None = None
+
+
+class HoldOrder(msgspec.Struct, forbid_unknown_fields=True):
+    environment: str | None = None
+    why: str = ""
+
+
+class ResumeOrder(msgspec.Struct, forbid_unknown_fields=True):
+    environment: str | None = None
+
+
+class AbortOrder(msgspec.Struct, forbid_unknown_fields=True):
+    environment: str | None = None
+    why: str = ""
 
 
 class TriggerOrder(msgspec.Struct, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from noria.config import Project
     from noria.store.ledger import Ledger
 
-TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS = 100, 120, 8, 5, 30  # how much of each is shown
+TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS, ENDED = 100, 120, 8, 5, 30, 50  # how much of each is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class StatusView:
     waiting_triggers: int = 0
     alerts: tuple[Alert, ...] = ()  # newest first
     events: tuple[Event, ...] = ()  # newest first
+    ended: tuple[Rollout, ...] = ()  # rollouts that ended, newest first
 
     @classmethod
     def read(cls, ledger: Ledger, project: str, state: Path, policy: Project | None = None) -> StatusView:
@@ -110,6 +111,7 @@ def read(ledger: Ledger, project: str, around: Surroundings) -> StatusView:
         waiting_triggers=len(ledger.triggers.pending(project)),
         alerts=tuple(ledger.alerts.list(project, ALERTS)),
         events=newest_events(ledger, project, EVENTS),
+        ended=tuple(ledger.rollouts.ended(project, ENDED)),
     )
 
 
@@ -122,7 +124,8 @@ def _environments(
     ledger: Ledger, project: str, around: Surroundings, releases: Mapping[str, Release]
 ) -> tuple[EnvironmentView, ...]:
     routes = {route.environment: route for route in ledger.routes.all() if route.project == project}
-    names = [*around.environments, *(name for name in sorted(routes) if name not in around.environments)]
+    waiting = ledger.rollouts.waiting(project)  # a first release has no route yet
+    names = dict.fromkeys([*around.environments, *sorted({*routes, *waiting})])
     return tuple(_environment(ledger, project, around, releases, name, routes.get(name)) for name in names)
 
 
@@ -214,6 +217,28 @@ def canary_facts(canary: Canary) -> dict[str, Any]:
         "look": look_facts(rollout.look) if rollout.look else None,
         "champion": asdict(canary.champion),
         "candidate": asdict(canary.candidate),
+    }
+
+
+def rollouts_document(view: StatusView) -> dict[str, Any]:
+    """For GET /api/rollouts: ``environments`` with something under way, each with ``canary`` and ``probation`` or null; and
+    ``ended``, newest first."""
+    keys = ("canary", "probation")
+    under_way = {e.name: {key: environment_facts(e)[key] for key in keys} for e in view.environments if e.canary or e.probation}
+    return {"environments": under_way, "ended": [ended_facts(rollout) for rollout in view.ended]}
+
+
+def ended_facts(rollout: Rollout) -> dict[str, Any]:
+    """A rollout that ended: ``rollout``, ``release``, ``environment``, ``before``, ``state``, ``reason`` and its times."""
+    return {
+        "rollout": rollout.id,
+        "release": rollout.release,
+        "environment": rollout.environment,
+        "before": rollout.before,
+        "state": str(rollout.state),
+        "reason": rollout.reason,
+        "started_at": rollout.started_at,
+        "ended_at": rollout.ended_at,
     }
 
 

@@ -48,6 +48,10 @@ class RolloutStore:
         if not self._table.update("id", rollout_id, changes):
             raise NotFoundError(f"there is no rollout {rollout_id}")
 
+    def ended(self, project: str, limit: int) -> builtins.list[Rollout]:
+        """The last that ended, newest first."""
+        return self._table.many("project = ? AND ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT ?", project, limit)
+
     def list(self, project: str, limit: int = 50) -> builtins.list[Rollout]:
         """Newest first."""
         return self._table.many("project = ? ORDER BY started_at DESC LIMIT ?", project, limit)
