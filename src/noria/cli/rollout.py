@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from noria.cli import rollout_simulate
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, emit, json_option, number, pairs, percent, plain, plural, section, table
 from noria.console.around import surroundings
@@ -182,3 +183,6 @@ def abort(home: Home, environment: str | None, why: str, as_json: bool) -> None:
     JSON: environment, release, text, ms.
     """
     _say(home, "abort", as_json, environment, why)
+
+
+command.add_command(rollout_simulate.command, "simulate")

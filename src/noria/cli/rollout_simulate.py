@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import duration, emit, json_option, number, percent, plural, table
-from noria.config import units
 from noria.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 STEPS = (0.05, 0.25)  # where the project has no canary steps
 MUCH = 5  # times the guard, of the candidate that is much worse
 
-T = TypeVar("T")
+Kind = Literal["share", "duration_s", "frequency"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Asked:
 @click.option("--slow", default="0.5%", show_default=True, metavar="A[:B]", help="Share of slow answers, likewise.")
 @click.option("--traffic", default="20/s", show_default=True, help="Requests: 20/s, 300/min, 5000/h.")
 @click.option("--burst", default=1.0, show_default=True, help="Every fifth minute brings so many times as many requests.")
-@click.option("--drift", default=1.0, show_default=True, help="Both releases' rates grow to so many times over the patience.")
+@click.option("--drift", default=1.0, show_default=True, help="The champion's rates grow so many times over the patience, both alike.")
 @click.option("--steps", help="Shares of traffic: 5%,25%,100%.")
 @click.option("--guard-errors", metavar="SHARE", help="So many more errors are too much: 1%.")
 @click.option("--guard-slow", metavar="SHARE", help="So many more slow answers are too much: 2%.")
@@ -114,7 +113,7 @@ def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str,
     policy, said = known[name].rollout, ""
     shares = tuple(step.share for step in advance.judged_steps(policy) if step.kind is StepKind.CANARY)
     if asked.steps is not None:
-        parts = [_read(part.strip(), units.share, "--steps", "5%,25%,100%") for part in asked.steps.split(",")]
+        parts = [_read(part.strip(), "share", "--steps", "5%,25%,100%") for part in asked.steps.split(",")]
         shares = tuple(part for part in parts if part < 1)
     elif not shares:
         shares, said = STEPS, f"{name} has no canary steps: as with {_shares(STEPS)}"
@@ -122,40 +121,45 @@ def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str,
         name,
         simulate.Rule(
             shares,
-            errors=_given(asked.guard_errors, units.share, "--guard-errors", "1%", policy.guards.errors),
-            slow=_given(asked.guard_slow, units.share, "--guard-slow", "2%", policy.guards.slow_by),
-            false_alarm=_given(asked.false_alarm, units.share, "--false-alarm", "1%", policy.false_alarm),
-            missed=_given(asked.missed, units.share, "--missed", "5%", policy.missed),
-            patience_s=_given(asked.patience, units.duration_s, "--patience", "1h", policy.patience_s),
+            errors=_given(asked.guard_errors, "share", "--guard-errors", "1%", policy.guards.errors),
+            slow=_given(asked.guard_slow, "share", "--guard-slow", "2%", policy.guards.slow_by),
+            false_alarm=_given(asked.false_alarm, "share", "--false-alarm", "1%", policy.false_alarm),
+            missed=_given(asked.missed, "share", "--missed", "5%", policy.missed),
+            patience_s=_given(asked.patience, "duration_s", "--patience", "1h", policy.patience_s),
             guards=evidence.guards(policy),
         ),
         said,
     )
 
 
-def _read(text: str, reader: Callable[[str], T], option: str, like: str) -> T:
+def _read(text: str, kind: Kind, option: str, like: str) -> float:
+    from noria.config import units  # heavy: `noria rollout` alone needs no settings
+
     try:
-        return reader(text)
+        if kind == "frequency":
+            count, seconds = units.frequency(text)
+            return count / seconds
+        return units.share(text) if kind == "share" else units.duration_s(text)
     except ValueError:
         raise UsageError(f"{option} cannot be read: {text!r}", hint=f"Like {like}") from None
 
 
-def _given(text: str | None, reader: Callable[[str], float], option: str, like: str, otherwise: float) -> float:
-    return otherwise if text is None else _read(text, reader, option, like)
+def _given(text: str | None, kind: Kind, option: str, like: str, otherwise: float) -> float:
+    return otherwise if text is None else _read(text, kind, option, like)
 
 
 def _rates(text: str, option: str) -> tuple[float, float | None]:
     old, given, new = text.partition(":")
-    return _read(old, units.share, option, "1% or 1%:5%"), _read(new, units.share, option, "1%:5%") if given else None
+    return _read(old, "share", option, "1% or 1%:5%"), _read(new, "share", option, "1%:5%") if given else None
 
 
 def _scenarios(asked: Asked, rule: Rule) -> list[Scenario]:
     from noria.decide.simulate import Arm, Scenario
 
     (errors, new_errors), (slow, new_slow) = _rates(asked.errors, "--errors"), _rates(asked.slow, "--slow")
-    count, seconds = _read(asked.traffic, units.frequency, "--traffic", "20/s")
+    per_s = _read(asked.traffic, "frequency", "--traffic", "20/s")
     champion = Arm(errors, slow)
-    good = Scenario("as good as the champion", champion, champion, count / seconds, asked.burst, asked.drift)
+    good = Scenario("as good as the champion", champion, champion, per_s, asked.burst, asked.drift)
     if new_errors is not None or new_slow is not None:
         given = Arm(errors if new_errors is None else new_errors, slow if new_slow is None else new_slow)
         return [good, replace(good, name=f"as given: {_arm(given)}", candidate=given)]
