@@ -45,7 +45,7 @@ class Asked:
 @click.option("--slow", default="0.5%", show_default=True, metavar="A[:B]", help="Share of slow answers, likewise.")
 @click.option("--traffic", default="20/s", show_default=True, help="Requests: 20/s, 300/min, 5000/h.")
 @click.option("--burst", default=1.0, show_default=True, help="Every fifth minute brings so many times as many requests.")
-@click.option("--drift", default=1.0, show_default=True, help="The champion's rates grow so many times over the patience, both alike.")
+@click.option("--drift", default=1.0, show_default=True, help="Both releases' rates grow: the champion's so many times.")
 @click.option("--steps", help="Shares of traffic: 5%,25%,100%.")
 @click.option("--guard-errors", metavar="SHARE", help="So many more errors are too much: 1%.")
 @click.option("--guard-slow", metavar="SHARE", help="So many more slow answers are too much: 2%.")
