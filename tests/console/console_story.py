@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from noria.console.around import Surroundings
 from noria.console.view import Canary, ClockView, EnvironmentView, StatusView
 from noria.domain.data import Delivery
 from noria.domain.event import Event
 from noria.domain.quality import Alert, Window
 from noria.domain.release import Form, Release
-from noria.domain.rollout import Block, Rollout, RolloutState, Route, Tally
+from noria.domain.rollout import Block, Look, Rollout, RolloutState, Route, Stand, Tally
 from noria.domain.turn import Stage, Turn, TurnOutcome
 
 NOW = 1_763_700_000.0
@@ -193,6 +195,19 @@ ALERTS = (
         "trigger-8",
     ),
 )
+PLAN = ("5 % of traffic", "25 % of traffic", "100 % of traffic")
+STANDS = (
+    Stand("errors", "1 of 1 events on the canary at 5 % to 25 % of traffic in 1,942 of its requests", 3.1, 400.0, 34.6, 10.0),
+    Stand("slow answers", "4 of 31 events on the canary at 5 % to 25 % of traffic in 1,942 of its requests", 0.62, 400, 7.4, 10),
+    Stand("brier", "-0.0061 (-0.0214 to +0.0092) on 512 labelled of 962 pairs", 0.08, 400.0, 4.9, 10.0),
+)
+LOOK = Look(
+    NOW - 3,
+    "slow answers: 4 of 31 events on the canary at 5 % to 25 % of traffic in 1,942 of its requests; for safety 7.4 of 10, "
+    "for harm 0.62 of 400; brier: -0.0061 (-0.0214 to +0.0092) on 512 labelled of 962 pairs; for safety 4.9 of 10, "
+    "for harm 0.08 of 400",
+    STANDS,
+)
 ROLLOUT = Rollout(
     "rollout-4",
     PROJECT,
@@ -206,6 +221,9 @@ ROLLOUT = Rollout(
     None,
     "v4 goes from 5 % to 25 %: errors and slow answers stay within the guard after 640 requests",
     (Block(0.05, Tally(12_160, 0, 21), Tally(640, 0, 1), 5), Block(0.25, Tally(3_911, 0, 6), Tally(1_302, 1, 3), 6)),
+    before="v2",
+    look=LOOK,
+    plan=PLAN,
 )
 ROUTE = Route(
     PROJECT, "production", 6, RELEASES[2].digest, "v2", RELEASES[0].digest, "v4", 0.25, RELEASES[3].digest, "v1", "rollout-4"
@@ -232,6 +250,30 @@ EVENTS = tuple(
             ("engine", "rollout.rolled_back", "v3 rolled back: 14 of 212 requests failed, champion 0 of 4,031"),
         )
     )
+)
+REASONS = {
+    RolloutState.ROLLED_BACK: "v3 rolled back: errors: 14 of 14 events on the canary at 5 % of traffic in 212 of its requests; "
+    "evidence 1.6e+18, needed 400: roll back",
+    RolloutState.PROMOTED: "v2 serves production: probation is over, no harm was shown: brier: -0.004 (-0.009 to +0.001) on "
+    "4,011 labelled of 5,120 pairs; for safety 812 of 100, for harm 0.02 of 400",
+    RolloutState.SUPERSEDED: "v1 superseded: v2 took its place",
+}
+ENDED = tuple(
+    Rollout(
+        id=f"rollout-{number}",
+        project=PROJECT,
+        environment="production",
+        turn_id=f"turn-{number}",
+        release=f"v{number}",
+        digest=f"{number}" * 64,
+        state=state,
+        step=0,
+        started_at=NOW - 2_000 * (4 - number),
+        ended_at=NOW - 2_000 * (4 - number) + 95,
+        reason=reason,
+        before="v1",
+    )
+    for number, (state, reason) in zip((3, 2, 1), REASONS.items(), strict=True)
 )
 AROUND = Surroundings(
     goal="Warn a passenger, before departure, of an arrival more than 15 minutes late.",
@@ -270,4 +312,56 @@ def view() -> StatusView:
         0,
         ALERTS,
         EVENTS,
+        ENDED,
     )
+
+
+def under_way(state: RolloutState, **changes: object) -> Canary:
+    """The rollout of v4 in one of the states in which it is judged or waits."""
+    rollout = replace(ROLLOUT, state=state, environment=state.name.lower(), **changes)  # type: ignore[arg-type]
+    share = 0.25 if state in (RolloutState.CANARY, RolloutState.HELD) else 0.0
+    shadow = 0.0 if state in (RolloutState.WAITING, RolloutState.REPLAY) else 0.2
+    none = share == shadow == 0.0
+    counts = (Tally(), Tally()) if none else (Tally(16_071, 0, 27), Tally(1_942, 1, 4))
+    return Canary(rollout, share, (0.05, 0.25, 1.0) if share else (), *counts, shadow)
+
+
+def every_state() -> StatusView:
+    """One environment in each state of a rollout, named after it; in the last one harm is shown."""
+    harm = replace(
+        STANDS[0], text="9 of 9 events on the canary at 25 % of traffic in 412 of its requests", harm=2.6e5, safe=0.003
+    )
+    waits = "v4 waits for 1 approval for production (`noria approve v4`)"
+    probation = "on probation for 3 d 4 h more: brier: -0.0061 (-0.0214 to +0.0092) on 512 labelled of 962 pairs; for safety 4.9 "
+    held = f"v4 held at 25 %: no verdict within 2 h: {LOOK.text}"
+    found = {
+        RolloutState.WAITING: under_way(RolloutState.WAITING, reason=waits, look=None, step=0),
+        RolloutState.REPLAY: under_way(
+            RolloutState.REPLAY, reason="v4 answers logged requests of production before any live one", look=None, step=0
+        ),
+        RolloutState.CANARY: under_way(RolloutState.CANARY, look=replace(LOOK, stands=(harm, *STANDS[1:]))),
+        RolloutState.HELD: under_way(RolloutState.HELD, reason=held, resumes=RolloutState.CANARY),
+        RolloutState.PROBATION: under_way(
+            RolloutState.PROBATION,
+            reason=f"v4 serves all of production: {LOOK.text}: harm of the guards' size is ruled out, promote",
+            look=Look(NOW - 1, probation + "of 100, for harm 0.08 of 400", STANDS),
+            step=2,
+        ),
+    }
+    whole = view()
+    served = replace(ROUTE, champion_version="v4", previous_version="v2", candidate=None, candidate_version=None, share=0.0)
+    seats: dict[RolloutState, tuple[Route | None, Release | None]] = {
+        RolloutState.WAITING: (None, None),
+        RolloutState.PROBATION: (served, RELEASES[0]),
+    }
+    environments = tuple(
+        EnvironmentView(
+            state.name.lower(),
+            AROUND.addresses["production"],
+            *seats.get(state, (ROUTE, RELEASES[2])),
+            canary=None if state is RolloutState.PROBATION else canary,
+            probation=canary if state is RolloutState.PROBATION else None,
+        )
+        for state, canary in found.items()
+    )
+    return replace(whole, environments=environments)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from noria.console import chart, words
+from noria.console import chart, steps, words
 from noria.console.view import StatusView
 from noria.domain.turn import TurnOutcome
 from noria.names import short
@@ -65,8 +65,12 @@ def _templates() -> Environment:
         "plural": words.plural,
         "short": short,
         "colour": chart.colour,
+        "codes": steps.codes,
+        "told": steps.told,
     }
     made.globals |= {"tone": tone, "chart": chart.quality_chart, "judged": chart.judged, "sank": chart.sank}
+    made.globals |= {name: getattr(steps, name) for name in ("bar", "cleared", "headline", "plan", "traffic", "ways")}
+    made.globals |= {"rollout_tones": steps.TONES}
     return made
 
 
