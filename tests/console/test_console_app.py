@@ -6,16 +6,20 @@ import asyncio
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import console_story as story
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Route
 
+from noria.console import app
 from noria.console.app import build
 from noria.console.around import Surroundings
 from noria.console.view import StatusView, nothing_yet
+from noria.domain.rollout import Rollout
 from noria.errors import (
     ForbiddenError,
     LeaseLostError,
@@ -127,7 +131,17 @@ def client(desk: Desk) -> Client:
 
 
 PATHS = ["/", "/fragment", "/static/console.css", *(f"/api/{n}" for n in ("status", "turns", "releases", "rollouts", "events"))]
-VERBS = ("rollback", "promote", "approve", "hold", "resume", "abort", "trigger", "clock")
+ORDERS = {
+    "rollback": app.RollbackOrder,
+    "promote": app.PromoteOrder,
+    "approve": app.ApproveOrder,
+    "hold": app.HoldOrder,
+    "resume": app.ResumeOrder,
+    "abort": app.AbortOrder,
+    "trigger": app.TriggerOrder,
+    "clock": app.ClockOrder,
+}
+VERBS = tuple(ORDERS)
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
@@ -217,9 +231,17 @@ def parsed(html: str) -> Elements:
     return elements
 
 
+def hostile_rollout(rollout: Rollout) -> Rollout:
+    look = rollout.look
+    if look is not None:
+        look = replace(look, text=f"`{HOSTILE}`", stands=tuple(replace(s, guard=HOSTILE, text=HOSTILE) for s in look.stands))
+    plan, reason = (HOSTILE,) * len(rollout.plan), f"{HOSTILE} `{HOSTILE}`"
+    return replace(rollout, reason=reason, release=HOSTILE, before=HOSTILE, environment=HOSTILE, look=look, plan=plan)
+
+
 def test_hostile_texts_are_shown_and_do_nothing(desk: Desk, client: Client) -> None:
     plain = parsed(client.get("/").text)
-    view = story.view()
+    view = story.every_state()
     desk.view = replace(
         view,
         project=HOSTILE,
@@ -236,12 +258,12 @@ def test_hostile_texts_are_shown_and_do_nothing(desk: Desk, client: Client) -> N
                 name=HOSTILE,
                 route=replace(e.route, champion_version=HOSTILE) if e.route else None,
                 release=replace(e.release, metrics={HOSTILE: 0.5}) if e.release else None,
-                canary=replace(e.canary, rollout=replace(e.canary.rollout, reason=HOSTILE, release=HOSTILE))
-                if e.canary
-                else None,
+                canary=replace(e.canary, rollout=hostile_rollout(e.canary.rollout)) if e.canary else None,
+                probation=replace(e.probation, rollout=hostile_rollout(e.probation.rollout)) if e.probation else None,
             )
             for e in view.environments
         ),
+        ended=tuple(hostile_rollout(r) for r in view.ended),
     )
     answer = client.get("/")
     assert answer.status_code == 200
@@ -307,6 +329,39 @@ def test_events_go_on_where_the_reader_stopped(client: Client) -> None:
 @pytest.mark.parametrize("after", ["-1", "x", "1e3", "", "9" * 40, "٣"])
 def test_events_after_nonsense(client: Client, after: str) -> None:
     assert client.get("/api/events", params={"after": after}).status_code == 400
+
+
+def test_rollouts_are_listed_with_their_evidence(desk: Desk, client: Client) -> None:
+    desk.view = story.every_state()
+    listed = client.get("/api/rollouts").json()
+    found = listed["environments"].items()
+    states = {name: [(facts[key] or {}).get("state") for key in ("canary", "probation")] for name, facts in found}
+    assert states == {
+        "waiting": ["waiting", None],
+        "replay": ["replay", None],
+        "canary": ["canary", None],
+        "held": ["held", None],
+        "probation": [None, "probation"],
+    }
+    guards = listed["environments"]["canary"]["canary"]["look"]["guards"]
+    assert [(g["guard"], g["harmful"], g["cleared"]) for g in guards] == [
+        ("errors", True, False),
+        ("slow answers", False, False),
+        ("brier", False, False),
+    ]
+    assert [r["release"] for r in listed["ended"]] == ["v3", "v2", "v1"]
+
+
+def test_the_control_apis_page_names_every_path_and_key(desk: Desk, client: Client) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "control-api.md").read_text()
+    paths = {route.path for route in desk.app.routes if isinstance(route, Route) and route.path.startswith("/api/")}
+    named = set(re.findall(r"`(/api/\w+)", page))
+    assert named == paths
+    for verb in VERBS:
+        refused = client.post(f"/api/{verb}", content=b'{"nonsense": 1}')
+        assert refused.status_code == 400
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `/api/{verb}`")]
+        assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == set(ORDERS[verb].__struct_fields__)
 
 
 @pytest.mark.parametrize(

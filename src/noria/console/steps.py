@@ -120,7 +120,7 @@ def bar(kind: str, evidence: float, needed: float) -> Markup:
     return Markup(
         '<svg class="evidence {}" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{} {} of {}">'
         '<rect class="rest" width="100" height="6"/><rect class="fill" width="{}" height="6"/>'
-        '<rect class="mark" x="{}" width="0.8" height="6"/></svg>'
+        '<rect class="mark" x="{}" width="1.2" height="6"/></svg>'
     ).format(kind, kind, told(evidence), told(needed), reach(evidence, needed), MARK)
 
 
