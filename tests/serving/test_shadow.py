@@ -157,13 +157,17 @@ FAILS = ReleaseFailed("broken")
         (STEP, (0.6, 0.9), 0.1, 0.9, ("champion", "v1"), (Tally(), Tally()), None),
         (STEP, (0.4, 0.9), 0.1, FAILS, ("champion", "v1"), (Tally(1), Tally(1, 1)), ("v1", "v2", "broken")),
         (STEP, (0.4, 0.9), 0.1, LATE, ("champion", "v1"), (Tally(1), Tally(1, 1)), ("v1", "v2", "no answer within 1000 ms")),
-        (STEP, (0.4, 0.9), FAILS, 0.9, None, (Tally(), Tally()), None),
+        (STEP, (0.4, 0.9), FAILS, 0.9, None, (Tally(1, 1), Tally(1)), None),  # else the champion would never fail
+        (STEP, (0.6, 0.9), FAILS, 0.9, None, (Tally(), Tally()), None),
+        (STEP, (0.4, 0.9), FAILS, FAILS, None, (Tally(1, 1), Tally(1, 1)), None),
         (STEP, (0.4, 0.9), 0.1, BeyondModelError("large"), ("champion", "v1"), (Tally(), Tally()), None),
         # pairs of a canary are for quality: arms are counted as without them
         (CANARY, (0.4, 0.6), 0.1, 0.9, ("champion", "v1"), (Tally(1), Tally()), ("v1", "v2", 0.9)),
         (CANARY, (0.4, 0.4), 0.1, 0.9, ("candidate", "v2"), (Tally(), Tally(1)), ("v2", "v1", 0.1)),
         (CANARY, (0.4, 0.4), 0.1, FAILS, ("fallback", "v1"), (Tally(), Tally(1, 1)), None),
         (CANARY, (0.4, 0.6), 0.1, FAILS, ("champion", "v1"), (Tally(1), Tally()), ("v1", "v2", "broken")),
+        # later than a candidate may be: an error of the champion as well
+        (CANARY | {"deadline_ms": 0.0}, (0.9, 0.6), 0.1, 0.9, ("champion", "v1"), (Tally(1, 1), Tally()), None),
         # in probation the champion is the one that is judged
         (PROBATION, (0.4,), 0.1, 0.9, ("champion", "v2"), (Tally(1), Tally(1)), ("v2", "v1", 0.9)),
         (PROBATION, (0.6,), 0.1, 0.9, ("champion", "v2"), (Tally(), Tally(1)), None),

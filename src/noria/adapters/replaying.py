@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from noria.adapters.server import PARENT
 from noria.decide.crash import is_crash
 from noria.domain.replay import CANDIDATE, Order, Replayed
 from noria.errors import ServingError
@@ -91,6 +92,7 @@ def _run(order: Order, command: Sequence[str], scratch: Path, heard: _Heard) -> 
                 stderr=sink,
                 pass_fds=(theirs,),
                 start_new_session=True,
+                env=os.environ | {PARENT: str(os.getpid())},
             )
     except OSError as error:
         os.close(ours)

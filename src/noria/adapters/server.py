@@ -32,6 +32,7 @@ from noria.errors import PortInUseError, ServingError
 SOCKET = "server.sock"
 FACTS = "server.json"
 LOCK = "server.lock"
+PARENT = "NORIA_PARENT"  # the process that starts a child, by its id: one that is gone before the child looks is noticed too
 ANSWER_LIMIT = 16 * 1024 * 1024  # bytes of one answer on the control socket
 
 

@@ -99,7 +99,7 @@ def _advise(
         return _paused(policy, step, moment, found)
     if now.kind is StepKind.APPROVE:
         return _asked(policy, step, moment, found)
-    required = [stand for stand in found if not (moment.deferred and _is_quality(policy, stand))]
+    required = [stand for stand in found if _is_required(policy, now, moment, stand)]
     if all(stand.cleared for stand in required):
         return _onward(policy, step, _all_words(required), found)
     return _undecided(policy, evidence, moment, found, [stand for stand in required if not stand.cleared])
@@ -110,6 +110,13 @@ def _harm(found: tuple[Stand, ...]) -> Reason | None:
     if not harmful:
         return None
     return Reason("rollout.harm", f"{'; '.join(harmful)}: roll back", Outcome.FAIL, guards.numbers(found))
+
+
+def _is_required(policy: RolloutPolicy, step: RolloutStep, moment: Moment, stand: Stand) -> bool:
+    """Quality is judged in probation where labels come too late; latency where the candidate answers, not where it scores."""
+    if _is_quality(policy, stand):
+        return not moment.deferred
+    return step.kind is not StepKind.SHADOW or stand.guard == guards.ERRORS
 
 
 def _is_quality(policy: RolloutPolicy, stand: Stand) -> bool:

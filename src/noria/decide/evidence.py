@@ -19,6 +19,7 @@ from noria.stats import betting, eprocess, quantiles
 from noria.stats.eprocess import Outcomes
 from noria.stats.metrics import Floats
 
+ERRORS, SLOW = "errors", "slow answers"
 LARGEST = 700.0  # exp of more is not a float
 
 Count = Callable[[Tally], int]
@@ -52,8 +53,8 @@ def guards(policy: RolloutPolicy) -> int:
 def stands(policy: RolloutPolicy, evidence: Evidence, needed: float, seed: int) -> tuple[Stand, ...]:
     """Every guard, errors and slow answers first. ``needed``: evidence for safety that this step asks for."""
     found = [
-        _counted(policy, evidence.blocks, "errors", needed, seed),
-        _counted(policy, evidence.blocks, "slow answers", needed, seed + 1),
+        _counted(policy, evidence.blocks, ERRORS, needed, seed),
+        _counted(policy, evidence.blocks, SLOW, needed, seed + 1),
     ]
     if policy.guards.quality is not None:
         found.append(_quality(policy, policy.guards.quality, evidence, needed))
@@ -92,8 +93,8 @@ def _counted(policy: RolloutPolicy, blocks: Sequence[Block], guard: str, needed:
 
 
 _COUNTED: dict[str, tuple[Count, Callable[[RolloutPolicy], float]]] = {
-    "errors": (lambda t: t.errors, lambda p: p.guards.errors),
-    "slow answers": (lambda t: t.slow, lambda p: p.guards.slow_by),
+    ERRORS: (lambda t: t.errors, lambda p: p.guards.errors),
+    SLOW: (lambda t: t.slow, lambda p: p.guards.slow_by),
 }
 
 

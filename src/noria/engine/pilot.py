@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +36,7 @@ class Pilot:
         self._line = line
         self._books: dict[str, PairBook | None] = {}  # by rollout
         self._rests: dict[str, float] = {}  # by rollout: not looked at before, monotonic seconds
+        self._replays: dict[str, Future[Rollout | None]] = {}  # by rollout: it takes seconds, and nobody else shall wait
 
     def drive(self) -> None:
         """One look at everything that is under way; what was promoted by it goes on to the next environment."""
@@ -42,15 +46,28 @@ class Pilot:
             probing, active = line.ledger.rollouts.probing(line.name, name), line.ledger.rollouts.active(line.name, name)
             for rollout in filter(None, (probing, active)):
                 under_way.add(rollout.id)
-                if time.monotonic() < self._rests.get(rollout.id, 0.0):
-                    continue
-                if rollout.state in SLOW:
-                    self._rests[rollout.id] = time.monotonic() + SLOW_S
-                now = self._under_lease(rollout)
-                if now is not None and now.state in PROMOTED and rollout.state is not RolloutState.PROBATION:
-                    onward(line, now)
+                if self._ready(rollout):
+                    now = self._under_lease(rollout)
+                    if now is not None and now.state in PROMOTED and rollout.state is not RolloutState.PROBATION:
+                        onward(line, now)
         self._books = {key: book for key, book in self._books.items() if key in under_way}
         self._rests = {key: until for key, until in self._rests.items() if key in under_way}
+
+    def _ready(self, rollout: Rollout) -> bool:
+        """Whether it is its turn. A replay runs beside the others; what it raised is raised here."""
+        if rollout.id in self._replays:
+            if not self._replays[rollout.id].done():
+                return False
+            self._replays.pop(rollout.id).result()
+            return False  # it has changed since
+        if rollout.state is RolloutState.REPLAY:
+            self._replays[rollout.id] = in_background(lambda: self._under_lease(rollout))
+            return False
+        if time.monotonic() < self._rests.get(rollout.id, 0.0):
+            return False
+        if rollout.state in SLOW:
+            self._rests[rollout.id] = time.monotonic() + SLOW_S
+        return True
 
     def _environments(self) -> list[str]:
         """Those with a route, and those whose first release waits."""
@@ -93,6 +110,20 @@ class Pilot:
         if rollout.id not in self._books:
             self._books[rollout.id] = look.book_of(line, environment, rollout)
         return Surroundings(project, environment, self._books[rollout.id])
+
+
+def in_background(work: Callable[[], Rollout | None]) -> Future[Rollout | None]:
+    """Do it in a thread that does not keep the process from ending: a replay that was cut off is done again."""
+    done: Future[Rollout | None] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the pilot raises it
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="replay", daemon=True).start()
+    return done
 
 
 def project_of(line: Line, rollout: Rollout) -> Project:

@@ -78,6 +78,8 @@ class App:
         self._hosts = self._door.hosts
         self._access_log = access_log
         self._shadow = shadow
+        if shadow is not None:
+            router.unanswered = shadow.add_unanswered
         self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
         self._v2 = OpenInference(router, recorder, counts, shadow, settings.max_body_bytes, settings.max_rows)
         self.table = RouteTable()

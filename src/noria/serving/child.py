@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from noria.adapters.server import PARENT
+
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 5.0
 PROVE = "prove"  # told to the first host of a release in a server tree: it asks the golden rows before it is ready
@@ -44,7 +46,7 @@ class Backoff:
 
 async def spawn(module: str, arguments: Sequence[str], fds: Sequence[int]) -> asyncio.subprocess.Process:
     """``python -m MODULE ARGUMENTS`` with ``fds`` inherited. Raises OSError."""
-    environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
+    environment = os.environ | dict.fromkeys(ONE_THREAD, "1") | {PARENT: str(os.getpid())}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, env=environment
     )

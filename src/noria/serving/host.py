@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria import names
-from noria.adapters.server import short_path
+from noria.adapters.server import PARENT, short_path
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import ServingError
 from noria.serving import frames, golden
@@ -248,9 +248,12 @@ async def _parent_gone(parent: int) -> None:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the parent ends (Linux)."""
+    """Ask the kernel for SIGKILL when the parent ends (Linux); end at once when it is gone already."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = os.environ.pop(PARENT, None)
+    if parent is not None and os.getppid() != int(parent):
+        os._exit(1)  # nobody waits for words
 
 
 class Once:

@@ -93,6 +93,7 @@ class Router:
         self._counts = counts
         self._complain = complain  # (digest, what happened)
         self._chance = chance
+        self.unanswered: Callable[[RouteTable, Ask], None] = lambda table, ask: None  # a drawn request that the champion failed
 
     def draws(self, route: Route) -> bool:
         """Whether a request is one that the other release is to score too."""
@@ -115,7 +116,7 @@ class Router:
         elif table.probation:
             answered = await self._on_probation(table, route, ask, started, at_once)
         else:
-            answered = await self._by_champion(table, route, ask, started, counted)
+            answered = await self._by_champion(table, route, ask, started, counted, drawn)
         if drawn and answered.variant != "fallback":
             return replace(answered, other=table.champion if answered.release is table.candidate else table.other)
         return answered
@@ -156,14 +157,19 @@ class Router:
         seconds = self._count(route, True, started, counted=counted)
         return Answered(answers, candidate, route.candidate_version or "", "candidate", seconds)
 
-    async def _by_champion(self, table: RouteTable, route: Route, ask: Ask, started: float, counted: bool) -> Answered:
-        counted = counted and not shadowed(table)
+    async def _by_champion(
+        self, table: RouteTable, route: Route, ask: Ask, started: float, counted: bool, drawn: bool = False
+    ) -> Answered:
+        """An answer that would have been too late of a candidate is an error of the champion as well, though it is given."""
+        pairs = shadowed(table)
         try:
             answered = await self._champion_answers(table, route, ask, started, "champion")
         except NoAnswerError:
-            self._count(route, False, started, error=True, counted=counted)
+            if drawn and pairs:
+                self.unanswered(table, ask)
+            self._count(route, False, started, error=True, counted=counted and not pairs)
             raise
-        self._count(route, False, started, counted=counted)
+        self._count(route, False, started, error=late(route, answered.seconds), counted=counted and not pairs)
         return answered
 
     async def _on_probation(self, table: RouteTable, route: Route, ask: Ask, started: float, at_once: bool) -> Answered:
@@ -224,6 +230,11 @@ def now(work: Coroutine[Any, Any, T]) -> T:
         return found
     work.close()
     raise RuntimeError("it waits for something")
+
+
+def late(route: Route, seconds: float) -> bool:
+    """Whether an answer took longer than a candidate may: then it counts as an error, whoever gave it."""
+    return route.candidate is not None and seconds * 1000 > route.deadline_ms
 
 
 def shadowed(table: RouteTable) -> bool:

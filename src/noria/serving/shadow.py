@@ -23,7 +23,7 @@ from noria.serving import protocol
 from noria.serving.counts import Counts
 from noria.serving.protocol import Ask
 from noria.serving.recorder import moment
-from noria.serving.router import Answered, RouteTable, asked, columns_for, now, shadowed, why
+from noria.serving.router import Answered, RouteTable, asked, columns_for, late, now, shadowed, why
 from noria.serving.runtime import INLINE_ROWS, BeyondModelError, LoadedRelease, ReleaseFailed
 from noria.store.predictions import LogWriter
 from noria.store.records import Shadow as Record
@@ -33,15 +33,19 @@ WAITING = 64  # requests of one worker that wait to be scored, or are being scor
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A request that was answered, and who is to score it too."""
+    """A request, and who is to score it too. One that the champion failed has no answer and no row in a log."""
 
     table: RouteTable
     route: Route
     ask: Ask
-    answered: Answered
+    answered: Answered | None
     other: LoadedRelease
-    first: str  # the id of the first row
-    outputs: list[dict[str, Any]]  # of the release that answered
+    first: str = ""  # the id of the first row
+    outputs: Sequence[dict[str, Any]] = ()  # of the release that answered
+
+    @property
+    def rows(self) -> int:
+        return len(self.ask.records)
 
     @property
     def version(self) -> str:
@@ -74,11 +78,20 @@ class Shadow:
         """Score a request by ``answered.other`` when the loop comes round. Never raises for want of room."""
         assert table.route is not None
         assert answered.other is not None
+        self._take(_Pair(table, table.route, ask, answered, answered.other, first, outputs))
+
+    def add_unanswered(self, table: RouteTable, ask: Ask) -> None:
+        """The same for one that the champion failed: what the candidate does with it is evidence as well."""
+        assert table.route is not None
+        assert table.other is not None
+        self._take(_Pair(table, table.route, ask, None, table.other))
+
+    def _take(self, pair: _Pair) -> None:
         if len(self._queue) + len(self._tasks) >= WAITING:
             self._counts.shadowed("dropped")
             return
-        pair, loop = _Pair(table, table.route, ask, answered, answered.other, first, outputs), asyncio.get_running_loop()
-        if pair.other.runtime.immediate and len(outputs) <= INLINE_ROWS:
+        loop = asyncio.get_running_loop()
+        if pair.other.runtime.immediate and pair.rows <= INLINE_ROWS:
             self._queue.append(pair)
             if len(self._queue) == 1:
                 loop.call_soon(self._next)
@@ -115,7 +128,7 @@ class Shadow:
         try:
             with self._counts.at_work if pair.marked else nullcontext():  # if this ends the process, it is known who did it
                 columns = columns_for(pair.other, pair.table, pair.ask)
-                answers = await asked(pair.other, columns, len(pair.outputs), began + pair.route.deadline_ms / 1000)
+                answers = await asked(pair.other, columns, pair.rows, began + pair.route.deadline_ms / 1000)
             outputs = protocol.answerer(pair.other.signature)(answers)
         except (ReleaseFailed, RequestError, TimeoutError) as failed:
             if isinstance(failed, BeyondModelError) or (isinstance(failed, RequestError) and pair.table.probation):
@@ -125,14 +138,15 @@ class Shadow:
             self._complain(pair.other.digest, error)
         seconds = time.monotonic() - began
         self._count(pair, error is not None, seconds)
-        written = self._write(_record(pair, outputs, seconds, error))
+        written = pair.answered is None or self._write(_record(pair, pair.answered, outputs, seconds, error))
         self._counts.shadowed(("failed" if error else "scored") if written else "dropped")
 
     def _count(self, pair: _Pair, error: bool, seconds: float) -> None:
         """As evidence, where pairs are that: of a shadow step both arms, in probation that of the release before."""
         tally, key, slow_ms = self._counts.tally, pair.route.tally_key, pair.route.slow_ms
         if shadowed(pair.table):
-            tally(key, candidate=False, error=False, slow=pair.answered.seconds * 1000 > slow_ms)
+            took = pair.answered.seconds if pair.answered is not None else 0.0
+            tally(key, candidate=False, error=pair.answered is None or late(pair.route, took), slow=took * 1000 > slow_ms)
             tally(key, candidate=True, error=error, slow=seconds * 1000 > slow_ms)
         elif pair.table.probation:
             tally(key, candidate=False, error=error, slow=seconds * 1000 > slow_ms)
@@ -153,18 +167,18 @@ class Shadow:
         return True
 
 
-def _record(pair: _Pair, outputs: Mapping[str, Sequence[Any]], seconds: float, error: str | None) -> Record:
+def _record(pair: _Pair, answered: Answered, outputs: Mapping[str, Sequence[Any]], seconds: float, error: str | None) -> Record:
     return Record(
         id=pair.first,
-        rows=len(pair.outputs),
+        rows=pair.rows,
         at=moment(),
         project=pair.route.project,
         rollout=pair.route.rollout_id,
-        release=pair.answered.version,
+        release=answered.version,
         other=pair.version,
         answered={name: [row[name] for row in pair.outputs] for name in pair.outputs[0]},
         outputs=outputs,
-        latency_ms=pair.answered.seconds * 1000,
+        latency_ms=answered.seconds * 1000,
         other_ms=seconds * 1000,
         error=error,
     )

@@ -65,6 +65,8 @@ def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
         return None
     step = environment.rollout.steps[rollout.step]
     share = PAIRED if step.kind is StepKind.SHADOW else route.share
+    if step.kind is StepKind.SHADOW:
+        stats = _comparable(stats)
     rollout = _record(line, rollout, route, stats, share)
     ruling = judge.judge(
         environment.rollout, rollout.step, _evidence(line, around, rollout), _moment(line, around, rollout), _seed(rollout.id)
@@ -92,8 +94,7 @@ def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Rul
         return None
     if route.rollout_id == rollout.id and route.candidate is None:  # else a newer candidate is on its way: labels still come
         stats = line.driver.stats(line.name, environment.name)
-        turned = {key: ArmTallies(_errors(arms.champion), _errors(arms.candidate)) for key, arms in stats.tallies.items()}
-        rollout = _record(line, rollout, route, replace(stats, tallies=turned), 1 / (1 + route.shadow))
+        rollout = _record(line, rollout, route, _comparable(stats), 1 / (1 + route.shadow))
     moment = _moment(line, around, rollout)
     ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment, _seed(rollout.id))
     _note(line, rollout, ruling)
@@ -121,9 +122,15 @@ def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling) -
         line.driver.set_routes(made)
 
 
-def _errors(tally: Tally) -> Tally:
-    """On probation slow answers are not comparable: one release answers, the other scores afterwards."""
-    return replace(tally, slow=0)
+def _comparable(stats: Stats) -> Stats:
+    """Where one release answers and the other scores afterwards, errors can be compared and slow answers cannot."""
+    return replace(
+        stats,
+        tallies={
+            revision: ArmTallies(replace(arms.champion, slow=0), replace(arms.candidate, slow=0))
+            for revision, arms in stats.tallies.items()
+        },
+    )
 
 
 def _seed(rollout_id: str) -> int:
@@ -157,6 +164,8 @@ def _evidence(line: Line, around: Surroundings, rollout: Rollout) -> Evidence:
     if guards.quality is None:
         return found
     labelled = around.book.labelled()
+    if labelled.labelled == 0:
+        return replace(found, pairs=labelled.pairs)
     loss = _loss(task_of(line, rollout.digest), guards.quality.metric, guards.quality.bound)
     differences = loss(labelled.y, labelled.new) - loss(labelled.y, labelled.old)
     return replace(found, differences=differences, pairs=labelled.pairs)

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -223,7 +223,8 @@ def summer(theatre: Theatre, found: Findings) -> None:
 def breach_turn(theatre: Theatre, number: int) -> dict[str, Any] | None:
     """The turn that the monitor asked for, once decided; None when two more project days bring none."""
     assert theatre.passengers is not None
-    passengers, until = theatre.passengers, day(7, 3)
+    passengers = theatre.passengers
+    until = max(day(7, 3), passengers.now + timedelta(days=2))
 
     def settled() -> list[dict[str, Any]] | None:
         newer = [t for t in theatre.turns() if t["number"] > number]

@@ -1,0 +1,116 @@
+"""An engine that dies whenever it speaks to the server, once at every place: the next one goes on, and it ends the same."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from engine_stub import Scripted, digest_of, line_of
+
+from noria import config
+from noria.domain.rollout import RolloutState, Route
+from noria.engine.pilot import Pilot
+from noria.stages import champion
+from noria.stages import rollout as stage
+from noria.stages.line import Line
+
+YAML = """\
+project: p
+environments:
+  production:
+    rollout: {steps: [{shadow: 50%}, 10%, {pause: 10s}, 50%, 100%], replay: 0, probation: 60s}
+"""
+
+
+class DiedError(BaseException):
+    """As `kill -9`: nobody catches it."""
+
+
+class Dying(Scripted):
+    """Dies at its n-th call from now: before it did anything, or after."""
+
+    at, before, calls = 0, True, 0
+
+    def die_at(self, at: int, *, before: bool) -> None:
+        self.at, self.before, self.calls = at, before, 0
+
+    def _call(self, before: bool) -> None:
+        self.calls += before
+        if self.calls == self.at and before is self.before:
+            self.at = 0
+            raise DiedError
+
+    def load(self, digest: str) -> str:
+        self._call(True)
+        said = super().load(digest)
+        self._call(False)
+        return said
+
+    def set_routes(self, route: Route) -> str:
+        self._call(True)
+        said = super().set_routes(route)
+        self._call(False)
+        return said
+
+    def drain(self, environment: str, digest: str) -> None:
+        self._call(True)
+        super().drain(environment, digest)
+
+
+def play(line: Line, engine: Dying, bad: bool) -> None:
+    """Look until nothing is open, a new pilot after each death; requests come in by the ledger's route, as on a real server."""
+    pilot = Pilot(line)
+    for _ in range(60):
+        active, probing = line.ledger.rollouts.active("p", "production"), line.ledger.rollouts.probing("p", "production")
+        route = line.ledger.routes.get("p", "production")
+        assert route is not None
+        if active is None and probing is None:
+            return
+        if not engine.told or engine.told[-1].revision != route.revision:
+            engine.told.append(route)  # the server follows the ledger by itself
+        if route.rollout_id is not None:
+            engine.see((500, 1, 0), (500, 60 if bad and route.share >= 0.5 else 1, 0))
+        now = line.ledger.clock.now("p")
+        line.ledger.clock.set("p", now + 5.0, 1.0)
+        pilot._rests.clear()
+        try:
+            pilot.drive()
+        except DiedError:
+            line.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
+            pilot = Pilot(line)
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_death_at_every_call_changes_nothing_of_the_end(tmp_path: Path, bad: bool, before: bool) -> None:
+    deaths, at = 0, 1
+    while True:
+        engine = Dying()
+        line = line_of(tmp_path / f"{at}", engine, 2, YAML)
+        environment = config.load(line.home).environments["production"]
+        champion.promote(line, environment, line.ledger.releases.get("p", "v1"), "the first")
+        engine.die_at(at, before=before)
+        with contextlib.suppress(DiedError):
+            stage.enter(line, config.load(line.home), environment, line.ledger.releases.get("p", "v2"))
+        play(line, engine, bad)
+        died = engine.at == 0
+        ended = line.ledger.rollouts.list("p")[0]
+        route = line.ledger.routes.get("p", "production")
+        kinds = [event.kind for event in line.ledger.events.tail("p", after=0, limit=1000)]
+        assert route is not None
+        if bad:
+            assert (ended.state, route.champion, route.other) == (RolloutState.ROLLED_BACK, digest_of("v1"), None)
+            assert line.ledger.releases.get("p", "v2").barred
+        else:
+            assert (ended.state, route.champion, route.shadow) == (RolloutState.PROMOTED, digest_of("v2"), 0.0)
+            assert kinds.count("probation.passed") == 1
+        assert kinds.count("rollout.started") == 1
+        assert kinds.count("rollout.advanced") == 3
+        assert kinds.count("rollout.promoted") == (1 if bad else 2)
+        line.ledger.close()
+        if not died:
+            break
+        deaths, at = deaths + 1, at + 1
+    assert deaths >= 5
