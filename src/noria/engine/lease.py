@@ -19,6 +19,20 @@ def owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
+def gone(holder: str) -> bool:
+    """Whether the process of an owner was on this machine and is no more: its lease need not be waited for."""
+    host, _, pid = holder.rpartition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
 class Held:
     """A claimed job. Leaving the block without `done` gives the job back for another engine to take at once."""
 
@@ -34,6 +48,8 @@ class Held:
         """Claim the job of this kind, making it first if there is none; None while another engine holds it."""
         ledger.jobs.add(project, kind, subject, dedupe=f"{kind}:{subject}")
         job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject)
+        if job is None and (holder := ledger.jobs.holder(project, kind, subject)) and gone(holder):
+            job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject, gone=holder)
         return cls(ledger, job) if job is not None else None
 
     def __enter__(self) -> Held:

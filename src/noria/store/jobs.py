@@ -41,14 +41,16 @@ class JobStore:
             self._table.insert(made, state="open", dedupe=dedupe, not_before=0.0)
         return made.id
 
-    def claim(self, project: str, kinds: Sequence[str], owner: str, lease_s: float, subject: str | None = None) -> Job | None:
-        """Take the oldest job that nobody holds, or whose lease ran out, under a new fence.
+    def claim(
+        self, project: str, kinds: Sequence[str], owner: str, lease_s: float, subject: str | None = None, gone: str = ""
+    ) -> Job | None:
+        """Take the oldest job that nobody holds, or whose lease ran out, under a new fence; ``gone``: an owner known to be dead.
 
         Jobs that used up their attempts are buried on the way.
         """
         now = time.time()
         with self._database.transaction():
-            while (found := self._free(project, kinds, subject, now)) is not None and found.attempts >= ATTEMPTS:
+            while (found := self._free(project, kinds, subject, now, gone)) is not None and found.attempts >= ATTEMPTS:
                 self._bury(found)
             if found is None:
                 return None
@@ -57,11 +59,10 @@ class JobStore:
             self._table.update("id", taken.id, changes)
         return taken
 
-    def _free(self, project: str, kinds: Sequence[str], subject: str | None, now: float) -> Job | None:
-        where = (
-            f"project = ? AND state = 'open' AND kind IN ({', '.join('?' * len(kinds))}) AND lease_until < ? AND not_before <= ?"
-        )
-        values: list[Value] = [project, *kinds, now, now]
+    def _free(self, project: str, kinds: Sequence[str], subject: str | None, now: float, gone: str) -> Job | None:
+        held = "(lease_until < ? OR owner = ?) AND not_before <= ?"
+        where = f"project = ? AND state = 'open' AND kind IN ({', '.join('?' * len(kinds))}) AND {held}"
+        values: list[Value] = [project, *kinds, now, gone, now]
         if subject is not None:
             where, values = f"{where} AND subject = ?", [*values, subject]
         return self._table.one(f"{where} ORDER BY id", *values)
