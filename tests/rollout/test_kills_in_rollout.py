@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
@@ -44,8 +44,9 @@ def kill_all(small: Small, daemon: Up) -> None:
     daemon.kill()
     for pid in server_pids(small):
         for process in psutil.Process(pid).children(recursive=True):
-            if "noria.serving.worker" in " ".join(process.cmdline()):
-                os.kill(process.pid, signal.SIGKILL)
+            with suppress(psutil.Error, ProcessLookupError):  # it has just ended
+                if "noria.serving.worker" in " ".join(process.cmdline()):
+                    os.kill(process.pid, signal.SIGKILL)
 
 
 def test_a_rollout_that_is_killed_at_every_step_goes_on_from_there(small: Small) -> None:

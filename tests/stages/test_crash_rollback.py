@@ -59,7 +59,7 @@ def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(line: Line, server: 
     assert champion(line) == "v1"
     assert len(server.told) == 1
     assert line.ledger.releases.get("p", "v2").barred == (
-        "v2 rolled back: it crashed 3 processes within 60 s (SIGSEGV in worker 0)"
+        "production rolled back from v2 to v1: v2 rolled back: it crashed 3 processes within 60 s (SIGSEGV in worker 0)"
     )
     (event,) = line.ledger.events.tail("p", kinds=("environment.rolled_back",))
     assert "production rolled back from v2 to v1: v2 rolled back: it crashed 3 processes" in event.text

@@ -72,7 +72,7 @@ def test_rollback_and_promote_by_hand(small: Small) -> None:
             assert ran.facts["release"] == serves
             assert post(address, "/predict", ASK)[1]["release"] == serves
         twice = small.noria("rollback", "--json")
-        assert (twice.code, "v2 is barred: asked by" in twice.error) == (1, True), twice
+        assert (twice.code, "v2 is barred: production rolled back from v2 to v1: asked by" in twice.error) == (1, True), twice
         assert small.noria("promote", "v2", "--json").code == 0
     ran = small.noria("promote", "v2", "--json")
     assert ran.code == 1, ran

@@ -88,7 +88,8 @@ def _render(environment: EnvironmentView, ended: list[Rollout]) -> str:
 def _stands(environment: EnvironmentView, canary: Canary) -> str:
     rollout = canary.rollout
     colour = {RolloutState.HELD: "yellow", RolloutState.PROBATION: "green"}.get(rollout.state, "cyan")
-    title = f"{rollout.release} in {environment.name}: {click.style(str(rollout.state), fg=colour, bold=True)}"
+    state = "shadow" if rollout.state is RolloutState.CANARY and canary.shadow and not canary.share else str(rollout.state)
+    title = f"{rollout.release} in {environment.name}: {click.style(state, fg=colour, bold=True)}"
     told = [("now", rollout.look.text if rollout.look else rollout.reason)]
     if rollout.look:
         told.append(("since", rollout.reason))

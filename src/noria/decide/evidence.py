@@ -145,7 +145,7 @@ def _quantile(policy: RolloutPolicy, guard: QuantileGuard, latencies: tuple[Floa
         later, _ = quantiles.quantile_difference(new, old, guard.quantile, 1 / most)
         low, high = quantiles.quantile_difference(new, old, guard.quantile, min(0.5, 1 / needed))
         harm, safe = most if later > 0 else 1.0, needed if high < guard.by_ms else 1.0  # bounds decide or say nothing
-        text = f"{low:+.3g} to {high:+.3g} ms on {text}"
+        text = f"{low:+.3g} to {high:+.3g} ms on {text}" if math.isfinite(low + high) else f"{text} are too few to tell"
     return Stand(f"p{100 * guard.quantile:g}", text, harm, most, safe, needed)
 
 

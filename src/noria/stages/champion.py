@@ -135,7 +135,7 @@ def fall_back(line: Line, environment: str, why: str, wanted: str | None = None,
     with line.ledger.transaction():
         line.check_lease()
         made = line.ledger.routes.put(flipped)
-        line.ledger.releases.bar(line.name, route.champion_version, why)
+        line.ledger.releases.bar(line.name, route.champion_version, text)
         if probing is not None and probing.digest == route.champion:
             close(line, probing, RolloutState.ROLLED_BACK, text)
         line.event("environment.rolled_back", environment, text, champion=flipped.champion)
