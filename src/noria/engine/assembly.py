@@ -11,6 +11,7 @@ from noria import config
 from noria.adapters.driver import Embedded
 from noria.adapters.executors.task import Executor, Handle, StepTask
 from noria.adapters.server import Server
+from noria.errors import UsageError
 from noria.stages.line import Line, Progress, silent
 from noria.stages.places import Places
 from noria.store.blobs import BlobStore
@@ -54,10 +55,21 @@ def state_folder(home: Path) -> Path:
     return Path(os.environ.get("NORIA_HOME") or home / ".noria").resolve()
 
 
+def kept_warm(usual: int) -> int:
+    """How many step processes wait for work: as NORIA_WARM says, for a machine of little memory; else ``usual``, at least one."""
+    said = os.environ.get("NORIA_WARM")
+    if said is None:
+        return max(1, usual)
+    if not said.isascii() or not said.isdigit():
+        raise UsageError(f"NORIA_WARM is {said!r}, and no number of processes", hint="`NORIA_WARM=0` keeps none ready")
+    return int(said)
+
+
 def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, warm: int = 0, state: Path | None = None) -> Line:
-    """The line of the project in ``home``; ``warm`` step processes are kept ready once there is work."""
+    """The line of the project in ``home``; ``warm`` step processes are kept ready once there is work, or what NORIA_WARM says."""
     project = config.load(home)
     folder = state or state_folder(home)
+    size = kept_warm(warm)
     ledger = Ledger.open(folder)
     ledger.projects.ensure(project.name, str(home))
     blobs = BlobStore(folder / "blobs")
@@ -68,7 +80,7 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
         state=folder,
         ledger=ledger,
         blobs=blobs,
-        executor=OnDemand(lambda: _processes(max(1, warm), places)),
+        executor=OnDemand(lambda: _processes(size, places)),
         places=places,
         locks=Locks(folder / "locks"),
         server=(server := Server(folder)),

@@ -1,0 +1,36 @@
+"""How many step processes wait for work: the usual number, or what the machine's owner says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from place import Place
+
+from noria.engine.assembly import kept_warm
+from noria.errors import UsageError
+
+
+@pytest.mark.parametrize(("said", "usual", "kept"), [(None, 6, 6), (None, 0, 1), ("2", 6, 2), ("0", 6, 0)])
+def test_what_is_said_counts(monkeypatch: pytest.MonkeyPatch, said: str | None, usual: int, kept: int) -> None:
+    monkeypatch.delenv("NORIA_WARM", raising=False)
+    if said is not None:
+        monkeypatch.setenv("NORIA_WARM", said)
+    assert kept_warm(usual) == kept
+
+
+@pytest.mark.parametrize("said", ["", "-1", "two", "1.5", "²"])
+def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("NORIA_WARM", said)
+    with pytest.raises(UsageError, match="NORIA_WARM is"):
+        kept_warm(6)
+
+
+def test_steps_run_where_none_waits(place: Place) -> None:
+    place.put("noria.yaml", 'project: p\nsteps:\n  one: {call: "work:one"}\n  two: {call: "work:two"}\n')
+    place.put("work.py", "import polars as pl\ndef one(): return pl.DataFrame({'a': [1]})\ndef two(one): return one\n")
+    place.put(".gitignore", ".noria\n").commit()
+    process = place.start("run", "--json", env={"NORIA_WARM": "0"})
+    out, err = process.communicate(timeout=150)
+    assert process.returncode == 0, out + err
+    assert {step["name"]: step["state"] for step in json.loads(out)["steps"]} == {"one": "ran", "two": "ran"}
