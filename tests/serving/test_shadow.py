@@ -173,6 +173,7 @@ FAILS = ReleaseFailed("broken")
         (PROBATION, (0.6,), 0.1, 0.9, ("champion", "v2"), (Tally(), Tally(1)), None),
         (PROBATION, (0.4,), 0.1, FAILS, ("champion", "v2"), (Tally(1, 1), Tally(1)), ("v2", "v1", "broken")),
         (PROBATION, (0.4,), FAILS, 0.9, ("fallback", "v1"), (Tally(), Tally(1, 1)), None),
+        (PROBATION | {"deadline_ms": 0.0}, (0.6,), LATE, 0.9, ("fallback", "v1"), (Tally(), Tally(1)), None),  # late, both
         (PROBATION, (0.6,), LATE, 0.9, ("fallback", "v1"), (Tally(), Tally(1, 1)), None),
         (PROBATION, (0.4,), FAILS, FAILS, None, (Tally(), Tally(1)), None),
     ],

@@ -324,11 +324,30 @@ def test_probation_keeps_the_old_release_scoring_and_ends_by_the_clock(world: Wo
     assert world.route.rollout_id == world.newest.id
     assert world.see((250, 0, 0), (1_000, 0, 9)).state is RolloutState.PROBATION
     assert world.newest.blocks[-1].share == pytest.approx(0.8)
-    assert world.newest.blocks[-1].candidate.slow == 0
+    assert world.newest.blocks[-1].paired
+    assert world.newest.look is not None
+    assert world.newest.look.stands[1].harm == 1.0
     world.pass_time(86_401)
     ended = world.look()
     assert (ended.state, "probation is over" in ended.reason) == (RolloutState.PROMOTED, True)
     assert (world.route.champion_version, world.route.shadow, world.route.previous_version) == ("v2", 0.0, "v1")
+
+
+def test_dropped_pairs_blame_nobody(world: World) -> None:
+    """Half of the pairs never came: a failure is the new release's by a greater chance than was planned, and that is all."""
+    on_probation(world)
+    assert world.see((110, 1, 0), (1_000, 3, 0)).blocks[-1].share == pytest.approx(1 / (1 + 110 / 997))
+    world.see((10, 0, 0), (10_000, 10_000, 0))
+    assert world.newest.state is RolloutState.ROLLED_BACK  # one that always fails has few pairs too
+
+
+def test_slow_answers_are_not_known_from_pairs(world: World) -> None:
+    world.policy("steps: [shadow, 10%, 100%], replay: 0")
+    world.enter("v2")
+    assert world.see((4_000, 0, 0), (4_000, 0, 900)).step == 1  # slower at scoring afterwards is no harm
+    assert world.see((180, 0, 0), (20, 0, 1)).state is RolloutState.CANARY  # and calm pairs vouch for no canary
+    assert world.newest.look is not None
+    assert world.newest.look.stands[1].safe < 5
 
 
 def test_harm_in_probation_puts_the_old_release_back(world: World) -> None:

@@ -69,6 +69,8 @@ def harm_needed(policy: RolloutPolicy) -> float:
 
 def _counted(policy: RolloutPolicy, blocks: Sequence[Block], guard: str, needed: float, seed: int) -> Stand:
     count, margin = _COUNTED[guard][0], _COUNTED[guard][1](policy)
+    if guard == SLOW:  # not that none was slow: nothing is known of it
+        blocks = [b for b in blocks if not b.paired]
     outcomes = [
         Outcomes(
             champion_requests=b.champion.requests,

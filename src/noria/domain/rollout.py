@@ -75,6 +75,7 @@ class Block:
     champion: Tally
     candidate: Tally
     revision: int = 0  # of the route that was in force
+    paired: bool = False  # one release answered and the other scored afterwards: their slow answers cannot be compared
 
 
 @dataclass(frozen=True, slots=True)

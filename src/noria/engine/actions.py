@@ -96,7 +96,8 @@ def hold(line: Line, environment: str | None, actor: str, why: str = "") -> dict
     """A rollout stays where it is until somebody resumes it; harm still ends it."""
     target, rollout, begun = *_under_way(line, environment), time.perf_counter()
     if rollout.state is RolloutState.HELD:
-        raise RefusedError(f"the rollout of {rollout.release} is held already: {rollout.reason}", hint="`noria rollout resume` goes on with it.")
+        text = f"the rollout of {rollout.release} is held already: {rollout.reason}"
+        raise RefusedError(text, hint="`noria rollout resume` goes on with it.")
     text = stage.hold(line, rollout, f"{rollout.release} held by {actor}{f': {why}' if why else ''}")
     return _done(target, rollout.release, text, begun)
 

@@ -187,7 +187,8 @@ class Router:
         return Answered(answers, champion, route.champion_version, "champion", seconds)
 
     async def _previous_answers(self, table: RouteTable, route: Route, ask: Ask, started: float) -> Answered:
-        previous, until = table.previous, time.monotonic() + CHAMPION_DEADLINE_S
+        begun = time.monotonic()
+        previous, until = table.previous, begun + CHAMPION_DEADLINE_S
         assert previous is not None
         try:
             with self._counts.at_work if previous.runtime.immediate else _UNMARKED:
@@ -196,7 +197,8 @@ class Router:
             self._complain(previous.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
             self._count(route, True, started)  # neither answers: that says nothing of one against the other
             raise NoAnswerError(f"release {route.champion_version} could not answer this request") from error
-        seconds = self._count(route, True, started, error=True)
+        both = (time.monotonic() - begun) * 1000 > route.deadline_ms  # too late as well, had it been asked to score
+        seconds = self._count(route, True, started, error=not both)
         return Answered(answers, previous, route.previous_version or "", "fallback", seconds)
 
     async def _champion_answers(self, table: RouteTable, route: Route, ask: Ask, started: float, variant: str) -> Answered:

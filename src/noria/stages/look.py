@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 LOOK_REQUESTS = 20  # requests of the candidate that make a look worth recording ...
 LOOK_GROWTH = 0.05  # ... and their growth, so that the record of a long rollout stays short
 TOLD_S = 2.0  # between two notes of where an undecided rollout stands
+DROPPED_SE = 3.0  # standard errors below what chance draws: pairs were dropped
 PAIRED = 0.5  # the chance that the one that failed, of two that were asked the same, is the candidate
 
 
@@ -64,10 +66,8 @@ def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
     if stage.fallen(line, rollout, stats) or route is None or route.rollout_id != rollout.id:
         return None
     step = environment.rollout.steps[rollout.step]
-    share = PAIRED if step.kind is StepKind.SHADOW else route.share
-    if step.kind is StepKind.SHADOW:
-        stats = _comparable(stats)
-    rollout = _record(line, rollout, route, stats, share)
+    shadow = step.kind is StepKind.SHADOW
+    rollout = _record(line, rollout, route, stats, PAIRED if shadow else route.share, paired=shadow)
     ruling = judge.judge(
         environment.rollout, rollout.step, _evidence(line, around, rollout), _moment(line, around, rollout), _seed(rollout.id)
     )
@@ -94,7 +94,7 @@ def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Rul
         return None
     if route.rollout_id == rollout.id and route.candidate is None:  # else a newer candidate is on its way: labels still come
         stats = line.driver.stats(line.name, environment.name)
-        rollout = _record(line, rollout, route, _comparable(stats), 1 / (1 + route.shadow))
+        rollout = _record(line, rollout, route, stats, _share_on_probation(route, stats.tallies.get(route.revision)), paired=True)
     moment = _moment(line, around, rollout)
     ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment, _seed(rollout.id))
     _note(line, rollout, ruling)
@@ -122,15 +122,15 @@ def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling) -
         line.driver.set_routes(made)
 
 
-def _comparable(stats: Stats) -> Stats:
-    """Where one release answers and the other scores afterwards, errors can be compared and slow answers cannot."""
-    return replace(
-        stats,
-        tallies={
-            revision: ArmTallies(replace(arms.champion, slow=0), replace(arms.candidate, slow=0))
-            for revision, arms in stats.tallies.items()
-        },
-    )
+def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
+    """The chance that a failure of one release alone is the new one's: each of its own is seen, and of the old one's those on
+    the pairs. Of these some are dropped where there is more to score than time for it; then the pairs that there are count."""
+    pairs = route.shadow
+    if arms is not None and (answered := arms.candidate.requests - arms.candidate.errors) > 0:
+        due = route.shadow * answered
+        if arms.champion.requests < due - DROPPED_SE * math.sqrt(due * (1 - route.shadow)):
+            pairs = arms.champion.requests / answered
+    return 1 / (1 + pairs)
 
 
 def _seed(rollout_id: str) -> int:
@@ -183,7 +183,7 @@ def task_of(line: Line, digest: str) -> Task:
     return Task(manifest["signature"]["task"])
 
 
-def _record(line: Line, rollout: Rollout, route: Route, stats: Stats, share: float) -> Rollout:
+def _record(line: Line, rollout: Rollout, route: Route, stats: Stats, share: float, *, paired: bool = False) -> Rollout:
     """Append what came in since the last look as a block of its own: an earlier block is never rearranged."""
     arms = stats.tallies.get(route.revision)
     if arms is None:
@@ -194,7 +194,7 @@ def _record(line: Line, rollout: Rollout, route: Route, stats: Stats, share: flo
     if candidates.requests < 0 or champions.requests < 0:  # the server started anew and counts from zero:
         line.driver.set_routes(line.ledger.routes.put(route))  # a new revision keeps what was seen apart from what comes
         return rollout
-    block = Block(share, champions, candidates, route.revision)
+    block = Block(share, champions, candidates, route.revision, paired)
     if not _worth([b.candidate for b in rollout.blocks], block.candidate):
         return rollout
     grown = replace(rollout, blocks=(*rollout.blocks, block))
