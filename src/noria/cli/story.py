@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -301,10 +302,21 @@ def _rollout(facts: Facts) -> str:
     head = plain(f"{facts['environment']}: {facts['state']}, begun {moment(facts['started_at'])}; {facts['reason']}")
     if not facts["blocks"]:
         return head
-    rows = [(percent(b["share"]), *_arm(b["candidate"]), *_arm(b["champion"])) for b in facts["blocks"]]
-    rows.append(("total", *_arm(facts["totals"]["candidate"]), *_arm(facts["totals"]["champion"])))
-    heads = ("share", f"{facts['release']} requests", "errors", "slow", "champion requests", "errors", "slow")
-    return f"{head}\n{table(heads, rows)}"
+    rows = []
+    for (paired, share), looks in itertools.groupby(facts["blocks"], key=lambda b: (b["paired"], b["share"])):
+        blocks = list(looks)
+        arms = [_arm({n: sum(b[arm][n] for b in blocks) for n in blocks[0][arm]}) for arm in ("candidate", "champion")]
+        rows.append(("pairs" if paired else percent(share), len(blocks), *arms[0], *arms[1]))
+    rows.append(("total", len(facts["blocks"]), *_arm(facts["totals"]["candidate"]), *_arm(facts["totals"]["champion"])))
+    heads = ("share", "looks", f"{facts['release']} requests", "errors", "slow", "champion requests", "errors", "slow")
+    parts = [head, table(heads, rows)]
+    if facts["look"]:
+        stands = [
+            (s["guard"], *(f"{s[k]:,.4g} of {s[f'{k}_needed']:,.4g}" for k in ("harm", "safe")), s["text"])
+            for s in facts["look"]["stands"]
+        ]
+        parts += [table(("guard", "harm, of needed", "safe, of needed", "seen"), stands)]
+    return "\n".join(parts)
 
 
 def _arm(tally: Facts) -> tuple[str, str, str]:
