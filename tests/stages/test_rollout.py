@@ -243,6 +243,19 @@ def test_nothing_goes_out_in_a_freeze_and_a_rollback_may(world: World) -> None:
     assert actions.roll_back(world.line, None, "ann")["release"] == "v1"
 
 
+def test_a_freeze_that_was_named_after_the_release_was_sealed_holds_too(world: World) -> None:
+    world.policy(CANARY)
+    world.line.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
+    world.enter("v2")
+    sealed = world.line.bundle(digest_of("v2")) / "code"
+    sealed.mkdir()
+    (sealed / "noria.yaml").write_text((world.folder / "noria.yaml").read_text())
+    world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
+    assert world.see(*GOOD).step == 0
+    (world.folder / "noria.yaml").write_text("project: [")  # it is being edited: what is sealed holds
+    assert world.look().step == 1
+
+
 def test_a_newer_release_supersedes_an_undecided_one(world: World) -> None:
     world.policy(CANARY)
     world.enter("v2")

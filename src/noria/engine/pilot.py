@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from noria import config
-from noria.config import Project
+from noria.config import Environment, Project
+from noria.domain.policy import Freeze
 from noria.domain.rollout import Rollout, RolloutState
 from noria.domain.turn import TurnOutcome
 from noria.engine.lease import Held
-from noria.errors import ServingError
+from noria.errors import ConfigError, ServingError
 from noria.stages import champion, look
 from noria.stages import rollout as stage
 from noria.stages.line import Line
@@ -36,6 +37,7 @@ class Pilot:
         self._line = line
         self._books: dict[str, PairBook | None] = {}  # by rollout
         self._rests: dict[str, float] = {}  # by rollout: not looked at before, monotonic seconds
+        self._policies: dict[str, Project] = {}  # by release: what is sealed does not change
         self._replays: dict[str, Future[Rollout | None]] = {}  # by rollout: it takes seconds, and nobody else shall wait
 
     def drive(self) -> None:
@@ -91,22 +93,32 @@ class Pilot:
     def _look(self, line: Line, rollout_id: str) -> None:
         """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
         rollout = line.ledger.rollouts.get(rollout_id)
-        project = project_of(line, rollout)
-        environment = project.environments[rollout.environment]
+        project, environment = self._policy(rollout)
         try:
             if rollout.state is RolloutState.WAITING:
                 stage.proceed(line, environment, rollout)
             elif rollout.state is RolloutState.REPLAY:
                 stage.replay(line, environment, rollout)
             elif rollout.state is RolloutState.PROBATION:
-                look.look_at_probation(line, self._around(line, project, rollout), rollout)
+                look.look_at_probation(line, self._around(line, project, environment, rollout), rollout)
             elif rollout.state is RolloutState.CANARY or rollout.resumes is not RolloutState.WAITING:
-                look.look(line, self._around(line, project, rollout), rollout)
+                look.look(line, self._around(line, project, environment, rollout), rollout)
         except ServingError as error:
             look.blind(line, environment, rollout, error.message)
 
-    def _around(self, line: Line, project: Project, rollout: Rollout) -> Surroundings:
+    def _policy(self, rollout: Rollout) -> tuple[Project, Environment]:
+        """The policy that judges a rollout, in whose times of freeze are those that the project file names today as well."""
+        if rollout.digest not in self._policies:
+            self._policies[rollout.digest] = project_of(self._line, rollout)
+        project = self._policies[rollout.digest]
         environment = project.environments[rollout.environment]
+        today: tuple[Freeze, ...] = ()
+        with contextlib.suppress(ConfigError):  # while somebody edits it
+            now = config.load(self._line.home).environments.get(rollout.environment)
+            today = now.freeze if now is not None else ()
+        return project, replace(environment, freeze=tuple(dict.fromkeys((*environment.freeze, *today))))
+
+    def _around(self, line: Line, project: Project, environment: Environment, rollout: Rollout) -> Surroundings:
         if rollout.id not in self._books:
             self._books[rollout.id] = look.book_of(line, environment, rollout)
         return Surroundings(project, environment, self._books[rollout.id])
