@@ -66,6 +66,19 @@ def test_opened_anew_before_every_trial_it_draws_the_same(tmp_path: Path) -> Non
     assert searched(tmp_path / "a", 16, again=False) == searched(tmp_path / "b", 16, again=True)
 
 
+def test_cut_off_after_any_line_of_the_journal_it_draws_the_same(tmp_path: Path) -> None:
+    """As a kill in the middle of asking or telling leaves it: some parameters of a trial are drawn, others not yet."""
+    whole = searched(tmp_path / "whole", 6, again=False)
+    lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
+    for kept in range(2, len(lines)):
+        path = tmp_path / f"{kept}"
+        path.write_bytes(b"".join(lines[:kept]))
+        found = study(path)
+        told, asked = found.told(), found.under_way()
+        drawn = [(s.number, s.algorithm, s.params) for s in asked]
+        assert [*((t.number, t.algorithm, t.params) for t in told), *drawn] == whole[: len(told) + len(drawn)]
+
+
 def test_another_seed_draws_others(tmp_path: Path) -> None:
     first = study(tmp_path / "a").ask()
     assert first != study(tmp_path / "b", seed=2).ask()

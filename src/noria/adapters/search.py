@@ -99,10 +99,11 @@ class Study:
         found: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
         return found
 
-    def _draw_for(self, number: int) -> None:
-        """A sampler of this trial's own: drawing does not depend on what this process drew before."""
+    def _draw_for(self, number: int, key: str = "") -> None:
+        """A sampler of this trial's, and this parameter's, own: what it draws does not depend on what this process drew before,
+        so that a trial whose asking was cut off in the middle is asked for again as it was."""
         with _optuna() as optuna:
-            seed = int.from_bytes(blake2b(f"{self._seed}/{number}".encode(), digest_size=4).digest())
+            seed = int.from_bytes(blake2b(f"{self._seed}/{number}/{key}".encode(), digest_size=4).digest())
             self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM, constant_liar=True)
 
     def _resume(self, known: FrozenTrial) -> Suggestion:
@@ -112,9 +113,13 @@ class Study:
             return self._suggest(optuna.trial.Trial(self._study, known._trial_id))
 
     def _suggest(self, trial: Any) -> Suggestion:
-        names = list(self._spaces)
+        names, params = list(self._spaces), dict[str, Any]()
+        self._draw_for(trial.number, ALGORITHM)
         algorithm = trial.suggest_categorical(ALGORITHM, names) if len(names) > 1 else names[0]
-        params = {name: _value(trial, _key(algorithm, name), dimension) for name, dimension in self._spaces[algorithm].items()}
+        for name, dimension in self._spaces[algorithm].items():
+            key = _key(algorithm, name)
+            self._draw_for(trial.number, key)
+            params[name] = _value(trial, key, dimension)
         return Suggestion(trial.number, algorithm, params)
 
     def _keyed(self, algorithm: str, params: Mapping[str, Any]) -> dict[str, Any]:
