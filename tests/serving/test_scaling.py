@@ -441,6 +441,10 @@ def test_a_server_under_load_gets_a_worker_and_says_why(scaled_world: World, tmp
     assert world.server.scaling(said["number"]) == []
     facts = world.server.status()["environments"]["production"]
     assert (facts["bounds"], facts["scaled"]["number"]) == ("1:2", said["number"])
+    rates = facts["rates"]
+    assert rates["requests_per_s"] > 1
+    assert 0 < rates["served"][PROJECT]["requests"] <= rates["requests_per_s"] * rates["over_s"] * 1.1
+    assert (rates["served"][PROJECT]["errors"], rates["labels_per_s"]) == (0, 0)
     _heard(world, said, tmp_path)
     _metrics(world)
     use = surroundings(world.state).use

@@ -149,8 +149,8 @@ class Counts:
 
     def _entry(self, key: int) -> int:
         """Where a key is counted that is not at its first place: projects may share that. Old revisions make room."""
-        cells, first = self._cells, (key + (key >> 24)) % REVISIONS
-        places = [self._base + _RING + ((first + step) % REVISIONS) * _ENTRY for step in range(PROBED)]
+        cells = self._cells
+        places = [self._base + offset for offset in _places(key)]
         for at in places:
             if cells[at] == key:
                 return at
@@ -173,6 +173,16 @@ class Counts:
                     total = sums.setdefault(cells[at], [0] * 6)
                     total[:] = [a + b for a, b in zip(total, cells[at + 1 : at + _ENTRY], strict=True)]
         return {revision: (Tally(*s[:3]), Tally(*s[3:])) for revision, s in sorted(sums.items())}
+
+    def tallied(self, key: int) -> tuple[Tally, Tally]:
+        """What is counted under one `Route.tally_key`: champion, candidate."""
+        cells, sums = self._cells, [0] * (_ENTRY - 1)
+        for slot in range(SLOTS):
+            for offset in _places(key):
+                at = slot * _WIDTH + offset
+                if cells[at] == key:
+                    sums = [a + b for a, b in zip(sums, cells[at + 1 : at + _ENTRY], strict=True)]
+        return Tally(*sums[:3]), Tally(*sums[3:])
 
     def total(self, index: int) -> int:
         return sum(self._cells[slot * _WIDTH + index] for slot in range(SLOTS))
@@ -203,3 +213,9 @@ class Counts:
     def histogram(self) -> tuple[list[int], float]:
         """Counts per bucket (the last is beyond the last bound), and the sum in seconds."""
         return [self.total(_BUCKET + i) for i in range(len(BUCKETS_S) + 1)], self.total(_SUM_US) / 1e6
+
+
+def _places(key: int) -> list[int]:
+    """Where in a slot a key may be counted."""
+    first = (key + (key >> 24)) % REVISIONS
+    return [_RING + ((first + step) % REVISIONS) * _ENTRY for step in range(PROBED)]

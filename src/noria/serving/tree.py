@@ -33,6 +33,7 @@ from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import Deaths, OutOfMemory, told
 from noria.serving.desired import Desired
+from noria.serving.flow import Flow
 from noria.serving.group import Group, Plan, named
 from noria.serving.hosts import Hosts
 from noria.serving.keys import read_keys
@@ -72,6 +73,7 @@ class Place:
     deaths: Deaths
     scaler: Scaler
     meter: Meter = field(default_factory=Meter)
+    flow: Flow = field(default_factory=Flow)
     usage: Usage | None = None
     applied: dict[str, Route] = field(default_factory=dict)  # by project
     refused: dict[str, Route] = field(default_factory=dict)  # the newest route of a project, when it could not be applied
@@ -319,6 +321,7 @@ class Tree:
         pids = {"parent": os.getpid()} | {f"worker-{slot}": pid for slot, pid in sorted(slots.items())}
         pids |= {f"host-{names.short(digest)}": pid for digest, pid in self._hosts.pids().items()}
         processes = await asyncio.to_thread(place.meter.read, pids)
+        place.flow.read(place.counts, place.applied.values(), time.monotonic())
         if sample is not None:
             numbers = (sample.load / len(sample.busy), scaling.wanted(sample.load), sample.wait_ms / 1000)
             place.usage = Usage(place.group.size, *numbers, tuple(processes))
@@ -404,6 +407,7 @@ class Tree:
             "bounds": str(self._options.workers),
             "scaled": msgspec.to_builtins(scaled),
             "usage": msgspec.to_builtins(place.usage),
+            "rates": msgspec.to_builtins(place.flow.rates(place.counts, place.applied.values(), time.monotonic())),
         }
 
 

@@ -1,0 +1,99 @@
+"""What the server says of its traffic: from the counters alone, for the release that serves, over ten minutes at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.domain.rollout import Route, Tally
+from noria.serving.counts import PROBED, REVISIONS, Counts, counts_path, create
+from noria.serving.flow import OVER_S, Flow
+
+ROUTE = Route("shop", "production", 7, "a" * 64, "v1")
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> Iterator[Counts]:
+    path = counts_path(tmp_path, "production")
+    create(path)
+    made = Counts(path, slot=3)
+    yield made
+    made.close()
+
+
+def serve(counts: Counts, route: Route, requests: int, errors: int = 0, slow: int = 0, *, candidate: bool = False) -> None:
+    for i in range(requests):
+        counts.tally(route.tally_key, candidate, i < errors, i < slow)
+        counts.predicted("champion", 1, 0.001)
+
+
+def test_rates_are_of_the_time_that_was_watched(counts: Counts) -> None:
+    flow = Flow()
+    serve(counts, ROUTE, 500, errors=500)  # before the server came up: old
+    assert flow.rates(counts, [ROUTE], 100.0) is None
+    flow.read(counts, [ROUTE], 100.0)
+    assert flow.rates(counts, [ROUTE], 100.5) is None
+    serve(counts, ROUTE, 40, errors=2, slow=4)
+    counts.fed_back(10)
+    found = flow.rates(counts, [ROUTE], 120.0)
+    assert found is not None
+    assert (found.over_s, found.requests_per_s, found.labels_per_s) == (20.0, 2.0, 0.5)
+    assert found.served["shop"].requests == 40
+    assert found.served["shop"].errors == pytest.approx(0.05)
+    assert found.served["shop"].slow == pytest.approx(0.1)
+
+
+def test_what_is_older_than_ten_minutes_does_not_count(counts: Counts) -> None:
+    flow = Flow()
+    for second in range(0, 1200, 1):
+        flow.read(counts, [ROUTE], float(second))
+        if second < 300:
+            serve(counts, ROUTE, 1, errors=1)
+    found = flow.rates(counts, [ROUTE], 1200.0)
+    assert found is not None
+    assert found.over_s <= OVER_S
+    assert (found.requests_per_s, found.served) == (0.0, {})
+
+
+def test_it_follows_the_release_that_serves(counts: Counts) -> None:
+    """On probation the new release counts as the candidate; a candidate's errors before are not the serving release's."""
+    flow = Flow()
+    canary = Route("shop", "production", 8, "a" * 64, "v1", candidate="b" * 64, candidate_version="v2", share=0.5, rollout_id="r")
+    probation = Route(
+        "shop", "production", 9, "b" * 64, "v2", previous="a" * 64, previous_version="v1", shadow=0.1, rollout_id="r"
+    )
+    for i, route in enumerate((ROUTE, canary, probation)):
+        flow.read(counts, [route], 10.0 * i)
+        serve(counts, route, 10, errors=10, candidate=route is canary)
+        serve(counts, route, 10, errors=1, candidate=route is probation)
+        flow.read(counts, [route], 10.0 * i + 5)
+        flow.rates(counts, [route], 10.0 * i + 5)
+    found = flow.rates(counts, [probation], 30.0)
+    assert found is not None
+    assert found.served["shop"].requests == 20 + 10 + 10
+    assert found.served["shop"].errors == pytest.approx(13 / 40)
+
+
+@given(st.lists(st.tuples(st.integers(1, 400), st.booleans()), max_size=60))
+def test_one_keys_count_is_that_of_all(counts_file: Path, assigned: list[tuple[int, bool]]) -> None:
+    create(counts_file)
+    counts_file.write_bytes(bytes(counts_file.stat().st_size))
+    writers = [Counts(counts_file, slot) for slot in (0, 5)]
+    try:
+        for i, (key, candidate) in enumerate(assigned):
+            writers[i % 2].tally(key, candidate, error=i % 3 == 0, slow=False)
+        known = writers[0].tallies()
+        for key in {key for key, _ in assigned} | {REVISIONS + PROBED}:
+            assert writers[0].tallied(key) == known.get(key, (Tally(), Tally()))
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+@pytest.fixture(scope="module")
+def counts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return counts_path(tmp_path_factory.mktemp("flow"), "production")
