@@ -36,7 +36,7 @@ class Pilot:
     def __init__(self, line: Line) -> None:
         self._line = line
         self._books: dict[str, PairBook | None] = {}  # by rollout
-        self._rests: dict[str, float] = {}  # by rollout: not looked at before, monotonic seconds
+        self._rests: dict[str, float] = {}  # by rollout, by environment: not looked at before, monotonic seconds
         self._policies: dict[str, Project] = {}  # by release: what is sealed does not change
         self._replays: dict[str, Future[Rollout | None]] = {}  # by rollout: it takes seconds, and nobody else shall wait
 
@@ -44,7 +44,9 @@ class Pilot:
         """One look at everything that is under way; what was promoted by it goes on to the next environment."""
         line, under_way = self._line, set[str]()
         for name in self._environments():
-            guard(line, name)
+            if time.monotonic() >= self._rests.get(name, 0.0):
+                self._rests[name] = time.monotonic() + SLOW_S
+                guard(line, name)
             probing, active = line.ledger.rollouts.probing(line.name, name), line.ledger.rollouts.active(line.name, name)
             for rollout in filter(None, (probing, active)):
                 under_way.add(rollout.id)
@@ -53,7 +55,7 @@ class Pilot:
                     if now is not None and now.state in PROMOTED and rollout.state is not RolloutState.PROBATION:
                         onward(line, now)
         self._books = {key: book for key, book in self._books.items() if key in under_way}
-        self._rests = {key: until for key, until in self._rests.items() if key in under_way}
+        self._rests = {key: until for key, until in self._rests.items() if until > time.monotonic()}
 
     def _ready(self, rollout: Rollout) -> bool:
         """Whether it is its turn. A replay runs beside the others; what it raised is raised here."""
