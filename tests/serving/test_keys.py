@@ -46,6 +46,26 @@ def _world(seal: Seal, tmp_path: Path, access: Access, host: str = "127.0.0.1", 
     return made
 
 
+def _unchanged(folder: Path, *hosts: str) -> Iterator[World]:
+    """A server on every address of this machine, with keys, for tests that only ask it."""
+    (folder / "keys").write_text(LIST)
+    made = _world(Seal(folder / "state"), folder, Access(str(folder / "keys"), hosts), "0.0.0.0")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    yield from _unchanged(tmp_path_factory.mktemp("guarded"))
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    yield from _unchanged(tmp_path_factory.mktemp("named"), "models.example.org")
+
+
 @pytest.fixture
 def keyed(request: pytest.FixtureRequest, seal: Seal, tmp_path: Path, keys_file: Path) -> Iterator[World]:
     """A server on every address of this machine, with keys; a parameter says how many workers."""
@@ -71,8 +91,8 @@ def _outside(world: World) -> str:
 @pytest.mark.parametrize(
     "headers", [{"authorization": f"Bearer {ANNA}"}, {"authorization": f"bearer  {BOB}"}, {"x-api-key": BOB}]
 )
-def test_a_key_is_let_in_in_either_header(keyed: World, headers: dict[str, str]) -> None:
-    base = _outside(keyed)
+def test_a_key_is_let_in_in_either_header(guarded: World, headers: dict[str, str]) -> None:
+    base = _outside(guarded)
     assert httpx.post(f"{base}/predict", json=RECORD, headers=headers).status_code == 200
     assert httpx.get(f"{base}/metrics", headers=headers).status_code == 200
 
@@ -93,27 +113,28 @@ def test_a_key_is_let_in_in_either_header(keyed: World, headers: dict[str, str])
         {"x-api-key": "anna"},
     ],
 )
-def test_anything_else_is_refused_in_words_and_nothing_is_predicted(keyed: World, headers: dict[str, str]) -> None:
+def test_anything_else_is_refused_in_words_and_nothing_is_predicted(guarded: World, headers: dict[str, str]) -> None:
+    asked = guarded.tallies(1).champion.requests
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
     for path, shown in (("/predict", dict), ("/v2/models/delays/infer", str)):
-        answer = httpx.post(f"{keyed.url}{path}", json=RECORD, headers=raw)
+        answer = httpx.post(f"{guarded.url}{path}", json=RECORD, headers=raw)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         said = answer.json()["error"]
         assert isinstance(said, shown)
         assert "API key" in (said if isinstance(said, str) else said["message"])
         assert ANNA not in answer.text
-    assert keyed.tallies(1).champion.requests == 0
-    assert 'code="401"' in httpx.get(f"{keyed.url}/metrics").text
+    assert guarded.tallies(1).champion.requests == asked
+    assert 'code="401"' in httpx.get(f"{guarded.url}/metrics").text
 
 
-def test_health_and_metrics_are_open_to_this_machine_only(keyed: World) -> None:
-    outside = _outside(keyed)
+def test_health_and_metrics_are_open_to_this_machine_only(guarded: World) -> None:
+    outside = _outside(guarded)
     for path in ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics"):
-        assert httpx.get(f"{keyed.url.replace('0.0.0.0', '127.0.0.1')}{path}").status_code == 200
+        assert httpx.get(f"{guarded.url.replace('0.0.0.0', '127.0.0.1')}{path}").status_code == 200
         assert httpx.get(f"{outside}{path}").status_code == 401
         assert httpx.get(f"{outside}{path}", headers={"x-api-key": ANNA}).status_code == 200
     for path in ("/", "/openapi.json"):
-        assert httpx.get(f"{keyed.url}{path}").status_code == 401
+        assert httpx.get(f"{guarded.url}{path}").status_code == 401
 
 
 @pytest.mark.parametrize("keyed", [1], indirect=True)  # which of two workers answers is chance
@@ -178,13 +199,9 @@ def test_the_rate_holds_over_all_workers_and_not_for_health(seal: Seal, tmp_path
 @pytest.mark.parametrize(
     ("host", "status"), [("models.example.org", 200), ("Models.Example.org:443", 200), ("localhost:1", 200), ("other.org", 403)]
 )
-def test_named_hosts_may_be_called(seal: Seal, keys_file: Path, tmp_path: Path, host: str, status: int) -> None:
-    world = _world(seal, tmp_path, Access(str(keys_file), ("models.example.org",)), "0.0.0.0")
-    try:
-        headers = {"host": host, "x-api-key": ANNA}
-        assert httpx.post(f"{world.url}/predict", json=RECORD, headers=headers).status_code == status
-    finally:
-        world.close()
+def test_named_hosts_may_be_called(named: World, host: str, status: int) -> None:
+    headers = {"host": host, "x-api-key": ANNA}
+    assert httpx.post(f"{named.url}/predict", json=RECORD, headers=headers).status_code == status
 
 
 # -- the parts
