@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,14 @@ class Finding:
     what: str
     ok: bool
     text: str
+    warning: bool = False  # nothing is wrong, yet it will not do what one may expect of it
+
+    @property
+    def level(self) -> str:
+        return "fail" if not self.ok else "warn" if self.warning else "ok"
+
+    def facts(self) -> dict[str, Any]:
+        return {"what": self.what, "ok": self.ok, "level": self.level, "text": self.text}
 
 
 @click.command()
@@ -33,21 +41,24 @@ class Finding:
 def command(home: Home, no_tests: bool, as_json: bool) -> int:
     """Read noria.yaml, hold every data file against its contract, run the project's tests. Records nothing.
 
+    Where a model server runs, its present traffic tells how long a rollout would take; a guard that cannot decide within
+    patience is a warning, which fails nothing.
+
     \b
     Example:
       noria check
       noria check --no-tests --json
 
-    JSON: ok, findings[what, ok, text].
+    JSON: ok, findings[what, ok, level (ok, warn, fail), text].
     """
     project = home.project()
-    findings = [Finding("noria.yaml", True, _summary(project)), *_guards(project)]
+    findings = [Finding("noria.yaml", True, _summary(project)), *_rollouts(home, project)]
     for source in project.data.values():
         findings += _data(home, project, source)
     if project.checks.code and not no_tests:
         findings.append(_tests(home, project.checks.code, project.checks.timeout_s))
     good = all(f.ok for f in findings)
-    emit(as_json, {"ok": good, "findings": [asdict(f) for f in findings]}, lambda: _render(findings))
+    emit(as_json, {"ok": good, "findings": [f.facts() for f in findings]}, lambda: _render(findings))
     return ExitCode.PASSED if good else ExitCode.NO
 
 
@@ -56,21 +67,27 @@ def _summary(project: Project) -> str:
     return f"{len(project.data)} datasets, {len(project.steps)} steps, {model}, {len(project.gates)} gates"
 
 
-def _guards(project: Project) -> list[Finding]:
-    """How many requests the canary's last judged step needs when all goes well."""
-    from noria.stats.eprocess import requests_needed
+def _rollouts(home: Home, project: Project) -> list[Finding]:
+    """What each environment's rollout takes at present traffic."""
+    from noria.cli import foretold
 
-    found = []
-    for environment in project.environments.values():
-        policy = environment.rollout
-        if policy.direct:
-            continue
-        margin = min(policy.guards.errors, policy.guards.slow_by)
-        needed = requests_needed(margin, policy.missed)
-        patience = f"patience {policy.patience_s / 60:g} min"
-        text = f"a flawless candidate is promoted after about {needed:,} requests of its own; {patience}"
-        found.append(Finding(f"rollout {environment.name}", True, text))
+    environments, found = _served(home), []
+    for name, environment in project.environments.items():
+        facts = environments.get(name, {})
+        delay_s, projects = project.monitor.label_delay_s, len(facts.get("routes", ()))
+        for guard, level, text in foretold.lines(environment, project.name, delay_s, facts.get("rates"), projects):
+            found.append(Finding(f"rollout {name}{guard and f', {guard}'}", True, text, warning=level == "warn"))
     return found
+
+
+def _served(home: Home) -> dict[str, Any]:
+    """The running server's environments; none without a server."""
+    from noria.errors import ServingError
+
+    try:
+        return dict(home.server().status()["environments"])
+    except ServingError:
+        return {}
 
 
 def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
@@ -131,5 +148,9 @@ def _tests(home: Home, tests: str, timeout_s: float) -> Finding:
 
 
 def _render(findings: list[Finding]) -> str:
-    marks = {True: click.style("ok  ", fg="green"), False: click.style("FAIL", fg="red", bold=True)}
-    return "\n".join(f"{marks[f.ok]}  {plain(f.what)}: {plain(f.text)}" for f in findings)
+    marks = {
+        "ok": click.style("ok  ", fg="green"),
+        "warn": click.style("warn", fg="yellow"),
+        "fail": click.style("FAIL", fg="red", bold=True),
+    }
+    return "\n".join(f"{marks[f.level]}  {plain(f.what)}: {plain(f.text)}" for f in findings)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
+from noria.domain.policy import percent
 from noria.stats import betting
 from noria.stats.eprocess import CAPITAL, ODDS_RATIOS, STAKES
 from noria.stats.metrics import Floats
@@ -28,6 +29,7 @@ class Rate:
     name: str
     margin: float  # in (0, 1)
     champion: float = 0.0  # its present rate
+    paired: bool = True  # whether a shadow step judges it: errors yes, slow answers no
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,23 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A rollout's settings. ``shares``: of the canary steps below full traffic, at least one."""
+    """A rollout's settings. ``shares``: of the canary steps below full traffic; at least one, or a shadow step before them."""
 
     shares: tuple[float, ...]
     false_alarm: float
     missed: float
     patience_s: float
     traffic_per_s: float | None = None  # None: not known
+    shadow: float = 0.0  # the share of requests that both score in a first step; 0: there is none
+
+    def stages(self, *, paired: bool) -> list[tuple[int, float, float]]:
+        """Of each step that judges: how many have gone on with it, the candidate's share of outcomes, and that of traffic."""
+        steps = [(0.5, self.shadow)] * (self.shadow > 0) + [(share, share) for share in self.shares]
+        return [(i + 1, *step) for i, step in enumerate(steps) if paired or i or not self.shadow]
+
+    @property
+    def steps(self) -> int:
+        return len(self.shares) + (self.shadow > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ class Taken:
     """What one guard takes. Of a loss, ``canary`` and ``requests`` count labelled pairs."""
 
     guard: str
-    canary: tuple[int, ...]  # requests of the candidate that is as good as the champion, at each step
+    canary: tuple[int, ...]  # requests of the candidate that is as good as the champion, at each step that judges this guard
     requests: int  # of both releases, over all steps, until it is promoted
     seconds: float | None
     harm_requests: int  # of both, until one that is worse by the guard is rolled back, at the first step's share
@@ -74,8 +86,8 @@ class Finding:
 
 def taken(plan: Plan, guards: Sequence[Rate | Loss]) -> list[Taken]:
     """What each guard takes, alone. Raises ValueError for margins, rates and shares that cannot be."""
-    if not plan.shares or not all(0 < share < 1 for share in plan.shares):
-        raise ValueError(f"shares of traffic lie between 0 and 1: {plan.shares}")
+    if not plan.steps or not all(0 < share < 1 for share in plan.shares) or not 0 <= plan.shadow <= 1:
+        raise ValueError(f"shares of traffic lie between 0 and 1: {plan.shares}, {plan.shadow}")
     if not (0 < plan.false_alarm < 1 and 0 < plan.missed < 1):
         raise ValueError(f"error rates lie between 0 and 1: {plan.false_alarm}, {plan.missed}")
     enough = math.log(len(guards) / plan.false_alarm) if guards else 0.0
@@ -92,7 +104,7 @@ def findings(plan: Plan, guards: Sequence[Rate | Loss]) -> list[Finding]:
 
 
 def _sentence(plan: Plan, guard: Rate | Loss, one: Taken) -> str:
-    shares = ", ".join(f"{100 * share:.3g} %" for share in plan.shares)
+    shares = ", ".join([f"shadow of {percent(plan.shadow)}"] * (plan.shadow > 0) + [percent(share) for share in plan.shares])
     if isinstance(guard, Loss):
         what, flow, where = "labelled pairs", guard.labels_per_s or 0.0, ""
     else:
@@ -122,9 +134,14 @@ def _of_rate(plan: Plan, guard: Rate, enough: float) -> Taken:
             f"{guard.name}: the guard and the champion's rate are shares of requests: {guard.margin}, {guard.champion}"
         )
     canary = _cleared(plan, guard)
-    requests = min(NEVER, sum(math.ceil(own / share) for own, share in zip(canary, plan.shares, strict=True)))
+    stages = plan.stages(paired=guard.paired)
+    requests = min(NEVER, sum(math.ceil(own / part) for own, (_, _, part) in zip(canary, stages, strict=True)))
     even = np.full(len(ODDS_RATIOS), -math.log(len(ODDS_RATIOS)))
-    harm = _arrives(even, _harm_growth(guard, plan.shares[0]), enough) or NEVER
+    harm = NEVER
+    if stages:
+        _, share, part = stages[0]
+        outcomes = 2 * part if plan.shadow and guard.paired else 1  # of a request: two where it is a pair
+        harm = _arrives(even, outcomes * _harm_growth(guard, share), enough) or NEVER
     flow = plan.traffic_per_s
     return Taken(guard.name, tuple(canary), requests, _seconds(requests, flow), harm, _seconds(harm, flow))
 
@@ -135,9 +152,10 @@ def _cleared(plan: Plan, guard: Rate) -> list[int]:
     The candidate's failures are as many as the median of their number is so far. They are few and each costs much, so what is
     expected of a request alone would foretell too much; the champion's failures count as is expected of them.
     """
-    reached, sent, failed, canary = np.log(CAPITAL), 0, 0, []
-    for step, share in enumerate(plan.shares):
-        enough, sound, bad = math.log(1 / plan.missed) * (step + 1) / len(plan.shares), *_safe_growth(guard, share)
+    reached, sent, failed, canary = np.log(CAPITAL), 0, 0, list[int]()
+    stages = plan.stages(paired=guard.paired)
+    for step, share, _ in stages:
+        enough, sound, bad = math.log(1 / plan.missed) * step / plan.steps, *_safe_growth(guard, share)
         begun = sent
         while True:
             # The median of a Poisson number is k until its mean is about k + 0.673 (Choi 1994: between k + ln 2 and k + 2/3).
@@ -147,7 +165,7 @@ def _cleared(plan: Plan, guard: Rate) -> list[int]:
                 reached, sent = reached + more * sound, sent + more
                 break
             if failed >= PLATEAUS or end >= NEVER:
-                return [NEVER] * len(plan.shares)
+                return [NEVER] * len(stages)
             reached, sent, failed = reached + max(0, end - sent) * sound + bad, max(sent, end) + 1, failed + 1
         canary.append(sent - begun)
     return canary
