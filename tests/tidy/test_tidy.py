@@ -161,3 +161,14 @@ def test_no_file_knows_this_machine_or_a_registry() -> None:
 def test_what_noria_writes_is_not_committed() -> None:
     made = {".noria", ".demo", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".hypothesis"}
     assert [p for p in tracked() if made & set(p.relative_to(ROOT).parts)] == []
+
+
+def test_files_that_start_first_are_there() -> None:
+    """The table in `tests/conftest.py`: a file that was renamed would start late without a word."""
+    tests = ROOT / "tests"
+    table = next(
+        node.value
+        for node in ast.parse((tests / "conftest.py").read_text()).body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["SECONDS"]
+    )
+    assert [name for name in ast.literal_eval(table) if not (tests / name).is_file()] == []
