@@ -14,6 +14,7 @@ demo: setup            ## one year of flights, from the first file to the last r
 	$(BIN)/noria demo --dir .demo
 
 test: setup            ## all tests
+	@$(BIN)/python -m compileall -q src  # many hundred processes import it, and where PYTHONDONTWRITEBYTECODE is set each compiles it anew
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 setup: $(STAMP)        ## the locked environment, in .venv
