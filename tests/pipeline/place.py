@@ -49,7 +49,7 @@ class Place:
         return subprocess.Popen(
             [sys.executable, "-m", "noria", *arguments],
             cwd=self.home,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "NORIA_WARM": "1", **(env or {})},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "NORIA_WARM": "0", **(env or {})},  # no step process waits
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -26,11 +26,12 @@ def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, said: str
         kept_warm(6)
 
 
-def test_steps_run_where_none_waits(place: Place) -> None:
+@pytest.mark.parametrize("warm", ["0", "2"])
+def test_steps_run_whether_any_waits_or_none(place: Place, warm: str) -> None:
     place.put("noria.yaml", 'project: p\nsteps:\n  one: {call: "work:one"}\n  two: {call: "work:two"}\n')
     place.put("work.py", "import polars as pl\ndef one(): return pl.DataFrame({'a': [1]})\ndef two(one): return one\n")
     place.put(".gitignore", ".noria\n").commit()
-    process = place.start("run", "--json", env={"NORIA_WARM": "0"})
+    process = place.start("run", "--json", env={"NORIA_WARM": warm})
     out, err = process.communicate(timeout=150)
     assert process.returncode == 0, out + err
     assert {step["name"]: step["state"] for step in json.loads(out)["steps"]} == {"one": "ran", "two": "ran"}

@@ -80,12 +80,12 @@ def csv_text(table: Sequence[Sequence[object]], head: Sequence[str] = HEAD) -> s
 
 
 def surroundings(**more: str) -> dict[str, str]:
-    """The environment of every process here: a Git identity, nothing of the developer's own, one step process ready.
+    """The environment of every process here: a Git identity, nothing of the developer's own.
 
-    Each takes two processor seconds to start, and most tests need none or few."""
+    No step process waits for work: each takes two processor seconds to start, and most tests need few."""
     known = {k: v for k, v in os.environ.items() if not k.startswith(("NORIA_", "GIT_", "PYTEST"))}
     who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "t"), ("EMAIL", "t@t"))}
-    plain = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "OMP_NUM_THREADS": "1", "NORIA_WARM": "1"}
+    plain = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "OMP_NUM_THREADS": "1", "NORIA_WARM": "0"}
     return {**known, **who, **plain, **more}
 
 
@@ -217,7 +217,7 @@ class Up:
         self._log = (project.home.parent / f"{project.home.name}-up-{time.time_ns()}.log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "noria", "up", *arguments],
-            cwd=project.home, env=surroundings(**(env or {})), stdout=self._log, stderr=subprocess.STDOUT,
+            cwd=project.home, env=surroundings(**{"NORIA_WARM": "1", **(env or {})}), stdout=self._log, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     @property
