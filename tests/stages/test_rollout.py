@@ -243,6 +243,16 @@ def test_nothing_goes_out_in_a_freeze_and_a_rollback_may(world: World) -> None:
     assert actions.roll_back(world.line, None, "ann")["release"] == "v1"
 
 
+def test_a_waiting_release_that_a_person_promotes_is_promoted_not_superseded(world: World) -> None:
+    world.policy(CANARY + ", probation: 1d")
+    world.engine.here = False
+    world.enter("v2")
+    world.engine.here = True
+    actions.promote(world.line, "v2", None, "ann")
+    assert world.newest.state is RolloutState.PROBATION
+    assert world.route.champion_version == "v2"
+
+
 def test_a_freeze_that_was_named_after_the_release_was_sealed_holds_too(world: World) -> None:
     world.policy(CANARY)
     world.line.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC

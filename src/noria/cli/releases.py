@@ -137,7 +137,8 @@ def render(releases: list[Release], routes: list[Route]) -> str:
 def _state(release: Release, routes: list[Route]) -> str:
     where = serves(release, routes)
     if where:
-        return f"serves {', '.join(where)}" + (" (imported, not gated)" if release.imported else "")
+        barred = f"; barred: {release.barred}" if release.barred else ""
+        return f"serves {', '.join(where)}" + (" (imported, not gated)" if release.imported else "") + barred
     if release.imported and not release.barred:
         return "imported, not gated"
     metrics = ", ".join(f"{name} {number(value)}" for name, value in list(release.metrics.items())[:2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import click
@@ -13,7 +13,7 @@ from noria.cli.output import ago, emit, json_option, number, pairs, percent, pla
 from noria.console.around import surroundings
 from noria.console.view import Canary, EnvironmentView, canary_facts, read
 from noria.domain.rollout import Rollout, RolloutState
-from noria.errors import NotFoundError
+from noria.errors import ConfigError, NotFoundError
 
 environment_option = click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
 why_option = click.option("--why", default="", help="A reason for the record.")
@@ -58,11 +58,18 @@ def _found(home: Home, wanted: str | None) -> tuple[EnvironmentView, list[Rollou
         rollouts = ledger.rollouts.list(name, limit=200)
     known = {e.name: e for e in every}
     waiting = {r.environment for r in rollouts}
-    chosen = wanted or next((e.name for e in reversed(every) if e.canary or e.probation), every[-1].name if every else "")
+    chosen = wanted or next((e.name for e in reversed(every) if e.canary or e.probation), _last(home, list(known)))
     if chosen not in known and chosen not in waiting:
         raise NotFoundError(f"nothing was rolled out in {chosen or 'any environment'} yet", hint="`noria status` shows them.")
     ended = [r for r in rollouts if r.environment == chosen and r.ended_at is not None]
     return known.get(chosen) or EnvironmentView(chosen, None, None, None, None), ended[:5]
+
+
+def _last(home: Home, known: list[str]) -> str:
+    """The last environment of noria.yaml; while that cannot be read, of those that serve."""
+    with suppress(ConfigError):
+        return list(home.project().environments)[-1]
+    return known[-1] if known else ""
 
 
 def _ended_facts(rollout: Rollout) -> dict[str, Any]:
@@ -116,6 +123,8 @@ def _short(evidence: float) -> str:
 
 
 def _traffic(canary: Canary) -> str:
+    if canary.rollout.state in (RolloutState.WAITING, RolloutState.REPLAY):
+        return "none yet"
     tried = canary.candidate
     seen = f"{plural(tried.requests, 'request')}, {plural(tried.errors, 'error')}, {tried.slow:,} slow so far"
     if canary.rollout.state is RolloutState.PROBATION:

@@ -93,7 +93,7 @@ def _server(around: Surroundings) -> str:
 def _environment(environment: EnvironmentView) -> str:
     route = environment.route
     served = "nothing yet" if route is None else click.style(route.champion_version, fg="green", bold=True)
-    previous = f", {route.previous_version} ready for a rollback" if route and route.previous_version else ""
+    previous = f", {environment.ready} ready for a rollback" if environment.ready else ""
     line = f"{environment.name}  {served}{previous}  {environment.address or ''}".rstrip()
     more = [_canary(canary) for canary in (environment.canary, environment.probation) if canary is not None]
     return "\n".join([line, *more])

@@ -43,6 +43,7 @@ class EnvironmentView:
     release: Release | None  # the one that serves
     canary: Canary | None
     probation: Canary | None = None  # of the release that serves
+    ready: str | None = None  # the release before, where it may take over: it is not barred
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,15 @@ def _environment(
         address=around.addresses.get(name),
         route=route,
         release=releases.get(route.champion) if route else None,
+        ready=_ready(route, releases),
         canary=_canary(active, route, around.steps.get(name, ())) if active else None,
         probation=_canary(probing, route, ()) if probing else None,
     )
+
+
+def _ready(route: Route | None, releases: Mapping[str, Release]) -> str | None:
+    previous = releases.get(route.previous or "") if route else None
+    return previous.version if previous is not None and previous.barred is None else None
 
 
 def _canary(rollout: Rollout, route: Route | None, steps: tuple[float, ...]) -> Canary:

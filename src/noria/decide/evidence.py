@@ -83,10 +83,12 @@ def _counted(policy: RolloutPolicy, blocks: Sequence[Block], guard: str, needed:
     own, both = sum(o.candidate_events for o in outcomes), sum(o.candidate_events + o.champion_events for o in outcomes)
     harm = _highest([(b.share, o.champion_events, o.candidate_events) for b, o in zip(blocks, outcomes, strict=True)])
     where = _where([b.share for b in blocks if b.candidate.requests])
+    asked = sum(o.candidate_requests for o in outcomes)
+    seen = f"{asked:,} pairs" if blocks and all(b.paired for b in blocks) else f"{asked:,} of its requests"
     text = f"{own:,} of {both:,} events on the canary{where}" if both else "no event on either release"
     return Stand(
         guard=guard,
-        text=f"{text} in {sum(o.candidate_requests for o in outcomes):,} of its requests",
+        text=f"{text} in {seen}",
         harm=harm,
         harm_needed=harm_needed(policy),
         safe=value(eprocess.safe_log_evidence(outcomes, margin, seed)),

@@ -60,9 +60,8 @@ def promote(line: Line, version: str, environment: str | None, actor: str, *, fo
         )
     active = line.ledger.rollouts.active(line.name, target.name)
     rollout = active if active is not None and active.digest == release.digest else None
-    if rollout is None or rollout.state is RolloutState.WAITING:
+    if rollout is None:
         stage.supersede(line, target.name, f"{release.version} was promoted by {actor}")
-        rollout = None
     if release.barred:
         line.ledger.releases.unbar(line.name, release.version)
     text = champion.promote(line, target, release, f"asked by {actor}", rollout)
