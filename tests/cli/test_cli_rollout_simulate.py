@@ -70,6 +70,8 @@ def test_options_take_the_place_of_settings(home: Path) -> None:
         "patience_s": 7200.0,
         "guards": 2,
         "look_requests": 20,
+        "shadow": 0.0,
+        "quality": 0.0,
     }
     assert found["traffic_per_s"] == 10
     assert [one["scenario"] for one in found["results"]] == ["as good as the champion", "as given: 20 % errors, 0.5 % slow"]
@@ -81,6 +83,29 @@ def test_people_get_a_table_and_a_warning(home: Path) -> None:
     assert "much worse" in text
     assert "12 rollouts each" in text
     assert "errors cannot be decided within a patience of 1 h" in text
+
+
+SHADOW = PROJECT.replace("[20%, 50%, 100%]", "[{shadow: 60%}, 20%, 100%]")
+
+
+def test_a_shadow_step_and_labels(home: Path) -> None:
+    options = ("--brier", "0.05", "--labels", "120/min", "--loss-sd", "0.2", "--traffic", "50/s")
+    found = read(home, "--shadow", "30%", *options)
+    assert (found["settings"]["shadow"], found["settings"]["quality"], found["settings"]["guards"]) == (0.3, 0.05, 3)
+    good, *_, lossy = found["results"]
+    assert (good["promoted"], lossy["scenario"], lossy["rolled_back"]) == (12, "worse by the guard: loss +0.05", 12)
+    assert [one["guard"] for one in found["foretold"]] == ["errors", "slow answers", "labels"]
+    assert found["foretold"][2]["seconds"] == pytest.approx(found["foretold"][2]["requests"] / 2)
+    text = run(home, "--shadow", "30%", *options).output
+    assert "shadow of 30 %, 20 %, 50 % of 50/s" in text
+    assert "0.05 more loss" in text
+    (home / "noria.yaml").write_text(SHADOW)
+    found = read(home)
+    assert (found["settings"]["shadow"], found["settings"]["shares"]) == (0.6, [0.2])
+    assert read(home, "--steps", "20%,100%")["settings"]["shadow"] == 0
+    assert read(home, "--shadow", "0%")["settings"]["shadow"] == 0
+    (home / "noria.yaml").write_text(SHADOW.replace(" 20%,", ""))
+    assert [one["guard"] for one in read(home)["foretold"]] == ["errors"]  # pairs tell nothing of slow answers
 
 
 def test_others_stand_beside(home: Path) -> None:
@@ -102,6 +127,11 @@ def test_others_stand_beside(home: Path) -> None:
         (("--guard-errors", "0%"), "cannot be simulated"),
         (("--missed", "100%"), "cannot be simulated"),
         (("--burst", "0"), "cannot be simulated"),
+        (("--brier", "0.01"), "says nothing without labels"),
+        (("--labels", "5/s"), "no quality is guarded here"),
+        (("--labels", "many", "--brier", "0.01"), "--labels cannot be read"),
+        (("--labels", "5/s", "--brier", "2"), "cannot be simulated"),
+        (("--shadow", "30%", "--compare"), "the others have no shadow step"),
         (("--errors", "60%", "--drift", "5"), "cannot be simulated"),
     ],
 )

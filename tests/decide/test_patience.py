@@ -39,6 +39,24 @@ def test_it_is_about_what_rollouts_take() -> None:
     assert errors.harm_requests == pytest.approx(bad.requests.median, rel=0.5)
 
 
+def test_with_a_shadow_step_it_is_about_what_rollouts_take() -> None:
+    arm, shadow = Arm(0.01), replace(PLAN, shares=(), shadow=0.3)
+    errors = Rate("errors", 0.02, champion=0.01)
+    (one,) = patience.taken(shadow, [errors])
+    rule = Rule((), errors=0.02, slow=0.9, guards=1, shadow=0.3, patience_s=36_000)
+    good, bad = (simulate.run(Scenario("", arm, new), rule, 60, 1)[0] for new in (arm, Arm(0.03)))
+    assert one.requests == pytest.approx(good.requests.median, rel=0.5)
+    assert one.harm_requests == pytest.approx(bad.requests.median, rel=0.5)
+    both = replace(PLAN, shares=(0.1,), shadow=0.3)
+    first, slow = patience.taken(both, [errors, Rate("slow answers", 0.02, 0.01, paired=False)])
+    assert len(first.canary) == 2
+    assert slow.canary == (patience.taken(replace(PLAN, shares=(0.1,)), [errors])[0].canary)  # the pairs vouch for none
+    assert sum(first.canary) < 2 * sum(slow.canary)
+    assert "at shadow of 30 %, 10 % of traffic" in patience.findings(replace(both, traffic_per_s=0.1), [errors])[0].text
+    with pytest.raises(ValueError, match="shares"):
+        patience.taken(replace(PLAN, shares=()), [errors])
+
+
 def test_labels_take_about_what_pairs_take() -> None:
     plan = replace(PLAN, shares=(0.5,))
     (one,) = patience.taken(plan, [Loss("brier", 0.02, sd=0.15, labels_per_s=0.5)])

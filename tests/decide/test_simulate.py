@@ -13,7 +13,7 @@ from noria.decide import advance, rivals, simulate
 from noria.decide.advance import Moment
 from noria.decide.evidence import Evidence
 from noria.decide.simulate import Arm, Decision, Pairs, Rule, Scenario, Stream, Verdict
-from noria.domain.policy import Guards, RolloutPolicy, RolloutStep, StepKind
+from noria.domain.policy import Guards, QualityGuard, RolloutPolicy, RolloutStep, StepKind
 from noria.domain.rollout import Advice, Block, Tally
 
 POLICY = RolloutPolicy(
@@ -23,6 +23,7 @@ POLICY = RolloutPolicy(
     missed=0.1,
     patience_s=60,
 )
+BRIER = QualityGuard("brier", 0.1)
 QUICK = Rule((0.3,), errors=0.03, slow=0.06, false_alarm=0.05, missed=0.1, patience_s=3600)
 
 
@@ -38,15 +39,21 @@ def judged(policy: RolloutPolicy, stream: Stream, every: int, seed: int) -> Deci
     while True:
         while at >= len(stream):
             stream.grow()
-        share = policy.steps[step].share
-        own, failed, slow = (bool(column[0]) for column in stream.outcomes(at, share))
+        share, paired = policy.steps[step].share, policy.steps[step].kind is StepKind.SHADOW
+        own, *events = (bool(column[0]) for column in (stream.pairs if paired else stream.outcomes)(at, share))
         time_s, at = float(stream.times[at]), at + 1
-        counts[int(own)] += (1, failed, slow)
-        if not (failed or slow or counts[1][0] == every):
+        if paired:
+            events = [own and event for event in events]
+            counts += own * np.array([[1, events[0], 0], [1, events[1], 0]])
+        else:
+            counts[int(own)] += (1, *events)
+        if not (any(events) or counts[1][0] == every):
             continue
-        blocks.append(Block(share, Tally(*counts[0].tolist()), Tally(*counts[1].tolist())))
+        blocks.append(Block(0.5 if paired else share, Tally(*counts[0].tolist()), Tally(*counts[1].tolist()), paired=paired))
         counts[:] = 0
-        advice = advance.judge(policy, step, Evidence(blocks), Moment(patient_s=time_s), seed).advice
+        come, differences = stream.labelled(time_s)
+        evidence = Evidence(blocks, differences[: int(np.searchsorted(come, time_s, "right"))])
+        advice = advance.judge(policy, step, evidence, Moment(patient_s=time_s), seed).advice
         if advice is Advice.ADVANCE:
             step += 1
         elif advice is not Advice.WAIT:
@@ -66,10 +73,40 @@ def judged(policy: RolloutPolicy, stream: Stream, every: int, seed: int) -> Deci
 def test_the_quick_rule_is_the_judges_own(candidate: Arm, burst: float, drift: float, mostly: Verdict) -> None:
     rule = Rule((0.3, 0.6), 0.1, 0.15, POLICY.false_alarm, POLICY.missed, POLICY.patience_s, look_requests=7)
     scenario = Scenario("", Arm(0.02, 0.03), candidate, traffic_per_s=5, burst=burst, drift=drift)
-    seen = Counter()
+    seen = Counter[Verdict]()
     for i in range(60):
         quick = simulate.noria(rule, Stream(scenario, rule.patience_s, (1, i)), seed=i)
         slow = judged(POLICY, Stream(scenario, rule.patience_s, (1, i)), 7, seed=i)
+        assert quick.verdict is slow.verdict
+        if quick.verdict is not Verdict.HELD or quick.seconds > rule.patience_s:
+            assert quick == slow
+        seen[quick.verdict] += 1
+    assert seen.most_common(1)[0][0] is mostly
+
+
+WITH_LABELS = replace(
+    POLICY, steps=(RolloutStep(StepKind.SHADOW, 0.5), *POLICY.steps), guards=replace(POLICY.guards, quality=BRIER)
+)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "loss", "mostly"),
+    [
+        (Arm(0.02, 0.03), 0.0, Verdict.PROMOTED),
+        (Arm(0.02, 0.03), 0.2, Verdict.ROLLED_BACK),
+        (Arm(0.4, 0.03), 0.0, Verdict.ROLLED_BACK),
+        (Arm(0.02, 0.4), 0.0, Verdict.ROLLED_BACK),
+        (Arm(0.02, 0.03), 0.06, Verdict.HELD),
+    ],
+)
+def test_the_quick_rule_is_the_judges_own_with_a_shadow_step_and_labels(candidate: Arm, loss: float, mostly: Verdict) -> None:
+    stated = (POLICY.false_alarm, POLICY.missed, POLICY.patience_s)
+    rule = Rule((0.3, 0.6), 0.1, 0.15, *stated, guards=3, look_requests=7, shadow=0.5, quality=0.1)
+    scenario = Scenario("", Arm(0.02, 0.03), candidate, traffic_per_s=8, burst=3, drift=1.5, labels_per_s=1.0, loss=loss)
+    seen = Counter[Verdict]()
+    for i in range(40):
+        quick = simulate.noria(rule, Stream(scenario, rule.patience_s, (1, i)), seed=i)
+        slow = judged(WITH_LABELS, Stream(scenario, rule.patience_s, (1, i)), 7, seed=i)
         assert quick.verdict is slow.verdict
         if quick.verdict is not Verdict.HELD or quick.seconds > rule.patience_s:
             assert quick == slow
@@ -82,6 +119,8 @@ SETTINGS = {
     "half": (replace(QUICK, shares=(0.5,)), {}),
     "1 %": (replace(QUICK, shares=(0.01,), errors=0.1, slow=0.15), {}),
     "shares that change": (replace(QUICK, shares=(0.05, 0.25, 0.6)), {}),
+    "a shadow step": (replace(QUICK, shares=(0.3,), shadow=0.2), {}),
+    "only a shadow step": (replace(QUICK, shares=(), shadow=0.5), {}),
     "bursts": (replace(QUICK, shares=(0.1, 0.4)), {"burst": 20.0}),
     "rates that drift": (replace(QUICK, shares=(0.1, 0.4), patience_s=600), {"drift": 4.0}),
 }
@@ -163,9 +202,34 @@ def test_what_cannot_be_is_refused() -> None:
         (replace(good, candidate=Arm(1.1)), QUICK),
         (replace(good, traffic_per_s=0), QUICK),
         (replace(good, drift=20.0), QUICK),
+        (good, replace(QUICK, shadow=1.1)),
+        (good, replace(QUICK, quality=1.0)),
+        (replace(good, loss=2.0), QUICK),
     ):
         with pytest.raises(ValueError):
             simulate.run(scenario, rule, 1, 0)
+
+
+def test_a_candidate_slow_by_the_guard_is_not_vouched_for_by_a_shadow_step() -> None:
+    """The pairs know nothing of slow answers: however many there are, the canary must show that none are."""
+    rule = replace(QUICK, errors=0.01, shares=(0.2,), shadow=1.0)
+    slow = Scenario("slow", Arm(0.001, 0.002), Arm(0.001, 0.002 + rule.slow), traffic_per_s=40)
+    (found,) = simulate.run(slow, rule, rollouts=200, seed=4)
+    assert found.promoted / 200 <= beyond_chance(rule.missed, 200)
+    assert found.rolled_back > 150
+
+
+def test_old_seeds_keep_their_figures() -> None:
+    """Rollouts without shadow and labels are not played out differently for there being such."""
+    stream = Stream(Scenario("", Arm(0.1), Arm(0.2)), 3600, (4, 2))
+    stream.grow()
+    for i in range(3):
+        assert (stream.lots[i] == np.random.default_rng([4, 2, i]).random(4096)).all()
+    one = Stream(replace(stream.scenario, labels_per_s=2.0), 3600, (4, 2))
+    one.labelled(100.0)
+    one.grow()
+    assert (one.lots == stream.lots).all()
+    assert (one.times == stream.times).all()
 
 
 @pytest.mark.parametrize("sd", [0.05, 0.3])

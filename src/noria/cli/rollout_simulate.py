@@ -14,10 +14,12 @@ from noria.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from noria.config import Project
-    from noria.decide.patience import Rate, Taken
+    from noria.decide.patience import Loss, Rate, Taken
     from noria.decide.simulate import Result, Rule, Scenario
+    from noria.domain.policy import RolloutPolicy
 
 STEPS = (0.05, 0.25)  # where the project has no canary steps
+LABELS = "labels"
 MUCH = 5  # times the guard, of the candidate that is much worse
 
 Kind = Literal["share", "duration_s", "frequency"]
@@ -38,6 +40,10 @@ class Asked:
     false_alarm: str | None
     missed: str | None
     patience: str | None
+    shadow: str | None
+    brier: float | None
+    labels: str | None
+    loss_sd: float
 
 
 @click.command()
@@ -52,6 +58,10 @@ class Asked:
 @click.option("--false-alarm", metavar="SHARE", help="Of good candidates that may be rolled back: 1%.")
 @click.option("--missed", metavar="SHARE", help="Of harmful candidates that may be promoted: 5%.")
 @click.option("--patience", metavar="DURATION", help="When an undecided rollout is held: 1h.")
+@click.option("--shadow", metavar="SHARE", help="Of requests, that both score in a first step: 30%.")
+@click.option("--brier", type=float, metavar="LOSS", help="So much greater a loss is too much, where labels come: 0.01.")
+@click.option("--labels", metavar="RATE", help="Labels on requests that both scored: 5/s.")
+@click.option("--loss-sd", default=0.1, show_default=True, help="How much the differences of two losses spread.")
 @click.option("--rollouts", default=300, show_default=True, type=click.IntRange(1, 20_000), help="How many are played out.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same figures.")
 @click.option(
@@ -67,21 +77,24 @@ def command(
 
     Settings are those of the environment unless given. With one rate each, candidates as good as the champion, worse by the
     guard and much worse are tried; with two (1%:5%) the one that you describe beside a good one. Evidence is looked at after
-    every error and every slow answer. Shadow steps, pauses and labels are left out.
+    every error and every slow answer, and where labels come (--labels) quality is judged too. Pauses are left out.
 
     \b
     Example:  noria rollout simulate
               noria rollout simulate --errors 1%:5% --traffic 3/s --steps 5%,25%,100%
+              noria rollout simulate --shadow 30% --brier 0.01 --labels 5/s
               noria rollout simulate --compare --rollouts 100
 
-    JSON keys: environment, settings {shares, errors, slow, false_alarm, missed, patience_s, guards, look_requests},
-    traffic_per_s, foretold [guard, canary, requests, seconds, harm_requests, harm_seconds], warnings [text], results [rule,
-    scenario, rollouts, promoted, rolled_back, held, requests {median, p90}, canary {...}, seconds {...}].
+    JSON keys: environment, settings {shares, errors, slow, false_alarm, missed, patience_s, guards, look_requests, shadow,
+    quality}, traffic_per_s, foretold [guard, canary, requests, seconds, harm_requests, harm_seconds], warnings [text], results
+    [rule, scenario, rollouts, promoted, rolled_back, held, requests {median, p90}, canary {...}, seconds {...}].
     """
     from noria.decide import patience, rivals, simulate
 
     asked = Asked(**options)
     name, rule, said = _rule(home.project(), environment, asked)
+    if compare and (rule.shadow or rule.quality):
+        raise UsageError("the others have no shadow step and judge no labels", hint="Compare without: --shadow 0%, no --labels.")
     scenarios = _scenarios(asked, rule)
     plan, guards = _plan(asked, rule, scenarios[0])
     try:
@@ -111,12 +124,15 @@ def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str,
     if name not in known:
         raise NotFoundError(f"there is no environment {name}", hint=f"There are {', '.join(known)}.")
     policy, said = known[name].rollout, ""
-    shares = tuple(step.share for step in advance.judged_steps(policy) if step.kind is StepKind.CANARY)
+    judged = advance.judged_steps(policy)
+    shares = tuple(step.share for step in judged if step.kind is StepKind.CANARY)
+    shadow = next((step.share for step in judged if step.kind is StepKind.SHADOW), 0.0)
     if asked.steps is not None:
         parts = [_read(part.strip(), "share", "--steps", "5%,25%,100%") for part in asked.steps.split(",")]
-        shares = tuple(part for part in parts if part < 1)
-    elif not shares:
+        shares, shadow = tuple(part for part in parts if part < 1), 0.0
+    elif not judged:
         shares, said = STEPS, f"{name} has no canary steps: as with {_shares(STEPS)}"
+    quality = _margin(asked, policy)
     return (
         name,
         simulate.Rule(
@@ -126,10 +142,26 @@ def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str,
             false_alarm=_given(asked.false_alarm, "share", "--false-alarm", "1%", policy.false_alarm),
             missed=_given(asked.missed, "share", "--missed", "5%", policy.missed),
             patience_s=_given(asked.patience, "duration_s", "--patience", "1h", policy.patience_s),
-            guards=evidence.guards(policy),
+            guards=evidence.guards(policy) + (quality > 0 and policy.guards.quality is None),
+            shadow=_given(asked.shadow, "share", "--shadow", "30%", shadow),
+            quality=quality,
         ),
         said,
     )
+
+
+def _margin(asked: Asked, policy: RolloutPolicy) -> float:
+    """How much greater a loss is too much, divided by its bound; 0 where no labels come."""
+    if asked.labels is None:
+        if asked.brier is not None:
+            raise UsageError("--brier says nothing without labels", hint="Name how many come: --labels 5/s")
+        return 0.0
+    if asked.brier is not None:
+        return asked.brier
+    guard = policy.guards.quality
+    if guard is None:
+        raise UsageError("no quality is guarded here", hint="Name what is too much: --brier 0.01")
+    return guard.by / guard.bound
 
 
 def _read(text: str, kind: Kind, option: str, like: str) -> float:
@@ -160,14 +192,19 @@ def _scenarios(asked: Asked, rule: Rule) -> list[Scenario]:
     per_s = _read(asked.traffic, "frequency", "--traffic", "20/s")
     champion = Arm(errors, slow)
     good = Scenario("as good as the champion", champion, champion, per_s, asked.burst, asked.drift)
+    if asked.labels is not None:
+        labels_per_s = _read(asked.labels, "frequency", "--labels", "5/s")
+        good = replace(good, labels_per_s=labels_per_s, loss_sd=asked.loss_sd)
     if new_errors is not None or new_slow is not None:
         given = Arm(errors if new_errors is None else new_errors, slow if new_slow is None else new_slow)
         return [good, replace(good, name=f"as given: {_arm(given)}", candidate=given)]
     worse, much = (Arm(min(1.0, errors + times * rule.errors), slow) for times in (1, MUCH))
+    lossy = [replace(good, name=f"worse by the guard: loss +{rule.quality:g}", loss=rule.quality)] if rule.quality else []
     return [
         good,
         replace(good, name=f"worse by the guard: {percent(worse.errors)} errors", candidate=worse),
         replace(good, name=f"much worse: {percent(much.errors)} errors", candidate=much),
+        *lossy,
     ]
 
 
@@ -175,15 +212,25 @@ def _arm(arm: Any) -> str:
     return f"{percent(arm.errors)} errors, {percent(arm.slow)} slow"
 
 
-def _plan(asked: Asked, rule: Rule, good: Scenario) -> tuple[Any, Sequence[Rate]]:
-    from noria.decide.patience import Plan, Rate
+def _plan(asked: Asked, rule: Rule, good: Scenario) -> tuple[Any, Sequence[Rate | Loss]]:
+    from noria.decide.patience import Loss, Plan, Rate
 
-    guards = (Rate("errors", rule.errors, good.champion.errors), Rate("slow answers", rule.slow, good.champion.slow))
-    return Plan(rule.shares, rule.false_alarm, rule.missed, rule.patience_s, good.traffic_per_s), guards
+    guards: list[Rate | Loss] = [Rate("errors", rule.errors, good.champion.errors)]
+    if rule.shares:
+        guards.append(Rate("slow answers", rule.slow, good.champion.slow, paired=False))
+    if rule.quality:
+        guards.append(Loss(LABELS, rule.quality, good.loss_sd, good.labels_per_s))
+    each = rule.false_alarm / rule.guards
+    plan = Plan(rule.shares, each * len(guards), rule.missed, rule.patience_s, good.traffic_per_s, rule.shadow)
+    return plan, guards
 
 
 def _shares(shares: Sequence[float]) -> str:
     return ", ".join(percent(share) for share in shares)
+
+
+def _steps(rule: Rule) -> str:
+    return ", ".join([f"shadow of {percent(rule.shadow)}"] * (rule.shadow > 0) + [_shares(rule.shares)] * bool(rule.shares))
 
 
 def _render(
@@ -197,9 +244,10 @@ def _render(
     *,
     compare: bool,
 ) -> str:
+    loss = f" or {rule.quality:g} more loss" if rule.quality else ""
     settings = (
-        f"{name}: {_shares(rule.shares)} of {asked.traffic}; too much is {percent(rule.errors)} more errors or "
-        f"{percent(rule.slow)} more slow answers; false alarms {percent(rule.false_alarm)}, missed {percent(rule.missed)}, "
+        f"{name}: {_steps(rule)} of {asked.traffic}; too much is {percent(rule.errors)} more errors or "
+        f"{percent(rule.slow)} more slow answers{loss}; false alarms {percent(rule.false_alarm)}, missed {percent(rule.missed)}, "
         f"patience {duration(rule.patience_s)}"
     )
     head = ("candidate", *(("rule",) if compare else ()), "promoted", "rolled back", "held", "requests", "canary", "time")
@@ -207,9 +255,10 @@ def _render(
     if compare:  # a scenario's name stands once
         rows = [("" if i and rows[i - 1][0] == row[0] else row[0], *row[1:]) for i, row in enumerate(rows)]
     note = f"{plural(found[0].rollouts, 'rollout')} each; to a decision: median (9 in 10 by)"
-    slowest = max(foretold, key=lambda one: one.requests)
+    slowest = max(foretold, key=lambda one: one.seconds or 0.0)
+    what = "of them" if slowest.guard == LABELS else "requests"
     takes = (
-        f"reckoned: {slowest.guard} clear a good candidate after about {number(slowest.requests)} requests, "
+        f"reckoned: {slowest.guard} clear a good candidate after about {number(slowest.requests)} {what}, "
         f"{duration(slowest.seconds)}"
     )
     return "\n".join([settings, *([said] if said else []), "", table(head, rows), "", note, takes, *warnings])

@@ -1,9 +1,10 @@
 """Rollouts made up from given rates, judged as live ones are: how many requests a decision takes, and how often it is wrong.
 
-A stream is requests with their arrival times and three lots each: who is given it, whether it fails, whether it is slow. Every
-rule that is compared sees the same lots. The judge's rule is that of ``decide.advance``, looked at after every error, every slow
-answer and every so many requests of the candidate, which end a block; ``tests/decide/test_simulate.py`` holds it against
-``advance.judge`` called at every one of these looks. Steps that are no canary (shadow, pauses, approvals) are left out.
+A stream is requests with their arrival times and lots each: who is given it, whether it fails, whether it is slow, and whether
+the candidate fails where both score; and labels on pairs, which come by themselves. Every rule that is compared sees the same
+lots. The judge's rule is that of ``decide.advance``, looked at after every error, every slow answer and every so many requests
+of the candidate, which end a block; ``tests/decide/test_simulate.py`` holds it against ``advance.judge`` called at every one of
+these looks. Pauses and approvals are left out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from noria.stats.metrics import Floats
 FIRST = 4096  # requests that are made up at first; then twice as many, until a rule has decided
 MOST = 4_000_000  # requests of one rollout
 MINUTE_S = 60.0
+PAIR = 0.5  # the candidate's share of outcomes where both score
 
 
 class Verdict(StrEnum):
@@ -51,6 +53,9 @@ class Scenario:
     drift: float = (
         1.0  # the champion's rates grow evenly to so many times themselves over the patience, the candidate's by as much
     )
+    labels_per_s: float = 0.0  # on pairs, where quality is guarded
+    loss: float = 0.0  # mean difference of the candidate's loss from the champion's, divided by the guard's bound
+    loss_sd: float = 0.1  # of the differences: as a normal distribution cut to [-1, 1] gives them
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class Rule:
     patience_s: float = 3600.0
     guards: int = 2  # that share false_alarm
     look_requests: int = 20  # of the candidate, without an event
+    shadow: float = 0.0  # the share of requests that both score in a step before the canary's; 0: there is none
+    quality: float = 0.0  # a greater mean loss that is too much, divided by its bound; 0: not guarded
 
     @property
     def harm_needed(self) -> float:
@@ -73,14 +80,22 @@ class Rule:
 
     def safe_needed(self, step: int) -> float:
         """Log evidence."""
-        return math.log(1 / self.missed) * (step + 1) / len(self.shares)
+        return math.log(1 / self.missed) * (step + 1) / len(self.steps)
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """Shares of traffic, that of the shadow step first."""
+        return (self.shadow, *self.shares) if self.shadow else self.shares
+
+    def paired(self, step: int) -> bool:
+        return self.shadow > 0 and step == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     verdict: Verdict
     requests: int  # of both releases
-    canary: int  # of the candidate
+    canary: int  # of the candidate, which it answered or scored
     seconds: float
 
 
@@ -115,13 +130,14 @@ class Stream:
     end_s: float  # nothing is looked at after it
     seed: tuple[int, ...]
     times: Floats = field(default_factory=lambda: np.zeros(0))
-    lots: Floats = field(default_factory=lambda: np.zeros((3, 0)))  # whose, failed, slow
+    lots: Floats = field(default_factory=lambda: np.zeros((4, 0)))  # whose, failed, slow, the candidate's failure of a pair
+    labels: Floats = field(default_factory=lambda: np.zeros((2, 0)))  # when each comes, and the difference of losses
     rngs: list[np.random.Generator] = field(default_factory=list)
     busy: Floats = field(default_factory=lambda: np.ones(1))  # by minute
     work: Floats = field(default_factory=lambda: np.zeros(0))  # when each request would come if every minute were alike
 
     def __post_init__(self) -> None:
-        self.rngs = [np.random.default_rng([*self.seed, i]) for i in range(5)]
+        self.rngs = [np.random.default_rng([*self.seed, i]) for i in range(8)]
         minutes = int(self.end_s // MINUTE_S) + 2
         busy = np.where(self.rngs[4].random(minutes) < 0.2, self.scenario.burst, 1.0)
         self.busy = busy / (0.8 + 0.2 * self.scenario.burst)  # mean traffic stays as it is
@@ -141,18 +157,38 @@ class Stream:
         self.work = np.concatenate([self.work, self.work[-1] + np.cumsum(gaps)]) if len(self) else np.cumsum(gaps)
         done = np.concatenate([[0.0], np.cumsum(self.busy * MINUTE_S)])
         self.times = np.interp(self.work, done, np.arange(len(done)) * MINUTE_S, right=math.inf)
-        self.lots = np.concatenate([self.lots, [rng.random(more) for rng in self.rngs[:3]]], axis=1)
+        self.lots = np.concatenate([self.lots, [rng.random(more) for rng in (*self.rngs[:3], self.rngs[5])]], axis=1)
 
     def outcomes(
         self, start: int, share: float, end: int | None = None
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
         """Whether requests from ``start`` to ``end`` are the candidate's, failed, and were slow, with this share given to it."""
-        whose, failed, slow = self.lots[:, start:end]
+        whose, failed, slow = self.lots[:3, start:end]
         own = whose < share
         grown = (self.scenario.drift - 1) * np.minimum(self.times[start:end] / self.end_s, 1.0)
         old, new = self.scenario.champion, self.scenario.candidate
         fails = failed < np.where(own, new.errors, old.errors) + grown * old.errors
         return own, fails, slow < np.where(own, new.slow, old.slow) + grown * old.slow
+
+    def pairs(
+        self, start: int, share: float, end: int | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Requests from ``start`` to ``end``, this share drawn: whether both score it, the champion fails, the candidate does."""
+        whose, failed, _, too = self.lots[:, start:end]
+        old, new = self.scenario.champion.errors, self.scenario.candidate.errors
+        grown = (self.scenario.drift - 1) * np.minimum(self.times[start:end] / self.end_s, 1.0) * old
+        return whose < share, failed < old + grown, too < new + grown
+
+    def labelled(self, until_s: float) -> tuple[Floats, Floats]:
+        """When labels on pairs come, and the differences of losses they show; all until ``until_s`` at least."""
+        made = self.scenario
+        while made.labels_per_s > 0 and (not self.labels.size or self.labels[0, -1] <= min(until_s, self.end_s)):
+            more = min(max(FIRST, self.labels.shape[1]), MOST)
+            times = np.cumsum(self.rngs[6].exponential(1 / made.labels_per_s, more))
+            times += self.labels[0, -1] if self.labels.size else 0.0
+            differences = np.clip(self.rngs[7].normal(made.loss, made.loss_sd, more), -1.0, 1.0)
+            self.labels = np.concatenate([self.labels, [times, differences]], axis=1)
+        return self.labels[0], self.labels[1]
 
 
 Judge = Callable[[Rule, Stream], Decision]
@@ -174,10 +210,12 @@ def run(scenario: Scenario, rule: Rule, rollouts: int, seed: int, judges: dict[s
 
 
 def _check(scenario: Scenario, rule: Rule) -> None:
-    if not rule.shares:
+    if not rule.steps:
         raise ValueError("a direct rollout is judged by nothing: there is nothing to simulate")
-    if not all(0 < share < 1 for share in rule.shares):
-        raise ValueError(f"shares of traffic lie between 0 and 1: {rule.shares}")
+    if not all(0 < share < 1 for share in rule.shares) or not 0 <= rule.shadow <= 1:
+        raise ValueError(f"shares of traffic lie between 0 and 1: {rule.steps}")
+    if not (0 <= rule.quality < 1 and abs(scenario.loss) <= 1 and scenario.loss_sd > 0 and scenario.labels_per_s >= 0):
+        raise ValueError("a guard on quality and a mean difference of losses are shares of the bound, their spread is positive")
     arms = (scenario.champion, scenario.candidate)
     if not all(0 <= rate * max(1.0, scenario.drift) <= 1 for arm in arms for rate in (arm.errors, arm.slow)):
         raise ValueError("rates of errors and of slow answers lie between 0 and 1, with their drift")
@@ -222,28 +260,42 @@ class Looks:
 def looks(stream: Stream, start: int, share: float, every: int) -> Looks:
     """After each error or slow answer of either release, and after ``every`` requests of the candidate without one."""
     own, failed, slow = stream.outcomes(start, share)
-    event = failed | slow
+    columns = np.stack([side for arm in (~own, own) for side in (arm, arm & failed, arm & slow)], axis=1)
+    return _looks(own, failed | slow, columns, start, every)
+
+
+def paired_looks(stream: Stream, start: int, share: float, every: int) -> Looks:
+    """After each pair that one of both failed, and after ``every`` pairs without one; slow answers are not compared."""
+    drawn, old, new = stream.pairs(start, share)
+    never = np.zeros_like(drawn)
+    columns = np.stack([drawn, drawn & old, never, drawn, drawn & new, never], axis=1)
+    return _looks(drawn, drawn & (old | new), columns, start, every)
+
+
+def _looks(own: NDArray[np.bool_], event: NDArray[np.bool_], columns: NDArray[np.bool_], start: int, every: int) -> Looks:
     reached = np.cumsum(own)
     since: NDArray[np.int64] = reached - np.maximum.accumulate(np.where(event, reached, 0))
     at = np.flatnonzero(event | (own & (since > 0) & (since % every == 0)))
-    columns = np.stack([side for arm in (~own, own) for side in (arm, arm & failed, arm & slow)], axis=1)
     return Looks(at + start, np.diff(np.cumsum(columns, axis=0, dtype=np.int64)[at], axis=0, prepend=0))
 
 
 def noria(rule: Rule, stream: Stream, seed: int = 17) -> Decision:
     """The rollout as ``advance.judge`` would decide it, a look after every event. ``seed``: of the rollout, as there."""
-    start, canary, done = 0, 0, np.zeros((0, 7))
-    for step, share in enumerate(rule.shares):
+    start, canary, done = 0, 0, np.zeros((0, 8))
+    for step, share in enumerate(rule.steps):
+        paired = rule.paired(step)
+        look, counted = (paired_looks, stream.pairs) if paired else (looks, stream.outcomes)
         while True:
-            found = looks(stream, start, share, rule.look_requests)
-            blocks = np.concatenate([done, np.column_stack([np.full(len(found.at), share), found.blocks])])
-            ruled = _first(rule, step, blocks, len(done), stream.times[found.at], seed)
+            found = look(stream, start, share, rule.look_requests)
+            shares, pairs = (np.full(len(found.at), value) for value in (PAIR if paired else share, paired))
+            blocks = np.concatenate([done, np.column_stack([shares, found.blocks, pairs])])
+            ruled = _first(rule, step, blocks, len(done), stream, found.at, seed)
             if ruled is not None or stream.ended:
                 break
             stream.grow()
         if ruled is None:  # no look came after patience had ended
             verdict, at = Verdict.HELD, int(np.searchsorted(stream.times, rule.patience_s, "right"))
-            return Decision(verdict, at, canary + int(stream.outcomes(start, share)[0][: at - start].sum()), rule.patience_s)
+            return Decision(verdict, at, canary + int(counted(start, share)[0][: at - start].sum()), rule.patience_s)
         index, advised = ruled
         done, at = blocks[: len(done) + index + 1], int(found.at[index])
         canary = int(done[:, 4].sum())
@@ -253,25 +305,22 @@ def noria(rule: Rule, stream: Stream, seed: int = 17) -> Decision:
     return Decision(Verdict.PROMOTED, start, canary, float(stream.times[start - 1]))
 
 
-def _first(rule: Rule, step: int, blocks: Floats, earlier: int, times: Floats, seed: int) -> tuple[int, Verdict | None] | None:
+def _first(
+    rule: Rule, step: int, blocks: Floats, earlier: int, stream: Stream, at: NDArray[np.intp], seed: int
+) -> tuple[int, Verdict | None] | None:
     """The first of this step's looks that decides, and what; None in place of a verdict goes on to the next step."""
     if len(blocks) == earlier:
         return None
+    times = stream.times[at]
     counts = blocks[:, 1:].astype(np.int64)
     harm = np.max([eprocess.harm_path(blocks[:, 0], counts[:, k], counts[:, 3 + k]) for k in (1, 2)], axis=0)
-    harmful = np.maximum.accumulate(harm)[earlier:] >= rule.harm_needed
+    quality_harm, quality_safe = _quality(rule, stream, times)
+    harmful = (np.maximum.accumulate(harm)[earlier:] >= rule.harm_needed) | (quality_harm >= rule.harm_needed)
     late = times > rule.patience_s
     # Later blocks change nothing before them: those after a rollback, or after patience, need not be bet on.
     last = earlier + _place(harmful | late) + 1
-    seen = counts[:last]
-    safe = np.min(
-        [
-            eprocess.safe_path([tuple(row) for row in seen[:, [0, k, 3, 3 + k]].tolist()], margin, seed + k - 1)
-            for k, margin in ((1, rule.errors), (2, rule.slow))
-        ],
-        axis=0,
-    )
-    cleared = safe[earlier:] >= rule.safe_needed(step)
+    safe = _safe(rule, step, counts[:last], seed)[earlier:]
+    cleared = np.minimum(safe, quality_safe[: len(safe)]) >= rule.safe_needed(step)
     n = len(cleared)
     index = _place(harmful[:n] | cleared | late[:n])
     if index == n:
@@ -279,6 +328,33 @@ def _first(rule: Rule, step: int, blocks: Floats, earlier: int, times: Floats, s
     if harmful[index]:
         return index, Verdict.ROLLED_BACK
     return index, None if cleared[index] else Verdict.HELD
+
+
+def _safe(rule: Rule, step: int, counts: NDArray[np.int64], seed: int) -> Floats:
+    """The least evidence for safety after each block, of the guards that this step asks for. The shadow step's come first."""
+
+    def path(k: int, margin: float, shown: NDArray[np.int64]) -> Floats:
+        return eprocess.safe_path([tuple(row) for row in shown[:, [0, k, 3, 3 + k]].tolist()], margin, seed + k - 1)
+
+    errors = path(1, rule.errors, counts)
+    if rule.paired(step):
+        return errors
+    alone = counts[:, 6] == 0  # of slow answers pairs tell nothing
+    slow = np.concatenate([np.zeros((~alone).sum()), path(2, rule.slow, counts[alone])])
+    least: Floats = np.minimum(errors, slow)
+    return least
+
+
+def _quality(rule: Rule, stream: Stream, times: Floats) -> tuple[Floats, Floats]:
+    """Evidence for harm and for safety at looks at these times, from the labels that came by then."""
+    if not rule.quality:
+        return np.zeros(len(times)), np.full(len(times), math.inf)
+    come, differences = stream.labelled(float(times[-1]))
+    known = np.searchsorted(come, times, "right")
+    shown = differences[: known[-1]]
+    paths = betting.harm_path(shown), betting.safe_path(shown, rule.quality)
+    harm, safe = (np.concatenate([[0.0], path])[known] for path in paths)
+    return harm, safe
 
 
 def _place(found: NDArray[np.bool_]) -> int:
