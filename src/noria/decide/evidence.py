@@ -20,6 +20,7 @@ from noria.stats.eprocess import Outcomes
 from noria.stats.metrics import Floats
 
 ERRORS, SLOW = "errors", "slow answers"
+DROPPED_SE = 2.0  # standard errors below what chance draws: pairs were dropped
 LARGEST = 700.0  # exp of more is not a float
 
 Count = Callable[[Tally], int]
@@ -48,6 +49,19 @@ class Evidence:
 def guards(policy: RolloutPolicy) -> int:
     """How many share the budget."""
     return 2 + (policy.guards.quality is not None) + (policy.guards.quantile is not None)
+
+
+def share_on_probation(drawn: float, answered: int, pairs: int) -> float:
+    """The chance that a failure of one release alone is the new one's: each of its own is seen, and of the old one's those on
+    the pairs. Of these some are dropped where there is more to score than time for it; then the pairs that there are count.
+
+    ``drawn``: the share of requests for pairs; ``answered``: requests that the new release did not fail; ``pairs``: of them,
+    scored by the old one.
+    """
+    share, due = drawn, drawn * answered
+    if answered > 0 and pairs < due - DROPPED_SE * math.sqrt(due * (1 - drawn)):
+        share = pairs / answered
+    return 1 / (1 + share)
 
 
 def stands(policy: RolloutPolicy, evidence: Evidence, needed: float, seed: int) -> tuple[Stand, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 LOOK_REQUESTS = 20  # requests of the candidate that make a look worth recording ...
 LOOK_GROWTH = 0.05  # ... and their growth, so that the record of a long rollout stays short
 TOLD_S = 2.0  # between two notes of where an undecided rollout stands
-DROPPED_SE = 3.0  # standard errors below what chance draws: pairs were dropped
 PAIRED = 0.5  # the chance that the one that failed, of two that were asked the same, is the candidate
 
 
@@ -123,14 +121,10 @@ def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling) -
 
 
 def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
-    """The chance that a failure of one release alone is the new one's: each of its own is seen, and of the old one's those on
-    the pairs. Of these some are dropped where there is more to score than time for it; then the pairs that there are count."""
-    pairs = route.shadow
-    if arms is not None and (answered := arms.candidate.requests - arms.candidate.errors) > 0:
-        due = route.shadow * answered
-        if arms.champion.requests < due - DROPPED_SE * math.sqrt(due * (1 - route.shadow)):
-            pairs = arms.champion.requests / answered
-    return 1 / (1 + pairs)
+    from noria.decide import evidence
+
+    seen = arms or ArmTallies()
+    return evidence.share_on_probation(route.shadow, seen.candidate.requests - seen.candidate.errors, seen.champion.requests)
 
 
 def _seed(rollout_id: str) -> int:
