@@ -103,7 +103,7 @@ def test_the_formats_name_every_key_of_the_story() -> None:
 
 def test_the_statistics_name_tests_that_exist() -> None:
     named = re.findall(r"`(test_\w+)`", (DOCS / "statistics.md").read_text())
-    code = "".join(p.read_text() for folder in ("stats", "decide") for p in (ROOT / "tests" / folder).glob("test_*.py"))
+    code = "".join(p.read_text() for folder in ("stats", "decide", "bench") for p in (ROOT / "tests" / folder).glob("test_*.py"))
     assert named
     assert [name for name in named if f"def {name}(" not in code] == []
 
