@@ -11,7 +11,7 @@ import pytest
 from rollout_traffic import Clients
 from small_project import Small, Up, address_of, end_server, server_pids, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SHAPE = """\
 import polars as pl
@@ -64,7 +64,7 @@ def test_a_rollout_that_is_killed_at_every_step_goes_on_from_there(small: Small)
             small.edit("model.py", "LogisticRegression()", "LogisticRegression(C=0.3)")
             small.commit("to be killed")
             for moment in moments:
-                now = until(lambda moment=moment: reached(small, moments, moment), f"{moment}")
+                now = until(lambda moment=moment: reached(small, moments, moment), f"{moment}", 120)
                 if now in seen:
                     continue  # it went on faster than it was killed
                 seen.add(now)
@@ -72,7 +72,7 @@ def test_a_rollout_that_is_killed_at_every_step_goes_on_from_there(small: Small)
                 daemon = daemons.enter_context(small.up()).ready()
                 if now == ("canary", 4):
                     assert small.noria("approve", "v3", "--json").code == 0
-            until(lambda: (rollout(small) or ("", 0))[0] == "promoted", "the end of probation")
+            until(lambda: (rollout(small) or ("", 0))[0] == "promoted", "the end of probation", 120)
     assert seen >= {("canary", 0), ("canary", 2), ("canary", 4), ("probation", 4)}
     assert len(seen) >= 5
     counts = {kind: len(small.ledger("SELECT 1 FROM events WHERE kind = ?", kind)) for kind in KINDS}

@@ -148,6 +148,17 @@ PROBATION = {"champion_version": "v2", "previous": "p", "previous_version": "v1"
 FAILS = ReleaseFailed("broken")
 
 
+def test_a_failure_on_probation_counts_only_while_a_pair_would_have_room(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else errors that come when the worker is busy would all be the new release's: the old one's pairs are dropped then."""
+    desk = make(0.9)
+    desk.serve({"a": release("a", FAILS), "p": release("p", 0.9)}, **PROBATION)
+    assert desk.ask(BODY)[0]["variant"] == "fallback"
+    assert desk.arms() == (Tally(), Tally(1, 1))
+    monkeypatch.setattr("noria.serving.shadow.WAITING", 0)
+    assert desk.ask(BODY)[0]["variant"] == "fallback"
+    assert desk.arms() == (Tally(), Tally(2, 1))
+
+
 @pytest.mark.parametrize("immediate", [True, False], ids=["compiled", "hosted"])
 @pytest.mark.parametrize(
     ("route", "draws", "champion", "other", "said", "arms", "written"),

@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from noria import names
@@ -54,6 +53,22 @@ class Settings:
     max_concurrent: int = 512  # requests in flight in one worker; more are told to come again
 
 
+class _Admission:
+    """Counts a request against its caller's rate, called late: the long way counts those that go it."""
+
+    __slots__ = ("_caller", "_door", "asked")
+
+    def __init__(self, door: Door, caller: str) -> None:
+        self._door = door
+        self._caller = caller
+        self.asked = False
+
+    def __call__(self) -> None:
+        """Raises TooOftenError."""
+        self.asked = True
+        self._door.count(self._caller)
+
+
 class App:
     """``table`` is replaced as a whole; a request keeps the one it began with."""
 
@@ -79,7 +94,7 @@ class App:
         self._access_log = access_log
         self._shadow = shadow
         if shadow is not None:
-            router.unanswered = shadow.add_unanswered
+            router.unanswered, router.crowded = shadow.add_unanswered, shadow.full
         self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
         self._v2 = OpenInference(router, recorder, counts, shadow, settings.max_body_bytes, settings.max_rows)
         self.table = RouteTable()
@@ -141,20 +156,21 @@ class App:
         short = self._short.get(path)
         if short is None or self.draining:
             return None
-        began, caller, admit = time.monotonic() if self._access_log is not None else 0.0, "", None
+        began, caller = time.monotonic() if self._access_log is not None else 0.0, ""
+        admit: _Admission | None = None
         try:
             guard(headers, self._hosts)
             if self._door.guarded:
                 caller = self._door.know(headers)
-                admit = partial(
-                    self._door.count, caller or (peer[0] if peer else "")
-                )  # called late: the long way counts those that go it
+                admit = _Admission(self._door, caller or (peer[0] if peer else ""))
             reply = short(self._table, headers, body, admit)
             if reply is None:
                 return None
         except WaitsError:
             return None
         except NoriaError as error:
+            if admit is not None and not admit.asked:
+                return None  # a bad request counts as well: the long way does, before it says what is wrong
             reply = error_reply(error)
         except Exception as error:  # noqa: BLE001 - the last line: a client gets an answer, the log gets the trace
             reply = _unexpected(error)

@@ -93,6 +93,7 @@ class Router:
         self._counts = counts
         self._complain = complain  # (digest, what happened)
         self._chance = chance
+        self.crowded: Callable[[], bool] = lambda: False  # whether a pair would be dropped now
         self.unanswered: Callable[[RouteTable, Ask], None] = lambda table, ask: None  # a drawn request that the champion failed
 
     def draws(self, route: Route) -> bool:
@@ -198,7 +199,8 @@ class Router:
             self._count(route, True, started)  # neither answers: that says nothing of one against the other
             raise NoAnswerError(f"release {route.champion_version} could not answer this request") from error
         both = (time.monotonic() - begun) * 1000 > route.deadline_ms  # too late as well, had it been asked to score
-        seconds = self._count(route, True, started, error=not both)
+        # Where pairs are dropped, failures of the old release alone are not seen: then those of the new one alone count neither.
+        seconds = self._count(route, True, started, error=not both and not self.crowded())
         return Answered(answers, previous, route.previous_version or "", "fallback", seconds)
 
     async def _champion_answers(self, table: RouteTable, route: Route, ask: Ask, started: float, variant: str) -> Answered:

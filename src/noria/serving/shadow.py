@@ -87,7 +87,7 @@ class Shadow:
         self._take(_Pair(table, table.route, ask, None, table.other))
 
     def _take(self, pair: _Pair) -> None:
-        if len(self._queue) + len(self._tasks) >= WAITING:
+        if self.full():
             self._counts.shadowed("dropped")
             return
         loop = asyncio.get_running_loop()
@@ -99,6 +99,10 @@ class Shadow:
         task = loop.create_task(self._score(pair))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def full(self) -> bool:
+        """Whether what comes now is dropped."""
+        return len(self._queue) + len(self._tasks) >= WAITING
 
     def rest(self) -> None:
         """Finish the segment in hand: nothing is to be scored for now. It may be called from a thread."""
