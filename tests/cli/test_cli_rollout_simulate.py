@@ -35,7 +35,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def run(home: Path, *options: str) -> Any:
-    return CliRunner().invoke(command, [*options, "--rollouts", "12"], obj=home, catch_exceptions=True)
+    settings = {"help_option_names": ["-h", "--help"]}  # as below the group: click keeps what a command was first asked with
+    return CliRunner().invoke(command, [*options, "--rollouts", "12"], obj=home, catch_exceptions=True, **settings)
 
 
 def read(home: Path, *options: str) -> dict[str, Any]:
