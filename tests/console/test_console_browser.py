@@ -17,7 +17,7 @@ from test_console_app import TOKEN, Desk
 PROGRAM = chromium.found()
 PICTURES = os.environ.get("NORIA_PICTURES")  # a folder: pictures are put there, for a person to look at
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: the page is not looked at")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here (.ci/run installs it): the page is not looked at")
 
 OVERFLOWING = """(() => {
   const wide = document.documentElement.clientWidth, found = [];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 from engine_stub import Scripted, digest_of, line_of
 
 from noria import config
+from noria.domain.replay import Replayed
 from noria.domain.rollout import Crashes, Rollout, RolloutState, Route, candidate_of
 from noria.domain.turn import TurnOutcome
 from noria.engine import actions
 from noria.engine.pilot import Pilot
-from noria.errors import NotFoundError, RefusedError, ServingError
+from noria.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.stages import champion
 from noria.stages import rollout as stage
 
@@ -174,6 +176,29 @@ def test_after_patience_a_person_resumes_with_new_patience(world: World) -> None
     actions.resume(world.line, None, "ann")
     assert world.look().state is RolloutState.CANARY
     assert world.see(*GOOD).step == 1
+
+
+def test_what_a_person_ended_meanwhile_is_not_moved_on(world: World) -> None:
+    """The pilot has read the rollout and judged it; before it acts, somebody aborts, or promotes."""
+    world.policy(CANARY)
+    world.enter("v2")
+    read, release = world.newest, world.line.ledger.releases.get("p", "v2")
+    actions.abort(world.line, None, "ann")
+    for act in (
+        lambda: stage.advance(world.line, world.environment, read, world.route, "safe"),
+        lambda: champion.promote(world.line, world.environment, release, "safe", read),
+        lambda: stage.hold(world.line, read, "patience"),
+        lambda: stage.roll_back(world.line, read, "harm"),
+    ):
+        with pytest.raises(LeaseLostError, match="changed meanwhile: it is rolled back"):
+            act()
+    assert (world.newest.state, world.route.champion_version, world.route.candidate) == (RolloutState.ROLLED_BACK, "v1", None)
+    world.enter("v3")
+    read = world.newest
+    actions.promote(world.line, "v3", None, "ann")
+    with pytest.raises(LeaseLostError, match="changed meanwhile"):
+        stage.roll_back(world.line, read, "harm")
+    assert (world.route.champion_version, world.bar("v3")) == ("v3", None)
 
 
 def test_abort_ends_it_and_bars(world: World) -> None:
@@ -414,3 +439,19 @@ def test_the_same_sealed_release_goes_from_staging_to_production_with_its_approv
     actions.approve(world.line, "v2", "production", "ann")
     world.look()
     assert world.route.champion == digest_of("v2")
+
+
+def test_what_a_replay_lets_through_at_once_goes_on_to_the_next_environment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.adapters.replaying.replay", lambda *_: Replayed(why="nothing was logged yet"))
+    yaml = "project: p\nenvironments:\n  staging: {rollout: {steps: [100%], replay: 50}}\n"
+    (world.folder / "noria.yaml").write_text(yaml + "  production: {after: staging, rollout: direct}\n")
+    project = config.load(world.folder)
+    for environment in project.environments.values():
+        champion.promote(world.line, environment, world.line.ledger.releases.get("p", "v1"), "the first")
+    assert stage.roll_out(world.line, project, world.line.ledger.releases.get("p", "v2"))[0] is TurnOutcome.ROLLING_OUT
+    deadline = time.monotonic() + 20
+    while world.route.champion_version != "v2":
+        world.look()
+        assert time.monotonic() < deadline

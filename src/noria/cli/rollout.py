@@ -11,7 +11,7 @@ from noria.cli import rollout_simulate
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, emit, json_option, number, pairs, percent, plain, plural, section, table
 from noria.console.around import surroundings
-from noria.console.view import Canary, EnvironmentView, canary_facts, read
+from noria.console.view import Canary, EnvironmentView, canary_facts, ended_facts, read
 from noria.domain.rollout import Rollout, RolloutState
 from noria.errors import ConfigError, NotFoundError
 
@@ -43,7 +43,7 @@ def command(home: Home, ctx: click.Context, environment: str | None, as_json: bo
     document: dict[str, Any] = {
         "environment": found.name,
         "rollout": canary_facts(now) if now else None,
-        "ended": [_ended_facts(rollout) for rollout in ended],
+        "ended": [ended_facts(rollout) for rollout in ended],
     }
     emit(as_json, document, lambda: _render(found, ended))
 
@@ -70,15 +70,6 @@ def _last(home: Home, known: list[str]) -> str:
     with suppress(ConfigError):
         return list(home.project().environments)[-1]
     return known[-1] if known else ""
-
-
-def _ended_facts(rollout: Rollout) -> dict[str, Any]:
-    return {
-        "release": rollout.release,
-        "state": str(rollout.state),
-        "reason": rollout.reason,
-        "ended_at": rollout.ended_at,
-    }
 
 
 def _render(environment: EnvironmentView, ended: list[Rollout]) -> str:

@@ -43,6 +43,7 @@ class Pilot:
     def drive(self) -> None:
         """One look at everything that is under way; what was promoted by it goes on to the next environment."""
         line, under_way = self._line, set[str]()
+        self._hear_replays()
         for name in self._environments():
             if time.monotonic() >= self._rests.get(name, 0.0):
                 self._rests[name] = time.monotonic() + SLOW_S
@@ -52,18 +53,20 @@ class Pilot:
                 under_way.add(rollout.id)
                 if self._ready(rollout):
                     now = self._under_lease(rollout)
-                    if now is not None and now.state in PROMOTED and rollout.state is not RolloutState.PROBATION:
+                    if rollout.state is not RolloutState.PROBATION:  # it went on when that began
                         onward(line, now)
         self._books = {key: book for key, book in self._books.items() if key in under_way}
         self._rests = {key: until for key, until in self._rests.items() if until > time.monotonic()}
 
+    def _hear_replays(self) -> None:
+        """What came of those that ended; what one raised is raised here."""
+        for key in [key for key, replay in self._replays.items() if replay.done()]:
+            onward(self._line, self._replays.pop(key).result())
+
     def _ready(self, rollout: Rollout) -> bool:
-        """Whether it is its turn. A replay runs beside the others; what it raised is raised here."""
+        """Whether it is its turn. A replay runs beside the others."""
         if rollout.id in self._replays:
-            if not self._replays[rollout.id].done():
-                return False
-            self._replays.pop(rollout.id).result()
-            return False  # it has changed since
+            return False
         if rollout.state is RolloutState.REPLAY:
             self._replays[rollout.id] = in_background(lambda: self._under_lease(rollout))
             return False
@@ -157,8 +160,10 @@ def guard(line: Line, environment: str) -> None:
                 held.done(stage.give_way(replace(line, check_lease=held.check), route, reason.text))
 
 
-def onward(line: Line, rollout: Rollout) -> None:
+def onward(line: Line, rollout: Rollout | None) -> None:
     """A release that was promoted goes on to the environments that come after."""
+    if rollout is None or rollout.state not in PROMOTED:
+        return
     project = project_of(line, rollout)
     release = line.ledger.releases.get(line.name, rollout.release)
     for environment in project.environments.values():

@@ -11,7 +11,7 @@ from noria.domain.release import Release
 from noria.domain.rollout import CHAMPION, Rollout, RolloutState, Route
 from noria.domain.turn import TurnOutcome
 from noria.domain.verdict import Reason
-from noria.errors import NotFoundError, RefusedError, ServingError
+from noria.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.stages.line import Line
 
 OUTCOMES = {
@@ -38,6 +38,13 @@ def close(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
         line.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text, ended_at=turn_ended)
 
 
+def demand_unchanged(line: Line, rollout: Rollout) -> None:
+    """In a transaction, before a rollout is moved. Raises LeaseLostError when somebody moved it after it was read."""
+    now = line.ledger.rollouts.get(rollout.id)
+    if (now.state, now.step) != (rollout.state, rollout.step):
+        raise LeaseLostError(f"the rollout of {rollout.release} has been changed meanwhile: it is {now.state}")
+
+
 def promote(line: Line, environment: Environment, release: Release, why: str, rollout: Rollout | None = None) -> str:
     """Make ``release`` the champion; the one it replaces stays resident. Returns one sentence.
 
@@ -52,6 +59,8 @@ def promote(line: Line, environment: Environment, release: Release, why: str, ro
     champion, state = _crowned(line, environment, release, route, rollout)
     with line.ledger.transaction():
         line.check_lease()
+        if rollout is not None:
+            demand_unchanged(line, rollout)
         made = line.ledger.routes.put(champion)
         end_probation(line, environment.name, f"{release.version} took its place", but=rollout)
         if rollout is not None:

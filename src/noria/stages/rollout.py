@@ -21,7 +21,7 @@ from noria.domain.turn import TurnOutcome
 from noria.domain.verdict import Outcome
 from noria.errors import RefusedError, ServingError
 from noria.stages import champion
-from noria.stages.champion import OUTCOMES, close
+from noria.stages.champion import OUTCOMES, close, demand_unchanged
 from noria.stages.line import Line
 
 
@@ -194,6 +194,7 @@ def live(line: Line, environment: Environment, rollout: Rollout) -> tuple[TurnOu
     text = f"{rollout.release} {_takes(step)} {environment.name}, beside {route.champion_version}"
     with line.ledger.transaction():
         line.check_lease()
+        demand_unchanged(line, rollout)
         line.ledger.rollouts.update(
             rollout.id,
             state=RolloutState.CANARY,
@@ -252,6 +253,7 @@ def advance(line: Line, environment: Environment, rollout: Rollout, route: Route
     text = f"{rollout.release} {moved}: {why}"
     with line.ledger.transaction():
         line.check_lease()
+        demand_unchanged(line, rollout)
         made = line.ledger.routes.put(made) if made != route else route
         line.ledger.rollouts.update(
             rollout.id,
@@ -284,6 +286,8 @@ def roll_back(line: Line, rollout: Rollout, why: str) -> str:
 def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
     with line.ledger.transaction():
         line.check_lease()
+        if line.ledger.rollouts.active(line.name, rollout.environment) is None:  # held or not, it must be undecided still
+            demand_unchanged(line, rollout)
         route = line.ledger.routes.get(line.name, rollout.environment)
         made = None
         if route is not None and route.rollout_id == rollout.id:
@@ -300,6 +304,7 @@ def hold(line: Line, rollout: Rollout, why: str) -> str:
     """The share stays as it is, and a person decides. Harm still ends it."""
     with line.ledger.transaction():
         line.check_lease()
+        demand_unchanged(line, rollout)
         close(line, rollout, RolloutState.HELD, why)
         line.ledger.rollouts.update(rollout.id, resumes=rollout.state)
         line.event("rollout.held", rollout.id, why, release=rollout.release)
