@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from noria.cli.output import duration, number, percent, plural
+from noria.domain.policy import lasting
 
 if TYPE_CHECKING:
     from noria.config.project import Environment
@@ -43,7 +44,7 @@ def _unknown(policy: RolloutPolicy, rates: Mapping[str, Any] | None) -> str:
     from noria.stats.eprocess import requests_needed
 
     needed = requests_needed(min(policy.guards.errors, policy.guards.slow_by), policy.missed)
-    text = f"a flawless candidate is promoted after about {needed:,} requests of its own; patience {policy.patience_s / 60:g} min"
+    text = f"a flawless candidate is promoted after about {needed:,} requests of its own; patience {lasting(policy.patience_s)}"
     return text if rates is None else f"{text}; no request came in over the last {duration(rates['over_s'])}"
 
 
