@@ -6,7 +6,9 @@ import asyncio
 import http.client
 import os
 import signal
+import socket
 import time
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -18,7 +20,7 @@ from noria.serving import counts as counting
 from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import Deaths, OutOfMemory
-from noria.serving.group import Group, Plan
+from noria.serving.group import Group, Plan, WorkerLink
 from noria.serving.tree import bind
 
 SILENT_S = 2.5  # a pulse comes every second
@@ -88,3 +90,24 @@ async def _hang(seal: Seal, scratch: Path) -> None:
     finally:
         listener.close()
         await group.close(10.0)
+
+
+def test_how_a_worker_ended_is_known_also_when_orders_that_it_never_read_went_with_it() -> None:
+    """Its end of the channel breaks with them unread, at the moment that the process may be looked after or not yet."""
+    assert asyncio.run(_unread()) == {-signal.SIGSEGV: 40}
+
+
+async def _unread() -> Counter[int]:
+    codes: Counter[int] = Counter()
+    for _ in range(40):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec("sleep", "60", pass_fds=[theirs.fileno()])
+        link = WorkerLink(process, lambda digest, text: None)
+        await link.open(ours)
+        link.tell("usage", usage=[])
+        process_ended = asyncio.create_task(process.wait())
+        os.kill(process.pid, signal.SIGSEGV)
+        codes[await process_ended] += 1
+        link.close()
+    return codes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import signal
 import socket
@@ -20,7 +19,7 @@ from noria.domain.rollout import Route
 from noria.domain.workers import MOST
 from noria.errors import NoriaError, ServingError
 from noria.serving.channel import LINE_LIMIT, Start
-from noria.serving.child import Backoff, spawn
+from noria.serving.child import Backoff, send_signal, spawn
 from noria.serving.pulse import Pulse
 
 ANSWER_S = 30.0  # a worker that does not answer an order for so long is replaced
@@ -129,7 +128,7 @@ class WorkerLink:
         try:
             await asyncio.wait_for(answer, ANSWER_S)
         except TimeoutError:
-            self.process.kill()
+            send_signal(self.process)
             raise WorkerGoneError(f"the worker did not answer within {ANSWER_S:g} s and was killed") from None
         finally:
             self._waiting.pop(number, None)
@@ -139,7 +138,7 @@ class WorkerLink:
             while line := await reader.readline():
                 self._hear(msgspec.json.decode(line))
         except (OSError, ValueError, msgspec.DecodeError):
-            self.process.kill()
+            send_signal(self.process)
         self._lost()
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -371,16 +370,14 @@ async def _flip(link: WorkerLink, plan: Plan) -> None:
         await link.apply(plan)
     except ServingError as error:
         print(f"noria.serving: worker (pid {link.process.pid}) does not follow: {error}", file=sys.stderr, flush=True)
-        with contextlib.suppress(ProcessLookupError):
-            link.process.kill()
+        send_signal(link.process)
 
 
 async def _struck(link: WorkerLink) -> None:
     """End a worker that hangs with a signal at which it leaves its trace, which tells who was at work; stopped or not."""
     link.pulse = None
-    with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
-        link.process.send_signal(signal.SIGABRT)
-        link.process.send_signal(signal.SIGCONT)
+    send_signal(link.process, signal.SIGABRT)
+    send_signal(link.process, signal.SIGCONT)
     await _ended(link, GRACE_S)
 
 
@@ -389,7 +386,6 @@ async def _ended(link: WorkerLink, timeout_s: float) -> None:
     try:
         await asyncio.wait_for(link.process.wait(), max(0.01, until - time.monotonic()))
     except TimeoutError:
-        if link.process.returncode is None:
-            link.process.kill()
+        send_signal(link.process)
         await link.process.wait()
     link.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from noria import names
 from noria.errors import ServingError
-from noria.serving.child import PROVE, Backoff, spawn
+from noria.serving.child import PROVE, Backoff, send_signal, spawn
 from noria.serving.proof import ending
 
 LOAD_S = 60.0  # importing the project's libraries and unpickling its model
@@ -60,7 +60,7 @@ class Host:
             try:
                 word = await asyncio.wait_for(asyncio.to_thread(said.read), LOAD_S)
             except (TimeoutError, asyncio.CancelledError) as error:
-                process.kill()  # ends the read as well, before the pipe is closed
+                send_signal(process)  # ends the read as well, before the pipe is closed
                 if isinstance(error, asyncio.CancelledError):
                     raise
                 raise ServingError(f"it did not load and answer its golden rows within {LOAD_S:g} s") from error
@@ -85,8 +85,7 @@ class Host:
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """SIGKILL: a host has nothing to finish, its clients fail over."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+    send_signal(process)
     await process.wait()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.errors import ServingError
-from noria.serving.child import spawn
+from noria.serving.child import send_signal, spawn
 
 PROBE_S = 60.0  # to verify, load and answer the golden rows
 AT_ONCE = 2  # each holds a model in memory
@@ -71,8 +70,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     try:
         await asyncio.wait_for(process.wait(), 1.0)
     except (TimeoutError, asyncio.CancelledError) as why:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        send_signal(process)
         await process.wait()
         if isinstance(why, asyncio.CancelledError):
             raise
