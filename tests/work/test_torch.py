@@ -24,11 +24,10 @@ from noria.names import digest_file
 from noria.stages.work import package, tables, train
 
 BESIDE = Path(__file__).resolve().parents[2] / ".torch"
-if BESIDE.is_dir() and importlib.util.find_spec("torch") is None:
-    sys.path.append(str(BESIDE))  # behind all else: it holds what PyTorch needs, too
+INSTALLED = importlib.util.find_spec("torch") is not None
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: `make torch`"),
+    pytest.mark.skipif(not (INSTALLED or BESIDE.is_dir()), reason="PyTorch is not installed: `make torch`"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of its own, at import
 ]
 
@@ -142,9 +141,11 @@ def known(rows, label): return Known()
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("modules")
     (folder / "modules_under_test.py").write_text(MODULE)
-    sys.path.insert(0, str(folder))
+    beside = [] if INSTALLED else [str(BESIDE)]  # behind all else: it holds what PyTorch needs, too
+    sys.path[:] = [str(folder), *sys.path, *beside]
     yield folder
-    sys.path.remove(str(folder))
+    for entry in (str(folder), *beside):
+        sys.path.remove(entry)  # to the tests after these it would be another environment
 
 
 def labelled(n: int = 900, **changes: Any) -> pl.DataFrame:
