@@ -10,8 +10,10 @@ import pytest
 from engine_stub import Scripted, digest_of, line_of
 
 from noria import config
+from noria.domain.release import Form
 from noria.domain.replay import Replayed
 from noria.domain.rollout import Crashes, Rollout, RolloutState, Route, candidate_of
+from noria.domain.trigger import TriggerKind
 from noria.domain.turn import TurnOutcome
 from noria.engine import actions
 from noria.engine.pilot import Pilot
@@ -455,3 +457,21 @@ def test_what_a_replay_lets_through_at_once_goes_on_to_the_next_environment(
     while world.route.champion_version != "v2":
         world.look()
         assert time.monotonic() < deadline
+
+
+def test_a_turn_that_died_between_two_environments_takes_up_where_it_was(world: World) -> None:
+    yaml = "project: p\nenvironments:\n  staging: {rollout: {steps: [100%], replay: 0}}\n"
+    (world.folder / "noria.yaml").write_text(yaml + "  production: {after: staging, rollout: direct}\n")
+    project, ledger = config.load(world.folder), world.line.ledger
+    for environment in project.environments.values():
+        champion.promote(world.line, environment, ledger.releases.get("p", "v1"), "the first")
+    ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
+    turn = ledger.turns.start("p")
+    assert turn is not None
+    release = ledger.releases.seal("p", "9" * 64, "run-9", turn.id, Form.COMPILED, "commit", {}, "9" * 64)
+    assert stage.enter(world.line, project, project.environments["staging"], release)[0] is TurnOutcome.PROMOTED  # and it dies
+    told = len(world.engine.told)
+    assert stage.roll_out(world.line, project, release)[0] is TurnOutcome.PROMOTED
+    assert world.route.champion_version == release.version
+    assert [route.environment for route in world.engine.told[told:]] == ["production"]
+    assert stage.roll_out(world.line, project, release)[0] is TurnOutcome.PROMOTED

@@ -58,6 +58,15 @@ class Dying(Scripted):
         super().drain(environment, digest)
 
 
+CHAIN = """\
+project: p
+environments:
+  staging: {rollout: {steps: [50%, 100%], replay: 0}}
+  canary: {after: staging, rollout: direct}
+  production: {after: canary, rollout: {steps: [50%, 100%], replay: 0}}
+"""
+
+
 def play(line: Line, engine: Dying, bad: bool) -> None:
     """Look until nothing is open, a new pilot after each death; requests come in by the ledger's route, as on a real server."""
     pilot = Pilot(line)
@@ -114,3 +123,54 @@ def test_a_death_at_every_call_changes_nothing_of_the_end(tmp_path: Path, bad: b
             break
         deaths, at = deaths + 1, at + 1
     assert deaths >= 5
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_death_between_two_environments_does_not_end_the_way(tmp_path: Path, before: bool) -> None:
+    """Among the places: after staging was promoted, and before the next environment knows of it."""
+    at = 1
+    while True:
+        engine = Dying()
+        line = line_of(tmp_path / f"{at}", engine, 2, CHAIN)
+        project = config.load(line.home)
+        for environment in project.environments.values():
+            champion.promote(line, environment, line.ledger.releases.get("p", "v1"), "the first")
+        stage.roll_out(line, project, line.ledger.releases.get("p", "v2"))
+        engine.die_at(at, before=before)
+        walk(line, engine)
+        assert [line.ledger.routes.champions("p", name) for name in project.environments] == [["v2", "v1"]] * 3
+        rollouts = line.ledger.rollouts.list("p")
+        assert [(r.environment, r.state) for r in reversed(rollouts)] == [
+            ("staging", RolloutState.PROMOTED),
+            ("production", RolloutState.PROMOTED),
+        ]
+        kinds = [event.kind for event in line.ledger.events.tail("p", after=0, limit=1000)]
+        assert (kinds.count("rollout.started"), kinds.count("rollout.promoted")) == (2, 6)
+        assert line.ledger.jobs.open("p", champion.ONWARD) == []
+        line.ledger.close()
+        if engine.at:
+            break
+        at += 1
+    assert at >= 4
+
+
+def walk(line: Line, engine: Dying) -> None:
+    """Look until production serves v2, a new pilot after each death; requests come in wherever a release is tried."""
+    pilot, served = Pilot(line), 0
+    for _ in range(40):
+        for name in config.load(line.home).environments:
+            route = line.ledger.routes.get("p", name)
+            if route is not None and route.candidate is not None:
+                engine.told.append(route)
+                engine.see((1_500, 0, 0), (1_500, 0, 0))
+        pilot._rests.clear()
+        try:
+            pilot.drive()
+        except DiedError:
+            line.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
+            pilot = Pilot(line)
+        active = any(line.ledger.rollouts.active("p", name) for name in config.load(line.home).environments)
+        served += not active and not line.ledger.jobs.open("p", champion.ONWARD)
+        if served == 3:  # and nothing comes after
+            return
+    raise AssertionError("it never ended")

@@ -14,7 +14,6 @@ from noria import config
 from noria.config import Environment, Project
 from noria.domain.policy import Freeze
 from noria.domain.rollout import Rollout, RolloutState
-from noria.domain.turn import TurnOutcome
 from noria.engine.lease import Held
 from noria.errors import ConfigError, ServingError
 from noria.stages import champion, look
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days: a look costs a write
 SLOW_S = 1.0
-PROMOTED = (RolloutState.PROMOTED, RolloutState.PROBATION)
 
 
 class Pilot:
@@ -38,7 +36,7 @@ class Pilot:
         self._books: dict[str, PairBook | None] = {}  # by rollout
         self._rests: dict[str, float] = {}  # by rollout, by environment: not looked at before, monotonic seconds
         self._policies: dict[str, Project] = {}  # by release: what is sealed does not change
-        self._replays: dict[str, Future[Rollout | None]] = {}  # by rollout: it takes seconds, and nobody else shall wait
+        self._replays: dict[str, Future[None]] = {}  # by rollout: it takes seconds, and nobody else shall wait
 
     def drive(self) -> None:
         """One look at everything that is under way; what was promoted by it goes on to the next environment."""
@@ -52,16 +50,27 @@ class Pilot:
             for rollout in filter(None, (probing, active)):
                 under_way.add(rollout.id)
                 if self._ready(rollout):
-                    now = self._under_lease(rollout)
-                    if rollout.state is not RolloutState.PROBATION:  # it went on when that began
-                        onward(line, now)
+                    self._under_lease(rollout)
+        self._go_on()
         self._books = {key: book for key, book in self._books.items() if key in under_way}
         self._rests = {key: until for key, until in self._rests.items() if until > time.monotonic()}
 
     def _hear_replays(self) -> None:
         """What came of those that ended; what one raised is raised here."""
         for key in [key for key, replay in self._replays.items() if replay.done()]:
-            onward(self._line, self._replays.pop(key).result())
+            self._replays.pop(key).result()
+
+    def _go_on(self) -> None:
+        """Releases that were promoted go on to the environments that come after; so do those of an engine that died then."""
+        line = self._line
+        for rollout_id in line.ledger.jobs.open(line.name, champion.ONWARD):
+            held = Held.claim(line.ledger, line.name, champion.ONWARD, rollout_id)
+            if held is None:
+                continue
+            with held:
+                rollout = line.ledger.rollouts.get(rollout_id)
+                stage.go_on(replace(line, check_lease=held.check), project_of(line, rollout), rollout)
+                held.done("")
 
     def _ready(self, rollout: Rollout) -> bool:
         """Whether it is its turn. A replay runs beside the others."""
@@ -82,18 +91,17 @@ class Pilot:
         named = [route.environment for route in line.ledger.routes.all() if route.project == line.name]
         return list(dict.fromkeys([*named, *line.ledger.rollouts.waiting(line.name)]))
 
-    def _under_lease(self, rollout: Rollout) -> Rollout | None:
-        """The rollout after a look, or None when another engine drives it."""
+    def _under_lease(self, rollout: Rollout) -> None:
+        """One look, unless another engine drives it."""
         line = self._line
         held = Held.claim(line.ledger, line.name, "rollout", rollout.id)
         if held is None:
-            return None
+            return
         with held:
             self._look(replace(line, check_lease=held.check), rollout.id)
             now = line.ledger.rollouts.get(rollout.id)
             if now.ended_at is not None:
                 held.done(str(now.state))
-        return now
 
     def _look(self, line: Line, rollout_id: str) -> None:
         """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
@@ -129,13 +137,14 @@ class Pilot:
         return Surroundings(project, environment, self._books[rollout.id])
 
 
-def in_background(work: Callable[[], Rollout | None]) -> Future[Rollout | None]:
+def in_background(work: Callable[[], None]) -> Future[None]:
     """Do it in a thread that does not keep the process from ending: a replay that was cut off is done again."""
-    done: Future[Rollout | None] = Future()
+    done: Future[None] = Future()
 
     def run() -> None:
         try:
-            done.set_result(work())
+            work()
+            done.set_result(None)
         except BaseException as error:  # noqa: BLE001 - whatever it was, the pilot raises it
             done.set_exception(error)
 
@@ -158,16 +167,3 @@ def guard(line: Line, environment: str) -> None:
         if route and reason and held:
             with held:
                 held.done(stage.give_way(replace(line, check_lease=held.check), route, reason.text))
-
-
-def onward(line: Line, rollout: Rollout | None) -> None:
-    """A release that was promoted goes on to the environments that come after."""
-    if rollout is None or rollout.state not in PROMOTED:
-        return
-    project = project_of(line, rollout)
-    release = line.ledger.releases.get(line.name, rollout.release)
-    for environment in project.environments.values():
-        if environment.after == rollout.environment:
-            outcome, text = stage.enter(line, project, environment, release)
-            if release.turn_id and outcome is not TurnOutcome.PROMOTED:
-                line.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)

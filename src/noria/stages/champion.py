@@ -14,6 +14,7 @@ from noria.domain.verdict import Reason
 from noria.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.stages.line import Line
 
+ONWARD = "onward"  # the kind of a job: a release was promoted by its rollout, and goes on to the next environments
 OUTCOMES = {
     RolloutState.WAITING: TurnOutcome.RELEASED,
     RolloutState.REPLAY: TurnOutcome.ROLLING_OUT,
@@ -45,8 +46,12 @@ def demand_unchanged(line: Line, rollout: Rollout) -> None:
         raise LeaseLostError(f"the rollout of {rollout.release} has been changed meanwhile: it is {now.state}")
 
 
-def promote(line: Line, environment: Environment, release: Release, why: str, rollout: Rollout | None = None) -> str:
+def promote(
+    line: Line, environment: Environment, release: Release, why: str, rollout: Rollout | None = None, *, onward: bool = False
+) -> str:
     """Make ``release`` the champion; the one it replaces stays resident. Returns one sentence.
+
+    ``onward``: an engine shall bring it to the environments that come after, whatever becomes of this one.
 
     Raises ServingError when it cannot be loaded; then nothing has changed.
     """
@@ -65,6 +70,8 @@ def promote(line: Line, environment: Environment, release: Release, why: str, ro
         end_probation(line, environment.name, f"{release.version} took its place", but=rollout)
         if rollout is not None:
             close(line, rollout, state, text)
+            if onward:
+                line.ledger.jobs.add(line.name, ONWARD, rollout.id, dedupe=f"{ONWARD}:{rollout.id}")
         line.event("rollout.promoted", release.version, text, environment=environment.name, digest=release.digest)
     failure = line.driver.set_routes(made)
     if failure and route is not None:

@@ -237,6 +237,6 @@ def _act(line: Line, around: Surroundings, rollout: Rollout, route: Route, rulin
         )
     elif ruling.advice is Advice.PROMOTE:
         release = line.ledger.releases.get(line.name, rollout.release)
-        champion.promote(line, environment, release, ruling.reason.text, rollout)
+        champion.promote(line, environment, release, ruling.reason.text, rollout, onward=True)
     else:
         stage.advance(line, environment, rollout, route, ruling.reason.text)

@@ -21,7 +21,7 @@ from noria.domain.turn import TurnOutcome
 from noria.domain.verdict import Outcome
 from noria.errors import RefusedError, ServingError
 from noria.stages import champion
-from noria.stages.champion import OUTCOMES, close, demand_unchanged
+from noria.stages.champion import ONWARD, OUTCOMES, close, demand_unchanged
 from noria.stages.line import Line
 
 
@@ -30,11 +30,15 @@ def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcom
 
     Returns the turn's outcome so far and one sentence. A rollout that live traffic decides is driven by the engine.
     """
-    started = line.ledger.rollouts.of_turn(release.turn_id) if release.turn_id else None
-    if started is not None:
-        return OUTCOMES[started.state], started.reason
+    environments = list(project.environments.values())
     outcome, text = TurnOutcome.RELEASED, f"{release.version} waits for a promotion"
-    for environment in project.environments.values():
+    started = line.ledger.rollouts.of_turn(release.turn_id)
+    if started is not None:  # the turn was interrupted
+        outcome, text = OUTCOMES[started.state], started.reason
+        if outcome is not TurnOutcome.PROMOTED or line.ledger.jobs.known(line.name, ONWARD, started.id):
+            return outcome, text
+        environments = environments[list(project.environments).index(started.environment) + 1 :]
+    for environment in environments:
         outcome, text = enter(line, project, environment, release)
         if outcome is not TurnOutcome.PROMOTED:
             return outcome, text
@@ -123,6 +127,24 @@ def _wait(line: Line, rollout: Rollout, why: str) -> str:
     return text
 
 
+def go_on(line: Line, project: Project, rollout: Rollout) -> None:
+    """A release that its rollout promoted enters the environments that come after, where it has not done so already."""
+    release, passed = line.ledger.releases.get(line.name, rollout.release), {rollout.environment}
+    for environment in project.environments.values():
+        if environment.after not in passed or release.barred:
+            continue
+        route = line.ledger.routes.get(line.name, environment.name)
+        newest = line.ledger.rollouts.newest(line.name, environment.name, release.version)
+        if route is not None and route.champion == release.digest:
+            passed.add(environment.name)
+        elif newest is None or newest.started_at < rollout.started_at:
+            outcome, text = enter(line, project, environment, release)
+            if outcome is TurnOutcome.PROMOTED:
+                passed.add(environment.name)
+            elif release.turn_id:
+                line.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)
+
+
 def proceed(line: Line, environment: Environment, rollout: Rollout) -> None:
     """One that waited begins when nothing is in its way any more."""
     route = line.ledger.routes.get(line.name, environment.name)
@@ -130,17 +152,19 @@ def proceed(line: Line, environment: Environment, rollout: Rollout) -> None:
     if why is not None:
         _wait(line, rollout, why)
     else:
-        begin(line, environment, rollout, route)
+        begin(line, environment, rollout, route, onward=True)
 
 
-def begin(line: Line, environment: Environment, rollout: Rollout, route: Route | None) -> tuple[TurnOutcome, str]:
-    """Replay first, where the policy asks for it; else the first step."""
+def begin(
+    line: Line, environment: Environment, rollout: Rollout, route: Route | None, *, onward: bool = False
+) -> tuple[TurnOutcome, str]:
+    """Replay first, where the policy asks for it; else the first step. ``onward``: as in `champion.promote`."""
     if _at_once(environment, rollout, route):
         release = line.ledger.releases.get(line.name, rollout.release)
-        text = champion.promote(line, environment, release, "what it waited for is there", rollout)
+        text = champion.promote(line, environment, release, "what it waited for is there", rollout, onward=onward)
         return TurnOutcome.PROMOTED, text
     if environment.rollout.replay.requests == 0 or route is None:
-        return live(line, environment, rollout)
+        return live(line, environment, rollout, onward=onward)
     text = f"{rollout.release} answers logged requests of {environment.name} before any live one"
     with line.ledger.transaction():
         line.check_lease()
@@ -180,17 +204,18 @@ def replay(line: Line, environment: Environment, rollout: Rollout) -> None:
         roll_back(line, rollout, f"{rollout.release} rolled back before any live request: {reason.text}")
         return
     line.event("rollout.replayed", rollout.id, f"{rollout.release}: {reason.text}", **reason.numbers)
-    live(line, environment, rollout)
+    live(line, environment, rollout, onward=True)
 
 
-def live(line: Line, environment: Environment, rollout: Rollout) -> tuple[TurnOutcome, str]:
-    """The first step on live traffic."""
+def live(line: Line, environment: Environment, rollout: Rollout, *, onward: bool) -> tuple[TurnOutcome, str]:
+    """The first step on live traffic. ``onward``: as in `champion.promote`."""
     route = line.ledger.routes.get(line.name, environment.name)
     assert route is not None, "only beside a champion"
     step, clock = environment.rollout.steps[0], line.ledger.clock.now(line.name)
     if step.kind is StepKind.CANARY and step.share == 1:
         release = line.ledger.releases.get(line.name, rollout.release)
-        return TurnOutcome.PROMOTED, champion.promote(line, environment, release, "no step of it is judged", rollout)
+        text = champion.promote(line, environment, release, "no step of it is judged", rollout, onward=onward)
+        return TurnOutcome.PROMOTED, text
     text = f"{rollout.release} {_takes(step)} {environment.name}, beside {route.champion_version}"
     with line.ledger.transaction():
         line.check_lease()

@@ -67,6 +67,14 @@ class JobStore:
             where, values = f"{where} AND subject = ?", [*values, subject]
         return self._table.one(f"{where} ORDER BY id", *values)
 
+    def open(self, project: str, kind: str) -> list[str]:
+        """Subjects of the jobs of a kind that are not done, oldest first."""
+        return [job.subject for job in self._table.many("project = ? AND kind = ? AND state = 'open' ORDER BY id", project, kind)]
+
+    def known(self, project: str, kind: str, subject: str) -> bool:
+        """Whether there is such a job, done or not."""
+        return self._table.one("project = ? AND kind = ? AND subject = ?", project, kind, subject) is not None
+
     def stats(self, project: str) -> dict[str, int]:
         """How many jobs there are, by state: open, done, dead."""
         rows = self._database.rows("SELECT state, count(*) AS n FROM jobs WHERE project = ? GROUP BY state", (project,))

@@ -43,6 +43,11 @@ class RolloutStore:
         """The newest rollout that a turn began."""
         return None if turn_id is None else self._table.one("turn_id = ? ORDER BY started_at DESC", turn_id)
 
+    def newest(self, project: str, environment: str, release: str) -> Rollout | None:
+        """The last rollout of a release in an environment."""
+        where = "project = ? AND environment = ? AND release = ? ORDER BY started_at DESC"
+        return self._table.one(where, project, environment, release)
+
     def update(self, rollout_id: str, **changes: Any) -> None:
         """Raises NotFoundError."""
         if not self._table.update("id", rollout_id, changes):
