@@ -26,9 +26,12 @@ def test_the_record_agrees_with_importlib() -> None:
 
 
 def test_the_record_is_quick() -> None:
-    begun = time.perf_counter()
-    environment.digest(environment.record())
-    assert time.perf_counter() - begun < 0.05
+    took = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        environment.digest(environment.record())
+        took.append(time.perf_counter() - begun)
+    assert min(took) < 0.05
 
 
 def test_differences_and_digest_agree() -> None:

@@ -149,7 +149,7 @@ def test_a_mark_within_the_present_tick_is_not_trusted(tmp_path: Path) -> None:
     assert settled_at_once == 0
     begun = time.monotonic()
     while not source.settled(found, 0):
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
     path.write_text("longer")
     assert not source.settled(found, 0), "it changed since it was found"
     assert not source.still(found)

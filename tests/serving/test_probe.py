@@ -158,7 +158,7 @@ def test_a_rollback_does_not_wait_for_a_candidate_that_hangs(world: World) -> No
     wait_for(lambda: [c for c in psutil.Process(world.server.status()["pid"]).children() if "noria.serving.host" in c.cmdline()])
     began = time.monotonic()
     world.serve(good, "v1")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     wait_for(lambda: world.server.status()["hosts"] == {})
 
 

@@ -321,7 +321,7 @@ class Empty:
 def settle(world: World) -> None:
     """Until every file lies beyond a tick of the kernel's clock."""
     project = config.load(world.home)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     for dataset in project.data.values():
         source = arrivals.connect(world.line, dataset)
         while dataset.source.startswith(("data", "images")) and not all(source.settled(found, 0) for found in source.look()):
