@@ -262,6 +262,34 @@ def test_warm_processes_that_died_are_replaced(work: Callable[..., Work]) -> Non
         assert done.ok
 
 
+def test_without_work_most_warm_processes_are_let_go(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noria.adapters.executors.pool.REST_S", 0.3)
+    with Pool(size=4, preload=()) as executor:
+        executor.warm()
+        before = [child.process.pid for child in executor._warm]
+        assert len(before) == 4
+        until(lambda: all(gone(pid) for pid in before[2:]))
+        assert [child.process.pid for child in executor._warm] == before[:2]
+        assert executor.submit(work("echo", word="x")).wait().ok
+        until(lambda: len(executor._warm) == 2 and executor._warm[1].process.pid not in before)  # filled up, and let go again
+        assert gone(before[0])
+
+
+def test_no_warm_process_is_let_go_while_a_job_runs(
+    work: Callable[..., Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.adapters.executors.pool.REST_S", 0.2)
+    with Pool(size=4, preload=()) as executor:
+        job = executor.submit(work("hangs", timeout_s=60))
+        until((tmp_path / "started").exists)
+        executor.warm()
+        rest = executor._rest
+        until(lambda: executor._rest is not rest)  # it was time, and there was work
+        assert len(executor._warm) == 4
+        job.cancel()
+        until(lambda: len(executor._warm) == 2)
+
+
 def test_jobs_run_side_by_side_up_to_the_limit(work: Callable[..., Work], tmp_path: Path) -> None:
     with Pool(size=0, preload=(), running=1) as executor:
         first = executor.submit(work("hangs", timeout_s=60))

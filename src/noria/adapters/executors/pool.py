@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ PRELOAD = (
 OF_THIS_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"})
 START_S = 60.0  # a step process that has not taken its job by then never will
 ATTEMPTS = 3  # warm processes may have died while they waited
+RESTING = 2  # warm processes that are kept when no work comes: each holds up to 270 MB
+REST_S = 300.0  # without work: then the others are let go
 QUIET_S = 0.5  # the pool is filled up again when nothing has run for this long: warming takes a core for a second
 
 
@@ -123,7 +125,8 @@ class Child:
 
 
 class Pool:
-    """``size`` processes are kept warm; at most ``running`` jobs run at a time (the number of cores, at least ``size``).
+    """``size`` processes are kept warm, fewer while no work comes; at most ``running`` jobs run at a time (the number of cores,
+    at least ``size``).
 
     They are of ``interpreter``, in which this Noria can be imported; this process's own when none is named.
     """
@@ -139,6 +142,7 @@ class Pool:
         self._warm: list[Child] = []
         self._jobs: set[Job] = set()
         self._refill: threading.Timer | None = None
+        self._rest: threading.Timer | None = None
         self._closed = False
         self._wanted = False  # commands alone need no interpreters
 
@@ -146,8 +150,11 @@ class Pool:
         """Start processes ahead; returns at once."""
         with self._lock:
             self._wanted = True
-            while len(self._warm) < self._size and not self._closed:
+            missing = 0 if self._closed else self._size - len(self._warm)
+            for _ in range(missing):
                 self._warm.append(self._child())
+            if missing > 0:
+                self._rest_later()
 
     def submit(self, work: Work) -> Job:
         """Start the job as soon as a slot is free. Raises StepError when the executor was closed."""
@@ -164,8 +171,8 @@ class Pool:
         with self._lock:
             self._closed = True
             jobs, warm, self._warm = list(self._jobs), self._warm, []
-            if self._refill is not None:
-                self._refill.cancel()
+            for timer in filter(None, (self._refill, self._rest)):
+                timer.cancel()
         for child in warm:
             child.kill()
             child.release()
@@ -201,9 +208,7 @@ class Pool:
                 return
             if self._refill is not None:
                 self._refill.cancel()
-            self._refill = threading.Timer(QUIET_S, self._fill)
-            self._refill.daemon = True
-            self._refill.start()
+            self._refill = _timer(QUIET_S, self._fill)
 
     def _fill(self) -> None:
         with self._lock:
@@ -211,6 +216,31 @@ class Pool:
         if not busy:
             with contextlib.suppress(StepError):  # no memory for one more process: the next job starts its own
                 self.warm()
+
+    def _rest_later(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = _timer(REST_S, self._let_go)
+
+    def _let_go(self) -> None:
+        """Most of the warm processes end where no work came for long; the next job has the pool filled up again."""
+        with self._lock:
+            if self._closed:
+                return
+            if self._jobs:
+                self._rest_later()
+                return
+            spare, self._warm = self._warm[RESTING:], self._warm[:RESTING]
+        for child in spare:
+            child.kill()
+            child.release()
+
+
+def _timer(seconds: float, call: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 class Job:
