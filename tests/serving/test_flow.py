@@ -47,6 +47,20 @@ def test_rates_are_of_the_time_that_was_watched(counts: Counts) -> None:
     assert found.served["shop"].slow == pytest.approx(0.1)
 
 
+def test_a_route_that_came_after_the_first_reading_is_counted_from_its_beginning(counts: Counts) -> None:
+    """A reading is taken every ten seconds: what a new route did until the next one is not lost."""
+    flow = Flow()
+    serve(counts, ROUTE, 500, errors=500)  # of the server before this one
+    flow.read(counts, [], 100.0)  # it came up, and has not loaded anything yet
+    newer = Route("shop", "production", ROUTE.revision + 1, "b" * 64, "v2")
+    serve(counts, ROUTE, 10)
+    flow.read(counts, [ROUTE], 110.0)
+    serve(counts, newer, 30, errors=3)
+    found = flow.rates(counts, [newer], 115.0)
+    assert found is not None
+    assert (found.served["shop"].requests, found.served["shop"].errors) == (40, pytest.approx(0.075))
+
+
 def test_what_is_older_than_ten_minutes_does_not_count(counts: Counts) -> None:
     flow = Flow()
     for second in range(0, 1200, 1):

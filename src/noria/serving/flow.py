@@ -49,7 +49,7 @@ class Flow:
 
     def __init__(self) -> None:
         self._readings: deque[_Reading] = deque(maxlen=int(OVER_S / EVERY_S) + 1)
-        self._seen: dict[int, Tally] = {}  # by tally key: up to where it was added
+        self._seen: dict[int, tuple[Tally, Tally]] | None = None  # by tally key: up to where it was added; None: not read yet
         self._served: dict[str, Tally] = {}
 
     def read(self, counts: Counts, routes: Iterable[Route], now: float) -> None:
@@ -77,15 +77,16 @@ class Flow:
         )
 
     def _taken(self, counts: Counts, routes: Iterable[Route], now: float) -> _Reading:
-        seen = dict[int, Tally]()
+        if self._seen is None:
+            self._seen = counts.tallies()  # what was counted before the first reading is old
         for route in routes:
-            tally = seen[route.tally_key] = counts.tallied(route.tally_key)[turned(route)]
-            more = _less(tally, self._seen.get(route.tally_key, tally))  # what was counted before the first reading is old
+            now_at, arm = counts.tallied(route.tally_key), turned(route)
+            more = _less(now_at[arm], self._seen.get(route.tally_key, (Tally(), Tally()))[arm])
+            self._seen[route.tally_key] = now_at
             if more.requests >= 0:
                 sofar = self._served.get(route.project, Tally())
                 added = (sofar.requests + more.requests, sofar.errors + more.errors, sofar.slow + more.slow)
                 self._served[route.project] = Tally(*added)
-        self._seen = seen
         return _Reading(now, sum(counts.variants().values()), counts.feedback(), dict(self._served))
 
 
