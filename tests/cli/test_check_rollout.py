@@ -105,6 +105,19 @@ def test_a_guard_beyond_patience_is_a_warning_and_no_failure(check: Check) -> No
     assert "warn" not in check.text(ROLLOUT)
 
 
+def test_a_quantile_is_told_the_least_that_it_takes(check: Check) -> None:
+    rollout = ROLLOUT.replace("by: 4%", "by: 4%, p99: 20ms")
+    check.at()
+    canary, seconds = patience.bounded(Plan((0.1, 0.5), 0.01, 0.05, 3600.0, 20.0), 0.99)
+    level, text = check.read(rollout)["rollout production, p99"]
+    assert (level, f"not decided before {canary:,} requests of the candidate" in text) == ("ok", True)
+    assert seconds is not None
+    assert seconds < 3600
+    check.at(requests_per_s=0.1)
+    level, text = check.read(rollout)["rollout production, p99"]
+    assert (level, "beyond a patience of 1 h" in text) == ("warn", True)
+
+
 QUALITY = "steps: [{shadow: 50%}, 10%, 100%], guard: {errors: 2%, brier: 0.02}, patience: 1h"
 
 

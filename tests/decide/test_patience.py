@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.decide import patience, simulate
+from noria.decide import evidence, patience, simulate
+from noria.decide.evidence import Evidence
 from noria.decide.patience import Loss, Plan, Rate
 from noria.decide.simulate import Arm, Pairs, Rule, Scenario
+from noria.domain.policy import Guards, QuantileGuard, RolloutPolicy, RolloutStep, StepKind
 from noria.stats import eprocess
 
 PLAN = Plan((0.05, 0.25), false_alarm=0.01, missed=0.05, patience_s=3600, traffic_per_s=20)
@@ -79,6 +82,26 @@ def test_what_takes_longer_than_patience_is_said() -> None:
     (late,) = patience.findings(PLAN, [Loss("brier", 0.01, labels_per_s=0.001)])
     assert "labelled pairs" in late.text
     assert "3.6/h" in late.text
+
+
+def test_a_quantile_is_decided_after_what_is_foretold_at_the_earliest() -> None:
+    """Latencies without any spread, judged as a rollout does: nothing is known before, all is then."""
+    guards, steps = (
+        Guards(quantile=QuantileGuard(0.99, 5.0)),
+        tuple(RolloutStep(StepKind.CANARY, share) for share in (0.1, 0.5, 1.0)),
+    )
+    policy = replace(RolloutPolicy(), guards=guards, steps=steps, missed=0.05)
+    canary, seconds = patience.bounded(Plan((0.1, 0.5), 0.01, 0.05, 3600.0, 20.0), 0.99)
+
+    def clear(own: int, needed: float) -> bool:
+        latencies = np.full(9 * canary, 10.0), np.full(own, 10.0)
+        return evidence.stands(policy, Evidence((), latencies=latencies), needed, 1)[-1].cleared
+
+    assert (clear(canary, 20.0), clear(canary - 1, 20.0)) == (True, False)
+    first = next(own for own in range(1, canary) if clear(own, math.sqrt(20)))
+    assert seconds == pytest.approx(first / (0.1 * 20) + (canary - first) / (0.5 * 20))
+    assert patience.bounded(Plan((0.1,), 0.01, 0.05, 3600.0), 0.99)[1] is None
+    assert patience.bounded(Plan((0.1,), 0.01, 0.05, 3600.0, 0.0), 0.99)[1] == math.inf
 
 
 def test_unknown_traffic_is_no_finding_and_none_at_all_is_one() -> None:

@@ -37,7 +37,7 @@ def lines(
     if rates is None or not rates["requests_per_s"]:
         return [Line("", "ok", _unknown(policy, rates)), *remarks]
     plan, guards = _plan(policy, rates, project, deferred=deferred)
-    return [Line("", "ok", _present(rates, project, projects)), *_guards(plan, guards), *remarks]
+    return [Line("", "ok", _present(rates, project, projects)), *_guards(plan, guards), *_quantile(plan, policy), *remarks]
 
 
 def _unknown(policy: RolloutPolicy, rates: Mapping[str, Any] | None) -> str:
@@ -60,7 +60,7 @@ def _present(rates: Mapping[str, Any], project: str, projects: int) -> str:
 
 
 def _plan(policy: RolloutPolicy, rates: Mapping[str, Any], project: str, *, deferred: bool) -> tuple[Plan, Sequence[Rate | Loss]]:
-    """The guards whose time can be foretold: not quantiles, not labels that come too late."""
+    """The guards whose time can be foretold: of a quantile the least is, see `_quantile`; labels that come too late are not."""
     from noria.decide import evidence
     from noria.decide.patience import Loss, Plan, Rate
     from noria.domain.policy import StepKind
@@ -92,6 +92,21 @@ def _guards(plan: Plan, guards: Sequence[Rate | Loss]) -> list[Line]:
         else Line(guard.name, "ok", _words(guard, one))
         for guard, one in taken
     ]
+
+
+def _quantile(plan: Plan, policy: RolloutPolicy) -> list[Line]:
+    """The least that a guard on a quantile takes: how latencies spread is not known here."""
+    from noria.decide import patience
+
+    guard = policy.guards.quantile
+    if guard is None or not plan.shares:
+        return []
+    canary, seconds = patience.bounded(plan, guard.quantile)
+    late = seconds is not None and seconds > policy.patience_s
+    text = f"not decided before {canary:,} requests of the candidate, {duration(seconds or 0)}; more, as latencies spread"
+    if late:
+        text += f". That is beyond a patience of {lasting(policy.patience_s)}. A larger share or more patience would decide it"
+    return [Line(f"p{100 * guard.quantile:g}", "warn" if late else "ok", text)]
 
 
 def _words(guard: Rate | Loss, one: Taken) -> str:

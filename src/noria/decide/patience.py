@@ -17,6 +17,7 @@ from noria.domain.policy import percent
 from noria.stats import betting
 from noria.stats.eprocess import CAPITAL, ODDS_RATIOS, STAKES
 from noria.stats.metrics import Floats
+from noria.stats.quantiles import values_needed
 
 NEVER = 10**12  # requests; more are no number that a person waits for
 PLATEAUS = 10_000  # failures of the candidate on the way
@@ -101,6 +102,17 @@ def findings(plan: Plan, guards: Sequence[Rate | Loss]) -> list[Finding]:
         if one.seconds is not None and one.seconds > plan.patience_s:
             found.append(Finding(guard.name, _sentence(plan, guard, one), one.seconds))
     return found
+
+
+def bounded(plan: Plan, quantile: float) -> tuple[int, float | None]:
+    """Requests of the candidate before which a quantile of its latency has no upper bound at what the last step asks for, and the
+    seconds until then, None where traffic is not known. A guard on it takes at least that; how much more, the spread decides."""
+    canary, seconds = 0, 0.0
+    for step, share, _ in plan.stages(paired=False):
+        needed = values_needed(quantile, min(0.5, plan.missed ** (step / plan.steps)) / 2)
+        seconds += _seconds(max(0, needed - canary), share * (plan.traffic_per_s or 0.0)) or 0.0
+        canary = max(canary, needed)
+    return canary, None if plan.traffic_per_s is None else seconds
 
 
 def _sentence(plan: Plan, guard: Rate | Loss, one: Taken) -> str:

@@ -67,6 +67,17 @@ def ranks(n: int, p: float, alpha: float) -> tuple[int, int]:
     return n - _too_many(n, 1 - p, alpha / 2) + 1, _too_many(n, p, alpha / 2)
 
 
+def values_needed(p: float, alpha: float) -> int:
+    """The least number of values of which the p-quantile has an upper bound, whatever they are. Raises ValueError as `ranks`."""
+    low, high = 0, 1
+    while ranks(high, p, alpha)[1] > high:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if ranks(middle, p, alpha)[1] > middle else (low, middle)
+    return high
+
+
 def log_capital(successes: int, n: int, p: float, alpha: float) -> float:
     """Log e-value against "each of n trials succeeds with probability at most p", from how many did. Best for ``alpha``."""
     left, right = _prior(p, alpha)
