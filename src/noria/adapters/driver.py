@@ -48,7 +48,10 @@ class Embedded:
     def set_routes(self, route: Route) -> str:
         if not self._server.alive():
             return ""
-        failed = self._server.sync().failed
+        try:
+            failed = self._server.sync().failed
+        except ServingError:  # it went away, or takes long: it follows the ledger by itself
+            return ""
         named = [digest for digest in (route.candidate, route.champion) if digest in failed]
         return failed[named[0]] if named else ""
 

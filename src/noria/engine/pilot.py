@@ -15,7 +15,7 @@ from noria.config import Environment, Project
 from noria.domain.policy import Freeze
 from noria.domain.rollout import Rollout, RolloutState
 from noria.engine.lease import Held
-from noria.errors import ConfigError, ServingError
+from noria.errors import ConfigError, LeaseLostError, ServingError
 from noria.stages import champion, look
 from noria.stages import rollout as stage
 from noria.stages.line import Line
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days: a look costs a write
 SLOW_S = 1.0
+ONWARD_S = 60.0  # between two attempts to go on to the next environments; after the fifth a person looks
 
 
 class Pilot:
@@ -40,20 +41,33 @@ class Pilot:
 
     def drive(self) -> None:
         """One look at everything that is under way; what was promoted by it goes on to the next environment."""
-        line, under_way = self._line, set[str]()
+        under_way, failed = set[str](), list[Exception]()
         self._hear_replays()
         for name in self._environments():
-            if time.monotonic() >= self._rests.get(name, 0.0):
-                self._rests[name] = time.monotonic() + SLOW_S
-                guard(line, name)
-            probing, active = line.ledger.rollouts.probing(line.name, name), line.ledger.rollouts.active(line.name, name)
-            for rollout in filter(None, (probing, active)):
-                under_way.add(rollout.id)
-                if self._ready(rollout):
-                    self._under_lease(rollout)
-        self._go_on()
+            try:
+                self._visit(name, under_way)
+            except Exception as error:  # noqa: BLE001 - raised below: one environment's trouble holds up no other
+                failed.append(error)
+        try:
+            self._go_on()
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed.append(error)
         self._books = {key: book for key, book in self._books.items() if key in under_way}
         self._rests = {key: until for key, until in self._rests.items() if until > time.monotonic()}
+        if failed:
+            raise next((error for error in failed if not isinstance(error, LeaseLostError)), failed[0])
+
+    def _visit(self, name: str, under_way: set[str]) -> None:
+        """A look at one environment: at its champion, its release on probation, its rollout."""
+        line = self._line
+        if time.monotonic() >= self._rests.get(name, 0.0):
+            self._rests[name] = time.monotonic() + SLOW_S
+            guard(line, name)
+        probing, active = line.ledger.rollouts.probing(line.name, name), line.ledger.rollouts.active(line.name, name)
+        for rollout in filter(None, (probing, active)):
+            under_way.add(rollout.id)
+            if self._ready(rollout):
+                self._under_lease(rollout)
 
     def _hear_replays(self) -> None:
         """What came of those that ended; what one raised is raised here."""
@@ -64,6 +78,9 @@ class Pilot:
         """Releases that were promoted go on to the environments that come after; so do those of an engine that died then."""
         line = self._line
         for rollout_id in line.ledger.jobs.open(line.name, champion.ONWARD):
+            if time.monotonic() < self._rests.get(f"{champion.ONWARD} {rollout_id}", 0.0):
+                continue
+            self._rests[f"{champion.ONWARD} {rollout_id}"] = time.monotonic() + ONWARD_S  # where it fails
             held = Held.claim(line.ledger, line.name, champion.ONWARD, rollout_id)
             if held is None:
                 continue
@@ -106,6 +123,10 @@ class Pilot:
     def _look(self, line: Line, rollout_id: str) -> None:
         """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
         rollout = line.ledger.rollouts.get(rollout_id)
+        barred = line.ledger.releases.get(line.name, rollout.release).barred
+        if barred and rollout.state is not RolloutState.PROBATION:  # in another environment, since it is on its way here
+            stage.roll_back(line, rollout, f"{rollout.release} rolled back: it is barred: {barred}")
+            return
         project, environment = self._policy(rollout)
         try:
             if rollout.state is RolloutState.WAITING:

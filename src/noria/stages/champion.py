@@ -15,6 +15,7 @@ from noria.errors import LeaseLostError, NotFoundError, RefusedError, ServingErr
 from noria.stages.line import Line
 
 ONWARD = "onward"  # the kind of a job: a release was promoted by its rollout, and goes on to the next environments
+ASK_AGAIN = "`noria status` shows what serves where; ask again."
 OUTCOMES = {
     RolloutState.WAITING: TurnOutcome.RELEASED,
     RolloutState.REPLAY: TurnOutcome.ROLLING_OUT,
@@ -46,27 +47,60 @@ def demand_unchanged(line: Line, rollout: Rollout) -> None:
         raise LeaseLostError(f"the rollout of {rollout.release} has been changed meanwhile: it is {now.state}")
 
 
+def demand_fit(line: Line, version: str) -> None:
+    """In a transaction, before a release gets traffic. Raises LeaseLostError when it was barred after it was chosen."""
+    barred = line.ledger.releases.get(line.name, version).barred
+    if barred:
+        raise LeaseLostError(f"{version} has been barred meanwhile: {barred}", hint=f"`noria release lift {version}` lifts it.")
+
+
+def put_after(line: Line, read: Route | None, made: Route) -> Route:
+    """In a transaction: the next route. Raises LeaseLostError when somebody changed the one that it was made from."""
+    now = line.ledger.routes.get(line.name, made.environment)
+    if now != read:
+        serves = now.champion_version if now else "nothing"
+        raise LeaseLostError(f"the route of {made.environment} has been changed meanwhile: {serves} serves", hint=ASK_AGAIN)
+    return line.ledger.routes.put(made)
+
+
+def try_out(line: Line, route: Route | None, release: Release) -> None:
+    """Load a release that no route names. Raises ServingError when it cannot be."""
+    if route is None or release.digest not in (route.champion, route.candidate, route.previous):
+        failure = line.driver.load(release.digest)
+        if failure:
+            raise unloadable(release.version, failure)
+
+
 def promote(
-    line: Line, environment: Environment, release: Release, why: str, rollout: Rollout | None = None, *, onward: bool = False
+    line: Line,
+    environment: Environment,
+    release: Release,
+    why: str,
+    rollout: Rollout | None = None,
+    *,
+    onward: bool = False,
+    tried: bool = False,
 ) -> str:
     """Make ``release`` the champion; the one it replaces stays resident. Returns one sentence.
 
     ``onward``: an engine shall bring it to the environments that come after, whatever becomes of this one.
+    ``tried``: it was loaded already. Where the server refuses it after all, the release before is put back and it is barred.
 
-    Raises ServingError when it cannot be loaded; then nothing has changed.
+    Raises ServingError when it cannot be loaded, LeaseLostError when the route or the release was changed meanwhile; then
+    nothing has changed.
     """
     route = line.ledger.routes.get(line.name, environment.name)
-    if route is not None and release.digest not in (route.champion, route.candidate, route.previous):
-        failure = line.driver.load(release.digest)  # before any route names it
-        if failure:
-            raise unloadable(release.version, failure)
+    _demand_free(route, rollout)
+    if not tried:
+        try_out(line, route, release)
     text = f"{release.version} serves all of {environment.name}: {why}"
     champion, state = _crowned(line, environment, release, route, rollout)
     with line.ledger.transaction():
         line.check_lease()
         if rollout is not None:
             demand_unchanged(line, rollout)
-        made = line.ledger.routes.put(champion)
+        demand_fit(line, release.version)
+        made = put_after(line, route, champion)
         end_probation(line, environment.name, f"{release.version} took its place", but=rollout)
         if rollout is not None:
             close(line, rollout, state, text)
@@ -75,10 +109,18 @@ def promote(
         line.event("rollout.promoted", release.version, text, environment=environment.name, digest=release.digest)
     failure = line.driver.set_routes(made)
     if failure and route is not None:
-        return fall_back(line, environment.name, f"{release.version} could not be loaded: {failure}", rollout=rollout)
+        why = f"{release.version} could not be loaded: {failure}"
+        return fall_back(line, environment.name, why, rollout=rollout, leaving=release.digest)
     if failure:
         raise unloadable(release.version, failure)
     return text
+
+
+def _demand_free(route: Route | None, rollout: Rollout | None) -> None:
+    """Raises LeaseLostError when another rollout is at a step: what replaces its route would leave it without an end."""
+    if route is not None and route.candidate is not None and (rollout is None or route.rollout_id != rollout.id):
+        text = f"the route of {route.environment} has been changed meanwhile: {route.candidate_version} is tried there"
+        raise LeaseLostError(text, hint=ASK_AGAIN)
 
 
 def _crowned(
@@ -112,21 +154,35 @@ def unloadable(version: str, failure: str) -> ServingError:
 
 def end_probation(line: Line, environment: str, why: str, but: Rollout | None = None) -> None:
     """A release on probation whose place is taken is judged no more."""
-    probing = line.ledger.rollouts.probing(line.name, environment)
-    if probing is not None and (but is None or probing.id != but.id):
-        text = f"{probing.release} was promoted; its probation was cut short: {why}"
-        line.ledger.rollouts.update(probing.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
-        line.event("probation.cut", probing.id, text, release=probing.release)
+    with line.ledger.transaction():
+        probing = line.ledger.rollouts.probing(line.name, environment)
+        if probing is not None and (but is None or probing.id != but.id):
+            text = f"{probing.release} was promoted; its probation was cut short: {why}"
+            line.ledger.rollouts.update(probing.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
+            line.event("probation.cut", probing.id, text, release=probing.release)
 
 
-def fall_back(line: Line, environment: str, why: str, wanted: str | None = None, rollout: Rollout | None = None) -> str:
+def fall_back(
+    line: Line,
+    environment: str,
+    why: str,
+    wanted: str | None = None,
+    rollout: Rollout | None = None,
+    leaving: str | None = None,
+) -> str:
     """Put an earlier release back, and bar the one that leaves: a pointer flip where it is resident, else it is loaded first.
+    ``leaving``: the digest that was found wanting, where nobody else shall be blamed.
 
-    Raises NotFoundError, RefusedError when nothing can take over, ServingError when it cannot be loaded.
+    Raises NotFoundError, RefusedError when nothing can take over, ServingError when it cannot be loaded, LeaseLostError when
+    the route was changed meanwhile.
     """
     route = line.ledger.routes.get(line.name, environment)
     if route is None:
         raise NotFoundError(f"nothing serves in {environment}", hint="`noria status` shows the environments.")
+    _demand_free(route, None)
+    if leaving is not None and route.champion != leaving:
+        text = f"the route of {environment} has been changed meanwhile: {route.champion_version} serves"
+        raise LeaseLostError(text, hint=ASK_AGAIN)
     found = target(line, route, wanted)
     release = line.ledger.releases.get(line.name, found.version)
     if release.digest != route.previous:
@@ -150,7 +206,8 @@ def fall_back(line: Line, environment: str, why: str, wanted: str | None = None,
     probing = rollout or line.ledger.rollouts.probing(line.name, environment)
     with line.ledger.transaction():
         line.check_lease()
-        made = line.ledger.routes.put(flipped)
+        demand_fit(line, release.version)
+        made = put_after(line, route, flipped)
         line.ledger.releases.bar(line.name, route.champion_version, text)
         if probing is not None and probing.digest == route.champion:
             close(line, probing, RolloutState.ROLLED_BACK, text)

@@ -17,6 +17,7 @@ from noria.domain.policy import StepKind, percent
 from noria.domain.rollout import Advice, Block, Look, Rollout, RolloutState, Route, Tally
 from noria.domain.signature import Task
 from noria.domain.verdict import Outcome
+from noria.errors import RefusedError
 from noria.stages import champion
 from noria.stages import rollout as stage
 from noria.stages.line import Line
@@ -97,13 +98,30 @@ def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Rul
     ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment, _seed(rollout.id))
     _note(line, rollout, ruling)
     if ruling.advice is Advice.ROLL_BACK:
-        stage.supersede(line, environment.name, f"{rollout.release}, which it is compared with, is rolled back")
-        champion.fall_back(
-            line, environment.name, f"{rollout.release} rolled back in probation: {ruling.reason.text}", rollout=rollout
-        )
+        _put_back(line, rollout, ruling)
     elif ruling.advice is Advice.PROMOTE:
         _end_probation(line, rollout, route, ruling)
     return ruling
+
+
+def _put_back(line: Line, rollout: Rollout, ruling: Ruling) -> None:
+    """The release before takes over; where none can, that is said once, and a newer release is let in as ever."""
+    environment, why = rollout.environment, f"{rollout.release} rolled back in probation: {ruling.reason.text}"
+    route = line.ledger.routes.get(line.name, environment)
+    champion.demand_unchanged(line, rollout)
+    try:
+        if route is not None:
+            champion.target(line, route, None)
+    except RefusedError as error:
+        if error.message not in rollout.reason:
+            text = f"{rollout.release} does harm in probation and goes on serving: {error.message}; {ruling.reason.text}"
+            with line.ledger.transaction():
+                champion.demand_unchanged(line, rollout)
+                line.ledger.rollouts.update(rollout.id, reason=text)
+                line.event("probation.harm", rollout.id, text, release=rollout.release)
+        return
+    stage.supersede(line, environment, f"{rollout.release}, which it is compared with, is rolled back")
+    champion.fall_back(line, environment, why, rollout=rollout, leaving=rollout.digest)
 
 
 def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling) -> None:
@@ -112,8 +130,9 @@ def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling) -
     made = replace(route, shadow=0.0, rollout_id=None) if route.rollout_id == rollout.id else None
     with line.ledger.transaction():
         line.check_lease()
+        champion.demand_unchanged(line, rollout)
         if made is not None:
-            made = line.ledger.routes.put(made)
+            made = champion.put_after(line, route, made)
         line.ledger.rollouts.update(rollout.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
         line.event(kind, rollout.id, text, release=rollout.release)
     if made is not None:
@@ -186,7 +205,9 @@ def _record(line: Line, rollout: Rollout, route: Route, stats: Stats, share: flo
     champions = _less(arms.champion, [b.champion for b in seen])
     candidates = _less(arms.candidate, [b.candidate for b in seen])
     if candidates.requests < 0 or champions.requests < 0:  # the server started anew and counts from zero:
-        line.driver.set_routes(line.ledger.routes.put(route))  # a new revision keeps what was seen apart from what comes
+        with line.ledger.transaction():
+            fresh = champion.put_after(line, route, route)  # a new revision keeps what was seen apart from what comes
+        line.driver.set_routes(fresh)
         return rollout
     block = Block(share, champions, candidates, route.revision, paired)
     if not _worth([b.candidate for b in rollout.blocks], block.candidate):

@@ -39,6 +39,10 @@ def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcom
             return outcome, text
         environments = environments[list(project.environments).index(started.environment) + 1 :]
     for environment in environments:
+        route = line.ledger.routes.get(line.name, environment.name)
+        if route is not None and route.champion == release.digest:
+            outcome, text = TurnOutcome.PROMOTED, f"{release.version} serves all of {environment.name}"
+            continue  # the turn was interrupted after that
         outcome, text = enter(line, project, environment, release)
         if outcome is not TurnOutcome.PROMOTED:
             return outcome, text
@@ -46,7 +50,10 @@ def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcom
 
 
 def enter(line: Line, project: Project, environment: Environment, release: Release) -> tuple[TurnOutcome, str]:
-    """Bring a release into one environment as its policy says."""
+    """Bring a release into one environment as its policy says; one that was barred meanwhile stays where it is."""
+    barred = line.ledger.releases.get(line.name, release.version).barred
+    if barred:
+        return TurnOutcome.BARRED, f"{release.version} is barred: {barred}"
     supersede(line, environment.name, f"{release.version} took its place")
     route = line.ledger.routes.get(line.name, environment.name)
     rollout = Rollout(
@@ -64,25 +71,33 @@ def enter(line: Line, project: Project, environment: Environment, release: Relea
     )
     why = _waits(line, environment, rollout, route)
     if why is None and _at_once(environment, rollout, route):
-        return _promoted(line, environment, release, "first release" if route is None else "direct rollout")
+        return _promoted(line, environment, release, route)
     with line.ledger.transaction():
         line.check_lease()
+        champion.demand_fit(line, release.version)
         line.ledger.rollouts.start(replace(rollout, reason=f"{rollout.release} waits"))
     if why is not None:
         return TurnOutcome.RELEASED, _wait(line, rollout, why)
     return begin(line, environment, rollout, route)
 
 
-def _promoted(line: Line, environment: Environment, release: Release, why: str) -> tuple[TurnOutcome, str]:
+def _promoted(line: Line, environment: Environment, release: Release, route: Route | None) -> tuple[TurnOutcome, str]:
     try:
-        return TurnOutcome.PROMOTED, champion.promote(line, environment, release, why)
+        text = champion.promote(line, environment, release, "first release" if route is None else "direct rollout")
+        return _came_of(line, release), text
     except ServingError as error:
-        if line.ledger.routes.get(line.name, environment.name) is None:
+        if route is None:
             raise
         with line.ledger.transaction():
             line.ledger.releases.bar(line.name, release.version, error.message)
             line.event("rollout.rolled_back", release.version, error.message, release=release.version)
         return TurnOutcome.ROLLED_BACK, error.message
+
+
+def _came_of(line: Line, release: Release) -> TurnOutcome:
+    """Of a promotion: the server may have refused the release after all."""
+    barred = line.ledger.releases.get(line.name, release.version).barred
+    return TurnOutcome.ROLLED_BACK if barred else TurnOutcome.PROMOTED
 
 
 def _at_once(environment: Environment, rollout: Rollout, route: Route | None) -> bool:
@@ -120,6 +135,7 @@ def _wait(line: Line, rollout: Rollout, why: str) -> str:
     if text != rollout.reason:
         with line.ledger.transaction():
             line.check_lease()
+            demand_unchanged(line, rollout)
             line.ledger.rollouts.update(rollout.id, reason=text)
             if rollout.turn_id:
                 line.ledger.turns.update(rollout.turn_id, reason=text)
@@ -128,10 +144,14 @@ def _wait(line: Line, rollout: Rollout, why: str) -> str:
 
 
 def go_on(line: Line, project: Project, rollout: Rollout) -> None:
-    """A release that its rollout promoted enters the environments that come after, where it has not done so already."""
-    release, passed = line.ledger.releases.get(line.name, rollout.release), {rollout.environment}
+    """A release that its rollout promoted enters the environments that come after, where it has not done so already.
+
+    It may be long ago: it goes no further than where it still serves, and never over a newer release.
+    """
+    passed = {rollout.environment}
     for environment in project.environments.values():
-        if environment.after not in passed or release.barred:
+        release = line.ledger.releases.get(line.name, rollout.release)
+        if environment.after not in passed or release.barred or _overtaken(line, environment, release):
             continue
         route = line.ledger.routes.get(line.name, environment.name)
         newest = line.ledger.rollouts.newest(line.name, environment.name, release.version)
@@ -141,8 +161,26 @@ def go_on(line: Line, project: Project, rollout: Rollout) -> None:
             outcome, text = enter(line, project, environment, release)
             if outcome is TurnOutcome.PROMOTED:
                 passed.add(environment.name)
-            elif release.turn_id:
-                line.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)
+            else:
+                _tell_turn(line, environment, release, outcome, text)
+
+
+def _overtaken(line: Line, environment: Environment, release: Release) -> bool:
+    """Whether another release serves where it comes from, or a newer one is where it would go."""
+    before = line.ledger.routes.get(line.name, environment.after or "")
+    if before is None or before.champion != release.digest:
+        return True
+    route, active = line.ledger.routes.get(line.name, environment.name), line.ledger.rollouts.active(line.name, environment.name)
+    there = {route.champion_version if route else None, active.release if active else None} - {None, release.version}
+    return any(line.ledger.releases.get(line.name, str(version)).created_at > release.created_at for version in there)
+
+
+def _tell_turn(line: Line, environment: Environment, release: Release, outcome: TurnOutcome, text: str) -> None:
+    """What came of a release in the next environment, unless its rollout there went on since and has said so itself."""
+    with line.ledger.transaction():
+        newest = line.ledger.rollouts.newest(line.name, environment.name, release.version)
+        if release.turn_id and (newest is None or OUTCOMES[newest.state] is outcome):
+            line.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)
 
 
 def proceed(line: Line, environment: Environment, rollout: Rollout) -> None:
@@ -162,12 +200,14 @@ def begin(
     if _at_once(environment, rollout, route):
         release = line.ledger.releases.get(line.name, rollout.release)
         text = champion.promote(line, environment, release, "what it waited for is there", rollout, onward=onward)
-        return TurnOutcome.PROMOTED, text
+        return _came_of(line, release), text
     if environment.rollout.replay.requests == 0 or route is None:
         return live(line, environment, rollout, onward=onward)
     text = f"{rollout.release} answers logged requests of {environment.name} before any live one"
     with line.ledger.transaction():
         line.check_lease()
+        demand_unchanged(line, rollout)
+        champion.demand_fit(line, rollout.release)
         line.ledger.rollouts.update(rollout.id, state=RolloutState.REPLAY, reason=text, before=route.champion_version)
         if rollout.turn_id:
             line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
@@ -215,11 +255,12 @@ def live(line: Line, environment: Environment, rollout: Rollout, *, onward: bool
     if step.kind is StepKind.CANARY and step.share == 1:
         release = line.ledger.releases.get(line.name, rollout.release)
         text = champion.promote(line, environment, release, "no step of it is judged", rollout, onward=onward)
-        return TurnOutcome.PROMOTED, text
+        return _came_of(line, release), text
     text = f"{rollout.release} {_takes(step)} {environment.name}, beside {route.champion_version}"
     with line.ledger.transaction():
         line.check_lease()
         demand_unchanged(line, rollout)
+        champion.demand_fit(line, rollout.release)
         line.ledger.rollouts.update(
             rollout.id,
             state=RolloutState.CANARY,
@@ -230,7 +271,7 @@ def live(line: Line, environment: Environment, rollout: Rollout, *, onward: bool
             patient_clock=clock,
             reason=text,
         )
-        made = line.ledger.routes.put(at_step(route, rollout, environment, step))
+        made = champion.put_after(line, route, at_step(route, rollout, environment, step))
         if rollout.turn_id:
             line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
         line.event("rollout.started", rollout.id, text, release=rollout.release, share=made.share, shadow=made.shadow)
@@ -279,7 +320,8 @@ def advance(line: Line, environment: Environment, rollout: Rollout, route: Route
     with line.ledger.transaction():
         line.check_lease()
         demand_unchanged(line, rollout)
-        made = line.ledger.routes.put(made) if made != route else route
+        champion.demand_fit(line, rollout.release)
+        made = champion.put_after(line, route, made) if made != route else route
         line.ledger.rollouts.update(
             rollout.id,
             step=rollout.step + 1,
@@ -303,7 +345,8 @@ def supersede(line: Line, environment: str, why: str) -> None:
 def roll_back(line: Line, rollout: Rollout, why: str) -> str:
     """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
     with line.ledger.transaction():
-        line.ledger.releases.bar(line.name, rollout.release, why)
+        if line.ledger.releases.get(line.name, rollout.release).barred is None:  # else the first reason stays
+            line.ledger.releases.bar(line.name, rollout.release, why)
         _end(line, rollout, RolloutState.ROLLED_BACK, why)
     return why
 
@@ -311,7 +354,8 @@ def roll_back(line: Line, rollout: Rollout, why: str) -> str:
 def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
     with line.ledger.transaction():
         line.check_lease()
-        if line.ledger.rollouts.active(line.name, rollout.environment) is None:  # held or not, it must be undecided still
+        active = line.ledger.rollouts.active(line.name, rollout.environment)
+        if active is None or active.id != rollout.id:  # held or not, it must be undecided still
             demand_unchanged(line, rollout)
         route = line.ledger.routes.get(line.name, rollout.environment)
         made = None
@@ -344,6 +388,7 @@ def resume(line: Line, rollout: Rollout, why: str) -> str:
     text = f"{rollout.release} goes on: {why}"
     with line.ledger.transaction():
         line.check_lease()
+        demand_unchanged(line, rollout)
         line.ledger.rollouts.update(
             rollout.id, state=state, resumes=None, reason=text, patient_clock=line.ledger.clock.now(line.name)
         )
@@ -384,4 +429,5 @@ def give_way(line: Line, route: Route, why: str) -> str:
     if line.ledger.routes.get(line.name, route.environment) != route:
         return "the route has changed"
     supersede(line, route.environment, f"{route.champion_version} crashes")
-    return champion.fall_back(line, route.environment, f"{route.champion_version} rolled back: {why}")
+    text = f"{route.champion_version} rolled back: {why}"
+    return champion.fall_back(line, route.environment, text, leaving=route.champion)
