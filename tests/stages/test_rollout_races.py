@@ -20,6 +20,7 @@ from noria.engine import actions
 from noria.errors import LeaseLostError, RefusedError, ServingError
 from noria.stages import champion
 from noria.stages import rollout as stage
+from noria.store.ledger import Ledger
 
 CHAIN = """\
 project: p
@@ -218,13 +219,8 @@ def test_a_rollout_that_begins_while_a_person_acts_is_not_orphaned(world: World,
     else:
         world.enter("v2")
         engine.at_next("drain", lambda: world.enter("v4"))
-    act = (
-        (lambda: actions.roll_back(world.line, None, "ann", "v1"))
-        if back
-        else lambda: actions.promote(world.line, "v3", None, "ann")
-    )
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
-        act()
+        actions.roll_back(world.line, None, "ann", "v1") if back else actions.promote(world.line, "v3", None, "ann")
     active = world.line.ledger.rollouts.active("p", "production")
     assert active is not None
     assert (active.release, world.route.rollout_id) == ("v4", active.id)
@@ -240,6 +236,19 @@ def test_a_promotion_that_fails_leaves_the_bar_and_the_rollout_as_they_were(worl
         actions.promote(world.line, "v3", None, "ann")
     assert world.bar("v3") == "withdrawn by bob: leaks"
     assert world.newest.state is RolloutState.CANARY
+
+
+def test_the_server_is_told_of_a_rollback_when_the_ledger_has_it(world: World, engine: Busy) -> None:
+    """It reads the ledger by itself: what is not committed it does not see, and it would go on with the candidate."""
+    world.policy(CANARY)
+    world.enter("v2")
+    other, seen = Ledger.open(world.line.state), list[Route | None]()
+    engine.at_next("set_routes", lambda: seen.append(other.routes.get("p", "production")))
+    actions.abort(world.line, None, "ann")
+    assert [route and route.candidate for route in seen] == [None]
+    assert len(seen) == 1
+    assert seen[0] is not None
+    other.close()
 
 
 # -- barred while on its way

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -59,7 +60,11 @@ class Held:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        if self._lost or isinstance(error, LeaseLostError):
+        if self._lost:
+            return
+        if isinstance(error, LeaseLostError):  # of this lease, or somebody changed what it was read from: then it is free at once
+            with contextlib.suppress(LeaseLostError):
+                self.ledger.jobs.release(self.job, 0.0, worked=True)
             return
         if self._outcome is not None:
             self.ledger.jobs.finish(self.job, self._outcome)

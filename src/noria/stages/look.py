@@ -66,7 +66,7 @@ def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
         return None
     step = environment.rollout.steps[rollout.step]
     shadow = step.kind is StepKind.SHADOW
-    rollout = _record(line, rollout, route, stats, PAIRED if shadow else route.share, paired=shadow)
+    rollout, route = _record(line, rollout, route, stats, PAIRED if shadow else route.share, paired=shadow)
     ruling = judge.judge(
         environment.rollout, rollout.step, _evidence(line, around, rollout), _moment(line, around, rollout), _seed(rollout.id)
     )
@@ -93,7 +93,8 @@ def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Rul
         return None
     if route.rollout_id == rollout.id and route.candidate is None:  # else a newer candidate is on its way: labels still come
         stats = line.driver.stats(line.name, environment.name)
-        rollout = _record(line, rollout, route, stats, _share_on_probation(route, stats.tallies.get(route.revision)), paired=True)
+        share = _share_on_probation(route, stats.tallies.get(route.revision))
+        rollout, route = _record(line, rollout, route, stats, share, paired=True)
     moment = _moment(line, around, rollout)
     ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment, _seed(rollout.id))
     _note(line, rollout, ruling)
@@ -196,11 +197,16 @@ def task_of(line: Line, digest: str) -> Task:
     return Task(manifest["signature"]["task"])
 
 
-def _record(line: Line, rollout: Rollout, route: Route, stats: Stats, share: float, *, paired: bool = False) -> Rollout:
-    """Append what came in since the last look as a block of its own: an earlier block is never rearranged."""
+def _record(
+    line: Line, rollout: Rollout, route: Route, stats: Stats, share: float, *, paired: bool = False
+) -> tuple[Rollout, Route]:
+    """Append what came in since the last look as a block of its own: an earlier block is never rearranged.
+
+    Returns the rollout and the route as they are then.
+    """
     arms = stats.tallies.get(route.revision)
     if arms is None:
-        return rollout
+        return rollout, route
     seen = [b for b in rollout.blocks if b.revision == route.revision]
     champions = _less(arms.champion, [b.champion for b in seen])
     candidates = _less(arms.candidate, [b.candidate for b in seen])
@@ -208,13 +214,13 @@ def _record(line: Line, rollout: Rollout, route: Route, stats: Stats, share: flo
         with line.ledger.transaction():
             fresh = champion.put_after(line, route, route)  # a new revision keeps what was seen apart from what comes
         line.driver.set_routes(fresh)
-        return rollout
+        return rollout, fresh
     block = Block(share, champions, candidates, route.revision, paired)
     if not _worth([b.candidate for b in rollout.blocks], block.candidate):
-        return rollout
+        return rollout, route
     grown = replace(rollout, blocks=(*rollout.blocks, block))
     line.ledger.rollouts.update(rollout.id, blocks=grown.blocks)
-    return grown
+    return grown, route
 
 
 def _worth(seen: list[Tally], new: Tally) -> bool:

@@ -19,7 +19,7 @@ from noria.domain.release import Release
 from noria.domain.rollout import Rollout, RolloutState, Route, candidate_of
 from noria.domain.turn import TurnOutcome
 from noria.domain.verdict import Outcome
-from noria.errors import RefusedError, ServingError
+from noria.errors import LeaseLostError, RefusedError, ServingError
 from noria.stages import champion
 from noria.stages.champion import ONWARD, OUTCOMES, close, demand_unchanged
 from noria.stages.line import Line
@@ -75,10 +75,18 @@ def enter(line: Line, project: Project, environment: Environment, release: Relea
     with line.ledger.transaction():
         line.check_lease()
         champion.demand_fit(line, release.version)
+        _demand_none_under_way(line, environment.name)
         line.ledger.rollouts.start(replace(rollout, reason=f"{rollout.release} waits"))
     if why is not None:
         return TurnOutcome.RELEASED, _wait(line, rollout, why)
     return begin(line, environment, rollout, route)
+
+
+def _demand_none_under_way(line: Line, environment: str) -> None:
+    """In a transaction. Raises LeaseLostError when another rollout began since room was made: one is under way at a time."""
+    active = line.ledger.rollouts.active(line.name, environment)
+    if active is not None:
+        raise LeaseLostError(f"the rollout of {active.release} to {environment} began meanwhile")
 
 
 def _promoted(line: Line, environment: Environment, release: Release, route: Route | None) -> tuple[TurnOutcome, str]:
@@ -344,10 +352,7 @@ def supersede(line: Line, environment: str, why: str) -> None:
 
 def roll_back(line: Line, rollout: Rollout, why: str) -> str:
     """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
-    with line.ledger.transaction():
-        if line.ledger.releases.get(line.name, rollout.release).barred is None:  # else the first reason stays
-            line.ledger.releases.bar(line.name, rollout.release, why)
-        _end(line, rollout, RolloutState.ROLLED_BACK, why)
+    _end(line, rollout, RolloutState.ROLLED_BACK, why)
     return why
 
 
@@ -362,6 +367,8 @@ def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
         if route is not None and route.rollout_id == rollout.id:
             alone = replace(route, candidate=None, candidate_version=None, share=0.0, shadow=0.0, sticky=False, rollout_id=None)
             made = line.ledger.routes.put(alone)
+        if state is RolloutState.ROLLED_BACK and line.ledger.releases.get(line.name, rollout.release).barred is None:
+            line.ledger.releases.bar(line.name, rollout.release, text)  # else the first reason stays
         close(line, rollout, state, text)
         line.event(f"rollout.{state.name.lower()}", rollout.id, text, release=rollout.release)
     if made is not None:
