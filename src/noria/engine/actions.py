@@ -60,12 +60,14 @@ def promote(line: Line, version: str, environment: str | None, actor: str, *, fo
         )
     active = line.ledger.rollouts.active(line.name, target.name)
     rollout = active if active is not None and active.digest == release.digest else None
+    champion.try_out(line, route, release)  # before anything is changed
     if rollout is None:
         stage.supersede(line, target.name, f"{release.version} was promoted by {actor}")
     if release.barred:
         line.ledger.releases.unbar(line.name, release.version)
-    text = champion.promote(line, target, release, f"asked by {actor}", rollout)
-    return _done(target, release.version, text, begun)
+    text = champion.promote(line, target, release, f"asked by {actor}", rollout, tried=True)
+    serves = line.ledger.routes.get(line.name, target.name)
+    return _done(target, serves.champion_version if serves else None, text, begun)
 
 
 def approve(line: Line, version: str, environment: str | None, actor: str) -> dict[str, object]:
