@@ -23,8 +23,8 @@ MOMENTS: dict[str, Callable[[Small], object]] = {
         ("trigger written", "direct"),
         ("turn started", "direct"),
         ("step running", "direct"),
-        ("release sealed", "canary"),
-        ("route changed", "direct"),
+        ("release sealed", "direct"),
+        ("route changed", "canary"),
     ],
 )
 def test_no_turn_is_lost_or_done_twice(small: Small, moment: str, rollout: str) -> None:
@@ -52,6 +52,8 @@ def test_no_turn_is_lost_or_done_twice(small: Small, moment: str, rollout: str) 
     assert small.ledger("SELECT count(*) FROM turns WHERE trigger LIKE '%points-02%'") == [(1,)]
     assert small.ledger("SELECT version FROM releases ORDER BY version") == [("v1",), ("v2",)]
     assert small.ledger("SELECT count(*) FROM deliveries WHERE name = 'data/points-02.csv'") == [(1,)]
+    until(lambda: small.ledger("SELECT count(*) FROM runs WHERE turn_id = ?", row[1]) == [(1,)], "its run is written down")
+    assert small.ledger("SELECT count(*) FROM events WHERE kind = 'turn.ended' AND subject = ?", row[1]) == [(1,)]
     assert small.champion() == "v2"
     assert small.noria("audit", "verify", "--json").facts["ok"] is True
 

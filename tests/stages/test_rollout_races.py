@@ -251,6 +251,30 @@ def test_the_server_is_told_of_a_rollback_when_the_ledger_has_it(world: World, e
     other.close()
 
 
+def test_a_turn_that_died_when_its_rollout_had_begun_is_still_to_be_ended(world: World, engine: Busy) -> None:
+    """Its run and its event are written at its end: that it is rolling out, or was aborted since, is no end."""
+    world.policy(CANARY)
+    ledger, project = world.line.ledger, config.load(world.folder)
+    turn, release = of_a_turn(world, "9")
+    ledger.turns.update(turn.id, release=release.version)
+    engine.at_next("set_routes", _die)
+    with pytest.raises(KeyboardInterrupt):
+        stage.roll_out(world.line, project, release)
+    assert [left.id for left in ledger.turns.unfinished("p")] == [turn.id]
+    actions.abort(world.line, None, "ann")
+    assert [left.id for left in ledger.turns.unfinished("p")] == [turn.id]
+    assert stage.roll_out(world.line, project, release)[0] is TurnOutcome.ROLLED_BACK
+    ledger.turns.update(turn.id, run_id="run-9")  # as `engine.turn.end`
+    assert ledger.turns.unfinished("p") == []
+    turn, release = of_a_turn(world, "8")
+    ledger.turns.update(turn.id, release=release.version, outcome=TurnOutcome.ERROR)  # told again, and it broke: that is an end
+    assert ledger.turns.unfinished("p") == []
+
+
+def _die() -> None:
+    raise KeyboardInterrupt
+
+
 # -- barred while on its way
 
 

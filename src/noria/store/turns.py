@@ -17,6 +17,18 @@ from noria.store.events import EventStore
 from noria.store.rows import Table
 from noria.store.triggers import TriggerStore
 
+DELIVERED = tuple(  # what a rollout says of its turn
+    str(outcome)
+    for outcome in (
+        TurnOutcome.RELEASED,
+        TurnOutcome.ROLLING_OUT,
+        TurnOutcome.HELD,
+        TurnOutcome.PROMOTED,
+        TurnOutcome.ROLLED_BACK,
+        TurnOutcome.SUPERSEDED,
+    )
+)
+
 
 class TurnStore:
     def __init__(self, database: Database, triggers: TriggerStore, events: EventStore) -> None:
@@ -63,8 +75,10 @@ class TurnStore:
         return self._table.many("project = ? ORDER BY number DESC LIMIT ?", project, limit)
 
     def unfinished(self, project: str) -> builtins.list[Turn]:
-        """Turns that a crash left, oldest first."""
-        return self._table.many("project = ? AND outcome = ? ORDER BY number", project, str(TurnOutcome.RUNNING))
+        """Turns that a crash left, oldest first; also those whose release was on its way already: it has its run at its end."""
+        begun = f"release IS NOT NULL AND run_id IS NULL AND outcome IN ({', '.join('?' * len(DELIVERED))})"
+        where = f"project = ? AND (outcome = ? OR ({begun})) ORDER BY number"
+        return self._table.many(where, project, str(TurnOutcome.RUNNING), *DELIVERED)
 
     def recorded(self, turn_id: str, stage: str) -> dict[str, Any] | None:
         """What the turn fixed at this stage, if it came that far."""
