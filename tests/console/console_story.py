@@ -253,7 +253,7 @@ EVENTS = tuple(
 )
 REASONS = {
     RolloutState.ROLLED_BACK: "v3 rolled back: errors: 14 of 14 events on the canary at 5 % of traffic in 212 of its requests; "
-    "evidence 1.6e+18, needed 400: roll back",
+    "evidence >1,000,000, needed 400: roll back",
     RolloutState.PROMOTED: "v2 serves production: probation is over, no harm was shown: brier: -0.004 (-0.009 to +0.001) on "
     "4,011 labelled of 5,120 pairs; for safety 812 of 100, for harm 0.02 of 400",
     RolloutState.SUPERSEDED: "v1 superseded: v2 took its place",

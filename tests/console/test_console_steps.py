@@ -92,6 +92,15 @@ def test_harm_stays_told_when_nothing_else_is() -> None:
     assert steps.cleared(look.stands) == "harm shown by errors"
 
 
+def test_what_it_says_of_several_guards_leaves_no_marks_behind() -> None:
+    """The step that ended was cleared by two guards, and the look since is only of guards: no `: :` stays of them."""
+    look = judged(0, SEEN, advance.Moment())
+    assert {stand.guard for stand in look.stands} >= {"errors", "slow answers"}
+    told = "; ".join(f"{stand.guard}: {stand.text}; for safety 4.7 of 2.7, for harm 1 of 400" for stand in look.stands)
+    rollout = replace(story.ROLLOUT, look=look, reason=f"v4 goes from 0 % to 10 %: {told}: go on to 10 % of traffic")
+    assert steps.headline(rollout) == "v4 goes from 0 % to 10 %: go on to 10 % of traffic"
+
+
 def test_probation_tells_how_long() -> None:
     policy = replace(POLICY, probation_s=7_200.0, guards=replace(POLICY.guards, quality=QualityGuard("brier", 0.02, 1.0)))
     ruling = advance.judge_probation(policy, Evidence(SEEN), advance.Moment(), 1)
@@ -138,8 +147,8 @@ def test_reach(evidence: float, needed: float, width: float) -> None:
 
 @pytest.mark.parametrize(
     ("evidence", "text"),
-    [(0.0, "0"), (0.083, "0.083"), (1.0, "1"), (8.44, "8.4"), (212.4, "212"), (99.96, "100"), (2e5, "200,000"), (3e9, "3.0e+09")],
-)  # fmt: skip
+    [(0.0, "0"), (0.8, "0.8"), (1.0, "1"), (8.44, "8.4"), (99.96, "100"), (212.4, "212"), (2e5, "200,000"), (3e9, ">1,000,000")],
+)
 def test_told(evidence: float, text: str) -> None:
     assert steps.told(evidence) == text
 

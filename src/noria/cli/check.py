@@ -64,7 +64,8 @@ def command(home: Home, no_tests: bool, as_json: bool) -> int:
 
 def _summary(project: Project) -> str:
     model = f"model of {project.model.label}" if project.model else "no model"
-    return f"{len(project.data)} datasets, {len(project.steps)} steps, {model}, {len(project.gates)} gates"
+    data, steps = plural(len(project.data), "dataset"), plural(len(project.steps), "step")
+    return f"{data}, {steps}, {model}, {plural(len(project.gates), 'gate')}"
 
 
 def _rollouts(home: Home, project: Project) -> list[Finding]:

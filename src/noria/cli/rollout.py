@@ -110,7 +110,7 @@ def _needed(evidence: float, needed: float) -> str:
 
 
 def _short(evidence: float) -> str:
-    return f"{evidence:.1e}" if evidence >= 1e6 else number(round(evidence, 1) if evidence < 100 else round(evidence))
+    return ">1,000,000" if evidence > 1e6 else number(round(evidence, 1) if evidence < 100 else round(evidence))
 
 
 def _traffic(canary: Canary) -> str:

@@ -69,7 +69,7 @@ def _without_guards(text: str, look: Look) -> str:
     for stand in look.stands:
         evidence = r"(?:for safety \S+ of \S+ for harm \S+ of [^\s;:]+|evidence \S+ needed [^\s;:]+)"
         text = re.sub(rf"(?:; |(?<=: )|^){re.escape(stand.guard)}: [^;]*; {evidence}", "", text)
-    return text.strip(" ;:")
+    return re.sub(r":(?: [;:])+", ":", text).strip(" ;:")  # where a sentence stood behind a colon, the next one does
 
 
 def cleared(stands: tuple[Stand, ...]) -> str:
@@ -125,9 +125,9 @@ def bar(kind: str, evidence: float, needed: float) -> Markup:
 
 
 def told(evidence: float) -> str:
-    """``0.83``, ``8.4``, ``212``, ``1.2e+09``."""
-    if evidence >= 1e6:
-        return f"{evidence:.1e}"
+    """``0.83``, ``8.4``, ``212``, ``>1,000,000``."""
+    if evidence > 1e6:
+        return ">1,000,000"
     if evidence >= 100:
         return f"{evidence:,.0f}"
     return f"{evidence:.1f}".removesuffix(".0") if evidence >= 1 else f"{evidence:.2g}"

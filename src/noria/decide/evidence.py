@@ -173,7 +173,10 @@ def value(log_evidence: float) -> float:
 
 
 def told(evidence: float) -> str:
-    return f"{evidence:,.0f}" if 10 <= evidence < 1e6 else f"{evidence:.2g}"
+    """``0.83``, ``212``; beyond a million, how much more tells a person nothing: ``>1,000,000``."""
+    if evidence > 1e6:
+        return ">1,000,000"
+    return f"{evidence:,.0f}" if evidence >= 10 else f"{evidence:.2g}"
 
 
 def harm_words(stand: Stand) -> str:
