@@ -352,6 +352,31 @@ def test_rolling_back_to_a_named_release(world: World) -> None:
     assert actions.roll_back(world.line, None, "ann", "v2")["release"] == "v2"
 
 
+def test_a_rollback_to_what_never_served_there_goes_out_as_a_promotion_does(world: World) -> None:
+    """Else `--to` would be a way around approvals and freezes."""
+    world.policy(CANARY, ", approvals: 2")
+    world.enter("v2")
+    with pytest.raises(NotFoundError, match="there is no release v9"):
+        actions.roll_back(world.line, None, "ann", "v9")
+    with pytest.raises(RefusedError, match="v2 needs 1 more approval for production"):
+        actions.roll_back(world.line, None, "ann", "v2")
+    world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
+    world.line.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
+    with pytest.raises(RefusedError, match="nothing goes out until the freeze") as frozen:
+        actions.roll_back(world.line, None, "ann", "v2")
+    assert "noria promote v2 --force" in str(frozen.value.hint)
+    assert world.route.champion_version == "v1"
+    world.policy(CANARY, ", approvals: 2")
+    assert actions.roll_back(world.line, None, "bob", digest_of("v2")[:12])["release"] == "v2"
+    assert (world.newest.state, world.newest.reason) == (
+        RolloutState.SUPERSEDED,
+        "v2 superseded: it takes all traffic at once, asked by bob",
+    )
+    world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
+    world.line.ledger.releases.unbar("p", "v1")
+    assert actions.roll_back(world.line, None, "ann", "v1")["release"] == "v1"  # it served here before
+
+
 def test_a_rollback_ends_a_rollout_that_is_under_way(world: World) -> None:
     world.policy(CANARY)
     world.enter("v2")

@@ -29,11 +29,15 @@ def environment_named(line: Line, name: str | None) -> Environment:
 def roll_back(line: Line, environment: str | None, actor: str, to: str | None = None) -> dict[str, object]:
     """Put the release before back, or the one that is named; a rollout on its way is ended instead, where none is named.
 
-    What leaves is barred. ``ms`` is from here to the last worker's acknowledgement.
+    What leaves is barred. ``ms`` is from here to the last worker's acknowledgement. To what never served there no way leads back:
+    it goes out, and needs what a promotion needs. Raises NotFoundError, RefusedError.
     """
     begun = time.perf_counter()
     target = environment_named(line, environment)
-    text = stage.revert(line, target.name, f"asked by {actor}", to)
+    wanted = line.ledger.releases.get(line.name, to) if to is not None else None
+    if wanted is not None and not wanted.barred and wanted.version not in line.ledger.routes.champions(line.name, target.name):
+        _demand_may_go_out(line, wanted, target, actor)
+    text = stage.revert(line, target.name, f"asked by {actor}", wanted.version if wanted else None)
     route = line.ledger.routes.get(line.name, target.name)
     return _done(target, route.champion_version if route else None, text, begun)
 
@@ -49,15 +53,7 @@ def promote(line: Line, version: str, environment: str | None, actor: str, *, fo
     route = line.ledger.routes.get(line.name, target.name)
     if route is not None and route.champion == release.digest and route.candidate is None:
         raise RefusedError(f"{release.version} already serves {target.name}", hint="`noria status` shows what serves where.")
-    frozen = stage.frozen_words(line, target)
-    if frozen is not None and not force:
-        raise RefusedError(f"nothing goes out until {frozen}", hint="`--force` promotes all the same; a rollback always may.")
-    missing = _approved(line, release, target, actor)
-    if missing:
-        raise RefusedError(
-            f"{release.version} needs {missing} more approval{'s' if missing > 1 else ''} for {target.name}; yours is recorded",
-            hint=f"Others say `noria approve {release.version}`, or promote it.",
-        )
+    _demand_may_go_out(line, release, target, actor, force=force)
     active = line.ledger.rollouts.active(line.name, target.name)
     rollout = active if active is not None and active.digest == release.digest else None
     champion.try_out(line, route, release)  # before anything is changed
@@ -68,6 +64,22 @@ def promote(line: Line, version: str, environment: str | None, actor: str, *, fo
     text = champion.promote(line, target, release, f"asked by {actor}", rollout, tried=True)
     serves = line.ledger.routes.get(line.name, target.name)
     return _done(target, serves.champion_version if serves else None, text, begun)
+
+
+def _demand_may_go_out(line: Line, release: Release, target: Environment, actor: str, *, force: bool = False) -> None:
+    """Nothing is frozen, and enough people said yes, this one among them. Raises RefusedError."""
+    frozen = stage.frozen_words(line, target)
+    if frozen is not None and not force:
+        raise RefusedError(
+            f"nothing goes out until {frozen}",
+            hint=f"`noria promote {release.version} --force` does all the same; a rollback to what served before always may.",
+        )
+    missing = _approved(line, release, target, actor)
+    if missing:
+        raise RefusedError(
+            f"{release.version} needs {missing} more approval{'s' if missing > 1 else ''} for {target.name}; yours is recorded",
+            hint=f"Others say `noria approve {release.version}`, or promote it.",
+        )
 
 
 def approve(line: Line, version: str, environment: str | None, actor: str) -> dict[str, object]:

@@ -43,6 +43,13 @@ def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcom
         if route is not None and route.champion == release.digest:
             outcome, text = TurnOutcome.PROMOTED, f"{release.version} serves all of {environment.name}"
             continue  # the turn was interrupted after that
+        if _overtaken(line, environment, release):  # ... and told again late
+            if outcome is TurnOutcome.RELEASED:
+                outcome, text = (
+                    TurnOutcome.SUPERSEDED,
+                    f"{release.version} superseded: a newer release came to {environment.name}",
+                )
+            return outcome, text
         outcome, text = enter(line, project, environment, release)
         if outcome is not TurnOutcome.PROMOTED:
             return outcome, text
@@ -175,12 +182,13 @@ def go_on(line: Line, project: Project, rollout: Rollout) -> None:
 
 def _overtaken(line: Line, environment: Environment, release: Release) -> bool:
     """Whether another release serves where it comes from, or a newer one is where it would go."""
-    before = line.ledger.routes.get(line.name, environment.after or "")
-    if before is None or before.champion != release.digest:
+    before = line.ledger.routes.get(line.name, environment.after) if environment.after else None
+    if environment.after and (before is None or before.champion != release.digest):
         return True
     route, active = line.ledger.routes.get(line.name, environment.name), line.ledger.rollouts.active(line.name, environment.name)
-    there = {route.champion_version if route else None, active.release if active else None} - {None, release.version}
-    return any(line.ledger.releases.get(line.name, str(version)).created_at > release.created_at for version in there)
+    there = [route.champion_version] if route else []
+    there += [active.release] if active else []
+    return any(names.version_number(version) > names.version_number(release.version) for version in there)
 
 
 def _tell_turn(line: Line, environment: Environment, release: Release, outcome: TurnOutcome, text: str) -> None:
@@ -412,7 +420,8 @@ def revert(line: Line, environment: str, why: str, wanted: str | None = None) ->
         return roll_back(line, active, f"{active.release} rolled back: {why}")
     if active is not None and wanted is not None:
         champion.target(line, line.ledger.routes.get(line.name, environment) or _nothing(environment), wanted)
-        supersede(line, environment, f"{environment} goes back to {wanted}")
+        itself = wanted == active.release
+        supersede(line, environment, f"it takes all traffic at once, {why}" if itself else f"{environment} goes back to {wanted}")
     return champion.fall_back(line, environment, why, wanted)
 
 
