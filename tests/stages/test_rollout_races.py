@@ -348,9 +348,28 @@ def test_where_nothing_can_be_gone_back_to_a_newer_release_still_comes_in(world:
     assert world.line.ledger.rollouts.get(first.id).state is RolloutState.PROBATION
     assert len(world.events("probation.harm")) == 1
     assert "there is nothing to go back to from v2: v1 is barred" in world.events("probation.harm")[0]
+    world.pass_time(90_000)
+    world.look()
+    ended = world.line.ledger.rollouts.get(first.id)
+    assert (ended.state, "does harm in probation and goes on serving" in ended.reason) == (RolloutState.PROMOTED, True)
+    assert world.newest.state is not RolloutState.SUPERSEDED
 
 
 # -- the way on
+
+
+@pytest.mark.parametrize("where", ["staging", "production"])
+def test_a_turn_that_is_told_again_late_brings_its_release_over_no_newer_one(world: World, where: str) -> None:
+    project = chain(world, CHAIN)
+    _, release = of_a_turn(world, "9")
+    _, newer = of_a_turn(world, "8")
+    if where == "production":
+        stage.enter(world.line, project, project.environments["staging"], release)  # and the engine dies
+    actions.promote(world.line, newer.version, where, "ann")
+    outcome, _ = stage.roll_out(world.line, project, release)
+    assert outcome is (TurnOutcome.PROMOTED if where == "production" else TurnOutcome.SUPERSEDED)
+    assert route_of(world, where).champion_version == newer.version
+    assert [rollout.release for rollout in world.line.ledger.rollouts.list("p")] == []
 
 
 def test_an_engine_that_comes_back_late_brings_no_older_release_over_a_newer_one(world: World) -> None:

@@ -305,7 +305,7 @@ class Walk:
         for turn in self.ledger.turns.list("p", limit=1_000):
             states = {champion.OUTCOMES[r.state] for r in rollouts if r.turn_id == turn.id}
             assert turn.outcome not in (TurnOutcome.RUNNING, TurnOutcome.ROLLING_OUT, TurnOutcome.HELD), turn
-            direct = {TurnOutcome.PROMOTED, TurnOutcome.ROLLED_BACK, TurnOutcome.BARRED}
+            direct = {TurnOutcome.PROMOTED, TurnOutcome.ROLLED_BACK, TurnOutcome.SUPERSEDED}
             assert turn.outcome in (states or direct) | {TurnOutcome.BARRED}, (turn, states)
 
 

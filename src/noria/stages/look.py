@@ -99,23 +99,24 @@ def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Rul
     ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment, _seed(rollout.id))
     _note(line, rollout, ruling)
     if ruling.advice is Advice.ROLL_BACK:
-        _put_back(line, rollout, ruling)
+        _put_back(line, rollout, route, ruling, over=moment.step_s >= environment.rollout.probation_s)
     elif ruling.advice is Advice.PROMOTE:
-        _end_probation(line, rollout, route, ruling)
+        _end_probation(line, rollout, route, ruling, f"{rollout.release} serves {rollout.environment}: {ruling.reason.text}")
     return ruling
 
 
-def _put_back(line: Line, rollout: Rollout, ruling: Ruling) -> None:
-    """The release before takes over; where none can, that is said once, and a newer release is let in as ever."""
+def _put_back(line: Line, rollout: Rollout, route: Route, ruling: Ruling, *, over: bool) -> None:
+    """The release before takes over. Where none can, that is said once, and a newer release is let in as ever; ``over``: it
+    ends by the clock all the same."""
     environment, why = rollout.environment, f"{rollout.release} rolled back in probation: {ruling.reason.text}"
-    route = line.ledger.routes.get(line.name, environment)
     champion.demand_unchanged(line, rollout)
     try:
-        if route is not None:
-            champion.target(line, route, None)
+        champion.target(line, route, None)
     except RefusedError as error:
-        if error.message not in rollout.reason:
-            text = f"{rollout.release} does harm in probation and goes on serving: {error.message}; {ruling.reason.text}"
+        text = f"{rollout.release} does harm in probation and goes on serving: {error.message}; {ruling.reason.text}"
+        if over:
+            _end_probation(line, rollout, route, ruling, text)
+        elif error.message not in rollout.reason:
             with line.ledger.transaction():
                 champion.demand_unchanged(line, rollout)
                 line.ledger.rollouts.update(rollout.id, reason=text)
@@ -125,8 +126,7 @@ def _put_back(line: Line, rollout: Rollout, ruling: Ruling) -> None:
     champion.fall_back(line, environment, why, rollout=rollout, leaving=rollout.digest)
 
 
-def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling) -> None:
-    text = f"{rollout.release} serves {rollout.environment}: {ruling.reason.text}"
+def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling, text: str) -> None:
     kind = "probation.passed" if ruling.reason.outcome is Outcome.PASS else "probation.undecided"
     made = replace(route, shadow=0.0, rollout_id=None) if route.rollout_id == rollout.id else None
     with line.ledger.transaction():
