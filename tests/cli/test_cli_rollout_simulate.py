@@ -125,6 +125,7 @@ def test_others_stand_beside(home: Path) -> None:
         (("--patience", "soon"), "--patience cannot be read"),
         (("--steps", "5,25"), "--steps cannot be read"),
         (("--steps", "100%"), "cannot be simulated"),
+        (("--steps", "50%,25%,100%"), "each step must be larger than the one before"),
         (("--guard-errors", "0%"), "cannot be simulated"),
         (("--missed", "100%"), "cannot be simulated"),
         (("--burst", "0"), "cannot be simulated"),

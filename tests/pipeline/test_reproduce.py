@@ -175,6 +175,8 @@ def test_the_key_can_be_demanded(exported: Exported, tmp_path: Path) -> None:
         assert "is signed with the key" in said["error"]["message"], said
     (tmp_path / "words.txt").write_text("no key")
     assert alone("reproduce", str(exported.file), "--key", "words.txt", cwd=tmp_path, code=2)["error"]["kind"] == "UsageError"
+    said = alone("reproduce", str(exported.file), "--key", "nokey", cwd=tmp_path, code=2)["error"]
+    assert said["message"] == "nokey cannot be read: No such file or directory"
     assert alone("reproduce", "nowhere.tar", cwd=tmp_path, code=2)["error"]["kind"] == "NotFoundError"
 
 

@@ -82,9 +82,8 @@ def public_key(path: Path) -> str:
         text = path.read_text().strip().lower()
         bytes.fromhex(text)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path} holds no public key: {error}", hint="It is .noria/signing.pub where the release was made."
-        ) from error
+        why = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else f"{path} holds no public key"
+        raise UsageError(why, hint="It is .noria/signing.pub where the release was made.") from error
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -61,7 +62,13 @@ class Asked:
 @click.option("--shadow", metavar="SHARE", help="Of requests, that both score in a first step: 30%.")
 @click.option("--brier", type=float, metavar="LOSS", help="So much greater a loss is too much, where labels come: 0.01.")
 @click.option("--labels", metavar="RATE", help="Labels on requests that both scored: 5/s.")
-@click.option("--loss-sd", default=0.1, show_default=True, help="How much the differences of two losses spread.")
+@click.option(
+    "--loss-sd",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="How much the differences of two losses spread.",
+)
 @click.option("--rollouts", default=300, show_default=True, type=click.IntRange(1, 20_000), help="How many are played out.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same figures.")
 @click.option(
@@ -122,13 +129,15 @@ def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str,
     known = project.environments
     name = environment or list(known)[-1]
     if name not in known:
-        raise NotFoundError(f"there is no environment {name}", hint=f"There are {', '.join(known)}.")
+        raise NotFoundError(f"there is no environment {name!r}", hint=f"noria.yaml has: {', '.join(known)}.")
     policy, said = known[name].rollout, ""
     judged = advance.judged_steps(policy)
     shares = tuple(step.share for step in judged if step.kind is StepKind.CANARY)
     shadow = next((step.share for step in judged if step.kind is StepKind.SHADOW), 0.0)
     if asked.steps is not None:
         parts = [_read(part.strip(), "share", "--steps", "5%,25%,100%") for part in asked.steps.split(",")]
+        if any(later <= before for before, later in pairwise(parts)):
+            raise UsageError(f"--steps {asked.steps}: each step must be larger than the one before")
         shares, shadow = tuple(part for part in parts if part < 1), 0.0
     elif not judged:
         shares, said = STEPS, f"{name} has no canary steps: as with {_shares(STEPS)}"

@@ -137,7 +137,8 @@ def _document(line: Line, ended: Turn) -> dict[str, Any]:
 
 
 def _render(ended: Turn) -> str:
-    items = [("turn", f"{ended.number}: {ended.outcome}"), ("reason", ended.reason)]
+    first, *more = ended.reason.splitlines() or [""]
+    items = [("turn", f"{ended.number}: {ended.outcome}"), ("reason", first), *(("", line.strip()) for line in more)]
     if ended.release:
         items.append(("release", f"{ended.release}   (noria show {ended.release})"))
     if ended.overhead_s is not None:

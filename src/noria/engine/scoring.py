@@ -116,7 +116,7 @@ def _locked(order: Order, target: Path, folder: Path, lay: Lay, progress: Progre
             job.run(folder)
         if [_mark(source) for source in order.sources] != marks:
             raise DataError("an input changed while it was read", hint="Run it again.")
-        progress(f"joining {held.rows:,} rows")
+        progress(f"joining {held.rows:,} {'row' if held.rows == 1 else 'rows'}")
         _finish(target, folder, held, laid.signature)
     shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - begun
