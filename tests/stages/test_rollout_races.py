@@ -275,6 +275,23 @@ def _die() -> None:
     raise KeyboardInterrupt
 
 
+def test_what_ended_before_the_lease_was_had_is_not_ended_again(world: World, engine: Busy) -> None:
+    world.policy(CANARY)
+    actions.promote(world.line, "v2", None, "ann")
+    world.enter("v3")
+    claim = world.line.ledger.jobs.add
+    engine.refused[digest_of("v3")] = "a worker cannot load it"
+
+    def add(project: str, kind: str, subject: str, dedupe: str | None = None) -> str | None:
+        if kind == "rollout" and world.newest.ended_at is None:
+            actions.abort(world.line, None, "ann")
+        return claim(project, kind, subject, dedupe)
+
+    world.line.ledger.jobs.add = add  # type: ignore[method-assign]
+    assert world.look().reason == "v3 aborted by ann"
+    assert world.events("rollout.rolled_back") == ["v3 aborted by ann"]
+
+
 # -- barred while on its way
 
 

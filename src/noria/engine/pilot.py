@@ -123,6 +123,8 @@ class Pilot:
     def _look(self, line: Line, rollout_id: str) -> None:
         """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
         rollout = line.ledger.rollouts.get(rollout_id)
+        if rollout.ended_at is not None:
+            return  # by somebody else, before the lease was had
         barred = line.ledger.releases.get(line.name, rollout.release).barred
         if barred and rollout.state is not RolloutState.PROBATION:  # in another environment, since it is on its way here
             stage.roll_back(line, rollout, f"{rollout.release} rolled back: it is barred: {barred}")
