@@ -83,6 +83,8 @@ def test_a_clean_tree_has_no_digest_and_each_change_has_its_own(repo: Path) -> N
     third = git.dirty_digest(repo)
     assert len({first, second, third, None}) == 4
     assert git.dirty_digest(repo) == third
+    assert sorted(git.dirty_names(repo)) == ["new.py", "noria.yaml"]
+    assert git.dirty_names(repo, ignore=["*.py"]) == ["noria.yaml"]
 
 
 def test_a_worktree_is_the_commit_and_nothing_else(repo: Path, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_tree_with_changes_is_measured_and_not_released(small: Small) -> None:
     small.edit("model.py", "LogisticRegression()", "LogisticRegression(C=0.3)")
     ran = small.run()
     assert ran.code == 1, ran
-    for word in ("uncommitted", "not released", "git commit"):
+    for word in ("uncommitted", "not released (model.py)", "git commit"):
         assert word in ran.facts["reason"]
     assert {s["name"]: s["state"] for s in ran.facts["steps"]}.get("train") == "ran", "it is measured all the same"
     assert small.champion() == "v1"

@@ -79,13 +79,24 @@ def dirty_digest(repo: Path, ignore: Sequence[str] = ()) -> str | None:
 
     Files that Git ignores, `.noria`, and the path patterns ``ignore`` do not count. Untracked files do: they can be imported.
     """
-    excluded = [f":(exclude,glob)**/{OWN}/**", *(f":(exclude,glob){pattern}" for pattern in ignore)]
-    status = _git(repo, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", ".", *excluded).stdout
-    if not status:
+    differing = _differing(repo, ignore)
+    if not differing:
         return None
     top = Path(os.fsdecode(_git(repo, "rev-parse", "--show-toplevel").stdout.rstrip(b"\n")))
-    lines = [entry + b"\0" + _content(top / os.fsdecode(entry[3:])) for entry in sorted(status.split(b"\0")) if entry]
+    lines = [entry + b"\0" + _content(top / os.fsdecode(entry[3:])) for entry in differing]
     return digest_bytes(b"\n".join([(head(repo) or "").encode(), *lines]))
+
+
+def dirty_names(repo: Path, ignore: Sequence[str] = ()) -> list[str]:
+    """The files that `dirty_digest` is of, as Git names them: from the top of the repository."""
+    return [os.fsdecode(entry[3:]) for entry in _differing(repo, ignore)]
+
+
+def _differing(repo: Path, ignore: Sequence[str]) -> list[bytes]:
+    """What Git says of each file that differs from the commit: two letters, a space, its name."""
+    excluded = [f":(exclude,glob)**/{OWN}/**", *(f":(exclude,glob){pattern}" for pattern in ignore)]
+    status = _git(repo, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", ".", *excluded).stdout
+    return [entry for entry in sorted(status.split(b"\0")) if entry]
 
 
 def ignored(folder: Path, paths: Sequence[str]) -> frozenset[str]:

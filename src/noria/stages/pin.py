@@ -61,14 +61,18 @@ def stands(line: Line, here: Project, *, by_hand: bool) -> tuple[str | None, str
     """
     watch = here.git
     origin = repository(line, here)
-    outs = [out for step in here.steps.values() for out in step.outs]
     if not git.is_repo(origin):
-        return None, _content(line, here, outs)
+        return None, _content(line, here, [out for step in here.steps.values() for out in step.outs])
     own = by_hand and watch.repository is None  # another repository's work tree is not ours to take
     commit = git.head(origin) if own else head(origin, watch.branch)
     if commit is None:
         raise ConfigError("nothing is committed yet", where=str(origin), hint="git add -A && git commit")
-    return commit, git.dirty_digest(line.home, ignore=[p for out in outs for p in (out, f"{out}/**")]) if own else None
+    return commit, git.dirty_digest(line.home, ignore=own_outs(here)) if own else None
+
+
+def own_outs(project: Project) -> list[str]:
+    """What steps leave in the home, as patterns of paths: it is no change of the code."""
+    return [p for step in project.steps.values() for out in step.outs for p in (out, f"{out}/**")]
 
 
 def _content(line: Line, project: Project, outs: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria import names
-from noria.adapters import signing
+from noria.adapters import git, signing
 from noria.decide import release as policy
 from noria.domain.evaluation import Evaluation
 from noria.domain.golden import GOLDEN
@@ -18,11 +18,14 @@ from noria.domain.release import Release
 from noria.domain.run import Pins
 from noria.domain.verdict import Outcome, Verdict
 from noria.errors import RefusedError
+from noria.stages import pin
 from noria.stages.line import Line, Sheet
 from noria.stages.package import Package, seal_code, serving_facts
 
 if TYPE_CHECKING:
     from noria.stages.measure import Reference
+
+NAMED = 3  # so many changed files are named
 
 
 def sealed_by(line: Line, sheet: Sheet) -> Release | None:
@@ -40,7 +43,17 @@ def refused(sheet: Sheet) -> str:
     allowed = policy.may_release(sheet.pins)
     if allowed.outcome is Outcome.PASS:
         return ""
-    return f"{allowed.sentence()}\n  Commit the change (git add, git commit) and run again."
+    return f"{allowed.sentence()}{_which(sheet)}\n  Commit the change (git add, git commit), or let Git ignore it, and run again."
+
+
+def _which(sheet: Sheet) -> str:
+    """`` (model.py, notes.txt and 3 more)``: what differs now; empty where nothing does any more, or there is no commit."""
+    assert sheet.pins is not None
+    if sheet.pins.dirty is None:
+        return ""
+    found = git.dirty_names(sheet.tree, pin.own_outs(sheet.project))
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f" ({', '.join(found[:NAMED])}{more})" if found else ""
 
 
 def release(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict) -> Release:
