@@ -17,9 +17,11 @@ from noria.domain.rollout import RolloutState, Route
 from noria.domain.trigger import TriggerKind
 from noria.domain.turn import Turn, TurnOutcome
 from noria.engine import actions
+from noria.engine.turn import end
 from noria.errors import LeaseLostError, RefusedError, ServingError
 from noria.stages import champion
 from noria.stages import rollout as stage
+from noria.stages.line import Sheet
 from noria.store.ledger import Ledger
 
 CHAIN = """\
@@ -271,6 +273,18 @@ def test_a_turn_that_died_when_its_rollout_had_begun_is_still_to_be_ended(world:
     assert ledger.turns.unfinished("p") == []
 
 
+def test_a_turn_that_ends_as_its_release_begins_does_not_say_that_it_waits(world: World, engine: Busy) -> None:
+    world.policy(CANARY)
+    engine.here = False
+    turn, release = of_a_turn(world, "9")
+    outcome, text = stage.roll_out(world.line, config.load(world.folder), release)
+    engine.here = True
+    assert (outcome, world.look().state) == (TurnOutcome.RELEASED, RolloutState.CANARY)  # before the turn has written its end
+    sheet = Sheet(turn, "run-9", config.load(world.folder), world.folder, None, None, {})
+    ended = end(world.line, sheet, outcome, text, release)
+    assert (ended.outcome, ended.reason) == (TurnOutcome.ROLLING_OUT, world.newest.reason)
+
+
 def _die() -> None:
     raise KeyboardInterrupt
 
@@ -290,6 +304,16 @@ def test_what_ended_before_the_lease_was_had_is_not_ended_again(world: World, en
     world.line.ledger.jobs.add = add  # type: ignore[method-assign]
     assert world.look().reason == "v3 aborted by ann"
     assert world.events("rollout.rolled_back") == ["v3 aborted by ann"]
+
+
+def test_a_rollback_leaves_a_release_alone_that_only_waits_held_or_not(world: World, engine: Busy) -> None:
+    world.policy(CANARY)
+    actions.promote(world.line, "v2", None, "ann")
+    engine.here = False
+    world.enter("v3")
+    actions.hold(world.line, None, "ann")
+    actions.roll_back(world.line, None, "ann")
+    assert (world.route.champion_version, world.newest.state, world.bar("v3")) == ("v1", RolloutState.HELD, None)
 
 
 # -- barred while on its way

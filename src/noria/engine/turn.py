@@ -113,13 +113,14 @@ def end(
 ) -> Turn:
     """Record how the turn ended, its run and its event, in one transaction.
 
-    A rollout may have ended meanwhile: then it knows better.
+    A rollout may have begun or ended meanwhile: then it knows better.
     """
     now = time.time()
     with line.ledger.transaction():
         line.check_lease()
         recorded = line.ledger.turns.get(sheet.turn.id)
         decided = recorded.outcome not in (TurnOutcome.RUNNING, TurnOutcome.ROLLING_OUT)
+        decided |= (recorded.outcome, outcome) == (TurnOutcome.ROLLING_OUT, TurnOutcome.RELEASED)  # what it waited for came
         if sheet.pins is not None:
             keep(line, sheet, str(recorded.outcome if decided else outcome), text, metrics or {}, now)
         run_id = sheet.run_id if sheet.pins is not None else None  # a turn that ended at the check has no run

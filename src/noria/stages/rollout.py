@@ -416,7 +416,8 @@ def resume(line: Line, rollout: Rollout, why: str) -> str:
 def revert(line: Line, environment: str, why: str, wanted: str | None = None) -> str:
     """Put an earlier release back; a rollout on its way is ended instead, unless a release is named."""
     active = line.ledger.rollouts.active(line.name, environment)
-    if active is not None and active.state is not RolloutState.WAITING and wanted is None:
+    waits = active is not None and RolloutState.WAITING in (active.state, active.resumes)
+    if active is not None and not waits and wanted is None:
         return roll_back(line, active, f"{active.release} rolled back: {why}")
     if active is not None and wanted is not None:
         champion.target(line, line.ledger.routes.get(line.name, environment) or _nothing(environment), wanted)
