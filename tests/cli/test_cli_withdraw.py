@@ -55,7 +55,11 @@ def test_a_withdrawn_release_is_barred_by_a_person_until_one_lifts_it(ledger: Le
     assert (lifted["release"], lifted["was"]) == ("v4", reason)
     assert ledger.releases.get("pumps", "v4").barred is None
     assert "v4 is not barred" in said(capsys, "lift", "v4", code=1)["message"]
-    events = [(e.kind, e.subject) for e in ledger.events.newest("pumps") if e.kind.startswith("release.")]
+    assert execute(["release", "withdraw", "v4", "--why", "no"]) == 0
+    told = capsys.readouterr()
+    assert (told.out.count("v4 withdrawn by"), told.err) == (1, "")  # once, on a terminal too
+    assert execute(["release", "lift", "v4"]) == 0
+    events = {(e.kind, e.subject) for e in ledger.events.newest("pumps") if e.kind.startswith("release.")}
     assert sorted(events) == [("release.lifted", "v4"), ("release.withdrawn", "v4")]
 
 

@@ -110,7 +110,7 @@ def withdraw(home: Home, release: str, why: str, as_json: bool) -> None:
     """
     from noria.engine import actions
 
-    with at_work(home, as_json) as line:
+    with at_work(home, quiet=True) as line:
         done = actions.withdraw(line, release, why, line.actor)
     emit(as_json, done, lambda: str(done["text"]))
 
@@ -129,7 +129,7 @@ def lift(home: Home, release: str, as_json: bool) -> None:
     """
     from noria.engine import actions
 
-    with at_work(home, as_json) as line:
+    with at_work(home, quiet=True) as line:
         done = actions.lift(line, release, line.actor)
     emit(as_json, done, lambda: str(done["text"]))
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def at_work(home: Home, as_json: bool) -> Iterator[Line]:
-    """The project's line; progress goes to standard error, none with --json."""
+def at_work(home: Home, quiet: bool) -> Iterator[Line]:
+    """The project's line; progress goes to standard error, none where ``quiet``: with --json, or where one sentence is all."""
     from noria.engine import assembly
 
-    line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell)
+    line = assembly.assemble(home.path, actor=actor(), progress=_quiet if quiet else _tell)
     try:
         yield line
     finally:
