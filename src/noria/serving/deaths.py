@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import re
 import signal
 import sys
 import time
@@ -25,6 +26,7 @@ from noria.serving.proof import ending
 REMEMBERED = 100  # moments of death, of one release in one role
 TOLD_LINES = 20  # of a worker's last words, in the server's log
 MODEL = "serving/runtime.py"  # in the trace of a worker that was computing an answer
+LOADING = re.compile(re.escape(MODEL) + r'", line \d+ in (__init__|load)\b')  # of a thread that brings one into memory
 
 
 @dataclass(slots=True)
@@ -129,7 +131,8 @@ class Deaths:
             return False
         if text:
             print("\n".join(_telling(text).splitlines()[:TOLD_LINES]), file=sys.stderr, flush=True)
-        return MODEL in text and "in pinned" not in text
+        computing = any(MODEL in thread and not LOADING.search(thread) for thread in text.split("\n\n"))
+        return computing and "in pinned" not in text
 
 
 def _telling(text: str) -> str:

@@ -55,6 +55,7 @@ class WorkerLink:
     def __init__(self, process: asyncio.subprocess.Process, on_complaint: Callable[[str, str], None]) -> None:
         self.process = process
         self.pulse: Pulse | None = None  # what it said of itself last
+        self.heard_at: float | None = None  # seconds, monotonic, of its last sign of life since it accepts
         self._on_complaint = on_complaint
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[None]] = {}
@@ -86,6 +87,7 @@ class WorkerLink:
             self._loaded &= plan.releases.keys()
             if accept:
                 await self._ask({"op": "accept"})
+                self.heard_at = time.monotonic()  # it may hang before its first pulse
 
     async def order(self, op: str, **more: Any) -> None:
         """Any other order. Raises WorkerGoneError."""
@@ -146,7 +148,8 @@ class WorkerLink:
             self._on_complaint(message["complaint"]["digest"], message["complaint"]["text"])
             return
         if "pulse" in message:
-            self.pulse = Pulse(heard_at=time.monotonic(), **message["pulse"])
+            self.heard_at = time.monotonic()
+            self.pulse = Pulse(heard_at=self.heard_at, **message["pulse"])
             return
         answer = self._waiting.get(message["id"])
         if answer is None or answer.done():
@@ -266,7 +269,8 @@ class Group:
             if isinstance(link, WorkerLink):
                 self._keepers[slot] = asyncio.create_task(self._keep(slot, link))
             elif slot in self._links:
-                await _ended(self._links.pop(slot), 0.0)
+                await self._give_up(slot, self._links[slot])
+                del self._links[slot]
         for error in links:
             if isinstance(error, BaseException):
                 raise error
@@ -276,11 +280,13 @@ class Group:
         self._stopping = True
         if self._watching is not None:
             self._watching.cancel()
+        keepers = list(self._keepers.values())
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)  # a worker that one was starting is among the links now, or gone
         for link in self._links.values():
             link.drain()
         await asyncio.gather(*(_ended(link, timeout_s) for link in self._links.values()))
-        for keeper in self._keepers.values():
-            keeper.cancel()
 
     async def _everywhere(
         self, order: Callable[[WorkerLink], Awaitable[Any]], among: list[WorkerLink] | None = None
@@ -295,10 +301,14 @@ class Group:
 
     async def _launch(self, slot: int) -> WorkerLink:
         ours, theirs = socket.socketpair()
-        with theirs:
-            start = self._start(slot, self._listener.fileno(), theirs.fileno())
-            fds = (start.listen_fd, start.channel_fd)
-            process = await spawn("noria.serving.worker", [msgspec.json.encode(start).decode()], fds)
+        try:
+            with theirs:
+                start = self._start(slot, self._listener.fileno(), theirs.fileno())
+                fds = (start.listen_fd, start.channel_fd)
+                process = await spawn("noria.serving.worker", [msgspec.json.encode(start).decode()], fds)
+        except BaseException:  # cancelled, too
+            ours.close()
+            raise
         link = self._links[slot] = WorkerLink(process, self._complain)
         await link.open(ours)
         await link.apply(self.plan, self._accepting, reach=False)  # a host that is just started again holds no worker up
@@ -309,14 +319,30 @@ class Group:
         while True:
             code = await link.process.wait()
             link.close()
-            if self._stopping or self._gone(slot):
+            if self._stopping:
                 return
-            print(f"noria.serving: worker {slot} (pid {link.process.pid}) ended with {code}", file=sys.stderr, flush=True)
-            self._on_end(slot, code)
+            if code or slot not in self._leaving:
+                self._tell_end(slot, link.process.pid, code)
+            if self._gone(slot):
+                return
             revived = await self._revive(slot, backoff)
             if revived is None:
                 return
             link = revived
+
+    def _tell_end(self, slot: int, pid: int, code: int) -> None:
+        print(f"noria.serving: worker {slot} (pid {pid}) ended with {code}", file=sys.stderr, flush=True)
+        try:
+            self._on_end(slot, code)
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from being blamed, its successor must come
+            print(f"noria.serving: nobody can be blamed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+    async def _give_up(self, slot: int, link: WorkerLink) -> None:
+        """End a worker that did not come so far as to be kept. One that ended by itself is told of: it may have answered."""
+        await _ended(link, 0.0)
+        code = link.process.returncode
+        if code is not None and code != -signal.SIGKILL:
+            self._tell_end(slot, link.process.pid, code)
 
     def _gone(self, slot: int) -> bool:
         """Forget a worker that was to end, and did."""
@@ -334,6 +360,7 @@ class Group:
                 return None
             backoff.born()
             self.restarts += 1
+            before = self._links[slot]
             try:
                 link = await self._launch(slot)
                 if slot in self._leaving:
@@ -341,7 +368,8 @@ class Group:
                 return link
             except (NoriaError, OSError) as error:
                 print(f"noria.serving: worker {slot} does not start: {error}", file=sys.stderr, flush=True)
-                await _ended(self._links[slot], 0.0)
+                if self._links[slot] is not before:  # else no process could be started
+                    await self._give_up(slot, self._links[slot])
 
     async def _watch(self) -> None:
         """End workers that hang, for ever. Silence counts from when this process itself was last late: it may be what hung."""
@@ -352,7 +380,7 @@ class Group:
             forgiven = now if now - looked > 2 * LOOK_S else forgiven
             looked = now
             for slot, link in list(self._links.items()):
-                if link.pulse is not None and now - max(link.pulse.heard_at, forgiven) > self._silent_s:
+                if link.heard_at is not None and now - max(link.heard_at, forgiven) > self._silent_s:
                     who = f"worker {slot} (pid {link.process.pid})"
                     print(f"noria.serving: {who} hangs: not heard for {self._silent_s:g} s", file=sys.stderr, flush=True)
                     await _struck(link)
@@ -375,7 +403,7 @@ async def _flip(link: WorkerLink, plan: Plan) -> None:
 
 async def _struck(link: WorkerLink) -> None:
     """End a worker that hangs with a signal at which it leaves its trace, which tells who was at work; stopped or not."""
-    link.pulse = None
+    link.pulse = link.heard_at = None
     send_signal(link.process, signal.SIGABRT)
     send_signal(link.process, signal.SIGCONT)
     await _ended(link, GRACE_S)

@@ -306,7 +306,7 @@ def main(arguments: list[str]) -> int:
 def _say(ready_fd: int, error: str | None = None) -> int:
     """Tell the parent that requests may come, or why they may not."""
     with contextlib.suppress(OSError):
-        os.write(ready_fd, json.dumps({"error": error} if error else {"ok": True}).encode())
+        os.write(ready_fd, json.dumps({"error": error} if error else {"ok": True}).encode() + b"\n")
         os.close(ready_fd)
     return 1 if error else 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from noria import names
 from noria.errors import ServingError
+from noria.serving.channel import LINE_LIMIT
 from noria.serving.child import PROVE, Backoff, send_signal, spawn
 from noria.serving.proof import ending
 
@@ -46,6 +47,9 @@ class Host:
         ours, theirs = os.pipe()
         try:
             self.process = await spawn("noria.serving.host", [*self._arguments, str(theirs), *more], (theirs,))
+        except BaseException:  # whatever it was, the pipe has no other end now
+            os.close(ours)
+            raise
         finally:
             os.close(theirs)
         try:
@@ -55,15 +59,16 @@ class Host:
             raise
 
     async def _hear(self, pipe: int, process: asyncio.subprocess.Process) -> None:
-        """Wait for its first word."""
-        with os.fdopen(pipe, "rb") as said:
-            try:
-                word = await asyncio.wait_for(asyncio.to_thread(said.read), LOAD_S)
-            except (TimeoutError, asyncio.CancelledError) as error:
-                send_signal(process)  # ends the read as well, before the pipe is closed
-                if isinstance(error, asyncio.CancelledError):
-                    raise
-                raise ServingError(f"it did not load and answer its golden rows within {LOAD_S:g} s") from error
+        """Wait for its first word, a line. A process that the project's code forked may hold the pipe open for longer."""
+        said = asyncio.StreamReader(LINE_LIMIT)
+        protocol = asyncio.StreamReaderProtocol(said)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
+        try:
+            word = await asyncio.wait_for(said.readline(), LOAD_S)
+        except TimeoutError as error:
+            raise ServingError(f"it did not load and answer its golden rows within {LOAD_S:g} s") from error
+        finally:
+            transport.close()
         if not word:
             raise ServingError(f"it ends the host process that loads it: {ending(await process.wait())}")
         answer = json.loads(word)
@@ -73,14 +78,16 @@ class Host:
     async def _keep(self) -> None:
         backoff = Backoff()
         while True:
-            assert self.process is not None
-            code = await self.process.wait()
+            ended = self.process
+            assert ended is not None
+            code = await ended.wait()
             print(f"noria.serving: host {self.socket.name} ended with {code}; starting it again", file=sys.stderr, flush=True)
             self._on_end(code)
-            await asyncio.sleep(backoff.died())
-            with contextlib.suppress(ServingError, OSError):  # said in the log by the host; tried again
-                backoff.born()
-                await self._launch()
+            while self.process is ended:  # also when no process could be started: it ended once
+                await asyncio.sleep(backoff.died())
+                with contextlib.suppress(ServingError, OSError):  # said in the log by the host; tried again
+                    backoff.born()
+                    await self._launch()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

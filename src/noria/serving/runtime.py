@@ -28,6 +28,8 @@ Columns = dict[str, list[Any]]
 Answers = list[Any]  # per row: a float (regression), or the probabilities in the order of the signature's classes
 
 INLINE_ROWS = 64  # larger batches leave the event loop to others
+CONNECT_S = 5.0  # for a host that listens to take the connection
+AGAIN_S = 0.1  # between two tries, of one that does not
 
 
 class ReleaseFailed(NoriaError):
@@ -253,12 +255,16 @@ class HostedRuntime:
             self._waiting.pop(number, None)
 
     async def connect(self, until: float) -> None:
-        """Raises ServingError when the host is not reached before ``until``."""
-        try:
-            async with asyncio.timeout(until - time.monotonic()):
-                await self._connected()
-        except OSError as error:
-            raise ServingError(f"the host process cannot be reached: {error}", where=str(self._path)) from error
+        """Raises ServingError when the host is not reached before ``until`` (monotonic seconds): it may be starting again."""
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    await self._connected()
+                return
+            except OSError as error:
+                if time.monotonic() + AGAIN_S > until:
+                    raise ServingError(f"the host process cannot be reached: {error}", where=str(self._path)) from error
+            await asyncio.sleep(AGAIN_S)
 
     async def close(self) -> None:
         if self._reading is not None:
@@ -315,8 +321,9 @@ class LoadedRelease:
         self.names: Sequence[str] = tuple(i.name for i in bundle.signature.inputs)
 
 
-async def load(bundle: Bundle, host: Path | None) -> LoadedRelease:
-    """Bring a verified bundle into memory. ``host`` is the socket of its host process when it is hosted.
+async def load(bundle: Bundle, host: Path | None, wait_s: float = 0.0) -> LoadedRelease:
+    """Bring a verified bundle into memory. ``host`` is the socket of its host process when it is hosted; ``wait_s``: how long
+    to try when that does not listen, as it does not while it is started again.
 
     Raises ServingError.
     """
@@ -325,5 +332,5 @@ async def load(bundle: Bundle, host: Path | None) -> LoadedRelease:
     if host is None:
         raise ServingError("a hosted release needs its host process", where=str(bundle.folder))
     runtime = HostedRuntime(host, bundle.signature)
-    await runtime.connect(time.monotonic() + 5.0)
+    await runtime.connect(time.monotonic() + wait_s)
     return LoadedRelease(bundle, runtime)

@@ -275,9 +275,13 @@ class Tree:
         """A candidate that crashes again and again gets no more traffic, whether or not the engine is there to roll back."""
         plan = place.group.plan
         if any(place.deaths.unfit(route) for route in plan.routes):
-            task = asyncio.create_task(place.group.flip(_fit(place, plan)))
+            task = asyncio.create_task(self._flip_without_unfit(place))
             self._suspending.add(task)
             task.add_done_callback(self._suspending.discard)
+
+    async def _flip_without_unfit(self, place: Place) -> None:
+        """Of the plan at the moment that the task begins: another flip may have come between, and must not be undone."""
+        await place.group.flip(_fit(place, place.group.plan))
 
     def _remember(self, route: Route, failed: dict[str, str]) -> None:
         """Keep why releases could not be loaded for as long as a wanted route names them."""
@@ -486,6 +490,7 @@ async def main(
     signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT),
 ) -> None:
     """Serve until one of ``signals``; the caller holds the state folder (``sole``). ``ready`` may raise to end it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started this may ignore it: then nobody hears how a child ended
     tree = Tree(options)
     loop = asyncio.get_running_loop()
     for number in signals:

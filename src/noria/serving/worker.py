@@ -46,6 +46,7 @@ from noria.store.predictions import LogWriter
 from noria.store.shadows import shadow_folder
 
 COMPLAINTS = 20  # distinct messages of a release that are passed on
+HOST_S = 10.0  # a release's host that died gets this long to be there again before the release is refused
 DRAIN_S = 10  # requests in flight get this long when the worker ends
 KEEP_ALIVE_S = 75
 LEAVE_S = KEEP_ALIVE_S + 15.0  # a connection that is idle for longer is closed anyway
@@ -104,14 +105,15 @@ class Worker:
             "shed": self._shed,
             "retire": lambda message: self._retire(reader),
         }
-        while line := await reader.readline():
-            message = msgspec.json.decode(line)
-            if message["op"] == "drain":
-                break
-            if message["op"] == "usage":
-                self._apps.tell(message["usage"])
-            else:
-                self._run(self._answer(message, orders[message["op"]]))
+        with contextlib.suppress(ConnectionError):  # the parent was killed before it read all that it was told
+            while line := await reader.readline():
+                message = msgspec.json.decode(line)
+                if message["op"] == "drain":
+                    break
+                if message["op"] == "usage":
+                    self._apps.tell(message["usage"])
+                else:
+                    self._run(self._answer(message, orders[message["op"]]))
         await self._drain()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -151,7 +153,7 @@ class Worker:
             bundle = await asyncio.to_thread(open_bundle, folder, self._key, digest)
             host = Path(message["host"]) if message["host"] else None
             try:
-                self._loaded[digest] = await load(bundle, host)
+                self._loaded[digest] = await load(bundle, host, HOST_S if message["reach"] else 0.0)
             except ServingError:
                 if host is None or message["reach"]:
                     raise
