@@ -93,6 +93,8 @@ class World:
 def world(tmp_path: Path, engine: Scripted) -> Iterator[World]:
     made = World(tmp_path, engine)
     yield made
+    for replay in made.pilot._replays.values():  # its thread reads the ledger until it ends, and a closed one crashes the process
+        replay.exception(timeout=60)
     made.line.ledger.close()
 
 
