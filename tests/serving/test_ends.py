@@ -21,6 +21,7 @@ import pytest
 from serving_bundles import BINARY, FEATURES, PROJECT, Seal, compiled, hosted, wait_for
 from serving_world import World
 
+from noria.adapters.out_of_memory import OutOfMemory
 from noria.domain.rollout import Route, candidate_of
 from noria.errors import ServingError
 from noria.serving import counts as counting
@@ -29,7 +30,7 @@ from noria.serving import hosts
 from noria.serving.channel import Start
 from noria.serving.child import spawn
 from noria.serving.counts import Counts, counts_path
-from noria.serving.deaths import Deaths, OutOfMemory
+from noria.serving.deaths import Deaths
 from noria.serving.group import Group, Plan
 from noria.serving.runtime import HostedRuntime
 from noria.serving.tree import Options, Place, Tree, bind

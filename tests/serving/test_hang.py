@@ -15,11 +15,12 @@ import msgspec
 import psutil
 from serving_bundles import PROJECT, RECORD, Seal, compiled
 
+from noria.adapters.out_of_memory import OutOfMemory
 from noria.domain.rollout import Route, Tally
 from noria.serving import counts as counting
 from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
-from noria.serving.deaths import Deaths, OutOfMemory
+from noria.serving.deaths import Deaths
 from noria.serving.group import Group, Plan, WorkerLink
 from noria.serving.tree import bind
 

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from serving_bundles import BINARY, FEATURES, PROJECT, Seal, compiled, hosted, wait_for
 
+from noria.adapters.out_of_memory import OutOfMemory
 from noria.adapters.replaying import replay
 from noria.decide.replay import judge
 from noria.domain.policy import Guards, ReplayPolicy
@@ -260,3 +261,19 @@ def test_whose_turn_it_was_tells_whose_fault_it_is(seal: Seal, tmp_path: Path, b
     except ServingError as error:
         found = str(error)
     assert said in found
+
+
+@pytest.mark.parametrize(("turn", "blamed"), [("candidate", True), ("champion", False)])
+def test_a_kill_for_want_of_memory_is_of_who_was_asked(seal: Seal, tmp_path: Path, turn: str, blamed: bool) -> None:
+    """The kernel's counter tells it from a person's `kill -9`."""
+    program, counter = tmp_path / "program.py", tmp_path / "memory.events"
+    counter.write_text("oom_kill 4\n")
+    text = f"import os, sys\nos.write(int(sys.argv[1]), b'{turn}\\n')\n"
+    program.write_text(text + f"open({str(counter)!r}, 'w').write('oom_kill 5\\n')\nos.kill(os.getpid(), 9)\n")
+    command, kernel = (sys.executable, "-I", "-S", str(program)), OutOfMemory((counter,))
+    try:
+        found = replayed(seal, "0" * 64, "1" * 64, timeout_s=30.0, command=command, out_of_memory=kernel).failed
+    except ServingError as error:
+        found = str(error)
+    assert found is not None
+    assert ("it ends the process" in found, "SIGKILL for want of memory" in found) == (blamed, True)

@@ -15,12 +15,13 @@ import pytest
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled, hosted, logged, wait_for
 from serving_world import World
 
+from noria.adapters.out_of_memory import OutOfMemory
 from noria.domain.rollout import Route, Tally
 from noria.serving import counts as counting
 from noria.serving.app import App, Settings
 from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_key
 from noria.serving.counts import Counts, counts_path
-from noria.serving.deaths import Deaths, OutOfMemory, last_words
+from noria.serving.deaths import Deaths, last_words
 from noria.serving.recorder import Recorder
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import BeyondModelError, LoadedRelease, ReleaseFailed, load

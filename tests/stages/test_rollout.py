@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -484,6 +484,46 @@ def test_what_a_replay_lets_through_at_once_goes_on_to_the_next_environment(
     while world.route.champion_version != "v2":
         world.look()
         assert time.monotonic() < deadline
+
+
+def test_a_replay_that_breaks_is_tried_again_later_and_held_beyond_patience(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without memory ends it each time: that must not go on at each look, nor for ever."""
+    tried, why = list[float](), "the replay of logged requests ended by SIGKILL"
+
+    def broken(*_: object) -> Replayed:
+        tried.append(time.monotonic())
+        raise ServingError(why)
+
+    monkeypatch.setattr("noria.adapters.replaying.replay", broken)
+    world.policy("steps: [10%, 100%], replay: 50, patience: 1h")
+    world.enter("v2")
+    until(lambda: (world.pilot.drive(), world.newest.look)[1])
+    for _ in range(5):
+        world.pilot.drive()
+    assert (len(tried), world.newest.state) == (1, RolloutState.REPLAY)
+    assert world.newest.look is not None
+    assert world.newest.look.text == why
+    until(lambda: (world.look(), len(tried) > 1)[1])  # when it has rested
+    assert world.newest.state is RolloutState.REPLAY
+    world.pass_time(3601.0)
+    until(lambda: world.look().state is RolloutState.HELD)
+    assert world.newest.reason == f"v2 held, nothing is known of it: {why}"
+    seen = len(tried)
+    world.look()
+    assert (len(tried), world.newest.state, world.route.candidate) == (seen, RolloutState.HELD, None)
+    actions.resume(world.line, None, "ann")
+    assert world.newest.state is RolloutState.REPLAY
+    until(lambda: (world.look(), len(tried) > seen)[1])
+    assert (world.newest.state, world.route.champion_version) == (RolloutState.REPLAY, "v1")  # patience counts anew
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_turn_that_died_between_two_environments_takes_up_where_it_was(world: World) -> None:

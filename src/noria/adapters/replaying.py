@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from noria.adapters.out_of_memory import OutOfMemory
 from noria.adapters.server import PARENT
 from noria.decide.crash import is_crash
 from noria.domain.replay import CANDIDATE, Order, Replayed
@@ -63,6 +64,7 @@ def replay(
     slow_ms: float,
     timeout_s: float = 60.0,
     command: Sequence[str] = (sys.executable, "-m", MODULE),
+    out_of_memory: OutOfMemory | None = None,
 ) -> Replayed:
     """Ask the release ``candidate`` (a digest) the newest logged requests beside ``champion``.
 
@@ -72,12 +74,13 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="noria-replay-") as scratch:
         place, seed = str(state.resolve()), int(candidate[:8], 16)
         order = Order(place, project, environment, champion, candidate, requests, deadline_ms, slow_ms, timeout_s, scratch, seed)
-        heard = _Heard()
+        heard, kernel = _Heard(), out_of_memory or OutOfMemory()
         code = _run(order, command, Path(scratch), heard)
         if heard.facts is not None:
             return heard.facts
         heard.partial = replace(heard.partial, wanted=heard.partial.wanted or requests)
-        return _without_facts(heard, code, Path(scratch) / ERRORS, timeout_s)
+        starved = code == -signal.SIGKILL and kernel.struck()
+        return _without_facts(heard, code, Path(scratch) / ERRORS, timeout_s, starved=starved)
 
 
 def _run(order: Order, command: Sequence[str], scratch: Path, heard: _Heard) -> int | None:
@@ -132,7 +135,7 @@ def _listen(pipe: int, process: subprocess.Popen[bytes], until: float, heard: _H
         return None
 
 
-def _without_facts(heard: _Heard, code: int | None, errors: Path, timeout_s: float) -> Replayed:
+def _without_facts(heard: _Heard, code: int | None, errors: Path, timeout_s: float, *, starved: bool) -> Replayed:
     """What an end without facts says of the candidate. Raises ServingError when it says nothing of it."""
     if heard.error is not None:
         raise ServingError(f"logged requests cannot be replayed: {heard.error}")
@@ -141,9 +144,10 @@ def _without_facts(heard: _Heard, code: int | None, errors: Path, timeout_s: flo
         return replace(heard.partial, timed_out=True)
     if code is None:
         raise ServingError(f"the replay of logged requests did not end within {timeout_s:g} s", where=heard.turn or "starting")
-    if at_candidate and is_crash(code, out_of_memory=False):
-        return replace(heard.partial, failed=f"it ends the process that loads and asks it: {_ending(code)}")
-    raise ServingError(f"the replay of logged requests ended by {_ending(code)}", hint=_last_words(errors))
+    how = f"{_ending(code)}{' for want of memory' if starved else ''}"
+    if at_candidate and is_crash(code, starved):
+        return replace(heard.partial, failed=f"it ends the process that loads and asks it: {how}")
+    raise ServingError(f"the replay of logged requests ended by {how}", hint=_last_words(errors))
 
 
 def _ending(code: int) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days: a look costs a write
 SLOW_S = 1.0
+AGAIN_S = 30.0  # between two replays of one rollout
 ONWARD_S = 60.0  # between two attempts to go on to the next environments; after the fifth a person looks
 
 
@@ -72,7 +73,11 @@ class Pilot:
     def _hear_replays(self) -> None:
         """What came of those that ended; what one raised is raised here."""
         for key in [key for key, replay in self._replays.items() if replay.done()]:
-            self._replays.pop(key).result()
+            replay = self._replays.pop(key)
+            self._rests[f"replay {key}"] = (
+                time.monotonic() + AGAIN_S
+            )  # where it broke: a machine without memory has none a moment later
+            replay.result()
 
     def _go_on(self) -> None:
         """Releases that were promoted go on to the environments that come after; so do those of an engine that died then."""
@@ -94,7 +99,8 @@ class Pilot:
         if rollout.id in self._replays:
             return False
         if rollout.state is RolloutState.REPLAY:
-            self._replays[rollout.id] = in_background(lambda: self._under_lease(rollout))
+            if time.monotonic() >= self._rests.get(f"replay {rollout.id}", 0.0):
+                self._replays[rollout.id] = in_background(lambda: self._under_lease(rollout))
             return False
         if time.monotonic() < self._rests.get(rollout.id, 0.0):
             return False

@@ -20,6 +20,7 @@ from typing import IO, Any
 import msgspec
 
 from noria import names
+from noria.adapters.out_of_memory import OutOfMemory
 from noria.adapters.server import FACTS, LOCK, SOCKET, short_path
 from noria.decide import scaling
 from noria.decide.scaling import Decision
@@ -31,7 +32,7 @@ from noria.errors import NoriaError, PortInUseError, ServingError
 from noria.serving import counts, rates
 from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
-from noria.serving.deaths import Deaths, OutOfMemory, told
+from noria.serving.deaths import Deaths, told
 from noria.serving.desired import Desired
 from noria.serving.flow import Flow
 from noria.serving.group import Group, Plan, named

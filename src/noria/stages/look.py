@@ -76,9 +76,13 @@ def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
 
 
 def blind(line: Line, environment: Environment, rollout: Rollout, why: str) -> None:
-    """The engine does not answer: it is waited for as long as patience lasts. No data is not healthy."""
+    """The engine does not answer, or the replay breaks: it is waited for as long as patience lasts. No data is not healthy."""
+    if rollout.state not in (RolloutState.REPLAY, RolloutState.CANARY):
+        return
     waited = line.ledger.clock.now(line.name) - rollout.patient_clock
-    if rollout.state is RolloutState.CANARY and waited > environment.rollout.patience_s:
+    if rollout.state is RolloutState.REPLAY and waited <= environment.rollout.patience_s:
+        line.ledger.rollouts.update(rollout.id, look=Look(time.time(), why, ()))
+    elif waited > environment.rollout.patience_s:
         stage.hold(line, rollout, f"{rollout.release} held, nothing is known of it: {why}")
 
 

@@ -224,7 +224,13 @@ def begin(
         line.check_lease()
         demand_unchanged(line, rollout)
         champion.demand_fit(line, rollout.release)
-        line.ledger.rollouts.update(rollout.id, state=RolloutState.REPLAY, reason=text, before=route.champion_version)
+        line.ledger.rollouts.update(
+            rollout.id,
+            state=RolloutState.REPLAY,
+            before=route.champion_version,
+            patient_clock=line.ledger.clock.now(line.name),
+            reason=text,
+        )
         if rollout.turn_id:
             line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
         line.event("rollout.replay", rollout.id, text, release=rollout.release)
