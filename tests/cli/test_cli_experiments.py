@@ -251,6 +251,15 @@ def test_what_is_compared_by_default(say, made: Told) -> None:
     assert sides("ffffff", "run-000000000003") == ["v1", "run-000000000003-aaaaaaaa"]
 
 
+def test_a_turn_where_nothing_changed_is_not_what_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = write(tmp_path).home
+    with closing(Ledger.open(home / ".noria")) as ledger:
+        idle = turn(ledger, "run-9", TurnOutcome.NOTHING_CHANGED)
+        ledger.runs.put(Run("run-9", PROJECT, idle, Pins(None, None, {}, "1", "2", "3"), 9000.0, 9000.1, "nothing changed"))
+    assert execute(["-C", str(home), "diff", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["after"]["run"] == "run-000000000005-aaaaaaaa"
+
+
 def test_a_run_beside_itself(say) -> None:
     text = say("diff", "v1", "1")
     assert text.splitlines()[0] == "v1 → turn 1"

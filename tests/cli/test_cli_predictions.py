@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from noria import config
-from noria.cli import execute
+from noria.adapters.server import Server
+from noria.cli import execute, http
+from noria.cli.context import Home
 from noria.engine import assembly, logbook
 from noria.stages import watch
 from noria.store import labels
@@ -49,7 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(home: Path, *records: Prediction | Feedback, environment: str = "staging") -> None:
+def write(home: Path, *records: Prediction | Feedback, environment: str = "production") -> None:
     writer = LogWriter(home / ".noria" / "log" / environment, environment)
     writer.append(*records)
     writer.close()
@@ -70,9 +72,9 @@ def kept(request: pytest.FixtureRequest, home: Path, capsys: pytest.CaptureFixtu
     """The same log in either form."""
     if request.param == "parquet":
         done = ask(capsys, "compact")["environments"]
-        assert (done["staging"]["segments"], done["staging"]["records"]) == (2, 42)
-        assert done["production"]["segments"] == 0
-        assert not list((home / ".noria/log/staging").glob("*.plog"))
+        assert (done["production"]["segments"], done["production"]["records"]) == (2, 42)
+        assert done["staging"]["segments"] == 0
+        assert not list((home / ".noria/log/production").glob("*.plog"))
     return home
 
 
@@ -89,7 +91,7 @@ def test_the_newest_first_with_label_and_counts(kept: Path, capsys: pytest.Captu
 def test_json_has_stable_keys(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = ask(capsys, "--limit", "4")
     assert {k: v for k, v in found.items() if k != "predictions"} == {
-        "environment": "staging", "count": 40, "labelled": 1, "estimated": 40, "releases": {"v1": 20, "v2": 20},
+        "environment": "production", "count": 40, "labelled": 1, "estimated": 40, "releases": {"v1": 20, "v2": 20},
     }  # fmt: skip
     assert found["predictions"][3] == {
         "id": "p3", "at": float(NOW - 3 * 3600), "release": "v1", "variant": "champion", "rollout": None, "key": None,
@@ -106,15 +108,15 @@ def test_what_is_asked_for(kept: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert [p["id"] for p in ask(capsys, "--where", "label != null")["predictions"]] == ["p3"]
     day = datetime.fromtimestamp(NOW - 5 * 3600, UTC).isoformat(sep=" ")
     assert ask(capsys, "--since", day)["count"] == 6
-    assert ask(capsys, "-e", "production") == {
-        "environment": "production", "count": 0, "labelled": 0, "estimated": 0, "releases": {}, "predictions": [],
+    assert ask(capsys, "-e", "staging") == {
+        "environment": "staging", "count": 0, "labelled": 0, "estimated": 0, "releases": {}, "predictions": [],
     }  # fmt: skip
-    assert "no prediction in staging meets that" in say(capsys, "--release", "v9")
+    assert "no prediction in production meets that" in say(capsys, "--release", "v9")
 
 
 def test_to_a_file(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(capsys, "--to", "all.parquet") == {
-        "environment": "staging", "count": 40, "labelled": 1, "estimated": 40, "releases": {"v1": 20, "v2": 20},
+        "environment": "production", "count": 40, "labelled": 1, "estimated": 40, "releases": {"v1": 20, "v2": 20},
         "file": "all.parquet",
     }  # fmt: skip
     table = pq.read_table(kept / "all.parquet").to_pylist()
@@ -128,9 +130,9 @@ def test_to_a_file(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_sample_is_told_and_estimated(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(home, *(answered(i, id=f"s{i}", sample=0.1) for i in range(5)), environment="production")
-    assert ask(capsys, "-e", "production")["estimated"] == 50
-    assert "it stands for about 50" in say(capsys, "-e", "production")
+    write(home, *(answered(i, id=f"s{i}", sample=0.1) for i in range(5)), environment="staging")
+    assert ask(capsys, "-e", "staging")["estimated"] == 50
+    assert "it stands for about 50" in say(capsys, "-e", "staging")
 
 
 @pytest.mark.parametrize(
@@ -158,15 +160,15 @@ def test_a_near_name_is_suggested(home: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_compacting_by_hand_tells_of_damage(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = sorted((home / ".noria/log/staging").glob("*.plog"))[0]
+    path = sorted((home / ".noria/log/production").glob("*.plog"))[0]
     content = bytearray(path.read_bytes())
     content[60] ^= 1
     path.chmod(0o600)
     path.write_bytes(content)
     path.chmod(0o400)
-    before = read_all(home / ".noria/log/staging")
-    assert "1 damaged segment left" in say(capsys, "compact", "-e", "staging")
-    assert read_all(home / ".noria/log/staging") == before
+    before = read_all(home / ".noria/log/production")
+    assert "1 damaged segment left" in say(capsys, "compact", "-e", "production")
+    assert read_all(home / ".noria/log/production") == before
     assert execute(["audit", "log", "--json"]) == 0
     events = json.loads(capsys.readouterr().out)["events"]
     assert [e["kind"] for e in events] == ["log.damaged"]
@@ -174,26 +176,26 @@ def test_compacting_by_hand_tells_of_damage(home: Path, capsys: pytest.CaptureFi
 
 def test_days_that_are_too_old_go_and_the_audit_log_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 10d}}\n")
-    write(home, *(answered(24 * day, id=f"old{day}") for day in (30, 31, 31)), environment="production")
-    write(home, answered(1), environment="production")
-    done = ask(capsys, "compact", "-e", "production")["environments"]["production"]
+    write(home, *(answered(24 * day, id=f"old{day}") for day in (30, 31, 31)), environment="staging")
+    write(home, answered(1), environment="staging")
+    done = ask(capsys, "compact", "-e", "staging")["environments"]["staging"]
     assert (done["records"], done["expired"]["predictions"], len(done["expired"]["dates"])) == (4, 3, 2)
-    assert ask(capsys, "-e", "production")["count"] == 1
-    assert "nothing to compact" in say(capsys, "compact", "-e", "production")
+    assert ask(capsys, "-e", "staging")["count"] == 1
+    assert "nothing to compact" in say(capsys, "compact", "-e", "staging")
     assert execute(["audit", "log", "--json"]) == 0
     (event,) = json.loads(capsys.readouterr().out)["events"]
-    assert (event["kind"], event["subject"], event["facts"]["predictions"]) == ("log.expired", "production", 3)
+    assert (event["kind"], event["subject"], event["facts"]["predictions"]) == ("log.expired", "staging", 3)
 
 
 def test_the_daemons_look_compacts_what_is_a_day_old_and_deletes_what_is_over(home: Path) -> None:
-    folder = home / ".noria" / "log" / "staging"
+    folder = home / ".noria" / "log" / "production"
     line = assembly.assemble(home)
     try:
         assert logbook.look(line, config.load(home)) == []  # too young, too little
         for path in folder.glob("*.plog"):
             os.utime(path, (NOW - 90_000, NOW - 90_000))
         (kept,) = logbook.look(line, config.load(home))
-        assert (kept.environment, kept.compacted.records, kept.expired.dates) == ("staging", 42, ())
+        assert (kept.environment, kept.compacted.records, kept.expired.dates) == ("production", 42, ())
         assert logbook.look(line, config.load(home)) == []
         (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 1d}}\nmonitor: {every: 1h, label_delay: 1h}\n")
         write(home, answered(24 * 9, id="old"))
@@ -211,3 +213,13 @@ def test_a_window_counts_what_a_sample_stands_for() -> None:
     rows = labels.labelled_table([answered(1, sample=0.1), answered(2, sample=0.1), answered(3)])
     assert watch.estimated(rows) == 21
     assert watch.estimated(labels.labelled_table([answered(1), answered(2)])) == 2
+
+
+def test_of_several_environments_the_last_is_asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `rollout`, `promote` and `rollback` do: production comes last in the project file."""
+    found = {"production": "http://127.0.0.1:8001", "staging": "http://127.0.0.1:8000"}  # in the server's order
+    monkeypatch.setattr(Server, "addresses", lambda _: found)
+    assert http.address(Home(home), None) == ("production", found["production"])
+    assert http.address(Home(home), "staging") == ("staging", found["staging"])
+    del found["production"]
+    assert http.address(Home(home), None) == ("staging", found["staging"])

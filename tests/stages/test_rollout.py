@@ -410,6 +410,19 @@ def test_probation_keeps_the_old_release_scoring_and_ends_by_the_clock(world: Wo
     assert (world.route.champion_version, world.route.shadow, world.route.previous_version) == ("v2", 0.0, "v1")
 
 
+def test_probation_goes_on_when_a_newer_candidate_has_gone(world: World) -> None:
+    probing = on_probation(world)
+    world.see((250, 0, 0), (1_000, 0, 0))
+    world.enter("v3")
+    assert (world.route.candidate_version, world.route.champion_version) == ("v3", "v2")
+    actions.abort(world.line, None, "ann")
+    assert (world.route.champion_version, world.route.shadow, world.route.other) == ("v2", 0.25, digest_of("v1"))
+    assert world.route.rollout_id == probing.id
+    world.see((250, 0, 0), (1_000, 900, 0))
+    assert world.line.ledger.rollouts.get(probing.id).state is RolloutState.ROLLED_BACK
+    assert world.route.champion_version == "v1"
+
+
 def test_dropped_pairs_blame_nobody(world: World) -> None:
     """Half of the pairs never came: a failure is the new release's by a greater chance than was planned, and that is all."""
     on_probation(world)

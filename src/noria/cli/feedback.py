@@ -20,7 +20,7 @@ from noria.errors import UsageError
 @click.option(
     "--file", "file", type=click.File("r", encoding="utf-8"), help='A JSON list of {"id" or "key", "label"}; - is standard input.'
 )
-@click.option("--environment", "-e", help="Where it was predicted; the first environment by default.")
+@click.option("--environment", "-e", help="Where it was predicted; the last environment by default.")
 @json_option
 @pass_home
 def command(

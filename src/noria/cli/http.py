@@ -15,12 +15,15 @@ TIMEOUT_S = 30.0
 
 
 def address(home: Home, environment: str | None) -> tuple[str, str]:
-    """The environment's name and its address; the first one when none is named. Raises ServingError, NotFoundError."""
+    """The environment's name and its address; of several the last in noria.yaml, where production is, when none is named.
+
+    Raises ServingError, NotFoundError.
+    """
     addresses = home.server().addresses()
     if not addresses:
         raise ServingError("no model server runs here", where=str(home.state), hint="`noria up` starts it.")
     if environment is None:
-        return next(iter(addresses.items()))
+        environment = next(iter(addresses)) if len(addresses) == 1 else list(home.project().environments)[-1]
     if environment not in addresses:
         raise NotFoundError(f"there is no environment {environment!r}", hint=f"Running: {', '.join(addresses)}.")
     return environment, addresses[environment]

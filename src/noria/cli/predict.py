@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--file", "file", type=click.File("r", encoding="utf-8"), help="A JSON record, or a list of them; - is standard input."
 )
-@click.option("--environment", "-e", help="Where to ask, or whose champion to take; the first environment by default.")
+@click.option("--environment", "-e", help="Where to ask, or whose champion to take; the last environment by default.")
 @click.option("--input", "given", metavar="FILE|PATTERN|DATASET", help="Score the rows of files, without the server.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The file of their answers, by its suffix.")
 @click.option("--release", metavar="RELEASE|FILE", help="With --input: this release, or one that was exported.")
@@ -128,7 +128,7 @@ def _from_store(home: Home, release: str | None, environment: str | None) -> Lay
 
 def _champion(home: Home, ledger: Ledger, project: str, environment: str | None) -> str:
     known = list(home.project().environments)
-    name = environment or known[0]
+    name = environment or known[-1]
     if name not in known:
         raise NotFoundError(f"there is no environment {name!r}", hint=f"noria.yaml has: {', '.join(known)}.")
     route = ledger.routes.get(project, name)

@@ -49,7 +49,7 @@ class Found:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--environment", "-e", help="Whose log; the first environment by default.")
+@click.option("--environment", "-e", help="Whose log; the last environment by default.")
 @click.option("--since", metavar="TIME", help="Only of the last 12h, 1d, 4w, or since 2026-11-20 (UTC).")
 @click.option("--release", metavar="RELEASE", help="Only what this release answered, like v3.")
 @click.option("--where", metavar="QUERY", help="Only what meets it: outputs.probability > 0.9 and label != null")
@@ -155,7 +155,7 @@ def _environment(home: Home, named: str | None) -> str:
     known = list(home.project().environments)
     if named is not None and named not in known:
         raise NotFoundError(f"there is no environment {named!r}", hint=f"Known: {', '.join(known)}.")
-    return named or known[0]
+    return named or known[-1]
 
 
 def _since(text: str | None) -> float | None:

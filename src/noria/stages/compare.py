@@ -18,7 +18,7 @@ from noria.domain.data import Snapshot
 from noria.domain.evaluation import Comparison, Evaluation, Measure
 from noria.domain.release import Release
 from noria.domain.run import Run, flat
-from noria.domain.turn import Turn
+from noria.domain.turn import Turn, TurnOutcome
 from noria.errors import NoriaError, NotFoundError, UsageError
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
@@ -53,10 +53,11 @@ def find(archive: Archive, ref: str) -> Named:
     """What ``ref`` stands for. Raises NotFoundError; UsageError for a turn that never came to a run."""
     ledger, project = archive.ledger, archive.project
     if ref == LATEST:
-        newest = ledger.runs.list(project, 1)
-        if not newest:
+        runs = ledger.runs.list(project)
+        if not runs:
             raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
-        return _named(archive, newest[0], f"{newest[0].id} (latest)")
+        newest = next((run for run in runs if run.outcome != TurnOutcome.NOTHING_CHANGED), runs[0])  # that did something
+        return _named(archive, newest, f"{newest.id} (latest)")
     if ref.isdigit() or ref.startswith("turn-"):
         return _of_turn(archive, ref)
     served = serving(archive, ref)

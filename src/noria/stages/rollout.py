@@ -379,8 +379,7 @@ def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
         route = line.ledger.routes.get(line.name, rollout.environment)
         made = None
         if route is not None and route.rollout_id == rollout.id:
-            alone = replace(route, candidate=None, candidate_version=None, share=0.0, shadow=0.0, sticky=False, rollout_id=None)
-            made = line.ledger.routes.put(alone)
+            made = line.ledger.routes.put(_alone(line, route))
         if state is RolloutState.ROLLED_BACK and line.ledger.releases.get(line.name, rollout.release).barred is None:
             line.ledger.releases.bar(line.name, rollout.release, text)  # else the first reason stays
         close(line, rollout, state, text)
@@ -388,6 +387,17 @@ def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
     if made is not None:
         line.driver.set_routes(made)
         line.driver.drain(rollout.environment, rollout.digest)
+
+
+def _alone(line: Line, route: Route) -> Route:
+    """The champion without the candidate. If it is on probation still, the release before scores requests again as it did."""
+    alone = replace(route, candidate=None, candidate_version=None, share=0.0, shadow=0.0, sticky=False, rollout_id=None)
+    probing = line.ledger.rollouts.probing(line.name, route.environment)
+    if probing is None or probing.digest != route.champion:
+        return alone
+    history = line.ledger.routes.history(line.name, route.environment)
+    judged = next((known for known in history if known.rollout_id == probing.id and known.candidate is None), None)
+    return replace(alone, shadow=judged.shadow, rollout_id=probing.id) if judged is not None else alone
 
 
 def hold(line: Line, rollout: Rollout, why: str) -> str:
