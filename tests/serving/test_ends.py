@@ -31,7 +31,7 @@ from noria.serving.channel import Start
 from noria.serving.child import spawn
 from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import Deaths
-from noria.serving.group import Group, Plan
+from noria.serving.group import Group, Plan, WorkerGoneError, WorkerLink
 from noria.serving.runtime import HostedRuntime
 from noria.serving.tree import Options, Place, Tree, bind
 
@@ -56,7 +56,7 @@ async def group_of(
     """Workers that accept and have no release."""
     counting.create(counts_path(seal.state, "production"))
     listener = bind("production", "127.0.0.1", 0)
-    group = Group(lambda *fds: start_of(seal, *fds), listener, size, on_end, silent_s)
+    group = Group(lambda *fds: start_of(seal, *fds), listener, size, lambda slot, code, _: on_end(slot, code), silent_s)
     try:
         await group.open()
         await group.accept()
@@ -244,6 +244,47 @@ def test_a_champion_is_not_blamed_when_a_worker_dies_of_loading(seal: Seal, tmp_
         reader = Counts(path)
         assert [arms[0].errors for arms in reader.tallies().values()] == [1] * requests
         reader.close()
+
+
+def test_who_was_being_loaded_is_blamed_for_what_it_ended(seal: Seal, tmp_path: Path) -> None:
+    """Want of memory leaves no last words: what the worker was told to load is known all the same."""
+    path, counter = counts_path(seal.state, "production"), tmp_path / "memory.events"
+    counting.create(path)
+    counter.write_text("oom_kill 0\n")
+    route = Route(PROJECT, "production", 1, "champion", "v1", "candidate", "v2", share=0.5, rollout_id="r")
+    kills = 0
+    for code in (-signal.SIGKILL, -signal.SIGSEGV):
+        for loading, blamed in (("candidate", ["candidate"]), ("champion", ["champion"]), ("another", [])):
+            deaths = Deaths(path, OutOfMemory((counter,)))
+            kills += 1
+            counter.write_text(f"oom_kill {kills}\n")
+            deaths.worker(0, code, [route], {"champion", "candidate"}, loading)
+            assert list(deaths.facts()) == blamed
+    reader = Counts(path)
+    assert reader.tallies() == {}  # it was in no request
+    reader.close()
+
+
+def test_what_a_worker_is_loading_is_known_until_it_has_answered() -> None:
+    async def story() -> None:
+        ours, theirs = socket.socketpair()
+        process = await asyncio.create_subprocess_exec("sleep", "60")
+        link = WorkerLink(process, lambda digest, text: None)
+        await link.open(ours)
+        plan = Plan((), {"a": (Path("a"), None), "b": (Path("b"), None)})
+        loading = asyncio.create_task(link.load(plan))
+        await until(lambda: link.loading == "a")
+        theirs.sendall(b'{"id": 1, "error": "it is no model"}\n')
+        await until(lambda: link.loading == "b")
+        theirs.close()
+        with pytest.raises(WorkerGoneError):
+            await loading
+        assert link.loading == "b"
+        process.kill()
+        await process.wait()
+        link.close()
+
+    asyncio.run(story())
 
 
 def _abort(seal: Seal, digest: str, path: Path, before: str) -> int:

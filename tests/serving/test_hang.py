@@ -46,7 +46,7 @@ async def _hang(seal: Seal, scratch: Path) -> None:
     counting.create(path)
     deaths, ends = Deaths(path, OutOfMemory(())), list[tuple[int, int]]()
 
-    def ended(slot: int, code: int) -> None:
+    def ended(slot: int, code: int, loading: str | None) -> None:
         ends.append((slot, code))
         deaths.worker(slot, code, [route], {good, tried})
 

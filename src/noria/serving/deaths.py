@@ -51,8 +51,9 @@ class Deaths:
         self._oom = out_of_memory
         self._tales: dict[tuple[str, str], Tale] = {}
 
-    def worker(self, slot: int, code: int, routes: Sequence[Route], compiled: set[str]) -> None:
-        """A worker ended unasked. ``compiled``: releases that run in workers. What was in flight is an error of its arm.
+    def worker(self, slot: int, code: int, routes: Sequence[Route], compiled: set[str], loading: str | None = None) -> None:
+        """A worker ended unasked. ``compiled``: releases that run in workers; ``loading``: what it was to load then.
+        What was in flight is an error of its arm.
 
         Where several projects have releases that it may have been, nobody can tell, and none is blamed.
         """
@@ -72,12 +73,22 @@ class Deaths:
                 for _ in range(lost):
                     counts.tally(route.tally_key, candidate=True, error=True, slow=False)
                 self._blame(route.candidate or "", candidate_of(route.rollout_id), how)
+            elif loading is not None and not lost and not ran:
+                self._blame_loaded(loading, routes, f"{how}, as it was loaded")
             elif (ran or oom) and not lost and len(serving) == 1:
                 (route,) = serving
                 counts.tally(route.tally_key, candidate=turned(route), error=True, slow=False)
                 self._blame(route.champion, CHAMPION, how)
         finally:
             counts.close()
+
+    def _blame_loaded(self, digest: str, routes: Sequence[Route], how: str) -> None:
+        """One that no route names yet is not blamed: it may go in other workers, and is met again where it does not."""
+        for route in routes:
+            if digest == route.candidate:
+                self._blame(digest, candidate_of(route.rollout_id), how)
+            elif digest == route.champion:
+                self._blame(digest, CHAMPION, how)
 
     def host(self, digest: str, code: int, routes: Sequence[Route]) -> None:
         """A host ended unasked. Requests that waited for it were told, and are counted already."""

@@ -55,6 +55,7 @@ class WorkerLink:
     def __init__(self, process: asyncio.subprocess.Process, on_complaint: Callable[[str, str], None]) -> None:
         self.process = process
         self.pulse: Pulse | None = None  # what it said of itself last
+        self.loading: str | None = None  # the release that it was told to load, and has not answered about: also when it ended
         self.heard_at: float | None = None  # seconds, monotonic, of its last sign of life since it accepts
         self._on_complaint = on_complaint
         self._ids = itertools.count(1)
@@ -112,12 +113,14 @@ class WorkerLink:
         failed: dict[str, str] = {}
         for digest, (folder, host) in plan.releases.items():
             if digest not in self._loaded:
+                self.loading = digest
                 order = {"op": "load", "digest": digest, "folder": str(folder), "host": str(host) if host else None}
                 try:
                     await self._ask(order | {"reach": reach})
                     self._loaded.add(digest)
                 except ServingError as error:
                     failed[digest] = error.message
+                self.loading = None
         return failed
 
     async def _ask(self, order: dict[str, Any]) -> None:
@@ -173,14 +176,14 @@ class Group:
         start: Callable[[int, int, int], Start],
         listener: socket.socket,
         size: int,
-        on_end: Callable[[int, int], None] = lambda slot, code: None,
+        on_end: Callable[[int, int, str | None], None] = lambda slot, code, loading: None,
         silent_s: float = SILENT_S,
     ) -> None:
         self.plan = Plan()
         self.complaints: dict[str, list[str]] = {}
         self.restarts = 0
         self._start = start  # (slot, listening fd, channel fd) -> Start
-        self._on_end = on_end  # (slot, exit code) of a worker that ended unasked
+        self._on_end = on_end  # (slot, exit code, what it was loading) of a worker that ended unasked
         self._listener = listener
         self._size = size
         self._silent_s = silent_s
@@ -322,7 +325,7 @@ class Group:
             if self._stopping:
                 return
             if code or slot not in self._leaving:
-                self._tell_end(slot, link.process.pid, code)
+                self._tell_end(slot, link, code)
             if self._gone(slot):
                 return
             revived = await self._revive(slot, backoff)
@@ -330,10 +333,10 @@ class Group:
                 return
             link = revived
 
-    def _tell_end(self, slot: int, pid: int, code: int) -> None:
-        print(f"noria.serving: worker {slot} (pid {pid}) ended with {code}", file=sys.stderr, flush=True)
+    def _tell_end(self, slot: int, link: WorkerLink, code: int) -> None:
+        print(f"noria.serving: worker {slot} (pid {link.process.pid}) ended with {code}", file=sys.stderr, flush=True)
         try:
-            self._on_end(slot, code)
+            self._on_end(slot, code, link.loading)
         except Exception as error:  # noqa: BLE001 - whatever keeps it from being blamed, its successor must come
             print(f"noria.serving: nobody can be blamed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
@@ -342,7 +345,7 @@ class Group:
         await _ended(link, 0.0)
         code = link.process.returncode
         if code is not None and code != -signal.SIGKILL:
-            self._tell_end(slot, link.process.pid, code)
+            self._tell_end(slot, link, code)
 
     def _gone(self, slot: int) -> bool:
         """Forget a worker that was to end, and did."""

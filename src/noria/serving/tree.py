@@ -261,10 +261,11 @@ class Tree:
 
     # -- crashes
 
-    def _worker_ended(self, name: str, slot: int, code: int) -> None:
+    def _worker_ended(self, name: str, slot: int, code: int, loading: str | None) -> None:
         place = self._places[name]
         plan = place.group.plan
-        place.deaths.worker(slot, code, plan.routes, {digest for digest, (_, host) in plan.releases.items() if host is None})
+        compiled = {digest for digest, (_, host) in plan.releases.items() if host is None}
+        place.deaths.worker(slot, code, plan.routes, compiled, loading)
         self._suspend(place)
 
     def _host_ended(self, digest: str, code: int) -> None:
