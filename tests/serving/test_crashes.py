@@ -24,7 +24,7 @@ from noria.serving import counts
 from noria.serving.counts import counts_path
 from noria.serving.deaths import _telling
 
-SIDE = 2400  # of the matrices that make a call take a second or more
+SIDE = 3000  # of the matrices that make a call take a second or more
 
 
 def ponderous(seal: Seal, scratch: Path) -> str:
