@@ -18,7 +18,7 @@ from noria.console import steps
 from noria.decide import advance
 from noria.decide.evidence import Evidence
 from noria.domain.policy import QualityGuard, RolloutPolicy, RolloutStep, StepKind
-from noria.domain.rollout import Block, Look, RolloutState, Tally
+from noria.domain.rollout import Block, Look, RolloutState, Tally, evidence_words
 
 EVERY = {e.name: e.canary or e.probation for e in story.every_state().environments}
 POLICY = RolloutPolicy(
@@ -150,7 +150,7 @@ def test_reach(evidence: float, needed: float, width: float) -> None:
     [(0.0, "0"), (0.8, "0.8"), (1.0, "1"), (8.44, "8.4"), (99.96, "100"), (212.4, "212"), (2e5, "200,000"), (3e9, ">1,000,000")],
 )
 def test_told(evidence: float, text: str) -> None:
-    assert steps.told(evidence) == text
+    assert evidence_words(evidence) == text
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,17 @@ environments:
 """
 
 
+def looked(line: Line, pilot: Pilot) -> Pilot:
+    """One look, and who goes on after it: another one where that died."""
+    pilot._rests.clear()
+    try:
+        pilot.drive()
+    except DiedError:
+        line.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
+        return Pilot(line)
+    return pilot
+
+
 def play(line: Line, engine: Dying, bad: bool) -> None:
     """Look until nothing is open, a new pilot after each death; requests come in by the ledger's route, as on a real server."""
     pilot = Pilot(line)
@@ -82,12 +93,7 @@ def play(line: Line, engine: Dying, bad: bool) -> None:
             engine.see((500, 1, 0), (500, 60 if bad and route.share >= 0.5 else 1, 0))
         now = line.ledger.clock.now("p")
         line.ledger.clock.set("p", now + 5.0, 1.0)
-        pilot._rests.clear()
-        try:
-            pilot.drive()
-        except DiedError:
-            line.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
-            pilot = Pilot(line)
+        pilot = looked(line, pilot)
     raise AssertionError("it never ended")
 
 
@@ -163,12 +169,7 @@ def walk(line: Line, engine: Dying) -> None:
             if route is not None and route.candidate is not None:
                 engine.told.append(route)
                 engine.see((1_500, 0, 0), (1_500, 0, 0))
-        pilot._rests.clear()
-        try:
-            pilot.drive()
-        except DiedError:
-            line.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
-            pilot = Pilot(line)
+        pilot = looked(line, pilot)
         active = any(line.ledger.rollouts.active("p", name) for name in config.load(line.home).environments)
         served += not active and not line.ledger.jobs.open("p", champion.ONWARD)
         if served == 3:  # and nothing comes after

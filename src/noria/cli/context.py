@@ -59,6 +59,13 @@ class Home:
 
         return config.load(self.path)
 
+    def environment(self, named: str | None) -> str:
+        """The environment's name; the last one of noria.yaml, where production is, when none is named. Raises NotFoundError."""
+        known = list(self.project().environments)
+        if named is not None and named not in known:
+            raise NotFoundError(f"there is no environment {named!r}", hint=f"noria.yaml has: {', '.join(known)}.")
+        return named or known[-1]
+
     def project_name(self) -> str:
         """The project's name, read cheaply; the whole file is checked only where that line cannot be found."""
         found = PROJECT_LINE.search((self.path / PROJECT_FILE).read_text(encoding="utf-8", errors="replace"))

@@ -23,7 +23,7 @@ def address(home: Home, environment: str | None) -> tuple[str, str]:
     if not addresses:
         raise ServingError("no model server runs here", where=str(home.state), hint="`noria up` starts it.")
     if environment is None:
-        environment = next(iter(addresses)) if len(addresses) == 1 else list(home.project().environments)[-1]
+        environment = next(iter(addresses)) if len(addresses) == 1 else home.environment(None)
     if environment not in addresses:
         raise NotFoundError(f"there is no environment {environment!r}", hint=f"Running: {', '.join(addresses)}.")
     return environment, addresses[environment]

@@ -127,10 +127,7 @@ def _from_store(home: Home, release: str | None, environment: str | None) -> Lay
 
 
 def _champion(home: Home, ledger: Ledger, project: str, environment: str | None) -> str:
-    known = list(home.project().environments)
-    name = environment or known[-1]
-    if name not in known:
-        raise NotFoundError(f"there is no environment {name!r}", hint=f"noria.yaml has: {', '.join(known)}.")
+    name = home.environment(environment)
     route = ledger.routes.get(project, name)
     if route is None or route.champion is None:
         raise NotFoundError(f"no release serves {name}", hint="Name one with --release; `noria releases` lists them.")

@@ -16,7 +16,7 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, number, plural, table
 from noria.cli.versions import at_work, size
-from noria.errors import NotFoundError, StoreError, UsageError
+from noria.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -97,7 +97,7 @@ def _ask(
     as_json: bool,
 ) -> None:
     path = _target(target) if target is not None else None
-    wish = Wish(_environment(home, environment), _since(since), release, where, limit)
+    wish = Wish(home.environment(environment), _since(since), release, where, limit)
     rows = _rows(home, wish)
     shown = limit or (None if path else 20)
     if path is not None:
@@ -134,7 +134,7 @@ def compact(home: Home, environment: str | None, as_json: bool) -> None:
     from noria.engine import logbook
 
     project = home.project()
-    names = [_environment(home, environment)] if environment else list(project.environments)
+    names = [home.environment(environment)] if environment else list(project.environments)
     with at_work(home, as_json) as line:
         kept = [logbook.keep(line, project, name, again=True) for name in names]
     done = {k.environment: asdict(k.compacted) | {"expired": asdict(k.expired)} for k in kept}
@@ -149,13 +149,6 @@ def _told(kept: Kept) -> str:
     files = f"{plural(done.records, 'record')} of {plural(done.segments, 'segment')} in {plural(done.files, 'file')}"
     damaged = f"; {plural(len(done.damaged), 'damaged segment')} left as they are" if done.damaged else ""
     return f"{kept.environment}: {files}, {size(done.size_bytes)}{damaged}{old}"
-
-
-def _environment(home: Home, named: str | None) -> str:
-    known = list(home.project().environments)
-    if named is not None and named not in known:
-        raise NotFoundError(f"there is no environment {named!r}", hint=f"Known: {', '.join(known)}.")
-    return named or known[-1]
 
 
 def _since(text: str | None) -> float | None:

@@ -9,10 +9,10 @@ import click
 
 from noria.cli import rollout_simulate
 from noria.cli.context import Home, actor, pass_home
-from noria.cli.output import ago, emit, json_option, number, pairs, percent, plain, plural, section, table
+from noria.cli.output import ago, emit, json_option, pairs, percent, plain, plural, section, table
 from noria.console.around import surroundings
 from noria.console.view import Canary, EnvironmentView, canary_facts, ended_facts, read
-from noria.domain.rollout import Rollout, RolloutState
+from noria.domain.rollout import Rollout, RolloutState, evidence_words
 from noria.errors import ConfigError, NotFoundError
 
 environment_option = click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
@@ -106,11 +106,7 @@ def _stands(environment: EnvironmentView, canary: Canary) -> str:
 
 
 def _needed(evidence: float, needed: float) -> str:
-    return f"{_short(evidence)} of {_short(needed)}"
-
-
-def _short(evidence: float) -> str:
-    return ">1,000,000" if evidence > 1e6 else number(round(evidence, 1) if evidence < 100 else round(evidence))
+    return f"{evidence_words(evidence)} of {evidence_words(needed)}"
 
 
 def _traffic(canary: Canary) -> str:

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from noria.console import chart, steps, words
 from noria.console.view import StatusView
+from noria.domain.rollout import evidence_words
 from noria.domain.turn import TurnOutcome
 from noria.names import short
 
@@ -66,7 +67,7 @@ def _templates() -> Environment:
         "short": short,
         "colour": chart.colour,
         "codes": steps.codes,
-        "told": steps.told,
+        "told": evidence_words,
     }
     made.globals |= {"tone": tone, "chart": chart.quality_chart, "judged": chart.judged, "sank": chart.sank}
     made.globals |= {name: getattr(steps, name) for name in ("bar", "cleared", "headline", "plan", "traffic", "ways")}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from noria.console.words import percent
-from noria.domain.rollout import Look, Rollout, RolloutState, Stand
+from noria.domain.rollout import Look, Rollout, RolloutState, Stand, evidence_words
 
 MARK = 80.0  # where a bar's needed evidence lies, in percent of its width: there is room to see what goes beyond
 TONES = {  # what a state means to the eye
@@ -121,16 +121,7 @@ def bar(kind: str, evidence: float, needed: float) -> Markup:
         '<svg class="evidence {}" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{} {} of {}">'
         '<rect class="rest" width="100" height="6"/><rect class="fill" width="{}" height="6"/>'
         '<rect class="mark" x="{}" width="1.2" height="6"/></svg>'
-    ).format(kind, kind, told(evidence), told(needed), reach(evidence, needed), MARK)
-
-
-def told(evidence: float) -> str:
-    """``0.83``, ``8.4``, ``212``, ``>1,000,000``."""
-    if evidence > 1e6:
-        return ">1,000,000"
-    if evidence >= 100:
-        return f"{evidence:,.0f}"
-    return f"{evidence:.1f}".removesuffix(".0") if evidence >= 1 else f"{evidence:.2g}"
+    ).format(kind, kind, evidence_words(evidence), evidence_words(needed), reach(evidence, needed), MARK)
 
 
 def codes(text: str) -> Markup:

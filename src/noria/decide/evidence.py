@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from noria.domain.policy import QualityGuard, QuantileGuard, RolloutPolicy, percent
-from noria.domain.rollout import Block, Stand, Tally
+from noria.domain.rollout import Block, Stand, Tally, evidence_words
 from noria.stats import betting, eprocess, quantiles
 from noria.stats.eprocess import Outcomes
 from noria.stats.metrics import Floats
@@ -172,22 +172,15 @@ def value(log_evidence: float) -> float:
     return math.exp(min(log_evidence, LARGEST))
 
 
-def told(evidence: float) -> str:
-    """``0.83``, ``212``; beyond a million, how much more tells a person nothing: ``>1,000,000``."""
-    if evidence > 1e6:
-        return ">1,000,000"
-    return f"{evidence:,.0f}" if evidence >= 10 else f"{evidence:.2g}"
-
-
 def harm_words(stand: Stand) -> str:
     """``errors: 7 of 9 events on the candidate at 10 % of traffic in 412 of its requests; evidence 212, needed 100``."""
-    return f"{stand.guard}: {stand.text}; evidence {told(stand.harm)}, needed {told(stand.harm_needed)}"
+    return f"{stand.guard}: {stand.text}; evidence {evidence_words(stand.harm)}, needed {evidence_words(stand.harm_needed)}"
 
 
 def where_words(stand: Stand) -> str:
     return (
-        f"{stand.guard}: {stand.text}; for safety {told(stand.safe)} of {told(stand.safe_needed)}, "
-        f"for harm {told(stand.harm)} of {told(stand.harm_needed)}"
+        f"{stand.guard}: {stand.text}; for safety {evidence_words(stand.safe)} of {evidence_words(stand.safe_needed)}, "
+        f"for harm {evidence_words(stand.harm)} of {evidence_words(stand.harm_needed)}"
     )
 
 

@@ -98,6 +98,13 @@ class Stand:
         return self.safe >= self.safe_needed
 
 
+def evidence_words(evidence: float) -> str:
+    """``0.83``, ``8.4``, ``212``; beyond a million, how much more tells a person nothing: ``>1,000,000``."""
+    if evidence > 1e6:
+        return ">1,000,000"
+    return f"{evidence:,.0f}" if evidence >= 10 else f"{evidence:.2g}"
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """The newest look at a rollout."""

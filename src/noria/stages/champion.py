@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from noria.config import Environment
@@ -45,6 +47,18 @@ def demand_unchanged(line: Line, rollout: Rollout) -> None:
     now = line.ledger.rollouts.get(rollout.id)
     if (now.state, now.step) != (rollout.state, rollout.step):
         raise LeaseLostError(f"the rollout of {rollout.release} has been changed meanwhile: it is {now.state}")
+
+
+@contextmanager
+def moving(line: Line, rollout: Rollout, *, fit: bool = False) -> Iterator[None]:
+    """The transaction in which a rollout is moved: under the lease, from the state that was read; ``fit``: it is to get traffic.
+    Raises LeaseLostError."""
+    with line.ledger.transaction():
+        line.check_lease()
+        demand_unchanged(line, rollout)
+        if fit:
+            demand_fit(line, rollout.release)
+        yield
 
 
 def demand_fit(line: Line, version: str) -> None:

@@ -121,8 +121,7 @@ def _put_back(line: Line, rollout: Rollout, route: Route, ruling: Ruling, *, ove
         if over:
             _end_probation(line, rollout, route, ruling, text)
         elif error.message not in rollout.reason:
-            with line.ledger.transaction():
-                champion.demand_unchanged(line, rollout)
+            with champion.moving(line, rollout):
                 line.ledger.rollouts.update(rollout.id, reason=text)
                 line.event("probation.harm", rollout.id, text, release=rollout.release)
         return
@@ -133,9 +132,7 @@ def _put_back(line: Line, rollout: Rollout, route: Route, ruling: Ruling, *, ove
 def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling, text: str) -> None:
     kind = "probation.passed" if ruling.reason.outcome is Outcome.PASS else "probation.undecided"
     made = replace(route, shadow=0.0, rollout_id=None) if route.rollout_id == rollout.id else None
-    with line.ledger.transaction():
-        line.check_lease()
-        champion.demand_unchanged(line, rollout)
+    with champion.moving(line, rollout):
         if made is not None:
             made = champion.put_after(line, route, made)
         line.ledger.rollouts.update(rollout.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())

@@ -21,7 +21,7 @@ from noria.domain.turn import TurnOutcome
 from noria.domain.verdict import Outcome
 from noria.errors import LeaseLostError, RefusedError, ServingError
 from noria.stages import champion
-from noria.stages.champion import ONWARD, OUTCOMES, close, demand_unchanged
+from noria.stages.champion import ONWARD, OUTCOMES, close, demand_unchanged, moving
 from noria.stages.line import Line
 
 
@@ -44,12 +44,8 @@ def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcom
             outcome, text = TurnOutcome.PROMOTED, f"{release.version} serves all of {environment.name}"
             continue  # the turn was interrupted after that
         if _overtaken(line, environment, release):  # ... and told again late
-            if outcome is TurnOutcome.RELEASED:
-                outcome, text = (
-                    TurnOutcome.SUPERSEDED,
-                    f"{release.version} superseded: a newer release came to {environment.name}",
-                )
-            return outcome, text
+            newer = f"{release.version} superseded: a newer release came to {environment.name}"
+            return (TurnOutcome.SUPERSEDED, newer) if outcome is TurnOutcome.RELEASED else (outcome, text)
         outcome, text = enter(line, project, environment, release)
         if outcome is not TurnOutcome.PROMOTED:
             return outcome, text
@@ -148,9 +144,7 @@ def _wait(line: Line, rollout: Rollout, why: str) -> str:
     """Write down what it waits for, once."""
     text = f"{rollout.release} waits {why}" if why.startswith(("for ", "until ")) else f"{rollout.release} waits: {why}"
     if text != rollout.reason:
-        with line.ledger.transaction():
-            line.check_lease()
-            demand_unchanged(line, rollout)
+        with moving(line, rollout):
             line.ledger.rollouts.update(rollout.id, reason=text)
             if rollout.turn_id:
                 line.ledger.turns.update(rollout.turn_id, reason=text)
@@ -220,10 +214,7 @@ def begin(
     if environment.rollout.replay.requests == 0 or route is None:
         return live(line, environment, rollout, onward=onward)
     text = f"{rollout.release} answers logged requests of {environment.name} before any live one"
-    with line.ledger.transaction():
-        line.check_lease()
-        demand_unchanged(line, rollout)
-        champion.demand_fit(line, rollout.release)
+    with moving(line, rollout, fit=True):
         line.ledger.rollouts.update(
             rollout.id,
             state=RolloutState.REPLAY,
@@ -279,10 +270,7 @@ def live(line: Line, environment: Environment, rollout: Rollout, *, onward: bool
         text = champion.promote(line, environment, release, "no step of it is judged", rollout, onward=onward)
         return _came_of(line, release), text
     text = f"{rollout.release} {_takes(step)} {environment.name}, beside {route.champion_version}"
-    with line.ledger.transaction():
-        line.check_lease()
-        demand_unchanged(line, rollout)
-        champion.demand_fit(line, rollout.release)
+    with moving(line, rollout, fit=True):
         line.ledger.rollouts.update(
             rollout.id,
             state=RolloutState.CANARY,
@@ -339,10 +327,7 @@ def advance(line: Line, environment: Environment, rollout: Rollout, route: Route
     made = at_step(route, rollout, environment, step)
     moved = f"goes from {percent(route.share)} to {percent(made.share)}" if made.share != route.share else "goes on"
     text = f"{rollout.release} {moved}: {why}"
-    with line.ledger.transaction():
-        line.check_lease()
-        demand_unchanged(line, rollout)
-        champion.demand_fit(line, rollout.release)
+    with moving(line, rollout, fit=True):
         made = champion.put_after(line, route, made) if made != route else route
         line.ledger.rollouts.update(
             rollout.id,
@@ -402,9 +387,7 @@ def _alone(line: Line, route: Route) -> Route:
 
 def hold(line: Line, rollout: Rollout, why: str) -> str:
     """The share stays as it is, and a person decides. Harm still ends it."""
-    with line.ledger.transaction():
-        line.check_lease()
-        demand_unchanged(line, rollout)
+    with moving(line, rollout):
         close(line, rollout, RolloutState.HELD, why)
         line.ledger.rollouts.update(rollout.id, resumes=rollout.state)
         line.event("rollout.held", rollout.id, why, release=rollout.release)
@@ -417,9 +400,7 @@ def resume(line: Line, rollout: Rollout, why: str) -> str:
         raise RefusedError(f"the rollout of {rollout.release} is not held: it is {rollout.state}")
     state = rollout.resumes or RolloutState.CANARY
     text = f"{rollout.release} goes on: {why}"
-    with line.ledger.transaction():
-        line.check_lease()
-        demand_unchanged(line, rollout)
+    with moving(line, rollout):
         line.ledger.rollouts.update(
             rollout.id, state=state, resumes=None, reason=text, patient_clock=line.ledger.clock.now(line.name)
         )
