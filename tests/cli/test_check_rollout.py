@@ -107,6 +107,7 @@ def test_a_guard_beyond_patience_is_a_warning_and_no_failure(check: Check) -> No
 
 def test_a_quantile_is_told_the_least_that_it_takes(check: Check) -> None:
     rollout = ROLLOUT.replace("by: 4%", "by: 4%, p99: 20ms")
+    assert "after about 587 requests of its own" in check.read(rollout)["rollout production"][1]  # 185 without it
     check.at()
     canary, seconds = patience.bounded(Plan((0.1, 0.5), 0.01, 0.05, 3600.0, 20.0), 0.99)
     level, text = check.read(rollout)["rollout production, p99"]

@@ -42,8 +42,11 @@ def lines(
 
 def _unknown(policy: RolloutPolicy, rates: Mapping[str, Any] | None) -> str:
     from noria.stats.eprocess import requests_needed
+    from noria.stats.quantiles import values_needed
 
     needed = requests_needed(min(policy.guards.errors, policy.guards.slow_by), policy.missed)
+    if policy.guards.quantile is not None:
+        needed = max(needed, values_needed(policy.guards.quantile.quantile, policy.missed / 2))
     text = f"a flawless candidate is promoted after about {needed:,} requests of its own; patience {lasting(policy.patience_s)}"
     return text if rates is None else f"{text}; no request came in over the last {duration(rates['over_s'])}"
 
