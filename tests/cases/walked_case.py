@@ -1,0 +1,82 @@
+"""What a walk has in its hands: the case's input files, a home of its own, Git and the command line in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Case:
+    """One case: ``inputs`` are its files, ``home`` is an empty folder that the walk fills."""
+
+    def __init__(self, inputs: Path, home: Path) -> None:
+        self.inputs = inputs
+        self.home = home
+        home.mkdir(parents=True)
+
+    def copy(self, *names: str, to: str = ".") -> None:
+        """Copies files or folders of the case into the home (or a folder in it)."""
+        target = self.home / to
+        target.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            source = self.inputs / name
+            if source.is_dir():
+                shutil.copytree(source, target / source.name)
+            else:
+                shutil.copy(source, target)
+
+    def write(self, name: str, text: str) -> Path:
+        """Writes a file of the home, with the folders above it."""
+        path = self.home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def run(self, *command: str, code: int | None = 0, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
+        """Runs a command in the home; returns what it printed (both streams). ``code=None`` accepts every exit code."""
+        done = subprocess.run(
+            command,
+            cwd=cwd or self.home,
+            env=environment() | dict(env or {}),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=170,
+            check=False,
+        )
+        said = done.stdout + done.stderr
+        assert code is None or done.returncode == code, f"{' '.join(command)} ended with {done.returncode}:\n{said}"
+        return said
+
+    def noria(self, *words: str, code: int | None = 0, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
+        """Runs `noria WORDS` in the home in a process of its own."""
+        return self.run(sys.executable, "-m", "noria", *words, code=code, env=env, cwd=cwd)
+
+    def noria_json(self, *words: str, code: int | None = 0) -> Any:
+        """Runs `noria WORDS --json`; returns the document on its standard output."""
+        command = [sys.executable, "-m", "noria", *words, "--json"]
+        done = subprocess.run(command, cwd=self.home, env=environment(), capture_output=True, text=True, timeout=170, check=False)
+        assert code is None or done.returncode == code, f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return json.loads(done.stdout)
+
+    def commit(self, message: str = "work") -> str:
+        """Commits all that Git does not ignore (a repository is made where there is none); returns the commit."""
+        if not (self.home / ".git").exists():
+            self.run("git", "init", "-q", "-b", "main")
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", message)
+        return self.run("git", "rev-parse", "HEAD").strip()
+
+
+def environment() -> dict[str, str]:
+    """The process's environment, with a Git that knows one author and no settings of the machine."""
+    who = {"NAME": "Ada", "EMAIL": "ada@example.org"}
+    names = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in who.items()}
+    return os.environ | names | {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "NORIA_WARM": "1"}
