@@ -28,7 +28,7 @@ model: {inputs: [age], label: fails, train: "model:train"}
 """
 FULL = """\
 project: pumps
-goal: ${GOAL:-Keep pumps running}
+goal: Keep pumps running, ${as written}
 data:
   readings: {source: "${WHERE}/*.csv", contract: contracts/readings.yaml, settle: 500ms}
   served: log:test
@@ -120,7 +120,7 @@ def test_data(full: config.Project) -> None:
     assert readings.contract is not None
     assert readings.contract.columns[0].name == "id"
     assert (full.data["served"].source, full.data["served"].contract) == ("log:test", None)
-    assert full.goal == "Keep pumps running"
+    assert full.goal == "Keep pumps running, ${as written}"
 
 
 def test_steps_are_wired_by_the_names_of_arguments(full: config.Project) -> None:

@@ -159,9 +159,11 @@ def test_a_parameter_that_no_algorithm_takes_is_an_error(home: Path) -> None:
         load(home, TRAIN + "  search: {space: {rate: [0.1, 1.0]}}\n", "train: {seed: 1, speed: 2}\n")
 
 
-def test_a_step_cannot_be_called_search(home: Path) -> None:
-    with pytest.raises(ConfigError, match="a step cannot be called 'search'"):
-        load(home, TRAIN + "steps: {search: {cmd: 'true', outs: [x]}}\n")
+def test_a_step_may_be_called_as_a_stage(home: Path) -> None:
+    """Number 17: the stage's own result is then called by the model."""
+    load(home, TRAIN + "steps: {search: {cmd: 'true', outs: [x]}}\n")
+    project = config.load(home, environ={})
+    assert (project.result_name("search"), project.result_name("train")) == ("model.search", "train")
 
 
 def test_the_flights_search_is_the_flights_project_with_a_search(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from noria.errors import ConfigError
 SECRETS = {"TOKEN": "HUNTER2-and-more", "LINES": "it's\nhunter2", "LONG": "hunter2" * 30, "N": "4"}
 TEXT = """\
 project: pumps
-goal: ${TOKEN}
+goal: cheaper than ${TOKEN}
 data: {readings: "${TOKEN}/*.csv"}
 model: {inputs: [age], label: fails, train: "model:train"}
 steps: {clean: {cmd: "curl -H ${TOKEN}"}}
@@ -33,11 +33,18 @@ def test_a_secret_is_used_and_neither_shown_nor_hashed(home: Path) -> None:
     project = config.load(home, environ=SECRETS)
     other = config.load(home, environ={"TOKEN": "another"})
     assert project.git.repository == "https://x:HUNTER2-and-more@example.org/x.git"
-    assert project.checks.code == "pytest --token HUNTER2-and-more"
-    assert project.steps["clean"].cmd == "curl -H HUNTER2-and-more"
     assert project.data["readings"].source == "HUNTER2-and-more/*.csv"
     assert project.digest == other.digest == blake3(TEXT.encode()).hexdigest()
     assert "hunter2" not in repr(project).lower()
+
+
+def test_a_variable_in_a_command_is_the_shell_s(home: Path) -> None:
+    """Number 8: only addresses and secrets are expanded; commits of before had to write ``$${`` for the shell's ``${``."""
+    (home / "noria.yaml").write_text(TEXT.replace("curl -H ${TOKEN}", "cat ${NORIA_INPUT_READINGS} $${HOME} $HOME"))
+    project = config.load(home, environ=SECRETS)
+    assert project.goal == "cheaper than ${TOKEN}"
+    assert project.checks.code == "pytest --token ${TOKEN}"
+    assert project.steps["clean"].cmd == "cat ${NORIA_INPUT_READINGS} ${HOME} $HOME"
 
 
 @pytest.mark.parametrize("variable", ["TOKEN", "LINES", "LONG"])

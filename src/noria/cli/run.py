@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from noria.cli.context import Home, actor, pass_home
-from noria.cli.output import ExitCode, duration, emit, json_option, pairs
+from noria.cli.output import ExitCode, duration, emit, json_option, pairs, plain
+from noria.domain.run import StepState
 from noria.domain.turn import Turn, TurnOutcome
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def turn(home: Home, reason: str, wait: bool, as_json: bool) -> int:
             ended = _follow(line, home, ended)
     finally:
         line.executor.close()
-    emit(as_json, lambda: _document(line, ended), lambda: _render(ended))
+    emit(as_json, lambda: _document(line, ended), lambda: _render(ended, _failed_log(line, ended)))
     return EXIT.get(ended.outcome, ExitCode.NO)
 
 
@@ -136,11 +137,27 @@ def _document(line: Line, ended: Turn) -> dict[str, Any]:
     }
 
 
-def _render(ended: Turn) -> str:
+def _failed_log(line: Line, ended: Turn) -> tuple[str, str] | None:
+    """The step that failed, or the project's tests, and how the log ends; None where nothing failed or nothing was said."""
+    if ended.outcome not in (TurnOutcome.STEP_FAILED, TurnOutcome.CHECK_FAILED) or ended.run_id is None:
+        return None
+    from noria.cli.show import log_tail
+
+    steps = line.ledger.runs.get(ended.run_id).steps
+    failed = next((step for step in steps if step.state is StepState.FAILED), None)
+    text = log_tail(line.blobs, failed) if failed is not None else ""
+    return (failed.name, text) if failed is not None and text else None
+
+
+def _render(ended: Turn, log: tuple[str, str] | None) -> str:
     first, *more = ended.reason.splitlines() or [""]
     items = [("turn", f"{ended.number}: {ended.outcome}"), ("reason", first), *(("", line.strip()) for line in more)]
     if ended.release:
         items.append(("release", f"{ended.release}   (noria show {ended.release})"))
     if ended.overhead_s is not None:
         items.append(("time", f"{duration(ended.user_s)} in your own code, {duration(ended.overhead_s)} around it"))
-    return pairs(items)
+    if log is None:
+        return pairs(items)
+    step, text = log
+    items.append(("whole log", f"noria show {ended.number} --log {step}"))
+    return f"{pairs(items)}\n\n{step} said last:\n{plain(text, lines=True)}"

@@ -177,7 +177,7 @@ def _left_by(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:
         for step, of_step in ledger.series.of_run(run.project, run.id).items()
     }
     blobs = _blobs(state)
-    return {"series": series, "logs": {r.name: tail for r in run.steps if (tail := _tail(blobs, r))}}
+    return {"series": series, "logs": {r.name: tail for r in run.steps if (tail := log_tail(blobs, r))}}
 
 
 def _blobs(state: Path) -> BlobStore:
@@ -186,7 +186,7 @@ def _blobs(state: Path) -> BlobStore:
     return BlobStore(state / "blobs")
 
 
-def _tail(blobs: BlobStore, record: StepRecord) -> str:
+def log_tail(blobs: BlobStore, record: StepRecord) -> str:
     """The last lines of a step's log; more of one that failed, none of one that did not run."""
     lines = TAIL.get(record.state, 0)
     if not lines or record.log is None:

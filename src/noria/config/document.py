@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,9 @@ DEPTH_LIMIT = 32
 SECRET_LENGTH = 4  # a variable's value shorter than this hides nothing, and would tear other words apart
 NODE_LIMIT = 50_000  # after aliases are followed, so that a few lines cannot stand for millions of values
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+EACH = "*"  # in a path: every key of a mapping, every element of a list
+Paths = Collection[tuple[str, ...]]
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -71,8 +74,8 @@ class Item:
         return "a list" if isinstance(self.value, list) else "nothing"
 
 
-def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None) -> Item:
-    """The document in ``data``, named ``shown`` in errors; with ``environ``, ``${VAR}`` in texts is replaced.
+def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None, expanded: Paths = ()) -> Item:
+    """The document in ``data``, named ``shown`` in errors; ``${VAR}`` is replaced from ``environ`` at ``expanded`` paths.
 
     Raises ConfigError for anything that is not one plain YAML document.
     """
@@ -82,21 +85,21 @@ def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None) -> I
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"is not UTF-8 text (byte {error.start})", where=shown, hint="Save it as UTF-8.") from error
-    return _read(text, shown, environ) if environ is not None and "${" in text else _known(text, shown)
+    return _read(text, shown, environ, expanded) if environ is not None and "${" in text else _known(text, shown)
 
 
 @lru_cache(maxsize=8)  # a turn reads the project's files in the home and in the worktree: mostly the same text
 def _known(text: str, shown: str) -> Item:
-    return _read(text, shown, None)
+    return _read(text, shown, None, ())
 
 
-def _read(text: str, shown: str, environ: Mapping[str, str] | None) -> Item:
+def _read(text: str, shown: str, environ: Mapping[str, str] | None, expanded: Paths) -> Item:
     try:
         _bound(text, shown)
         root = yaml.compose(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise _not_yaml(error, shown) from error
-    return Item(None, f"{shown}:1:1") if root is None else _Reader(shown, environ).item(root)
+    return Item(None, f"{shown}:1:1") if root is None else _Reader(shown, environ, expanded).item(root)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -124,23 +127,24 @@ def _bound(text: str, shown: str) -> None:
 
 
 class _Reader:
-    def __init__(self, shown: str, environ: Mapping[str, str] | None) -> None:
+    def __init__(self, shown: str, environ: Mapping[str, str] | None, expanded: Paths) -> None:
         self.shown = shown
         self.environ = environ
+        self.expanded = expanded
         self.nodes = 0
 
-    def item(self, node: yaml.Node, depth: int = 0) -> Item:
+    def item(self, node: yaml.Node, path: tuple[str, ...] = ()) -> Item:
         where = _where(self.shown, node.start_mark)
         self.nodes += 1
-        if self.nodes > NODE_LIMIT or depth > DEPTH_LIMIT:
+        if self.nodes > NODE_LIMIT or len(path) > DEPTH_LIMIT:
             raise ConfigError("holds too many values once its aliases are followed", where=where)
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, where, depth)
+            return self._mapping(node, where, path)
         if isinstance(node, yaml.SequenceNode):
-            return Item([self.item(child, depth + 1) for child in node.value], where)
-        return self._scalar(node, where)
+            return Item([self.item(child, (*path, EACH)) for child in node.value], where)
+        return self._scalar(node, where, path)
 
-    def _mapping(self, node: yaml.MappingNode, where: str, depth: int) -> Item:
+    def _mapping(self, node: yaml.MappingNode, where: str, path: tuple[str, ...]) -> Item:
         values: dict[str, Item] = {}
         keys: dict[str, str] = {}
         for key, child in node.value:
@@ -150,16 +154,22 @@ class _Reader:
             if key.value in values:
                 raise ConfigError(f"{key.value!r} is given twice; the first is at {keys[key.value]}", where=place)
             keys[key.value] = place
-            values[key.value] = self.item(child, depth + 1)
+            values[key.value] = self.item(child, (*path, key.value))
         return Item(values, where, keys=keys)
 
-    def _scalar(self, node: yaml.Node, where: str) -> Item:
+    def _scalar(self, node: yaml.Node, where: str, path: tuple[str, ...]) -> Item:
         text = str(node.value)
         plain = not getattr(node, "style", None)  # quoted and block scalars are always text
         value = scalar(text) if plain else text
-        if isinstance(value, str) and self.environ is not None and "$" in value:
+        if isinstance(value, str) and self.environ is not None and "$" in value and self._is_expanded(path):
             return Item(expand(value, self.environ, where), where, text, secrets=_secrets(value, self.environ))
         return Item(value, where, text)
+
+    def _is_expanded(self, path: tuple[str, ...]) -> bool:
+        return any(
+            len(path) == len(pattern) and all(wanted in (EACH, part) for wanted, part in zip(pattern, path, strict=True))
+            for pattern in self.expanded
+        )
 
 
 def scalar(text: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from cronsim import CronSim, CronSimError
 
 from noria.config import freezing, gate, units
-from noria.config.document import Item
+from noria.config.document import EACH, Item
 from noria.config.shapes import (
     ANY,
     CHANCE,
@@ -135,6 +135,21 @@ PLAIN = Scalar("text, a number, true or false", _plain, {"type": ["string", "num
 LIMIT = Scalar("a number", _limit, {"type": ["number", "null"]})
 PORT = whole("a port from 0 to 65535", 0, 65535)
 
+# Where `${VAR}` is replaced: addresses, and what may be a secret. In every other text it stays as it is, and in a command it is
+# the shell's.
+EXPANDED = (
+    ("data", EACH),
+    ("data", EACH, "source"),
+    ("data", EACH, "sql", EACH),
+    ("data", EACH, "options", EACH),
+    ("params",),
+    ("serving", "host"),
+    ("serving", "hosts", EACH),
+    ("serving", "keys_file"),
+    ("console", "host"),
+    ("git", EACH),
+)
+
 SQL = Record(
     "a mapping with url and query",
     (
@@ -167,7 +182,7 @@ STEP = Record(
     "a function, or a mapping",
     (
         Key("call", TARGET, "The function; its arguments are datasets, steps and parameters, by name."),
-        Key("cmd", TEXT, "Or a shell command, run in the project's folder."),
+        Key("cmd", TEXT, "Or shell commands, run in the project's folder; they stop at the first that fails."),
         Key("deps", TEXTS, "What a command takes: datasets and steps by name, files and folders by path.", "none"),
         Key("outs", TEXTS, "The files and folders that a command leaves.", "none"),
         Key("metrics", TEXTS, "Those of its outs, JSON or YAML, whose numbers are metrics of the run.", "none"),
@@ -251,7 +266,7 @@ MODEL = Record(
 CHECKS = Record(
     "a mapping",
     (
-        Key("code", TEXT, "The command that runs the project's tests.", "none"),
+        Key("code", TEXT, "The command that runs the project's tests; of several, the first that fails ends them.", "none"),
         Key("timeout", DURATION, "The tests have failed when they run longer.", "10m"),
     ),
 )

@@ -38,14 +38,14 @@ INIT = "`noria init` writes one; or name the project's folder."
 
 
 def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Project:
-    """The project in ``home``; ``${VAR}`` comes from ``environ`` (default: the process's own).
+    """The project in ``home``; ``${VAR}`` in addresses and secrets comes from ``environ`` (default: the process's own).
 
     ``overrides`` are parameters by dotted name that take the place of those in the params file.
 
     Raises ConfigError with file, line and column for the first thing that cannot be.
     """
     raw = read_bytes(home / FILE, FILE, INIT)
-    item = document.read(raw, FILE, os.environ if environ is None else environ)
+    item = document.read(raw, FILE, os.environ if environ is None else environ, keys.EXPANDED)
     if item.value is None:
         raise ConfigError("says nothing", where=FILE, hint=INIT)
     root = keys.PROJECT.read(item)

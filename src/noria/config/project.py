@@ -211,3 +211,7 @@ class Project:
     monitor: MonitorPolicy
     retrain: RetrainPolicy
     git: GitWatch
+
+    def result_name(self, stage: str) -> str:
+        """What the result of a stage (`train`, `package`, `search`) is called: by its name, unless a step is called so."""
+        return f"model.{stage}" if stage in self.steps or stage in self.wide else stage

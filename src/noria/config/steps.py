@@ -18,7 +18,6 @@ from noria.config.project import Step
 from noria.config.shapes import Section
 from noria.errors import ConfigError
 
-RESERVED = ("train", "package", "search")  # stages of the line that keep results beside the project's steps
 WIDEST = 10_000  # steps that a matrix may stand for
 TRAIN = "train"  # the section of the params file that the training function reads
 
@@ -76,8 +75,6 @@ def _demand_free_names(root: Section, steps: Iterable[str], data: Iterable[str])
     taken = set(data)
     for name in steps:
         item: Item = root.at("steps").value[name]
-        if name in RESERVED:
-            raise item.error(f"a step cannot be called {name!r}: the delivery line has a stage of that name")
         if name in taken:
             raise item.error(f"{name!r} is already a dataset; a step needs a name of its own")
 
@@ -195,7 +192,7 @@ def _command(name: str, section: Section, world: _World, item: dict[str, Any], c
             raise place.error(f"there is no parameter {wanted!r}", nearest(wanted, known_names(world.params))) from None
     return Step(
         name,
-        cmd=_filled(section.get("cmd"), item),
+        cmd=_filled(section.get("cmd").replace("$${", "${"), item),  # commits of before had to write $${ for the shell's ${
         deps=tuple(dict.fromkeys(deps)),
         files=tuple(dict.fromkeys(files)),
         params=section.get("params", ()),

@@ -111,7 +111,7 @@ def _once_more(line: Line, sheet: Sheet, name: str) -> bool | None:
     """Whether a step leaves the same bytes in a second run here; None when it is not run again: it takes long, or is a search."""
     done = {record.name: record for record in sheet.records}
     step = sheet.project.steps.get(name)
-    if done[name].seconds > AGAIN_S or (step is None and name != "train"):
+    if done[name].seconds > AGAIN_S or (step is None and name != sheet.project.result_name("train")):
         return None
     line.progress(f"{name}: differs; once more, to see whether it is deterministic")
     again = replace(sheet, records=[])
@@ -131,7 +131,7 @@ def _as_found(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Proje
     assert model is not None
     if model.search is None:
         return sheet.project
-    found = steps.output(line, done[SEARCH]).result
+    found = steps.output(line, done[sheet.project.result_name(SEARCH)]).result
     return replace(
         sheet.project,
         model=replace(model, search=None, train=found["train"]),

@@ -68,9 +68,10 @@ def run(line: Line, asked: Asked) -> Run:
 def _run(line: Line, sheet: Sheet, asked: Asked) -> Run:
     wanted = asked.selection
     model = sheet.project.model
-    whole = wanted.everything or wanted.to == TRAIN
-    if not whole and TRAIN in (wanted.start, wanted.only):
-        raise UsageError("train comes last: name it with --to, or leave the choice out")
+    last = sheet.project.result_name(TRAIN)
+    whole = wanted.everything or wanted.to == last
+    if not whole and last in (wanted.start, wanted.only):
+        raise UsageError(f"{last} comes last: name it with --to, or leave the choice out")
     metrics: dict[str, float] = {}
     try:
         done = graph.run(line, sheet, EVERYTHING if whole else wanted)

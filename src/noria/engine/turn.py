@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 
 from noria.domain.release import Release
 from noria.domain.run import StepRecord
 from noria.domain.trigger import TriggerKind
-from noria.domain.turn import Turn, TurnOutcome
+from noria.domain.turn import Stage, Turn, TurnOutcome
 from noria.domain.verdict import Outcome
 from noria.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError, StoppedError
 from noria.stages.check import check
@@ -38,13 +39,24 @@ def turn(line: Line, started: Turn) -> Turn:
     begun rollout goes on. So nothing is done twice, and nothing is half done.
     """
     sheet = pin(line, started)
+    try:
+        return stages(line, sheet)
+    except StepError as error:  # its run is kept: with what finished, and the log of what failed
+        return end(line, sheet, TurnOutcome.STEP_FAILED, str(error))
+
+
+def stages(line: Line, sheet: Sheet) -> Turn:
+    """The stages, in their order. Raises StepError when the project's own code fails."""
     before = sealed_by(line, sheet)
     if before is not None:  # interrupted after that: the rollout alone may be left
         outcome, text = roll_out(line, sheet.project, before)
         return end(line, sheet, outcome, text, before, before.metrics)
 
+    enter(line, sheet, Stage.CHECK)
     checked = check(line, sheet)
     if not checked.passed:
+        with suppress(DataError):  # without any data there is no run to keep the tests' log
+            fix(line, sheet)
         return end(line, sheet, TurnOutcome.CHECK_FAILED, checked.sentence())
     if sheet.refused and not asked_for_more(line, sheet):
         return end(line, sheet, TurnOutcome.QUARANTINED, "; ".join(sheet.refused))
@@ -55,16 +67,19 @@ def turn(line: Line, started: Turn) -> Turn:
             restore(line, sheet)
         return end(line, sheet, settled[0], settled[1].text)
 
+    enter(line, sheet, Stage.TRAIN)
     if sheet.project.model is None:
         return end(line, sheet, TurnOutcome.DONE, counted(run_steps(line, sheet).values()))
     trained = train(line, sheet)
+    enter(line, sheet, Stage.PACKAGE)
     packaged = package(line, sheet, trained)
     serving = champion(line, sheet)
     if serving is not None and same_as(line, packaged, serving):
         return end(line, sheet, TurnOutcome.NOTHING_CHANGED, f"the model came out byte for byte as {serving.version}'s")
 
+    enter(line, sheet, Stage.EVALUATE)
     measured = evaluate(line, sheet, packaged, serving)
-    line.ledger.turns.record(started.id, "evaluate", msgspec.to_builtins(measured[0]))
+    line.ledger.turns.record(sheet.turn.id, "evaluate", msgspec.to_builtins(measured[0]))
     verdict = gate(line, sheet, measured[0])
     metrics = {name: measure.value for name, measure in measured[0].metrics.items()}
     if not verdict.passed:
@@ -75,9 +90,14 @@ def turn(line: Line, started: Turn) -> Turn:
         return end(line, sheet, TurnOutcome.NOT_RELEASED, f"{refusal}\n  {verdict.sentence()}", metrics=metrics)
 
     sealed = release(line, sheet, packaged, measured, verdict)
-    line.ledger.turns.update(started.id, release=sealed.version)
+    line.ledger.turns.update(sheet.turn.id, release=sealed.version, stage=Stage.ROLLOUT)
     outcome, text = roll_out(line, sheet.project, sealed)
     return end(line, sheet, outcome, text, sealed, metrics)
+
+
+def enter(line: Line, sheet: Sheet, stage: Stage) -> None:
+    """Tell whoever looks what the turn does now."""
+    line.ledger.turns.update(sheet.turn.id, stage=stage)
 
 
 def counted(records: Iterable[StepRecord]) -> str:

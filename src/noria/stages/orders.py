@@ -28,11 +28,17 @@ TABLES = frozenset({".parquet", ".pq", ".csv", ".tsv", ".ndjson", ".jsonl", ".ar
 
 def code_check(sheet: Sheet, command: str) -> Order:
     """The project's tests as a step: stale when any tracked file of the commit may have changed."""
+    command = stopping(command)
     facts = StepFacts(code=sheet.dirty or sheet.commit or "", command=command, environment=environment.digest(sheet.environment))
     resources = Resources(timeout_s=sheet.project.checks.timeout_s)
     name = "checks.code"
     task = StepTask(f"{sheet.run_id}/{name}", sheet.tree_id, command=command, roots=sheet.roots, resources=resources)
     return Order(name, facts, task)
+
+
+def stopping(command: str) -> str:
+    """The shell commands such that they stop at the first that fails, as in Make and in CI."""
+    return f"set -e\n{command}" if "\n" in command.strip() or ";" in command else command
 
 
 def user_step(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> Order:
@@ -121,6 +127,7 @@ def _call(line: Line, sheet: Sheet, step: Step, target: str, done: Mapping[str, 
 
 def _command(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> tuple[StepFacts, StepTask]:
     assert step.cmd is not None
+    command = stopping(step.cmd)
     params = {name: find(sheet.project.params, name) for name in step.params}
     placed = left_by(line, sheet, step, done)
     files = {path: digest for wanted in step.files for path, digest in _of_tree(line, sheet, step, wanted, placed).items()}
@@ -130,7 +137,7 @@ def _command(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord
         files=code,
         inputs={**_named(sheet, step, done), **files, **placed},
         params=_digests({**params, **{f"env.{name}": value for name, value in step.env.items()}}),
-        command=step.cmd if step.directory == "." else f"cd {step.directory}; {step.cmd}",
+        command=command if step.directory == "." else f"cd {step.directory}; {command}",
         environment=environment.digest(sheet.environment),
     )
     inputs = Inputs()
@@ -142,7 +149,7 @@ def _command(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord
     task = StepTask(
         f"{sheet.run_id}/{step.name}",
         sheet.tree_id,
-        command=step.cmd,
+        command=command,
         roots=sheet.roots,
         directory=step.directory,
         inputs=inputs.files,

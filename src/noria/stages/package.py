@@ -118,8 +118,9 @@ def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) ->
         command=None,
         environment=environment.digest(sheet.environment),
     )
+    name = sheet.project.result_name("package")
     task = StepTask(
-        f"{sheet.run_id}/package",
+        f"{sheet.run_id}/{name}",
         sheet.tree_id,
         target="noria.stages.work.package:run",
         job=job,
@@ -128,4 +129,4 @@ def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) ->
         outs=PACKAGED,
         resources=Resources(None, model.memory_bytes, model.timeout_s),
     )
-    return steps.Order("package", facts, task)
+    return steps.Order(name, facts, task)

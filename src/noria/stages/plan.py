@@ -5,15 +5,14 @@ from __future__ import annotations
 from noria.decide import plan as judge
 from noria.decide import release as policy
 from noria.domain.run import Run
-from noria.domain.turn import TurnOutcome
-from noria.domain.verdict import Reason
+from noria.domain.turn import Turn, TurnOutcome
+from noria.domain.verdict import Outcome, Reason
 from noria.stages.line import Line, Sheet
 
 SETTLED = frozenset(
     {
         TurnOutcome.GATE_FAILED,
         TurnOutcome.NOT_ENOUGH_DATA,
-        TurnOutcome.STEP_FAILED,
         TurnOutcome.DONE,
         TurnOutcome.RELEASED,
         TurnOutcome.ROLLING_OUT,
@@ -23,6 +22,10 @@ SETTLED = frozenset(
         TurnOutcome.SUPERSEDED,
     }
 )
+
+
+VERDICTS = frozenset({TurnOutcome.GATE_FAILED, TurnOutcome.NOT_ENOUGH_DATA})  # doing nothing again does not make them pass
+REPEATS = "repeats"  # what a turn notes that has the verdict of another one
 
 
 def plan(line: Line, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:
@@ -35,7 +38,25 @@ def plan(line: Line, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:
     same = judge.same_work(sheet.pins, earlier.pins if earlier else None)
     if earlier is None or same is None:
         return None
-    return TurnOutcome.NOTHING_CHANGED, Reason("plan.nothing_changed", f"{same.text}; {_ended(line, earlier)}")
+    worked = _that_worked(line, earlier)
+    if worked is None:
+        return TurnOutcome.NOTHING_CHANGED, Reason(
+            "plan.nothing_changed", f"{same.text}; run {earlier.id} ended: {earlier.outcome}"
+        )
+    made = f" with {worked.release}" if worked.release else ""
+    text = f"{same.text}; turn {worked.number} did this work and ended: {worked.outcome}{made}"
+    if worked.outcome not in VERDICTS:
+        return TurnOutcome.NOTHING_CHANGED, Reason("plan.nothing_changed", text)
+    line.ledger.turns.record(sheet.turn.id, REPEATS, {"turn": worked.id})
+    return worked.outcome, Reason("plan.same_verdict", f"{text}\n  {worked.reason}", Outcome.FAIL)
+
+
+def _that_worked(line: Line, run: Run) -> Turn | None:
+    """The turn that did the work of a run: its own, or the one whose verdict it repeats."""
+    if run.turn_id is None:
+        return None
+    repeated = line.ledger.turns.recorded(run.turn_id, REPEATS)
+    return line.ledger.turns.get(repeated["turn"] if repeated else run.turn_id)
 
 
 def _earlier(line: Line, sheet: Sheet) -> Run | None:
@@ -47,11 +68,3 @@ def _earlier(line: Line, sheet: Sheet) -> Run | None:
 def _whole(line: Line, run: Run) -> bool:
     """Whether what its steps left is still there: it may have been collected, or found damaged."""
     return all(record.output is None or line.blobs.exists(record.output) for record in run.steps)
-
-
-def _ended(line: Line, run: Run) -> str:
-    turn = line.ledger.turns.get(run.turn_id) if run.turn_id else None
-    if turn is None:
-        return f"run {run.id} ended: {run.outcome}"
-    made = f" with {turn.release}" if turn.release else ""
-    return f"turn {turn.number} did this work and ended: {turn.outcome}{made}"

@@ -90,7 +90,7 @@ def as_order(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
     limits = {"trials": asked.trials, "timeout": asked.timeout_s or 0}
     facts = _facts(sheet, done)
     facts = replace(facts, params={**facts.params, **{f"search.{k}": _digest(v) for k, v in limits.items()}})
-    return Order(NAME, facts, _rows_order(line, sheet, done).task)
+    return Order(sheet.project.result_name(NAME), facts, _rows_order(line, sheet, done).task)
 
 
 def _facts(sheet: Sheet, done: Mapping[str, StepRecord]) -> StepFacts:
@@ -131,7 +131,7 @@ def _make(line: Line, sheet: Sheet, done: Mapping[str, StepRecord], order: Order
             return rows
         journal = _journal(line, sheet, plan.key(_facts(sheet, done)))
         made = _Search(line, sheet, rows, journal).run()
-        record = made.record(StepRecord(NAME, StepState.RAN, reason, key, seconds=time.perf_counter() - began), order)
+        record = made.record(StepRecord(order.name, StepState.RAN, reason, key, seconds=time.perf_counter() - began), order)
     sheet.records.append(record)
     return record
 

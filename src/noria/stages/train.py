@@ -54,13 +54,13 @@ def explain(line: Line, sheet: Sheet, selection: Selection) -> Iterator[Foretold
     if model is None or not selection.everything:
         return
     if model.rows in unsure:
-        yield Foretold("train", None, f"depends on what {model.rows} will leave")
+        yield Foretold(sheet.project.result_name("train"), None, f"depends on what {model.rows} will leave")
         return
     if model.search is not None:
         looked = _foretold(line, search.as_order(line, sheet, done))
         yield looked
         if looked.decision is None or looked.decision.run:
-            yield Foretold("train", None, "depends on what search will find")
+            yield Foretold(sheet.project.result_name("train"), None, "depends on what search will find")
             return
     yield _foretold(line, training(line, sheet, done))
 
@@ -96,8 +96,9 @@ def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Ord
         "params": params,
         "seed": SEED,
     }
+    name = sheet.project.result_name("train")
     task = StepTask(
-        f"{sheet.run_id}/train",
+        f"{sheet.run_id}/{name}",
         sheet.tree_id,
         target="noria.stages.work.train:run",
         job=job,
@@ -106,7 +107,7 @@ def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Ord
         outs=TRAINED,
         resources=Resources(None, model.memory_bytes, model.timeout_s),
     )
-    return steps.Order("train", facts, task)
+    return steps.Order(name, facts, task)
 
 
 def _chosen(line: Line, sheet: Sheet, model: Model, done: dict[str, StepRecord]) -> tuple[Model, dict[str, Any]]:
