@@ -104,12 +104,12 @@ class Daemon:
                 wait = 1.0  # another engine goes on with the work, now or at the next start
             except ConfigError:
                 wait = 1.0  # the scout has said so, once; until it is mended everything stays as it is
-            except Exception as error:  # noqa: BLE001 - the loop outlives any failure of one round
+            except BaseException as error:  # noqa: BLE001 - the loop outlives any failure of one round; a panic is no Exception
                 self._complain(name, error)
                 wait, pause = pause, min(pause * 2, 60.0)
             self.stopping.wait(wait)
 
-    def _complain(self, name: str, error: Exception) -> None:
+    def _complain(self, name: str, error: BaseException) -> None:
         known = isinstance(error, NoriaError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
         if not known:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,32 @@ class Case:
         assert code is None or done.returncode == code, f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return json.loads(done.stdout)
 
+    @contextlib.contextmanager
+    def up(self, env: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+        """`noria up` on free ports, for as long as the block lasts: its process (``process``), and its addresses by name."""
+        command = [sys.executable, "-m", "noria", "up", "--serve", "127.0.0.1:0", "--console", "127.0.0.1:0", "--json"]
+        log = self.home.parent / "up.txt"  # what it said on standard error
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                command, cwd=self.home, env=environment() | dict(env or {}), stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        assert process.stdout is not None
+        try:
+            said = ""
+            for line in process.stdout:
+                said += line
+                if line.startswith("}"):
+                    break
+            assert said.startswith("{"), f"`noria up` ended with {process.wait(10)}:\n{said}{log.read_text()}"
+            drained = threading.Thread(target=process.stdout.read, daemon=True)
+            drained.start()
+            yield {"process": process, **json.loads(said)["addresses"]}
+        finally:
+            process.terminate()
+            process.wait(60)
+            drained.join(10)
+            process.stdout.close()
+
     def commit(self, message: str = "work") -> str:
         """Commits all that Git does not ignore (a repository is made where there is none); returns the commit."""
         if not (self.home / ".git").exists():
@@ -73,6 +102,15 @@ class Case:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "--allow-empty", "-m", message)
         return self.run("git", "rev-parse", "HEAD").strip()
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
+    """The first true answer of ``condition``."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+    return found
 
 
 def environment() -> dict[str, str]:

@@ -181,6 +181,55 @@ def test_a_hosted_candidate_that_ends_its_host_twice_is_suspended_and_fails_nobo
     assert client.post("/predict", json=RECORD | {"carrier": "abort"}).json()["release"] == "v1"
 
 
+ENDS = """import polars as pl
+
+class Panic(BaseException):
+    pass
+
+
+def build(frame):
+    carriers = frame["carrier"].to_list()
+    if "exit" in carriers:
+        raise SystemExit(0)
+    if "panic" in carriers:
+        raise Panic("out of range")
+    return pl.DataFrame({"carrier": [1.0] * frame.height, "distance": frame["distance"]})
+"""
+
+
+def test_a_champion_whose_code_ends_its_thread_is_blamed_and_answers_the_next_request(world: World) -> None:
+    """Number 9: a panic or an exit in a model fails the request that met it, and no other; its process is replaced."""
+    digest = hosted(world.seal, world.scratch, features=ENDS)
+    world.serve(digest)
+    client = world.client()
+    for deaths, ends in ((1, "panic"), (2, "exit")):
+        before = world.server.status()["hosts"][digest]
+        answer = client.post("/predict", json=RECORD | {"carrier": ends})
+        assert answer.status_code == 503
+        assert client.post("/predict", json=RECORD).status_code == 200  # by the next process
+        assert world.server.status()["hosts"][digest] != before
+        wait_for(lambda deaths=deaths: facts(world)["crashes"].get(digest, {}).get("deaths") == deaths)
+        assert client.get("/health/ready").json() == {"ready": True}
+    assert "its code ended the thread that predicts" in facts(world)["crashes"][digest]["how"]
+    assert any("Panic: out of range in delays/features.py:12" in text for text in facts(world)["complaints"][digest])
+
+
+def test_health_says_that_the_host_of_the_champion_is_gone(world: World) -> None:
+    """Number 9: ready is who can be asked."""
+    digest = hosted(world.seal, world.scratch)
+    world.serve(digest)
+    client = world.client()
+    paths = ("/health/ready", "/v2/health/ready", "/v2/models/delays/ready")
+    assert [client.get(path).status_code for path in paths] == [200, 200, 200]
+    (socket,) = (world.state / "serving").glob("host-*.sock")
+    victim, away = world.server.status()["hosts"][digest], socket.with_suffix(".away")
+    (world.state / "releases" / digest / "model.joblib").rename(away)  # it cannot come back
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: [client.get(path).status_code for path in paths] == [503, 503, 503])
+    away.rename(world.state / "releases" / digest / "model.joblib")
+    wait_for(lambda: [client.get(path).status_code for path in paths] == [200, 200, 200])
+
+
 @pytest.mark.parametrize("text", ["low 0\noom 1\noom_kill {}\n", "pgfree 9\noom_kill {}\nx y\n"])
 def test_a_kill_for_want_of_memory_is_told_once(tmp_path: Path, text: str) -> None:
     file = tmp_path / "memory.events"

@@ -11,14 +11,19 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from serving_bundles import PROJECT, RECORD, Seal, hosted, logged
+from serving_bundles import PROJECT, RECORD, Seal, hosted, logged, wait_for
 from serving_world import World
 
-from noria.serving.host import BATCH_ROWS, WARNINGS, Desk, HostedModel, Job, Once
+from noria.serving.host import BATCH_ROWS, HANG_S, WARNINGS, Desk, HostedModel, Job, Once
+
+
+class Panic(BaseException):
+    """As a Rust library raises it: no Exception."""
 
 
 class Slow:
-    """A model that begins when it is told to, and notes how many rows each call has. Negative numbers raise."""
+    """A model that begins when it is told to, and notes how many rows each call has. Negative numbers raise, far below zero
+    it panics."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -30,14 +35,15 @@ class Slow:
         assert self.go.wait(10)
         self.calls.append(n)
         if min(columns["x"]) < 0:
-            raise ValueError("negative")
+            raise Panic("far below") if min(columns["x"]) < -100 else ValueError("negative")
         return [value * 2 for value in columns["x"]]
 
 
 class Room:
     def __init__(self, together: bool) -> None:
         self.model = Slow()
-        self.desk = Desk(cast(HostedModel, self.model), Path("/nowhere"), together)
+        self.ended = threading.Event()
+        self.desk = Desk(cast(HostedModel, self.model), Path("/nowhere"), together, self.ended.set)
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def ask(self, number: int, *values: float, until_s: float = 10.0) -> None:
@@ -80,6 +86,39 @@ def test_one_that_fails_costs_no_other() -> None:
     assert [answers[i]["ok"] for i in range(4)] == [True, True, False, True]
     assert answers[2]["error"].startswith("ValueError: negative")
     assert answers[3]["values"] == [14.0]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_panic_is_the_failure_of_its_request_and_the_end_of_the_desk(together: bool) -> None:
+    """Number 9: nobody waits for a thread that is gone. What was not asked yet is sent back, for the next process."""
+    room = Room(together)
+    room.ask(0, 1.0)
+    assert room.model.begun.wait(10)
+    for number, value in enumerate((5.0, -500.0, 7.0), 1):
+        room.ask(number, value)
+    room.model.go.set()
+    answers = room.wait(4)
+    assert [answers[i]["ok"] for i in range(4)] == [True, True, False, False]
+    assert answers[2]["error"].startswith("Panic: far below")
+    assert [answers[i].get("again", False) for i in range(4)] == [False, False, False, True]
+    assert room.ended.wait(10)
+    room.ask(5, 1.0)
+    assert room.wait(1)[5]["again"] is True
+
+
+def test_a_call_that_does_not_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 9: once nobody has been waiting for its answer for a minute."""
+    room = Room(True)
+    room.ask(0, 1.0, until_s=5.0)
+    assert room.model.begun.wait(10)
+    assert not room.desk.hangs()
+    now = time.monotonic() + 5.0 + HANG_S
+    monkeypatch.setattr("noria.serving.host.time.monotonic", lambda: now + 1)
+    assert room.desk.hangs()
+    monkeypatch.undo()
+    room.model.go.set()
+    room.wait(1)
+    wait_for(lambda: not room.desk.hangs())
 
 
 def test_a_call_has_its_bound() -> None:

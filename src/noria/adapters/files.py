@@ -60,7 +60,7 @@ class Watcher:
         while not self._stop.is_set():
             try:
                 self._watch(_folders(self._roots))
-            except (OSError, RuntimeError):  # no watches left, or none on this system
+            except BaseException:  # noqa: BLE001 - no watches left, none on this system, or the watcher panics: then it is polled
                 self._stop.wait(POLL_S)
             self.changed.set()
 

@@ -104,7 +104,9 @@ def execute(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001  the last resort: a person gets a sentence, the traceback goes to a file
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  the last resort: a person gets a sentence, the traceback goes to a file
         emit_error(_unexpected(error, arguments), as_json)
         return ExitCode.INFRASTRUCTURE
     return int(result) if isinstance(result, int) else ExitCode.PASSED
@@ -118,7 +120,7 @@ def _usage(error: click.ClickException, as_json: bool) -> int:
     return ExitCode.USAGE
 
 
-def _unexpected(error: Exception, arguments: list[str]) -> NoriaError:
+def _unexpected(error: BaseException, arguments: list[str]) -> NoriaError:
     """The sentence for a defect of Noria's own; its traceback is written to a file."""
     message = f"something broke inside Noria ({type(error).__name__})"
     try:
@@ -128,7 +130,7 @@ def _unexpected(error: Exception, arguments: list[str]) -> NoriaError:
     return NoriaError(message, hint=f"The traceback is in {path}; please report it with that file.")
 
 
-def _write_crash(error: Exception, arguments: list[str]) -> Path:
+def _write_crash(error: BaseException, arguments: list[str]) -> Path:
     folder = _crash_folder(_start(arguments))
     folder.mkdir(parents=True, exist_ok=True)
     for old in sorted(folder.glob("*.txt"))[: -CRASHES_KEPT + 1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import threading
 from types import TracebackType
 
@@ -88,3 +89,5 @@ class Held:
             except LeaseLostError:
                 self._lost = True
                 return
+            except BaseException as error:  # noqa: BLE001 - tried again while the lease lasts; `check` tells when it does not
+                print(f"the lease on {self.job.kind} {self.job.subject} could not be renewed: {error}", file=sys.stderr)

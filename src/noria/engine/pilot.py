@@ -42,16 +42,16 @@ class Pilot:
 
     def drive(self) -> None:
         """One look at everything that is under way; what was promoted by it goes on to the next environment."""
-        under_way, failed = set[str](), list[Exception]()
+        under_way, failed = set[str](), list[BaseException]()
         self._hear_replays()
         for name in self._environments():
             try:
                 self._visit(name, under_way)
-            except Exception as error:  # noqa: BLE001 - raised below: one environment's trouble holds up no other
+            except BaseException as error:  # noqa: BLE001 - raised below: one environment's trouble holds up no other
                 failed.append(error)
         try:
             self._go_on()
-        except Exception as error:  # noqa: BLE001 - raised below
+        except BaseException as error:  # noqa: BLE001 - raised below
             failed.append(error)
         self._books = {key: book for key, book in self._books.items() if key in under_way}
         self._rests = {key: until for key, until in self._rests.items() if until > time.monotonic()}

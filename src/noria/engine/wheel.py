@@ -66,7 +66,9 @@ def run(line: Line, started: Turn) -> Turn:
         return line_of_stages.turn(line, started)
     except NoriaError as error:
         return line_of_stages.fail(line, started, error)
-    except Exception as error:  # noqa: BLE001 - a defect of our own ends this turn; else each attempt meets it again
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a defect of our own, or a panic: ends this turn, else it is met again
         with (line.state / "daemon.log").open("a") as log:
             traceback.print_exception(error, file=log)
         broken = NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(line.state / "daemon.log"))

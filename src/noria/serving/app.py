@@ -265,7 +265,8 @@ class App:
         return json_reply({"live": True})
 
     async def _ready(self, receive: Receive, declared: int | None) -> Reply:
-        ready = all(table.champion is not None for table in self.tables()) and not self.draining
+        champions = [table.champion for table in self.tables()]
+        ready = not self.draining and all([release is not None and await release.runtime.ready() for release in champions])
         return json_reply({"ready": ready}, 200 if ready else 503)
 
     async def _about(self, receive: Receive, declared: int | None) -> Reply:

@@ -15,6 +15,7 @@ from noria.adapters.server import PARENT
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 5.0
 PROVE = "prove"  # told to the first host of a release in a server tree: it asks the golden rows before it is ready
+CODE_ENDED = 70  # exit code of a host whose thread was ended by the project's code, or is in a call that never ends
 HEALTHY_S = 10.0  # a child that lived this long starts again without waiting
 
 ONE_THREAD = (

@@ -21,6 +21,7 @@ from typing import Any
 from noria.adapters.out_of_memory import OutOfMemory
 from noria.decide import crash
 from noria.domain.rollout import CHAMPION, Crashes, Route, candidate_of
+from noria.serving.child import CODE_ENDED
 from noria.serving.counts import Counts, turned
 from noria.serving.proof import ending
 
@@ -95,7 +96,8 @@ class Deaths:
         oom = code == -signal.SIGKILL and self._oom.struck()
         if not crash.is_crash(code, oom):
             return
-        how = f"{ending(code)}{' for want of memory' if oom else ''} in its host"
+        end = "its code ended the thread that predicts, or never came back" if code == CODE_ENDED else ending(code)
+        how = f"{end}{' for want of memory' if oom else ''} in its host"
         for route in routes:
             if digest == route.candidate:
                 self._blame(digest, candidate_of(route.rollout_id), how)

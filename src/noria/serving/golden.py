@@ -43,5 +43,5 @@ def _answer(task: Task, predict: Predict, row: dict[str, list[Any]]) -> Any:
     try:
         answer = predict(row)[0]
         return answer[1] if task is Task.BINARY else answer
-    except Exception as error:  # noqa: BLE001 - it answered at Package time: whatever it raises now is a difference
+    except BaseException as error:  # noqa: BLE001 - it answered at Package time: whatever it raises now is a difference
         return f"{type(error).__name__}: {error}"[:500]

@@ -1,7 +1,8 @@
 """The host process of one release: `python -m noria.serving.host STATE BUNDLE SOCKET READY_FD [prove]`.
 
-The sealed source tree and the pickled model live here and nowhere else. One thread predicts, one loop listens; an exception of
-the project's code is an answer, never a crash. It ends with its parent.
+The sealed source tree and the pickled model live here and nowhere else. One thread predicts, one loop listens. An exception of
+the project's code is an answer. What is more than an exception (a panic of a native library, `sys.exit`) is an answer to the
+request that met it, and the end of this process: nobody knows what it left behind. It ends with its parent, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import ctypes
 import importlib
 import json
+import math
 import os
 import queue
 import signal
@@ -35,7 +37,7 @@ from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import ServingError
 from noria.serving import frames, golden
 from noria.serving.bundle import Bundle, open_bundle, public_key
-from noria.serving.child import PROVE
+from noria.serving.child import CODE_ENDED, PROVE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 QUEUE_LIMIT = 1024  # requests that wait for the one thread
 WARNINGS = 100  # different ones that are logged
 BATCH_ROWS = 256  # of one call, and the rest of a request
+HANG_S = 60.0  # beyond the time when anybody waits for the answer: then the call counts as one that never ends
+LOOK_S = 0.5  # between two looks at the parent and at the thread that predicts
+FLUSH_S = 1.0  # to hand out the last answers
 PR_SET_PDEATHSIG = 1
 
 
@@ -70,7 +75,7 @@ class HostedModel:
         nothing: the row is no real one, and what the project's code thinks of it does not matter."""
         row = {i.name: [_middle(i)] for i in self._signature.inputs}
         for _ in range(3):
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 self.predict(row, 1)
 
     def predict(self, columns: dict[str, list[Any]], n: int) -> list[Any]:
@@ -154,29 +159,52 @@ class Desk:
     """The one thread that calls the project's code, and its bounded queue.
 
     ``together``: what waits is answered in one call, as far as it is there already: nothing waits for company.
+    ``on_end`` is called once that thread takes no more: what waits then is sent back, for the next process to answer.
     """
 
-    def __init__(self, model: HostedModel, root: Path, together: bool = False) -> None:
+    def __init__(
+        self, model: HostedModel, root: Path, together: bool = False, on_end: Callable[[], object] = lambda: None
+    ) -> None:
         self._model = model
         self._root = root
         self._most = BATCH_ROWS if together else 1
+        self._on_end = on_end
+        self._ended = False
+        self._until = math.inf  # monotonic seconds: when the answer at work is of use to nobody any more
         self._jobs: queue.Queue[Job] = queue.Queue(QUEUE_LIMIT)
         threading.Thread(target=self._work, name="predict", daemon=True).start()
 
+    def hangs(self) -> bool:
+        """Whether the thread is in a call that nobody has been waiting for since HANG_S seconds."""
+        return time.monotonic() > self._until + HANG_S
+
     def put(self, job: Job) -> None:
+        if self._ended:
+            job.answer(_again(job))
+            return
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
             job.answer({"id": job.number, "ok": False, "error": f"more than {QUEUE_LIMIT} requests wait for this release"})
 
     def _work(self) -> None:
-        while True:
-            jobs = self._waiting(self._jobs.get())
-            now = time.monotonic()
-            jobs = [job for job in jobs if now < job.until]  # nobody waits for the others any more
-            if len(jobs) < 2 or not self._replied_together(jobs):
-                for job in jobs:
-                    job.answer(self._reply(job))
+        try:
+            while not self._ended:
+                jobs = self._waiting(self._jobs.get())
+                now = time.monotonic()
+                jobs = [job for job in jobs if now < job.until]  # nobody waits for the others any more
+                self._until = max((job.until for job in jobs), default=math.inf)
+                if len(jobs) < 2 or not self._replied_together(jobs):
+                    for job in jobs:
+                        job.answer(_again(job) if self._ended else self._reply(job))
+                self._until = math.inf
+        finally:
+            self._ended = True
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    job = self._jobs.get_nowait()
+                    job.answer(_again(job))
+            self._on_end()
 
     def _waiting(self, first: Job) -> list[Job]:
         """The first job, with those behind it that one call can take."""
@@ -195,7 +223,7 @@ class Desk:
         rows = sum(job.n for job in jobs)
         try:
             values = self._model.predict(columns, rows)
-        except Exception:  # noqa: BLE001 - whatever the project's code raises is said to the request that causes it
+        except BaseException:  # noqa: BLE001 - whatever the project's code raises is said to the request that causes it
             return False
         if len(values) != rows:
             return False
@@ -210,11 +238,26 @@ class Desk:
             return {"id": job.number, "ok": True, "values": self._model.predict(job.columns, job.n)}
         except Exception as error:  # noqa: BLE001 - whatever the project's code raises is an answer
             return {"id": job.number, "ok": False, "error": explain(error, self._root)}
+        except BaseException as error:  # noqa: BLE001 - a panic or an exit: an answer too, and the last one
+            self._ended = True
+            traceback.print_exception(error)
+            return {"id": job.number, "ok": False, "error": f"{explain(error, self._root)}; that ended the host process"}
 
 
-async def serve(desk: Desk, socket: Path, ready: Callable[[], object]) -> None:
-    """Answer connections until the parent ends."""
-    loop = asyncio.get_running_loop()
+def _again(job: Job) -> dict[str, Any]:
+    """It was not asked: this process ends, and the next one can answer it."""
+    return {"id": job.number, "ok": False, "again": True, "error": "the host process ends"}
+
+
+async def serve(make: Callable[[Callable[[], object]], Desk], socket: Path, ready: Callable[[], object]) -> int:
+    """Answer connections until the parent ends, or the desk does; the exit code. ``make`` gets what a desk calls at its end."""
+    loop, over, writers = asyncio.get_running_loop(), asyncio.Event(), set[asyncio.StreamWriter]()
+
+    def ended() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: we are ending
+            loop.call_soon_threadsafe(over.set)
+
+    desk = make(ended)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         def answer(message: dict[str, Any]) -> None:
@@ -222,18 +265,27 @@ async def serve(desk: Desk, socket: Path, ready: Callable[[], object]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we are ending
                 loop.call_soon_threadsafe(_write, writer, packed)
 
+        writers.add(writer)
         with contextlib.suppress(EOFError, OSError, ValueError, msgspec.DecodeError):
             while True:
                 m = await frames.read(reader)
                 desk.put(Job(m["id"], m["columns"], m["n"], m["until"], answer))
+        writers.discard(writer)
         writer.close()
 
     socket.unlink(missing_ok=True)
     with short_path(socket) as name:
         server = await asyncio.start_unix_server(connected, name, limit=frames.LIMIT_BYTES)
     ready()
-    async with server:
-        await _parent_gone(os.getppid())
+    parent = os.getppid()
+    while os.getppid() == parent and not over.is_set() and not desk.hangs():  # braces to the belt of PR_SET_PDEATHSIG
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), LOOK_S)
+    server.close()
+    if desk.hangs():
+        print("noria.serving.host: a call does not end, and nobody waits for it any more", file=sys.stderr, flush=True)
+    await _flushed(writers)
+    return CODE_ENDED if over.is_set() or desk.hangs() else 0
 
 
 def _write(writer: asyncio.StreamWriter, packed: bytes) -> None:
@@ -241,10 +293,13 @@ def _write(writer: asyncio.StreamWriter, packed: bytes) -> None:
         writer.write(packed)
 
 
-async def _parent_gone(parent: int) -> None:
-    """Belt to the braces of PR_SET_PDEATHSIG, which only Linux has."""
-    while os.getppid() == parent:
-        await asyncio.sleep(0.5)
+async def _flushed(writers: set[asyncio.StreamWriter]) -> None:
+    """What was answered leaves this process, if anybody reads it."""
+    open_ones = list(writers)
+    for writer in open_ones:
+        writer.close()
+    if open_ones:
+        await asyncio.wait([asyncio.create_task(writer.wait_closed()) for writer in open_ones], timeout=FLUSH_S)
 
 
 def die_with_parent() -> None:
@@ -278,6 +333,7 @@ class Once:
 
 
 def main(arguments: list[str]) -> int:
+    """Exit code 1: it could not be loaded. Never returns when it served."""
     state, folder, socket, ready_fd = Path(arguments[0]), Path(arguments[1]), Path(arguments[2]), int(arguments[3])
     parent = os.getppid()
     die_with_parent()
@@ -292,15 +348,16 @@ def main(arguments: list[str]) -> int:
             golden.ask(bundle, lambda columns: model.predict(columns, 1))
     except ServingError as error:
         return _say(ready_fd, str(error))
-    except Exception as error:  # noqa: BLE001 - importing and unpickling run the project's code: any error is its answer
+    except BaseException as error:  # noqa: BLE001 - importing and unpickling run the project's code: any error is its answer
         return _say(ready_fd, explain(error, folder / "code"))
     if os.getppid() != parent:
         return 1
     print(f"noria.serving.host: {names.short(bundle.digest)} is ready, pid {os.getpid()}", file=sys.stderr, flush=True)
     facts = bundle.manifest.hosted
-    desk = Desk(model, (folder / "code").resolve(), together=facts is not None and facts.batch)
-    asyncio.run(serve(desk, socket, partial(_say, ready_fd)))
-    return 0
+    make = partial(Desk, model, (folder / "code").resolve(), facts is not None and facts.batch)
+    code = asyncio.run(serve(make, socket, partial(_say, ready_fd)))
+    sys.stdout.flush()
+    os._exit(code)  # threads of the project's code are not waited for
 
 
 def _say(ready_fd: int, error: str | None = None) -> int:

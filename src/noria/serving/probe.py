@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     except ServingError as error:
         say(json.dumps({"error": str(error)}))
         return 1
-    except Exception as error:  # noqa: BLE001 - whatever breaks here would break in a worker: it is the answer
+    except BaseException as error:  # noqa: BLE001 - whatever breaks here would break in a worker: it is the answer
         say(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         return 1
     say(json.dumps({"ok": True}))

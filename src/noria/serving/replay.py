@@ -255,7 +255,7 @@ def main(arguments: list[str]) -> int:
         facts = asyncio.run(work(order, say))
     except ServingError as error:
         return _broken(say, str(error))
-    except Exception as error:  # noqa: BLE001 - a defect of the replay: it must not look like the candidate's crash
+    except BaseException as error:  # noqa: BLE001 - a defect of the replay: it must not look like the candidate's crash
         return _broken(say, f"{type(error).__name__}: {error}")
     say(msgspec.json.encode({"facts": facts}).decode())
     return 0

@@ -6,6 +6,7 @@ what it did not answer (`shadow`), once the answer has left.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -19,12 +20,15 @@ from noria.serving import protocol
 from noria.serving.counts import Counts, turned
 from noria.serving.fast import Reader, reader
 from noria.serving.protocol import Ask, Columns
-from noria.serving.runtime import Answers, BeyondModelError, LoadedRelease, ReleaseFailed
+from noria.serving.runtime import AGAIN_S, Answers, AwayError, BeyondModelError, LoadedRelease, ReleaseFailed
 from noria.serving.seen import BUCKETS, Seen, bucket
 
 _UNMARKED = nullcontext()
 T = TypeVar("T")
 CHAMPION_DEADLINE_S = 30.0  # nobody stands behind the champion: it gets the time that a client would wait
+
+
+BACK_S = 10.0  # its host process gets this long to be there again before a request is refused
 
 
 class WaitsError(NoriaError):
@@ -210,12 +214,16 @@ class Router:
         return Answered(answers, champion, route.champion_version, variant, time.monotonic() - started)
 
     async def _last_answers(self, release: LoadedRelease, version: str, ask: Ask) -> Answers:
-        """The answers of a release that nobody stands behind."""
-        try:
-            return await asked(release, ask.columns, len(ask.records), time.monotonic() + CHAMPION_DEADLINE_S)
-        except (ReleaseFailed, TimeoutError) as error:
-            self._complain(release.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
-            raise NoAnswerError(f"release {version} could not answer this request") from error
+        """The answers of a release that nobody stands behind: a request that it was not asked yet waits for its next process."""
+        began = time.monotonic()
+        while True:
+            try:
+                return await asked(release, ask.columns, len(ask.records), began + CHAMPION_DEADLINE_S)
+            except (ReleaseFailed, TimeoutError) as error:
+                if not isinstance(error, AwayError) or time.monotonic() > began + BACK_S:
+                    self._complain(release.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
+                    raise NoAnswerError(f"release {version} could not answer this request") from error
+            await asyncio.sleep(AGAIN_S)
 
     def _count(self, route: Route, candidate: bool, started: float, error: bool = False, counted: bool = True) -> float:
         """The seconds since ``started``."""

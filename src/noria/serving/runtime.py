@@ -30,10 +30,15 @@ Answers = list[Any]  # per row: a float (regression), or the probabilities in th
 INLINE_ROWS = 64  # larger batches leave the event loop to others
 CONNECT_S = 5.0  # for a host that listens to take the connection
 AGAIN_S = 0.1  # between two tries, of one that does not
+READY_S = 1.0  # the same where somebody asks for the health
 
 
 class ReleaseFailed(NoriaError):
     """A release raised, broke, or answered with something that is not a number; the router decides what follows."""
+
+
+class AwayError(ReleaseFailed):
+    """The release was not asked: its host process is just being started again."""
 
 
 class BeyondModelError(SignatureError):
@@ -47,6 +52,9 @@ class Runtime(Protocol):
 
     async def predict(self, columns: Columns, n: int, until: float) -> Answers:
         """Answers for ``n`` rows before ``until`` (monotonic seconds). Raises ReleaseFailed or TimeoutError."""
+
+    async def ready(self) -> bool:
+        """Whether it can be asked now."""
 
     async def close(self) -> None: ...
 
@@ -70,6 +78,9 @@ class OnnxRuntime:
         if n <= INLINE_ROWS:
             return self._run(columns, n)
         return await asyncio.to_thread(self._run, columns, n)
+
+    async def ready(self) -> bool:
+        return True
 
     async def close(self) -> None:
         """Memory goes with the last reference: requests in flight still hold one."""
@@ -250,7 +261,7 @@ class HostedRuntime:
         except OSError as error:
             if isinstance(error, TimeoutError):
                 raise
-            raise ReleaseFailed(f"the host process cannot be reached: {error}") from error
+            raise AwayError(f"the host process cannot be reached: {error}") from error
         finally:
             self._waiting.pop(number, None)
 
@@ -265,6 +276,14 @@ class HostedRuntime:
                 if time.monotonic() + AGAIN_S > until:
                     raise ServingError(f"the host process cannot be reached: {error}", where=str(self._path)) from error
             await asyncio.sleep(AGAIN_S)
+
+    async def ready(self) -> bool:
+        """Whether the host takes connections."""
+        try:
+            async with asyncio.timeout(READY_S):
+                return not (await self._connected()).is_closing()
+        except OSError:
+            return False
 
     async def close(self) -> None:
         if self._reading is not None:
@@ -298,6 +317,8 @@ class HostedRuntime:
             return  # its deadline passed
         if message["ok"]:
             answer.set_result(message["values"])
+        elif message.get("again"):
+            answer.set_exception(AwayError(str(message["error"])))
         else:
             answer.set_exception(ReleaseFailed(str(message["error"])))
 

@@ -52,6 +52,7 @@ class OpenInference:
             return await self._infer(scope["headers"], receive, declared, table, model, version)
         release = _resident(table, model, version)[1]
         if verb == "ready":
+            ready = ready and await release.runtime.ready()
             return json_reply({"name": model, "ready": ready}, 200 if ready else 503)
         return json_reply(inference.metadata(model, list(_versions(table)), release.signature))
 

@@ -284,10 +284,13 @@ class Job:
         except (OSError, NoriaError) as error:  # no process, no log: the machine's trouble is the job's end
             kind = "cancelled" if self._cancelled.is_set() else "exited"
             self._done = Done(False, None, f"could not be run: {error}", kind, 0.0, 0.0, 0.0, "")
-        self._executor.ended(self)
-        self._finished.set()
-        if watched is not None:
-            watched.child.release()
+        except BaseException as error:  # noqa: BLE001 - whatever it was, nobody waits for the job for ever
+            self._done = Done(False, None, f"could not be run: {type(error).__name__}: {error}", "exited", 0.0, 0.0, 0.0, "")
+        finally:
+            self._executor.ended(self)
+            self._finished.set()
+            if watched is not None:
+                watched.child.release()
 
     def _watched(self, log: Log, kept_to: tuple[int, ...]) -> Watched:
         """The job in the hands of a process. Raises StepError when none takes it."""

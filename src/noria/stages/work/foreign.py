@@ -260,7 +260,7 @@ def _original(known: Known, signature: Signature, rows: pl.DataFrame) -> forms.O
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # "fitted without feature names": then ask without
                 answers = original.predict(rows)
-        except Exception as error:  # noqa: BLE001 - whatever the model raises means that it is not asked like that
+        except BaseException as error:  # noqa: BLE001 - whatever the model raises means that it is not asked like that
             tried.append(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}")
             continue
         _demand_answers(answers, signature)
@@ -311,7 +311,7 @@ def main(path: Path) -> int:
         result = {"error": type(error).__name__, "message": error.message, "where": error.where, "hint": error.hint}
     except MemoryError:
         result = {"error": "DataError", "message": "there is not enough memory to load it", "where": None, "hint": None}
-    except Exception as error:  # noqa: BLE001 - loading and asking it runs foreign code: any error is its answer
+    except BaseException as error:  # noqa: BLE001 - loading and asking it runs foreign code: any error is its answer
         text = f"{type(error).__name__}: {str(error)[:500]}"
         result = {"error": "DataError", "message": f"cannot be used: {text}", "where": None, "hint": None}
     path.with_name("result.json").write_text(json.dumps(result))

@@ -125,7 +125,7 @@ def save(fitted: Any, path: Path) -> None:
 def _answers(model: forms.Original, rows: pl.DataFrame) -> bool:
     try:
         return bool(np.isfinite(model.predict(rows)).all())
-    except Exception:  # noqa: BLE001 - whatever it raises, the answer is no
+    except BaseException:  # noqa: BLE001 - whatever it raises, the answer is no
         return False
 
 
