@@ -352,3 +352,35 @@ def test_rows_without_a_name_get_a_key_that_stays(tmp_path: Path) -> None:
 def test_key(columns: dict[str, list[object]], key: str | None) -> None:
     table = pl.DataFrame(columns | {"more": [i % 7 for i in range(100)], "y": [i % 2 for i in range(100)]})
     assert drafting.draft(table, Path("t.csv"), "t.csv", "y", "t").key == key
+
+
+def test_column_names_of_any_characters_make_files_that_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Number 58: a header with a line break made `noria init` write YAML that nothing could read."""
+    chance = random.Random(1)
+    names = [
+        "line\nbreak",
+        'size 3.5" disk',
+        "back\\slash",
+        "\u2028sep",
+        "\x7f",
+        "nul\x00",
+        "a: b #c",
+        "- x",
+        "{y}",
+        "😀",
+        "te\nxt",
+    ]
+    made: dict[str, list[object]] = {name: [chance.uniform(0, 5) for _ in range(120)] for name in names}
+    made["te\nxt"] = [chance.choice(['u"1', "v\\2", "w\n3"]) for _ in range(120)]
+    made['y: "l"\n#'] = ["ye\ns" if i % 2 else "n\x85o" for i in range(120)]
+    made["line\nbreak"] = [1.0 + (i % 2) for i in range(120)]
+    pl.DataFrame(made).write_parquet(tmp_path / "odd.parquet")
+    home = tmp_path / "home"
+    assert execute(["init", str(home), "--data", str(tmp_path / "odd.parquet"), "--label", 'y: "l"\n#']) == 0
+    written = yaml.safe_load((home / "noria.yaml").read_text())
+    assert written["model"]["inputs"] == names
+    assert written["model"]["label"] == 'y: "l"\n#'
+    contract = yaml.safe_load((home / "contracts" / "odd.yaml").read_text())
+    assert list(contract["columns"]) == [*names, 'y: "l"\n#']
+    assert contract["columns"]['y: "l"\n#']["values"] == ["n\x85o", "ye\ns"]
+    assert own_tests(home).returncode == 0

@@ -10,6 +10,7 @@ from engine_stub import Scripted, digest_of, line_of
 
 from noria.domain.rollout import CHAMPION, Crashes, Rollout, RolloutState, Route, candidate_of
 from noria.engine import pilot
+from noria.stages import champion as champion_stage
 from noria.stages import rollout as stage
 from noria.stages.line import Line
 
@@ -66,6 +67,44 @@ def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(line: Line, server: 
     server.crashes = {V1: Crashes(9, 9, "SIGSEGV in worker 0")}
     pilot.guard(line, "production")
     assert champion(line) == "v1"  # there is no fit release to go back to
+
+
+def test_a_champion_that_the_server_refuses_gives_way(line: Line, server: Scripted) -> None:
+    """Number 58: the server could not serve the new release, status said that it does, and nothing rolled back."""
+    server.refused = {V2: "a name is odd"}
+    pilot.guard(line, "production", champion_stage.refused)
+    assert champion(line) == "v2"  # tried again, it loads
+    server.broken = {V1: "damaged", V2: "damaged"}
+    pilot.guard(line, "production", champion_stage.refused)
+    assert champion(line) == "v2"  # nothing loads: the trouble is another, and no release is barred for it
+    assert line.ledger.releases.get("p", "v2").barred is None
+    server.broken = {V2: "a name is odd"}
+    pilot.guard(line, "production", champion_stage.refused)
+    assert champion(line) == "v1"
+    barred = line.ledger.releases.get("p", "v2").barred
+    assert barred == "production rolled back from v2 to v1: v2 rolled back: it could not be loaded: a name is odd"
+
+
+def test_a_crash_loop_bars_nobody_where_the_release_before_does_not_load_either(line: Line, server: Scripted) -> None:
+    """Number 58: a lost key makes every release unloadable; one after the other would have been barred."""
+    server.crashes = {V2: Crashes(3, 3, "worker 0 does not start with it: damaged", CHAMPION)}
+    server.broken = {V1: "damaged"}
+    pilot.guard(line, "production")
+    assert champion(line) == "v2"
+
+
+def test_the_pilot_waits_for_whoever_promoted_before_it_acts_on_a_refusal(
+    line: Line, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number 58: as above, as the daemon meets it."""
+    driven = pilot.Pilot(line)
+    server.refused = server.broken = {V2: "a name is odd"}
+    driven.drive()
+    assert champion(line) == "v2"
+    monkeypatch.setattr(pilot, "REFUSED_S", 0.0)
+    monkeypatch.setattr(driven, "_rests", {})
+    driven.drive()
+    assert champion(line) == "v1"
 
 
 def test_an_undecided_candidate_makes_room_when_the_champion_falls(line: Line, server: Scripted) -> None:

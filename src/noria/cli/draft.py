@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from noria.adapters import files
+from noria.cli.scalar import scalar
 from noria.domain.signature import Task
 from noria.errors import DataError, UsageError
 
@@ -248,9 +249,7 @@ def describe(column: pl.Series, *, is_class: bool = False) -> Column:
     parts = [f"type: {kind}"] if kind else []
     parts.append(f"nulls: {_nulls(column)}")
     if is_class:
-        parts.append(
-            f"values: {json.dumps([_text(v) for v in column.drop_nulls().unique().sort().to_list()], ensure_ascii=False)}"
-        )
+        parts.append(f"values: [{', '.join(_class(_text(v)) for v in column.drop_nulls().unique().sort().to_list())}]")
     elif kind in ("int", "float") and column.drop_nulls().len():
         parts.append(f"range: {_range(column)}")
     values = (
@@ -279,6 +278,11 @@ def _kind(dtype: pl.DataType) -> str | None:
 def _nulls(column: pl.Series) -> str:
     share = column.null_count() / column.len()
     return "never" if share == 0 else f'"<= {min(100, math.ceil(share * 200) + 5)}%"'
+
+
+def _class(text: str) -> str:
+    """In quotes, so that it stays a text."""
+    return json.dumps(text, ensure_ascii=False) if text.isprintable() else scalar(text)
 
 
 def _text(value: object) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from noria import names
 from noria.cli.output import emit, json_option, plain
+from noria.cli.scalar import scalar
 from noria.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -126,13 +126,8 @@ def _template(name: str) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"yaml": _yaml, "python": repr, "names": _python_names, "words": plain}
+    made.filters |= {"yaml": scalar, "python": repr, "names": _python_names, "words": plain}
     return made.get_template(f"{name}.j2")
-
-
-def _yaml(text: str) -> str:
-    """A YAML scalar that is read as this text, also inside a flow list."""
-    return str(yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=10_000)).strip()[1:-1]
 
 
 def _python_names(texts: list[str]) -> str:

@@ -25,7 +25,7 @@ def command(home: Home, as_json: bool) -> None:
               noria status --json | jq .addresses.production
 
     JSON keys: project, daemon, server, server_use {workers, processes, cpu, memory_bytes}, addresses {console, ENVIRONMENT},
-    environments [{name, release, previous, canary, probation}], turns, quality, deliveries, quarantined_rows,
+    environments [{name, release, previous, trouble, canary, probation}], turns, quality, deliveries, quarantined_rows,
     waiting_triggers, alerts, clock, next.
     """
     view = look(home)
@@ -86,6 +86,8 @@ def _server(around: Surroundings) -> str:
     if use is None:
         return "answers" if around.server else "stopped"
     counts = list(use.workers.items())
+    if not any(count for _, count in counts):
+        return "stands, and no worker answers"
     workers = plural(counts[0][1], "worker") if len(counts) == 1 else ", ".join(f"{name} {n}" for name, n in counts) + " workers"
     return f"answers: {workers}, {use.cpu:.2f} of a core, {use.memory_bytes / 1e6:,.0f} MB"
 
@@ -95,7 +97,8 @@ def _environment(environment: EnvironmentView) -> str:
     served = "nothing yet" if route is None else click.style(route.champion_version, fg="green", bold=True)
     previous = f", {environment.ready} ready for a rollback" if environment.ready else ""
     line = f"{environment.name}  {served}{previous}  {environment.address or ''}".rstrip()
-    more = [_canary(canary) for canary in (environment.canary, environment.probation) if canary is not None]
+    trouble = [click.style(plain(f"  {environment.trouble}"), fg="red")] if environment.trouble else []
+    more = trouble + [_canary(canary) for canary in (environment.canary, environment.probation) if canary is not None]
     return "\n".join([line, *more])
 
 

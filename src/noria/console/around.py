@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,9 @@ class Surroundings:
     daemon: bool = False
     server: bool = False
     use: ServerUse | None = None  # None: no server, or it does not know yet
+    answering: Mapping[tuple[str, str], str] = field(default_factory=dict)  # environment, project -> the champion in the workers
+    idle: frozenset[str] = frozenset()  # environments in which no worker answers at present
+    failed: Mapping[str, str] = field(default_factory=dict)  # release, by its digest -> why the server does not serve it
     false_alarm: float = 0.001  # a window with a smaller p-value is one whose quality sank
 
 
@@ -56,7 +59,16 @@ def surroundings(state: Path, project: Project | None = None) -> Surroundings:
     addresses = status.get("addresses", {})
     console = {"console": daemon.console} if daemon is not None and daemon.console else {}
     everywhere = {**console, **addresses}
-    around = Surroundings(addresses=everywhere, daemon=daemon is not None, server=bool(addresses), use=_use(status))
+    environments = status.get("environments", {})
+    around = Surroundings(
+        addresses=everywhere,
+        daemon=daemon is not None,
+        server=bool(addresses),
+        use=_use(status),
+        answering={(name, r["project"]): r["champion"] for name, facts in environments.items() for r in facts["routes"]},
+        idle=frozenset(name for name, facts in environments.items() if not facts["workers"]),
+        failed=status.get("failed", {}) | _crashed(environments),
+    )
     return around if project is None else _with_words(around, project)
 
 
@@ -69,13 +81,17 @@ def _status(state: Path) -> dict[str, Any]:
         return {}
 
 
+def _crashed(environments: Mapping[str, Any]) -> dict[str, str]:
+    return {digest: crash["how"] for facts in environments.values() for digest, crash in facts["crashes"].items()}
+
+
 def _use(status: Mapping[str, Any]) -> ServerUse | None:
     """Parent and hosts are told by every environment, and counted once."""
     found = {name: facts["usage"] for name, facts in status.get("environments", {}).items() if facts.get("usage")}
     each = {process["pid"]: process for usage in found.values() for process in usage["processes"]}.values()
     if not each:
         return None
-    workers = {name: usage["workers"] for name, usage in found.items()}
+    workers = {name: len(status["environments"][name]["workers"]) for name in found}
     memory = sum(process["pss"] or process["rss"] for process in each)
     return ServerUse(workers, len(each), sum(process["cpu"] for process in each), memory)
 
@@ -86,14 +102,11 @@ def shares(policy: RolloutPolicy) -> tuple[float, ...]:
 
 
 def _with_words(around: Surroundings, project: Project) -> Surroundings:
-    return Surroundings(
+    return replace(
+        around,
         goal=project.goal,
         environments=tuple(project.environments),
         steps={name: shares(environment.rollout) for name, environment in project.environments.items()},
-        addresses=around.addresses,
-        daemon=around.daemon,
-        server=around.server,
-        use=around.use,
         false_alarm=project.monitor.false_alarm,
     )
 

@@ -44,6 +44,7 @@ class EnvironmentView:
     canary: Canary | None
     probation: Canary | None = None  # of the release that serves
     ready: str | None = None  # the release before, where it may take over: it is not barred
+    trouble: str = ""  # where the server does not answer by the release that is to serve: what it does instead, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,20 @@ def _environment(
         ready=_ready(route, releases),
         canary=_canary(active, route, around.steps.get(name, ())) if active else None,
         probation=_canary(probing, route, ()) if probing else None,
+        trouble=_trouble(route, around, releases) if route and around.server else "",
     )
+
+
+def _trouble(route: Route, around: Surroundings, releases: Mapping[str, Release]) -> str:
+    """What keeps the release that is to serve from answering; empty where it answers."""
+    answering = around.answering.get((route.environment, route.project))
+    why = f": {around.failed[route.champion]}" if route.champion in around.failed else ""
+    if route.environment in around.idle:
+        return f"no worker answers{why}"
+    if answering == route.champion:
+        return ""
+    other = releases.get(answering or "")
+    return f"{route.champion_version} does not answer{why}; {f'{other.version} does' if other else 'nothing does'}"
 
 
 def _ready(route: Route | None, releases: Mapping[str, Release]) -> str | None:
@@ -190,7 +204,7 @@ def document(view: StatusView) -> dict[str, Any]:
 
 
 def environment_facts(environment: EnvironmentView) -> dict[str, Any]:
-    """``name``, ``address``, ``release``, ``digest``, ``previous``, ``revision``, ``canary``, ``probation``."""
+    """``name``, ``address``, ``release``, ``digest``, ``previous``, ``revision``, ``trouble``, ``canary``, ``probation``."""
     route = environment.route
     return {
         "name": environment.name,
@@ -199,6 +213,7 @@ def environment_facts(environment: EnvironmentView) -> dict[str, Any]:
         "digest": route.champion if route else None,
         "previous": route.previous_version if route else None,
         "revision": route.revision if route else None,
+        "trouble": environment.trouble,
         "metrics": environment.release.metrics if environment.release else {},
         "canary": canary_facts(environment.canary) if environment.canary else None,
         "probation": canary_facts(environment.probation) if environment.probation else None,

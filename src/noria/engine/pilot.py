@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from noria import config
 from noria.config import Environment, Project
 from noria.domain.policy import Freeze
-from noria.domain.rollout import Rollout, RolloutState
+from noria.domain.rollout import Rollout, RolloutState, Route
+from noria.domain.verdict import Reason
 from noria.engine.lease import Held
 from noria.errors import ConfigError, LeaseLostError, ServingError
 from noria.stages import champion, look
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days: a look costs a write
 SLOW_S = 1.0
-AGAIN_S = 30.0  # between two replays of one rollout
+AGAIN_S = 30.0  # between two replays of one rollout, and between two tries of a champion that is refused
+REFUSED_S = 5.0  # that a champion is refused before the pilot does something about it
 ONWARD_S = 60.0  # between two attempts to go on to the next environments; after the fifth a person looks
 
 
@@ -38,6 +40,7 @@ class Pilot:
         self._books: dict[str, PairBook | None] = {}  # by rollout
         self._rests: dict[str, float] = {}  # by rollout, by environment: not looked at before, monotonic seconds
         self._policies: dict[str, Project] = {}  # by release: what is sealed does not change
+        self._refused: dict[str, tuple[int, float]] = {}  # by environment: since when its champion is refused, at which revision
         self._replays: dict[str, Future[None]] = {}  # by rollout: it takes seconds, and nobody else shall wait
 
     def drive(self) -> None:
@@ -64,11 +67,27 @@ class Pilot:
         if time.monotonic() >= self._rests.get(name, 0.0):
             self._rests[name] = time.monotonic() + SLOW_S
             guard(line, name)
+            self._hear_refusal(name)
         probing, active = line.ledger.rollouts.probing(line.name, name), line.ledger.rollouts.active(line.name, name)
         for rollout in filter(None, (probing, active)):
             under_way.add(rollout.id)
             if self._ready(rollout):
                 self._under_lease(rollout)
+
+    def _hear_refusal(self, name: str) -> None:
+        """A champion that the server refuses gives way, unless whoever promoted it says so first."""
+        line, now = self._line, time.monotonic()
+        route = line.ledger.routes.get(line.name, name)
+        with contextlib.suppress(ServingError):  # no server, no refusal
+            if route is None or route.champion not in line.driver.stats(line.name, name).failed:
+                self._refused.pop(name, None)
+                return
+            revision, since = self._refused.setdefault(name, (route.revision, now))
+            if revision != route.revision:
+                self._refused[name] = (route.revision, now)
+            elif now - since >= REFUSED_S:
+                self._rests[name] = now + AGAIN_S  # each look loads releases
+                guard(line, name, champion.refused)
 
     def _hear_replays(self) -> None:
         """What came of those that ended; what one raised is raised here."""
@@ -187,11 +206,11 @@ def project_of(line: Line, rollout: Rollout) -> Project:
     return config.load(sealed if (sealed / "noria.yaml").is_file() else line.home)
 
 
-def guard(line: Line, environment: str) -> None:
-    """Roll a champion back that crashes again and again."""
+def guard(line: Line, environment: str, judge: Callable[[Line, Route], Reason | None] = champion.crash_loop) -> None:
+    """Roll a champion back that crashes again and again, or does not load."""
     route = line.ledger.routes.get(line.name, environment)
     with contextlib.suppress(ServingError):  # no server, no crashes
-        reason = champion.crash_loop(line, route) if route is not None else None
+        reason = judge(line, route) if route is not None else None
         held = Held.claim(line.ledger, line.name, "guard", f"{environment} {route.revision}") if route and reason else None
         if route and reason and held:
             with held:

@@ -40,6 +40,10 @@ class Apps:
         self._apps = apps
         self._introduce()
 
+    def try_out(self, table: RouteTable) -> None:
+        """Make what serving by a table takes, and let go of it."""
+        self._make().table = table
+
     def tables(self) -> list[RouteTable]:
         return [app.table for app in self._apps.values()]
 

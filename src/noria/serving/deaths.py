@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,11 @@ class Deaths:
                 self._blame(digest, candidate_of(route.rollout_id), how)
             elif digest == route.champion:
                 self._blame(digest, CHAMPION, how)
+
+    def unserved(self, slot: int, failed: Mapping[str, str], routes: Sequence[Route]) -> None:
+        """A worker could not start because of these releases: as bad as one that they ended."""
+        for digest, why in failed.items():
+            self._blame_loaded(digest, routes, f"worker {slot} does not start with it: {why}")
 
     def unfit(self, route: Route) -> bool:
         """Whether the route's candidate must get no traffic; ``suspended`` tells why."""

@@ -31,6 +31,11 @@ class Desired:
         """Environment and project -> the newest route. Raises StoreError."""
         return {(r.environment, r.project): r for r in self._all() if r.environment in environments}
 
+    @property
+    def alone(self) -> bool:
+        """Whether the file says what is wanted: no engine changes it."""
+        return self._file.exists()
+
     def _all(self) -> list[Route]:
         if self._ledger is None:
             written = read_routes(self._file)

@@ -32,6 +32,14 @@ class WorkerGoneError(NoriaError):
     """The worker ended before it answered; its successor starts from the newest route."""
 
 
+class UnservedError(ServingError):
+    """A worker cannot serve a plan. ``failed``: release -> why."""
+
+    def __init__(self, failed: dict[str, str]) -> None:
+        super().__init__("; ".join(failed.values()))
+        self.failed = failed
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A route for each project, and where their releases lie: digest -> (folder, host socket or None)."""
@@ -49,6 +57,11 @@ def named(route: Route) -> list[str]:
     return [d for d in (route.champion, route.candidate, route.previous) if d is not None]
 
 
+def demanded(route: Route) -> list[str]:
+    """The releases without which a route is not served."""
+    return [d for d in (route.champion, route.candidate) if d is not None]
+
+
 class WorkerLink:
     """The parent's end of one worker's channel."""
 
@@ -62,8 +75,13 @@ class WorkerLink:
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._order = asyncio.Lock()
         self._loaded: set[str] = set()
+        self._tried: tuple[Route, ...] = ()
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def accepts(self) -> bool:
+        return self.heard_at is not None and self.process.returncode is None
 
     async def open(self, channel: socket.socket) -> None:
         channel.setblocking(False)
@@ -71,9 +89,12 @@ class WorkerLink:
         self._reading = asyncio.create_task(self._read(reader))
 
     async def load(self, plan: Plan) -> dict[str, str]:
-        """Load what is not there yet; the releases that failed, with their reasons. Raises WorkerGoneError."""
+        """Load what is not there yet, and try the routes; releases that failed, with their reasons. Raises WorkerGoneError."""
         async with self._order:
-            return await self._load(plan)
+            failed = await self._load(plan)
+            if any(digest in failed for route in plan.routes for digest in demanded(route)):
+                return failed
+            return failed | await self._try(plan)
 
     async def apply(self, plan: Plan, accept: bool = False, reach: bool = True) -> None:
         """Load, flip, and begin to accept. Raises WorkerGoneError, ServingError when champion or candidate do not load.
@@ -82,8 +103,11 @@ class WorkerLink:
         """
         async with self._order:
             failed = await self._load(plan, reach)
-            if any(route.champion in failed or (route.candidate or "") in failed for route in plan.routes):
-                raise ServingError("; ".join(failed.values()))
+            if any(digest in failed for route in plan.routes for digest in demanded(route)):
+                raise UnservedError(failed)
+            failed = await self._try(plan)
+            if failed:
+                raise UnservedError(failed)
             await self._ask({"op": "routes", "routes": msgspec.to_builtins(plan.routes)})
             self._loaded &= plan.releases.keys()
             if accept:
@@ -121,6 +145,18 @@ class WorkerLink:
                 except ServingError as error:
                     failed[digest] = error.message
                 self.loading = None
+        return failed
+
+    async def _try(self, plan: Plan) -> dict[str, str]:
+        """Routes that cannot be served though their releases are loaded; told of the release that is new in them."""
+        failed: dict[str, str] = {}
+        for route in plan.routes:
+            if route not in self._tried and plan.releases.keys() >= set(demanded(route)):
+                try:
+                    await self._ask({"op": "try", "routes": msgspec.to_builtins([route])})
+                    self._tried = (*(known for known in self._tried if known.project != route.project), route)
+                except ServingError as error:
+                    failed[route.candidate or route.champion] = error.message
         return failed
 
     async def _ask(self, order: dict[str, Any]) -> None:
@@ -178,12 +214,14 @@ class Group:
         size: int,
         on_end: Callable[[int, int, str | None], None] = lambda slot, code, loading: None,
         silent_s: float = SILENT_S,
+        on_unserved: Callable[[int, dict[str, str]], None] = lambda slot, failed: None,
     ) -> None:
         self.plan = Plan()
         self.complaints: dict[str, list[str]] = {}
         self.restarts = 0
         self._start = start  # (slot, listening fd, channel fd) -> Start
         self._on_end = on_end  # (slot, exit code, what it was loading) of a worker that ended unasked
+        self._on_unserved = on_unserved  # (slot, release -> why) of a worker that cannot start with the plan
         self._listener = listener
         self._size = size
         self._silent_s = silent_s
@@ -256,7 +294,8 @@ class Group:
             link.tell(op, **more)
 
     def pids(self) -> list[int]:
-        return [link.process.pid for link in self._staying()]
+        """Of the workers that accept at present; one that is only being started does not."""
+        return [link.process.pid for link in self._staying() if link.accepts]
 
     def slots(self) -> dict[int, int]:
         """Slot -> process id, of all workers, also those that are about to end."""
@@ -373,6 +412,8 @@ class Group:
                 print(f"noria.serving: worker {slot} does not start: {error}", file=sys.stderr, flush=True)
                 if self._links[slot] is not before:  # else no process could be started
                     await self._give_up(slot, self._links[slot])
+                if isinstance(error, UnservedError):
+                    self._on_unserved(slot, error.failed)
 
     async def _watch(self) -> None:
         """End workers that hang, for ever. Silence counts from when this process itself was last late: it may be what hung."""

@@ -1,5 +1,5 @@
 """The probe: `python -m noria.serving.probe STATE BUNDLE DIGEST WORD_FD`. It does what a worker would do with a compiled release,
-in a process whose end harms nobody: verify, load, answer the golden rows.
+in a process whose end harms nobody: verify, load, answer the golden rows, read requests.
 
 On WORD_FD it says what it is about to do, one line each, and at last one JSON document: ``{"ok": true}`` or ``{"error": ...}``.
 A probe that ends without that document was ended by the release.
@@ -22,9 +22,11 @@ from noria.errors import ServingError
 from noria.serving import golden
 from noria.serving.bundle import open_bundle, public_key
 from noria.serving.host import die_with_parent
+from noria.serving.rehearsal import rehearse
 from noria.serving.runtime import load
 
 ROW_S = 60.0  # the parent's patience ends before
+ROWS = 1000  # the most of a request
 
 
 def try_out(state: Path, folder: Path, digest: str, told: golden.Told) -> None:
@@ -39,6 +41,8 @@ def try_out(state: Path, folder: Path, digest: str, told: golden.Told) -> None:
             return runner.run(release.runtime.predict(row, 1, time.monotonic() + ROW_S))
 
         golden.ask(bundle, predict, told)
+    told("reading requests")
+    rehearse(release, ROWS)
 
 
 def be_the_first_to_go() -> None:

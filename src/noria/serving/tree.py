@@ -22,7 +22,7 @@ import msgspec
 from noria import names
 from noria.adapters.out_of_memory import OutOfMemory
 from noria.adapters.server import FACTS, LOCK, SOCKET, short_path
-from noria.decide import scaling
+from noria.decide import crash, scaling
 from noria.decide.scaling import Decision
 from noria.domain.access import UNGUARDED, Access, is_loopback
 from noria.domain.policy import RECORD_ALL, LogPolicy
@@ -100,6 +100,7 @@ class Tree:
         self._failed: dict[str, str] = {}
         self._decisions = Decisions(options.state / "serving" / "scaling.json")
         self._scaling: list[asyncio.Task[None]] = []
+        self._hopeless = ""  # why no worker starts, where nobody brings another release
         self._trouble = ""  # what is wrong with the ledger at present
         self._applying = asyncio.Lock()
         self._cold = True  # no worker answers yet: nothing is at risk
@@ -115,6 +116,8 @@ class Tree:
             ready({"ok": True, "addresses": self._addresses(), "failed": self._failed})
             await self._poll()
             control.close()
+            if self._hopeless:
+                raise ServingError(self._hopeless)
         finally:
             await self._go_down()
 
@@ -134,7 +137,8 @@ class Tree:
                 rates.create(rates.rates_path(self._state, name))
             listener = bind(name, host, port, keyed=access.keys_file is not None)
             ended = partial(self._worker_ended, name)
-            group = Group(self._starter(name, host), listener, self._options.workers.least, ended)
+            unserved = partial(self._worker_unserved, name)
+            group = Group(self._starter(name, host), listener, self._options.workers.least, ended, on_unserved=unserved)
             scaler = Scaler(group, self._options.workers, partial(self._decided, name))
             self._places[name] = Place(listener, group, Counts(path), Deaths(path, self._oom), scaler)
         groups = [place.group for place in self._places.values()]
@@ -268,6 +272,18 @@ class Tree:
         place.deaths.worker(slot, code, plan.routes, compiled, loading)
         self._suspend(place)
 
+    def _worker_unserved(self, name: str, slot: int, failed: dict[str, str]) -> None:
+        """A worker cannot start with its plan. The engine brings the release before back; who serves alone has none."""
+        place = self._places[name]
+        self._proofs.forget()  # what was proven may have been lost since
+        place.deaths.unserved(slot, failed, place.group.plan.routes)
+        self._suspend(place)
+        crashes = place.deaths.facts()
+        again = any(crashes[digest].burst >= crash.CHAMPION_DEATHS for digest in failed.keys() & crashes.keys())
+        if again and self._desired.alone and not place.group.pids():
+            self._hopeless = f"{name}: no worker starts: {'; '.join(failed.values())}"
+            self.stop()
+
     def _host_ended(self, digest: str, code: int) -> None:
         for place in self._places.values():
             place.deaths.host(digest, code, place.group.plan.routes)
@@ -330,7 +346,7 @@ class Tree:
         place.flow.read(place.counts, place.applied.values(), time.monotonic())
         if sample is not None:
             numbers = (sample.load / len(sample.busy), scaling.wanted(sample.load), sample.wait_ms / 1000)
-            place.usage = Usage(place.group.size, *numbers, tuple(processes))
+            place.usage = Usage(len(place.group.pids()), *numbers, tuple(processes))
             place.group.tell("usage", usage=msgspec.to_builtins(place.usage))
 
     # -- the control socket

@@ -1,8 +1,8 @@
 """One worker: `python -m noria.serving.worker SETTINGS`. Answers on the inherited listening socket, obeys the parent's channel.
 
-The channel carries one JSON document a line. Down: ``load``, ``routes``, ``accept``, ``shed``, ``retire``, each answered by its
-``id``, and ``drain`` and ``usage``, which are not. Up, besides the answers: ``{"complaint": {digest, text}}`` when a release
-fails on a request, and a ``pulse`` once a second. When the parent ends, the worker drains and ends.
+The channel carries one JSON document a line. Down: ``load``, ``try``, ``routes``, ``accept``, ``shed``, ``retire``, each answered
+by its ``id``, and ``drain`` and ``usage``, which are not. Up, besides the answers: ``{"complaint": {digest, text}}`` when a
+release fails on a request, and a ``pulse`` once a second. When the parent ends, the worker drains and ends.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from noria.serving.parting import leave, shed
 from noria.serving.pulse import beat
 from noria.serving.rates import Rates, rates_path
 from noria.serving.recorder import Recorder, secret
+from noria.serving.rehearsal import rehearse
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import HostedRuntime, LoadedRelease, load
 from noria.serving.seen import Seen, open_seen, seen_path
@@ -100,6 +101,7 @@ class Worker:
         """Until the parent says drain, or ends."""
         orders: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "load": self._load,
+            "try": self._try,
             "routes": self._routes,
             "accept": self._accept,
             "shed": self._shed,
@@ -153,21 +155,33 @@ class Worker:
             bundle = await asyncio.to_thread(open_bundle, folder, self._key, digest)
             host = Path(message["host"]) if message["host"] else None
             try:
-                self._loaded[digest] = await load(bundle, host, HOST_S if message["reach"] else 0.0)
+                release = await load(bundle, host, HOST_S if message["reach"] else 0.0)
             except ServingError:
                 if host is None or message["reach"]:
                     raise
-                self._loaded[digest] = LoadedRelease(bundle, HostedRuntime(host, bundle.signature))  # it connects when asked
+                release = LoadedRelease(bundle, HostedRuntime(host, bundle.signature))  # it connects when asked
+            rehearse(release, self._start.max_rows)
+            self._loaded[digest] = release
+
+    async def _try(self, message: dict[str, Any]) -> None:
+        """Make of routes all that serving by them takes, and serve by none of it."""
+        for route in self._named(message):
+            self._apps.try_out(table_of(route, self._loaded, self._start.max_rows))
 
     async def _routes(self, message: dict[str, Any]) -> None:
-        routes = msgspec.convert(message["routes"], list[Route])
-        missing = {d for r in routes for d in (r.champion, r.candidate) if d} - self._loaded.keys()
-        if missing:
-            raise ServingError(f"not loaded: {', '.join(sorted(missing))}")
+        routes = self._named(message)
         self._apps.serve([table_of(route, self._loaded, self._start.max_rows, self._marks(route)) for route in routes])
         if not any(route.other for route in routes):
             await asyncio.to_thread(self._shadow.rest)
         await self._unload({d for r in routes for d in (r.champion, r.candidate, r.previous)})
+
+    def _named(self, message: dict[str, Any]) -> list[Route]:
+        """The routes that a message names. Raises ServingError when one's releases are not loaded."""
+        routes = msgspec.convert(message["routes"], list[Route])
+        missing = {d for r in routes for d in (r.champion, r.candidate) if d} - self._loaded.keys()
+        if missing:
+            raise ServingError(f"not loaded: {', '.join(sorted(missing))}")
+        return routes
 
     def _marks(self, route: Route) -> Seen | None:
         """Which keys were counted in the route's rollout, where requests go by key."""

@@ -12,7 +12,7 @@ from noria.decide import back, crash
 from noria.domain.release import Release
 from noria.domain.rollout import CHAMPION, Rollout, RolloutState, Route
 from noria.domain.turn import TurnOutcome
-from noria.domain.verdict import Reason
+from noria.domain.verdict import Outcome, Reason
 from noria.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.stages.line import Line
 
@@ -243,8 +243,34 @@ def target(line: Line, route: Route, wanted: str | None) -> back.Back:
 
 def crash_loop(line: Line, route: Route) -> Reason | None:
     """Why the champion must give way to a release before it, or None. Raises ServingError without a server."""
-    if route.previous_version is None:
-        return None
     crashes = line.driver.stats(line.name, route.environment).crashes.get(route.champion)
-    fit = line.ledger.releases.get(line.name, route.previous_version).barred is None
-    return crash.of_champion(crashes, fit) if crashes and crashes.role == CHAMPION else None
+    if crashes is None or crashes.role != CHAMPION:
+        return None
+    reason = crash.of_champion(crashes, _previous(line, route) is not None)
+    return reason if reason is not None and _previous_loads(line, route) else None
+
+
+def refused(line: Line, route: Route) -> Reason | None:
+    """Why a champion that the server refuses must give way, or None: tried once more, it loads, or the release before does not
+    load either, and then nothing is gained by it. Raises ServingError without a server."""
+    if route.champion not in line.driver.stats(line.name, route.environment).failed:
+        return None
+    why = line.driver.load(route.champion)
+    if not why:
+        line.driver.set_routes(route)
+        return None
+    if not _previous_loads(line, route):
+        return None
+    return Reason("environment.refused", f"it could not be loaded: {why}", Outcome.FAIL)
+
+
+def _previous(line: Line, route: Route) -> Release | None:
+    """The release before, where it may take over."""
+    release = line.ledger.releases.get(line.name, route.previous_version) if route.previous_version is not None else None
+    return release if release is not None and release.barred is None else None
+
+
+def _previous_loads(line: Line, route: Route) -> bool:
+    """Whether the release before could answer. Where none loads, the trouble is another: no release is barred for it."""
+    release = _previous(line, route)
+    return release is not None and not line.driver.load(release.digest)

@@ -442,6 +442,6 @@ def give_way(line: Line, route: Route, why: str) -> str:
     """Put a release back that served before, unless somebody changed the route meanwhile. Returns one sentence."""
     if line.ledger.routes.get(line.name, route.environment) != route:
         return "the route has changed"
-    supersede(line, route.environment, f"{route.champion_version} crashes")
+    supersede(line, route.environment, f"{route.champion_version} gives way")
     text = f"{route.champion_version} rolled back: {why}"
     return champion.fall_back(line, route.environment, text, leaving=route.champion)
