@@ -15,6 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import pairs
 from benchmarks.pairs import Failing
 from noria.decide import rivals, simulate
@@ -29,6 +31,13 @@ SELDOM = Arm(0.001, 0.001)  # a champion that hardly ever fails: harm of the gua
 SETTINGS: dict[str, tuple[Rule, Scenario]] = {
     "1 % of traffic": (replace(RULE, shares=(0.01,)), Scenario("", CHAMPION, CHAMPION)),
     "50 %": (replace(RULE, shares=(0.5,)), Scenario("", CHAMPION, CHAMPION)),
+    "75 %": (replace(RULE, shares=(0.75,)), Scenario("", CHAMPION, CHAMPION)),
+    "90 %": (replace(RULE, shares=(0.9,)), Scenario("", CHAMPION, CHAMPION)),
+    "1 %; every half hour all requests fail for 30 s": (
+        replace(RULE, shares=(0.01,)),
+        Scenario("", CHAMPION, CHAMPION, outage_every_s=1800.0),
+    ),
+    "10 %; every half hour all requests fail for 30 s": (RULE, Scenario("", CHAMPION, CHAMPION, outage_every_s=1800.0)),
     "5 %, then 25 %": (replace(RULE, shares=(0.05, 0.25)), Scenario("", CHAMPION, CHAMPION)),
     "5 %, 25 %, 60 %; bursts of 20 times the traffic": (
         replace(RULE, shares=(0.05, 0.25, 0.6)),
@@ -51,9 +60,8 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to renew; docs/statistics.md")
     given = parser.parse_args()
     begun = time.monotonic()
-    text = "\n".join(
-        [validity(given.rollouts), "", beside(given.rollouts), "", labels(given.rollouts), "", apart(given.rollouts)]
-    )
+    made = [table(given.rollouts) for table in (validity, beside, labels, apart)]
+    text = "\n\n".join([*made, small(given.rollouts // 10)])
     print(text)
     renew(given.page, text)
     print(f"{time.monotonic() - begun:.0f} s")
@@ -154,6 +162,32 @@ def apart(rollouts: int) -> str:
         "Slower by the guard than a champion with 0.1 % slow answers, at 10 % after a shadow step of all requests, whose pairs",
         f"tell nothing of slow answers: {_rate(found.promoted, rollouts)} promoted (5 %).",
     ]
+    return "\n".join(lines)
+
+
+SLIGHT = {  # the champion's share of errors, the candidate's, and requests at most
+    (0.1, 0.15): 100_000,
+    (0.1, 0.12): 200_000,
+    (0.1, 0.11): 400_000,
+    (0.1, 0.105): 1_000_000,
+    (0.01, 0.015): 400_000,
+    (0.01, 0.012): 1_000_000,
+}
+
+
+def small(rollouts: int) -> str:
+    """How long harm that is small takes to be shown."""
+    lines = [
+        f"A release that is a little worse, in probation with pairs of 10 %: {rollouts:,} rollouts of each kind.",
+        "",
+        "| errors before, and now | of so many requests | rolled back | requests until then |",
+        "|---|---|---|---|",
+    ]
+    for i, ((old, new), most) in enumerate(SLIGHT.items()):
+        found = [pairs.needed(np.random.default_rng([SEED + 40 + i, k]), Failing(old, new), most, 0.1) for k in range(rollouts)]
+        shown = sorted(n for n in found if n < math.inf)
+        after = f"{shown[len(shown) // 2]:,.0f}" if shown else "–"
+        lines.append(f"| {100 * old:g} %, {100 * new:g} % | {most:,} | {100 * len(shown) / rollouts:.0f} % | {after} |")
     return "\n".join(lines)
 
 

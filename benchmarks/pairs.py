@@ -39,9 +39,9 @@ class Failing:
 
 
 def shadowed(rng: np.random.Generator, failing: Failing, n: int) -> Events:
-    """A shadow step: n requests that both score; each failure counts for the one that failed, also where both do."""
+    """A shadow step: n requests that both score; a failure counts for the one that failed, and not where both do."""
     old, new = failing.of(rng, n)
-    at = old | new
+    at = old != new
     return np.full(at.sum(), HALF), old[at], new[at]
 
 
@@ -76,6 +76,16 @@ def sticky(
     at = counted & fails
     own = places[at] < share * buckets
     return np.full(at.sum(), share), ~own, own
+
+
+def needed(rng: np.random.Generator, failing: Failing, n: int, drawn: float) -> float:
+    """Requests on probation until harm is shown; infinite where n do not show it."""
+    old, new = failing.of(rng, n)
+    scored = ~new & (rng.random(n) < drawn)
+    own, theirs = new & ~old, scored & old
+    at = np.flatnonzero(own | theirs)
+    shown = eprocess.harm_path(np.full(len(at), 1 / (1 + drawn)), theirs[at], own[at]) >= NEEDED
+    return float(at[shown.argmax()]) + 1 if shown.any() else math.inf
 
 
 def blamed(play: Play, rollouts: int, seed: int) -> int:

@@ -70,7 +70,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 def test_without_traffic_there_is_no_time_to_tell(check: Check) -> None:
     found = check.read(ROLLOUT)
-    text = "a flawless candidate is promoted after about 185 requests of its own; patience 1 h"
+    text = "a flawless candidate is promoted after about 188 requests of its own; patience 1 h"
     assert found["rollout production"] == ("ok", text)
     check.at(requests_per_s=0.0, served={})
     assert check.read(ROLLOUT)["rollout production"] == ("ok", f"{text}; no request came in over the last 10 min")

@@ -235,7 +235,7 @@ def test_status(say) -> None:
     ):
         assert needed in text
     document = json.loads(say("status", "--json"))
-    assert document["environments"][0]["canary"]["candidate"] == {"requests": 150, "errors": 1, "slow": 3}
+    assert document["environments"][0]["canary"]["candidate"] == {"requests": 150, "errors": 1, "slow": 3, "both": 0}
     assert document["turns"][0]["outcome"] == "promoted"
     assert document["quarantined_rows"] == 1500
 
@@ -276,6 +276,7 @@ def test_show_a_release_whose_bundle_is_gone(say) -> None:
         "requests": 150,
         "errors": 1,
         "slow": 3,
+        "both": 0,
     }
 
 

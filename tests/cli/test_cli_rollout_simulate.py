@@ -73,6 +73,7 @@ def test_options_take_the_place_of_settings(home: Path) -> None:
         "look_requests": 20,
         "shadow": 0.0,
         "quality": 0.0,
+        "failing": 0.5,
     }
     assert found["traffic_per_s"] == 10
     assert [one["scenario"] for one in found["results"]] == ["as good as the champion", "as given: 20 % errors, 0.5 % slow"]

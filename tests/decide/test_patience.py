@@ -95,7 +95,7 @@ def test_a_quantile_is_decided_after_what_is_foretold_at_the_earliest() -> None:
 
     def clear(own: int, needed: float) -> bool:
         latencies = np.full(9 * canary, 10.0), np.full(own, 10.0)
-        return evidence.stands(policy, Evidence((), latencies=latencies), needed, 1)[-1].cleared
+        return evidence.stands(policy, Evidence((), latencies=latencies), needed)[-1].cleared
 
     assert (clear(canary, 20.0), clear(canary - 1, 20.0)) == (True, False)
     first = next(own for own in range(1, canary) if clear(own, math.sqrt(20)))

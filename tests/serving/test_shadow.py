@@ -171,7 +171,7 @@ def test_a_failure_on_probation_counts_only_while_a_pair_would_have_room(make: M
         (STEP, (0.4, 0.9), 0.1, LATE, ("champion", "v1"), (Tally(1), Tally(1, 1)), ("v1", "v2", "no answer within 1000 ms")),
         (STEP, (0.4, 0.9), FAILS, 0.9, None, (Tally(1, 1), Tally(1)), None),  # else the champion would never fail
         (STEP, (0.6, 0.9), FAILS, 0.9, None, (Tally(), Tally()), None),
-        (STEP, (0.4, 0.9), FAILS, FAILS, None, (Tally(1, 1), Tally(1, 1)), None),
+        (STEP, (0.4, 0.9), FAILS, FAILS, None, (Tally(1, 1), Tally(1, 1, both=1)), None),  # number 39: no evidence
         (STEP, (0.4, 0.9), 0.1, BeyondModelError("large"), ("champion", "v1"), (Tally(), Tally()), None),
         # pairs of a canary are for quality: arms are counted as without them
         (CANARY, (0.4, 0.6), 0.1, 0.9, ("champion", "v1"), (Tally(1), Tally()), ("v1", "v2", 0.9)),

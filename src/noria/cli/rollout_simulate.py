@@ -154,6 +154,7 @@ def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str,
             guards=evidence.guards(policy) + (quality > 0 and policy.guards.quality is None),
             shadow=_given(asked.shadow, "share", "--shadow", "30%", shadow),
             quality=quality,
+            failing=policy.guards.failing,
         ),
         said,
     )

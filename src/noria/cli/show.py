@@ -13,11 +13,11 @@ import click
 from noria.cli import story
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, plain
-from noria.console.view import delivery_facts, release_facts, total, turn_facts
+from noria.console.view import delivery_facts, release_facts, turn_facts
 from noria.decide.compare import summary
 from noria.domain.data import Delivery
 from noria.domain.release import Release
-from noria.domain.rollout import Rollout
+from noria.domain.rollout import Rollout, total
 from noria.domain.run import Run, StepRecord, StepState
 from noria.domain.turn import Turn
 from noria.errors import NoriaError, NotFoundError, UsageError
@@ -213,7 +213,7 @@ def rollout_facts(rollout: Rollout) -> dict[str, Any]:
     """A rollout with every look's counts, and their totals."""
     blocks = [asdict(block) for block in rollout.blocks]
     totals = {
-        "champion": asdict(total([b.champion for b in rollout.blocks])),
-        "candidate": asdict(total([b.candidate for b in rollout.blocks])),
+        "champion": asdict(total(b.champion for b in rollout.blocks)),
+        "candidate": asdict(total(b.candidate for b in rollout.blocks)),
     }
     return asdict(rollout) | {"state": str(rollout.state), "blocks": blocks, "totals": totals}

@@ -294,6 +294,7 @@ GUARD = Record(
     "a mapping",
     (
         Key("errors", CHANCE, "How much greater a share of failed requests would be too much.", "1%"),
+        Key("failing", CHANCE, "No candidate goes on that fails more of its requests, even where its champion fails too.", "50%"),
         Key("latency", LATENCY, "When an answer is slow, and how many more would be too many.", "over: 100ms, by: 2%"),
         Key("brier", CHANCE, "Quality of a binary model, as labels come in: how much greater a Brier score.", "none"),
         Key("accuracy", CHANCE, "The same of a class: how much lower an accuracy.", "none"),

@@ -103,7 +103,7 @@ def _guards(guard: Section | None, model: Model | None) -> Guards:
         slow["slow_ms"] = latency.get("over") * 1000
     if latency and "p99" in latency:
         slow["quantile"] = QuantileGuard(P99, latency.get("p99").get("by") * 1000)
-    return Guards(**guard.given(errors="errors"), **slow, quality=_quality(guard, model))
+    return Guards(**guard.given(errors="errors", failing="failing"), **slow, quality=_quality(guard, model))
 
 
 def _quality(guard: Section, model: Model | None) -> QualityGuard | None:

@@ -13,7 +13,7 @@ from noria.domain.data import Delivery
 from noria.domain.event import Event
 from noria.domain.quality import Alert, Window
 from noria.domain.release import Release
-from noria.domain.rollout import Look, Rollout, Route, Tally
+from noria.domain.rollout import Look, Rollout, Route, Tally, total
 from noria.domain.turn import Turn
 
 if TYPE_CHECKING:
@@ -170,15 +170,10 @@ def _canary(rollout: Rollout, route: Route | None, steps: tuple[float, ...]) -> 
         rollout,
         own.share if own else 0.0,
         steps,
-        total([b.champion for b in rollout.blocks]),
-        total([b.candidate for b in rollout.blocks]),
+        total(b.champion for b in rollout.blocks),
+        total(b.candidate for b in rollout.blocks),
         own.shadow if own else 0.0,
     )
-
-
-def total(tallies: list[Tally]) -> Tally:
-    """Sum of the counts between looks."""
-    return Tally(sum(t.requests for t in tallies), sum(t.errors for t in tallies), sum(t.slow for t in tallies))
 
 
 def document(view: StatusView) -> dict[str, Any]:

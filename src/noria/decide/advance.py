@@ -6,7 +6,8 @@
 - *Promote*, at the last step below full traffic, when every guard's evidence for safety, against "worse by at least the
   guard", reaches 1 / missed. A release that is so much worse in any respect is promoted with probability at most ``missed``.
   Step k of K goes on at (1 / missed) ** (k / K): early steps ask for their part of the way.
-- Neither within ``patience``: hold, and ask a person.
+- Neither within ``patience``: hold, and ask a person. So does a candidate that is safe only because its champion fails as it
+  does: one that fails more than ``guards.failing`` of its requests does not go on by itself.
 - *Probation* ends by the clock; it says what the evidence shows by then. No data is not healthy: without labels it says so.
 """
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from noria.decide import evidence as guards
 from noria.decide.evidence import Evidence
-from noria.domain.policy import RolloutPolicy, RolloutStep, StepKind, lasting
+from noria.domain.policy import RolloutPolicy, RolloutStep, StepKind, lasting, percent
 from noria.domain.rollout import Advice, Stand
 from noria.domain.verdict import Outcome, Reason
 
@@ -46,16 +47,16 @@ class Ruling:
         return self.stands[1]
 
 
-def judge(policy: RolloutPolicy, step: int, evidence: Evidence, moment: Moment, seed: int) -> Ruling:
-    """One look at a rollout at ``policy.steps[step]``. ``seed``: the same at every look of a rollout (0 or more)."""
-    found = guards.stands(policy, evidence, _safe_needed(policy, step), seed)
+def judge(policy: RolloutPolicy, step: int, evidence: Evidence, moment: Moment) -> Ruling:
+    """One look at a rollout at ``policy.steps[step]``."""
+    found = guards.stands(policy, evidence, _safe_needed(policy, step))
     advice, reason = _advise(policy, step, evidence, moment, found)
     return Ruling(advice, reason, found)
 
 
-def judge_probation(policy: RolloutPolicy, evidence: Evidence, moment: Moment, seed: int) -> Ruling:
+def judge_probation(policy: RolloutPolicy, evidence: Evidence, moment: Moment) -> Ruling:
     """One look at a release that serves all traffic while the one before it stays resident: PROMOTE when the time is over."""
-    found = guards.stands(policy, evidence, 1 / policy.missed, seed)
+    found = guards.stands(policy, evidence, 1 / policy.missed)
     harm = _harm(found)
     if harm is not None:
         return Ruling(Advice.ROLL_BACK, harm, found)
@@ -100,9 +101,11 @@ def _advise(
     if now.kind is StepKind.APPROVE:
         return _asked(policy, step, moment, found)
     required = [stand for stand in found if _is_required(policy, now, moment, stand)]
-    if all(stand.cleared for stand in required):
-        return _onward(policy, step, _all_words(required), found)
-    return _undecided(policy, evidence, moment, found, [stand for stand in required if not stand.cleared])
+    open_ = [stand for stand in required if not stand.cleared]
+    failing = _failing(policy, evidence)
+    if open_ or failing:
+        return _undecided(policy, moment, found, failing or _all_words(open_))
+    return _onward(policy, step, _all_words(required), found)
 
 
 def _harm(found: tuple[Stand, ...]) -> Reason | None:
@@ -148,15 +151,22 @@ def _onward(policy: RolloutPolicy, step: int, shown: str, found: tuple[Stand, ..
     return Advice.ADVANCE, Reason("rollout.advance", f"{shown}: go on to {after.words}", Outcome.PASS, numbers)
 
 
-def _undecided(
-    policy: RolloutPolicy, evidence: Evidence, moment: Moment, found: tuple[Stand, ...], open_: list[Stand]
-) -> tuple[Advice, Reason]:
-    requests = sum(block.candidate.requests for block in evidence.blocks)
-    stands = _all_words(open_) if requests else "no request has reached the candidate yet: no data is not healthy"
+def _failing(policy: RolloutPolicy, evidence: Evidence) -> str:
+    """Why a candidate does not go on, whatever its champion did; empty where it does."""
+    asked, failed = guards.failing(evidence.blocks)
+    if not asked:
+        return "no request has reached the candidate yet: no data is not healthy"
+    if failed <= policy.guards.failing * asked:
+        return ""
+    most = percent(policy.guards.failing)
+    return f"it failed {failed:,} of {asked:,} requests, and none goes on that fails more than {most} (guard.failing)"
+
+
+def _undecided(policy: RolloutPolicy, moment: Moment, found: tuple[Stand, ...], why: str) -> tuple[Advice, Reason]:
     if moment.patient_s > policy.patience_s:
-        text = f"no verdict within {lasting(policy.patience_s)}: {stands}"
+        text = f"no verdict within {lasting(policy.patience_s)}: {why}"
         return Advice.HOLD, Reason("rollout.patience", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
-    return Advice.WAIT, Reason("rollout.wait", stands, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
+    return Advice.WAIT, Reason("rollout.wait", why, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
 
 
 def _all_words(found: list[Stand] | tuple[Stand, ...]) -> str:

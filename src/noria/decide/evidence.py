@@ -64,11 +64,11 @@ def share_on_probation(drawn: float, answered: int, pairs: int) -> float:
     return 1 / (1 + share)
 
 
-def stands(policy: RolloutPolicy, evidence: Evidence, needed: float, seed: int) -> tuple[Stand, ...]:
+def stands(policy: RolloutPolicy, evidence: Evidence, needed: float) -> tuple[Stand, ...]:
     """Every guard, errors and slow answers first. ``needed``: evidence for safety that this step asks for."""
     found = [
-        _counted(policy, evidence.blocks, ERRORS, needed, seed),
-        _counted(policy, evidence.blocks, SLOW, needed, seed + 1),
+        _counted(policy, evidence.blocks, ERRORS, needed),
+        _counted(policy, evidence.blocks, SLOW, needed),
     ]
     if policy.guards.quality is not None:
         found.append(_quality(policy, policy.guards.quality, evidence, needed))
@@ -81,32 +81,33 @@ def harm_needed(policy: RolloutPolicy) -> float:
     return guards(policy) / policy.false_alarm
 
 
-def _counted(policy: RolloutPolicy, blocks: Sequence[Block], guard: str, needed: float, seed: int) -> Stand:
-    count, margin = _COUNTED[guard][0], _COUNTED[guard][1](policy)
+def _counted(policy: RolloutPolicy, blocks: Sequence[Block], guard: str, needed: float) -> Stand:
+    count, margin = _COUNTED[guard]
     if guard == SLOW:  # not that none was slow: nothing is known of it
         blocks = [b for b in blocks if not b.paired]
-    outcomes = [
-        Outcomes(
-            champion_requests=b.champion.requests,
-            champion_events=count(b.champion),
-            candidate_requests=b.candidate.requests,
-            candidate_events=count(b.candidate),
-        )
-        for b in blocks
-    ]
-    own, both = sum(o.candidate_events for o in outcomes), sum(o.candidate_events + o.champion_events for o in outcomes)
-    harm = _highest([(b.share, o.champion_events, o.candidate_events) for b, o in zip(blocks, outcomes, strict=True)])
-    where = _where([b.share for b in blocks if b.candidate.requests])
-    asked = sum(o.candidate_requests for o in outcomes)
-    seen = f"{asked:,} pairs" if blocks and all(b.paired for b in blocks) else f"{asked:,} of its requests"
-    text = f"{own:,} of {both:,} events on the canary{where}" if both else "no event on either release"
+    outcomes = [_outcomes(block, count) for block in blocks]
+    own, theirs = sum(o.candidate_events for o in outcomes), sum(o.champion_events for o in outcomes)
+    compared = [o for o in outcomes if 0 < o.share < 1]  # else there is nobody to compare with
+    text = f"{own:,} of {own + theirs:,} events on the canary{_where(outcomes)}" if own + theirs else "no event on either release"
     return Stand(
         guard=guard,
-        text=f"{text} in {seen}",
-        harm=harm,
+        text=f"{text} in {_asked(blocks, outcomes)}",
+        harm=_highest(compared),
         harm_needed=harm_needed(policy),
-        safe=value(eprocess.safe_log_evidence(outcomes, margin, seed)),
+        safe=value(eprocess.safe_log_evidence(compared, margin(policy))),
         safe_needed=needed,
+    )
+
+
+def _outcomes(block: Block, count: Count) -> Outcomes:
+    """Of pairs, without those that both failed."""
+    both = block.candidate.both if block.paired else 0
+    return Outcomes(
+        share=block.share,
+        champion_events=count(block.champion) - both,
+        candidate_requests=block.candidate.requests - both,
+        candidate_events=count(block.candidate) - both,
+        paired=block.paired,
     )
 
 
@@ -116,20 +117,34 @@ _COUNTED: dict[str, tuple[Count, Callable[[RolloutPolicy], float]]] = {
 }
 
 
-def _where(shares: Sequence[float]) -> str:
+def failing(blocks: Sequence[Block]) -> tuple[int, int]:
+    """Requests that the candidate was asked, and those that it failed, also where the champion failed them too."""
+    return sum(b.candidate.requests for b in blocks), sum(b.candidate.errors for b in blocks)
+
+
+def _asked(blocks: Sequence[Block], outcomes: Sequence[Outcomes]) -> str:
+    """``412 of its requests``; ``300 pairs, and 2 that both failed``."""
+    asked = f"{sum(o.candidate_requests for o in outcomes):,}"
+    if not blocks or not all(b.paired for b in blocks):
+        return f"{asked} of its requests"
+    both = sum(b.candidate.both for b in blocks)
+    return f"{asked} pairs" + (f", and {both:,} that both failed" if both else "")
+
+
+def _where(outcomes: Sequence[Outcomes]) -> str:
     """At which shares of traffic: one, or from the smallest to the largest."""
+    shares = [o.share for o in outcomes if o.candidate_requests]
     if not shares:
         return ""
     low, high = min(shares), max(shares)
     return f" at {percent(low)} of traffic" if low == high else f" at {percent(low)} to {percent(high)} of traffic"
 
 
-def _highest(events: Sequence[tuple[float, int, int]]) -> float:
+def _highest(outcomes: Sequence[Outcomes]) -> float:
     """The most that the evidence for harm has ever been: what was shown once stays shown."""
-    judged = [(share, old, new) for share, old, new in events if 0 < share < 1]  # else there is nobody to compare with
-    if not judged:
+    if not outcomes:
         return 1.0
-    share, champion, candidate = np.array(judged, dtype=np.float64).T
+    share, champion, _, candidate, _ = zip(*outcomes, strict=True)
     return value(max(0.0, float(eprocess.harm_path(share, champion, candidate).max())))
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
 
 from noria.domain.policy import percent
 from noria.stats import betting
@@ -167,7 +166,8 @@ def _cleared(plan: Plan, guard: Rate) -> list[int]:
     reached, sent, failed, canary = np.log(CAPITAL), 0, 0, list[int]()
     stages = plan.stages(paired=guard.paired)
     for step, share, _ in stages:
-        enough, sound, bad = math.log(1 / plan.missed) * step / plan.steps, *_safe_growth(guard, share)
+        both = guard.paired and plan.shadow > 0 and step == 1
+        enough, (sound, bad) = math.log(1 / plan.missed) * step / plan.steps, _safe_growth(guard, share, paired=both)
         begun = sent
         while True:
             # The median of a Poisson number is k until its mean is about k + 0.673 (Choi 1994: between k + ln 2 and k + 2/3).
@@ -183,17 +183,17 @@ def _cleared(plan: Plan, guard: Rate) -> list[int]:
     return canary
 
 
-def _safe_growth(guard: Rate, share: float) -> tuple[Floats, Floats]:
-    """Log growth of each stake with a request of the candidate that is answered well, and with one that fails."""
-    # Of the champion there are (1 - share) / share outcomes to one of the candidate: groups of that size, or some without.
-    ratio = (1 - share) / share
-    size = max(1, round(ratio))
-    hits = np.arange(size + 1)
-    chances = binom.pmf(hits, size, guard.champion) * min(1.0, ratio)
-    chances[0] += 1 - min(1.0, ratio)
-    stakes = STAKES[:, None] / (1 - guard.margin)
-    sound, bad = (np.log1p(stakes * (guard.margin - own + hits / size)) @ chances for own in (0.0, 1.0))
-    return sound, bad
+def _safe_growth(guard: Rate, share: float, *, paired: bool) -> tuple[Floats, Floats]:
+    """Log growth of each stake with a request of the candidate that is answered well, and with one that fails, and with what the
+    champion fails meanwhile."""
+    stakes, odds = STAKES / (1 - guard.margin), share / (1 - share)
+    calm, bad = np.log1p(stakes * guard.margin), np.log1p(stakes * (guard.margin - 1))
+    weight = (1 - guard.margin) * odds
+    if paired:  # what both fail tells nothing
+        alone = np.log1p(stakes * (weight + guard.margin))
+        return (1 - guard.champion) * calm + guard.champion * alone, (1 - guard.champion) * bad
+    theirs = guard.champion / odds * np.log1p(stakes * weight)
+    return calm + theirs, bad + theirs
 
 
 def _harm_growth(guard: Rate, share: float) -> Floats:

@@ -53,6 +53,8 @@ class Scenario:
     drift: float = (
         1.0  # the champion's rates grow evenly to so many times themselves over the patience, the candidate's by as much
     )
+    outage_every_s: float = 0.0  # on average from the beginning of an outage to the next, in which every request fails; 0: none
+    outage_s: float = 30.0
     labels_per_s: float = 0.0  # on pairs, where quality is guarded
     loss: float = 0.0  # mean difference of the candidate's loss from the champion's, divided by the guard's bound
     loss_sd: float = 0.1  # of the differences: as a normal distribution cut to [-1, 1] gives them
@@ -72,6 +74,7 @@ class Rule:
     look_requests: int = 20  # of the candidate, without an event
     shadow: float = 0.0  # the share of requests that both score in a step before the canary's; 0: there is none
     quality: float = 0.0  # a greater mean loss that is too much, divided by its bound; 0: not guarded
+    failing: float = 0.5  # share of its requests that a candidate may fail and still go on
 
     @property
     def harm_needed(self) -> float:
@@ -135,12 +138,16 @@ class Stream:
     rngs: list[np.random.Generator] = field(default_factory=list)
     busy: Floats = field(default_factory=lambda: np.ones(1))  # by minute
     work: Floats = field(default_factory=lambda: np.zeros(0))  # when each request would come if every minute were alike
+    outages: Floats = field(default_factory=lambda: np.zeros(0))  # when each begins
 
     def __post_init__(self) -> None:
-        self.rngs = [np.random.default_rng([*self.seed, i]) for i in range(8)]
+        self.rngs = [np.random.default_rng([*self.seed, i]) for i in range(9)]
         minutes = int(self.end_s // MINUTE_S) + 2
         busy = np.where(self.rngs[4].random(minutes) < 0.2, self.scenario.burst, 1.0)
         self.busy = busy / (0.8 + 0.2 * self.scenario.burst)  # mean traffic stays as it is
+        if self.scenario.outage_every_s > 0:
+            most = int(4 * self.end_s / self.scenario.outage_every_s) + 20
+            self.outages = np.cumsum(self.rngs[8].exponential(self.scenario.outage_every_s, most))
 
     def __len__(self) -> int:
         return len(self.times)
@@ -167,7 +174,7 @@ class Stream:
         own = whose < share
         grown = (self.scenario.drift - 1) * np.minimum(self.times[start:end] / self.end_s, 1.0)
         old, new = self.scenario.champion, self.scenario.candidate
-        fails = failed < np.where(own, new.errors, old.errors) + grown * old.errors
+        fails = (failed < np.where(own, new.errors, old.errors) + grown * old.errors) | self._down(self.times[start:end])
         return own, fails, slow < np.where(own, new.slow, old.slow) + grown * old.slow
 
     def pairs(
@@ -177,7 +184,14 @@ class Stream:
         whose, failed, _, too = self.lots[:, start:end]
         old, new = self.scenario.champion.errors, self.scenario.candidate.errors
         grown = (self.scenario.drift - 1) * np.minimum(self.times[start:end] / self.end_s, 1.0) * old
-        return whose < share, failed < old + grown, too < new + grown
+        down = self._down(self.times[start:end])
+        return whose < share, (failed < old + grown) | down, (too < new + grown) | down
+
+    def _down(self, times: Floats) -> NDArray[np.bool_]:
+        """Whether each of these moments lies within an outage."""
+        begun = np.concatenate([[-math.inf], self.outages])
+        since: Floats = times - begun[np.searchsorted(self.outages, times, "right")]
+        return since < self.scenario.outage_s
 
     def labelled(self, until_s: float) -> tuple[Floats, Floats]:
         """When labels on pairs come, and the differences of losses they show; all until ``until_s`` at least."""
@@ -219,6 +233,8 @@ def _check(scenario: Scenario, rule: Rule) -> None:
     arms = (scenario.champion, scenario.candidate)
     if not all(0 <= rate * max(1.0, scenario.drift) <= 1 for arm in arms for rate in (arm.errors, arm.slow)):
         raise ValueError("rates of errors and of slow answers lie between 0 and 1, with their drift")
+    if not (scenario.outage_every_s >= 0 and scenario.outage_s > 0):
+        raise ValueError("outages last, and come at no negative distance")
     if not (scenario.traffic_per_s > 0 and scenario.burst > 0 and scenario.drift > 0 and rule.patience_s > 0):
         raise ValueError("traffic, bursts, drift and patience are positive")
 
@@ -250,7 +266,7 @@ def _spread(values: Iterable[float]) -> Spread:
 class Looks:
     """A step's looks: which request of the stream each comes after, and what came in since the look before it.
 
-    ``blocks`` [looks, 6]: champion's requests, errors and slow answers, then the candidate's.
+    ``blocks`` [looks, 7]: champion's requests, errors and slow answers, then the candidate's, then pairs that both failed.
     """
 
     at: NDArray[np.intp]
@@ -260,7 +276,8 @@ class Looks:
 def looks(stream: Stream, start: int, share: float, every: int) -> Looks:
     """After each error or slow answer of either release, and after ``every`` requests of the candidate without one."""
     own, failed, slow = stream.outcomes(start, share)
-    columns = np.stack([side for arm in (~own, own) for side in (arm, arm & failed, arm & slow)], axis=1)
+    sides = [side for arm in (~own, own) for side in (arm, arm & failed, arm & slow)]
+    columns = np.stack([*sides, np.zeros_like(own)], axis=1)
     return _looks(own, failed | slow, columns, start, every)
 
 
@@ -268,7 +285,7 @@ def paired_looks(stream: Stream, start: int, share: float, every: int) -> Looks:
     """After each pair that one of both failed, and after ``every`` pairs without one; slow answers are not compared."""
     drawn, old, new = stream.pairs(start, share)
     never = np.zeros_like(drawn)
-    columns = np.stack([drawn, drawn & old, never, drawn, drawn & new, never], axis=1)
+    columns = np.stack([drawn, drawn & old, never, drawn, drawn & new, never, drawn & old & new], axis=1)
     return _looks(drawn, drawn & (old | new), columns, start, every)
 
 
@@ -279,9 +296,9 @@ def _looks(own: NDArray[np.bool_], event: NDArray[np.bool_], columns: NDArray[np
     return Looks(at + start, np.diff(np.cumsum(columns, axis=0, dtype=np.int64)[at], axis=0, prepend=0))
 
 
-def noria(rule: Rule, stream: Stream, seed: int = 17) -> Decision:
-    """The rollout as ``advance.judge`` would decide it, a look after every event. ``seed``: of the rollout, as there."""
-    start, canary, done = 0, 0, np.zeros((0, 8))
+def noria(rule: Rule, stream: Stream) -> Decision:
+    """The rollout as ``advance.judge`` would decide it, a look after every event."""
+    start, canary, done = 0, 0, np.zeros((0, 9))
     for step, share in enumerate(rule.steps):
         paired = rule.paired(step)
         look, counted = (paired_looks, stream.pairs) if paired else (looks, stream.outcomes)
@@ -289,7 +306,7 @@ def noria(rule: Rule, stream: Stream, seed: int = 17) -> Decision:
             found = look(stream, start, share, rule.look_requests)
             shares, pairs = (np.full(len(found.at), value) for value in (PAIR if paired else share, paired))
             blocks = np.concatenate([done, np.column_stack([shares, found.blocks, pairs])])
-            ruled = _first(rule, step, blocks, len(done), stream, found.at, seed)
+            ruled = _first(rule, step, blocks, len(done), stream, found.at)
             if ruled is not None or stream.ended:
                 break
             stream.grow()
@@ -306,21 +323,24 @@ def noria(rule: Rule, stream: Stream, seed: int = 17) -> Decision:
 
 
 def _first(
-    rule: Rule, step: int, blocks: Floats, earlier: int, stream: Stream, at: NDArray[np.intp], seed: int
+    rule: Rule, step: int, blocks: Floats, earlier: int, stream: Stream, at: NDArray[np.intp]
 ) -> tuple[int, Verdict | None] | None:
     """The first of this step's looks that decides, and what; None in place of a verdict goes on to the next step."""
     if len(blocks) == earlier:
         return None
     times = stream.times[at]
     counts = blocks[:, 1:].astype(np.int64)
-    harm = np.max([eprocess.harm_path(blocks[:, 0], counts[:, k], counts[:, 3 + k]) for k in (1, 2)], axis=0)
+    alone = [counts[:, [k, 3 + k]] - (counts[:, [6]] if k == 1 else 0) for k in (1, 2)]
+    harm = np.max([eprocess.harm_path(blocks[:, 0], *events.T) for events in alone], axis=0)
     quality_harm, quality_safe = _quality(rule, stream, times)
     harmful = (np.maximum.accumulate(harm)[earlier:] >= rule.harm_needed) | (quality_harm >= rule.harm_needed)
     late = times > rule.patience_s
     # Later blocks change nothing before them: those after a rollback, or after patience, need not be bet on.
     last = earlier + _place(harmful | late) + 1
-    safe = _safe(rule, step, counts[:last], seed)[earlier:]
+    safe = _safe(rule, step, blocks[:last])[earlier:]
     cleared = np.minimum(safe, quality_safe[: len(safe)]) >= rule.safe_needed(step)
+    asked, failed = np.cumsum(counts[:last, [3, 4]], axis=0)[earlier:].T
+    cleared &= (asked > 0) & (failed <= rule.failing * asked)
     n = len(cleared)
     index = _place(harmful[:n] | cleared | late[:n])
     if index == n:
@@ -330,18 +350,15 @@ def _first(
     return index, None if cleared[index] else Verdict.HELD
 
 
-def _safe(rule: Rule, step: int, counts: NDArray[np.int64], seed: int) -> Floats:
+def _safe(rule: Rule, step: int, blocks: Floats) -> Floats:
     """The least evidence for safety after each block, of the guards that this step asks for. The shadow step's come first."""
-
-    def path(k: int, margin: float, shown: NDArray[np.int64]) -> Floats:
-        return eprocess.safe_path([tuple(row) for row in shown[:, [0, k, 3, 3 + k]].tolist()], margin, seed + k - 1)
-
-    errors = path(1, rule.errors, counts)
+    share, _, failed, _, asked, own, _, both, paired = blocks.T
+    errors = eprocess.safe_path(share, failed - both, asked - both, own - both, paired, margin=rule.errors)
     if rule.paired(step):
         return errors
-    alone = counts[:, 6] == 0  # of slow answers pairs tell nothing
-    slow = np.concatenate([np.zeros((~alone).sum()), path(2, rule.slow, counts[alone])])
-    least: Floats = np.minimum(errors, slow)
+    alone = blocks[blocks[:, 8] == 0]  # of slow answers pairs tell nothing
+    slow = eprocess.safe_path(*alone[:, [0, 3, 4, 6]].T, margin=rule.slow)
+    least: Floats = np.minimum(errors, np.concatenate([np.zeros(len(blocks) - len(alone)), slow]))
     return least
 
 

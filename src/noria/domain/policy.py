@@ -41,6 +41,7 @@ class Guards:
     """How much worse than the champion would be too much."""
 
     errors: float = 0.01  # share of requests, absolute
+    failing: float = 0.5  # share of its requests that a candidate may fail and still go on, whatever the champion does
     slow_ms: float = 100.0  # an answer later than this is slow
     slow_by: float = 0.02  # share of slow answers, absolute
     quality: QualityGuard | None = None

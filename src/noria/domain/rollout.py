@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,19 @@ class Tally:
     requests: int = 0
     errors: int = 0  # the release raised, broke, or passed its deadline
     slow: int = 0  # answered later than the guard's limit
+    both: int = 0  # of the candidate's errors in a shadow step, those on requests that the champion failed too
+
+    def less(self, other: Tally) -> Tally:
+        """What came in since ``other``."""
+        return Tally(self.requests - other.requests, self.errors - other.errors, self.slow - other.slow, self.both - other.both)
+
+    def plus(self, other: Tally) -> Tally:
+        return Tally(self.requests + other.requests, self.errors + other.errors, self.slow + other.slow, self.both + other.both)
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """The sum of counts."""
+    return reduce(Tally.plus, tallies, Tally())
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,16 +36,16 @@ _OUTSIDE = _UNSAMPLED + 1
 _SHADOW = _OUTSIDE + 1
 _AT_WORK = 41  # calls of a compiled candidate, or of the release before, that have begun and not ended
 _RING = 42  # where the revisions begin
-_ENTRY = 7  # the route's key, then requests, errors, slow of the champion and of the candidate
+_ENTRY = 8  # the route's key, requests, errors, slow of the champion and of the candidate, and pairs that both failed
 _WIDTH = _RING + REVISIONS * _ENTRY
 SIZE_BYTES = SLOTS * _WIDTH * 8
-VERSION = 4  # of this layout; part of the file's name
+VERSION = 5  # of this layout; part of the file's name
 
 assert _SHADOW + len(SHADOWED) <= _AT_WORK
 
 
 def counts_path(state: Path, environment: str) -> Path:
-    """``.noria/serving/production.counts4``."""
+    """``.noria/serving/production.counts5``."""
     return state / "serving" / f"{environment}.counts{VERSION}"
 
 
@@ -147,6 +147,11 @@ class Counts:
         cells[at + 1] += error
         cells[at + 2] += slow
 
+    def both_failed(self, key: int) -> None:
+        """Of a pair that was just counted as an error of either arm."""
+        at = self._base + _RING + ((key + (key >> 24)) % REVISIONS) * _ENTRY
+        self._cells[(at if self._cells[at] == key else self._entry(key)) + _ENTRY - 1] += 1
+
     def _entry(self, key: int) -> int:
         """Where a key is counted that is not at its first place: projects may share that. Old revisions make room."""
         cells = self._cells
@@ -170,7 +175,7 @@ class Counts:
             for entry in range(REVISIONS):
                 at = slot * _WIDTH + _RING + entry * _ENTRY
                 if cells[at]:
-                    total = sums.setdefault(cells[at], [0] * 6)
+                    total = sums.setdefault(cells[at], [0] * (_ENTRY - 1))
                     total[:] = [a + b for a, b in zip(total, cells[at + 1 : at + _ENTRY], strict=True)]
         return {revision: (Tally(*s[:3]), Tally(*s[3:])) for revision, s in sorted(sums.items())}
 

@@ -63,7 +63,7 @@ class Flow:
             return None
         new = self._taken(counts, routes, now)
         old = next((reading for reading in self._readings if now - reading.at <= OVER_S), self._readings[-1])
-        served = {project: _less(tally, old.served.get(project, Tally())) for project, tally in new.served.items()}
+        served = {project: tally.less(old.served.get(project, Tally())) for project, tally in new.served.items()}
         over_s = now - old.at
         return Rates(
             round(over_s, 1),
@@ -81,14 +81,8 @@ class Flow:
             self._seen = counts.tallies()  # what was counted before the first reading is old
         for route in routes:
             now_at, arm = counts.tallied(route.tally_key), turned(route)
-            more = _less(now_at[arm], self._seen.get(route.tally_key, (Tally(), Tally()))[arm])
+            more = now_at[arm].less(self._seen.get(route.tally_key, (Tally(), Tally()))[arm])
             self._seen[route.tally_key] = now_at
             if more.requests >= 0:
-                sofar = self._served.get(route.project, Tally())
-                added = (sofar.requests + more.requests, sofar.errors + more.errors, sofar.slow + more.slow)
-                self._served[route.project] = Tally(*added)
+                self._served[route.project] = self._served.get(route.project, Tally()).plus(more)
         return _Reading(now, sum(counts.variants().values()), counts.feedback(), dict(self._served))
-
-
-def _less(tally: Tally, before: Tally) -> Tally:
-    return Tally(tally.requests - before.requests, tally.errors - before.errors, tally.slow - before.slow)

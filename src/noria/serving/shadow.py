@@ -150,8 +150,11 @@ class Shadow:
         tally, key, slow_ms = self._counts.tally, pair.route.tally_key, pair.route.slow_ms
         if shadowed(pair.table):
             took = pair.answered.seconds if pair.answered is not None else 0.0
-            tally(key, candidate=False, error=pair.answered is None or late(pair.route, took), slow=took * 1000 > slow_ms)
+            failed = pair.answered is None or late(pair.route, took)
+            tally(key, candidate=False, error=failed, slow=took * 1000 > slow_ms)
             tally(key, candidate=True, error=error, slow=seconds * 1000 > slow_ms)
+            if failed and error:
+                self._counts.both_failed(key)
         elif pair.table.probation:
             tally(key, candidate=False, error=error, slow=seconds * 1000 > slow_ms)
 

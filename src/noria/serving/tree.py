@@ -456,7 +456,7 @@ def _facts(place: Place) -> dict[str, Any]:
 
 
 def _numbers(tally: Any) -> list[int]:
-    return [tally.requests, tally.errors, tally.slow]
+    return [tally.requests, tally.errors, tally.slow, tally.both]
 
 
 def _hosted(folder: Path) -> bool:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from noria import names
 from noria.adapters.driver import Stats
 from noria.adapters.server import ArmTallies
 from noria.config import Environment, Project
 from noria.domain.policy import StepKind, percent
-from noria.domain.rollout import Advice, Block, Look, Rollout, RolloutState, Route, Tally
+from noria.domain.rollout import Advice, Block, Look, Rollout, RolloutState, Route, Tally, total
 from noria.domain.signature import Task
 from noria.domain.verdict import Outcome
 from noria.errors import RefusedError
@@ -67,9 +66,7 @@ def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
     step = environment.rollout.steps[rollout.step]
     shadow = step.kind is StepKind.SHADOW
     rollout, route = _record(line, rollout, route, stats, PAIRED if shadow else route.share, paired=shadow)
-    ruling = judge.judge(
-        environment.rollout, rollout.step, _evidence(line, around, rollout), _moment(line, around, rollout), _seed(rollout.id)
-    )
+    ruling = judge.judge(environment.rollout, rollout.step, _evidence(line, around, rollout), _moment(line, around, rollout))
     _note(line, rollout, ruling)
     _act(line, around, rollout, route, ruling)
     return ruling
@@ -100,7 +97,7 @@ def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Rul
         share = _share_on_probation(route, stats.tallies.get(route.revision))
         rollout, route = _record(line, rollout, route, stats, share, paired=True)
     moment = _moment(line, around, rollout)
-    ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment, _seed(rollout.id))
+    ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment)
     _note(line, rollout, ruling)
     if ruling.advice is Advice.ROLL_BACK:
         _put_back(line, rollout, route, ruling, over=moment.step_s >= environment.rollout.probation_s)
@@ -146,11 +143,6 @@ def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
 
     seen = arms or ArmTallies()
     return evidence.share_on_probation(route.shadow, seen.candidate.requests - seen.candidate.errors, seen.champion.requests)
-
-
-def _seed(rollout_id: str) -> int:
-    """A number that no outcome can influence, the same at every look."""
-    return int(names.digest_bytes(rollout_id.encode())[:8], 16)
 
 
 def _moment(line: Line, around: Surroundings, rollout: Rollout) -> Moment:
@@ -209,8 +201,8 @@ def _record(
     if arms is None:
         return rollout, route
     seen = [b for b in rollout.blocks if b.revision == route.revision]
-    champions = _less(arms.champion, [b.champion for b in seen])
-    candidates = _less(arms.candidate, [b.candidate for b in seen])
+    champions = arms.champion.less(total(b.champion for b in seen))
+    candidates = arms.candidate.less(total(b.candidate for b in seen))
     if candidates.requests < 0 or champions.requests < 0:  # the server started anew and counts from zero:
         with line.ledger.transaction():
             fresh = champion.put_after(line, route, route)  # a new revision keeps what was seen apart from what comes
@@ -225,19 +217,9 @@ def _record(
 
 
 def _worth(seen: list[Tally], new: Tally) -> bool:
-    """Whether a block should be written: by what happened to the candidate alone, so that no block ends with a luck of the
-    champion's."""
+    """Whether a block should be written: so often that a verdict is not late, and so seldom that the record stays short."""
     requests, events = sum(t.requests for t in seen), sum(t.errors + t.slow for t in seen)
     return new.requests >= max(LOOK_REQUESTS, LOOK_GROWTH * requests) or new.errors + new.slow >= max(1, LOOK_GROWTH * events)
-
-
-def _less(total: Tally, seen: list[Tally]) -> Tally:
-    """What is new since the looks in ``seen``."""
-    return Tally(
-        total.requests - sum(t.requests for t in seen),
-        total.errors - sum(t.errors for t in seen),
-        total.slow - sum(t.slow for t in seen),
-    )
 
 
 # -- acting

@@ -12,25 +12,31 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from noria.stats.metrics import Floats
 
-# How many times the candidate's odds of an event exceed the champion's: all taken as equally likely beforehand.
-ODDS_RATIOS = np.array([1.25, 1.5, 2.0, 3.0, 4.5, 7.0, 12.0, 24.0, 64.0])
+# How many times the candidate's odds of an event exceed the champion's: all taken as equally likely beforehand. The smallest
+# finds what is worse by a fortieth or more, if there are requests enough; below that the evidence shrinks.
+ODDS_RATIOS = np.array([1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 4.5, 7.0, 12.0, 24.0, 64.0])
 # Share of the largest stake that can be bet, and the part of the capital that bets so. Large stakes win fastest while
-# nothing goes wrong; small ones survive when both releases fail now and then.
-STAKES = np.array([0.95, 0.65, 0.4, 0.2, 0.08])
-CAPITAL = np.array([0.5, 0.15, 0.15, 0.12, 0.08])
+# nothing goes wrong; small ones survive when both releases fail now and then, or the champion has a small share of traffic.
+STAKES = np.array([0.95, 0.6, 0.3, 0.15, 0.07, 0.03, 0.012, 0.005, 0.002])
+CAPITAL = np.array([0.5, 0.12, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02])
 
 
 class Outcomes(NamedTuple):
-    """Requests and events of both releases between two looks."""
+    """What came in between two looks, while the candidate was given ``share`` of the requests by chance.
 
-    champion_requests: int
+    ``paired``: a request counts for both releases, of which one answered and the other scored. Then events are those that one
+    release alone had, and requests that both failed are left out of all counts: they tell nothing of one against the other.
+    """
+
+    share: float  # in (0, 1); of pairs, the chance that an event is the candidate's when it is no worse
     champion_events: int
     candidate_requests: int
     candidate_events: int
+    paired: bool = False
 
 
 def harm_log_evidence(blocks: Sequence[tuple[float, int, int]]) -> float:
@@ -71,84 +77,49 @@ def _mixture(log_values: Floats, weights: Floats) -> Floats:
     return result
 
 
-def safe_log_evidence(blocks: Sequence[tuple[int, int, int, int]], margin: float, seed: int) -> float:
-    """Log e-value against "the candidate's rate of events is worse than the champion's by at least ``margin``".
+def safe_log_evidence(blocks: Sequence[Outcomes], margin: float) -> float:
+    """Log e-value against "the candidate fails at least ``margin`` more of what the champion answers"; 0 without requests.
 
-    Each block is (champion's requests, its events, candidate's requests, its events); more events than requests count as
-    one each. ``margin`` lies in [0, 1), ValueError otherwise; ``seed`` is at least 0 and the same at every look.
+    With x and y of 0 or 1 for whether the champion and the candidate would fail a request, the hypothesis is that in the mean,
+    given all before, y is at least ``margin + (1 - margin) x``: where the champion fails nothing is learned, whatever the
+    candidate does, and a rate that is larger by ``margin`` is such a harm too. The capital bets against it by weighting each
+    outcome with the inverse of the chance that it was seen: with a stake s below 1 / (1 - margin), a request of the
+    candidate multiplies it by 1 + s (margin - y), and one of the champion by 1 + s (1 - margin) x share / (1 - share).
+    Given both x and y this is expected to be 1 + s share (margin + (1 - margin) x - y): at most 1 in the mean, whatever the
+    rates do with time, in outages that both releases share, and whenever a block ends. All that it takes is that requests
+    are assigned by chance. Of a pair, the one with an event of the champion's alone multiplies it by
+    1 + s (margin + (1 - margin) share / (1 - share)). Averaged over the fractions STAKES of the largest stake, with CAPITAL.
 
-    Each outcome of the candidate is paired with the mean of a group of the champion's outcomes of its block, groups being
-    disjoint: D = X_candidate - mean(X_champion), in [-1, 1]. The capital grows by 1 + stake (margin - D) per pair, averaged
-    over the fractions STAKES of the largest stake 1 / (1 - margin), with the weights CAPITAL. Where a block has fewer
-    outcomes of the champion than of the candidate, the missing ones count as 0: that only lowers the evidence.
+    ``margin`` lies in [0, 1), ValueError otherwise.
 
-    Only counts are known. The champion's events are put at random places (from ``seed`` and the block's index, so an earlier
-    block never changes), which is valid: given the candidate's outcomes, the groups are independent of them and each mean is
-    expected to be the champion's rate, so the expected capital is a product over the candidate's outcomes in which their
-    order does not matter, and which is expected not to grow under the null. It needs a rate that is constant within a block
-    and blocks that do not end because of what happened to the champion.
-
-    Source: Waudby-Smith and Ramdas, Estimating Means of Bounded Random Variables by Betting (JRSS-B 2023, section 4).
+    Source: Waudby-Smith and Ramdas, Estimating Means of Bounded Random Variables by Betting (JRSS-B 2023, section 4.1), on
+    outcomes weighted as in Horvitz and Thompson (JASA 1952, eq. 8), one request at a time as in Waudby-Smith, Wu, Ramdas,
+    Karampatziakis and Mineiro, Anytime-Valid Off-Policy Inference for Contextual Bandits (2022).
     """
-    return float(safe_path(blocks, margin, seed)[-1]) if blocks else 0.0
+    return float(safe_path(*zip(*blocks, strict=True), margin=margin)[-1]) if blocks else 0.0
 
 
-def safe_path(blocks: Sequence[tuple[int, int, int, int]], margin: float, seed: int) -> Floats:
-    """The log e-value after each block [blocks]: what ``safe_log_evidence`` gives for the blocks up to it."""
+def safe_path(
+    share: ArrayLike,
+    champion_events: ArrayLike,
+    candidate_requests: ArrayLike,
+    candidate_events: ArrayLike,
+    paired: ArrayLike = False,
+    *,
+    margin: float,
+) -> Floats:
+    """The log e-value after each block: [..., blocks] from arrays of that shape, as ``safe_log_evidence`` has them."""
     if not 0 <= margin < 1:
         raise ValueError(f"the margin is a share of requests, at least 0 and below 1: {margin}")
-    counts = np.reshape(np.asarray(blocks, dtype=np.int64), (-1, 4))
-    stakes, growth = STAKES / (1 - margin), _growth_alone(counts, margin)
-    where, groups, hits = _dealt(counts, seed)
-    old, pairs, failed = counts[where, 0], counts[where, 2], counts[where, 3]
-    rates = hits / (old // pairs + (groups < old % pairs))
-    own = (groups < failed).astype(np.float64)  # the candidate's events sit in the first pairs
-    calm = np.log1p(np.outer(margin - own, stakes))
-    np.add.at(growth, where, np.log1p(np.outer(margin - own + rates, stakes)) - calm)
-    return _mixture(np.cumsum(growth, axis=0), CAPITAL)
-
-
-def _growth_alone(counts: NDArray[np.int64], margin: float) -> Floats:
-    """The log growth under each stake [blocks, stakes], as if the champion never failed: most pairs are so."""
-    pairs = np.maximum(counts[:, 2], 0)
-    failed = np.minimum(counts[:, 3], pairs)
+    shares, both = np.asarray(share, dtype=np.float64)[..., None], np.asarray(paired, dtype=bool)[..., None]
+    theirs, own = (np.asarray(events, dtype=np.float64)[..., None] for events in (champion_events, candidate_events))
+    calm = np.asarray(candidate_requests, dtype=np.float64)[..., None] - own - np.where(both, theirs, 0.0)
     stakes = STAKES / (1 - margin)
-    return np.outer(failed, np.log1p(stakes * (margin - 1))) + np.outer(pairs - failed, np.log1p(stakes * margin))
-
-
-def _dealt(counts: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs that hold events of the champion: in which block, which pair of it, and how many events [hits] each.
-
-    Outcomes are dealt to the pairs like cards, by lots of the seed and the block's index.
-    """
-    old, events, pairs = counts[:, 0], np.minimum(counts[:, 1], counts[:, 0]), counts[:, 2]
-    touched = (events > 0) & (pairs > 0)  # elsewhere chance has no say
-    once = np.flatnonzero(touched & (events == 1))
-    found = [(once, (_lots(seed, once) * old[once]).astype(np.int64) % pairs[once], np.ones_like(once))]
-    for i in np.flatnonzero(touched & (events > 1)).tolist():
-        places = np.random.default_rng([seed, i]).choice(old[i], events[i], replace=False, shuffle=False)
-        groups, hits = np.unique(places % pairs[i], return_counts=True)
-        found.append((np.full(len(groups), i), groups, hits))
-    where, groups, hits = (np.concatenate(column) for column in zip(*found, strict=True))
-    return where, groups, hits
-
-
-def _lots(seed: int, index: NDArray[np.int64]) -> Floats:
-    """A lot in [0, 1) for each index, many at once: a generator for each would cost more than all the rest.
-
-    Source: Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators (OOPSLA 2014), SplitMix64.
-    """
-    key = _mixed(np.array([seed % 2**64], dtype=np.uint64))  # seeds that follow each other must not share their lots
-    state = _mixed(key + (index.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
-    result: Floats = (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return result
-
-
-def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    result: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
-    return result
+    weight = (1 - margin) * shares / (1 - shares)
+    growth = np.maximum(calm, 0.0) * np.log1p(stakes * margin)  # a count may be read while it is being written
+    growth = growth + own * np.log1p(stakes * (margin - 1))
+    growth = growth + theirs * np.log1p(stakes * (weight + np.where(both, margin, 0.0)))
+    return _mixture(np.cumsum(growth, axis=-2), CAPITAL)
 
 
 def requests_needed(margin: float, missed: float) -> int:
