@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from place import Place
 from test_data_commands import CONTRACT, rows
 from test_reproduce import make
 
-from noria.engine import assembly, erase, gc
-from noria.errors import NotFoundError, RefusedError
+from noria import names
+from noria.adapters import bundle, signing
+from noria.engine import assembly, erase, export, gc
+from noria.errors import NotFoundError, RefusedError, StoreError
 from noria.stages.data import BLOBS
 from noria.stages.line import Line
 from noria.stages.needs import gather
@@ -133,8 +137,36 @@ def test_an_erasure_waits_for_nobody_and_is_finished_by_doing_it_again(words: Pl
     assert holding(words, SECRET) == []
 
 
+def as_sealed_before(place: Place, left: dict[str, str]) -> str:
+    """Make the bundle of v1 one of before: sealed with what steps had left in the checkout. Its digest."""
+    state = place.home / ".noria"
+    (folder,) = (state / "releases").iterdir()
+    manifest = msgspec.json.decode((folder / bundle.MANIFEST).read_bytes())
+    for name, text in left.items():
+        (folder / "code" / name).parent.mkdir(exist_ok=True)
+        (folder / "code" / name).write_text(text)
+        manifest["files"][f"code/{name}"] = names.digest_bytes(text.encode())
+    content = msgspec.json.encode(manifest)
+    (folder / bundle.MANIFEST).write_bytes(content)
+    (folder / bundle.SEAL).write_bytes(signing.sign(state, content))
+    digest = names.digest_bytes(content)
+    with closing(sqlite3.connect(state / "ledger.db")) as database, database:
+        database.execute("UPDATE releases SET digest = ?", (digest,))
+        database.execute("UPDATE routes SET champion = ?", (digest,))
+    folder.rename(folder.with_name(digest))
+    return digest
+
+
 def test_a_release_says_that_what_it_was_made_of_was_erased(tmp_path: Path) -> None:
+    """Number 1: bundles of before hold what steps left in the checkout, checkouts do: it is erased there, and the release, which
+    says so itself, stays whole, is exported and serves."""
     place = make(tmp_path / "home")
+    state = place.home / ".noria"
+    digest = as_sealed_before(place, {"made/cache.csv": "id,name\n1,Zebra\n", "copy.csv": place.read("data/points-1.csv")})
+    (tree,) = (state / "worktrees").iterdir()
+    (tree / "cache.csv").write_text("id,name\n1,Zebra\n")
+    said = place.json("data", "erase", "data/points-1.csv")
+    assert (said["sealed"], said["checkouts"]) == ({"again v1": ["code/copy.csv", "code/made/cache.csv"]}, 1)
     with at(place) as line:
         steps = {result.name for result in line.ledger.keep.results(line.name)}
         found = erase.plan(line, "points@v1")
@@ -144,6 +176,17 @@ def test_a_release_says_that_what_it_was_made_of_was_erased(tmp_path: Path) -> N
         erase.erase(line, "points@v1")
         left = {blob.digest for blob in line.blobs.each()}
         assert left.isdisjoint(found.roots | found.left | found.manifests)
+        sealed = bundle.verify(line.bundle(digest), signing.known_keys(state))
+        assert sealed.erased == ("code/copy.csv", "code/made/cache.csv")
+        (line.bundle(digest) / "code/made/cache.csv").write_text("id,name\n1,Zebra\n2,Yak\n")
+        with pytest.raises(StoreError, match="was changed"):
+            bundle.verify(line.bundle(digest), signing.known_keys(state))
+        (line.bundle(digest) / "code/made/cache.csv").unlink()
+    assert holding(place, "Zebra") == []
+    place.noria("releases", "export", "v1", "--into", str(tmp_path / "v1.tar"), "--without-data")
+    assert b"Zebra" not in (tmp_path / "v1.tar").read_bytes()
+    unpacked = export.unpack(tmp_path / "v1.tar", tmp_path / "unpacked")
+    assert not (unpacked.bundle / "code/copy.csv").exists()
     assert place.json("show", "v1")["not_reproducible"] == "erased: data/points-1.csv of points"
     shown = next(line for line in place.noria("show", "v1").splitlines() if "not reproducible" in line)
     assert "erased: data/points-1.csv of points" in shown

@@ -120,6 +120,16 @@ def alone(*arguments: str, cwd: Path, code: int | None = 0) -> dict[str, Any]:
     return found
 
 
+def test_a_release_holds_the_files_of_its_commit_and_nothing_that_a_step_left(exported: Exported) -> None:
+    """Number 1: steps, tests and training left files in the checkout, which travelled with the release."""
+    (tree,) = (exported.state / "worktrees").iterdir()
+    assert (tree / "made/x.tmp").exists()
+    assert (tree / "made/note.txt").exists()
+    (folder,) = (exported.state / "releases").iterdir()
+    held = {p.relative_to(folder / "code").as_posix() for p in (folder / "code").rglob("*") if p.is_file()}
+    assert held == {"noria.yaml", "work.py", ".gitignore"}
+
+
 def test_an_export_has_equal_bytes_and_a_plain_tar_reads_it(exported: Exported, tmp_path: Path) -> None:
     again = exported.place.json("releases", "export", "v1", "--into", str(tmp_path / "again.tar"))
     assert (tmp_path / "again.tar").read_bytes() == exported.file.read_bytes()

@@ -341,3 +341,23 @@ def test_types_that_skops_does_not_know_are_named(
     found = noria("release", "import", "m.skops", "--sample", "rows.csv", code=1)
     assert "posixpath.join" in found["message"]
     assert "--trust posixpath.join" in found["hint"]
+
+
+def test_weights_that_are_a_link_to_another_folder_are_refused(
+    home: Path, tmp_path: Path, noria: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number 45: a folder from elsewhere may link any file of this machine as weights; the release would carry it away. A cache
+    that links the model and its weights into one folder is as good as that folder."""
+    (tmp_path / "cache").mkdir()
+    for name in ("model.onnx", "model.onnx.data"):
+        (tmp_path / "cache" / name).write_bytes(b"made up")
+        (home / name).symlink_to(tmp_path / "cache" / name)
+    read = []
+    monkeypatch.setattr(importing, "apart", lambda job, _: (read.append(job), (1, "read"))[1])
+    noria("release", "import", "model.onnx", code=1)
+    assert len(read) == 1
+    (home / "model.onnx.data").unlink()
+    (home / "model.onnx.data").symlink_to(home / "noria.yaml")
+    said = noria("release", "import", "model.onnx", code=1)
+    assert said["message"] == f"model.onnx.data is a link that leads to {home / 'noria.yaml'}, not to a file beside the model"
+    assert len(read) == 1, "nothing of it was read"

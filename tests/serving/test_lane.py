@@ -29,7 +29,7 @@ from noria.domain.signature import MATRIX, Input, Kind, Signature, Task
 from noria.serving import counts as counting
 from noria.serving import protocol
 from noria.serving.app import App, Settings
-from noria.serving.bundle import open_bundle, public_key
+from noria.serving.bundle import open_bundle, public_keys
 from noria.serving.counts import Counts, counts_path
 from noria.serving.recorder import Recorder
 from noria.serving.router import Router, table_of
@@ -105,7 +105,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
         state = tmp_path_factory.mktemp("state")
         seal = Seal(state)
         digest = release(seal, state / "scratch", signature=signature)
-        loaded = asyncio.run(load(open_bundle(state / "releases" / digest, public_key(state), digest), None))
+        loaded = asyncio.run(load(open_bundle(state / "releases" / digest, public_keys(state), digest), None))
         path = counts_path(state, "production")
         counting.create(path)
         counts = Counts(path, 0)

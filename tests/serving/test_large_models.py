@@ -23,7 +23,7 @@ from noria.adapters import weights
 from noria.domain.golden import GOLDEN, asked, one_answer
 from noria.domain.signature import MATRIX, Input, Kind, Signature, Task
 from noria.errors import ServingError
-from noria.serving.bundle import open_bundle, public_key
+from noria.serving.bundle import open_bundle, public_keys
 from noria.serving.runtime import OnnxRuntime
 from noria.stages.work import forms
 
@@ -174,7 +174,7 @@ def test_the_file_that_is_mapped_is_the_one_that_was_verified(
     """Between the bundle's verification and the mapping, or in the middle of it, somebody puts another file there."""
     digest = large(seal, tmp_path, 1100)
     folder = seal.state / "releases" / digest
-    bundle = open_bundle(folder, public_key(seal.state), digest)
+    bundle = open_bundle(folder, public_keys(seal.state), digest)
     other = tmp_path / "other"
     other.write_bytes((folder / "model.onnx.data").read_bytes()[::-1])
     if when == "before":

@@ -27,7 +27,7 @@ from noria.domain.replay import Order, Replayed
 from noria.domain.signature import Input, Kind, Signature, Task
 from noria.domain.verdict import Outcome
 from noria.errors import ServingError
-from noria.serving.bundle import open_bundle, public_key
+from noria.serving.bundle import open_bundle, public_keys
 from noria.serving.replay import Compared, Replay, _scaled, variation
 from noria.serving.runtime import OnnxRuntime, load
 from noria.store.predictions import LogWriter, Prediction
@@ -68,7 +68,7 @@ def verdict(facts: Replayed) -> Outcome:
 
 
 def probabilities(seal: Seal, digest: str, asked: list[dict[str, Any]]) -> Any:
-    runtime = OnnxRuntime(open_bundle(seal.state / "releases" / digest, public_key(seal.state)))
+    runtime = OnnxRuntime(open_bundle(seal.state / "releases" / digest, public_keys(seal.state)))
     columns = {name: [row[name] for row in asked] for name in asked[0]}
     return np.array(asyncio.run(runtime.predict(columns, len(asked), time.monotonic() + 5)))
 
@@ -146,7 +146,7 @@ def test_one_whose_every_answer_hangs_holds_nobody_up(seal: Seal, tmp_path: Path
 
 
 def test_it_stops_by_itself_when_its_time_is_up(seal: Seal, tmp_path: Path) -> None:
-    bundles = [open_bundle(seal.state / "releases" / compiled(seal, tmp_path, i), public_key(seal.state)) for i in range(2)]
+    bundles = [open_bundle(seal.state / "releases" / compiled(seal, tmp_path, i), public_keys(seal.state)) for i in range(2)]
     order = Order("", PROJECT, "production", "", "", 10**6, 1000.0, 200.0, 1.0, "", 1)
     row = Prediction("p", 0.0, PROJECT, "v1", "champion", None, {"carrier": "AA", "distance": 1.0}, {}, None, None, 0.1)
     said: list[str] = []

@@ -15,7 +15,7 @@ from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled
 from noria.domain.rollout import Route, Tally, tally_key
 from noria.errors import ServingError
 from noria.serving import counts
-from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_key
+from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
 from noria.serving.protocol import Ask
 from noria.serving.recorder import Ids
 from noria.serving.router import NoAnswerError, Router, table_of
@@ -88,7 +88,7 @@ def test_the_counters_have_their_blocks_before_they_are_mapped(tmp_path: Path) -
 
 def test_a_whole_bundle_opens_with_its_signature(seal: Seal, tmp_path: Path) -> None:
     digest = compiled(seal, tmp_path / "scratch")
-    bundle = open_bundle(seal.state / "releases" / digest, public_key(seal.state), digest)
+    bundle = open_bundle(seal.state / "releases" / digest, public_keys(seal.state), digest)
     assert (bundle.digest, bundle.signature) == (digest, BINARY)
 
 
@@ -96,7 +96,7 @@ def test_a_bundle_under_another_name_is_refused(seal: Seal, tmp_path: Path) -> N
     """A signed release put in another's place would be served as what it is not."""
     digest = compiled(seal, tmp_path / "scratch")
     with pytest.raises(ServingError, match="not 000000000000"):
-        open_bundle(seal.state / "releases" / digest, public_key(seal.state), "0" * 64)
+        open_bundle(seal.state / "releases" / digest, public_keys(seal.state), "0" * 64)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname"])
@@ -112,7 +112,7 @@ def test_a_manifest_that_points_outside_is_refused(seal: Seal, tmp_path: Path, n
     path.write_bytes(content)
     (path.parent / "manifest.sig").write_bytes(seal._key.sign(content))
     with pytest.raises(ServingError, match="outside the bundle"):
-        open_bundle(path.parent, public_key(seal.state))
+        open_bundle(path.parent, public_keys(seal.state))
 
 
 # -- routing

@@ -19,7 +19,7 @@ from noria.adapters.out_of_memory import OutOfMemory
 from noria.domain.rollout import Route, Tally
 from noria.serving import counts as counting
 from noria.serving.app import App, Settings
-from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_key
+from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
 from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import Deaths, last_words
 from noria.serving.recorder import Recorder
@@ -303,7 +303,7 @@ def two(tmp_path: Path) -> dict[str, LoadedRelease]:
     """Compiled releases that answer differently."""
     seal = Seal(tmp_path / "sealed")
     digests = {name: compiled(seal, tmp_path / name, seed) for seed, name in enumerate("ap")}
-    key = public_key(seal.state)
+    key = public_keys(seal.state)
     folders = {name: seal.state / "releases" / digest for name, digest in digests.items()}
     return {name: asyncio.run(load(open_bundle(folders[name], key, digest), None)) for name, digest in digests.items()}
 

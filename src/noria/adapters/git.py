@@ -99,6 +99,31 @@ def _differing(repo: Path, ignore: Sequence[str]) -> list[bytes]:
     return [entry for entry in sorted(status.split(b"\0")) if entry]
 
 
+def listed(repo: Path, ignore: Sequence[str] = ()) -> list[str]:
+    """Files and links below ``repo`` that Git tracks or does not ignore, those of repositories inside among them, in order.
+
+    `.noria` and the path patterns ``ignore`` do not count. A name may be of a file that is gone.
+    """
+    excluded = [f":(exclude,glob)**/{OWN}/**", *(f":(exclude,glob){pattern}" for pattern in ignore)]
+    said = _git(repo, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".", *excluded).stdout
+    found: set[str] = set()
+    for name in {os.fsdecode(entry).rstrip("/") for entry in said.split(b"\0") if entry}:
+        inside = repo / name
+        if inside.is_symlink() or not inside.is_dir():
+            found.add(name)
+        elif (inside / ".git").exists():
+            found |= {f"{name}/{inner}" for inner in listed(inside)}
+    return sorted(found)
+
+
+def committed(repo: Path, commit: str) -> frozenset[str] | None:
+    """The files and links of a commit below ``repo``, and the folders of its submodules; None where it is unknown."""
+    if not repo.is_dir():
+        return None
+    done = _git(repo, "ls-tree", "-r", "-z", "--name-only", commit, check=False)
+    return None if done.returncode else frozenset(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
+
+
 def ignored(folder: Path, paths: Sequence[str]) -> frozenset[str]:
     """Those of ``paths`` (relative to ``folder``) that Git ignores; none outside a repository."""
     if not is_repo(folder):

@@ -39,7 +39,8 @@ class Finding:
 @json_option
 @pass_home
 def command(home: Home, no_tests: bool, as_json: bool) -> int:
-    """Read noria.yaml, hold every data file against its contract, run the project's tests. Records nothing.
+    """Read noria.yaml, hold every data file against its contract, see whether the code can be sealed, run the project's tests.
+    Records nothing.
 
     Where a model server runs, its present traffic tells how long a rollout would take; a guard that cannot decide within
     patience is a warning, which fails nothing.
@@ -55,6 +56,7 @@ def command(home: Home, no_tests: bool, as_json: bool) -> int:
     findings = [Finding("noria.yaml", True, _summary(project)), *_rollouts(home, project)]
     for source in project.data.values():
         findings += _data(home, project, source)
+    findings += _links(home, project)
     if project.checks.code and not no_tests:
         findings.append(_tests(home, project.checks.code, project.checks.timeout_s))
     good = all(f.ok for f in findings)
@@ -126,6 +128,14 @@ def _table(name: str, path: Path, source: DataSource) -> Finding:
     except DataError as error:
         return Finding(name, False, error.message)
     return Finding(name, ruling.verdict.passed, ruling.verdict.sentence())
+
+
+def _links(home: Home, project: Project) -> list[Finding]:
+    """Links of the code that could not be sealed."""
+    from noria.stages import code
+
+    bad = code.bad_links(home.path, project) if project.model is not None else ""
+    return [Finding("code", False, f"{bad}. {code.CURE}")] if bad else []
 
 
 def _tests(home: Home, tests: str, timeout_s: float) -> Finding:

@@ -15,7 +15,7 @@ from noria.cli.versions import at_work, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from noria.engine.erase import Plan
+    from noria.engine.erase import Plan, Sealed
 
 NAMED = 5  # of a kind; the rest is counted
 
@@ -62,8 +62,11 @@ def _facts(found: Plan, erased: bool) -> dict[str, Any]:
         "steps": list(touched.steps),
         "results": touched.count,
         "samples": len(found.samples),
+        "sealed": {_release(sealed): list(sealed.files) for sealed in found.sealed},
+        "checkouts": len(found.trees),
         "in_source": list(found.in_source),
         "beside": list(found.beside),
+        "in_git": list(found.in_git),
     }
 
 
@@ -86,6 +89,11 @@ def _render(found: Plan, erased: bool) -> str:
     if touched.releases:
         what = "not reproducible: erased; their bundles and models stay, and serve"
         lines.append(("releases", f"{_some(touched.releases)}: {what}"))
+    for sealed in found.sealed:
+        code = [name.removeprefix("code/") for name in sealed.files]
+        lines.append(("code", f"{_some(code)} of {_release(sealed)}: taken out of its bundle"))
+    if found.trees:
+        lines.append(("checkouts", f"{plural(len(found.trees), 'commit')}: made again from Git when needed"))
     if touched.runs:
         lines.append(("runs", f"{_some(touched.runs)}: what was recorded of them stays"))
     if touched.pins:
@@ -93,6 +101,10 @@ def _render(found: Plan, erased: bool) -> str:
     lines += _elsewhere(found)
     end = "" if erased else "\nnothing was erased; with --yes it is, for good"
     return pairs(lines) + end
+
+
+def _release(sealed: Sealed) -> str:
+    return f"{sealed.project} {sealed.version}"
 
 
 def _elsewhere(found: Plan) -> list[tuple[str, str]]:
@@ -104,6 +116,8 @@ def _elsewhere(found: Plan) -> list[tuple[str, str]]:
         lines.append(("its source", "what it still holds comes in again at the next look"))
     if found.beside:
         lines.append(("still there", f"{_some(found.beside)}, left by steps in the project's folder"))
+    if found.in_git:
+        lines.append(("still there", f"{_some(found.in_git)}, in the history of Git"))
     lines.append(("not touched", "backups, exports, checkouts, prediction and shadow logs"))
     return lines
 

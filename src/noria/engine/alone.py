@@ -19,8 +19,9 @@ from typing import Any
 
 import msgspec
 
-from noria.adapters import archive, signing
+from noria.adapters import archive, bundle, signing
 from noria.adapters.archive import Content, Member
+from noria.adapters.bundle import Verified
 from noria.domain.release import Release
 from noria.domain.rollout import Route
 from noria.domain.signature import Signature
@@ -42,7 +43,8 @@ class Laid:
     """A release that lies in the state folder, verified."""
 
     release: Release
-    key: str  # the public key it is signed with, as hex
+    key: str  # the public key that whoever gave it signs with, as hex
+    sealed_with: str  # the key of the bundle itself: the same, or an older one of theirs
     signature: Signature
 
     @property
@@ -65,11 +67,11 @@ def from_file(path: Path, key: str | None = None, progress: Progress = silent) -
             members = archive.members(file)
             facts = export.facts_of(members, key)
             target = state / "releases" / facts.release.digest
-            found = _sound(target, facts.release, facts.key)
+            found = _sound(target, facts.release, [facts.sealed_by])
             if found is None:
                 _unpack(state, members, facts, progress)
                 found = _whole(target, facts, path)
-        return Laid(facts.release, facts.key, _signature(found, path.name))
+        return Laid(facts.release, facts.key, found.key, _signature(found, path.name))
 
     return lay
 
@@ -80,15 +82,15 @@ def from_store(store: Path, release: Release) -> Lay:
     def lay(state: Path) -> Laid:
         if release.barred:
             raise RefusedError(f"{release.version} is barred: {release.barred}", hint="`noria releases` lists the others.")
-        key = signing.public_key(store)
+        keys = signing.known_keys(store)
         source, target = store / "releases" / release.digest, state / "releases" / release.digest
-        found = whole(source, release, key)
-        if _sound(target, release, key) is None:
+        found = whole(source, release, keys)
+        if _sound(target, release, keys) is None:
             with full_disk(state):
                 incoming = _emptied(state)
                 shutil.copytree(source, incoming, copy_function=_link, symlinks=True)
                 incoming.rename(target)
-        return Laid(release, key, _signature(found, str(source)))
+        return Laid(release, keys[0], found.key, _signature(found, str(source)))
 
     return lay
 
@@ -133,7 +135,7 @@ def _desire(state: Path, environment: str, laid: Sequence[Laid]) -> None:
             text = f"{', '.join(r.version for r in releases)} of {project} cannot be served together"
             raise RefusedError(text, hint="Of one project, name the release that answers, and one other at most.")
     with full_disk(state):
-        (state / signing.PUBLIC).write_text(keys.pop() + "\n")
+        (state / signing.PUBLIC).write_text("".join(f"{key}\n" for key in sorted({one.sealed_with for one in laid})))
         file = state / ROUTES
         held = {route.project: route for route in _routes(file) if route.environment == environment}
         write_routes(file, [_route(environment, releases, held.get(project)) for project, releases in named.items()])
@@ -197,28 +199,27 @@ def _emptied(state: Path) -> Path:
     return incoming
 
 
-def _sound(folder: Path, release: Release, key: str) -> dict[str, Any] | None:
-    """The manifest of a bundle that lies there whole from an earlier start; a damaged one is taken away."""
+def _sound(folder: Path, release: Release, keys: Sequence[str]) -> Verified | None:
+    """A bundle that lies there whole from an earlier start; a damaged one is taken away."""
     try:
-        return whole(folder, release, key)
+        return whole(folder, release, keys)
     except NoriaError:
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
-def _whole(folder: Path, facts: Facts, path: Path) -> dict[str, Any]:
+def _whole(folder: Path, facts: Facts, path: Path) -> Verified:
     try:
-        return whole(folder, facts.release, facts.key)
+        bundle.make_links(folder, bundle.links_of((folder / bundle.MANIFEST).read_bytes()))
+        return whole(folder, facts.release, [facts.sealed_by])
     except NoriaError as error:
         raise DataError(error.message, where=path.name) from error
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
-        raise DataError("the manifest of its bundle is none of Noria's", where=path.name) from error
 
 
-def _signature(manifest: Mapping[str, Any], where: str) -> Signature:
+def _signature(found: Verified, where: str) -> Signature:
     try:
-        return msgspec.convert(manifest["signature"], Signature)
-    except (msgspec.ValidationError, KeyError) as error:
+        return msgspec.convert(bundle.facts(found)["signature"], Signature)
+    except (msgspec.ValidationError, KeyError, TypeError) as error:
         raise DataError(f"its signature of inputs cannot be read: {error}", where=where) from error
 
 

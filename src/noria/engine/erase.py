@@ -1,7 +1,8 @@
 """Erasure: the contents of files are taken away for good, with all that steps made of them; what that touches is said before.
 
 A version that held such a file stays listed, without it. A release that was made of it stays, with its bundle and its model, and
-cannot be made again. What lies outside of the store is not Noria's to erase: it is named.
+cannot be made again; files of its code that are the erased ones, or that steps left there, go from the bundle, which says so and
+stays whole. What lies outside of the store is not Noria's to erase: it is named.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
 
 from noria import names
+from noria.adapters import bundle, git
 from noria.decide.retention import Holder, Kept, Kind, descended
 from noria.domain.data import FilePin
 from noria.domain.run import Run, StepRecord, StepState
@@ -23,6 +28,7 @@ from noria.errors import NotFoundError, UsageError
 from noria.stages import data
 from noria.stages.line import Line
 from noria.stages.needs import contents, expand, gather, holders
+from noria.stages.pin import origin
 from noria.stages.verify import DAMAGED_FOLDER
 from noria.store.keep import Erased, Result
 
@@ -55,6 +61,17 @@ class Touched:
 
 
 @dataclass(frozen=True, slots=True)
+class Sealed:
+    """Files in the code of a release that go: the erased contents themselves, and what steps left there before bundles held the
+    commit's files only."""
+
+    project: str
+    version: str
+    digest: str
+    files: tuple[str, ...]  # paths in the bundle
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What goes, and what that touches."""
 
@@ -67,7 +84,9 @@ class Plan:
     standing: tuple[tuple[str, str, str], ...]  # project, dataset, name: what the dataset holds now
     in_source: tuple[str, ...]  # files of the project that are still there: they would come in again
     beside: tuple[str, ...]  # what steps left in the project's folder
-    outs: frozenset[tuple[str, str]] = field(repr=False)  # path and digest, of what steps left in trees
+    sealed: tuple[Sealed, ...]  # files of bundles
+    trees: tuple[str, ...]  # checkouts: they go whole, and are made again from Git
+    in_git: tuple[str, ...]  # files of bundles that their commits hold: Git keeps them
 
     @property
     def roots(self) -> frozenset[str]:
@@ -105,7 +124,7 @@ def plan(line: Line, reference: str) -> Plan:
         tuple(standing),
         tuple(sorted({name for project, _, name in standing if project == line.name and (line.home / name).is_file()})),
         tuple(sorted({path for path, digest in outs if digest in left and _is(line.home / path, digest)})),
-        frozenset((path, digest) for path, digest in outs if digest in left),
+        *_code(line, projects, held, roots | samples | left | manifests),
     )
 
 
@@ -120,6 +139,7 @@ def erase(line: Line, reference: str) -> Plan:
             return found
         for held in leases:
             held.check()
+        _unseal(line, found)
         for digest in sorted(found.roots | found.samples | found.left):
             line.blobs.discard(digest)
         _record(line, found)
@@ -240,7 +260,64 @@ def _is(path: Path, digest: str) -> bool:
         return False
 
 
+def _code(
+    line: Line, projects: Iterable[str], held: dict[str, frozenset[str]], gone: Set[str]
+) -> tuple[tuple[Sealed, ...], tuple[str, ...], tuple[str, ...]]:
+    """Files of bundles, checkouts, and which of the files Git holds too. What a step leaves unasked is known to nobody: so a
+    checkout goes whole, and of a release that used the data each file that is not its commit's."""
+    if not gone:
+        return (), (), ()
+    sealed: list[Sealed] = []
+    in_git: set[str] = set()
+    homes = {row.name: Path(row.home) for row in line.ledger.projects.list()} | {line.name: origin(line)}
+    for project in projects:
+        for release in line.ledger.releases.list(project):
+            manifest, erased = _manifest(line, release.digest)
+            used = not held[project].isdisjoint(manifest.pins.get("snapshots", {}).values())
+            known = git.committed(homes[project], release.commit) if release.commit else None
+            files = {
+                name
+                for name, digest in manifest.files.items()
+                if name.startswith(f"{bundle.CODE}/") and (digest in gone or (used and known is not None and _extra(name, known)))
+            }
+            in_git.update(name for name in files if known is not None and not _extra(name, known))
+            if files - erased:
+                sealed.append(Sealed(project, release.version, release.digest, tuple(sorted(files - erased))))
+    trees = tuple(sorted(path.name for path in _entries(line.state / "worktrees") if path.is_dir()))
+    return tuple(sealed), trees, tuple(sorted(name.removeprefix(f"{bundle.CODE}/") for name in in_git))
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    """What an erasure reads of a manifest."""
+
+    files: dict[str, str] = {}
+    pins: dict[str, Any] = {}
+
+
+def _manifest(line: Line, digest: str) -> tuple[_Manifest, frozenset[str]]:
+    """Of a bundle as it lies there, whole or not, and what was erased of it before."""
+    folder = line.bundle(digest)
+    try:
+        manifest = msgspec.json.decode((folder / bundle.MANIFEST).read_bytes(), type=_Manifest)
+    except (OSError, msgspec.DecodeError):
+        return _Manifest(), frozenset()
+    return manifest, frozenset(name for name in manifest.files if not os.path.lexists(folder / name))
+
+
+def _extra(name: str, known: Set[str]) -> bool:
+    """Whether a file of the code is none of the commit's, nor of a submodule's."""
+    path = PurePosixPath(name.removeprefix(f"{bundle.CODE}/"))
+    return str(path) not in known and not any(str(parent) in known for parent in path.parents)
+
+
 # --- its going
+
+
+def _unseal(line: Line, found: Plan) -> None:
+    for sealed in found.sealed:
+        bundle.erase(line.bundle(sealed.digest), line.state, sealed.files)
+    for tree in found.trees:
+        shutil.rmtree(line.state / "worktrees" / tree)
 
 
 def _record(line: Line, found: Plan) -> None:
@@ -267,17 +344,13 @@ def _record(line: Line, found: Plan) -> None:
 
 
 def _clean(line: Line, found: Plan) -> None:
-    """Copies that Noria itself made elsewhere: what was put aside as damaged, scratch folders, outs in checkouts, links."""
+    """Copies that Noria itself made elsewhere: what was put aside as damaged, scratch folders, links."""
     everything = found.roots | found.samples | found.left | found.manifests
     for path in _entries(line.state / DAMAGED_FOLDER):
         if path.name[:64] in everything:
             path.unlink(missing_ok=True)
     for run in found.touched.runs:
         shutil.rmtree(line.state / "work" / run, ignore_errors=True)
-    for tree in _entries(line.state / "worktrees"):
-        for out, digest in found.outs:
-            if _is(tree / out, digest):
-                (tree / out).unlink()
     for link in _entries(line.state / "work" / NAMED):
         if link.name[:32] in {digest[:32] for digest in everything} or (link.is_symlink() and not link.exists()):
             link.unlink(missing_ok=True)

@@ -26,13 +26,14 @@ import msgspec
 
 from noria import __version__, config, names
 from noria.adapters import archive, interpreters, signing
+from noria.adapters import bundle as bundles
 from noria.adapters.archive import Content, Member
 from noria.domain.data import FilePin, Snapshot
 from noria.domain.release import Release
 from noria.domain.run import Pins, StepRecord
 from noria.errors import CorruptBlobError, DataError, DiskFullError, NoriaError, NotFoundError, RefusedError
 from noria.stages import origin
-from noria.stages.bundle import verify, whole
+from noria.stages.bundle import whole
 from noria.stages.line import Line, Progress, silent
 from noria.store.blobs import BlobStore
 from noria.store.disk import full_disk, sync_folder
@@ -79,6 +80,12 @@ class Facts:
     snapshots: dict[str, str]  # dataset -> digest of its manifest; empty without data
     left_out: dict[str, Absent] = field(default_factory=dict)
     lock: str = ""  # the commit's lock file, within bundle/code; empty where it has none
+    sealed_with: str = ""  # the key of the bundle's own signature, where it is an older one of the same installation
+
+    @property
+    def sealed_by(self) -> str:
+        """The public key that the bundle is sealed with, as hex."""
+        return self.sealed_with or self.key
 
     @property
     def size_bytes(self) -> int:
@@ -188,12 +195,13 @@ def _erased(release: Release, what: str) -> RefusedError:
 
 
 def _gathered(line: Line, release: Release, with_data: bool) -> tuple[Facts, dict[str, Source]]:
-    manifest = verify(line, release)
-    pins = msgspec.convert(manifest["pins"], Pins)
     bundle = line.bundle(release.digest)
-    sources = {f"bundle/{name}": _file(bundle / name, digest) for name, digest in manifest["files"].items()}
-    for name in ("manifest.json", "manifest.sig"):
-        sources[f"bundle/{name}"] = _file(bundle / name, names.digest_file(bundle / name))
+    sealed = whole(bundle, release, signing.known_keys(line.state))
+    pins = msgspec.convert(bundles.facts(sealed)["pins"], Pins)
+    sources = {f"bundle/{name}": _file(bundle / name, digest) for name, digest in sealed.files.items()}
+    for name in sorted(bundles.OWN):
+        if (bundle / name).exists():
+            sources[f"bundle/{name}"] = _file(bundle / name, names.digest_file(bundle / name))
     snapshots, left_out = {}, {}
     if with_data:
         for snapshot, files in data_of(line, release, pins):
@@ -207,15 +215,17 @@ def _gathered(line: Line, release: Release, with_data: bool) -> tuple[Facts, dic
     else:
         left_out = {dataset: _absent(line, digest) for dataset, digest in pins.snapshots.items()}
     lock = interpreters.lock_of(bundle / "code")
+    key = signing.public_key(line.state)
     facts = Facts(
         FORMAT,
         __version__,
-        signing.public_key(line.state),
+        key,
         replace(release, barred=None),  # said of it later: no part of what it is
         {name: sources[name].piece for name in sorted(sources)},
         snapshots,
         left_out,
         lock.name if lock else "",
+        "" if sealed.key == key else sealed.key,
     )
     return facts, sources
 
@@ -330,7 +340,8 @@ def _unpack(path: Path, state: Path, key: str | None, progress: Progress) -> Unp
     bundle = state / "releases" / facts.release.digest
     laid.rename(bundle)
     try:
-        manifest = whole(bundle, facts.release, facts.key)
+        bundles.make_links(bundle, bundles.links_of((bundle / bundles.MANIFEST).read_bytes()))
+        manifest = bundles.facts(whole(bundle, facts.release, [facts.sealed_by]))
         pins = msgspec.convert(manifest["pins"], Pins)
     except NoriaError as error:
         raise DataError(error.message, where=path.name) from error

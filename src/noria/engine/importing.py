@@ -6,6 +6,7 @@ own, never in this one. What comes out is sealed, signed and numbered as any rel
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -120,13 +121,21 @@ def _copied(file: Path, folder: Path, kind: str) -> Path:
     copy = folder / f"model{file.suffix.lower()}"
     try:
         shutil.copyfile(file, copy)
-        for beside in file.parent.glob(f"{file.name}*{EXTERNAL}") if kind == "onnx" else ():
+        for beside in file.parent.glob(f"{glob.escape(file.name)}*{EXTERNAL}") if kind == "onnx" else ():
+            _demand_beside(file, beside)
             shutil.copyfile(beside, folder / beside.name)
     except OSError as error:
         if error.errno in (13, 1, 5, 21):
             raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from error
         raise
     return copy
+
+
+def _demand_beside(file: Path, beside: Path) -> None:
+    """Whoever made the folder may have linked any file of this machine as weights: its bytes would be in the release."""
+    if beside.resolve().parent != file.resolve().parent:
+        text = f"{beside.name} is a link that leads to {beside.resolve()}, not to a file beside the model"
+        raise RefusedError(text, where=str(file), hint="Copy the weights beside the model.")
 
 
 def _sha256(path: Path) -> str:

@@ -264,7 +264,7 @@ def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: Asked) -
 def _lay_out(recipe: _Recipe, tree: Path) -> Project:
     """The sealed code as the tree of its commit, without what its steps left in it; what Git ignores there stays ignored."""
     tree.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(recipe.bundle / "code", tree)
+    shutil.copytree(recipe.bundle / "code", tree, symlinks=True)
     with contextlib.suppress(NoriaError):  # without Git nothing is ignored
         git.begin(tree)
     project = config.load(tree)
@@ -289,4 +289,4 @@ def _sheet(line: Line, recipe: _Recipe, project: Project, record: dict[str, obje
     release = recipe.release
     pins = msgspec.convert(recipe.manifest["pins"], Pins)
     turn = Turn("reproduce", line.name, 0, (), f"reproduce {release.version}", release.created_at)
-    return Sheet(turn, "reproduce", project, line.home, _commit(release), None, record, pins=pins)
+    return Sheet(turn, "reproduce", project, line.home, _commit(release), None, record, pins=pins, sealed=recipe.bundle / "code")

@@ -31,7 +31,7 @@ from noria.engine.rows import Chunk, Refused, Source
 from noria.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
 from noria.serving import batch, protocol
 from noria.serving.batch import Answers, Scorer
-from noria.serving.bundle import open_bundle, public_key
+from noria.serving.bundle import open_bundle, public_keys
 from noria.stages import data, steps
 from noria.stages.line import Line, Progress, silent
 from noria.store.disk import full_disk, sync_file, sync_folder
@@ -108,7 +108,7 @@ def _locked(order: Order, target: Path, folder: Path, lay: Lay, progress: Progre
     key = _key(order, sources, laid)
     if taken and not parts.begun(folder, key):
         raise refusal
-    (folder / signing.PUBLIC).write_text(laid.key + "\n")
+    (folder / signing.PUBLIC).write_text(laid.sealed_with + "\n")
     held = Parts(folder, key)
     resumed = held.rows + held.refused
     if not _ended(target, folder):
@@ -231,7 +231,7 @@ class _Job:
         signature, size = self._laid.signature, self._order.batch_rows
         for chunk in rows.chunks(source, signature, start, size, self._order.columns):
             if self._scorer is None:
-                bundle = open_bundle(folder / "releases" / self._laid.release.digest, public_key(folder))
+                bundle = open_bundle(folder / "releases" / self._laid.release.digest, public_keys(folder))
                 self._scorer = batch.open_scorer(bundle, folder, size)
             self._take(file, source, chunk)
 

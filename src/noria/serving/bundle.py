@@ -1,22 +1,18 @@
-"""A release on disk: read, and believed only when its signature and every file's digest verify."""
+"""A release on disk: read, and believed only when it is whole and signed (``adapters.bundle``)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from noria import names
-from noria.adapters import weights
+from noria.adapters import signing, weights
+from noria.adapters.bundle import MANIFEST, verify
 from noria.domain.release import Form
 from noria.domain.signature import Signature
-from noria.errors import ServingError
-
-MANIFEST = "manifest.json"
-SEAL = "manifest.sig"
+from noria.errors import ServingError, StoreError
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
@@ -74,74 +70,29 @@ class Bundle:
         return tuple((self.folder / "code" / p).resolve() for p in paths)
 
 
-def public_key(state: Path) -> bytes:
-    """The installation's 32-byte Ed25519 public key from ``signing.pub``. Raises ServingError."""
-    path = state / "signing.pub"
+def public_keys(state: Path) -> tuple[str, ...]:
+    """The Ed25519 public keys of ``signing.pub``, as hex: a release may be signed with any. Raises ServingError."""
     try:
-        key = bytes.fromhex(path.read_text().strip())
-    except (OSError, ValueError) as error:
-        raise ServingError("the signing key cannot be read, so no release can be verified", where=str(path)) from error
-    if len(key) != 32:
-        raise ServingError(f"an Ed25519 public key has 32 bytes, not {len(key)}", where=str(path))
-    return key
+        return signing.known_keys(state)
+    except StoreError as error:
+        raise ServingError(error.message, where=error.where, hint=error.hint) from error
 
 
-def open_bundle(folder: Path, public_key: bytes, digest: str | None = None) -> Bundle:
+def open_bundle(folder: Path, keys: Sequence[str], digest: str | None = None) -> Bundle:
     """Verify a release folder: signature first, then every file. ``digest`` is the identity that the caller expects.
 
-    Raises ServingError when anything is missing, changed, added, or signed by another key.
+    Raises ServingError when anything is missing, changed, added, a link, or signed by another key.
     """
-    content = _verified_manifest(folder, public_key)
-    found = names.digest_bytes(content)
-    if digest is not None and digest != found:
-        raise ServingError(f"this is release {names.short(found)}, not {names.short(digest)}", where=str(folder))
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        found = verify(folder, keys, digest)
+    except StoreError as error:
+        raise ServingError(f"{error.message}; the release is refused", where=error.where) from error
+    try:
+        manifest = msgspec.json.decode(found.content, type=Manifest)
     except msgspec.DecodeError as error:
         raise ServingError(f"the manifest is not understood: {error}", where=str(folder / MANIFEST)) from error
     if manifest.format != 1:
         raise ServingError(f"manifest format {manifest.format} is newer than this Noria", where=str(folder / MANIFEST))
-    _verify_files(folder, manifest)
-    return Bundle(folder, found, manifest)
-
-
-def _verified_manifest(folder: Path, public_key: bytes) -> bytes:
-    try:
-        content = (folder / MANIFEST).read_bytes()
-        seal = (folder / SEAL).read_bytes()
-    except OSError as error:
-        raise ServingError(f"the release is not whole: {error.strerror}: {error.filename}", where=str(folder)) from error
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(_raw_seal(seal), content)
-    except (InvalidSignature, ValueError) as error:
-        raise ServingError("the manifest's signature does not verify; the release is refused", where=str(folder)) from error
-    return content
-
-
-def _raw_seal(seal: bytes) -> bytes:
-    """64 raw bytes; the same as hex text is read too."""
-    return seal if len(seal) == 64 else bytes.fromhex(seal.decode("ascii").strip())
-
-
-def _verify_files(folder: Path, manifest: Manifest) -> None:
-    if manifest.model.file not in manifest.files:
+    if manifest.model.file not in found.files:
         raise ServingError(f"the manifest does not cover {manifest.model.file!r}", where=str(folder))
-    for name, digest in manifest.files.items():
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise ServingError(f"the manifest names a file outside the bundle: {name!r}", where=str(folder))
-        try:
-            found = names.digest_file(folder / name)
-        except OSError as error:
-            raise ServingError(f"{name} cannot be read: {error.strerror}", where=str(folder)) from error
-        if found != digest:
-            raise ServingError(f"{name} does not match its digest; the release is refused", where=str(folder))
-    _refuse_extras(folder, manifest)
-
-
-def _refuse_extras(folder: Path, manifest: Manifest) -> None:
-    """Code that was added beside the sealed tree would be importable: refuse it. Bytecode caches are never read by a host."""
-    for path in (folder / "code").rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in manifest.files and "__pycache__" not in path.parts:
-            raise ServingError(f"{name} is not part of the release; the release is refused", where=str(folder))
+    return Bundle(folder, found.digest, manifest)

@@ -36,7 +36,7 @@ from noria.adapters.server import PARENT, short_path
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import ServingError
 from noria.serving import frames, golden
-from noria.serving.bundle import Bundle, open_bundle, public_key
+from noria.serving.bundle import Bundle, open_bundle, public_keys
 from noria.serving.child import CODE_ENDED, PROVE
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.showwarning = Once()
     try:
-        bundle = open_bundle(folder, public_key(state))
+        bundle = open_bundle(folder, public_keys(state))
         enter(bundle)
         model = HostedModel(bundle)
         model.warm()

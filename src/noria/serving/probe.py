@@ -20,7 +20,7 @@ import numpy as np
 
 from noria.errors import ServingError
 from noria.serving import golden
-from noria.serving.bundle import open_bundle, public_key
+from noria.serving.bundle import open_bundle, public_keys
 from noria.serving.host import die_with_parent
 from noria.serving.rehearsal import rehearse
 from noria.serving.runtime import load
@@ -32,7 +32,7 @@ ROWS = 1000  # the most of a request
 def try_out(state: Path, folder: Path, digest: str, told: golden.Told) -> None:
     """Raises ServingError when the release must not be served."""
     told("verifying")
-    bundle = open_bundle(folder, public_key(state), digest)
+    bundle = open_bundle(folder, public_keys(state), digest)
     with asyncio.Runner() as runner:
         told("loading")
         release = runner.run(load(bundle, None))

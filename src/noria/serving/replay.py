@@ -28,7 +28,7 @@ from noria.domain.replay import CANDIDATE, CHAMPION, Order, Replayed
 from noria.domain.signature import Task
 from noria.errors import RequestError, ServingError
 from noria.serving import protocol
-from noria.serving.bundle import Bundle, open_bundle, public_key
+from noria.serving.bundle import Bundle, open_bundle, public_keys
 from noria.serving.host import die_with_parent
 from noria.serving.hosts import Host
 from noria.serving.probe import be_the_first_to_go
@@ -194,7 +194,7 @@ async def work(order: Order, say: Say) -> Replayed:
     """Raises ServingError when the champion cannot be loaded."""
     until = time.monotonic() + order.timeout_s * OWN_SHARE
     state = Path(order.state)
-    champion = open_bundle(state / "releases" / order.champion, public_key(state), order.champion)
+    champion = open_bundle(state / "releases" / order.champion, public_keys(state), order.champion)
     rows, why = requests(state / "log" / order.environment, order, champion)
     if not rows:
         return Replayed(wanted=order.requests, why=why)
@@ -203,7 +203,7 @@ async def work(order: Order, say: Say) -> Replayed:
         theirs = await _load(order, champion, stack)
         say(CANDIDATE)
         try:
-            candidate = open_bundle(state / "releases" / order.candidate, public_key(state), order.candidate)
+            candidate = open_bundle(state / "releases" / order.candidate, public_keys(state), order.candidate)
             ours = await _load(order, candidate, stack)
         except ServingError as error:
             return Replayed(wanted=len(rows), failed=f"it cannot be loaded: {error}")

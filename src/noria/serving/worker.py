@@ -27,7 +27,7 @@ from noria.errors import NoriaError, ServingError
 from noria.serving.access_log import AccessLog
 from noria.serving.app import App, Settings
 from noria.serving.apps import Apps
-from noria.serving.bundle import open_bundle, public_key
+from noria.serving.bundle import open_bundle, public_keys
 from noria.serving.channel import LINE_LIMIT, Start
 from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import leave_last_words
@@ -69,7 +69,6 @@ class Worker:
         self._start = start
         self._state = Path(start.state)
         self._writer = writer
-        self._key: bytes | None = None
         self._loaded: dict[str, LoadedRelease] = {}
         self._complaints: dict[str, set[str]] = {}
         self._seen: dict[str, tuple[str, Seen]] = {}  # project -> rollout, and which keys were counted in it
@@ -150,9 +149,7 @@ class Worker:
             if digest in self._loaded:
                 return
             folder = Path(message["folder"])
-            if self._key is None:
-                self._key = public_key(self._state)
-            bundle = await asyncio.to_thread(open_bundle, folder, self._key, digest)
+            bundle = await asyncio.to_thread(open_bundle, folder, public_keys(self._state), digest)
             host = Path(message["host"]) if message["host"] else None
             try:
                 release = await load(bundle, host, HOST_S if message["reach"] else 0.0)

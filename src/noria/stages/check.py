@@ -17,6 +17,7 @@ from noria.domain.data import Delivery, FilePin
 from noria.domain.run import StepState
 from noria.domain.verdict import Outcome, Reason, Verdict, combine
 from noria.errors import DataError
+from noria.stages import code as sealing
 from noria.stages import orders, steps
 from noria.stages.arrivals import refusal
 from noria.stages.line import Arrival, Line, Sheet
@@ -160,7 +161,10 @@ def _parquet(table: pl.DataFrame) -> bytes:
 
 
 def code(line: Line, sheet: Sheet) -> Verdict:
-    """The project's own tests; what passed once for the same code and environment is not run again."""
+    """What can be sealed, then the project's own tests; what passed once for the same code and environment is not run again."""
+    bad = sealing.bad_links_of(line, sheet) if sheet.project.model is not None else ""
+    if bad:
+        return combine((Reason("check.links", f"{bad}. {sealing.CURE}", Outcome.FAIL),))
     command = sheet.project.checks.code
     if not command:
         return Verdict(Outcome.PASS, (Reason("check.none", "no code check is set"),))

@@ -76,6 +76,7 @@ class Sheet:
     records: list[StepRecord] = field(default_factory=list)
     under_way: dict[str, Handle] = field(default_factory=dict)  # tasks that run, by id
     by_hand: bool = False
+    sealed: Path | None = None  # of a reproduction: the code that was sealed then
 
     @property
     def tree_id(self) -> str:

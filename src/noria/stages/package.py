@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from noria.adapters import environment, weights
+from noria.adapters import bundle, environment, weights
 from noria.adapters.executors.task import Resources, StepTask
 from noria.decide.plan import StepFacts
 from noria.domain import golden
 from noria.domain.release import Form, Release
 from noria.domain.run import StepRecord
-from noria.stages import steps
+from noria.stages import code, steps
 from noria.stages.line import Line, Sheet
 from noria.stages.model import model_facts
 from noria.stages.orders import Inputs
@@ -51,7 +51,7 @@ def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
         line.blobs.materialise(packed.files["weights"], folder / PACKAGED["weights"])
     line.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
     if form is Form.HOSTED:
-        seal_code(line, sheet, folder / "code")
+        code.seal(line, sheet, folder / bundle.CODE)
     (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result, packed.result)))
     holdout = steps.named_blob(line, made.files["holdout"], "holdout.arrow")
     return Package(folder, form, made.result, packed.result, holdout, made.files["holdout"], model)
@@ -87,16 +87,6 @@ def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any], packaged: d
         paths = ["src", "."] if (sheet.tree / "src").is_dir() else ["."]
         facts["hosted"] = {"features": model.features, "paths": paths, "batch": packaged["batch"]}
     return facts
-
-
-def seal_code(line: Line, sheet: Sheet, target: Path) -> None:
-    """Copy the pinned source tree, without Git's own files and without what Noria writes."""
-    shutil.copytree(
-        sheet.tree,
-        target,
-        symlinks=False,
-        ignore=shutil.ignore_patterns(".git", ".noria", ".venv", "__pycache__", "*.pyc", ".pytest_cache", ".demo"),
-    )
 
 
 def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) -> steps.Order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -60,13 +61,13 @@ def stands(line: Line, here: Project, *, by_hand: bool) -> tuple[str | None, str
     Raises ConfigError when nothing is committed yet.
     """
     watch = here.git
-    origin = repository(line, here)
-    if not git.is_repo(origin):
-        return None, _content(line, here, [out for step in here.steps.values() for out in step.outs])
+    place = repository(line, here)
+    if not git.is_repo(place):
+        return None, _content(line, here)
     own = by_hand and watch.repository is None  # another repository's work tree is not ours to take
-    commit = git.head(origin) if own else head(origin, watch.branch)
+    commit = git.head(place) if own else head(place, watch.branch)
     if commit is None:
-        raise ConfigError("nothing is committed yet", where=str(origin), hint="git add -A && git commit")
+        raise ConfigError("nothing is committed yet", where=str(place), hint="git add -A && git commit")
     return commit, git.dirty_digest(line.home, ignore=own_outs(here)) if own else None
 
 
@@ -75,28 +76,50 @@ def own_outs(project: Project) -> list[str]:
     return [p for step in project.steps.values() for out in step.outs for p in (out, f"{out}/**")]
 
 
-def _content(line: Line, project: Project, outs: list[str]) -> str:
+def _content(line: Line, project: Project) -> str:
     """What stands for the commit of a folder without Git: the digest of its files, but for data and what steps leave."""
-    others = [*outs, *(s.source for s in project.data.values() if s.source)]
     found: dict[str, str] = {}
-    for path in walk(line.home):
-        if not any(fnmatch(path, other) or path.startswith(f"{other}/") for other in others):
-            found |= line.places.digests(line.home, path) if (line.home / path).stat().st_size <= SOURCE_LIMIT else {}
+    for path in _without_git(line.home, project):
+        found |= line.places.digests(line.home, path)
     line.places.flush()
     return f"not a Git repository: {names.digest_bytes(msgspec.json.encode(found, order='sorted'))}"
 
 
-def head(origin: Path, branch: str) -> str | None:
+def sources(home: Path, project: Project) -> list[str]:
+    """The files and links in a home that are the code: what Git tracks or does not ignore there, without what steps leave.
+
+    Where there is no Git, all but data, what steps leave, and what is too large for a source.
+    """
+    if git.is_repo(home):
+        return git.listed(home, own_outs(project))
+    return list(_without_git(home, project))
+
+
+def _without_git(home: Path, project: Project) -> Iterator[str]:
+    others = [out for step in project.steps.values() for out in step.outs]
+    others += [source.source for source in project.data.values() if source.source]
+    for path in walk(home):
+        other = any(fnmatch(path, one) or path.startswith(f"{one}/") for one in others)
+        if not other and (home / path).stat().st_size <= SOURCE_LIMIT:
+            yield path
+
+
+def head(repo: Path, branch: str) -> str | None:
     """The newest commit of the watched branch; of what is checked out where there is no such branch."""
-    return git.head(origin, branch) or git.head(origin)
+    return git.head(repo, branch) or git.head(repo)
 
 
 def repository(line: Line, here: Project | None = None) -> Path:
     """The Git repository whose branch is watched: the home, or a local mirror of a remote one."""
     watch = (here or config.load(line.home)).git
-    if watch.repository is None:
-        return line.home
-    return git.fetch(watch.repository, line.state / "repository")
+    place = origin(line, here)
+    return place if watch.repository is None else git.fetch(watch.repository, place)
+
+
+def origin(line: Line, here: Project | None = None) -> Path:
+    """Where that repository is on this machine, as it was fetched last."""
+    watch = (here or config.load(line.home)).git
+    return line.home if watch.repository is None else line.state / "repository"
 
 
 def snapshots(line: Line, sheet: Sheet) -> dict[str, str]:

@@ -93,12 +93,12 @@ class Places:
 
         Raises StepError when it is not there, cannot be read, is a link out of the tree, or changes while it is read.
         """
-        place = tree / path
-        if not place.resolve().is_relative_to(tree.resolve()):
-            raise StepError("is a link that leaves the project", where=path, hint="Copy the file into the project.")
-        if place.is_dir():
-            return {inner: self._digest(tree, inner) for inner in walk(tree, path)}
-        return {path: self._digest(tree, path)}
+        place, root = tree / path, tree.resolve()
+        found = list(walk(tree, path)) if place.is_dir() else [path]
+        for each in {path, *(inner for inner in found if (tree / inner).is_symlink())}:
+            if not (tree / each).resolve().is_relative_to(root):
+                raise StepError("is a link that leaves the project", where=each, hint="Copy the file into the project.")
+        return {inner: self._digest(tree, inner) for inner in found}
 
     def learned(self, tree: Path, path: str) -> bool:
         """Whether a file is as it was left or read last."""

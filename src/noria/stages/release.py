@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria import names
-from noria.adapters import git, signing
+from noria.adapters import bundle, git, signing
 from noria.decide import release as policy
 from noria.domain.evaluation import Evaluation
-from noria.domain.golden import GOLDEN
 from noria.domain.release import Release
 from noria.domain.run import Pins
 from noria.domain.verdict import Outcome, Verdict
 from noria.errors import RefusedError
-from noria.stages import pin
+from noria.stages import code, pin
 from noria.stages.line import Line, Sheet
-from noria.stages.package import Package, seal_code, serving_facts
+from noria.stages.package import Package, serving_facts
 
 if TYPE_CHECKING:
     from noria.stages.measure import Reference
@@ -86,9 +85,9 @@ def release(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluati
 def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict) -> Path:
     folder = line.folder(sheet.run_id) / "sealed"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(package.folder, folder)
-    if not (folder / "code").is_dir():
-        seal_code(line, sheet, folder / "code")
+    shutil.copytree(package.folder, folder, symlinks=True)
+    if not (folder / bundle.CODE).is_dir():
+        code.seal(line, sheet, folder / bundle.CODE)
     evidence = folder / "evidence"
     evidence.mkdir()
     for name, facts in _evidence(line, sheet, package, measured, verdict).items():
@@ -96,7 +95,7 @@ def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evalua
     manifest = serving_facts(sheet, package.form, package.trained, package.packaged) | {
         "run": sheet.run_id,
         "pins": msgspec.to_builtins(sheet.pins),
-        "files": {str(p.relative_to(folder)): names.digest_file(p) for p in sorted(folder.rglob("*")) if _sealed(folder, p)},
+        **_listed(folder),
     }
     content = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
     (folder / "manifest.json").write_bytes(content)
@@ -105,9 +104,15 @@ def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evalua
     return folder
 
 
-def _sealed(folder: Path, path: Path) -> bool:
-    """Everything below the top, the model and its golden rows: the manifest cannot list itself."""
-    return path.is_file() and (path.parent != folder or path.name.startswith("model.") or path.name == GOLDEN)
+def _listed(folder: Path) -> dict[str, dict[str, str]]:
+    """What the manifest says the bundle holds: all that is in it but the manifest itself."""
+    files, links = {}, {}
+    for path, entry in sorted(bundle.contents(folder)):
+        if entry.is_symlink():
+            links[path] = os.readlink(folder / path)
+        elif path not in bundle.OWN:
+            files[path] = names.digest_file(folder / path)
+    return {"files": files, **({"links": links} if links else {})}
 
 
 def _evidence(
@@ -132,9 +137,9 @@ def _evidence(
 
 def _sync(folder: Path) -> None:
     """Everything on disk before the rename makes it visible."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
+    for path, entry in bundle.contents(folder):
+        if not entry.is_symlink():
+            with (folder / path).open("rb") as file:
                 os.fsync(file.fileno())
 
 

@@ -95,7 +95,7 @@ class Run:
         base = os.path.realpath(self._base)
         for name, path in self._task.outs.items():
             place = self._base / path
-            if os.path.commonpath([base, os.path.realpath(place)]) != base:
+            if not _within(base, place):
                 return {}, f"left {path} as a link that leaves the project"
             if place.is_dir():
                 found |= {f"{name}/{inner}": place / inner for inner in _inside(place)}
@@ -105,6 +105,9 @@ class Run:
                 return {}, f"left {path}, which is neither a file nor a folder"
             elif self._task.command is not None:
                 return {}, f"ended well and left no {path}"
+        away = next((path for path in found.values() if path.is_symlink() and not _within(base, path)), None)
+        if away is not None:
+            return {}, f"left {os.path.relpath(away, self._base)} as a link that leaves the project"
         odd = next((name for name in found if not _is_text(name)), None)
         if odd is not None:
             return {}, f"left a file whose name is not UTF-8: {os.fsencode(odd)!r}"
@@ -174,6 +177,10 @@ def _inside(folder: Path) -> Iterator[str]:
         below.sort()
         for name in sorted(files):
             yield os.path.relpath(os.path.join(root, name), folder)
+
+
+def _within(base: str, path: Path) -> bool:
+    return os.path.commonpath([base, os.path.realpath(path)]) == base
 
 
 def _is_text(name: str) -> bool:

@@ -1,0 +1,176 @@
+"""A bundle that was tampered with is refused by control plane and data plane alike, before anything of it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from noria import names
+from noria.adapters import bundle, signing
+from noria.adapters.bundle import MANIFEST, SEAL
+from noria.domain.release import Form, Release
+from noria.domain.signature import Input, Kind, Signature, Task
+from noria.errors import ServingError, StoreError
+from noria.serving.bundle import open_bundle, public_keys
+from noria.stages.bundle import whole
+
+FILES = {
+    "model.joblib": "a model",
+    "golden.json": "{}",
+    "code/work.py": "x = 1\n",
+    "code/deep/er.py": "y = 2\n",
+    "evidence/gate.json": "{}",
+}
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """A bundle with a link; its state folder is above."""
+    folder = tmp_path / "state/releases/fresh"
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "code/again.py").symlink_to("deep/er.py")
+    return seal(folder, {"code/again.py": "deep/er.py"})
+
+
+def seal(folder: Path, links: dict[str, str]) -> Path:
+    from msgspec import json
+
+    facts = {
+        "format": 1,
+        "project": "p",
+        "form": "hosted",
+        "signature": Signature(inputs=(Input("a", Kind.NUMBER),), task=Task.BINARY, classes=("0", "1")),
+        "model": {"file": "model.joblib", "runtime": "python"},
+        "files": {name: names.digest_bytes(text.encode()) for name, text in FILES.items()},
+        "links": links,
+    }
+    content = json.encode(facts)
+    state = folder.parent.parent
+    folder.parent.rename(state / "aside")  # no key is made where releases are
+    signature = signing.sign(state, content)
+    (state / "aside").rename(folder.parent)
+    (folder / MANIFEST).write_bytes(content)
+    (folder / SEAL).write_bytes(signature)
+    return folder.rename(folder.with_name(names.digest_bytes(content)))
+
+
+def refusals(folder: Path) -> tuple[str, str]:
+    """What each plane says of it."""
+    state = folder.parent.parent
+    release = Release("v1", folder.name, "p", "run-1", None, Form.HOSTED, 0.0, None, {})
+    with pytest.raises(StoreError) as control:
+        whole(folder, release, signing.known_keys(state))
+    with pytest.raises(ServingError) as data:
+        open_bundle(folder, public_keys(state), folder.name)
+    return control.value.message, data.value.message
+
+
+def test_a_whole_bundle_is_accepted_by_both(sealed: Path) -> None:
+    keys = signing.known_keys(sealed.parent.parent)
+    assert open_bundle(sealed, public_keys(sealed.parent.parent), sealed.name).digest == sealed.name
+    assert bundle.verify(sealed, keys).links == {"code/again.py": "deep/er.py"}
+
+
+def moved(folder: Path, name: str) -> Path:
+    """Something of the bundle, moved out of it."""
+    target = folder.parent.parent / "elsewhere"
+    (folder / name).rename(target)
+    return target
+
+
+def put(name: str, text: str = "raise SystemExit('it ran')\n") -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+    return change
+
+
+def linked(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).symlink_to(moved(folder, name))
+
+
+ATTACKS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "code that Python imports by itself": (put("code/sitecustomize.py"), "code/sitecustomize.py is not part of the release"),
+    "bytecode": (put("code/__pycache__/work.cpython-312.pyc"), "work.cpython-312.pyc is not part of"),
+    "a module that shadows": (put("code/deep/polars.py"), "polars.py is not part of"),
+    "beside the model": (put("model.onnx"), "model.onnx is not part of"),
+    "more evidence": (put("evidence/approval.json"), "approval.json is not part of"),
+    "changed code": (put("code/work.py", "x = 2\n"), "code/work.py was changed"),
+    "code is missing": (lambda f: (f / "code/work.py").unlink(), "code/work.py is missing"),
+    "a linked model": (linked("model.joblib"), "model.joblib is a link"),
+    "linked weights": (lambda f: (f / "model.joblib.data").symlink_to("/etc/hostname"), "model.joblib.data is a link"),
+    "a linked module": (linked("code/work.py"), "code/work.py is a link"),
+    "a linked folder": (linked("code/deep"), "code/deep is a link"),
+    "all code is a link": (linked("code"), "code is a link"),
+    "a linked manifest": (linked(MANIFEST), "manifest.json cannot be read"),
+    "a link elsewhere": (lambda f: _relink(f, "work.py"), "again.py is a link and was not sealed as one"),
+    "a link is missing": (lambda f: (f / "code/again.py").unlink(), "again.py is missing"),
+    "a link that is a file": (lambda f: _as_file(f), "again.py is not part of"),
+    "a pipe": (lambda f: (moved(f, "code/work.py"), os.mkfifo(f / "code/work.py")), "no regular file"),
+    "erased without a word": (
+        lambda f: (f / bundle.ERASED).write_text('{"release":"x","files":["code/work.py"]}'),
+        "erased.json",
+    ),
+    "an empty seal": (lambda f: (f / SEAL).write_text(""), "signature"),
+    "another manifest": (put(MANIFEST, "{}"), "signature"),
+}
+
+
+def _relink(folder: Path, target: str) -> None:
+    (folder / "code/again.py").unlink()
+    (folder / "code/again.py").symlink_to(target)
+
+
+def _as_file(folder: Path) -> None:
+    (folder / "code/again.py").unlink()
+    (folder / "code/again.py").write_text(FILES["code/deep/er.py"])
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_was_tampered_with_is_refused_by_both_planes(sealed: Path, attack: str) -> None:
+    """Numbers 5 and 45: one verifier, the strict one."""
+    change, words = ATTACKS[attack]
+    change(sealed)
+    control, data = refusals(sealed)
+    assert words in control
+    assert words in data
+    assert control.startswith("v1 is damaged: ")
+    assert data.endswith("; the release is refused")
+
+
+def test_a_signed_erasure_lets_files_be_gone_and_no_others(sealed: Path) -> None:
+    """Number 1: an erasure is signed, and says which release and which files it is about."""
+    state = sealed.parent.parent
+    bundle.erase(sealed, state, ["code/work.py"])
+    assert bundle.verify(sealed, signing.known_keys(state)).erased == ("code/work.py",)
+    bundle.erase(sealed, state, ["evidence/gate.json"])
+    assert len(bundle.verify(sealed, signing.known_keys(state)).erased) == 2
+    put("code/work.py")(sealed)
+    assert "code/work.py was changed" in refusals(sealed)[0]
+    put("code/work.py", FILES["code/work.py"])(sealed)
+    assert "code/work.py" not in bundle.verify(sealed, signing.known_keys(state)).files
+    word = (sealed / bundle.ERASED).read_bytes()
+    (sealed / bundle.ERASED).write_bytes(word.replace(b"code/work.py", b"code/deep/er.py"))
+    assert "erased.json is not what was signed" in refusals(sealed)[0]
+
+
+@pytest.mark.parametrize("target", ["../../../signing.key", "/etc/passwd", "again.py"])
+def test_a_stranger_s_manifest_cannot_make_links_that_leave(tmp_path: Path, target: str) -> None:
+    """Number 45: what a signed manifest lists is judged before a link is made."""
+    with pytest.raises(StoreError, match=r"again\.py is a link that leads to"):
+        bundle.make_links(tmp_path, {"code/again.py": target})
+    with pytest.raises(StoreError, match="outside the code"):
+        bundle.make_links(tmp_path, {"evidence/x": "gate.json"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copied_bundle_stays_whole(sealed: Path, tmp_path: Path) -> None:
+    shutil.copytree(sealed, tmp_path / "copy", symlinks=True)
+    assert bundle.verify(tmp_path / "copy", signing.known_keys(sealed.parent.parent), sealed.name).digest == sealed.name
