@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from noria.adapters import bundle, signing
 from noria.adapters.server import ArmTallies, Server
 from noria.domain.rollout import Crashes, Route
-from noria.errors import ServingError
+from noria.errors import ServingError, StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,26 @@ class Embedded:
         self._server = server
 
     def load(self, digest: str) -> str:
-        return self._server.load(digest) if self._server.alive() else ""
+        return self._server.load(digest) if self._server.alive() else self._problem(digest)
 
     def set_routes(self, route: Route) -> str:
         if not self._server.alive():
-            return ""
+            return self._problem(route.champion)
         try:
             failed = self._server.sync().failed
         except ServingError:  # it went away, or takes long: it follows the ledger by itself
             return ""
         named = [digest for digest in (route.candidate, route.champion) if digest in failed]
         return failed[named[0]] if named else ""
+
+    def _problem(self, digest: str) -> str:
+        """Why a server could not serve a release when it is back; empty where its bundle is whole and ours."""
+        state = self._server.state
+        try:
+            bundle.verify(state / "releases" / digest, signing.known_keys(state), digest)
+        except StoreError as error:
+            return error.message
+        return ""
 
     def drain(self, environment: str, digest: str) -> None:
         """Nothing is left to do: a worker closes a release some seconds after the last route that named it."""

@@ -22,7 +22,7 @@ PUBLIC = "signing.pub"  # 64 hex digits a line: the newest key first
 RELEASES = "releases"  # where bundles lie: what was signed
 SIGNATURE_BYTES = 64
 _HEX = re.compile(r"[0-9a-f]{64}")
-_BACK = "Put it back from a backup. If it is lost for good, `noria audit new-key` makes another, and old releases stay valid."
+BACK = "Put it back from a backup. If it is lost for good, `noria audit new-key` makes another, and old releases stay valid."
 
 
 def sign(state: Path, data: bytes) -> bytes:
@@ -61,13 +61,13 @@ def known_keys(state: Path) -> tuple[str, ...]:
     except FileNotFoundError:
         if (state / KEY).exists():
             return (_public_of(_read(state / KEY)),)
-        raise StoreError("the public signing key is missing: no release can be verified", where=str(path), hint=_BACK) from None
+        raise StoreError("the public signing key is missing: no release can be verified", where=str(path), hint=BACK) from None
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(
-            "the public signing key cannot be read: no release can be verified", where=str(path), hint=_BACK
+            "the public signing key cannot be read: no release can be verified", where=str(path), hint=BACK
         ) from error
     if not found or not all(map(_HEX.fullmatch, found)):
-        raise StoreError("the public signing key is damaged: no release can be verified", where=str(path), hint=_BACK)
+        raise StoreError("the public signing key is damaged: no release can be verified", where=str(path), hint=BACK)
     return found
 
 
@@ -118,7 +118,7 @@ def _demand_kept(state: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         was = was or any((state / RELEASES).iterdir())
     if was and not (state / KEY).exists():  # asked last: who makes the first one writes it first
-        raise StoreError("the signing key is missing: nothing can be signed", where=str(state / KEY), hint=_BACK)
+        raise StoreError("the signing key is missing: nothing can be signed", where=str(state / KEY), hint=BACK)
 
 
 def _read(path: Path) -> Ed25519PrivateKey:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import click
 
-from noria.cli.context import Home, pass_home
+from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, emit, json_option, moment, table
 from noria.console.view import event_facts, newest_events
 
@@ -18,6 +18,7 @@ def command() -> None:
     \b
     Example:  noria audit verify
               noria audit log --limit 20
+              noria audit new-key
     """
 
 
@@ -37,6 +38,28 @@ def verify(home: Home, as_json: bool) -> int:
     document = {"ok": chain.ok, "events": chain.count, "first_bad_seq": chain.first_bad_seq, "text": chain.text}
     emit(as_json, document, lambda: chain.text)
     return ExitCode.PASSED if chain.ok else ExitCode.NO
+
+
+@command.command("new-key")
+@json_option
+@pass_home
+def new_key(home: Home, as_json: bool) -> None:
+    """Make a new signing key where the old one is lost for good. What the old one signed stays valid.
+
+    It is refused while the old key is there.
+
+    \b
+    Example:  noria audit new-key
+
+    JSON keys: key (the new public key), text.
+    """
+    from noria.adapters import signing
+
+    with closing(home.existing_ledger()) as ledger:
+        key = signing.make_new(home.state)
+        text = f"a new signing key was made, {key[:16]}..., in place of one that is lost"
+        ledger.events.append(home.project_name(), "key.made", key[:16], text, {"key": key}, actor=actor())
+    emit(as_json, {"key": key, "text": text}, lambda: f"{text}\nback {home.state / signing.KEY} up")
 
 
 @command.command()

@@ -130,6 +130,11 @@ def state_folder(home: Home) -> Iterator[Finding]:
         yield Finding("state", "ok", str(home.state))
     for name in ("token", "signing.key"):
         yield from _secret(home, name)
+    from noria.adapters import signing
+
+    missing = signing.missing(home.state)
+    if missing:
+        yield Finding("signing.key", "fail", missing, signing.BACK)
 
 
 def _secret(home: Home, name: str) -> Iterator[Finding]:

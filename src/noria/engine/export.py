@@ -149,12 +149,17 @@ def write(target: Path, ahead: Mapping[str, bytes], sources: Mapping[str, Source
     fresh = target.with_name(f".{target.name}.{names.new_id('x')}")
     try:
         with full_disk(target.parent):
-            with fresh.open("xb") as file:
+            with open(fresh, "xb", opener=_private) as file:
                 _write(file, ahead, sources, meter)
             fresh.rename(target)
             sync_folder(target.parent)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    """Only its owner may read what holds rows of data."""
+    return os.open(path, flags, 0o600)
 
 
 def data_of(line: Line, release: Release, pins: Pins) -> Iterator[tuple[Snapshot, list[tuple[FilePin, Path]]]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from noria.adapters.driver import reachable
 from noria.config import Environment
 from noria.decide import back, crash
 from noria.domain.release import Release
@@ -199,7 +200,7 @@ def fall_back(
         raise LeaseLostError(text, hint=ASK_AGAIN)
     found = target(line, route, wanted)
     release = line.ledger.releases.get(line.name, found.version)
-    if release.digest != route.previous:
+    if release.digest != route.previous or not reachable(line.driver, line.name, environment):
         failure = line.driver.load(release.digest)
         if failure:
             raise unloadable(release.version, failure)
@@ -226,7 +227,11 @@ def fall_back(
         if probing is not None and probing.digest == route.champion:
             close(line, probing, RolloutState.ROLLED_BACK, text)
         line.event("environment.rolled_back", environment, text, champion=flipped.champion)
-    line.driver.set_routes(made)
+    failure = line.driver.set_routes(made)
+    if failure:
+        raise ServingError(
+            f"{text}; but {release.version} could not be loaded: {failure}", hint="`noria status` shows what answers."
+        )
     return text
 
 
