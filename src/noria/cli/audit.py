@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 
 import click
+import msgspec
 
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, emit, json_option, moment, table
 from noria.console.view import event_facts, newest_events
+from noria.errors import RefusedError
 
 
 @click.group()
@@ -18,6 +20,7 @@ def command() -> None:
     \b
     Example:  noria audit verify
               noria audit log --limit 20
+              noria audit accept
               noria audit new-key
     """
 
@@ -26,18 +29,48 @@ def command() -> None:
 @json_option
 @pass_home
 def verify(home: Home, as_json: bool) -> int:
-    """Check the whole hash chain, offline. Exit code 1 when it is broken.
+    """Check the hash chain, that its end is the one that was signed, and that what holds now is what the events say.
+
+    It works offline, and where nothing can be written. Exit code 1 when something is wrong.
 
     \b
     Example:  noria audit verify
 
-    JSON keys: ok, events, first_bad_seq, text.
+    JSON keys: ok, events, first_bad_seq, problems [sentences], unsigned (newest events that no signature covers yet), text.
     """
+    from noria.stages import audit
+
+    with home.ledger_to_read() as ledger:
+        found = audit.verify(ledger, home.state)
+    document = {"ok": found.ok, **msgspec.structs.asdict(found)}
+    emit(as_json, document, lambda: "\n".join(found.problems) or found.text)
+    return ExitCode.PASSED if found.ok else ExitCode.NO
+
+
+@command.command()
+@json_option
+@pass_home
+def accept(home: Home, as_json: bool) -> None:
+    """Sign the log as it stands now, after a verification found that events are missing and nobody can put them back.
+
+    What was found goes into the log, and stays there. A broken chain is not mended by it.
+
+    \b
+    Example:  noria audit accept
+
+    JSON keys: accepted [sentences], events.
+    """
+    from noria.adapters import signing
+    from noria.stages import audit
+
     with closing(home.existing_ledger()) as ledger:
-        chain = ledger.events.verify()
-    document = {"ok": chain.ok, "events": chain.count, "first_bad_seq": chain.first_bad_seq, "text": chain.text}
-    emit(as_json, document, lambda: chain.text)
-    return ExitCode.PASSED if chain.ok else ExitCode.NO
+        found = audit.verify(ledger, home.state)
+        if found.ok:
+            raise RefusedError("nothing is wrong with the log", hint="`noria audit verify` says so.")
+        text = f"{actor()} accepts the log as it stands: {found.text}"
+        ledger.events.append(home.project_name(), "audit.accepted", "audit", text, actor=actor())
+        ledger.head.accept(lambda data: signing.sign(home.state, data))
+    emit(as_json, {"accepted": list(found.problems), "events": found.events + 1}, lambda: text)
 
 
 @command.command("new-key")

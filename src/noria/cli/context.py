@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from noria.errors import NotFoundError, UsageError
+from noria.errors import NotFoundError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from noria.adapters.server import Server
@@ -73,15 +74,31 @@ class Home:
 
     def ledger(self) -> Ledger:
         """The ledger, made when it is not there yet."""
+        from noria.adapters import signing
         from noria.store.ledger import Ledger  # SQLite is loaded by the commands that need it
 
-        return Ledger.open(self.state)
+        found = Ledger.open(self.state)
+        found.head.keep(functools.partial(signing.sign, self.state))
+        return found
 
     def existing_ledger(self) -> Ledger:
-        """The ledger of a project that has turned before; raises NotFoundError."""
+        """The ledger of a project that has turned before; raises NotFoundError, StoreError where it was and is gone."""
         if not self.ledger_file.is_file():
+            if (self.state / "audit.head").exists():
+                hint = "Put ledger.db back from a backup."
+                raise StoreError("the ledger is missing, and its events were signed", where=str(self.ledger_file), hint=hint)
             raise NotFoundError("nothing has happened here yet", where=str(self.state), hint="`noria run` turns the wheel once.")
         return self.ledger()
+
+    @contextmanager
+    def ledger_to_read(self) -> Iterator[Ledger]:
+        """The ledger of a project that has turned before; where its folder cannot be written, a copy of it."""
+        from noria.store.ledger import Ledger
+
+        if not self.ledger_file.is_file():
+            self.existing_ledger()  # says so
+        with Ledger.to_read(self.state) as found:
+            yield found
 
     def server(self) -> Server:
         from noria.adapters.server import Server  # only where a server is asked

@@ -162,12 +162,14 @@ def ledger(home: Home) -> Iterator[Finding]:
 
 
 def _opened(home: Home) -> Iterator[Finding]:
+    from noria.stages import audit
+
     problem = _integrity(home)
     yield Finding("ledger", "fail" if problem else "ok", problem or "opens; SQLite's quick check passes")
     with closing(home.ledger()) as opened:
-        chain = opened.events.verify()
-        advice = "" if chain.ok else "Someone or something changed the ledger: `noria audit verify`."
-        yield Finding("audit chain", "ok" if chain.ok else "fail", chain.text, advice)
+        found = audit.verify(opened, home.state)
+        advice = "" if found.ok else "Someone or something changed the ledger: `noria audit verify`."
+        yield Finding("audit chain", "ok" if found.ok else "fail", found.text, advice)
         name = home.project_name()
         clock = (
             "wall time"

@@ -60,7 +60,7 @@ def promote(line: Line, version: str, environment: str | None, actor: str, *, fo
     if rollout is None:
         stage.supersede(line, target.name, f"{release.version} was promoted by {actor}")
     if release.barred:
-        line.ledger.releases.unbar(line.name, release.version)
+        lift(line, release.version, actor)
     text = champion.promote(line, target, release, f"asked by {actor}", rollout, tried=True)
     serves = line.ledger.routes.get(line.name, target.name)
     return _done(target, serves.champion_version if serves else None, text, begun)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from noria import config
+from noria.adapters import signing
 from noria.adapters.driver import Embedded
 from noria.adapters.executors.task import Executor, Handle, StepTask
 from noria.adapters.server import Server
@@ -71,6 +73,7 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
     folder = state or state_folder(home)
     size = kept_warm(warm)
     ledger = Ledger.open(folder)
+    ledger.head.keep(functools.partial(signing.sign, folder))
     ledger.projects.ensure(project.name, str(home))
     blobs = BlobStore(folder / "blobs")
     places = Places(project.name, home, folder, ledger, blobs)

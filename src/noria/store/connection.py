@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -50,6 +50,7 @@ class Database:
         self._local = threading.local()
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._lock = threading.Lock()
+        self.committed: Callable[[], None] = _nothing  # called after an outermost transaction was kept
         self.migrate()
 
     def connection(self) -> sqlite3.Connection:
@@ -95,6 +96,8 @@ class Database:
                 raise
             finally:
                 link.depth -= 1
+        if link.depth == 0:
+            self.committed()
 
     def _inside(self, link: Link) -> sqlite3.Connection:
         """The connection, unless SQLite gave up the open transaction by itself (as it does when the disk is full)."""
@@ -161,6 +164,10 @@ class Database:
                 link.close()
             self._links.clear()
         self._local = threading.local()
+
+
+def _nothing() -> None:
+    """Nobody waits for commits."""
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

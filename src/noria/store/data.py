@@ -295,6 +295,11 @@ class DataStore:
             return self._deliveries.many("project = ? ORDER BY at DESC, id DESC LIMIT ?", project, limit)
         return self._deliveries.many("project = ? AND dataset = ? ORDER BY at DESC, id DESC LIMIT ?", project, dataset, limit)
 
+    def each_delivery(self, project: str) -> Iterator[Delivery]:
+        """Every file that was ever judged, one at a time."""
+        rows = self._database.each("SELECT * FROM deliveries WHERE project = ?", (project,))
+        return (self._deliveries.read(row) for row in rows)
+
     def holds(self, digest: str) -> bool:
         """Whether these bytes ever arrived as a file of a dataset, in any project."""
         return self._database.row("SELECT 1 FROM deliveries WHERE digest = ?", (digest,)) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from noria import names
 from noria.domain.event import Event
 from noria.store.clock import ClockStore
 from noria.store.connection import Database, Value
+from noria.store.heads import HeadStore
 
 GENESIS = "0" * 64
 
@@ -27,8 +28,8 @@ class ChainCheck:
 
 
 class EventStore:
-    def __init__(self, database: Database, clock: ClockStore) -> None:
-        self._database, self._clock = database, clock
+    def __init__(self, database: Database, clock: ClockStore, head: HeadStore) -> None:
+        self._database, self._clock, self._head = database, clock, head
 
     def append(
         self, project: str, kind: str, subject: str, text: str, facts: Mapping[str, Any] | None = None, actor: str = "engine"
@@ -54,6 +55,7 @@ class EventStore:
             body["hash"] = chained(body)
             marks = ", ".join("?" * len(body))
             self._database.execute(f"INSERT INTO events ({', '.join(body)}) VALUES ({marks})", list(body.values()))  # noqa: S608  # names are ours, values are bound
+            self._head.appended()
         return _event(body)
 
     def tail(
@@ -67,6 +69,11 @@ class EventStore:
             where, values = f"{where} AND kind IN ({', '.join('?' * len(kinds))})", [*values, *kinds]
         rows = self._database.rows(f"SELECT * FROM events WHERE {where} ORDER BY seq LIMIT ?", [*values, limit])  # noqa: S608  # names are ours, values are bound
         return [_event(row) for row in rows]
+
+    def each(self, kinds: Sequence[str]) -> Iterator[Event]:
+        """Every event of these kinds, of every project, oldest first, one at a time."""
+        query = f"SELECT * FROM events WHERE kind IN ({', '.join('?' * len(kinds))}) ORDER BY seq"  # noqa: S608  # marks only
+        yield from (_event(row) for row in self._database.each(query, list(kinds)))
 
     def newest(self, project: str, limit: int = 100, kind: str | None = None) -> list[Event]:
         """The newest events, or those of one kind, newest first."""
@@ -83,7 +90,7 @@ class EventStore:
     def verify(self) -> ChainCheck:
         """Walk the whole chain; the first event that does not fit is named.
 
-        A chain that lost its newest events still holds: compare its length or last hash with a copy kept elsewhere.
+        A chain that lost its newest events still holds: the signed head (``heads``) says how long it was.
         """
         previous, count = GENESIS, 0
         for row in self._database.each("SELECT * FROM events ORDER BY seq"):

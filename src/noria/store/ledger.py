@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from noria.store.clock import ClockStore
 from noria.store.connection import Database
 from noria.store.data import DataStore
 from noria.store.events import EventStore
+from noria.store.heads import FILE, HeadStore
 from noria.store.jobs import JobStore
 from noria.store.keep import KeepStore
 from noria.store.marks import MarkStore
@@ -30,7 +35,9 @@ class Ledger:
         self.database = database
         self.projects = ProjectStore(database)
         self.clock = ClockStore(database)
-        self.events = EventStore(database, self.clock)
+        self.marks = MarkStore(database)
+        self.head = HeadStore(database, self.marks)
+        self.events = EventStore(database, self.clock, self.head)
         self.clock.events = self.events
         self.triggers = TriggerStore(database)
         self.turns = TurnStore(database, self.triggers, self.events)
@@ -38,7 +45,6 @@ class Ledger:
         self.steps = StepStore(database)
         self.series = SeriesStore(database)
         self.data = DataStore(database)
-        self.marks = MarkStore(database)
         self.keep = KeepStore(database)
         self.releases = ReleaseStore(database)
         self.routes = RouteStore(database)
@@ -54,9 +60,25 @@ class Ledger:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(Database(state / "ledger.db"))
 
+    @classmethod
+    @contextmanager
+    def to_read(cls, state: Path) -> Iterator[Ledger]:
+        """The ledger, of which nothing is changed: in its place, or, where that cannot be written, as a copy elsewhere."""
+        if all(os.access(path, os.W_OK) for path in (state, state / "ledger.db")):
+            with closing(cls.open(state)) as found:
+                yield found
+            return
+        with TemporaryDirectory(prefix="noria-") as folder:
+            for name in ("ledger.db", "ledger.db-wal", FILE):
+                if (state / name).exists():
+                    shutil.copyfile(state / name, Path(folder) / name)
+            with closing(cls.open(Path(folder))) as found:
+                yield found
+
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, joined by every store call inside."""
         return self.database.transaction()
 
     def close(self) -> None:
+        self.head.sync()
         self.database.close()

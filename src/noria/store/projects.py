@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import time
 from dataclasses import dataclass
 
@@ -47,6 +48,9 @@ class ApprovalStore:
     def add(self, project: str, release: str, environment: str, actor: str) -> None:
         """One actor's approval counts once."""
         self._table.insert(Approval(project, release, environment, actor, time.time()), replace=True)
+
+    def list(self, project: str) -> builtins.list[Approval]:
+        return self._table.many("project = ? ORDER BY at", project)
 
     def count(self, project: str, release: str, environment: str, since: float = 0.0) -> int:
         """People who approved at ``since`` (wall clock) or later."""
