@@ -77,11 +77,11 @@ def exported(name: str) -> Path | None:
 
 
 def public_key(path: Path) -> str:
-    """The key in a file, as hex. Raises UsageError."""
+    """The key in a file, as hex; the newest where it names older ones too. Raises UsageError."""
     try:
-        text = path.read_text().strip().lower()
+        text = path.read_text().split()[0].lower()
         bytes.fromhex(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, IndexError) as error:
         why = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else f"{path} holds no public key"
         raise UsageError(why, hint="It is .noria/signing.pub where the release was made.") from error
     return text

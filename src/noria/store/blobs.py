@@ -93,7 +93,6 @@ class BlobStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._verified: dict[str, tuple[int, int, int]] = {}  # digest -> mtime_ns, size, inode when it was last verified
-        self._folders: set[Path] = set()
         self._swept = False
         self._small = SmallBlobs(root / "small.db")
 
@@ -424,17 +423,15 @@ class BlobStore:
     def _incoming(self) -> Path:
         """The folder of files that are not blobs yet, in the store's own file system."""
         incoming = self.root / "incoming"
+        make_folder(incoming)  # each time: somebody may have tidied up
         if not self._swept:
-            make_folder(incoming)
             self._sweep(incoming)
         return incoming
 
     def _folder(self, digest: str) -> Path:
         """The folder of a blob, made when it is not there."""
         folder = self._place(digest).parent
-        if folder not in self._folders:
-            make_folder(folder)
-            self._folders.add(folder)
+        make_folder(folder)
         return folder
 
     @contextmanager

@@ -16,6 +16,7 @@ from noria.errors import NoriaError, StoreError
 from noria.store.disk import disk_full
 
 MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+CURE = "Put a backup of ledger.db in its place; `noria doctor` looks deeper."
 BUSY_MS = 10_000
 RETRY_S = 0.01
 Value = str | int | float | bytes | None
@@ -107,7 +108,10 @@ class Database:
 
     def _run(self, sql: str, values: Sequence[Value]) -> sqlite3.Cursor:
         """The one place where statements meet the driver and its placeholders."""
-        return self._inside(self._link()).execute(sql, values)
+        try:
+            return self._inside(self._link()).execute(sql, values)
+        except UnicodeDecodeError as error:  # SQLite quotes damaged names in its words, and the driver cannot read them
+            raise StoreError(f"the ledger is damaged: {error}", where=str(self.path), hint=CURE) from error
 
     def execute(self, sql: str, values: Sequence[Value] = ()) -> int:
         """Run one statement; the number of rows it changed."""
@@ -128,7 +132,8 @@ class Database:
     def each(self, sql: str, values: Sequence[Value] = ()) -> Iterator[sqlite3.Row]:
         """Rows one by one, for results that should not stand in memory at once."""
         with translated(self.path):
-            yield from self._run(sql, values)
+            for row in self._run(sql, values):  # noqa: UP028 - a cursor that is let go of may outlive its connection
+                yield row
 
     def row(self, sql: str, values: Sequence[Value] = ()) -> sqlite3.Row | None:
         with translated(self.path):
@@ -234,7 +239,7 @@ def in_words(error: sqlite3.Error, path: Path) -> NoriaError:
             "the ledger is locked by another process", where=str(path), hint="Try again; `noria doctor` looks deeper."
         )
     if code & 0xFF in DAMAGED:
-        return StoreError(f"the ledger is damaged: {error}", where=str(path), hint="Put a backup of ledger.db in its place.")
+        return StoreError(f"the ledger is damaged: {error}", where=str(path), hint=CURE)
     if isinstance(error, sqlite3.IntegrityError):
         return StoreError(f"the ledger refused a row: {error}", where=str(path))
     return StoreError(f"the ledger cannot be used: {error}", where=str(path), hint="`noria doctor` looks deeper.")

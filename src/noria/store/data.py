@@ -16,7 +16,7 @@ from noria.errors import NotFoundError, StoreError
 from noria.store import manifests
 from noria.store.connection import Database, Value
 from noria.store.manifests import Chunk, Span
-from noria.store.rows import Table
+from noria.store.rows import Table, parsed
 
 AT_ONCE = 64  # chunks that are read in one statement
 NAMED = 5  # snapshots that an ambiguous beginning names
@@ -124,7 +124,7 @@ class DataStore:
     def _brought_up(self, project: str, dataset: str) -> SnapshotFacts:
         """Make the chunks anew that lie around what was touched; those of all files when there is no head yet."""
         row = self._database.row("SELECT chunks FROM heads WHERE project = ? AND dataset = ?", (project, dataset))
-        chunks = msgspec.json.decode(row["chunks"], type=builtins.list[tuple[str, str, str, int, int, int]]) if row else []
+        chunks = parsed(row["chunks"], kind=builtins.list[tuple[str, str, str, int, int, int]]) if row else []
         before = [Chunk(*facts) for facts in chunks]
         names_touched = self._database.each("SELECT name FROM touched WHERE project = ? AND dataset = ?", (project, dataset))
         stale = manifests.spans(before, (name for (name,) in names_touched)) if before else [(0, 0, ("", None))]
@@ -211,9 +211,9 @@ class DataStore:
     def _entries(self, row: sqlite3.Row, leave_out: Set[str] = frozenset()) -> Iterator[FilePin]:
         """The entries of a version, but for those of some chunks."""
         if not row["chunks"]:  # of before migration 0005
-            yield from msgspec.json.decode(row["files"], type=builtins.list[FilePin])
+            yield from parsed(row["files"], kind=builtins.list[FilePin])
             return
-        keys = msgspec.json.decode(row["chunks"], type=builtins.list[str])
+        keys = parsed(row["chunks"], kind=builtins.list[str])
         yield from self._unpacked(row["project"], [key for key in keys if key not in leave_out])
 
     def _unpacked(self, project: str, keys: Sequence[str]) -> Iterator[FilePin]:
@@ -275,9 +275,9 @@ class DataStore:
     def _drop_chunks(self, project: str) -> None:
         used: set[str] = set()
         for (kept,) in self._database.rows("SELECT chunks FROM snapshots WHERE project = ? AND chunks <> ''", (project,)):
-            used.update(msgspec.json.decode(kept))
+            used.update(parsed(kept))
         for (kept,) in self._database.rows("SELECT chunks FROM heads WHERE project = ?", (project,)):
-            used.update(chunk[1] for chunk in msgspec.json.decode(kept))
+            used.update(chunk[1] for chunk in parsed(kept))
         stored = [key for (key,) in self._database.rows("SELECT key FROM chunks WHERE project = ?", (project,))]
         unused = [(project, key) for key in stored if key not in used]
         self._database.execute_many("DELETE FROM chunks WHERE project = ? AND key = ?", unused)
@@ -334,7 +334,7 @@ def _facts(row: sqlite3.Row) -> SnapshotFacts:
 
 def _keys(row: sqlite3.Row) -> set[str]:
     """The chunks of a version; none of one from before there were chunks."""
-    return set(msgspec.json.decode(row["chunks"], type=builtins.list[str])) if row["chunks"] else set()
+    return set(parsed(row["chunks"], kind=builtins.list[str])) if row["chunks"] else set()
 
 
 def _of(table: str, columns: str) -> str:

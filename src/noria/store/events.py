@@ -15,6 +15,7 @@ from noria.domain.event import Event
 from noria.store.clock import ClockStore
 from noria.store.connection import Database, Value
 from noria.store.heads import HeadStore
+from noria.store.rows import parsed
 
 GENESIS = "0" * 64
 
@@ -118,7 +119,7 @@ def _event(row: sqlite3.Row | Mapping[str, Any]) -> Event:
         kind=row["kind"],
         subject=row["subject"],
         text=row["text"],
-        facts=msgspec.json.decode(row["facts"]),
+        facts=parsed(row["facts"]),
         previous=row["previous"],
         hash=row["hash"],
     )

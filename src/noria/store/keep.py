@@ -7,14 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from noria.domain.data import Delivery, FilePin, SnapshotFacts
 from noria.domain.run import Pins, Run, StepRecord
 from noria.errors import NotFoundError, RefusedError
 from noria.store import manifests
 from noria.store.connection import Database
-from noria.store.rows import Table
+from noria.store.rows import Table, parsed
 
 AT_ONCE = 64  # chunks that are read in one statement
 SNAPSHOT = "dataset, digest, file_count, row_count, size_bytes, at"
@@ -130,9 +128,9 @@ class KeepStore:
             if row["digest"] not in wanted:
                 continue
             if row["chunks"]:
-                keys |= dict.fromkeys(msgspec.json.decode(row["chunks"], type=list[str]))
+                keys |= dict.fromkeys(parsed(row["chunks"], kind=list[str]))
             else:  # of before migration 0005
-                yield from msgspec.json.decode(row["files"], type=list[FilePin])
+                yield from parsed(row["files"], kind=list[FilePin])
         ordered = list(keys)
         for start in range(0, len(ordered), AT_ONCE):
             part = ordered[start : start + AT_ONCE]
@@ -155,8 +153,8 @@ class KeepStore:
                 hit.add(row["key"])
         found = set()
         for row in self._database.each("SELECT digest, files, chunks FROM snapshots WHERE project = ?", (project,)):
-            keys = msgspec.json.decode(row["chunks"], type=list[str]) if row["chunks"] else []
-            old = msgspec.json.decode(row["files"], type=list[FilePin]) if row["files"] else []
+            keys = parsed(row["chunks"], kind=list[str]) if row["chunks"] else []
+            old = parsed(row["files"], kind=list[FilePin]) if row["files"] else []
             if not hit.isdisjoint(keys) or any(pin.digest in blobs for pin in old):
                 found.add(str(row["digest"]))
         return found
@@ -170,8 +168,8 @@ class KeepStore:
                 if pin.name == name:
                     chunks[row["key"]] = pin
         for row in self._database.each("SELECT dataset, files, chunks FROM snapshots WHERE project = ?", (project,)):
-            keys = msgspec.json.decode(row["chunks"], type=list[str]) if row["chunks"] else []
-            old = msgspec.json.decode(row["files"], type=list[FilePin]) if row["files"] else []
+            keys = parsed(row["chunks"], kind=list[str]) if row["chunks"] else []
+            old = parsed(row["files"], kind=list[FilePin]) if row["files"] else []
             pins = [*(chunks[key] for key in keys if key in chunks), *(pin for pin in old if pin.name == name)]
             found.update((row["dataset"], pin) for pin in pins)
         found.update((dataset, pin) for dataset, pin in self.standing(project) if pin.name == name)
@@ -187,8 +185,7 @@ class KeepStore:
             "WHERE releases.project = ? ORDER BY releases.number"
         )
         return {
-            row["version"]: msgspec.json.decode(row["pins"], type=Pins, strict=False).snapshots
-            for row in self._database.rows(sql, (project,))
+            row["version"]: parsed(row["pins"], kind=Pins, strict=False).snapshots for row in self._database.rows(sql, (project,))
         }
 
     # --- runs and results
@@ -205,8 +202,8 @@ class KeepStore:
     def results(self, project: str) -> Iterator[Result]:
         """Every remembered result of a step, one at a time."""
         for row in self._database.each("SELECT key, name, at, record, facts FROM steps WHERE project = ?", (project,)):
-            record = msgspec.json.decode(row["record"], type=StepRecord, strict=False)
-            facts: Mapping[str, Any] = msgspec.json.decode(row["facts"])
+            record = parsed(row["record"], kind=StepRecord, strict=False)
+            facts: Mapping[str, Any] = parsed(row["facts"])
             yield Result(project, row["key"], row["name"], row["at"], record, dict(facts.get("inputs", {})))
 
     def forget_results(self, project: str, keys: Iterable[str]) -> int:

@@ -12,9 +12,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from noria.store.connection import Database, Value
+from noria.errors import StoreError
+from noria.store.connection import CURE, Database, Value
 
 R = TypeVar("R")
+UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError)
 PLAIN = {str, int, float, type(None)}  # most fields
 
 
@@ -71,8 +73,24 @@ class Table(Generic[R]):
     def read(self, row: sqlite3.Row) -> R:
         """A row as a record."""
         hints = _hints(self.record)
-        facts = {name: decode(row[name], hints[name]) for name in self.fields}
-        return msgspec.convert(facts, self.record, strict=False)
+        try:
+            facts = {name: decode(row[name], hints[name]) for name in self.fields}
+            return msgspec.convert(facts, self.record, strict=False)
+        except UNREADABLE as error:
+            raise damaged(self.name, error) from error
+
+
+def damaged(what: str, error: Exception) -> StoreError:
+    """For a row that no Noria wrote so: the disk changed it, or somebody did."""
+    return StoreError(f"the ledger is damaged: a row of {what} cannot be read: {error}", hint=CURE)
+
+
+def parsed(text: str | bytes, kind: type[R] | Any = Any, *, strict: bool = True) -> Any:
+    """What a JSON column holds. Raises StoreError when it was damaged."""
+    try:
+        return msgspec.json.decode(text, type=kind, strict=strict)
+    except UNREADABLE as error:
+        raise damaged("JSON", error) from error
 
 
 def encode(value: Any) -> Value:

@@ -14,7 +14,7 @@ from noria.decide.query import Order, Query
 from noria.domain.run import Pins, Run, RunKind, StepRecord
 from noria.errors import NotFoundError, UsageError
 from noria.store.connection import Database, Value
-from noria.store.rows import Table, to_json
+from noria.store.rows import Table, parsed, to_json
 
 COLUMNS = {  # field of a query -> the column that it is read from; metrics and params are their own
     "id": "id",
@@ -147,7 +147,7 @@ class RunStore:
         for name, key in keys.items():
             row = self._database.row("SELECT facts FROM steps WHERE project = ? AND key = ?", (run.project, key))
             if row is not None:
-                found[name] = msgspec.json.decode(row["facts"])
+                found[name] = parsed(row["facts"])
         return found
 
 
@@ -164,13 +164,13 @@ def _query_facts(row: dict[str, Any]) -> dict[str, Any]:
     """A row as a query sees it: JSON read, times as text, the commit out of the pins."""
     facts: dict[str, Any] = {name: row[name] for name in ("id", "kind", "outcome", "note", "parent") if name in row}
     if "metrics" in row:
-        facts["metrics"] = {n: float(v) for n, v in msgspec.json.decode(row["metrics"]).items()}  # NaN is kept as text
+        facts["metrics"] = {n: float(v) for n, v in parsed(row["metrics"]).items()}  # NaN is kept as text
     if "params" in row:
-        facts["params"] = msgspec.json.decode(row["params"])
+        facts["params"] = parsed(row["params"])
     if "tags" in row:
-        facts["tag"] = msgspec.json.decode(row["tags"])
+        facts["tag"] = parsed(row["tags"])
     if "pins" in row:
-        facts["commit"] = msgspec.json.decode(row["pins"])["commit"]
+        facts["commit"] = parsed(row["pins"])["commit"]
     if "started_at" in row:
         facts["started"] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["started_at"]))
     if row.get("ended_at") is not None:
@@ -193,7 +193,7 @@ class StepStore:
     def get(self, project: str, key: str) -> StepRecord | None:
         """The remembered result of an equal step."""
         row = self._database.row("SELECT record FROM steps WHERE project = ? AND key = ?", (project, key))
-        return msgspec.json.decode(row["record"], type=StepRecord, strict=False) if row else None
+        return parsed(row["record"], kind=StepRecord, strict=False) if row else None
 
     def put(self, project: str, record: StepRecord, facts: Mapping[str, Any]) -> None:
         """Remember a result and what it came from."""
@@ -222,4 +222,4 @@ class StepStore:
         )
         if row is None:
             return None
-        return msgspec.json.decode(row["record"], type=StepRecord, strict=False), msgspec.json.decode(row["facts"])
+        return parsed(row["record"], kind=StepRecord, strict=False), parsed(row["facts"])

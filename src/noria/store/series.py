@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from noria.store.connection import Database
+from noria.store.rows import parsed
 
 Points = Sequence[tuple[float, float]]  # (x, value), in the order they were logged
 
@@ -28,6 +29,6 @@ class SeriesStore:
         found: dict[str, dict[str, list[tuple[float, float]]]] = {}
         sql = "SELECT step, metric, points FROM series WHERE project = ? AND run_id = ? ORDER BY step, metric"
         for row in self._database.rows(sql, (project, run_id)):
-            points = msgspec.json.decode(row["points"], type=list[tuple[float, float]])
+            points = parsed(row["points"], kind=list[tuple[float, float]])
             found.setdefault(row["step"], {})[row["metric"]] = points
         return found

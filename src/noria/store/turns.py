@@ -14,7 +14,7 @@ from noria.domain.turn import Turn, TurnOutcome
 from noria.errors import NotFoundError
 from noria.store.connection import Database
 from noria.store.events import EventStore
-from noria.store.rows import Table
+from noria.store.rows import Table, parsed
 from noria.store.triggers import TriggerStore
 
 DELIVERED = tuple(  # what a rollout says of its turn
@@ -83,7 +83,7 @@ class TurnStore:
     def recorded(self, turn_id: str, stage: str) -> dict[str, Any] | None:
         """What the turn fixed at this stage, if it came that far."""
         row = self._database.row("SELECT facts FROM turn_records WHERE turn_id = ? AND stage = ?", (turn_id, stage))
-        return msgspec.json.decode(row["facts"]) if row else None
+        return parsed(row["facts"]) if row else None
 
     def record(self, turn_id: str, stage: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Fix facts for the rest of the turn's life; the first record wins, and is returned."""

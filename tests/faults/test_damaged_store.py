@@ -1,0 +1,86 @@
+"""Bytes that flip in the ledger are told in words, and folders that somebody tidied away are made again."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from noria.domain.data import Delivery, FilePin
+from noria.domain.release import Form
+from noria.domain.rollout import Route
+from noria.engine.export import Meter, Piece, Source, write
+from noria.errors import StoreError
+from noria.names import digest_bytes
+from noria.stages import audit
+from noria.stages.line import silent
+from noria.store.blobs import BlobStore
+from noria.store.ledger import Ledger
+
+FLIPS = 150
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a ledger that has a bit of everything."""
+    state = tmp_path_factory.mktemp("ledger")
+    with closing(Ledger.open(state)) as ledger:
+        ledger.projects.ensure("p", str(state))
+        for number in range(20):
+            digest = digest_bytes(bytes([number]))
+            ledger.releases.seal("p", digest, f"run-{number}", None, Form.COMPILED, "c", {"roc_auc": 0.5}, digest)
+            ledger.events.append("p", "release.sealed", f"v{number + 1}", "sealed", {"digest": digest, "run": f"run-{number}"})
+            ledger.routes.put(Route("p", "production", 0, digest, f"v{number + 1}"))
+            pin = FilePin(f"data/{number}.csv", digest, 10, 10)
+            delivery = Delivery(f"delivery-{number}", "points", pin.name, digest, 10, 10, 0, True, "10 rows meet the contract")
+            ledger.data.deliver("p", delivery, pin)
+        ledger.data.head("p", "points")
+        ledger.database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    return (state / "ledger.db").read_bytes()
+
+
+def test_a_flipped_byte_in_the_ledger_is_told_in_words(content: bytes, tmp_path: Path) -> None:
+    """Number 54: it ended in "something broke inside Noria". What reads the ledger gets what is there, or a sentence."""
+    full = [at for at in range(100, len(content)) if content[at]]
+    chance = random.Random(54)
+    told, file = set(), tmp_path / "ledger.db"
+    for _ in range(FLIPS):
+        spoilt = bytearray(content)
+        spoilt[chance.choice(full)] ^= 1 << chance.randrange(8)
+        for old in tmp_path.glob("ledger.db-*"):
+            old.unlink()
+        file.write_bytes(spoilt)
+        try:
+            with closing(Ledger.open(tmp_path)) as ledger:
+                audit.verify(ledger, tmp_path)
+                ledger.data.deliveries("p")
+                ledger.data.head("p", "points")
+                ledger.events.newest("p")
+                ledger.turns.list("p", 10)
+        except StoreError as error:
+            told.add(error.message.partition(":")[0])
+    assert "the ledger is damaged" in told
+
+
+def test_folders_of_the_blob_store_that_were_tidied_away_are_made_again(tmp_path: Path) -> None:
+    """Number 54: a daemon that had kept a file before could keep none any more."""
+    blobs = BlobStore(tmp_path / "blobs")
+    first = blobs.put_bytes(b"one")
+    for folder in list((tmp_path / "blobs").iterdir()):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    assert blobs.read(blobs.put_bytes(b"one")) == b"one"
+    assert blobs.put_bytes(b"one") == first
+    (tmp_path / "file").write_bytes(b"two" * 1_000_000)
+    assert blobs.put_file(tmp_path / "file") == digest_bytes(b"two" * 1_000_000)
+
+
+def test_an_export_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    """Number 54: an export holds rows of data."""
+    source = Source(Piece(digest_bytes(b"rows"), 4), b"rows")
+    write(tmp_path / "data.tar", {}, {"blobs/x": source}, Meter("writing", 4, silent))
+    assert stat.S_IMODE((tmp_path / "data.tar").stat().st_mode) == 0o600
