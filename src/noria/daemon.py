@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -12,14 +13,17 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 import uvicorn
 
 from noria import config
-from noria.adapters import files
+from noria.adapters import descriptors, files
+from noria.background import Background
 from noria.console import app as console
+from noria.console.patience import Patience
 from noria.console.view import StatusView
 from noria.engine import actions, assembly, logbook, scaled, wheel
 from noria.engine.pilot import Pilot
@@ -46,7 +50,7 @@ class Daemon:
         self.triggered = threading.Event()
         self.addresses: dict[str, str] = {}
         self._lock = _lock(line.state)
-        self._threads: list[threading.Thread] = []
+        self._threads: list[Background] = []
         self._console: uvicorn.Server | None = None
         self._adopted = False  # the model server was there before this daemon
 
@@ -70,9 +74,7 @@ class Daemon:
             ("logbook", self._keep_logs),
         ]
         for name, step in loops:
-            thread = threading.Thread(target=self._forever, args=(name, step), name=name, daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            self._threads.append(Background(name, partial(self._forever, name, step)).start())
         return self.addresses
 
     def give_up(self) -> None:
@@ -84,7 +86,9 @@ class Daemon:
         self.stopping.set()
         self.triggered.set()
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.stopping.set()
+        for thread in self._threads:
+            thread.stop()
         if self._console is not None:
             self._console.should_exit = True
         if server:
@@ -93,7 +97,7 @@ class Daemon:
         (self.line.state / "daemon.json").unlink(missing_ok=True)
         self._lock.close()
 
-    def _forever(self, name: str, step: Callable[[], float]) -> None:
+    def _forever(self, name: str, step: Callable[[], float]) -> float:
         """Call ``step`` until the daemon stops; it returns the seconds to wait. One failure must not end the loop:
         it is written down, and tried again after a pause."""
         pause = 1.0
@@ -108,17 +112,19 @@ class Daemon:
                 self._complain(name, error)
                 wait, pause = pause, min(pause * 2, 60.0)
             self.stopping.wait(wait)
+        return 1.0
 
     def _complain(self, name: str, error: BaseException) -> None:
         known = isinstance(error, NoriaError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
         if not known:
-            with (self.line.state / "daemon.log").open("a") as log:
+            with contextlib.suppress(OSError), (self.line.state / "daemon.log").open("a") as log:
                 traceback.print_exception(error, file=log)
         try:
             self.line.event("daemon.trouble", name, f"{name}: {text}")
-        except NoriaError:
-            print(f"{name}: {text}", file=sys.stderr)  # the ledger itself is in trouble
+        except Exception:  # noqa: BLE001 - the ledger itself is in trouble, or no descriptor is left
+            with contextlib.suppress(OSError, ValueError):
+                print(f"{name}: {text}", file=sys.stderr)
 
     def _scouting(self) -> Callable[[], float]:
         scout = Scout(self.line)
@@ -185,7 +191,7 @@ class Daemon:
             hosts=frozenset({host, "localhost", "127.0.0.1"}),
         )
         bound = _bind(host, port)
-        self._console = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        self._console = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", http=Patience))
         thread = threading.Thread(target=self._console.run, kwargs={"sockets": [bound]}, name="console", daemon=True)
         thread.start()
         return f"http://{host}:{bound.getsockname()[1]}"
@@ -280,6 +286,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callable[[], None]) -> None:
     """Run until a signal: ``started`` gets the addresses, ``heard`` is called every 0.2 s to print news."""
+    descriptors.raise_limit()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: daemon.stopping.set())
     try:

@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from noria.adapters.formats import read_table, read_tables
 from noria.adapters.sources.local import settled, unfinished
+from noria.background import Background
 from noria.errors import DataError
 
 __all__ = ["Watcher", "digest", "read_table", "read_tables", "settled"]
@@ -48,21 +49,23 @@ class Watcher:
     def __init__(self, roots: Sequence[Path]) -> None:
         self.changed = threading.Event()
         self._roots = [root.resolve() for root in roots]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._thread = Background("watcher", self._look)
+        self._stop = self._thread.stopping
         self._thread.start()
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=5)
+        self._thread.stop()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._watch(_folders(self._roots))
-            except BaseException:  # noqa: BLE001 - no watches left, none on this system, or the watcher panics: then it is polled
-                self._stop.wait(POLL_S)
+    def _look(self) -> float:
+        """Watch until folders come or go; the seconds until the next look."""
+        wait = 0.0
+        try:
+            self._watch(_folders(self._roots))
+        except BaseException:  # noqa: BLE001 - no watches left, none on this system, or the watcher panics: then it is polled
+            wait = POLL_S
+        finally:
             self.changed.set()
+        return wait
 
     def _watch(self, folders: list[Path]) -> None:
         """Until a folder appears or vanishes."""

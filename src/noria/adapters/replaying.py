@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from noria.adapters.descriptors import readable
 from noria.adapters.out_of_memory import OutOfMemory
 from noria.adapters.server import PARENT
 from noria.decide.crash import is_crash
@@ -122,7 +122,7 @@ def _give(process: subprocess.Popen[bytes], order: bytes) -> None:
 def _listen(pipe: int, process: subprocess.Popen[bytes], until: float, heard: _Heard) -> int | None:
     """Until it has said all, or ended, or time is up."""
     while heard.facts is None and heard.error is None:
-        ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
+        ready = readable(pipe, max(0.0, until - time.monotonic()))
         if not ready:
             return None
         data = os.read(pipe, 65536)

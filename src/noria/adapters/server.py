@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from noria.adapters.descriptors import readable
 from noria.domain.access import UNGUARDED, Access
 from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.domain.rollout import Crashes, Tally
@@ -201,8 +201,7 @@ class Server:
             os.close(ours)
 
     def _await_ready(self, pipe: int, process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> None:
-        ready, _, _ = select.select([pipe], [], [], timeout_s)
-        if not ready:
+        if not readable(pipe, timeout_s):
             process.kill()
             raise ServingError(f"the model server did not come up within {timeout_s:g} s", where=str(log))
         said = os.read(pipe, 65536)

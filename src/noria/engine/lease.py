@@ -14,6 +14,7 @@ from noria.store.jobs import Job
 from noria.store.ledger import Ledger
 
 LEASE_S = 6.0
+AGAIN_S = 0.5  # after a renewal that failed
 
 
 def owner() -> str:
@@ -83,11 +84,13 @@ class Held:
         self.ledger.jobs.check(self.job)
 
     def _renew(self) -> None:
-        while not self._stop.wait(LEASE_S / 3):
+        wait = LEASE_S / 3
+        while not self._stop.wait(wait):
             try:
-                self.job = self.ledger.jobs.renew(self.job, LEASE_S)
+                self.job, wait = self.ledger.jobs.renew(self.job, LEASE_S), LEASE_S / 3
             except LeaseLostError:
                 self._lost = True
                 return
             except BaseException as error:  # noqa: BLE001 - tried again while the lease lasts; `check` tells when it does not
                 print(f"the lease on {self.job.kind} {self.job.subject} could not be renewed: {error}", file=sys.stderr)
+                wait = AGAIN_S

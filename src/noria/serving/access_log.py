@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from noria.background import Background
 from noria.serving.http import Reply
 from noria.store.rotating import RotatingFile
 
@@ -30,9 +30,7 @@ class AccessLog:
         self._encode = msgspec.json.Encoder().encode
         self._dropped = 0
         self._trouble = ""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
+        self._thread = Background("access-log", lambda: self._flush()).start()
 
     def note(self, method: str, path: str, reply: Reply, began: float, caller: str) -> None:
         """A request that was answered; ``began`` in monotonic seconds, ``caller`` the name of its key or empty."""
@@ -42,22 +40,19 @@ class AccessLog:
             self._dropped += 1
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=5)
+        self._thread.stop()
+        self._flush()
         self._file.close()
 
-    def _run(self) -> None:
-        while not self._stop.wait(BATCH_S):
-            self._flush()
-        self._flush()
-
-    def _flush(self) -> None:
+    def _flush(self) -> float:
+        """Write what waits; the seconds until the next time."""
         while self._waiting:
             taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             self._write([_line(entry) for entry in taken])
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             self._write([{"at": time.time(), "dropped": dropped}])
+        return BATCH_S
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
         """A disk that takes no more costs lines of this log, never an answer; it is said once."""

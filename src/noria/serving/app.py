@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from noria import names
+from noria import background, names
 from noria.domain.access import UNGUARDED
 from noria.errors import NoriaError, ServingError
 from noria.serving import metrics, openapi, protocol
@@ -198,6 +198,9 @@ class App:
             return reply
         return self._v2.at_once(headers, body, table, admit, drawn)
 
+    def refused(self, status: int) -> None:
+        self._counts.answered(status)
+
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         declared = guard(scope["headers"], self._hosts)
         if self._door.guarded:
@@ -265,9 +268,15 @@ class App:
         return json_reply({"live": True})
 
     async def _ready(self, receive: Receive, declared: int | None) -> Reply:
+        ended, ready = background.ended(), await self._is_ready()
+        return json_reply({"ready": ready} | ({"ended": ended} if ended else {}), 200 if ready else 503)
+
+    async def _is_ready(self) -> bool:
+        """Also: nothing that works in the background, such as syncing the log, has ended."""
         champions = [table.champion for table in self.tables()]
-        ready = not self.draining and all([release is not None and await release.runtime.ready() for release in champions])
-        return json_reply({"ready": ready}, 200 if ready else 503)
+        if self.draining or background.ended():
+            return False
+        return all([release is not None and await release.runtime.ready() for release in champions])
 
     async def _about(self, receive: Receive, declared: int | None) -> Reply:
         tables, facts = self.tables(), {"environment": self._settings.environment}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from noria.adapters import descriptors
 from noria.errors import NoriaError, UnknownTargetError
 from noria.serving.app import App
 from noria.serving.door import Peer
@@ -27,6 +28,7 @@ class Apps:
         self._apps: dict[str, App] = {"": make()}  # by project; "" before there is one
         self._short: dict[bytes, tuple[App, bytes]] = {}
         self._draining = False
+        self.room = descriptors.for_connections()  # the most connections
         self._introduce()
 
     def serve(self, tables: Iterable[RouteTable]) -> None:
@@ -43,6 +45,10 @@ class Apps:
     def try_out(self, table: RouteTable) -> None:
         """Make what serving by a table takes, and let go of it."""
         self._make().table = table
+
+    def refused(self, status: int) -> None:
+        """Count an answer to what was no request."""
+        self._first.refused(status)
 
     def tables(self) -> list[RouteTable]:
         return [app.table for app in self._apps.values()]

@@ -20,7 +20,7 @@ REVISIONS = 128  # route revisions that are remembered; older ones make room
 PROBED = 8  # places that a revision may be counted at
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-CODES = (200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503, 507)
+CODES = (200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503, 507)
 VARIANTS = ("champion", "candidate", "fallback", "pinned")
 SHADOWED = ("scored", "failed", "dropped")  # what became of requests that another release was to score too
 
@@ -34,18 +34,18 @@ _FULL = _SUM_US + 1
 _UNSAMPLED = _FULL + 1
 _OUTSIDE = _UNSAMPLED + 1
 _SHADOW = _OUTSIDE + 1
-_AT_WORK = 41  # calls of a compiled candidate, or of the release before, that have begun and not ended
-_RING = 42  # where the revisions begin
+_AT_WORK = 42  # calls of a compiled candidate, or of the release before, that have begun and not ended
+_RING = 43  # where the revisions begin
 _ENTRY = 8  # the route's key, requests, errors, slow of the champion and of the candidate, and pairs that both failed
 _WIDTH = _RING + REVISIONS * _ENTRY
 SIZE_BYTES = SLOTS * _WIDTH * 8
-VERSION = 5  # of this layout; part of the file's name
+VERSION = 6  # of this layout; part of the file's name
 
 assert _SHADOW + len(SHADOWED) <= _AT_WORK
 
 
 def counts_path(state: Path, environment: str) -> Path:
-    """``.noria/serving/production.counts5``."""
+    """``.noria/serving/production.counts6``."""
     return state / "serving" / f"{environment}.counts{VERSION}"
 
 

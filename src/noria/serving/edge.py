@@ -3,20 +3,35 @@
 uvicorn's protocol does everything else. It makes a task, an event and several dictionaries for each request, and sends head and
 body apart, which costs a small model more than its own work. Whatever is not a whole `POST /predict` on an idle connection, or
 may have to wait, goes uvicorn's way from its headers on.
+
+A head has a most of bytes and fields, and each part of a request a time: `sweep` looks once a second who is beyond his.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import sys
+from collections.abc import Callable, Collection
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from noria.serving.http import Headers, Reply
+from noria.serving.http import Headers, Reply, json_reply
+from noria.serving.v2 import in_form
 
 ENDS = (b"/predict", b"/infer")
 WHOLE_BYTES = 65_536  # a larger body is read piece by piece
+HEAD_BYTES = 65_536  # of a request's line and headers
+HEAD_FIELDS = 100
+HEAD_S = 10.0  # a client gets this long to send a head, once it has begun
+SILENT_S = 30.0  # before the first one begins; later the connection is kept for `timeout_keep_alive`
+REST_S = 10.0  # what is left of a body when its answer is there
+STALLED_S = 75.0  # a client that does not read its answers is let go of after that
+LINGER_S = 2.0  # a client that is refused while it sends gets this long to read why
+LOOK_S = 1.0
+UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 _OK, _LENGTH = STATUS_LINE[200] + b"content-type: ", b"\r\ncontent-length: "
 Quick = Callable[[bytes, Headers, bytes, tuple[str, int] | None], Reply | None]
 
@@ -40,22 +55,57 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
+class _RefusedError(Exception):
+    """Raised through the parser: the connection is refused, and nothing more of it is parsed."""
+
+
 class Edge(HttpToolsProtocol):
-    """``app.quick`` answers at once, or says that it cannot."""
+    """``app.quick`` answers at once, or says that it cannot; ``app.room`` is how many connections there may be."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._quick: Quick = self.app.quick  # the app is ours
         self._held: bytearray | None = None  # the body so far of a request that may go the short way
         self._keep_alive = True
-        self._heard = 0.0  # loop time of the last whole request
+        self._heard = 0.0  # loop time of the last answer, or of the connection's beginning
+        self._began: float | None = None  # loop time at which a head began that is not whole
+        self._body_due = False  # its head is whole, its body is not
+        self._body_seen = False  # whether the data at hand held a part of a body
+        self._fed = 0  # bytes that came for a head that is not whole, or behind a body that does not end
+        self._wide = False  # whether the head may be longer than it may
+        self._upgrading = False  # its client would like another protocol
+        self._deaf = False  # it is refused; what still comes is thrown away
+        self._stuck: float | None = None  # loop time since when the client takes nothing, or does not hang up
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.flow = Flow(transport)
+        self._heard = self.loop.time()
+        if len(self.connections) > self.app.room:
+            self._refuse(503, "crowded", "too many connections at once", (b"retry-after", b"1"))
+            transport.close()  # at once: its descriptor is needed
+
+    # -- what comes in
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if self._deaf:
+            return
+        began, due, self._body_seen = self._began, self._body_due, False
+        self._wide = began is not None or len(data) > HEAD_BYTES
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stop:
+            if not self._go_on_without_upgrade(memoryview(data)[stop.args[0] :]):
+                return
+        except httptools.HttpParserError:
+            if not self._deaf:
+                self._refuse(400, "bad_request", "what came is no HTTP request")
+            return
+        if (began is not None and self._began is not None) or (due and self._body_due):
+            self._fed = 0 if self._body_seen else self._fed + len(data)
+            if self._fed > HEAD_BYTES:
+                self._refuse_head()
+                return
         if self._held is None:
             return
         if self.transport.is_closing():
@@ -63,24 +113,72 @@ class Edge(HttpToolsProtocol):
         else:
             self._go_the_long_way()  # its rest may take its time
 
+    def _go_on_without_upgrade(self, rest: memoryview) -> bool:
+        """A server that does not speak the protocol that a client would like goes on in the present one (RFC 9110, 7.8).
+
+        The parser takes what follows such a head for the other protocol's: a new one reads the head without the wish for it.
+        """
+        while True:
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(405, "method", "this server is no proxy")
+                return False
+            head = self._plain_head()
+            self._upgrading = False
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            try:
+                self.parser.feed_data(head)
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as stop:
+                rest = rest[stop.args[0] :]
+            except httptools.HttpParserError:
+                if not self._deaf:
+                    self._refuse(400, "bad_request", "what came is no HTTP request")
+                return False
+            else:
+                return True
+
+    def _plain_head(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b", ".join(t for t in map(bytes.strip, value.split(b",")) if t.lower() not in UPGRADE)
+            if name not in UPGRADE and (value or name != b"connection"):
+                lines.append(name + b": " + value)
+        return b"\r\n".join((*lines, b"", b""))
+
     def on_message_begin(self) -> None:
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
+        self._began = self.loop.time()
+        self._fed = 0
 
     def on_headers_complete(self) -> None:
+        self._began = None
+        if len(self.headers) > HEAD_FIELDS or (self._wide and self._head_size() > HEAD_BYTES):
+            self._refuse_head()
+            raise _RefusedError
+        if self.parser.should_upgrade():
+            self._upgrading = True
+            return
+        self._body_due = True
         if self._may_be_quick():
             self._held, self._keep_alive = bytearray(), self.parser.should_keep_alive()
         else:
             self._begin()
 
     def on_body(self, body: bytes) -> None:
+        self._body_seen = True
         if self._held is None:
             super().on_body(body)
         else:
             self._held += body
 
     def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._body_due = False
         if self._held is None:
             super().on_message_complete()
             return
@@ -92,14 +190,22 @@ class Edge(HttpToolsProtocol):
         self._held = None
         self._send(reply)
 
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
     def _may_be_quick(self) -> bool:
         if not self.url.endswith(ENDS) or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return False
-        busy = self.pipeline or (self.cycle is not None and not self.cycle.response_complete) or self.flow.write_paused
-        if busy or self.expect_100_continue or self.parser.should_upgrade() or self.transport.is_closing():
+        busy = self.pipeline or self._busy or self.flow.write_paused
+        if busy or self.expect_100_continue or self.transport.is_closing():
             return False
         length = next((value for name, value in self.headers if name == b"content-length"), b"")
         return length.isdigit() and int(length[:9]) <= WHOLE_BYTES
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is being answered, the long way."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _begin(self) -> None:
         """What uvicorn does from a message's beginning to the end of its headers."""
@@ -115,11 +221,20 @@ class Edge(HttpToolsProtocol):
         if body:
             super().on_body(bytes(body))
 
+    # -- what goes out
+
     def _send(self, reply: Reply) -> None:
         if reply.status == 200 and self._keep_alive and not reply.headers and not self.server_state.default_headers:
             self.transport.write(b"".join((_OK, reply.kind, _LENGTH, str(len(reply.body)).encode(), b"\r\n\r\n", reply.body)))
-            self._sent()
+        else:
+            self._write(reply)
+        self.server_state.total_requests += 1
+        if not self._keep_alive:
+            self.transport.close()
             return
+        self._heard = self.loop.time()
+
+    def _write(self, reply: Reply) -> None:
         lines = [STATUS_LINE[reply.status]]
         fixed = ((b"content-type", reply.kind), (b"content-length", b"%d" % len(reply.body)))
         for name, value in (*self.server_state.default_headers, *fixed, *reply.headers):
@@ -127,40 +242,95 @@ class Edge(HttpToolsProtocol):
         lines.append(b"\r\n" if self._keep_alive else b"connection: close\r\n\r\n")
         lines.append(reply.body)
         self.transport.write(b"".join(lines))
-        self._sent()
 
-    def _sent(self) -> None:
-        self.server_state.total_requests += 1
-        if not self._keep_alive:
-            self.transport.close()
+    def _refuse_head(self) -> None:
+        self._refuse(431, "head_too_large", f"a request's head has {HEAD_BYTES} bytes and {HEAD_FIELDS} fields at most")
+
+    def _refuse(self, status: int, code: str, text: str, *headers: tuple[bytes, bytes]) -> None:
+        """Answer what cannot be taken, and hear no more; who is still sending can read the answer all the same.
+
+        Where an earlier request waits for its answer, that is the last one.
+        """
+        alone = self._body_due and not self.pipeline  # it is the request that is under way which cannot be taken
+        self._deaf, self._held, self._began, self._body_due = True, None, None, False
+        self._stuck = self.loop.time()
+        self.app.refused(status)
+        if self.transport.is_closing():
             return
-        self._heard = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-
-    def _unset_keepalive_if_required(self) -> None:
-        """One timer for many requests: when it fires, it looks how long nobody was heard."""
-        if self.transport.is_closing() and self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
+        if self._busy and alone and not self.cycle.response_started:
+            self.cycle.disconnected = True  # whoever answers it is told that nobody listens
+            self.cycle.message_event.set()
+        elif self._busy:
+            self.cycle.keep_alive = False
+            return
+        reply = json_reply({"error": {"code": code, "message": text}}, status)
+        if getattr(self, "url", b"").startswith(b"/v2"):
+            reply = in_form(reply)
+        self._keep_alive = False
+        self._write(Reply(status, reply.body, headers=headers))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         self._heard = self.loop.time()
-        before = self.timeout_keep_alive_task
-        super().on_response_complete()
-        if before is not None and before is not self.timeout_keep_alive_task:
-            before.cancel()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self._began is not None:
+            self._began = self._heard  # until now it was not read on
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
         if self.pipeline:
             self.flow.pause_reading()  # until those that came already are answered: else they would fill the memory
 
-    def timeout_keep_alive_handler(self) -> None:
-        self.timeout_keep_alive_task = None
-        if self.transport.is_closing():
-            return
-        rest = self._heard + self.timeout_keep_alive - self.loop.time()
-        if self.cycle is not None and not self.cycle.response_complete:
-            rest = self.timeout_keep_alive  # a request is under way
-        if rest <= 0.001:
-            self.transport.close()
+    # -- time
+
+    def look(self, now: float) -> None:
+        """End what takes longer than it may; ``now`` in loop time."""
+        if self.transport.is_closing() or self._deaf:
+            if not self._busy and not self._taking(now, LINGER_S if self._deaf else STALLED_S):
+                self.transport.abort()
+        elif self._busy:
+            if not self.flow.write_paused:
+                self._stuck = None
+            elif not self._taking(now, STALLED_S):
+                self.transport.abort()
+        elif self._began is not None:
+            if now - self._began > HEAD_S:
+                self._refuse(408, "slow_head", f"the head of the request did not arrive within {HEAD_S:g} s")
+        elif self.transport.get_write_buffer_size():
+            if not self._taking(now, STALLED_S):
+                self.transport.abort()
         else:
-            self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
+            self._stuck = None
+            if now - self._heard > self._patience():
+                self.transport.close()
+
+    def _taking(self, now: float, patience_s: float) -> bool:
+        """Whether it is not too long ago that the client was seen to be stuck."""
+        if self._stuck is None:
+            self._stuck = now
+        return now - self._stuck <= patience_s
+
+    def _patience(self) -> float:
+        if not hasattr(self, "url"):  # no request ever began
+            return SILENT_S
+        return REST_S if self._body_due else float(self.timeout_keep_alive)
+
+
+async def sweep(connections: Collection[Any]) -> None:
+    """Look after all connections, until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(LOOK_S)
+        for connection in list(connections):
+            try:
+                connection.look(loop.time())
+            except Exception as error:  # noqa: BLE001 - one connection's trouble is not that of the others
+                print(
+                    f"noria.serving: a connection cannot be ended: {type(error).__name__}: {error}", file=sys.stderr, flush=True
+                )

@@ -20,6 +20,7 @@ from typing import IO, Any
 import msgspec
 
 from noria import names
+from noria.adapters import descriptors
 from noria.adapters.out_of_memory import OutOfMemory
 from noria.adapters.server import FACTS, LOCK, SOCKET, short_path
 from noria.decide import crash, scaling
@@ -509,6 +510,7 @@ async def main(
 ) -> None:
     """Serve until one of ``signals``; the caller holds the state folder (``sole``). ``ready`` may raise to end it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started this may ignore it: then nobody hears how a child ended
+    descriptors.raise_limit()
     tree = Tree(options)
     loop = asyncio.get_running_loop()
     for number in signals:

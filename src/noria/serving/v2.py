@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from noria import __version__
+from noria import __version__, background
 from noria.errors import BadBodyError, ServingError, TooLargeError, UnknownTargetError
 from noria.serving import inference, protocol
 from noria.serving.counts import Counts
@@ -52,7 +52,7 @@ class OpenInference:
             return await self._infer(scope["headers"], receive, declared, table, model, version)
         release = _resident(table, model, version)[1]
         if verb == "ready":
-            ready = ready and await release.runtime.ready()
+            ready = ready and not background.ended() and await release.runtime.ready()
             return json_reply({"name": model, "ready": ready}, 200 if ready else 503)
         return json_reply(inference.metadata(model, list(_versions(table)), release.signature))
 

@@ -32,7 +32,7 @@ from noria.serving.channel import LINE_LIMIT, Start
 from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import leave_last_words
 from noria.serving.door import Door
-from noria.serving.edge import Edge
+from noria.serving.edge import Edge, sweep
 from noria.serving.parting import leave, shed
 from noria.serving.pulse import beat
 from noria.serving.rates import Rates, rates_path
@@ -204,6 +204,7 @@ class Worker:
             gc.freeze()  # modules and the first release stay: collections under load need not walk them
             self._serving = asyncio.create_task(self._server.serve([socket.socket(fileno=self._start.listen_fd)]))
             self._run(beat(self._tell))
+            self._run(sweep(self._server.server_state.connections))
         while not self._server.started:
             if self._serving.done():
                 await self._serving

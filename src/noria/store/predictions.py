@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from noria import names
+from noria.background import Background
 from noria.errors import DiskFullError, StoreError
 from noria.store.disk import FULL, disk_full, full_disk, make_folder, sync_folder
 from noria.store.reading import LogReader, read_all
@@ -27,6 +28,7 @@ __all__ = ["Feedback", "LogReader", "LogWriter", "Prediction", "Predictions", "R
 GROUP_S = 0.05
 SEGMENT_S = 6 * 3600.0  # a segment is finished at that age, so that it can be compacted and, once it is old, deleted
 NO_SEGMENT = -1  # the handle while none could be made: the disk was full
+SPARE = 3  # descriptors: what making a segment takes at once
 LOOK_S = 60.0  # between two looks at the segment's age
 
 
@@ -50,19 +52,20 @@ class LogWriter:
         self._number = -1
         self._lock = threading.Lock()
         self._dirty = threading.Event()
-        self._stop = threading.Event()
+        self._closed = False
+        self._spare: list[int] = []  # descriptors for the next segment, where others take all
         self._spoilt = False  # a part of a record could not be cut off again: nothing may follow it
         self._unsynced: OSError | None = None
         self._fd = NO_SEGMENT
         self._size = 0
         self._begun = time.monotonic()
+        self._put_spare_by()
         with contextlib.suppress(DiskFullError):  # the first append tries again, and says so
             with full_disk(folder):
                 make_folder(folder)
             recover(folder)
             self._rotate()
-        self._syncer = threading.Thread(target=self._sync_in_groups, name="log-sync", daemon=True)
-        self._syncer.start()
+        self._syncer = Background("log-sync", self._sync_group).start()
 
     def append(self, *records: Written) -> None:
         """Write all records at once, in one call of the operating system.
@@ -78,7 +81,7 @@ class LogWriter:
 
     def _ready(self, size: int) -> None:
         """An open segment with room for ``size`` bytes."""
-        if self._stop.is_set():
+        if self._closed:
             raise StoreError("the prediction log is closed", where=str(self._folder))
         if self._unsynced is not None:
             failed, self._unsynced = self._unsynced, None
@@ -122,12 +125,31 @@ class LogWriter:
                 raise
         return handle, len(MAGIC)
 
+    def _open_somehow(self) -> tuple[int, int]:
+        """A new segment, also where connections have taken all descriptors: some are kept for it."""
+        try:
+            return self._open()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._spare:
+                raise
+        while self._spare:
+            os.close(self._spare.pop())
+        try:
+            return self._open()
+        finally:
+            self._put_spare_by()
+
+    def _put_spare_by(self) -> None:
+        with contextlib.suppress(OSError):  # none is left at present: tried again at the next segment
+            while len(self._spare) < SPARE:
+                self._spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
     def _rotate(self) -> None:
         """Go on in a new segment; the old one stays in use when the new one cannot be made."""
         with full_disk(self._folder):
             make_folder(self._folder)
         self._number += 1
-        made = self._open()
+        made = self._open_somehow()
         self._finish()
         self._fd, self._size = made
         self._begun = time.monotonic()
@@ -152,31 +174,47 @@ class LogWriter:
         finally:
             os.close(self._fd)
 
-    def _sync_in_groups(self) -> None:
-        while not self._stop.is_set():
-            self._dirty.wait(min(LOOK_S, self._age_limit))
-            self._dirty.clear()
-            with self._lock:
-                if self._stop.is_set():
-                    return
-                self._rotate_by_age()
-                if self._fd == NO_SEGMENT:
-                    continue
-                handle = os.dup(self._fd)  # synced outside the lock: appending goes on meanwhile
+    def _sync_group(self) -> float:
+        """Sync what was written since the last time; the seconds to wait until the next."""
+        self._dirty.wait(min(LOOK_S, self._age_limit))
+        self._dirty.clear()
+        try:
+            self._sync_written()
+        except BaseException:  # whatever it was: told by the thread
+            self._dirty.set()  # tried again, though nothing more may be written
+            raise
+        return GROUP_S
+
+    def _sync_written(self) -> None:
+        with self._lock:
+            self._rotate_by_age()
+            if self._closed or self._fd == NO_SEGMENT:
+                return
             try:
-                os.fdatasync(handle)
-            except OSError as error:
-                self._unsynced = error  # the next append says so
-            finally:
-                os.close(handle)
-            self._stop.wait(GROUP_S)
+                handle = os.dup(self._fd)  # synced outside the lock: appending goes on meanwhile
+            except OSError:  # no descriptor is left: appending waits
+                self._sync(self._fd)
+                return
+        try:
+            self._sync(handle)
+        finally:
+            os.close(handle)
+
+    def _sync(self, handle: int) -> None:
+        try:
+            os.fdatasync(handle)
+        except OSError as error:
+            self._unsynced = error  # the next append says so
 
     def close(self) -> None:
         """Sync and close; a second call does nothing."""
         with self._lock:
-            if self._stop.is_set():
+            if self._closed:
                 return
-            self._stop.set()
+            self._closed = True
             self._finish()
+            while self._spare:
+                os.close(self._spare.pop())
+        self._syncer.stopping.set()
         self._dirty.set()
-        self._syncer.join(timeout=5)
+        self._syncer.stop()

@@ -17,7 +17,6 @@ import importlib
 import json
 import os
 import resource
-import select
 import signal
 import sys
 import threading
@@ -27,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from noria.adapters.descriptors import readable
 from noria.adapters.executors import timing
 from noria.errors import NoriaError
 
@@ -185,7 +185,7 @@ def _die_with_parent(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(fd, F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
-        if select.select([fd], [], [], 0)[0]:  # it died before the kernel was told
+        if readable(fd, 0.0):  # it died before the kernel was told
             os.killpg(0, signal.SIGKILL)
     else:
         threading.Thread(target=_kill_at_end, args=(fd,), daemon=True).start()
