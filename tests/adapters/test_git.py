@@ -2,54 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from git_repository import begin, commit, run
 
-from noria.adapters import git
+from noria.adapters import checkout, git
 from noria.errors import NoriaError, NotFoundError
-
-
-def run(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=Anna", "-c", "user.email=anna@example.org", "-c", "init.defaultBranch=main"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    folder = tmp_path / "repo"
-    (folder / "sub").mkdir(parents=True)
-    run(folder, "init", "-q")
-    (folder / "noria.yaml").write_text("project: p\n")
-    (folder / "sub" / "noria.yaml").write_text("project: sub\n")
-    (folder / ".gitattributes").write_text("noria.yaml export-ignore\n")
-    (folder / ".gitignore").write_text("data/\n")
-    commit(folder, "first commit")
-    return folder
-
-
-def commit(folder: Path, message: str) -> str:
-    run(folder, "add", "-A")
-    run(folder, "commit", "-q", "-m", message)
-    return run(folder, "rev-parse", "HEAD")
-
-
-def test_many_who_want_a_worktree_at_once_each_find_it_whole(repo: Path, tmp_path: Path) -> None:
-    newest = run(repo, "rev-parse", "HEAD")
-    wanted = {".gitattributes", ".gitignore", "noria.yaml", "sub/noria.yaml"}
-    for turn in range(6):
-        target = tmp_path / "trees" / f"{turn}.{newest}"
-
-        def find(_: int, target: Path = target) -> set[str]:
-            tree = git.worktree(repo, newest, target)
-            return {p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file()}
-
-        with ThreadPoolExecutor(6) as pool:
-            assert list(pool.map(find, range(6))) == [wanted] * 6
-        assert [p.name for p in target.parent.iterdir() if p.name.startswith(".")] == []
 
 
 def test_head_and_commit_info(repo: Path, tmp_path: Path) -> None:
@@ -66,6 +25,74 @@ def test_head_and_commit_info(repo: Path, tmp_path: Path) -> None:
     empty.mkdir()
     run(empty, "init", "-q")
     assert git.head(empty) is None
+    assert git.branches(empty) == []
+
+
+def test_a_tag_that_is_named_like_the_branch_does_not_hide_it(repo: Path) -> None:
+    """Number 55: full reference names are asked for, so that the branch is the branch."""
+    run(repo, "switch", "-q", "-c", "release")
+    old = run(repo, "rev-parse", "HEAD")
+    run(repo, "tag", "release")
+    newest = commit_change(repo)
+    assert newest != old
+    assert git.head(repo, "release") == newest
+    assert git.head(repo, "refs/heads/release") == newest
+    run(repo, "tag", "v1")
+    assert git.head(repo, "v1") is None, "a tag is no branch"
+    assert sorted(git.branches(repo)) == ["main", "release"]
+    assert git.checked_out(repo) == "release"
+
+
+def test_a_branch_of_the_remote_is_one_too(repo: Path, tmp_path: Path) -> None:
+    """Number 55: a clone that has no branch of its own, as continuous integration makes it."""
+    run(tmp_path, "clone", "-q", str(repo), "copy")
+    copy = tmp_path / "copy"
+    run(copy, "switch", "-q", "--detach")
+    run(copy, "branch", "-D", "main")
+    assert git.head(copy, "origin/main") == git.head(repo)
+    assert git.head(copy, "main") is None
+    assert git.checked_out(copy) is None
+    assert git.branches(copy) == ["origin/main"]
+
+
+def test_a_repository_of_somebody_else_is_named_so(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 55: "dubious ownership" is no empty repository; the words tell how to trust it."""
+    monkeypatch.setattr(git, "_KEPT", git._KEPT | {"GIT_TEST_ASSUME_DIFFERENT_OWNER"})
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    for ask in (git.head, git.dirty_digest, lambda folder: git.commit_info(folder, "HEAD")):
+        with pytest.raises(NoriaError, match="belongs to another user") as told:
+            ask(repo)
+        assert f"git config --global --add safe.directory {repo}" in str(told.value)
+
+
+def test_a_broken_branch_is_an_error_and_not_a_missing_one(repo: Path) -> None:
+    """Number 55: what Git cannot tell is said in its words."""
+    (repo / ".git" / "refs" / "heads" / "bad").write_text("no commit\n")
+    with pytest.raises(NoriaError, match="Git cannot tell the commit of refs/heads/bad"):
+        git.head(repo, "bad")
+
+
+def test_history_is_known_or_not(repo: Path, tmp_path: Path) -> None:
+    """Number 55: in a shallow clone, what came before is not known to be missing."""
+    old = run(repo, "rev-parse", "HEAD")
+    new = commit_change(repo)
+    assert (git.contains(repo, new, old), git.contains(repo, old, new)) == (True, False)
+    assert git.contains(repo, new, "0" * 40) is None
+    run(tmp_path, "clone", "-q", "--depth=1", f"file://{repo}", "shallow")
+    assert git.contains(tmp_path / "shallow", new, old) is None
+
+
+def test_what_changes_in_a_repository_inside_changes_the_digest(repo: Path, tmp_path: Path) -> None:
+    """Number 55: a submodule with other content is another tree."""
+    begin(tmp_path / "lib", helper_py="x = 1\n")
+    run(repo, "submodule", "--quiet", "add", str(tmp_path / "lib"), "lib")
+    commit(repo, "with lib")
+    assert git.dirty_digest(repo) is None
+    digests = set()
+    for text in ("x = 2\n", "x = 3\n"):
+        (repo / "lib" / "helper.py").write_text(text)
+        digests.add(git.dirty_digest(repo))
+    assert len(digests | {None}) == 3
 
 
 def test_a_clean_tree_has_no_digest_and_each_change_has_its_own(repo: Path) -> None:
@@ -87,49 +114,29 @@ def test_a_clean_tree_has_no_digest_and_each_change_has_its_own(repo: Path) -> N
     assert git.dirty_names(repo, ignore=["*.py"]) == ["noria.yaml"]
 
 
-def test_a_worktree_is_the_commit_and_nothing_else(repo: Path, tmp_path: Path) -> None:
-    old = run(repo, "rev-parse", "HEAD")
-    (repo / "noria.yaml").write_text("project: newer\n")
-    new = commit(repo, "second")
-    (repo / "noria.yaml").write_text("project: dirty\n")
-    before = run(repo, "status", "--porcelain")
-    tree = git.worktree(repo, old, tmp_path / "trees" / old)
-    assert (tree / "noria.yaml").read_text() == "project: p\n"  # although export-ignore is set
-    assert (git.worktree(repo, new, tmp_path / "trees" / new) / "noria.yaml").read_text() == "project: newer\n"
-    assert not (tree / ".git").exists()
-    assert run(repo, "status", "--porcelain") == before
-    assert sorted(p.name for p in (tmp_path / "trees").iterdir()) == sorted([old, new])
-    (tree / "mark").write_text("")
-    assert (git.worktree(repo, old, tree) / "mark").exists()  # found there, not made again
-    assert git.show(repo, old, "noria.yaml") == b"project: p\n"
-    assert git.show(repo, old, "missing") is None
-
-
-def test_a_project_in_a_folder_of_a_repository(repo: Path, tmp_path: Path) -> None:
-    newest = git.head(repo / "sub")
-    assert newest is not None
-    tree = git.worktree(repo / "sub", newest, tmp_path / "tree")
-    assert [p.name for p in tree.iterdir()] == ["noria.yaml"]
-    assert (tree / "noria.yaml").read_text() == "project: sub\n"
-    assert git.show(repo / "sub", newest, "noria.yaml") == b"project: sub\n"
-    (repo / "elsewhere.py").write_text("")
-    assert git.dirty_digest(repo / "sub") is None
-
-
-def test_an_unknown_commit_leaves_nothing(repo: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError):
-        git.worktree(repo, "0" * 40, tmp_path / "trees" / "x")
-    assert list((tmp_path / "trees").iterdir()) == []
-
-
 def test_a_mirror_follows_its_origin(repo: Path, tmp_path: Path) -> None:
     mirror = git.fetch(str(repo), tmp_path / "state" / "repository")
     assert git.is_repo(mirror)
     assert git.head(mirror, "main") == git.head(repo)
     newest = commit_change(repo)
     assert git.head(git.fetch(str(repo), mirror), "main") == newest
-    assert (git.worktree(mirror, newest, tmp_path / "tree") / "more.py").exists()
+    assert (checkout.worktree(mirror, newest, tmp_path / "tree") / "more.py").exists()
     assert git.show(mirror, newest, "more.py") == b"1\n"
+
+
+def test_a_mirror_follows_a_renamed_main_branch_and_a_new_address(repo: Path, tmp_path: Path) -> None:
+    """Number 55: a repository that was renamed or moved is followed, not the one that it was."""
+    mirror = git.fetch(str(repo), tmp_path / "state" / "repository")
+    run(repo, "branch", "-m", "main", "trunk")
+    newest = commit_change(repo)
+    git.fetch(str(repo), mirror)
+    assert git.head(mirror, "main") is None
+    assert git.head(mirror) == newest
+    assert git.checked_out(mirror) == "trunk"
+    other = begin(tmp_path / "other", noria_yaml="project: other\n")
+    git.fetch(str(other), mirror)
+    assert git.head(mirror, "main") == git.head(other)
+    assert git.head(mirror, "trunk") is None
 
 
 def commit_change(repo: Path) -> str:
@@ -148,4 +155,4 @@ def test_a_hooks_variables_do_not_mislead(repo: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
     newest = git.head(repo)
     assert newest is not None
-    assert (git.worktree(repo, newest, tmp_path / "tree") / "noria.yaml").exists()
+    assert (checkout.worktree(repo, newest, tmp_path / "tree") / "noria.yaml").exists()

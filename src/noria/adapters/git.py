@@ -1,8 +1,10 @@
-"""Git, through its command line: which commit, what changed, and a clean checkout of it."""
+"""Git, through its command line: which commit, and what changed. ``checkout.py`` makes clean checkouts."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -15,8 +17,8 @@ from noria.names import digest_bytes, digest_file, new_id
 
 TIMEOUT_S = 30.0
 REMOTE_TIMEOUT_S = 300.0
-REMOTE_EVERY_S = 5.0  # a repository over the network is not asked more often
 OWN = ".noria"  # Noria's state never counts as a change
+Done = subprocess.CompletedProcess[bytes]
 _IDENTITY = "--format=%s%x00%an%x00%ct"
 
 
@@ -34,15 +36,48 @@ def is_repo(path: Path) -> bool:
     return any((folder / ".git").exists() for folder in (path.resolve(), *path.resolve().parents))
 
 
-def head(repo: Path, branch: str = "HEAD") -> str | None:
-    """The full id of the newest commit of ``branch``; None when there is no such branch or no commit yet."""
-    done = _git(repo, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{branch}^{{commit}}", check=False)
+def head(repo: Path, branch: str | None = None) -> str | None:
+    """The full id of the newest commit of a branch, by default of what is checked out; None when there is none.
+
+    Full reference names are asked for: a tag that is named like the branch is not meant. ``origin/main`` is a branch too.
+    Raises NoriaError when Git cannot tell.
+    """
+    asked = (
+        ["HEAD"] if branch is None else [branch] if branch.startswith("refs/") else [f"{place}/{branch}" for place in _BRANCHES]
+    )
+    return next(filter(None, (_commit(repo, reference) for reference in asked)), None)
+
+
+def _commit(repo: Path, reference: str) -> str | None:
+    done = call(repo, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}", check=False)
+    if done.returncode and done.stderr.strip():  # no such reference is silence
+        raise NoriaError(f"Git cannot tell the commit of {reference}: {words(done)}", where=str(repo))
     return done.stdout.decode().strip() or None
+
+
+def branches(repo: Path) -> list[str]:
+    """Names of the branches, the one that was committed to last first."""
+    found = call(repo, "for-each-ref", "--count=20", "--sort=-committerdate", "--format=%(refname:lstrip=2)", *_BRANCHES).stdout
+    return [os.fsdecode(name) for name in found.splitlines() if not name.endswith(b"/HEAD")]
+
+
+def checked_out(repo: Path) -> str | None:
+    """The branch that is checked out (of a mirror: the remote's main one); None where a commit is, without a branch."""
+    done = call(repo, "symbolic-ref", "--quiet", "HEAD", check=False)
+    return os.fsdecode(done.stdout.rstrip(b"\n")).removeprefix("refs/heads/") or None
+
+
+def contains(repo: Path, commit: str, earlier: str) -> bool | None:
+    """Whether ``earlier`` is in the history of ``commit``; None where the repository does not hold both, or is shallow."""
+    done = call(repo, "merge-base", "--is-ancestor", "--end-of-options", earlier, commit, check=False)
+    if done.returncode == 1 and call(repo, "rev-parse", "--is-shallow-repository", check=False).stdout.strip() == b"true":
+        return None
+    return {0: True, 1: False}.get(done.returncode)
 
 
 def commit_info(repo: Path, commit: str) -> CommitInfo:
     """Raises NotFoundError for an unknown commit."""
-    done = _git(repo, "show", "--no-patch", "--no-show-signature", _IDENTITY, "--end-of-options", commit, check=False)
+    done = call(repo, "show", "--no-patch", "--no-show-signature", _IDENTITY, "--end-of-options", commit, check=False)
     if done.returncode:
         raise NotFoundError(f"there is no commit {commit}", where=str(repo))
     subject, author, at = done.stdout.decode(errors="replace").strip().split("\0")
@@ -51,7 +86,7 @@ def commit_info(repo: Path, commit: str) -> CommitInfo:
 
 def show(repo: Path, commit: str, path: str) -> bytes | None:
     """The file ``path`` (relative to ``repo``) as it is in ``commit``; None when it is not there."""
-    done = _git(repo, "show", f"{commit}:./{path}" if not _bare(repo) else f"{commit}:{path}", check=False)
+    done = call(repo, "show", f"{commit}:./{path}" if not bare(repo) else f"{commit}:{path}", check=False)
     return done.stdout if done.returncode == 0 else None
 
 
@@ -60,10 +95,10 @@ def changed(repo: Path, before: str, after: str) -> list[tuple[str, int | None, 
 
     None when the repository does not hold both.
     """
-    below = () if _bare(repo) else ("--relative",)
+    below = () if bare(repo) else ("--relative",)
     # an attribute of the repository may not start a program of its own
     options = ("--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", *below)
-    done = _git(repo, "diff", *options, "--end-of-options", before, after, "--", check=False)
+    done = call(repo, "diff", *options, "--end-of-options", before, after, "--", check=False)
     if done.returncode:
         return None
     found = [os.fsdecode(entry).split("\t", 2) for entry in done.stdout.split(b"\0") if entry]
@@ -82,7 +117,7 @@ def dirty_digest(repo: Path, ignore: Sequence[str] = ()) -> str | None:
     differing = _differing(repo, ignore)
     if not differing:
         return None
-    top = Path(os.fsdecode(_git(repo, "rev-parse", "--show-toplevel").stdout.rstrip(b"\n")))
+    top = Path(os.fsdecode(call(repo, "rev-parse", "--show-toplevel").stdout.rstrip(b"\n")))
     lines = [entry + b"\0" + _content(top / os.fsdecode(entry[3:])) for entry in differing]
     return digest_bytes(b"\n".join([(head(repo) or "").encode(), *lines]))
 
@@ -95,7 +130,18 @@ def dirty_names(repo: Path, ignore: Sequence[str] = ()) -> list[str]:
 def _differing(repo: Path, ignore: Sequence[str]) -> list[bytes]:
     """What Git says of each file that differs from the commit: two letters, a space, its name."""
     excluded = [f":(exclude,glob)**/{OWN}/**", *(f":(exclude,glob){pattern}" for pattern in ignore)]
-    status = _git(repo, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", ".", *excluded).stdout
+    status = call(
+        repo,
+        "status",
+        "--porcelain=v1",
+        "-z",
+        "--no-renames",
+        "--ignore-submodules=none",
+        "--untracked-files=all",
+        "--",
+        ".",
+        *excluded,
+    ).stdout
     return [entry for entry in sorted(status.split(b"\0")) if entry]
 
 
@@ -105,7 +151,7 @@ def listed(repo: Path, ignore: Sequence[str] = ()) -> list[str]:
     `.noria` and the path patterns ``ignore`` do not count. A name may be of a file that is gone.
     """
     excluded = [f":(exclude,glob)**/{OWN}/**", *(f":(exclude,glob){pattern}" for pattern in ignore)]
-    said = _git(repo, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".", *excluded).stdout
+    said = call(repo, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".", *excluded).stdout
     found: set[str] = set()
     for name in {os.fsdecode(entry).rstrip("/") for entry in said.split(b"\0") if entry}:
         inside = repo / name
@@ -120,7 +166,7 @@ def committed(repo: Path, commit: str) -> frozenset[str] | None:
     """The files and links of a commit below ``repo``, and the folders of its submodules; None where it is unknown."""
     if not repo.is_dir():
         return None
-    done = _git(repo, "ls-tree", "-r", "-z", "--name-only", commit, check=False)
+    done = call(repo, "ls-tree", "-r", "-z", "--name-only", commit, check=False)
     return None if done.returncode else frozenset(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
 
 
@@ -128,67 +174,63 @@ def ignored(folder: Path, paths: Sequence[str]) -> frozenset[str]:
     """Those of ``paths`` (relative to ``folder``) that Git ignores; none outside a repository."""
     if not is_repo(folder):
         return frozenset()
-    done = _git(folder, "-c", "core.quotePath=false", "check-ignore", "--", *paths[:1000], check=False)
-    return frozenset(os.fsdecode(name) for name in done.stdout.split(b"\n") if name)
-
-
-def worktree(repo: Path, commit: str, target: Path) -> Path:
-    """A clean checkout of ``commit`` in ``target``, made once: it appears by a rename, whole, and a later call finds it there.
-
-    When ``repo`` is a folder inside a working tree, that folder is checked out. Submodules are not followed.
-    Raises NotFoundError when the commit, or the folder in it, does not exist.
-    """
-    if target.is_dir():
-        return target
-    prefix = "" if _bare(repo) else _git(repo, "rev-parse", "--show-prefix").stdout.decode().strip()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.{new_id('w')}")
-    try:
-        _check_out(repo, f"{commit}:{prefix.rstrip('/')}", fresh)
-        _place(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        _index(fresh).unlink(missing_ok=True)
-    return target
+    given = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    done = call(folder, "check-ignore", "-z", "--stdin", check=False, given=given)
+    return frozenset(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
 
 
 def begin(folder: Path) -> None:
     """An empty repository, so that what the folder's .gitignore says counts there."""
-    _git(folder, "init", "--quiet")
+    call(folder, "init", "--quiet")
 
 
-def fetch(url: str, mirror: Path) -> Path:
-    """Bring the bare mirror of ``url`` up to date; it is cloned when there is none."""
+def fetch(url: str, mirror: Path, every_s: float = 0.0) -> Path:
+    """Bring the bare mirror of ``url`` up to date; it is cloned when there is none.
+
+    A repository over the network is asked no more often than ``every_s``.
+    """
     if not mirror.is_dir():
         mirror.parent.mkdir(parents=True, exist_ok=True)
         fresh = mirror.with_name(f".{mirror.name}.{new_id('m')}")
         try:
-            _git(mirror.parent, "clone", "--quiet", "--mirror", "--", url, str(fresh), timeout_s=REMOTE_TIMEOUT_S)
-            _place(fresh, mirror)
+            call(mirror.parent, "clone", "--quiet", "--mirror", "--", url, str(fresh), timeout_s=REMOTE_TIMEOUT_S)
+            place(fresh, mirror)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    elif _due(url, mirror):
-        _git(mirror, "fetch", "--quiet", "--prune", "origin", timeout_s=REMOTE_TIMEOUT_S)
+        return mirror
+    moved = _follow(url, mirror)
+    if moved or _due(url, mirror, every_s):
+        call(mirror, "fetch", "--quiet", "--prune", "origin", timeout_s=REMOTE_TIMEOUT_S)
+        if head(mirror) is None:
+            _find_main(mirror)
     return mirror
 
 
-def _check_out(repo: Path, tree: str, fresh: Path) -> None:
-    """Through an index of its own: the repository's index, files and settings stay as they are."""
-    fresh.mkdir()
-    own = {"GIT_INDEX_FILE": str(_index(fresh)), "GIT_WORK_TREE": str(fresh)}
-    own["GIT_DIR"] = os.fsdecode(_git(repo, "rev-parse", "--absolute-git-dir").stdout.rstrip(b"\n"))
-    done = _git(fresh, "read-tree", tree, check=False, env=own)
-    if done.returncode:
-        raise NotFoundError(f"{tree.rstrip(':')} cannot be checked out: {_words(done)}", where=str(repo))
-    _git(fresh, "checkout-index", "--all", "--force", "--quiet", env=own)
+def _follow(url: str, mirror: Path) -> bool:
+    """Whether the mirror was of another address until now."""
+    known = os.fsdecode(call(mirror, "config", "remote.origin.url", check=False).stdout.rstrip(b"\n"))
+    address = str((mirror.parent / url).resolve()) if _path(url) else url
+    if known in (url, address):
+        return False
+    call(mirror, "config", "remote.origin.url", address)
+    return True
 
 
-def _index(fresh: Path) -> Path:
-    """Of one checkout only: two that come at once would otherwise spoil each other's."""
-    return fresh.with_name(f"{fresh.name}.index")
+def _path(url: str) -> bool:
+    """Whether an address is a folder of this machine, and no ``HOST:PATH``."""
+    return "://" not in url and ":" not in url.partition("/")[0]
 
 
-def _place(fresh: Path, target: Path) -> None:
+def _find_main(mirror: Path) -> None:
+    """The remote's main branch was renamed: ask which it is now."""
+    told = call(mirror, "ls-remote", "--symref", "origin", "HEAD", timeout_s=REMOTE_TIMEOUT_S).stdout
+    first = told.partition(b"\n")[0].split(b"\t")[0]
+    if first.startswith(b"ref: "):
+        call(mirror, "symbolic-ref", "HEAD", os.fsdecode(first[5:]))
+
+
+def place(fresh: Path, target: Path) -> None:
+    """Rename a folder that is whole to where it belongs."""
     try:
         fresh.rename(target)
     except OSError:
@@ -196,39 +238,51 @@ def _place(fresh: Path, target: Path) -> None:
             raise
 
 
-def _due(url: str, mirror: Path) -> bool:
-    if "://" not in url and ":" not in url.partition("/")[0]:
-        return True  # a path: cheap
+def _due(url: str, mirror: Path, every_s: float) -> bool:
+    if _path(url):
+        return True  # cheap
     try:
-        return time.time() - (mirror / "FETCH_HEAD").stat().st_mtime > REMOTE_EVERY_S
+        return time.time() - (mirror / "FETCH_HEAD").stat().st_mtime > every_s
     except FileNotFoundError:
         return True
 
 
 def _content(path: Path) -> bytes:
-    """What stands for a changed file: its digest, a link's target, or its absence."""
+    """What stands for a changed file: its digest, a link's target, or its absence; for a repository inside, where it stands."""
     if path.is_symlink():
         return os.fsencode(os.readlink(path))
+    if (path / ".git").exists():
+        return f"{head(path)} {dirty_digest(path)}".encode()
     try:
         return digest_file(path).encode() if path.is_file() else b"-"
     except FileNotFoundError:
         return b"-"
 
 
-def _bare(repo: Path) -> bool:
+def bare(repo: Path) -> bool:
+    """Whether a folder is a repository without a working tree."""
     return (repo / "HEAD").is_file() and (repo / "objects").is_dir()
 
 
-def _git(
-    repo: Path, *arguments: str, check: bool = True, timeout_s: float = TIMEOUT_S, env: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
+def call(
+    repo: Path,
+    *arguments: str,
+    check: bool = True,
+    timeout_s: float = TIMEOUT_S,
+    env: Mapping[str, str] | None = None,
+    given: bytes = b"",
+) -> Done:
+    """Run `git` in a folder, with ``given`` as its input.
+
+    Raises NoriaError when it cannot start, when it may not look, and with ``check`` when it fails.
+    """
     command = ["git", *arguments]
     try:
         done = subprocess.run(
             command,
             cwd=repo,
             env={**_environment(), **(env or {})},
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             timeout=timeout_s,
             check=False,
@@ -238,12 +292,25 @@ def _git(
         raise NoriaError(missing, where=str(repo)) from error
     except subprocess.TimeoutExpired as error:
         raise NoriaError(f"`git {arguments[0]}` did not end within {timeout_s:g} s", where=str(repo)) from error
+    if done.returncode and b"dubious ownership" in done.stderr:
+        raise _not_ours(repo, done)
     if check and done.returncode:
-        raise NoriaError(f"`git {arguments[0]}` failed: {_words(done)}", where=str(repo))
+        raise NoriaError(f"`git {arguments[0]}` failed: {words(done)}", where=str(repo))
     return done
 
 
-def _words(done: subprocess.CompletedProcess[bytes]) -> str:
+def _not_ours(repo: Path, done: Done) -> NoriaError:
+    named = _DUBIOUS.search(done.stderr)
+    folder = os.fsdecode(named[1]) if named else str(repo)
+    return NoriaError(
+        'this repository belongs to another user, so that Git does not read it ("dubious ownership")',
+        where=folder,
+        hint=f"Run Noria as its owner, or trust it: git config --global --add safe.directory {shlex.quote(folder)}",
+    )
+
+
+def words(done: Done) -> str:
+    """What Git said of its failure."""
     return done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
 
 
@@ -257,6 +324,10 @@ def _environment() -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "LC_ALL": "C",
     }
+
+
+_BRANCHES = ("refs/heads", "refs/remotes")
+_DUBIOUS = re.compile(rb"dubious ownership in repository at '(.*)'")
 
 
 _KEPT = frozenset({"GIT_SSH_COMMAND", "GIT_SSH", "GIT_ASKPASS", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"})

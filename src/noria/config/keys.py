@@ -437,7 +437,7 @@ RETRAIN = Record(
 GIT = Record(
     "a mapping",
     (
-        Key("branch", TEXT, "The branch whose commits start turns.", "main"),
+        Key("branch", TEXT, "The branch whose commits start turns.", "main; where there is none, what is checked out"),
         Key("repository", TEXT, "The address of a remote repository to follow.", "the project's own"),
         Key("every", DURATION, "How often it is looked at.", "2s"),
     ),

@@ -184,7 +184,7 @@ class Console:
 
 @dataclass(frozen=True, slots=True)
 class GitWatch:
-    branch: str = "main"
+    branch: str | None = None  # main, or what is checked out where there is no main
     repository: str | None = field(default=None, repr=False)  # None: the home's own
     every_s: float = 2.0  # wall clock
 

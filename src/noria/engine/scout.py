@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cronsim import CronSim
 
@@ -13,10 +14,10 @@ from noria.adapters import git, sources
 from noria.config import DataSource, Project
 from noria.domain.trigger import TriggerKind
 from noria.errors import ConfigError, DataError, NoriaError
-from noria.stages import arrivals, served
+from noria.stages import arrivals, pin, served
 from noria.stages.line import Line
-from noria.stages.pin import head
 
+CODE_RETRY_S = 10.0  # a repository that cannot be read is looked at again after so long
 SINGLY = 20  # files of a dataset that arrive together and get a trigger each
 
 
@@ -29,6 +30,9 @@ class Scout:
         self._next: dict[str, float] = {}  # dataset that is not on this machine -> when it is looked at again
         self._unreadable: dict[str, str] = {}  # dataset -> what was said of it
         self._commit = ""
+        self._branch = ""  # that was followed last
+        self._code_at = 0.0  # when a repository from afar is asked again
+        self._unseen = ""  # what was said of a repository that cannot be followed
         self._scheduled_until: float | None = None
         self._complaint = ""
 
@@ -50,20 +54,56 @@ class Scout:
         return 0
 
     def commits(self, project: Project) -> int:
-        """A new commit on the watched branch."""
+        """The watched branch stands on another commit. What cannot be followed is said once, and looked at again."""
         if "code" not in project.retrain.on:
             return 0
-        repository = self.line.home
-        if project.git.repository is not None:
-            repository = git.fetch(project.git.repository, self.line.state / "repository")
+        try:
+            found = self._code(project)
+        except NoriaError as error:
+            self._code_at = max(self._code_at, time.monotonic() + CODE_RETRY_S)
+            if str(error) != self._unseen:
+                self._unseen = str(error)
+                self.line.event("code.unreadable", self.line.name, str(error))
+            return 0
+        self._unseen = ""
+        return found
+
+    def _code(self, project: Project) -> int:
+        now, watch = time.monotonic(), project.git
+        if now < self._code_at:
+            return 0
+        if watch.repository is not None:
+            self._code_at = now + watch.every_s
+        repository = pin.repository(self.line, project)
         if not git.is_repo(repository):
             return 0
-        commit = head(repository, project.git.branch)
+        commit, branch = pin.watched(repository, watch)
+        if branch != self._branch:
+            if branch != (watch.branch or pin.MAIN):
+                self.line.event("code.followed", branch, f"there is no branch {pin.MAIN}: {branch} is followed")
+            self._branch = branch
         if commit is None or commit == self._commit:
             return 0
+        told = self._tell_commit(repository, commit)
         self._commit = commit
-        subject = git.commit_info(repository, commit).subject
-        return self._trigger(TriggerKind.PUSH, f"commit {commit[:10]}: {subject}", f"commit:{commit}")
+        return told
+
+    def _tell_commit(self, repository: Path, commit: str) -> int:
+        """Once, and again each time the branch comes back to it."""
+        before = self.line.ledger.triggers.newest_commit(self.line.name)
+        text = f"commit {commit[:10]}: {git.commit_info(repository, commit).subject}"
+        if before is None:
+            return self._trigger(TriggerKind.PUSH, text, f"commit:{commit}")
+        earlier, trigger = before
+        if earlier == commit:
+            return 0
+        if git.contains(repository, commit, earlier) is False:
+            back = git.contains(repository, earlier, commit)
+            moved = "went back to it" if back else "was rewritten, or another one is followed"
+            text += f" (the branch {moved}: it is without {earlier[:10]}, which came before)"
+        return self._trigger(TriggerKind.PUSH, text, f"commit:{commit}") or self._trigger(
+            TriggerKind.PUSH, text, f"commit:{commit}:after:{trigger}"
+        )
 
     def data(self, project: Project) -> int:
         """Files that arrived whole and that no delivery has judged."""

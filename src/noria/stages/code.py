@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from noria.adapters import archive, bundle, git
+from noria.adapters import archive, bundle, checkout, git
 from noria.config import Project
 from noria.decide.links import judge_links
 from noria.errors import DataError, RefusedError
@@ -30,7 +30,7 @@ def seal(line: Line, sheet: Sheet, target: Path) -> None:
     elif sheet.dirty or not sheet.commit:
         _copy(sheet.tree, pin.sources(sheet.tree, sheet.project), target)
     else:
-        git.worktree(pin.origin(line, sheet.project), sheet.commit, target)
+        checkout.lay_out(pin.origin(line, sheet.project), sheet.commit, target)
     demand_names(path for path, _ in bundle.contents(target))
     bad = _told(judge_links(links_in(target)))
     if bad:

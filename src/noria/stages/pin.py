@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from noria import config, names
-from noria.adapters import environment, git
-from noria.config import Project
+from noria.adapters import checkout, environment, git
+from noria.config import GitWatch, Project
 from noria.domain.run import Pins
 from noria.domain.turn import Turn
 from noria.errors import ConfigError, DataError
@@ -20,7 +21,10 @@ from noria.stages.arrivals import take_in
 from noria.stages.line import Line, Sheet
 from noria.stages.places import walk
 
+MAIN = "main"  # the branch that is followed where noria.yaml names none
+SHOWN = 5  # branches that are named
 SOURCE_LIMIT = 4 << 20  # bytes; a larger file is no source
+SUBMODULE = "`git submodule update --init` in the project's folder brings it, before the commit is built"
 
 
 def pin(line: Line, turn: Turn) -> Sheet:
@@ -40,7 +44,11 @@ def tree_of(line: Line, commit: str | None, dirty: str | None, here: Project) ->
     """The home itself, or a clean checkout. Raises ConfigError when the commit has no noria.yaml."""
     if dirty or not commit:
         return line.home
-    tree = git.worktree(repository(line, here), commit, line.state / "worktrees" / commit)
+    folder = line.state / "worktrees" / commit
+    tell = line.progress if folder.is_dir() else partial(line.event, "code.incomplete", commit)
+    tree = checkout.worktree(repository(line, here), commit, folder)
+    for path in checkout.absent(folder):
+        tell(f"commit {commit[:10]}: its submodule {path} is not on this machine, so that its folder is empty; {SUBMODULE}")
     if not (tree / "noria.yaml").is_file():
         raise ConfigError(
             f"commit {commit[:10]} has no noria.yaml", where="noria.yaml", hint="Commit it, or write one with `noria init`."
@@ -65,7 +73,7 @@ def stands(line: Line, here: Project, *, by_hand: bool) -> tuple[str | None, str
     if not git.is_repo(place):
         return None, _content(line, here)
     own = by_hand and watch.repository is None  # another repository's work tree is not ours to take
-    commit = git.head(place) if own else head(place, watch.branch)
+    commit = git.head(place) if own else watched(place, watch)[0]
     if commit is None:
         raise ConfigError("nothing is committed yet", where=str(place), hint="git add -A && git commit")
     return commit, git.dirty_digest(line.home, ignore=own_outs(here)) if own else None
@@ -104,16 +112,33 @@ def _without_git(home: Path, project: Project) -> Iterator[str]:
             yield path
 
 
-def head(repo: Path, branch: str) -> str | None:
-    """The newest commit of the watched branch; of what is checked out where there is no such branch."""
-    return git.head(repo, branch) or git.head(repo)
+def watched(repo: Path, watch: GitWatch) -> tuple[str | None, str]:
+    """The newest commit of the watched branch, and that branch's name; None when nothing is committed yet.
+
+    A project that names no branch follows main, or what is checked out where there is no main.
+    Raises ConfigError when the branch that it names is not there: then nothing is built.
+    """
+    named = watch.branch or MAIN
+    commit = git.head(repo, named)
+    if commit is not None:
+        return commit, named
+    if watch.branch is None:
+        return git.head(repo), git.checked_out(repo) or "what is checked out"
+    known = git.branches(repo)
+    if not known:
+        return None, named
+    raise ConfigError(
+        f"there is no branch {named!r} to follow",
+        where="noria.yaml: git.branch",
+        hint=f"It has: {', '.join(known[:SHOWN])}. What serves goes on serving; nothing is built until the branch is there.",
+    )
 
 
 def repository(line: Line, here: Project | None = None) -> Path:
     """The Git repository whose branch is watched: the home, or a local mirror of a remote one."""
     watch = (here or config.load(line.home)).git
     place = origin(line, here)
-    return place if watch.repository is None else git.fetch(watch.repository, place)
+    return place if watch.repository is None else git.fetch(watch.repository, place, watch.every_s)
 
 
 def origin(line: Line, here: Project | None = None) -> Path:

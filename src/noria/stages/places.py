@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from noria import names
+from noria.adapters import checkout
 from noria.errors import StepError
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
@@ -47,6 +48,8 @@ class Places:
             return self.home
         folders = {"commit": "worktrees", "release": "releases", "run": "work"}
         found = self._state / folders[kind] / rest
+        if kind == "commit":
+            return checkout.project_in(found)
         return found / "bundle" if kind == "run" else found
 
     def scratch(self, task_id: str) -> Path:

@@ -44,7 +44,7 @@ def plan(line: Line, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:
             "plan.nothing_changed", f"{same.text}; run {earlier.id} ended: {earlier.outcome}"
         )
     made = f" with {worked.release}" if worked.release else ""
-    text = f"{same.text}; turn {worked.number} did this work and ended: {worked.outcome}{made}"
+    text = f"{same.text}; turn {worked.number} did this work and ended: {worked.outcome}{made}{_instead(line, sheet, worked)}"
     if worked.outcome not in VERDICTS:
         return TurnOutcome.NOTHING_CHANGED, Reason("plan.nothing_changed", text)
     line.ledger.turns.record(sheet.turn.id, REPEATS, {"turn": worked.id})
@@ -68,3 +68,16 @@ def _earlier(line: Line, sheet: Sheet) -> Run | None:
 def _whole(line: Line, run: Run) -> bool:
     """Whether what its steps left is still there: it may have been collected, or found damaged."""
     return all(record.output is None or line.blobs.exists(record.output) for record in run.steps)
+
+
+def _instead(line: Line, sheet: Sheet, worked: Turn) -> str:
+    """What serves where the release of that turn did: a branch that went back, or a person, does not bring it back by itself."""
+    if worked.outcome is not TurnOutcome.PROMOTED or worked.release is None:
+        return ""
+    routes = [route for name in sheet.project.environments if (route := line.ledger.routes.get(line.name, name)) is not None]
+    others = [route for route in routes if worked.release not in (route.champion_version, route.candidate_version)]
+    if not others:
+        return ""
+    served = ", ".join(f"{route.environment} serves {route.champion_version}" for route in others)
+    place = others[-1].environment
+    return f"; {served} now: `noria promote {worked.release} --environment {place}` puts {worked.release} back"

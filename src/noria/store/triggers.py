@@ -32,6 +32,14 @@ class TriggerStore:
         """Triggers that no turn took, oldest first."""
         return self._table.many("project = ? AND turn_id IS NULL ORDER BY at, id", project)
 
+    def newest_commit(self, project: str) -> tuple[str, str] | None:
+        """The commit that was told last, and the trigger that told it."""
+        found = self._database.row(
+            "SELECT id, dedupe FROM triggers WHERE project = ? AND dedupe LIKE 'commit:%' ORDER BY at DESC, id DESC LIMIT 1",
+            (project,),
+        )
+        return None if found is None else (str(found["dedupe"]).split(":")[1], str(found["id"]))
+
     def of_turn(self, turn_id: str) -> builtins.list[Trigger]:
         return self._table.many("turn_id = ? ORDER BY at, id", turn_id)
 

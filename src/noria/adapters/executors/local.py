@@ -126,7 +126,7 @@ def resolve(value: Any, folder: Path) -> Any:
 def _work(task: StepTask, tree: Path, folder: Path, environment: Mapping[str, str]) -> Work:
     limits = task.resources
     paths = tuple(tree / root for root in task.roots)
-    env = {**environment, "NORIA_TRACK": str(folder / TRACKED), **_variables(task, folder)}
+    env = {**environment, "NORIA_TRACK": str(folder / TRACKED), **_ceiling(task, tree), **_variables(task, folder)}
     if task.command is not None:  # an interpreter takes its paths from the job
         env["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *filter(None, [env.get("PYTHONPATH")])])
     return Work(
@@ -146,6 +146,15 @@ def _work(task: StepTask, tree: Path, folder: Path, environment: Mapping[str, st
 def _variables(task: StepTask, folder: Path) -> dict[str, str]:
     found = resolve(task.env, folder)
     return {name: value if isinstance(value, str) else os.pathsep.join(value) for name, value in found.items()}
+
+
+def _ceiling(task: StepTask, tree: Path) -> dict[str, str]:
+    """Where Git stops looking for a repository: a tree of Noria's lies inside the user's, and is not of it."""
+    kind, _, identity = task.tree.partition(":")
+    if kind == "home":
+        return {}
+    top = next((folder for folder in (tree, *tree.parents) if folder.name == identity), tree)
+    return {"GIT_CEILING_DIRECTORIES": str(top.parent)}
 
 
 def child_environment(interpreter: Path | None = None) -> dict[str, str]:

@@ -40,6 +40,24 @@ PRELOAD = (
     "onnxruntime",
 )
 OF_THIS_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"})
+OF_A_REPOSITORY = frozenset(  # as `git rev-parse --local-env-vars` tells them, without the settings that a person may have made
+    {
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_DIR",
+        "GIT_GRAFT_FILE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_INTERNAL_SUPER_PREFIX",
+        "GIT_NAMESPACE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_QUARANTINE_PATH",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_SHALLOW_FILE",
+        "GIT_WORK_TREE",
+    }
+)
 START_S = 60.0  # a step process that has not taken its job by then never will
 ATTEMPTS = 3  # warm processes may have died while they waited
 RESTING = 2  # warm processes that are kept when no work comes: each holds up to 270 MB
@@ -423,10 +441,12 @@ def _environment(interpreter: Path) -> dict[str, str]:
 
 
 def surroundings(interpreter: Path) -> dict[str, str]:
-    """This process's environment, for an interpreter: what would bring this one's packages to another is left out."""
-    if interpreter == Path(sys.executable):
-        return dict(os.environ)
-    return {name: value for name, value in os.environ.items() if name not in OF_THIS_PYTHON}
+    """This process's environment, for an interpreter: what would bring this one's packages to another is left out.
+
+    So is what names a Git repository: a hook that called Noria was told of its own.
+    """
+    left_out = OF_A_REPOSITORY if interpreter == Path(sys.executable) else OF_A_REPOSITORY | OF_THIS_PYTHON
+    return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
 def _ending(code: int) -> tuple[str, str]:

@@ -1,0 +1,44 @@
+"""A tag that is named like the watched branch hides none of its commits."""
+
+import time
+
+YAML = """
+project: tagged
+data: {{rows: {{source: "data/*.csv", settle: 50ms}}}}
+steps: {{one: {{cmd: "cat word.txt > out.txt", deps: [word.txt], outs: [out.txt]}}}}
+git: {{repository: {remote}, branch: release, every: 100ms}}
+"""
+
+
+def walk(case):
+    from noria import config
+    from noria.engine import assembly
+    from noria.engine.scout import Scout
+
+    work, remote = case.home / "work", case.home / "remote.git"
+    case.run("git", "init", "-q", "--bare", str(remote))
+    case.write("work/noria.yaml", YAML.format(remote=remote))
+    case.write("work/word.txt", "a\n")
+    case.run("git", "init", "-q", "-b", "release", cwd=work)
+    for word in ("a", "b"):
+        case.write("work/word.txt", f"{word}\n")
+        case.run("git", "add", "-A", cwd=work)
+        case.run("git", "commit", "-q", "-m", word, cwd=work)
+    case.run("git", "push", "-q", str(remote), "release", cwd=work)
+    home = case.home / "home"
+    home.mkdir()
+    case.run("git", "clone", "-q", "-b", "release", str(remote), str(home / "p"))
+    line = assembly.assemble(home / "p")
+    scout, project = Scout(line), config.load(home / "p")
+    assert scout.commits(project) == 1
+    case.run("git", "tag", "release", "HEAD~1", cwd=work)
+    case.run("git", "push", "-q", str(remote), "refs/tags/release", cwd=work)
+    case.write("work/word.txt", "c\n")
+    case.run("git", "commit", "-qam", "c", cwd=work)
+    case.run("git", "push", "-q", str(remote), "refs/heads/release:refs/heads/release", cwd=work)
+    newest = case.run("git", "rev-parse", "HEAD", cwd=work).strip()
+    deadline = time.monotonic() + 30
+    while not scout.commits(project):
+        assert time.monotonic() < deadline, "commit c is never taken"
+    assert line.ledger.triggers.newest_commit("tagged")[0] == newest
+    line.ledger.close()
