@@ -11,6 +11,10 @@ from noria.adapters import checkout, git
 from noria.errors import NoriaError, NotFoundError
 
 
+def dirty_digest(repo: Path, *ignore: str) -> str | None:
+    return git.digest_of(repo, git.changes(repo, ignore))
+
+
 def test_head_and_commit_info(repo: Path, tmp_path: Path) -> None:
     newest = run(repo, "rev-parse", "HEAD")
     assert git.is_repo(repo)
@@ -59,7 +63,7 @@ def test_a_repository_of_somebody_else_is_named_so(repo: Path, monkeypatch: pyte
     """Number 55: "dubious ownership" is no empty repository; the words tell how to trust it."""
     monkeypatch.setattr(git, "_KEPT", git._KEPT | {"GIT_TEST_ASSUME_DIFFERENT_OWNER"})
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    for ask in (git.head, git.dirty_digest, lambda folder: git.commit_info(folder, "HEAD")):
+    for ask in (git.head, git.changes, lambda folder: git.commit_info(folder, "HEAD")):
         with pytest.raises(NoriaError, match="belongs to another user") as told:
             ask(repo)
         assert f"git config --global --add safe.directory {repo}" in str(told.value)
@@ -87,11 +91,11 @@ def test_what_changes_in_a_repository_inside_changes_the_digest(repo: Path, tmp_
     begin(tmp_path / "lib", helper_py="x = 1\n")
     run(repo, "submodule", "--quiet", "add", str(tmp_path / "lib"), "lib")
     commit(repo, "with lib")
-    assert git.dirty_digest(repo) is None
+    assert dirty_digest(repo) is None
     digests = set()
     for text in ("x = 2\n", "x = 3\n"):
         (repo / "lib" / "helper.py").write_text(text)
-        digests.add(git.dirty_digest(repo))
+        digests.add(dirty_digest(repo))
     assert len(digests | {None}) == 3
 
 
@@ -100,18 +104,18 @@ def test_a_clean_tree_has_no_digest_and_each_change_has_its_own(repo: Path) -> N
     (repo / "data" / "ignored.csv").write_text("a\n")
     (repo / ".noria").mkdir()
     (repo / ".noria" / "ledger.db").write_text("state")
-    assert git.dirty_digest(repo) is None
+    assert dirty_digest(repo) is None
     (repo / "new.py").write_text("x = 1\n")
-    first = git.dirty_digest(repo)
+    first = dirty_digest(repo)
     (repo / "new.py").write_text("x = 2\n")
-    second = git.dirty_digest(repo)
-    assert git.dirty_digest(repo, ignore=["*.py"]) is None
+    second = dirty_digest(repo)
+    assert dirty_digest(repo, "*.py") is None
     (repo / "noria.yaml").unlink()
-    third = git.dirty_digest(repo)
+    third = dirty_digest(repo)
     assert len({first, second, third, None}) == 4
-    assert git.dirty_digest(repo) == third
-    assert sorted(git.dirty_names(repo)) == ["new.py", "noria.yaml"]
-    assert git.dirty_names(repo, ignore=["*.py"]) == ["noria.yaml"]
+    assert dirty_digest(repo) == third
+    assert [(c.path, c.tracked) for c in git.changes(repo)] == [("new.py", False), ("noria.yaml", True)]
+    assert [c.path for c in git.changes(repo, ["*.py"])] == ["noria.yaml"]
 
 
 def test_a_mirror_follows_its_origin(repo: Path, tmp_path: Path) -> None:

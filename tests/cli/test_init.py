@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
 import subprocess
 import sys
@@ -384,3 +385,19 @@ def test_column_names_of_any_characters_make_files_that_can_be_read(tmp_path: Pa
     assert list(contract["columns"]) == [*names, 'y: "l"\n#']
     assert contract["columns"]['y: "l"\n#']["values"] == ["n\x85o", "ye\ns"]
     assert own_tests(home).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["init"], ["status"], ["run"], ["check"], ["doctor"]])
+def test_a_folder_whose_name_is_not_utf8_is_refused_in_words(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Number 59: what is kept names its folder in text; the way out is said."""
+    home = tmp_path / os.fsdecode(b"caf\xe9")
+    home.mkdir()
+    if words != ["init"]:
+        (home / "noria.yaml").write_text("project: p\n")
+    assert execute(["-C", str(home), *words]) == 2
+    said = capsys.readouterr().err
+    assert "is not UTF-8" in said
+    assert "caf\\xe9" in said
+    assert not (home / ".noria").exists()

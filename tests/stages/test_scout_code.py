@@ -175,3 +175,22 @@ def test_a_step_sees_the_commit_and_not_the_users_repository(
     monkeypatch.delenv("GIT_DIR")
     monkeypatch.delenv("GIT_INDEX_FILE")
     assert git(home, "rev-parse", "HEAD") == newest
+
+
+def test_what_lies_around_makes_no_dirty_tree_and_git_adds_no_state(home: Path, line: Line) -> None:
+    """Number 12: Noria's own outputs and a virtual environment are no change; a new module and a new rule are."""
+    (home / "noria.yaml").write_text(YAML.replace("word.txt > out.txt", "word.txt rules.txt > out.txt"))
+    (home / ".gitignore").write_text("/out.txt\n")  # a project that `noria init` did not make
+    commit(home, "second")
+    (line.state / "signing.key").write_text("secret\n")
+    for name in ("train.log", "venv/pyvenv.cfg", "venv/lib/x.py", "noria-serve/releases/1/code/model.py", "p-v1.noria.tar"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("1\n")
+    project = config.load(home)
+    assert pin.changes(home, project) == []
+    assert pin.stands(line, project, by_hand=True)[1] is None
+    (home / "rules.txt").write_text("1\n")
+    (home / "extra.py").write_text("x = 1\n")
+    assert [change.path for change in pin.changes(home, project)] == ["extra.py", "rules.txt"]
+    git(home, "add", "-A")
+    assert not any(name.startswith(".noria") for name in git(home, "ls-files").splitlines())

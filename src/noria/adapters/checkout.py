@@ -214,7 +214,7 @@ def _submodules(repo: Path, commit: str, entries: Sequence[_Entry], fresh: Path)
         path = os.fsdecode(link.path)
         theirs = next((place for place in _copies(repo, path, named.get(path)) if _holds(place, link.oid)), None)
         if theirs is None:
-            yield path
+            yield link.path.decode(errors="backslashreplace")
             continue
         place = fresh / path
         place.mkdir(parents=True, exist_ok=True)

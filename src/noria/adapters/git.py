@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from noria.decide.dirt import Change
 from noria.errors import NoriaError, NotFoundError
 from noria.names import digest_bytes, digest_file, new_id
 
@@ -58,13 +59,13 @@ def _commit(repo: Path, reference: str) -> str | None:
 def branches(repo: Path) -> list[str]:
     """Names of the branches, the one that was committed to last first."""
     found = call(repo, "for-each-ref", "--count=20", "--sort=-committerdate", "--format=%(refname:lstrip=2)", *_BRANCHES).stdout
-    return [os.fsdecode(name) for name in found.splitlines() if not name.endswith(b"/HEAD")]
+    return [_text(name) for name in found.splitlines() if not name.endswith(b"/HEAD")]
 
 
 def checked_out(repo: Path) -> str | None:
     """The branch that is checked out (of a mirror: the remote's main one); None where a commit is, without a branch."""
     done = call(repo, "symbolic-ref", "--quiet", "HEAD", check=False)
-    return os.fsdecode(done.stdout.rstrip(b"\n")).removeprefix("refs/heads/") or None
+    return _text(done.stdout.rstrip(b"\n")).removeprefix("refs/heads/") or None
 
 
 def contains(repo: Path, commit: str, earlier: str) -> bool | None:
@@ -101,7 +102,7 @@ def changed(repo: Path, before: str, after: str) -> list[tuple[str, int | None, 
     done = call(repo, "diff", *options, "--end-of-options", before, after, "--", check=False)
     if done.returncode:
         return None
-    found = [os.fsdecode(entry).split("\t", 2) for entry in done.stdout.split(b"\0") if entry]
+    found = [_text(entry).split("\t", 2) for entry in done.stdout.split(b"\0") if entry]
     return [(path, _lines(added), _lines(removed)) for added, removed, path in found]
 
 
@@ -109,40 +110,27 @@ def _lines(text: str) -> int | None:
     return None if text == "-" else int(text)
 
 
-def dirty_digest(repo: Path, ignore: Sequence[str] = ()) -> str | None:
-    """The digest of everything under ``repo`` that differs from the commit; None when nothing does.
+def changes(repo: Path, ignore: Sequence[str] = ()) -> list[Change]:
+    """What differs from the commit under ``repo``, and what is new there, in order of the paths.
 
-    Files that Git ignores, `.noria`, and the path patterns ``ignore`` do not count. Untracked files do: they can be imported.
+    Files that Git ignores, `.noria`, and the path patterns ``ignore`` are left out.
     """
-    differing = _differing(repo, ignore)
-    if not differing:
-        return None
-    top = Path(os.fsdecode(call(repo, "rev-parse", "--show-toplevel").stdout.rstrip(b"\n")))
-    lines = [entry + b"\0" + _content(top / os.fsdecode(entry[3:])) for entry in differing]
-    return digest_bytes(b"\n".join([(head(repo) or "").encode(), *lines]))
-
-
-def dirty_names(repo: Path, ignore: Sequence[str] = ()) -> list[str]:
-    """The files that `dirty_digest` is of, as Git names them: from the top of the repository."""
-    return [os.fsdecode(entry[3:]) for entry in _differing(repo, ignore)]
-
-
-def _differing(repo: Path, ignore: Sequence[str]) -> list[bytes]:
-    """What Git says of each file that differs from the commit: two letters, a space, its name."""
     excluded = [f":(exclude,glob)**/{OWN}/**", *(f":(exclude,glob){pattern}" for pattern in ignore)]
-    status = call(
-        repo,
-        "status",
-        "--porcelain=v1",
-        "-z",
-        "--no-renames",
-        "--ignore-submodules=none",
-        "--untracked-files=all",
-        "--",
-        ".",
-        *excluded,
-    ).stdout
-    return [entry for entry in sorted(status.split(b"\0")) if entry]
+    options = ("--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=none", "--untracked-files=all")
+    found = [line for line in call(repo, "status", *options, "--", ".", *excluded).stdout.split(b"\0") if line]
+    prefix = call(repo, "rev-parse", "--show-prefix").stdout.rstrip(b"\n") if found else b""
+    made = [Change(os.fsdecode(line[3:].removeprefix(prefix)), not line.startswith(b"??")) for line in found]
+    return sorted(made, key=lambda change: change.path)
+
+
+def digest_of(repo: Path, changed: Sequence[Change]) -> str | None:
+    """The digest of the commit with these changes; None without any."""
+    if not changed:
+        return None
+    lines = [
+        f"{change.tracked} ".encode() + os.fsencode(change.path) + b"\0" + _content(repo / change.path) for change in changed
+    ]
+    return digest_bytes(b"\n".join([(head(repo) or "").encode(), *lines]))
 
 
 def listed(repo: Path, ignore: Sequence[str] = ()) -> list[str]:
@@ -252,7 +240,7 @@ def _content(path: Path) -> bytes:
     if path.is_symlink():
         return os.fsencode(os.readlink(path))
     if (path / ".git").exists():
-        return f"{head(path)} {dirty_digest(path)}".encode()
+        return f"{head(path)} {digest_of(path, changes(path))}".encode()
     try:
         return digest_file(path).encode() if path.is_file() else b"-"
     except FileNotFoundError:
@@ -307,6 +295,11 @@ def _not_ours(repo: Path, done: Done) -> NoriaError:
         where=folder,
         hint=f"Run Noria as its owner, or trust it: git config --global --add safe.directory {shlex.quote(folder)}",
     )
+
+
+def _text(name: bytes) -> str:
+    """A name to be shown and kept, whatever its encoding."""
+    return name.decode(errors="backslashreplace")
 
 
 def words(done: Done) -> str:

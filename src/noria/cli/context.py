@@ -38,7 +38,10 @@ class Home:
         here = start.resolve()
         for folder in (here, *here.parents):
             if (folder / PROJECT_FILE).is_file():
-                return cls(folder)
+                found = cls(folder)
+                demand_text(found.path)
+                demand_text(found.state)
+                return found
         raise UsageError(
             f"there is no {PROJECT_FILE} in {here} or above it",
             hint="`noria init` writes a small working project; `noria -C DIR ...` works in another folder.",
@@ -111,6 +114,16 @@ class Home:
             return (self.state / "token").read_text().strip() or None
         except FileNotFoundError:
             return None
+
+
+def demand_text(path: Path) -> None:
+    """Raises UsageError for a path that is not UTF-8: ledger, bundles and JSON could not hold it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the name of this folder is not UTF-8: {os.fsencode(path)!r}", hint="Rename it, or work in another one."
+        ) from None
 
 
 def pass_home(command: Callable[Concatenate[Home, P], R]) -> Callable[P, R]:

@@ -16,6 +16,7 @@ import click
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from noria import names
+from noria.cli.context import demand_text
 from noria.cli.output import emit, json_option, plain
 from noria.cli.scalar import scalar
 from noria.errors import RefusedError, UsageError
@@ -54,6 +55,7 @@ def command(ctx: click.Context, directory: Path | None, data: Path | None, label
     """
     start = ctx.find_root().obj or Path(".")
     home = (start / directory if directory else start).resolve()
+    demand_text(home)
     if (data is None) != (label is None):
         raise UsageError("--data and --label go together", hint="noria init --data customers.csv --label churned")
     if data is not None and label is not None:
@@ -138,7 +140,7 @@ def _python_names(texts: list[str]) -> str:
 
 def _write(written: Written, contents: dict[str, str], also: list[str] | None = None) -> None:
     """All files or none; raises RefusedError naming those that exist."""
-    targets = {(".gitignore" if name == "gitignore" else name): text for name, text in contents.items()}
+    targets = {(".gitignore" if name == "gitignore" else name): text.encode() for name, text in contents.items()}
     kept = _keep_gitignore(written.home, targets)
     there = [name for name in [*targets, *(also or [])] if (written.home / name).exists() and name != kept]
     if there:
@@ -150,18 +152,29 @@ def _write(written: Written, contents: dict[str, str], also: list[str] | None = 
     for name, text in targets.items():
         path = written.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text)
         written.files.append(name)
 
 
-def _keep_gitignore(home: Path, targets: dict[str, str]) -> str | None:
-    """An existing .gitignore stays; our lines are added below."""
+def _keep_gitignore(home: Path, targets: dict[str, bytes]) -> str | None:
+    """An existing .gitignore stays, byte for byte, whatever its encoding; our lines are added below.
+
+    Raises RefusedError for one in UTF-16, as PowerShell writes it: Git reads nothing of it.
+    """
     path = home / ".gitignore"
     if not path.is_file():
         return None
-    present = path.read_text(encoding="utf-8")
-    missing = [line for line in targets[".gitignore"].splitlines() if line not in present.splitlines()]
-    targets[".gitignore"] = present.rstrip("\n") + "\n" + "".join(f"{line}\n" for line in missing)
+    present = path.read_bytes()
+    if b"\0" in present:
+        raise RefusedError(
+            ".gitignore is not text that Git can read (UTF-16, as PowerShell's >> writes it?)",
+            where=str(path),
+            hint="Save it as UTF-8, so that Git ignores what it says; then try again.",
+        )
+    known = {line.strip() for line in present.splitlines()}
+    missing = [line for line in targets[".gitignore"].splitlines() if line not in known]
+    apart = b"" if not present or present.endswith(b"\n") else b"\n"
+    targets[".gitignore"] = present + apart + b"".join(line + b"\n" for line in missing)
     return ".gitignore"
 
 

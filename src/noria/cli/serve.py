@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from noria import names
-from noria.cli.context import Home, pass_home
+from noria.cli.context import Home, demand_text, pass_home
 from noria.cli.output import emit, json_option, pairs
 from noria.cli.reproduce import exported, public_key
 from noria.domain.access import Access, Rate, is_loopback
@@ -82,6 +82,7 @@ def command(
     if not names.is_name(environment):
         raise UsageError(f"{environment!r} cannot name an environment", hint="Small letters, digits, - and _, as in production.")
     state = state.resolve()
+    demand_text(state)
     access = _access(host, key_file, hosts, rate, access_log)
     options = Options(state, {environment: (host, port)}, _workers(workers), max_body, max_rows, access)
     lays = [_lay(release, key, as_json) for release in releases]

@@ -32,7 +32,7 @@ from noria.serving import protocol, tree
 from noria.serving.desired import ROUTES, read_routes, write_routes
 from noria.stages.bundle import whole
 from noria.stages.line import Progress, silent
-from noria.store.disk import full_disk
+from noria.store.disk import full_disk, make_state
 
 BUNDLE = "bundle/"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -106,7 +106,7 @@ def serve(options: tree.Options, lays: Sequence[Lay], ready: Callable[[list[Laid
         text = f"{state} is the state folder of a project"
         raise RefusedError(text, hint="Name another folder with --state; `noria up` serves a project from its own.")
     with full_disk(state.parent):
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_state(state)
     with tree.sole(state):
         laid = [lay(state) for lay in lays]
         _desire(state, environment, laid)

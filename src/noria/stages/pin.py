@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from noria import config, names
 from noria.adapters import checkout, environment, git
 from noria.config import GitWatch, Project
+from noria.config.loading import FILE
+from noria.decide import dirt
+from noria.decide.dirt import Change
 from noria.domain.run import Pins
 from noria.domain.turn import Turn
 from noria.errors import ConfigError, DataError
@@ -23,6 +27,7 @@ from noria.stages.places import walk
 
 MAIN = "main"  # the branch that is followed where noria.yaml names none
 SHOWN = 5  # branches that are named
+WORD = re.compile(r"[^\s;&|<>()'\"`$]+")  # of a command, as far as it may be a path
 SOURCE_LIMIT = 4 << 20  # bytes; a larger file is no source
 SUBMODULE = "`git submodule update --init` in the project's folder brings it, before the commit is built"
 
@@ -76,7 +81,21 @@ def stands(line: Line, here: Project, *, by_hand: bool) -> tuple[str | None, str
     commit = git.head(place) if own else watched(place, watch)[0]
     if commit is None:
         raise ConfigError("nothing is committed yet", where=str(place), hint="git add -A && git commit")
-    return commit, git.dirty_digest(line.home, ignore=own_outs(here)) if own else None
+    return commit, git.digest_of(line.home, changes(line.home, here)) if own else None
+
+
+def changes(home: Path, project: Project) -> list[Change]:
+    """What makes the folder another tree than its commit."""
+    return dirt.that_count(git.changes(home, own_outs(project)), _read(project))
+
+
+def _read(project: Project) -> frozenset[str]:
+    """Files and folders that Noria or a step reads: the configuration, what steps depend on, and what commands name."""
+    found = {FILE, project.params_file or "", *(source.contract_file or "" for source in project.data.values())}
+    commands = [(".", project.checks.code or ""), *((step.directory, step.cmd or "") for step in project.steps.values())]
+    for folder, command in commands:
+        found |= {PurePosixPath(folder, word).as_posix() for word in WORD.findall(command)}
+    return frozenset(found.union(*(step.files for step in project.steps.values())) - {"", "."})
 
 
 def own_outs(project: Project) -> list[str]:

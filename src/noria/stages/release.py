@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from noria import names
-from noria.adapters import bundle, git, signing
+from noria.adapters import bundle, signing
+from noria.decide import dirt
 from noria.decide import release as policy
+from noria.decide.dirt import Change
 from noria.domain.evaluation import Evaluation
 from noria.domain.release import Release
 from noria.domain.run import Pins
@@ -42,17 +45,15 @@ def refused(sheet: Sheet) -> str:
     allowed = policy.may_release(sheet.pins)
     if allowed.outcome is Outcome.PASS:
         return ""
-    return f"{allowed.sentence()}{_which(sheet)}\n  Commit the change (git add, git commit), or let Git ignore it, and run again."
+    changed = pin.changes(sheet.tree, sheet.project) if sheet.commit is not None and sheet.pins.dirty is not None else []
+    return f"{allowed.sentence()}{_which(changed)}\n  {dirt.advice(changed)}"
 
 
-def _which(sheet: Sheet) -> str:
-    """`` (model.py, notes.txt and 3 more)``: what differs now; empty where nothing does any more, or there is no commit."""
-    assert sheet.pins is not None
-    if sheet.pins.dirty is None:
-        return ""
-    found = git.dirty_names(sheet.tree, pin.own_outs(sheet.project))
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f" ({', '.join(found[:NAMED])}{more})" if found else ""
+def _which(changed: Sequence[Change]) -> str:
+    """`` (model.py, table.py and 3 more)``: what differs now; empty where nothing does any more, or there is no commit."""
+    more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+    named = [os.fsencode(change.path).decode(errors="backslashreplace") for change in changed[:NAMED]]
+    return f" ({', '.join(named)}{more})" if changed else ""
 
 
 def release(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict) -> Release:

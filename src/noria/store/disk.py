@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -63,6 +64,15 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
+
+
+def make_state(folder: Path) -> None:
+    """A state folder, for its owner alone. It protects itself: Git does not add what is in it, keys among that."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own = folder / ".gitignore"  # a folder that cannot be written has it already, or is none of ours
+    if not own.exists() and not any((folder / name).exists() for name in ("noria.yaml", ".git")):
+        with contextlib.suppress(OSError), own.open("x") as file:
+            file.write("*\n")
 
 
 @contextmanager

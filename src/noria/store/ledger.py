@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from noria.store.clock import ClockStore
 from noria.store.connection import Database
 from noria.store.data import DataStore
+from noria.store.disk import make_state
 from noria.store.events import EventStore
 from noria.store.heads import FILE, HeadStore
 from noria.store.jobs import JobStore
@@ -57,7 +58,7 @@ class Ledger:
     @classmethod
     def open(cls, state: Path) -> Ledger:
         """The ledger in a state folder, made and migrated when needed. Raises StoreError."""
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_state(state)
         return cls(Database(state / "ledger.db"))
 
     @classmethod
