@@ -201,3 +201,15 @@ def test_a_project_folder_that_is_copied_keeps_its_checkouts(repo: Path, tmp_pat
     tree = tmp_path / "moved" / ".noria" / "trees" / newest
     assert run(tree, "log", "--format=%s") == "first commit"
     assert run(tree, "status", "--porcelain") == ""
+
+
+def test_what_is_sealed_holds_submodules_and_nothing_of_git(tmp_path: Path) -> None:
+    """Number 55: the code of a release is that of the commit, its submodules' among it, of the project's folder alone."""
+    lib = begin(tmp_path / "lib", helper_py="x = 1\n")
+    repo = begin(tmp_path / "repo", proj__noria_yaml="project: p\n", beside_py="y = 1\n")
+    run(repo, "submodule", "--quiet", "add", str(lib), "proj/shared")
+    newest = commit(repo, "with shared")
+    (tmp_path / "sealed").mkdir()
+    checkout.lay_out(repo / "proj", newest, tmp_path / "sealed" / "code")
+    found = [p.relative_to(tmp_path / "sealed").as_posix() for p in (tmp_path / "sealed").rglob("*") if p.is_file()]
+    assert sorted(found) == ["code/noria.yaml", "code/shared/helper.py"]
