@@ -335,6 +335,20 @@ def test_rolling_back_twice_goes_one_further_and_never_to_what_failed(world: Wor
     assert "asked by ann" in str(world.bar("v3"))
 
 
+def test_a_rollback_to_what_could_not_be_served_is_no_success(world: World) -> None:
+    """Number 48: with a key that was lost, or a damaged bundle, it reported success, and the next start served nothing."""
+    world.policy(CANARY)
+    promoted(world, "v2", "v3")
+    world.engine.broken[digest_of("v2")] = "it is damaged"
+    world.engine.here = False  # the one before is resident nowhere
+    with pytest.raises(ServingError, match="v2 could not be loaded: it is damaged"):
+        actions.roll_back(world.line, None, "ann")
+    assert (world.route.champion_version, world.bar("v3")) == ("v3", None)
+    world.engine.here = True
+    with pytest.raises(ServingError, match="but v2 could not be loaded: it is damaged"):
+        actions.roll_back(world.line, None, "ann")
+
+
 def test_rolling_back_to_a_named_release(world: World) -> None:
     world.policy(CANARY)
     promoted(world, "v2", "v3")

@@ -11,7 +11,7 @@ import pytest
 
 from noria import config
 from noria.domain.turn import Turn
-from noria.errors import RefusedError
+from noria.errors import RefusedError, StepError
 from noria.stages import code, pin
 from noria.stages.line import Line, Sheet
 from noria.stages.places import Places
@@ -125,6 +125,20 @@ def test_a_link_that_leads_nowhere_stays_one(tmp_path: Path) -> None:
     line, sheet = world.sheet()
     assert sealed(line, sheet, tmp_path / "code").items() >= {("latest", "data/none.csv"), ("here", ".")}
     assert code.bad_links(world.home, sheet.project) == code.bad_links_of(line, sheet) == ""
+
+
+def test_a_link_in_an_out_of_a_step_cannot_bring_in_a_file_from_elsewhere(tmp_path: Path) -> None:
+    """Number 45: only the out itself was looked at, not what lies in its folder."""
+    world = World(tmp_path / "repo")
+    world.commit()
+    line, _sheet = world.sheet()
+    world.put("made/rows.csv", "1\n")
+    (world.home / "made/inside").symlink_to("rows.csv")
+    assert line.places.digests(world.home, "made").keys() == {"made/rows.csv", "made/inside"}
+    (world.home / "made/key").symlink_to("/etc/hostname")
+    with pytest.raises(StepError, match="is a link that leaves the project") as raised:
+        line.places.digests(world.home, "made")
+    assert raised.value.where == "made/key"
 
 
 def test_a_name_that_no_export_can_hold_is_refused(tmp_path: Path) -> None:

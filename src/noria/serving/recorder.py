@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,6 +194,9 @@ def secret(state: Path) -> bytes:
     path = state / SECRET
     with contextlib.suppress(FileNotFoundError):
         return path.read_bytes()
+    if any((state / "log").glob("*/*")):
+        text = f"{path} was not there, and is made: labels by key find what is logged from now on, not what was before"
+        print(f"noria.serving: {text}", file=sys.stderr, flush=True)
     fresh = state / f"{SECRET}.{os.urandom(4).hex()}"
     try:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

@@ -34,6 +34,7 @@ def sample(line: Line, reference: str, into: Path) -> tuple[Delivery, int]:
     fresh = into.with_name(f".{into.name}.{names.new_id('x')}")
     try:
         with full_disk(into.parent):
+            fresh.touch(mode=0o600)  # only its owner may read rows of data
             writer(table, fresh)
             fresh.rename(into)
     finally:

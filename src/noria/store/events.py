@@ -15,9 +15,10 @@ from noria.domain.event import Event
 from noria.store.clock import ClockStore
 from noria.store.connection import Database, Value
 from noria.store.heads import HeadStore
-from noria.store.rows import parsed
+from noria.store.rows import damaged, parsed
 
 GENESIS = "0" * 64
+HASHED = ("seq", "project", "at", "clock_at", "clock_speed", "actor", "kind", "subject", "text", "facts", "previous")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +105,15 @@ class EventStore:
 
 def chained(row: sqlite3.Row | Mapping[str, Any]) -> str:
     """The hash of an event: over every other field, the previous event's hash among them."""
-    fields = ("seq", "project", "at", "clock_at", "clock_speed", "actor", "kind", "subject", "text", "facts", "previous")
-    return names.digest_bytes(msgspec.json.encode([row[name] for name in fields]))
+    try:
+        return names.digest_bytes(msgspec.json.encode([row[name] for name in HASHED]))
+    except LookupError as error:
+        raise damaged("events", error) from error
 
 
 def _event(row: sqlite3.Row | Mapping[str, Any]) -> Event:
-    return Event(
-        seq=row["seq"],
-        project=row["project"],
-        at=row["at"],
-        clock_at=row["clock_at"],
-        clock_speed=row["clock_speed"],
-        actor=row["actor"],
-        kind=row["kind"],
-        subject=row["subject"],
-        text=row["text"],
-        facts=parsed(row["facts"]),
-        previous=row["previous"],
-        hash=row["hash"],
-    )
+    try:
+        facts = {name: row[name] for name in (*HASHED, "hash")}
+    except LookupError as error:
+        raise damaged("events", error) from error
+    return Event(**facts | {"facts": parsed(row["facts"])})
