@@ -62,3 +62,36 @@ def test_a_command_reads_what_it_is_given(place: Place) -> None:
               '  b: {cmd: "cat ${NORIA_INPUT_A} > b.txt", deps: [a], outs: [b.txt]}\n')  # fmt: skip
     place.put(".gitignore", ".noria\n*.txt\n").commit().noria("run")
     assert place.read("b.txt") == "5\n"
+
+
+def test_a_metric_that_is_not_a_number_loses_no_other(place: Place) -> None:
+    """Number 26: Python writes NaN and Infinity into JSON."""
+    place.put("noria.yaml", "project: p\nsteps: {s: {cmd: 'cp in.txt m.json', deps: [in.txt], metrics: [m.json]}}\n")
+    place.put("in.txt", '{"auc": 0.9, "loss": NaN, "ratio": Infinity}').put(".gitignore", ".noria\nm.json\n").commit().noria(
+        "run"
+    )
+    assert place.json("show", "latest")["run"]["metrics"]["s.auc"] == 0.9
+
+
+def test_a_parameter_that_would_not_be_used_is_refused(place: Place) -> None:
+    """Number 26: `--set` of what a step reads that keeps its result would be recorded and not used."""
+    place.put("noria.yaml", 'project: p\nsteps: {one: "m:one", two: "m:two"}\n').put("params.yaml", "one: {n: 1}\ntwo: {k: 2}\n")
+    place.put("m.py", "def one(n): return n\ndef two(one, k): return one * k\n").put(".gitignore", ".noria\n").commit().noria(
+        "run"
+    )
+    said = place.noria("run", "--from", "two", "--set", "one.n=5", code=2)
+    assert "one.n is read by step one, which keeps the result it has" in said
+    assert "--from one" in said
+    assert place.json("run", "--from", "two", "--set", "two.k=5")["experiments"][0]["params"]["two.k"] == 5
+    place.noria("run", "--to", "two", "--set", "one.n=5")
+
+
+def test_the_variables_of_a_function_count(place: Place) -> None:
+    """Number 26: `env` in noria.yaml is among what a function depends on, as it is for a command."""
+    text = 'project: p\nsteps: {one: {call: "m:one", env: {LEVEL: "3"}}}\n'
+    place.put("noria.yaml", text).put("m.py", "import os\ndef one(): return os.environ['LEVEL']\n").put(
+        ".gitignore", ".noria\n"
+    ).commit()
+    place.noria("run")
+    place.put("noria.yaml", text.replace('"3"', '"4"')).commit()
+    assert place.states() == {"one": ("ran", "parameter changed: env.LEVEL")}

@@ -23,6 +23,7 @@ class StepFacts:
     params: dict[str, str] = field(default_factory=dict)  # parameter -> digest of its canonical JSON
     command: str | None = None
     environment: str = ""
+    read: dict[str, str] = field(default_factory=dict)  # file that it opened while it ran -> digest; "" for one not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Decision:
 
 def key(facts: StepFacts) -> str:
     """The identity of a step's result: equal facts, equal key."""
-    known = {name: getattr(facts, name) for name in StepFacts.__slots__}
+    known = {name: getattr(facts, name) for name in StepFacts.__slots__ if name != "read" or facts.read}
     return names.digest_bytes(json.dumps(known, sort_keys=True, separators=(",", ":")).encode())
 
 
@@ -60,6 +61,8 @@ def changes(now: StepFacts, before: StepFacts) -> Iterator[Reason]:
         yield Reason("step.code_changed", "code changed")
     if now.inputs != before.inputs:
         yield Reason("step.input_changed", f"input changed: {_named(now.inputs, before.inputs)}")
+    if now.read != before.read:
+        yield Reason("step.file_changed", f"file changed: {_named(now.read, before.read)}")
     if now.params != before.params:
         yield Reason("step.parameter_changed", f"parameter changed: {_named(now.params, before.params)}")
     if now.command != before.command:

@@ -10,11 +10,12 @@ from typing import Any
 
 from noria import config, names
 from noria.adapters import environment
+from noria.config import Project
 from noria.domain.run import Run, RunKind, StepRecord, StepState
 from noria.domain.trigger import TriggerKind
 from noria.domain.turn import Turn
 from noria.errors import StepError, UsageError
-from noria.stages import graph, pin, record, search, steps
+from noria.stages import graph, orders, pin, record, search, steps
 from noria.stages.arrivals import take_in
 from noria.stages.check import data
 from noria.stages.data import BLOBS
@@ -51,9 +52,24 @@ def prepare(line: Line, asked: Asked) -> Sheet:
     run_id = names.new_id("run")
     began = Turn(run_id, line.name, 0, (), "experiment", time.time())
     sheet = Sheet(began, run_id, project, tree, commit, dirty, environment.record(), by_hand=True)
+    _demand_used(project, asked)
     _first_data(line, sheet)
     pin.fix(line, sheet)
     return sheet
+
+
+def _demand_used(project: Project, asked: Asked) -> None:
+    """Raises UsageError for a parameter that a step reads which keeps its result of before: it would be recorded and not used."""
+    last = asked.selection.to == project.result_name(TRAIN)
+    _, kept = graph.chosen(project, EVERYTHING if last else asked.selection)
+    for given in asked.overrides:
+        for name in sorted(kept):
+            reads = orders.parameters_of(project.params, project.steps[name])
+            if any(given == one or given.startswith(f"{one}.") or one.startswith(f"{given}.") for one in reads):
+                raise UsageError(
+                    f"{given} is read by step {name}, which keeps the result it has",
+                    hint=f"Begin with that step: --from {name.partition('@')[0]}",
+                )
 
 
 def run(line: Line, asked: Asked) -> Run:

@@ -105,7 +105,7 @@ def _call(line: Line, sheet: Sheet, step: Step, target: str, done: Mapping[str, 
         code=names.digest_bytes(json.dumps([target, files], sort_keys=True).encode()),
         files=files,
         inputs=_named(sheet, step, done),
-        params=_digests(params),
+        params=_digests({**params, **{f"env.{name}": value for name, value in step.env.items()}}),
         environment=environment.digest(sheet.environment),
     )
     inputs = Inputs()
@@ -242,6 +242,15 @@ def _call_params(sheet: Sheet, step: Step) -> dict[str, object]:
         for name in sorted(step.params)
         if name in own or name in sheet.project.params
     }
+
+
+def parameters_of(params: Mapping[str, Any], step: Step) -> set[str]:
+    """The parameters that a step reads, by dotted name."""
+    section = step.name.partition("@")[0]
+    own = params.get(section)
+    if step.call is None or not isinstance(own, dict):
+        return set(step.params)
+    return {f"{section}.{name}" if name in own else name for name in step.params}
 
 
 def _paths(facts: Mapping[str, Any]) -> list[str]:

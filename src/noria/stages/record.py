@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -82,7 +83,7 @@ def keep(
 def numbers(content: bytes, path: str) -> dict[str, float]:
     """The numbers of a JSON or YAML file by dotted name. Raises ValueError when it is neither."""
     if PurePosixPath(path).suffix.lower() == ".json":
-        found: Any = msgspec.json.decode(content)
+        found: Any = json.loads(content)  # takes NaN and Infinity, as Python writes them; msgspec does not
     else:
         found = msgspec.yaml.decode(content)
     if isinstance(found, int | float):

@@ -129,7 +129,9 @@ def _make(line: Line, sheet: Sheet, done: Mapping[str, StepRecord], order: Order
         rows = steps.perform(line, sheet, _rows_order(line, sheet, done))
         if rows.state is StepState.FAILED:
             return rows
-        journal = _journal(line, sheet, plan.key(_facts(sheet, done)))
+        before = line.ledger.steps.latest(line.name, order.name)
+        having = steps.having_read(line, order, before[1].get("read", ()) if before else ())
+        journal = _journal(line, sheet, plan.key(replace(_facts(sheet, done), read=having.read)))
         made = _Search(line, sheet, rows, journal).run()
         record = made.record(StepRecord(order.name, StepState.RAN, reason, key, seconds=time.perf_counter() - began), order)
     sheet.records.append(record)
@@ -219,11 +221,14 @@ class _Search:
             self.journal.unlink(missing_ok=True)  # whatever it was, the next run tries anew
             return replace(record, state=StepState.FAILED, reason=judge.why_none(self.told))
         self._tag(chosen)
+        known = self.line.ledger.steps
+        read = {path for one in self.used for path in known.facts(self.line.name, one.key).get("read", ())}
+        facts = steps.having_read(self.line, order, read)
         manifest = msgspec.json.encode(Output({}, self._result(chosen)), order="sorted")
-        record = replace(record, output=self.line.blobs.put_bytes(manifest, lasting=False))
+        record = replace(record, key=plan.key(facts), output=self.line.blobs.put_bytes(manifest, lasting=False))
         with self.line.ledger.transaction():
             self.line.check_lease()
-            self.line.ledger.steps.put(self.line.name, record, msgspec.to_builtins(order.facts))
+            self.line.ledger.steps.put(self.line.name, record, msgspec.to_builtins(facts))
         return record
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from noria import names
+from noria.adapters.executors.reading import besides
 from noria.adapters.executors.task import Finished, StepTask
 from noria.decide import plan
 from noria.decide.plan import Decision, StepFacts
@@ -77,9 +78,29 @@ def consider(line: Line, order: Order) -> tuple[Decision, StepRecord | None]:
         return Decision(False, Reason("step.frozen", "frozen: keeps the result it has")), before[0]
     if order.always and line.reuse:
         return Decision(True, Reason("step.always", "runs every time")), None
-    found = line.ledger.steps.get(line.name, plan.key(order.facts)) if line.reuse else None
     earlier = msgspec.convert(before[1], StepFacts) if before else None
-    return plan.decide(order.facts, earlier, cached=found is not None and whole(line, found)), found
+    facts = having_read(line, order, earlier.read if earlier else ())
+    found = line.ledger.steps.get(line.name, plan.key(facts)) if line.reuse else None
+    if found is None and earlier is not None and line.reuse:  # on another branch it may have opened other files
+        for paths in line.ledger.steps.read_by(line.name, order.name):
+            found = found or line.ledger.steps.get(line.name, plan.key(having_read(line, order, paths)))
+    return plan.decide(facts, earlier, cached=found is not None and whole(line, found)), found
+
+
+def having_read(line: Line, order: Order, paths: Iterable[str]) -> StepFacts:
+    """The facts with the files that the step opens while it runs, as they are now; its modules are among the facts already."""
+    paths = besides(paths, order.facts.files, order.task.roots)
+    if not paths:
+        return order.facts
+    tree = line.places.tree(order.task.tree)
+    return replace(order.facts, read={path: _digest(line, tree, path) for path in paths})
+
+
+def _digest(line: Line, tree: Path, path: str) -> str:
+    try:
+        return line.places.digests(tree, path).get(path, "")
+    except StepError:  # it is not there, or not a file of the project: its coming is a change
+        return ""
 
 
 def make(line: Line, sheet: Sheet, order: Order) -> StepRecord:
@@ -99,7 +120,7 @@ def make(line: Line, sheet: Sheet, order: Order) -> StepRecord:
         if ready is not None:
             return ready
         line.progress(f"{order.name}: {decision.reason.text}")
-        record = _run(line, sheet, order, key, decision.reason)
+        record = _run(line, sheet, order, decision.reason)
     sheet.records.append(record)
     return record
 
@@ -121,7 +142,7 @@ def thrown_away(line: Line, error: CorruptBlobError) -> bool:
     return True
 
 
-def _run(line: Line, sheet: Sheet, order: Order, key: str, reason: Reason) -> StepRecord:
+def _run(line: Line, sheet: Sheet, order: Order, reason: Reason) -> StepRecord:
     if order.task.target is not None:
         line.executor.warm()  # there is work: what it will need next is started ahead
     if sheet.pins is not None:
@@ -135,11 +156,12 @@ def _run(line: Line, sheet: Sheet, order: Order, key: str, reason: Reason) -> St
         _pause(line, RETRY_S[min(attempt, len(RETRY_S)) - 1])
         attempt += 1
     usage = done.usage
+    facts = having_read(line, order, done.read)
     record = StepRecord(
         name=order.name,
         state=StepState.RAN,
         reason=reason,
-        key=key,
+        key=plan.key(facts),
         seconds=usage.seconds,
         user_s=usage.user_s,
         peak_rss_mb=usage.peak_rss_mb,
@@ -157,7 +179,7 @@ def _run(line: Line, sheet: Sheet, order: Order, key: str, reason: Reason) -> St
     record = replace(record, output=line.blobs.put_bytes(manifest, lasting=False))
     with line.ledger.transaction():
         line.check_lease()
-        line.ledger.steps.put(line.name, record, msgspec.to_builtins(order.facts))
+        line.ledger.steps.put(line.name, record, msgspec.to_builtins(facts))
     return record
 
 

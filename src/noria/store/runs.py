@@ -215,6 +215,11 @@ class StepStore:
         """A result that must not be taken again."""
         self._database.execute("DELETE FROM steps WHERE project = ? AND key = ?", (project, key))
 
+    def facts(self, project: str, key: str) -> dict[str, Any]:
+        """What the result came from; empty when it is not remembered."""
+        row = self._database.row("SELECT facts FROM steps WHERE project = ? AND key = ?", (project, key))
+        return parsed(row["facts"]) if row else {}
+
     def latest(self, project: str, name: str) -> tuple[StepRecord, dict[str, Any]] | None:
         """The newest result of a step of this name, and what it came from."""
         row = self._database.row(
@@ -223,3 +228,10 @@ class StepStore:
         if row is None:
             return None
         return parsed(row["record"], kind=StepRecord, strict=False), parsed(row["facts"])
+
+    def read_by(self, project: str, name: str, limit: int = 20) -> builtins.list[builtins.list[str]]:
+        """The sets of files that the newest results of a step of this name had opened, each once, the newest first."""
+        rows = self._database.rows(
+            "SELECT facts FROM steps WHERE project = ? AND name = ? ORDER BY at DESC LIMIT ?", (project, name, limit)
+        )
+        return [list(paths) for paths in dict.fromkeys(tuple(parsed(row["facts"]).get("read", ())) for row in rows)]

@@ -28,6 +28,7 @@ from typing import Any
 
 from noria.adapters.descriptors import readable
 from noria.adapters.executors import timing
+from noria.adapters.executors.reading import Reading
 from noria.errors import NoriaError
 
 F_SETSIG = 10  # Linux: the signal that O_ASYNC sends; not in the fcntl module
@@ -58,11 +59,13 @@ def main(arguments: list[str]) -> None:
     _die_with_parent(orders.fileno())
     work = json.loads(line)
     enter(work)
+    reading = Reading(Path(work["cwd"]))
     before = spent()
     reply.send(state="started")
     timing.listen(lambda inside: reply.send(state="user" if inside else "system"))
     done = run(work)
     timing.listen(None)
+    done["read"] = reading.found()
     _flush()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     used = {name: value - before[name] for name, value in spent().items()}

@@ -51,6 +51,7 @@ class Done:
     cpu_s: float = 0.0
     read_mb: float = 0.0
     written_mb: float = 0.0
+    read: tuple[str, ...] = ()  # files of the project that it opened, relative to its folder
 
 
 class Tree:

@@ -75,6 +75,7 @@ class Run:
             done.log_tail,
             logs.get(TRACKED),
             asked,
+            done.read,
         )
 
     def _artifacts(self) -> dict[str, Path]:

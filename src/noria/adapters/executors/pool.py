@@ -431,6 +431,7 @@ class Watched:
             cpu_s=answer.get("cpu_s", 0.0),
             read_mb=answer.get("read_mb", 0.0),
             written_mb=answer.get("written_mb", 0.0),
+            read=tuple(answer.get("read", ())),
         )
 
 

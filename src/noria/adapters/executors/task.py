@@ -72,6 +72,7 @@ class Finished:
     log_tail: str = ""
     tracked: str | None = None  # blob digest of what it logged with ``noria.track``
     artifacts: Mapping[str, str] = field(default_factory=dict)  # path -> blob digest of the files it asked to keep
+    read: Sequence[str] = ()  # files of its tree that a target opened, as far as is known
 
     @property
     def ok(self) -> bool:
