@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import make_classification
 
+from noria.adapters.asking import shaped
 from noria.adapters.frameworks import registry
 from noria.adapters.frameworks.bare import Bare, dressed
 from noria.domain.signature import Input, Kind, Signature, Task
 from noria.errors import NoriaError
-from noria.stages.work.forms import Compiled, shaped
+from noria.stages.work.forms import Compiled, of_task
 
 NAMES = [f"c{i}" for i in range(6)]
 INPUTS = tuple(Input(name, Kind.NUMBER) for name in NAMES)
@@ -44,7 +45,7 @@ def check(model: Any, task: Task, reference: NDArray[np.float64], table: NDArray
     assert np.abs(Compiled(content, signature(task)).predict(frame) - reference).max() < worst
     hosted = pickle.loads(pickle.dumps(model))
     answers = hosted.predict(frame) if task is Task.REGRESSION else hosted.predict_proba(frame)
-    assert np.abs(shaped(answers, task, len(table)) - reference).max() < worst
+    assert np.abs(of_task(shaped(answers, signature(task), len(table)), task) - reference).max() < worst
 
 
 @pytest.mark.parametrize("task", list(Task))

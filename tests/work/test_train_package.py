@@ -127,13 +127,13 @@ def trained(folder: Path, model: dict[str, Any], rows: pl.DataFrame | None = Non
 
 def packaged(folder: Path, model: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     job = {"model_file": str(folder / "model.joblib"), "holdout": str(folder / "holdout.arrow"), "model": model}
-    return package.run({**job, "signature": made["signature"], "folder": str(folder)})
+    return package.run({**job, "signature": made["signature"], "frames": made["frames"], "folder": str(folder)})
 
 
 def scored(
     folder: Path, model: dict[str, Any], made: dict[str, Any], form: str, rows: Path | None = None
 ) -> np.ndarray[Any, Any]:
-    manifest = {"form": form, "signature": made["signature"], "hosted": {"features": model["features"]}}
+    manifest = {"form": form, "signature": made["signature"], "hosted": {"features": model["features"], "frames": made["frames"]}}
     manifest["model"] = {"file": "model.onnx" if form == "compiled" else "model.joblib"}
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     score.run({"bundle": str(folder), "rows": str(rows or folder / "holdout.arrow"), "folder": str(folder)})
@@ -354,3 +354,74 @@ def test_two_processes_make_the_same_bytes(tmp_path: Path, tree: Path) -> None:
             files_made = ("model.joblib", "holdout.arrow", "model.onnx", "golden.json")
             digests.append([digest_file(folder / n) for n in files_made])
     assert digests[0] == digests[1]
+
+
+ASKED_ALIKE = """
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+def filled(table): return table.assign(temp=table["temp"].fillna(0.0))
+def squared(table): return np.hstack([table, table ** 2])
+
+def with_pandas(features: pd.DataFrame, label: pd.Series):
+    "Works on pandas frames alone: it calls their methods when it predicts."
+    return make_pipeline(FunctionTransformer(filled), LogisticRegression()).fit(features, label)
+
+def with_numpy(features: NDArray[np.float64], label: NDArray[np.float64]):
+    assert isinstance(features, np.ndarray)
+    return make_pipeline(FunctionTransformer(squared), LogisticRegression()).fit(np.nan_to_num(features), label)
+
+def in_pandas(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(temp=rows["temp"].fillna(0.0), warm=(rows["temp"] > 50).astype(float))
+
+def column(features: pd.DataFrame, label: pd.Series):
+    return LinearRegression().fit(features, label.to_numpy().reshape(-1, 1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "frames"),
+    [
+        ({"train": "asked_alike:with_pandas"}, {"features": "polars", "model": "pandas"}),
+        ({"train": "asked_alike:with_numpy"}, {"features": "polars", "model": "numpy"}),
+        (
+            {"train": "asked_alike:column", "features": "asked_alike:in_pandas", "task": "regression", "label": "delay"},
+            {"features": "pandas", "model": "pandas"},
+        ),
+    ],
+)
+def test_a_model_is_asked_in_training_package_and_score_as_it_was_trained(
+    tmp_path: Path, tree: Path, changes: dict[str, Any], frames: dict[str, str]
+) -> None:
+    """Number 13: where `train` or `features` is annotated with pandas or NumPy, the model gets those for each question.
+
+    Number 11: a regression that answers [n, 1] is scored as one that answers [n].
+    """
+    (tree / "asked_alike.py").write_text(ASKED_ALIKE)
+    model = facts(inputs=["hour", "temp"], slices=[], **changes)
+    rows = labelled() if "features" in changes else labelled().with_columns(pl.col("temp").fill_null(0.0))
+    made = trained(tmp_path, model, rows)
+    assert made["frames"] == frames
+    result = packaged(tmp_path, model, made)
+    assert result["form"] == "hosted", result["reason"]
+    scores = scored(tmp_path, model, made, "hosted")
+    assert scores.shape == (400,)
+    assert np.isfinite(scores).all()
+    assert result["golden"]["left_out"] == 0
+
+
+def test_what_no_server_could_pass_on_is_refused_in_training(tmp_path: Path, tree: Path) -> None:
+    """Number 11: training fails, with the function's name and the cure, where the answers have no shape that is served."""
+    (tree / "no_answers.py").write_text(
+        "import numpy as np\nclass Wide:\n    def predict(self, rows): return np.zeros((len(rows), 2))\n"
+        "def wide(features, label): return Wide()\n"
+    )
+    model = facts(task="regression", label="delay", inputs=["hour"], train="no_answers:wide", slices=[])
+    with pytest.raises(StepError, match=r"the model answered shape \(50, 2\) for 50 rows of a regression task") as refused:
+        trained(tmp_path, model)
+    assert refused.value.where == "no_answers:wide"
+    assert refused.value.hint == "Let it answer one number a row: [n], or [n, 1]."

@@ -23,6 +23,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
 class HostedFacts(msgspec.Struct, frozen=True):
     features: str | None = None  # "delays.features:build"
     paths: tuple[str, ...] = (".",)  # import paths inside code/
+    frames: dict[str, str] = {}  # the kinds of table that features and model take: see adapters.asking.Frames
     batch: bool = False  # rows of several requests may be answered in one call: no row's answer depends on the others
 
 

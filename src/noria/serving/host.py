@@ -27,20 +27,17 @@ from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from noria import names
 from noria.adapters.server import PARENT, short_path
-from noria.domain.signature import Input, Kind, Signature, Task, class_text
+from noria.domain.signature import Input, Kind
 from noria.errors import ServingError
 from noria.serving import frames, golden
 from noria.serving.bundle import Bundle, open_bundle, public_keys
 from noria.serving.child import CODE_ENDED, PROVE
-
-if TYPE_CHECKING:
-    import polars as pl
 
 QUEUE_LIMIT = 1024  # requests that wait for the one thread
 WARNINGS = 100  # different ones that are logged
@@ -66,9 +63,13 @@ class HostedModel:
     """The project's features and model, called as they were in training."""
 
     def __init__(self, bundle: Bundle) -> None:
+        from noria.adapters import asking  # heavy: only hosts load it
+
         self._signature = bundle.signature
-        self._features = _features(bundle)
-        self._model = _unpickle(bundle)
+        facts = bundle.manifest.hosted
+        frames = msgspec.convert(facts.frames if facts is not None else {}, asking.Frames)
+        self._rows_of = asking.rows_of
+        self._model = asking.PythonModel(_unpickle(bundle), _features(bundle), bundle.signature, frames)
 
     def warm(self) -> None:
         """Answer one made-up row, so that the first request does not pay for what the first call sets up. It proves
@@ -80,15 +81,8 @@ class HostedModel:
 
     def predict(self, columns: dict[str, list[Any]], n: int) -> list[Any]:
         """A float per row (regression) or a row of probabilities."""
-        frame = _frame(self._signature, columns)
-        table = self._features(frame) if self._features else frame
-        if getattr(table, "height", n) != n:
-            raise ValueError(f"features returned {table.height} rows for {n}")
-        if self._signature.task is Task.REGRESSION:
-            return [float(v) for v in self._model.predict(table)]
-        if hasattr(self._model, "predict_proba"):
-            return [[float(p) for p in row] for row in self._model.predict_proba(table)]
-        return [[float(class_text(label) == c) for c in self._signature.classes] for label in self._model.predict(table)]
+        found: list[Any] = self._model.answers(self._rows_of(columns, self._signature)).tolist()
+        return found
 
 
 def explain(error: BaseException, root: Path) -> str:
@@ -98,13 +92,6 @@ def explain(error: BaseException, root: Path) -> str:
         with contextlib.suppress(ValueError):
             place = f" in {Path(frame.filename).relative_to(root)}:{frame.lineno}"
     return f"{type(error).__name__}: {str(error)[:500]}{place}"
-
-
-def _frame(signature: Signature, columns: dict[str, list[Any]]) -> pl.DataFrame:
-    import polars as pl  # heavy: only hosts load it
-
-    types = {Kind.STRING: pl.String, Kind.NUMBER: pl.Float64, Kind.INTEGER: pl.Int64, Kind.BOOLEAN: pl.Boolean}
-    return pl.DataFrame([pl.Series(i.name, columns[i.name], dtype=types[i.kind], strict=False) for i in signature.inputs])
 
 
 def _middle(entry: Input) -> Any:

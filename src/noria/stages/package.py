@@ -86,6 +86,8 @@ def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any], packaged: d
     if form is Form.HOSTED:
         paths = ["src", "."] if (sheet.tree / "src").is_dir() else ["."]
         facts["hosted"] = {"features": model.features, "paths": paths, "batch": packaged["batch"]}
+        if "frames" in trained:  # not in what was trained before they were recorded
+            facts["hosted"]["frames"] = trained["frames"]
     return facts
 
 
@@ -98,13 +100,14 @@ def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) ->
         "model_file": inputs.add(made.files["model"], "model.joblib"),
         "holdout": inputs.add(made.files["holdout"], "holdout.arrow"),
         "signature": made.result["signature"],
+        "frames": made.result.get("frames", {}),
         "model": model_facts(sheet, model),
     }
     facts = StepFacts(
         code=trained.key,
         files={},
         inputs={"train": trained.output},
-        params={"golden": str(golden.VERSION), "batch": "1"},
+        params={"golden": str(golden.VERSION), "batch": "1", "asked": "1"},
         command=None,
         environment=environment.digest(sheet.environment),
     )

@@ -2,8 +2,7 @@
 
 A request's JSON, a training row and a held-out row all become the same frame: text is String, a number is Float64, an
 integer Int64, a boolean Boolean; NaN is null. In ONNX a missing text is "" and a missing number is NaN (float32). The model
-server has its own copy of this rule (``noria/serving/runtime.py`` for ONNX, ``noria/serving/host.py`` for frames), as it
-imports no stage.
+server has its own copy of the rule for ONNX (``noria/serving/runtime.py``), as it imports no stage.
 """
 
 from __future__ import annotations
@@ -14,15 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from noria.adapters.asking import DTYPES
 from noria.domain.signature import MATRIX, Input, Kind, Signature
 from noria.errors import DataError
-
-DTYPES: dict[Kind, pl.DataType] = {
-    Kind.STRING: pl.String(),
-    Kind.NUMBER: pl.Float64(),
-    Kind.INTEGER: pl.Int64(),
-    Kind.BOOLEAN: pl.Boolean(),
-}
 
 
 def kind_of(name: str, dtype: pl.DataType) -> Kind:
@@ -51,11 +44,6 @@ def frame(table: pl.DataFrame, inputs: tuple[Input, ...]) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         raise DataError(f"an input column is not of its type: {str(error).splitlines()[0]}") from error
     return made.with_columns(pl.selectors.float().fill_nan(None))
-
-
-def one(record: dict[str, Any], inputs: tuple[Input, ...]) -> pl.DataFrame:
-    """A record as a frame of one row."""
-    return pl.DataFrame([pl.Series(i.name, [record[i.name]], dtype=DTYPES[i.kind], strict=False) for i in inputs])
 
 
 def feeds(rows: pl.DataFrame) -> dict[str, NDArray[Any]]:

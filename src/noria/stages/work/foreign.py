@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from noria.adapters import formats, weights
+from noria.adapters.asking import DTYPES
 from noria.adapters.frameworks import files
 from noria.adapters.frameworks.bare import Bare, OnMatrix
 from noria.adapters.frameworks.files import Known
@@ -236,7 +237,7 @@ def made_up(signature: Signature) -> pl.DataFrame:
             Kind.INTEGER: np.floor(numbers).astype(np.int64),
             Kind.NUMBER: numbers,
         }
-        made.append(pl.Series(entry.name, values[entry.kind], dtype=columns.DTYPES[entry.kind]))
+        made.append(pl.Series(entry.name, values[entry.kind], dtype=DTYPES[entry.kind]))
     return pl.DataFrame(made)
 
 
@@ -272,8 +273,6 @@ def _original(known: Known, signature: Signature, rows: pl.DataFrame) -> forms.O
 def _demand_answers(answers: Any, signature: Signature) -> None:
     if signature.task is Task.REGRESSION:
         return
-    if answers.ndim == 2 and answers.shape[1] != len(signature.classes):
-        raise RefusedError(f"the model answers {answers.shape[1]} probabilities, and there are {len(signature.classes)} classes")
     given = answers[np.isfinite(answers).reshape(len(answers), -1).all(axis=1)]
     apart = np.abs(given.sum(axis=1) - 1).max(initial=0.0) if given.ndim == 2 else 0.0
     if given.min(initial=0.0) < -SUM or given.max(initial=0.0) > 1 + SUM or apart > SUM:

@@ -16,8 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.adapters import weights
+from noria.adapters.asking import Frames, PythonModel, shaped
 from noria.adapters.executors.timing import user_code
-from noria.domain.signature import MATRIX, Signature, Task, class_text
+from noria.domain.signature import MATRIX, Signature, Task
 from noria.errors import StepError
 from noria.stages.work import columns, functions
 
@@ -46,74 +47,37 @@ class Compiled:
         self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._taken = [node.name for node in self._session.get_inputs()]
         self._output = _output(self._session, signature.task)
-        self._task = signature.task
+        self._signature = signature
         self._names = [i.name for i in signature.inputs]
 
     def predict(self, rows: pl.DataFrame) -> NDArray[np.float64]:
-        return shaped(self.prepared(rows)()[0], self._task, rows.height)
+        return of_task(shaped(self.prepared(rows)()[0], self._signature, rows.height), self._signature.task)
 
     def prepared(self, rows: pl.DataFrame) -> Callable[[], Any]:
         feeds = columns.matrix(rows.select(self._names)) if self._taken == [MATRIX] else columns.feeds(rows.select(self._taken))
         return lambda: self._session.run([self._output], feeds)
 
 
-class Original:
+class Original(PythonModel):
     """The model as the project trained it, behind its features."""
 
-    def __init__(self, model: Any, features: Callable[[pl.DataFrame], Any] | None, signature: Signature) -> None:
-        self.model = model
-        self._features = features
-        self._signature = signature
-
     @classmethod
-    def load(cls, path: Path, features: str | None, signature: Signature) -> Original:
+    def load(cls, path: Path, features: str | None, signature: Signature, frames: Frames | None = None) -> Original:
         """``path`` was written by this installation and verified by its digest: unpickling it runs the project's own code."""
         with user_code():
             function = functions.load(features) if features else None
-        return cls(joblib.load(path), function, signature)
+        return cls(joblib.load(path), function, signature, frames)
 
     def predict(self, rows: pl.DataFrame) -> NDArray[np.float64]:
-        table = apply_features(self._features, rows)
-        task = self._signature.task
-        if task is not Task.REGRESSION and hasattr(self.model, "predict_proba"):
-            return shaped(self.model.predict_proba(table), task, rows.height)
-        predicted = self.model.predict(table)
-        if task is Task.REGRESSION:
-            return shaped(predicted, task, rows.height)
-        strange = next((value for value in predicted if class_text(value) not in self._signature.classes), self)
-        if strange is not self:
-            raise StepError(
-                f"the model predicted {strange!r}, which is none of its classes: {', '.join(self._signature.classes)}"
-            )
-        chosen = [[class_text(value) == name for name in self._signature.classes] for value in predicted]
-        return shaped(np.array(chosen, dtype=np.float64), task, rows.height)
+        return of_task(self.answers(rows), self._signature.task)
 
     def prepared(self, rows: pl.DataFrame) -> Callable[[], object]:
         return lambda: self.predict(rows)
 
 
-def apply_features(features: Callable[[pl.DataFrame], Any] | None, rows: pl.DataFrame) -> Any:
-    """What the model is trained on and asked with. Raises StepError when ``features`` adds or drops rows."""
-    if features is None:
-        return rows
-    with user_code():
-        table = features(rows)
-    height = len(table) if hasattr(table, "__len__") else rows.height
-    if height != rows.height:
-        raise StepError(f"features returned {height:,} rows for {rows.height:,}: it works row by row")
-    return table
-
-
-def shaped(raw: Any, task: Task, n: int) -> NDArray[np.float64]:
-    """Raises StepError when the model's answer has another shape than its task asks for."""
-    values = np.asarray(raw, dtype=np.float64)
-    if task is Task.BINARY and values.shape == (n, 2):
-        return values[:, 1]
-    if task is Task.REGRESSION and values.shape in ((n,), (n, 1)):
-        return values.reshape(n)
-    if task is Task.MULTICLASS and values.ndim == 2 and len(values) == n:
-        return values
-    raise StepError(f"the model answered shape {values.shape} for {n:,} rows of a {task} task")
+def of_task(answers: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
+    """Of a binary task the positive class's probability alone."""
+    return answers[:, 1] if task is Task.BINARY else answers
 
 
 def _output(session: Any, task: Task) -> str:

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.adapters import weights
+from noria.adapters.asking import Frames, rows_of
 from noria.adapters.frameworks import registry
 from noria.domain.golden import GOLDEN, Answer, Golden, asked, one_answer
 from noria.domain.signature import Signature
@@ -54,14 +55,15 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Leaves ``model.onnx`` in ``folder`` when the compiled form is safe (large weights beside it, in ``model.onnx.data``), and
     ``golden.json``: made-up rows with its answers.
 
-    The job: ``model_file``, ``holdout``, ``signature``, ``model``, ``folder``. Returns ``form`` (compiled or hosted), ``reason``,
-    ``parity``, ``batch`` (whether rows may be answered together), ``golden`` (how many rows, how many left out),
-    ``latency_p50_ms``, ``latency_p99_ms`` (one row, in process) and ``size_mb`` (10^6 bytes).
+    The job: ``model_file``, ``holdout``, ``signature``, ``frames``, ``model``, ``folder``. Returns ``form`` (compiled or
+    hosted), ``reason``, ``parity``, ``batch`` (whether rows may be answered together), ``golden`` (how many rows, how many left
+    out), ``latency_p50_ms``, ``latency_p99_ms`` (one row, in process) and ``size_mb`` (10^6 bytes).
     """
     signature = msgspec.convert(job["signature"], Signature)
     rows = columns.frame(pl.read_ipc(job["holdout"]), signature.inputs)
     features = job["model"].get("features")
-    original = forms.Original.load(Path(job["model_file"]), features, signature)
+    frames = msgspec.convert(job.get("frames", {}), Frames)
+    original = forms.Original.load(Path(job["model_file"]), features, signature, frames)
     content, parity, reason = compiled(original, features, signature, rows)
     form: forms.Form = original
     size_bytes = Path(job["model_file"]).stat().st_size
@@ -123,7 +125,7 @@ def golden(form: forms.Form, signature: Signature) -> Golden:
 
     def answer(record: dict[str, Any]) -> Answer | None:
         try:
-            said = form.predict(columns.one(record, signature.inputs))[0]
+            said = form.predict(rows_of({name: [value] for name, value in record.items()}, signature))[0]
         except BaseException:  # noqa: BLE001 - the row is no real one: whatever the model raises on it says nothing against it
             return None
         return one_answer([float(v) for v in np.atleast_1d(said)])

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from noria.adapters.asking import Frames
 from noria.domain.release import Form
 from noria.domain.signature import Signature
 from noria.stages.work import columns, forms
@@ -36,4 +37,5 @@ def sealed_form(bundle: Path, manifest: dict[str, Any], signature: Signature) ->
     path = bundle / manifest["model"]["file"]
     if manifest["form"] == Form.COMPILED:
         return forms.Compiled(path, signature)
-    return forms.Original.load(path, manifest.get("hosted", {}).get("features"), signature)
+    hosted = manifest.get("hosted", {})
+    return forms.Original.load(path, hosted.get("features"), signature, msgspec.convert(hosted.get("frames", {}), Frames))

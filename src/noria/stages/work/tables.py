@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from noria.adapters import files
+from noria.adapters.asking import as_kind, kind_of_table
 from noria.errors import StepError
 
 RETURNS = "a step returns a table (Polars, pandas, Arrow), a NumPy array, a model or JSON values"
@@ -55,22 +56,13 @@ def _inner(kind: Any) -> Any:
 
 
 def convert(table: pl.DataFrame, kind: Any) -> Any:
-    """The table as a Polars (eager or lazy) or pandas frame, an Arrow table, a NumPy array or a dict of lists."""
-    if kind is pl.LazyFrame:
-        return table.lazy()
-    if kind is dict or getattr(kind, "__origin__", None) is dict:
-        return table.to_dict(as_series=False)
-    family = getattr(kind, "__module__", "").partition(".")[0]
-    if family == "pandas":
-        return table.to_pandas()
-    if family == "pyarrow":
-        return table.to_arrow()
-    return table.to_numpy() if family == "numpy" else table
+    """The table as what a function is annotated with."""
+    return as_kind(table, kind_of_table(kind))
 
 
 def column(series: pl.Series, kind: Any) -> Any:
     """A column as a Polars or pandas series, or a NumPy array; Polars unless told otherwise."""
-    family = getattr(kind, "__module__", "").partition(".")[0]
+    family = kind_of_table(kind)
     if family == "pandas":
         return series.to_pandas()
     return series.to_numpy() if family == "numpy" else series

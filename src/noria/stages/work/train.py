@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from noria.adapters.asking import Frames, kind_of_table, with_features
 from noria.adapters.executors.timing import user_code
 from noria.adapters.frameworks.bare import dressed
 from noria.adapters.frameworks.torch import SHOWN_ROWS, TorchModel, is_module
@@ -31,7 +33,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     champion may read others than the candidate.
 
     The job: ``rows`` (see ``tables.argument``), ``model``, ``params``, ``seed``, ``folder``.
-    Returns ``signature``, ``profile`` (of the training inputs), ``split``, ``label_rate`` (binary: share of the positive class).
+    Returns ``signature``, ``profile`` (of the training inputs), ``split``, ``frames`` (the kinds of table that the functions
+    take), ``label_rate`` (binary: share of the positive class).
     """
     model, folder = job["model"], Path(job["folder"])
     made = split(tables.argument(job["rows"]), model)
@@ -43,15 +46,19 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         features = functions.load(model["features"]) if model.get("features") else None
         functions.load(model["train"])
     seed_everything(job["seed"])
-    fitted = fit(model["train"], forms.apply_features(features, train), label, job["params"], Task(model["task"]))
+    frames = frames_of(features, model["train"])
+    fitted = fit(model["train"], with_features(features, train, frames), label, job["params"], Task(model["task"]))
     signature = describe(model, inputs, train, label, fitted)
-    signature = with_nulls(signature, train, forms.Original(fitted, features, signature))
+    original = forms.Original(fitted, features, signature, frames)
+    original.prove(train.head(PROBED), model["train"])
+    signature = with_nulls(signature, train, original)
     save(fitted, folder / MODEL)
     tables.write_arrow(made.holdout, folder / HOLDOUT)
     return {
         "signature": msgspec.to_builtins(signature),
         "profile": msgspec.to_builtins(profile.build(train, [i.name for i in inputs])),
         "split": made.facts,
+        "frames": msgspec.to_builtins(frames),
         "label_rate": _label_rate(label, signature),
         "seed": job["seed"],
     }
@@ -64,6 +71,15 @@ def input_names(table: pl.DataFrame, model: dict[str, Any]) -> list[str]:
     if not found:
         raise DataError("the labelled table has no column that could be an input: only label, key and event time")
     return found
+
+
+def frames_of(features: Callable[[Any], Any] | None, target: str) -> Frames:
+    """The kinds of table that ``features`` and the training function are annotated with, on their first argument."""
+    with user_code():
+        functions_asked = features, functions.load(target)
+    first = [next(iter(functions.parameter_types(f).values()), Any) if f is not None else Any for f in functions_asked]
+    inner, outer = map(kind_of_table, first)
+    return Frames(inner, "polars" if outer == "lazy" else outer)
 
 
 def fit(target: str, features: Any, label: pl.Series, params: dict[str, Any], task: Task) -> Any:

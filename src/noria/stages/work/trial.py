@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from noria.adapters.asking import with_features
 from noria.adapters.executors.timing import user_code
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import DataError, StepError
@@ -63,13 +64,14 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     seed_everything(job["seed"])
     frame = columns.frame(fitting, inputs)
     began = time.perf_counter()
+    frames = train.frames_of(features, job["train"])
     fitted = train.fit(
-        job["train"], forms.apply_features(features, frame), fitting[model["label"]], job["params"], Task(model["task"])
+        job["train"], with_features(features, frame, frames), fitting[model["label"]], job["params"], Task(model["task"])
     )
     fitted_at = time.perf_counter()
     signature = train.describe(model, inputs, frame, fitting[model["label"]], fitted)
     with user_code():
-        predictions = forms.Original(fitted, features, signature).predict(columns.frame(validation, inputs))
+        predictions = forms.Original(fitted, features, signature, frames).predict(columns.frame(validation, inputs))
     ended = time.perf_counter()
     return {
         "metrics": _scores(job, codes(validation[model["label"]], signature), predictions, signature.task),
