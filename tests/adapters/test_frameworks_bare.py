@@ -127,3 +127,25 @@ def test_a_graph_that_does_not_fit_is_told() -> None:
     assert isinstance(dressed(graph(weights, "Sigmoid"), Task.BINARY), Bare)
     plain = object()
     assert dressed(plain, Task.BINARY) is plain
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+def test_what_was_fitted_on_named_columns_compiles(library: str) -> None:
+    """Number 35: estimators and boosters that know their columns by names are compiled, and keep the names."""
+    module = pytest.importorskip(library, reason="noria[boosters] is not installed")
+    pytest.importorskip("onnxmltools", reason="noria[boosters] is not installed")
+    table, labels = rows()
+    frame = pl.DataFrame(table, schema=["age of", "fee", *NAMES[2:]])
+    named = Signature(tuple(Input(name, Kind.NUMBER) for name in frame.columns), Task.BINARY, ("0", "1"))
+    quiet = {"verbose": -1} if library == "lightgbm" else {}
+    estimator = module.LGBMClassifier if library == "lightgbm" else module.XGBClassifier
+    fitted = estimator(n_estimators=10, n_jobs=1, **quiet).fit(frame.to_pandas(), labels[Task.BINARY])
+    data = module.Dataset if library == "lightgbm" else module.DMatrix
+    objective = {"objective": "binary" if library == "lightgbm" else "binary:logistic", **quiet}
+    bare = dressed(module.train(objective, data(frame.to_pandas(), label=labels[Task.BINARY]), 10), Task.BINARY)
+    for model, table_of in ((fitted, frame.to_pandas()), (bare, frame)):
+        answers = Compiled(registry.to_onnx(model, named, frame.head(5)), named).predict(frame)
+        assert (np.abs(answers - model.predict_proba(table_of)[:, 1]) > 1e-4).mean() < 0.01
+    if library == "xgboost":
+        assert fitted.get_booster().feature_names == frame.columns
+        assert bare.content.feature_names == frame.columns

@@ -116,7 +116,7 @@ class PythonModel:
             self._single(rows)
         except StepError as error:
             raise StepError(error.message, where=where, hint=error.hint) from error
-        except Exception as error:  # asking runs the project's code: whatever it raises, the model does not answer
+        except BaseException as error:  # whatever the project's code raises, a panic too: it does not answer
             text = (str(error).strip().splitlines() or [""])[0][:300]
             raise StepError(
                 f"the model does not answer the rows it was trained on: {type(error).__name__}: {text}",
@@ -128,13 +128,13 @@ class PythonModel:
 
     def _single(self, rows: pl.DataFrame) -> None:
         """One row alone has the shape that is due, too. What the project's code raises for one row may be that row's trouble."""
-        failed: Exception | None = None
+        failed: BaseException | None = None
         for at in range(min(SINGLES, rows.height)):
             try:
                 self.answers(rows.slice(at, 1))
             except StepError:
                 raise
-            except Exception as error:  # noqa: BLE001 - asking runs the project's code: it may raise anything
+            except BaseException as error:  # noqa: BLE001 - asking runs the project's code: it may raise anything
                 failed = error
             else:
                 return

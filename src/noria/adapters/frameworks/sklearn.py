@@ -46,6 +46,7 @@ class SklearnFramework:
             )
         if not matrix:
             restore_names(made.graph, [name for name, _ in columns])
+            free_names(made.graph)
         content: bytes = made.SerializeToString(deterministic=True)
         return content
 
@@ -62,6 +63,22 @@ def restore_names(graph: Any, wanted: list[str]) -> None:
         entry.name = names.get(entry.name, entry.name)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
+
+
+def free_names(graph: Any) -> None:
+    """Rename what the graph computes under the name of an input: a column may be called "label" or "probabilities"."""
+    taken = {entry.name for entry in graph.input}
+    made = {name for node in graph.node for name in node.output} | {entry.name for entry in graph.output}
+    for name in sorted(taken & made):
+        fresh = next(f"noria.{name}.{i}" for i in range(len(made) + 1) if f"noria.{name}.{i}" not in taken | made)
+        begun = False  # whether the nodes from here on mean what was computed, and not the input
+        for node in graph.node:
+            if begun:
+                node.input[:] = [fresh if one == name else one for one in node.input]
+            begun = begun or name in node.output
+            node.output[:] = [fresh if one == name else one for one in node.output]
+        for entry in graph.output:
+            entry.name = fresh if entry.name == name else entry.name
 
 
 def _teach_boosters() -> None:

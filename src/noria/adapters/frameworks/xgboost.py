@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -14,8 +16,13 @@ def teach() -> None:
 
     made = ((xgboost.XGBClassifier, "XGBoostXGBClassifier"), (xgboost.XGBRegressor, "XGBoostXGBRegressor"))
     classes = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
-    update_registered_converter(*made[0], shapes.calculate_linear_classifier_output_shapes, convert_xgboost, options=classes)
-    update_registered_converter(*made[1], shapes.calculate_linear_regressor_output_shapes, convert_xgboost)
+
+    def convert_numbered(scope: Any, operator: Any, container: Any) -> None:
+        with numbered(operator.raw_operator.get_booster()):
+            convert_xgboost(scope, operator, container)
+
+    update_registered_converter(*made[0], shapes.calculate_linear_classifier_output_shapes, convert_numbered, options=classes)
+    update_registered_converter(*made[1], shapes.calculate_linear_regressor_output_shapes, convert_numbered)
 
 
 def convert(booster: Any, width: int, opset: int) -> Any:
@@ -23,4 +30,16 @@ def convert(booster: Any, width: int, opset: int) -> Any:
     from onnxmltools.convert import convert_xgboost
     from onnxmltools.convert.common.data_types import FloatTensorType
 
-    return convert_xgboost(booster, initial_types=[("input", FloatTensorType([None, width]))], target_opset=opset)
+    with numbered(booster):
+        return convert_xgboost(booster, initial_types=[("input", FloatTensorType([None, width]))], target_opset=opset)
+
+
+@contextmanager
+def numbered(booster: Any) -> Iterator[None]:
+    """The booster without the names of its columns, for a while: the converter knows columns by their places alone."""
+    kept = booster.feature_names
+    booster.feature_names = None
+    try:
+        yield
+    finally:
+        booster.feature_names = kept
