@@ -132,10 +132,17 @@ def _paired(gate: Gate, versus: Comparison) -> Reason:
     within = versus.low >= gate.value if gate.at_least else versus.high <= gate.value
     outside = versus.high < gate.value if gate.at_least else versus.low > gate.value
     outcome = Outcome.PASS if within else Outcome.FAIL if outside else Outcome.NOT_ENOUGH_DATA
-    bounds = f"{gate.confidence * 100:g} % bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {versus.n:,} rows"
+    bounds = f"{gate.confidence * 100:g} % bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {_rows(versus)}"
     numbers = {"champion": versus.champion, "difference": versus.difference, "margin": gate.value}
     numbers |= {"low": versus.low, "high": versus.high, "n": float(versus.n)}
     return Reason("gate.champion", f"{gate.metric} {_moved(versus)} ({bounds}), {_demand(gate, outcome)}", outcome, numbers)
+
+
+def _rows(versus: Comparison) -> str:
+    """``400 rows, of which 3 differ``: rows that only one of both called rightly."""
+    if versus.differing is None:
+        return f"{versus.n:,} rows"
+    return f"{versus.n:,} rows, of which {versus.differing:,} differ{'s' if versus.differing == 1 else ''}"
 
 
 def _moved(versus: Comparison) -> str:

@@ -25,6 +25,7 @@ class Comparison:
     low: float
     high: float
     n: int
+    differing: int | None = None  # rows that only one of both called rightly; None for metrics that do not count calls
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,25 @@
 """How sure a measurement is: one-sided bounds of a metric, and of the difference of two models on the same rows.
 
-Each bound holds at ``confidence`` on its own: ``low`` for "at least", ``high`` for "at most".
+Each bound holds at ``confidence`` on its own: ``low`` for "at least", ``high`` for "at most". None has no width where nothing was
+seen: the worst that a row may be is allowed for, as rows that were not seen may be it.
 
-- roc_auc: DeLong, DeLong and Clarke-Pearson (Biometrics 1988), computed by sorting (Sun and Xu, 2014).
-- Means over rows (brier, log_loss, accuracy, mae): the normal bound of a mean, of the row by row differences when two
-  models are compared.
+- accuracy and recall: exact bounds of a share; of a difference Tango's score bounds (`stats.proportions`).
+- precision, f1 and f1_macro: exact bounds where they are a share of rows, else melded ones of the counts (`stats.proportions`).
+- Other means over rows (brier, log_loss, mae): the normal bound of a mean, of the row by row differences when two models are
+  compared, with z^2 / 2 rows more that are as bad as can be: where nothing was seen these give the bound that a share of such
+  rows has (Wilson 1927). Of log loss, which knows no worst, a difference is one of losses that are at most LOG_LOSS_MOST.
+- roc_auc: DeLong, DeLong and Clarke-Pearson (Biometrics 1988), computed by sorting (Sun and Xu, 2014), on the logit scale (Pepe,
+  The Statistical Evaluation of Medical Tests, 2003, section 5.2). Where fewer than FEW_WRONG rows of a class would be ranked
+  wrongly, that variance is not known: then rows are added as for means.
 - The rest: the percentile bootstrap (Efron and Tibshirani 1993, chapter 13), the same resampled rows for both models, 400
-  repetitions from a fixed seed. For metrics that only count, resampling the cells of the confusion table is the same
-  thing and costs nothing.
+  repetitions from a fixed seed.
 
 Rows are taken as independent of each other.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from statistics import NormalDist
 
@@ -22,65 +28,179 @@ from numpy.typing import ArrayLike, NDArray
 
 from noria.domain.evaluation import Comparison, Measure
 from noria.domain.signature import Task
-from noria.stats import metrics
+from noria.stats import metrics, proportions
 from noria.stats.metrics import Floats, Undefined
 
 REPETITIONS = 400
 SEED = 1978
 CHUNK = 4_000_000  # resampled rows held in memory at once
+LOG_LOSS_MOST = -math.log(0.001)  # of a row that is compared: one that was called impossible counts as one in a thousand
+FEW_WRONG = 5.0  # rows of the rarer class times 1 - roc_auc
+FEW_DIFFER = 30  # rows; of fewer differences the largest tells little of the largest that there may be
 
 
 def measure(name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confidence: float = 0.95) -> Measure:
     """The metric with its bounds. Raises as ``metrics.compute``; Undefined too when there are too few rows for bounds."""
     value = metrics.compute(name, task, y, prediction)
     truth, answer = metrics.checked(task, y, prediction)
+    if len(truth) < 2:
+        raise Undefined("one row is too few for bounds")
     if name == "roc_auc":
-        low, high = _around(value, _delong_error(*metrics.roc_auc_parts(truth, answer)), confidence)
-        low, high = max(low, 0.0), min(high, 1.0)
+        low, high = _area(metrics.roc_auc_parts(truth, answer), confidence)
+    elif name in _BY_CELLS:
+        low, high = _share(name, truth, answer, confidence)
     elif metrics.METRICS[name].per_row:
-        low, high = _around(value, _mean_error(metrics.row_losses(name, task, truth, answer)), confidence)
+        rows = metrics.row_losses(name, task, truth, answer)
+        most = {"brier": 1.0, "log_loss": max(LOG_LOSS_MOST, float(rows.max()))}.get(name, float(rows.max()))
+        low, high = _mean(rows, 0.0, most, confidence)
     else:
         low, high = _quantiles(_replicates(name, truth, (answer,))[:, 0], value, confidence)
     positives = int(truth.sum()) if task is Task.BINARY else None
-    return Measure(value, low, high, len(truth), positives)
+    return Measure(value, min(low, value), max(high, value), len(truth), positives)
 
 
 def compare(
     name: str, task: Task, y: ArrayLike, candidate: ArrayLike, champion: ArrayLike, confidence: float = 0.95
 ) -> Comparison:
-    """Candidate minus champion on the same rows. Raises as ``measure``."""
+    """Candidate minus champion on the same rows; of log loss with each row's at most LOG_LOSS_MOST. Raises as ``measure``."""
     theirs = metrics.compute(name, task, y, champion)
     difference = metrics.compute(name, task, y, candidate) - theirs
     truth, mine = metrics.checked(task, y, candidate)
     other = metrics.checked(task, y, champion)[1]
+    if len(truth) < 2:
+        raise Undefined("one row is too few for bounds")
+    differing = None
     if name == "roc_auc":
-        pairs = zip(metrics.roc_auc_parts(truth, mine), metrics.roc_auc_parts(truth, other), strict=True)
-        low, high = _around(difference, _delong_error(*(a - b for a, b in pairs)), confidence)
+        low, high = _areas(metrics.roc_auc_parts(truth, mine), metrics.roc_auc_parts(truth, other), confidence)
+    elif name in _BY_CELLS:
+        calls = metrics.called(mine), metrics.called(other)
+        low, high, differing = _shares(name, truth, *calls, confidence)
     elif metrics.METRICS[name].per_row:
-        rows = metrics.row_losses(name, task, truth, mine) - metrics.row_losses(name, task, truth, other)
-        low, high = _around(difference, _mean_error(rows), confidence)
+        rows, theirs, (low, high) = _means(name, task, truth, mine, other, confidence)
+        difference = float(rows.mean())
     else:
         both = _replicates(name, truth, (mine, other))
         low, high = _quantiles(both[:, 0] - both[:, 1], difference, confidence)
-    return Comparison(theirs, difference, low, high, len(truth))
+    return Comparison(theirs, difference, min(low, difference), max(high, difference), len(truth), differing)
 
 
-def _around(value: float, error: float, confidence: float) -> tuple[float, float]:
+def _mean(rows: Floats, least: float, most: float, confidence: float) -> tuple[float, float]:
+    """Bounds of a mean of values between ``least`` and ``most``, with unseen rows at either end."""
+    n, mean = len(rows), float(rows.mean())
+    z = NormalDist().inv_cdf(confidence)
+    added, seen = z * z / 2, float(rows.var(ddof=1)) * n
+    down, up = mean - least, most - mean
+    low = mean - (added * down + z * math.sqrt(seen + added * down * down)) / n
+    high = mean + (added * up + z * math.sqrt(seen + added * up * up)) / n
+    return max(low, least), min(high, most)
+
+
+def _means(
+    name: str, task: Task, y: Floats, mine: Floats, other: Floats, confidence: float
+) -> tuple[Floats, float, tuple[float, float]]:
+    """The differences of the rows' losses, the second model's mean, and bounds of the mean difference."""
+    losses = [metrics.row_losses(name, task, y, answer) for answer in (mine, other)]
+    if name == "log_loss":
+        losses = [np.minimum(each, LOG_LOSS_MOST) for each in losses]
+    rows = losses[0] - losses[1]
+    most = {"brier": 1.0, "log_loss": LOG_LOSS_MOST}.get(name)
+    if most is None:  # an error has no bound: what was seen has to do
+        enough = np.count_nonzero(rows) >= FEW_DIFFER
+        most = float(np.abs(rows).max() if enough else max(each.max() for each in losses))
+    return rows, float(losses[1].mean()), _mean(rows, -most, most, confidence)
+
+
+def _area(parts: tuple[Floats, Floats], confidence: float) -> tuple[float, float]:
+    _demand_two(parts)
+    value = float(parts[0].mean())
+    if _wrong(parts) < FEW_WRONG:
+        return _with_unseen(parts, 0.0, 1.0, confidence)
+    reach = NormalDist().inv_cdf(confidence) * _delong_error(*parts) / (value * (1 - value))
+    return _expit(_logit(value) - reach), _expit(_logit(value) + reach)
+
+
+def _areas(mine: tuple[Floats, Floats], other: tuple[Floats, Floats], confidence: float) -> tuple[float, float]:
+    """Bounds of the difference: of the logits, brought back to where the second model's area is."""
+    _demand_two(mine)
+    areas = [float(parts[0].mean()) for parts in (mine, other)]
+    apart = mine[0] - other[0], mine[1] - other[1]
+    if min(_wrong(mine), _wrong(other)) < FEW_WRONG or not np.any(apart[0]):
+        return _with_unseen(apart, -1.0, 1.0, confidence)
+    slopes = [area * (1 - area) for area in areas]
+    error = _delong_error(*(a / slopes[0] - b / slopes[1] for a, b in zip(mine, other, strict=True)))
     reach = NormalDist().inv_cdf(confidence) * error
-    return value - reach, value + reach
+    return _expit(_logit(areas[0]) - reach) - areas[1], _expit(_logit(areas[0]) + reach) - areas[1]
 
 
-def _mean_error(rows: Floats) -> float:
-    if len(rows) < 2:
-        raise Undefined("one row is too few for bounds")
-    return float(rows.std(ddof=1) / np.sqrt(len(rows)))
+def _demand_two(parts: tuple[Floats, Floats]) -> None:
+    if min(len(parts[0]), len(parts[1])) < 2:
+        raise Undefined("one row of a class is too few for bounds")
+
+
+def _wrong(parts: tuple[Floats, Floats]) -> float:
+    """How many rows of the rarer class are ranked wrongly, as many as they are times 1 - roc_auc."""
+    return min(len(parts[0]), len(parts[1])) * (1 - float(parts[0].mean()))
+
+
+def _with_unseen(parts: tuple[Floats, Floats], least: float, most: float, confidence: float) -> tuple[float, float]:
+    """DeLong's bounds with rows of either class that are ranked as badly, or as well, as can be."""
+    z, mean = NormalDist().inv_cdf(confidence), float(parts[0].mean())
+    found = []
+    for room in (mean - least, most - mean):
+        shift = spread = 0.0
+        for part in parts:
+            n, added = len(part), z * z / 2
+            shift += added * room / n
+            spread += (float(part.var(ddof=1)) * n + added * room * room) / n**2
+        found.append(shift + z * math.sqrt(spread))
+    return max(mean - found[0], least), min(mean + found[1], most)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _expit(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
 
 
 def _delong_error(of_positives: Floats, of_negatives: Floats) -> float:
     """The standard error of an area, or of a difference of areas when the components are differences."""
-    if min(len(of_positives), len(of_negatives)) < 2:
-        raise Undefined("one row of a class is too few for bounds")
     return float(np.sqrt(of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives)))
+
+
+def _share(name: str, y: Floats, answer: Floats, confidence: float) -> tuple[float, float]:
+    """Exact bounds: each of these but f1_macro is a share of rows, or grows with one."""
+    calls = metrics.called(answer)
+    if name == "f1_macro":
+        return _melded(name, np.column_stack([y, calls]), confidence)
+    if name == "accuracy":
+        return proportions.exact(int((calls == y).sum()), len(y), confidence)
+    hits, called, real = int(((y == 1) & (calls == 1)).sum()), int((calls == 1).sum()), int((y == 1).sum())
+    if name == "f1":  # 2 s / (1 + s) of the share s of hits among rows that are positive or called so
+        low, high = proportions.exact(hits, called + real - hits, confidence)
+        return 2 * low / (1 + low), 2 * high / (1 + high)
+    return proportions.exact(hits, real if name == "recall" else called, confidence)
+
+
+def _shares(name: str, y: Floats, mine: NDArray[np.intp], other: NDArray[np.intp], confidence: float) -> tuple[float, float, int]:
+    """Bounds of the difference, and how many rows there are that only one of both has right."""
+    if name == "recall":
+        y, mine, other = y[y == 1], mine[y == 1], other[y == 1]
+    gained, lost = int(((mine == y) & (other != y)).sum()), int(((mine != y) & (other == y)).sum())
+    if name in ("accuracy", "recall"):
+        return *proportions.paired(gained, lost, len(y), confidence), gained + lost
+    return *_melded(name, np.column_stack([y, mine, other]), confidence), gained + lost
+
+
+def _melded(name: str, rows: Floats, confidence: float) -> tuple[float, float]:
+    labels, counts = np.unique(rows[:, 0], return_counts=True)
+    classes = np.union1d(np.unique(rows), [0.0, 1.0])
+    by_size = [*labels[np.argsort(-counts)].tolist(), *classes.tolist()]
+    others = {label: next(other for other in by_size if other != label) for label in labels.tolist()}
+    found, often = np.unique(rows, axis=0, return_counts=True)
+    cells = {tuple(cell): int(count) for cell, count in zip(found.tolist(), often.tolist(), strict=True)}
+    return proportions.from_cells(cells, _BY_CELLS[name], confidence, labels, others)
 
 
 def _quantiles(replicates: Floats, value: float, confidence: float) -> tuple[float, float]:
@@ -93,22 +213,8 @@ def _quantiles(replicates: Floats, value: float, confidence: float) -> tuple[flo
 
 def _replicates(name: str, y: Floats, answers: tuple[Floats, ...]) -> Floats:
     """The metric of each model on each resample: [REPETITIONS, models]."""
-    if len(y) < 2:
-        raise Undefined("one row is too few for bounds")
     rng = np.random.default_rng(SEED)
-    if name in _BY_CELLS:
-        return _from_cells(rng, _BY_CELLS[name], y, answers)
     return _from_rows(rng, _BY_WEIGHTS[name], y, answers)
-
-
-def _from_cells(
-    rng: np.random.Generator, formula: Callable[[Floats, Floats, Floats], Floats], y: Floats, answers: tuple[Floats, ...]
-) -> Floats:
-    """Resample the joint table of label and calls; its cells are all that a counting metric sees."""
-    rows = np.column_stack([y, *(metrics.called(a) for a in answers)])
-    cells, counts = np.unique(rows, axis=0, return_counts=True)
-    drawn = rng.multinomial(len(y), counts / len(y), size=REPETITIONS).astype(np.float64)
-    return np.column_stack([formula(cells[:, 0], cells[:, i + 1], drawn) for i in range(len(answers))])
 
 
 def _from_rows(
@@ -170,7 +276,17 @@ def _weighted_r2(y: Floats, p: Floats, weights: Floats) -> Floats:
     return 1 - _ratio(missed, np.where(spread > 1e-12 * float(centred @ centred), spread, 0.0), np.nan)
 
 
-_BY_CELLS = {"precision": _cells_precision, "recall": _cells_recall, "f1": _cells_f1, "f1_macro": _cells_f1_macro}
+def _cells_accuracy(y: Floats, calls: Floats, drawn: Floats) -> Floats:
+    return _ratio(drawn[:, y == calls].sum(axis=1), drawn.sum(axis=1), np.nan)
+
+
+_BY_CELLS = {
+    "accuracy": _cells_accuracy,
+    "precision": _cells_precision,
+    "recall": _cells_recall,
+    "f1": _cells_f1,
+    "f1_macro": _cells_f1_macro,
+}
 _BY_WEIGHTS = {
     "average_precision": metrics.weighted_average_precision,
     "rmse": _weighted_rmse,
