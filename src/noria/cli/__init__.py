@@ -121,7 +121,12 @@ def _usage(error: click.ClickException, as_json: bool) -> int:
 
 
 def _unexpected(error: BaseException, arguments: list[str]) -> NoriaError:
-    """The sentence for a defect of Noria's own; its traceback is written to a file."""
+    """The sentence for a defect of Noria's own; its traceback is written to a file. A folder that cannot be written is none."""
+    from noria.store.disk import unwritable  # only what failed needs it
+
+    told = unwritable(error)
+    if told is not None:
+        return told
     message = f"something broke inside Noria ({type(error).__name__})"
     try:
         path = _write_crash(error, arguments)
@@ -132,7 +137,11 @@ def _unexpected(error: BaseException, arguments: list[str]) -> NoriaError:
 
 def _write_crash(error: BaseException, arguments: list[str]) -> Path:
     folder = _crash_folder(_start(arguments))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        folder = _otherwise()
+        folder.mkdir(parents=True, exist_ok=True)
     for old in sorted(folder.glob("*.txt"))[: -CRASHES_KEPT + 1]:
         old.unlink(missing_ok=True)
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}.txt"
@@ -152,4 +161,9 @@ def _crash_folder(start: Path) -> Path:
     try:
         return Home.find(start).state / "crashes"
     except NoriaError:
-        return Path(tempfile.gettempdir()) / "noria-crashes"
+        return _otherwise()
+
+
+def _otherwise() -> Path:
+    """Where tracebacks go, where there is no state folder, or it cannot be written."""
+    return Path(tempfile.gettempdir()) / "noria-crashes"

@@ -16,6 +16,7 @@ from noria.engine.lease import Held
 from noria.errors import CorruptBlobError, NoriaError
 from noria.stages.line import Line
 from noria.stages.steps import thrown_away
+from noria.store.disk import unwritable
 
 MENDED = 10  # damaged results that one turn throws away
 
@@ -68,11 +69,15 @@ def run(line: Line, started: Turn) -> Turn:
         return line_of_stages.fail(line, started, error)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a defect of our own, or a panic: ends this turn, else it is met again
-        with (line.state / "daemon.log").open("a") as log:
-            traceback.print_exception(error, file=log)
-        broken = NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(line.state / "daemon.log"))
-        return line_of_stages.fail(line, started, broken)
+    except BaseException as error:  # noqa: BLE001 - a folder that cannot be written, or a defect of our own, or a panic: ends this turn, else it is met again
+        return line_of_stages.fail(line, started, unwritable(error) or _broken(line, error))
+
+
+def _broken(line: Line, error: BaseException) -> NoriaError:
+    """The sentence for a defect; its traceback goes to the log."""
+    with (line.state / "daemon.log").open("a") as log:
+        traceback.print_exception(error, file=log)
+    return NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(line.state / "daemon.log"))
 
 
 def turn_by_hand(line: Line, reason: str) -> Turn:

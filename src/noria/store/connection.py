@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 
 from noria.errors import NoriaError, StoreError
-from noria.store.disk import disk_full
+from noria.store.disk import UNWRITABLE, disk_full
+from noria.store.reading_only import ReadOnly, cannot_write
 
 MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 CURE = "Put a backup of ledger.db in its place; `noria doctor` looks deeper."
@@ -24,6 +25,7 @@ Value = str | int | float | bytes | None
 # SQLite maps "no space left" to FULL, and a file-size limit to one of the others.
 NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+WRITES_NOT = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -51,6 +53,7 @@ class Database:
         self._local = threading.local()
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._lock = threading.Lock()
+        self._read_only = ReadOnly(path) if cannot_write(path) else None
         self.committed: Callable[[], None] = _nothing  # called after an outermost transaction was kept
         self.migrate()
 
@@ -68,6 +71,10 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         with translated(self.path):
+            if self._read_only is not None:
+                made = self._read_only.connect(BUSY_MS / 1000)
+                made.row_factory = sqlite3.Row
+                return made
             made = sqlite3.connect(self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
             try:
                 made.row_factory = sqlite3.Row
@@ -85,7 +92,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """All or nothing. Inside another transaction it joins that one: what fails inside is undone, even if it is caught."""
         link = self._link()
-        begin, commit, undo = _verbs(link.depth)
+        begin, commit, undo = _verbs(link.depth, "DEFERRED" if self._read_only else "IMMEDIATE")
         with translated(self.path):
             self._inside(link).execute(begin)
             link.depth += 1
@@ -97,7 +104,7 @@ class Database:
                 raise
             finally:
                 link.depth -= 1
-        if link.depth == 0:
+        if link.depth == 0 and self._read_only is None:
             self.committed()
 
     def _inside(self, link: Link) -> sqlite3.Connection:
@@ -153,6 +160,12 @@ class Database:
                     where=str(self.path),
                     hint="Upgrade Noria; an older one must not write into a newer ledger.",
                 )
+            if self._read_only is not None:
+                raise StoreError(
+                    f"the ledger has schema {version}, and cannot be brought to {len(known)}: its folder cannot be written",
+                    where=str(self.path),
+                    hint="Copy the state folder to where it can, and name the copy with NORIA_HOME.",
+                )
             for script in known[version:]:
                 for statement in split(script):
                     self.execute(statement)
@@ -168,6 +181,8 @@ class Database:
             for link in list(self._links):
                 link.close()
             self._links.clear()
+        if self._read_only is not None:
+            self._read_only.close()
         self._local = threading.local()
 
 
@@ -188,10 +203,10 @@ def _use_wal(connection: sqlite3.Connection) -> None:
         time.sleep(RETRY_S)
 
 
-def _verbs(depth: int) -> tuple[str, str, str]:
+def _verbs(depth: int, how: str) -> tuple[str, str, str]:
     """How a transaction at this depth begins, is kept, and is undone."""
     if depth == 0:
-        return "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
+        return f"BEGIN {how}", "COMMIT", "ROLLBACK"
     return f"SAVEPOINT inner_{depth}", f"RELEASE SAVEPOINT inner_{depth}", f"ROLLBACK TO SAVEPOINT inner_{depth}"
 
 
@@ -238,6 +253,8 @@ def in_words(error: sqlite3.Error, path: Path) -> NoriaError:
         return StoreError(
             "the ledger is locked by another process", where=str(path), hint="Try again; `noria doctor` looks deeper."
         )
+    if code & 0xFF in WRITES_NOT:
+        return StoreError("the state folder cannot be written", where=str(path.parent), hint=UNWRITABLE)
     if code & 0xFF in DAMAGED:
         return StoreError(f"the ledger is damaged: {error}", where=str(path), hint=CURE)
     if isinstance(error, sqlite3.IntegrityError):

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from noria.errors import DiskFullError
+from noria.errors import DiskFullError, StoreError
 
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+UNWRITABLE = "Give this user the right to write there, or name another folder: NORIA_HOME=DIR, for `noria serve` --state DIR."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: the process's own file-size limit
 
 
@@ -68,11 +70,31 @@ def make_folder(folder: Path) -> None:
 
 def make_state(folder: Path) -> None:
     """A state folder, for its owner alone. It protects itself: Git does not add what is in it, keys among that."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     own = folder / ".gitignore"  # a folder that cannot be written has it already, or is none of ours
     if not own.exists() and not any((folder / name).exists() for name in ("noria.yaml", ".git")):
         with contextlib.suppress(OSError), own.open("x") as file:
             file.write("*\n")
+
+
+@contextmanager
+def writable(where: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write into words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise disk_full("nothing was kept", where) from error
+        raise unwritable(error, where) or error from error
+
+
+def unwritable(error: BaseException, where: Path | None = None) -> StoreError | None:
+    """What a person should read instead of a refusal to write; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in REFUSED:
+        return None
+    place = error.filename if isinstance(error.filename, str) else str(where or "")
+    return StoreError(f"cannot be written: {error.strerror}", where=place or None, hint=UNWRITABLE)
 
 
 @contextmanager

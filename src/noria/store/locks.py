@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from noria import names
+from noria.store.disk import unwritable
 
 POLL_S = 0.02
 
@@ -47,17 +48,26 @@ class Locks:
     @contextmanager
     def _standing(self, kind: str, how: int, waiting: Callable[[], None]) -> Iterator[None]:
         """A lock whose file stays: others may hold it when this one lets go."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        handle = _take(self._folder / kind, waiting, how)
+        handle = _take(self._place(kind), waiting, how)
         try:
             yield
         finally:
             os.close(handle)
 
+    def _place(self, kind: str) -> Path:
+        """The lock file; in a state folder that cannot be written, where it may not be, what stands for it."""
+        path = self._folder / kind
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if unwritable(error) is None:
+                raise
+        return path if path.exists() or os.access(self._folder, os.W_OK) else self._folder.parent
+
 
 def _take(path: Path, waiting: Callable[[], None], how: int = fcntl.LOCK_EX) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = open_lock(path)
         try:
             if _locked(handle, how) and _still(handle, path):
                 return handle
@@ -67,6 +77,18 @@ def _take(path: Path, waiting: Callable[[], None], how: int = fcntl.LOCK_EX) -> 
         os.close(handle)
         waiting()
         time.sleep(POLL_S)
+
+
+def open_lock(path: Path) -> int:
+    """A handle to lock; the file is made where it can be. Who only reads may lock a file, or a folder, that cannot be written."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except IsADirectoryError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if unwritable(error) is None or not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _locked(handle: int, how: int) -> bool:
