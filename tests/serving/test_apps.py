@@ -12,6 +12,7 @@ from serving_alone import Alone, exported, refused
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled, logged, wait_for
 from serving_world import World
 
+from noria.adapters import signing
 from noria.adapters.server import ArmTallies
 from noria.domain.rollout import Route, Tally
 from noria.domain.signature import Input, Kind, Signature, Task
@@ -133,6 +134,7 @@ def test_a_change_of_one_leaves_the_other_alone(both: World) -> None:
 
 
 def test_several_files_are_served_alone(seal: Seal, tmp_path: Path) -> None:
+    """Number 15: each project is signed by an installation of its own; ``--key`` may be given again."""
     files = [
         exported(seal, compiled(seal, tmp_path / "a", 1), tmp_path / "flights.tar", "v5"),
         exported(seal, compiled(seal, tmp_path / "b", 2), tmp_path / "old.tar", "v4"),
@@ -148,7 +150,19 @@ def test_several_files_are_served_alone(seal: Seal, tmp_path: Path) -> None:
     assert (code, "cannot be served together" in said) == (1, True)
     stranger = Seal(tmp_path / "stranger")
     foreign = exported(stranger, compiled(stranger, tmp_path / "d", 5, project="x"), tmp_path / "x.tar", "v1", "x")
-    code, said = refused(tmp_path, files[0], foreign, "--port", 0, "--state", tmp_path / "serve")
+    both = [tmp_path / "own.pub", tmp_path / "stranger.pub"]
+    for path, one in zip(both, (seal, stranger), strict=True):
+        path.write_text(signing.public_key(one.state) + "\n")
+    named = ("--key", both[0], "--key", both[1])
+    with Alone(tmp_path, files[0], foreign, *named, "--port", 0, "--workers", 1, "--state", tmp_path / "two") as alone:
+        assert [one["key"] for one in alone.facts["releases"]] == [path.read_text().strip() for path in both]
+        for one in alone.facts["releases"]:
+            answer = httpx.post(alone.url + one["example"]["path"], json=one["example"]["body"])
+            assert (answer.status_code, answer.json()["release"]) == (200, one["release"])
+    code, said = refused(tmp_path, files[0], foreign, *named[:2], "--port", 0, "--state", tmp_path / "serve")
+    assert (code, "it is signed with the key" in said) == (1, True)
+    same = exported(stranger, compiled(stranger, tmp_path / "e", 6), tmp_path / "same.tar", "v9")
+    code, said = refused(tmp_path, files[0], same, "--port", 0, "--state", tmp_path / "serve")
     assert (code, "different keys" in said) == (1, True)
 
 

@@ -14,7 +14,7 @@ import click
 from noria.cli import http
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, emit, json_option, number, pairs, plain, plural, table
-from noria.cli.reproduce import exported, public_key
+from noria.cli.reproduce import exported, public_keys
 from noria.cli.versions import at_work
 from noria.errors import NotFoundError, UsageError
 
@@ -109,7 +109,7 @@ def _lay(release: str | None, key: Path | None, environment: str | None, as_json
     if path is not None:
         from noria.engine import alone
 
-        return alone.from_file(path, public_key(key) if key is not None else None, _teller(as_json))
+        return alone.from_file(path, public_keys(key) if key is not None else (), _teller(as_json))
     if key is not None:
         raise UsageError("--key is for an exported FILE: a release of this project is verified with its own key")
     return _from_store(release, environment)

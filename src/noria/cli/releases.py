@@ -88,10 +88,10 @@ def verify(file: Path, key: Path | None, as_json: bool) -> None:
 
     JSON keys: as of `noria releases export`.
     """
-    from noria.cli.reproduce import public_key
+    from noria.cli.reproduce import public_keys
     from noria.engine import export as exporting
 
-    facts = exporting.inspect(file, public_key(key) if key is not None else None, (lambda _: None) if as_json else _tell)
+    facts = exporting.inspect(file, public_keys(key) if key is not None else (), (lambda _: None) if as_json else _tell)
     _emit(facts, file.resolve(), as_json)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from noria.stages.line import Progress
 
 SUFFIX = ".tar"
+KEY_BYTES = 32
 
 
 @click.command()
@@ -76,21 +77,25 @@ def exported(name: str) -> Path | None:
     return path if path.is_file() or name.endswith(SUFFIX) else None
 
 
-def public_key(path: Path) -> str:
-    """The key in a file, as hex; the newest where it names older ones too. Raises UsageError."""
-    try:
-        text = path.read_text().split()[0].lower()
-        bytes.fromhex(text)
-    except (OSError, ValueError, IndexError) as error:
-        why = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else f"{path} holds no public key"
-        raise UsageError(why, hint="It is .noria/signing.pub where the release was made.") from error
-    return text
+def public_keys(*paths: Path) -> tuple[str, ...]:
+    """The keys in these files, as hex; below its newest a signing.pub names older ones. Raises UsageError."""
+    found: list[str] = []
+    for path in paths:
+        try:
+            keys = path.read_text().lower().split()
+            if not keys or any(len(bytes.fromhex(key)) != KEY_BYTES for key in keys):
+                raise ValueError
+        except (OSError, ValueError) as error:
+            why = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else f"{path} holds no public key"
+            raise UsageError(why, hint="It is .noria/signing.pub where the release was made.") from error
+        found += keys
+    return tuple(found)
 
 
 def _from_file(path: Path, folder: Path, key: Path | None, asked: Asked, progress: Progress) -> Reproduction:
     from noria.engine.reproduce import reproduce_file
 
-    return reproduce_file(path, folder, public_key(key) if key is not None else None, asked, progress)
+    return reproduce_file(path, folder, public_keys(key) if key is not None else (), asked, progress)
 
 
 @pass_home

@@ -12,7 +12,7 @@ import click
 from noria import names
 from noria.cli.context import Home, demand_text, pass_home
 from noria.cli.output import emit, json_option, pairs
-from noria.cli.reproduce import exported, public_key
+from noria.cli.reproduce import exported, public_keys
 from noria.domain.access import Access, Rate, is_loopback
 from noria.domain.workers import MOST, Workers
 from noria.errors import UsageError
@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="The folder of its prediction log.",
 )
-@click.option("--key", type=click.Path(path_type=Path), help="The public key (signing.pub) that FILE must be signed with.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A public key (signing.pub) that a FILE may be signed with, and with no other; may be given again.",
+)
 @click.option("--key-file", type=click.Path(path_type=Path), help="API keys, one name:key a line; nobody is answered without.")
 @click.option("--host-name", "hosts", multiple=True, help="A name that the Host header may say; may be given again.")
 @click.option("--rate", metavar="N/s", help="How often each API key may ask, as 100/s or 6000/min; without keys, each address.")
@@ -49,7 +55,7 @@ def command(
     workers: str,
     environment: str,
     state: Path,
-    key: Path | None,
+    keys: tuple[Path, ...],
     key_file: Path | None,
     hosts: tuple[str, ...],
     rate: str | None,
@@ -71,7 +77,7 @@ def command(
       noria serve v3.noria.tar --key signing.pub
       noria serve v3.noria.tar --host 0.0.0.0 --key-file keys.txt --rate 100/s
       noria serve v3 --port 9000 --workers 1:4 --state /var/lib/noria-serve
-      noria serve fraud.tar churn.tar
+      noria serve fraud.tar churn.tar --key fraud.pub --key churn.pub
 
     JSON, one document when it answers: address, environment, release, project, digest, form, key, state, log, workers,
     example {path, body}; with several releases, all of them under releases.
@@ -85,7 +91,7 @@ def command(
     demand_text(state)
     access = _access(host, key_file, hosts, rate, access_log)
     options = Options(state, {environment: (host, port)}, _workers(workers), max_body, max_rows, access)
-    lays = [_lay(release, key, as_json) for release in releases]
+    lays = [_lay(release, keys, as_json) for release in releases]
     alone.serve(options, lays, lambda laid, address: _answers(options, laid, address, as_json))
     if not as_json:
         click.echo("stopped")
@@ -119,14 +125,14 @@ def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str 
     return Access(str(key_file.absolute()) if key_file is not None else None, names_of, limit, log)
 
 
-def _lay(release: str, key: Path | None, as_json: bool) -> Lay:
+def _lay(release: str, keys: tuple[Path, ...], as_json: bool) -> Lay:
     from noria.engine import alone
 
     path = exported(release) or (Path(release) if "/" in release else None)
     if path is not None:
         tell = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
-        return alone.from_file(path, public_key(key) if key is not None else None, tell)
-    if key is not None:
+        return alone.from_file(path, public_keys(*keys), tell)
+    if keys:
         raise UsageError("--key is for a FILE: a release of this project is verified with its own key")
     return _from_store(release)
 
@@ -148,7 +154,6 @@ def _answers(options: Any, laid: list[Laid], address: str, as_json: bool) -> Non
         "address": address,
         "environment": environment,
         **served[0],
-        "key": laid[0].key,
         "state": str(options.state),
         "log": str(log),
         "workers": {"min": options.workers.least, "max": options.workers.most},
@@ -163,7 +168,11 @@ def _answers(options: Any, laid: list[Laid], address: str, as_json: bool) -> Non
         )
         items.append(("serves", f"{release.version} of {release.project}, {release.form}, {how}"))
         seen.add(release.project)
-    items += [("address", address), ("signed with", laid[0].key), ("prediction log", log)]
+    items += [
+        ("address", address),
+        *(("signed with", key) for key in dict.fromkeys(one.key for one in laid)),
+        ("prediction log", log),
+    ]
     keyed = options.access.keys_file is not None
     asked = {one["example"]["path"]: one["example"]["body"] for one in reversed(served)}
     requests = [curl(address, record, keyed=keyed, path=path) for path, record in reversed(asked.items())]
@@ -172,7 +181,13 @@ def _answers(options: Any, laid: list[Laid], address: str, as_json: bool) -> Non
 
 def _one(laid: Laid, path: str) -> dict[str, Any]:
     release = laid.release
-    facts = {"release": release.version, "project": release.project, "digest": release.digest, "form": release.form}
+    facts = {
+        "release": release.version,
+        "project": release.project,
+        "digest": release.digest,
+        "form": release.form,
+        "key": laid.key,
+    }
     return facts | {"example": {"path": path, "body": laid.example}}
 
 

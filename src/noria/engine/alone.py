@@ -12,7 +12,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,16 +56,17 @@ class Laid:
 Lay = Callable[[Path], Laid]
 
 
-def from_file(path: Path, key: str | None = None, progress: Progress = silent) -> Lay:
+def from_file(path: Path, keys: Collection[str] = (), progress: Progress = silent) -> Lay:
     """Lay the bundle of an export out. Its data, which comes behind and is not needed to serve, is not read.
 
-    It raises DataError when the file is damaged, RefusedError when it is not signed, or not with ``key``, DiskFullError.
+    It raises DataError when the file is damaged, RefusedError when it is not signed, or with none of the ``keys`` that are named,
+    DiskFullError.
     """
 
     def lay(state: Path) -> Laid:
         with export.opened(path) as file:
             members = archive.members(file)
-            facts = export.facts_of(members, key)
+            facts = export.facts_of(members, keys)
             target = state / "releases" / facts.release.digest
             found = _sound(target, facts.release, [facts.sealed_by])
             if found is None:
@@ -122,14 +123,15 @@ def serve(options: tree.Options, lays: Sequence[Lay], ready: Callable[[list[Laid
 
 def _desire(state: Path, environment: str, laid: Sequence[Laid]) -> None:
     """Write down what is to be served; a revision grows when it is another release than before. Raises RefusedError."""
-    keys = {one.key for one in laid}
-    if len(keys) > 1:
-        raise RefusedError(
-            "the releases are signed with different keys", hint="Serve each installation's with a --state of its own."
-        )
     named: dict[str, list[Release]] = {}
     for one in laid:
         named.setdefault(one.release.project, []).append(one.release)
+    for project in named:
+        if len({one.key for one in laid if one.release.project == project}) > 1:
+            raise RefusedError(
+                f"the releases of {project} are signed with different keys: they are of two installations",
+                hint="Serve each installation's in a process of its own, with a --state of its own.",
+            )
     for project, releases in named.items():
         if len(releases) > 2 or len({r.digest for r in releases}) < len(releases):
             text = f"{', '.join(r.version for r in releases)} of {project} cannot be served together"

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -303,12 +303,12 @@ def demand_room(folder: Path, size_bytes: int, hint: str) -> None:
         raise DiskFullError(text, where=str(folder), hint=hint)
 
 
-def inspect(path: Path, key: str | None = None, progress: Progress = silent) -> Facts:
+def inspect(path: Path, keys: Collection[str] = (), progress: Progress = silent) -> Facts:
     """Read an export to its end, and keep nothing. Raises as ``unpack`` does."""
-    return _read(path, key, lambda facts: facts, digested, progress)
+    return _read(path, keys, lambda facts: facts, digested, progress)
 
 
-def unpack(path: Path, state: Path, key: str | None = None, progress: Progress = silent) -> Unpacked:
+def unpack(path: Path, state: Path, keys: Collection[str] = (), progress: Progress = silent) -> Unpacked:
     """Lay an export out under ``state``, which is new, as the store of the release alone.
 
     Raises DataError when it is damaged, incomplete or holds what an export does not hold, RefusedError when it is not signed, or
@@ -316,13 +316,13 @@ def unpack(path: Path, state: Path, key: str | None = None, progress: Progress =
     """
     state.mkdir(parents=True, mode=0o700)
     try:
-        return _unpack(path, state, key, progress)
+        return _unpack(path, state, keys, progress)
     except BaseException:  # Ctrl-C too: nothing half unpacked stays
         shutil.rmtree(state, ignore_errors=True)
         raise
 
 
-def _unpack(path: Path, state: Path, key: str | None, progress: Progress) -> Unpacked:
+def _unpack(path: Path, state: Path, keys: Collection[str], progress: Progress) -> Unpacked:
     blobs, snapshots = BlobStore(state / "blobs"), {}
     laid = state / "releases" / "incoming"
 
@@ -341,7 +341,7 @@ def _unpack(path: Path, state: Path, key: str | None, progress: Progress) -> Unp
         return lay(laid / rest, piece, content)
 
     with full_disk(state):
-        facts = _read(path, key, begin, take, progress)
+        facts = _read(path, keys, begin, take, progress)
     bundle = state / "releases" / facts.release.digest
     laid.rename(bundle)
     try:
@@ -355,11 +355,11 @@ def _unpack(path: Path, state: Path, key: str | None, progress: Progress) -> Unp
     return Unpacked(facts, bundle, manifest, pins, tuple(_datasets(path, facts, pins, snapshots)), blobs)
 
 
-def _read(path: Path, key: str | None, begin: Callable[[Facts], Facts], take: Take, progress: Progress) -> Facts:
+def _read(path: Path, keys: Collection[str], begin: Callable[[Facts], Facts], take: Take, progress: Progress) -> Facts:
     """Every member once, in any order, each with the size and the digest that release.json tells."""
     with opened(path) as file:
         members = archive.members(file)
-        facts = begin(facts_of(members, key))
+        facts = begin(facts_of(members, keys))
         take_all(members, facts.pieces, FACTS, take, Meter("reading", facts.size_bytes, progress))
     return facts
 
@@ -379,8 +379,11 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             raise type(error)(error.message, where=error.where or path.name, hint=hint) from error
 
 
-def facts_of(members: Iterator[Member], key: str | None) -> Facts:
-    """What an export says of itself, once its signature verified. Raises DataError, RefusedError."""
+def facts_of(members: Iterator[Member], keys: Collection[str]) -> Facts:
+    """What an export says of itself, once its signature verified: with one of ``keys`` where any are named.
+
+    Raises DataError, RefusedError.
+    """
     otherwise = f"is no export of a release: it does not begin with {FACTS} and {SEAL}"
     content, seal = small(members, FACTS, FACTS_MOST, otherwise), small(members, SEAL, SEAL_BYTES, otherwise)
     try:
@@ -389,9 +392,9 @@ def facts_of(members: Iterator[Member], key: str | None) -> Facts:
         raise DataError(f"{FACTS} is not what an export begins with: {error}") from error
     if not signing.verify(facts.key, content, seal):
         raise RefusedError(f"its signature is not of its {FACTS}: it was changed, or never signed")
-    if key is not None and key != facts.key:
+    if keys and facts.key not in keys:
         raise RefusedError(
-            f"it is signed with the key {facts.key}, not with {key}",
+            f"it is signed with the key {facts.key}, not with {' or '.join(keys)}",
             hint="Ask whoever gave it to you for their public key (.noria/signing.pub).",
         )
     _check(facts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,13 +112,13 @@ def reproduce(line: Line, release: Release, folder: Path, asked: Asked = Asked()
     return _made(recipe, folder, line.state / "interpreters", asked)
 
 
-def reproduce_file(path: Path, folder: Path, key: str | None, asked: Asked, progress: Progress) -> Reproduction:
+def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: Asked, progress: Progress) -> Reproduction:
     """A release that was exported to ``path``, in ``folder``; neither its store nor its project is needed.
 
     Raises as ``export.unpack``, and RefusedError when the file was exported without its data.
     """
     _demand_empty(folder)
-    unpacked = export.unpack(path, folder / ".noria", key, progress)
+    unpacked = export.unpack(path, folder / ".noria", keys, progress)
     facts = unpacked.facts
     _demand_recorded(facts.release)
     if facts.left_out:
