@@ -93,7 +93,7 @@ def parquet() -> bytes:
         ("a.parquet", b"n,c\n1,a\n", "is named .parquet but is not a parquet file"),
         ("a.arrow", parquet(), "is named .arrow but is not a arrow file"),
         ("a.csv", parquet(), "is named .csv but is not text"),
-        ("a.csv", b"a,b\n1,2,3\n", "is not a readable csv file"),
+        ("a.csv", b"a,b\n1,2,3\n", "row 1 has 3 values where the head has 2 columns"),
         ("a.ndjson", b'{"a": 1}\n{"a": ', "is not a readable ndjson file"),
         ("a.json", b"[1, 2", "is not a readable json file"),
         ("a.xlsx", b"x", ".xlsx is not a table format"),

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.adapters import sources
-from noria.adapters.formats import read_table, read_tables
+from noria.adapters.formats import Part, read_table, read_tables
 from noria.adapters.sources import Source
 from noria.adapters.sources.sql import Range, _range
 from noria.config import DataSource, Query
@@ -333,5 +333,5 @@ def test_files_of_a_query_fit_together(tmp_path: Path) -> None:
     (tmp_path / "fetched-0.parquet").rename(tmp_path / "one.parquet")
     shop(tmp_path, "INSERT INTO orders VALUES (2, 'b', 2)")
     books.take()
-    both = read_tables([tmp_path / "one.parquet", tmp_path / "fetched-0.parquet"])
+    both = read_tables([Part(name, tmp_path / name) for name in ("one.parquet", "fetched-0.parquet")])
     assert both.rows() == [(1, None, None), (2, "b", 2.0)]

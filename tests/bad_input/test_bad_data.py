@@ -33,10 +33,10 @@ BROKEN: dict[str, tuple[bytes, int, tuple[str, ...]]] = {  # name -> content, ro
     "points-head-only.csv": (csv_text([]).encode(), 0, ("0 rows",)),
     "points-truncated.parquet": (parquet()[:-400], 0, ("cut off", "parquet")),
     "points-damaged.parquet": (parquet()[:4] + b"\0" * 500 + parquet()[504:], 0, ("not a readable parquet file",)),
-    "points-text.csv": (texted().encode(), 300, ("a:", "float", "string")),
+    "points-text.csv": (texted().encode(), 300, ("a:", "float", "row 8 is no number")),
     "points-no-label.csv": (unlabelled().encode(), 300, ("y",)),
     "points-repeated.csv": (csv_text(rows(1)).encode(), 300, ("300 of 300 rows", "id", "accepted before")),
-    "points-short-row.csv": (csv_text(rows(2)).encode() + b"7,1.0\n", 301, ("y:", "301 rows are empty")),
+    "points-short-row.csv": (csv_text(rows(2)).encode() + b"7,1.0\n", 0, ("row 301", "2 values")),
 }
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from noria.adapters.formats import read_table, read_tables
+from noria.adapters.formats import Part, open_table, read_table, read_tables
 from noria.adapters.sources.local import settled, unfinished
 from noria.background import Background
 from noria.errors import DataError
 
-__all__ = ["Watcher", "digest", "read_table", "read_tables", "settled"]
+__all__ = ["Part", "Watcher", "digest", "open_table", "read_table", "read_tables", "settled"]
 
 PRUNED = frozenset({"__pycache__", "node_modules", "venv"})  # and every folder whose name begins with a dot
 FOLDER_LIMIT = 2000  # folders that are watched; changes beyond them are found by the poll

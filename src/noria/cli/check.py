@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from noria.config import DataSource, Project
+    from noria.stages.tables import Decided
+    from noria.store.tables import Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +105,13 @@ def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
         return [Finding(source.name, True, f"served predictions of {source.source.removeprefix('log:')} with their labels")]
     found, whole_bytes, whole = list[Finding](), 0, 0
     try:
+        if not source.opaque:
+            return _tables(home, project, source) or [Finding(source.name, False, f"no file matches {source.shown}")]
         for each, path in sources.read(source, home.path):
             if path is None:
                 found.append(Finding(each.name, False, each.problem or "cannot be read"))
-            elif source.opaque:
-                whole, whole_bytes = whole + 1, whole_bytes + each.size_bytes
             else:
-                found.append(_table(each.name, path, source))
+                whole, whole_bytes = whole + 1, whole_bytes + each.size_bytes
     except DataError as error:
         return [*found, Finding(source.name, False, f"{source.shown}: {error.message}")]
     if whole:
@@ -116,18 +119,55 @@ def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
     return found or [Finding(source.name, False, f"no file matches {source.shown}")]
 
 
-def _table(name: str, path: Path, source: DataSource) -> Finding:
-    """One file against its contract."""
+def _tables(home: Home, project: Project, source: DataSource) -> list[Finding]:
+    """Each file against its contract and the dataset's table, and how that is read."""
+    from noria.adapters import sources
+    from noria.adapters.formats import Part
+    from noria.stages import tables
+
+    before, accepted = _settled(home, project, source)
+    new = (Part(each.name, path) for each, path in sources.read(source, home.path) if path is not None)
+    decided = tables.of_files(source, before, (), new)
+    base: tuple[str, ...] = ()  # of a file that may be accepted
+    found, read = list[Finding](), False
+    for each, path in sources.read(source, home.path):
+        if path is None:
+            found.append(Finding(each.name, False, each.problem or "cannot be read"))
+            continue
+        beside = tuple(before.type.columns) if before is not None and accepted - {each.name} else base
+        finding, columns = _table(each.name, path, source, decided, beside)
+        found.append(finding)
+        read |= bool(columns)
+        base = base or (columns if finding.ok else ())
+    return [*found, Finding(source.name, True, tables.words(decided))] if read else found
+
+
+def _settled(home: Home, project: Project, source: DataSource) -> tuple[Settled | None, set[str]]:
+    """What was decided of the dataset's table when files were accepted, if any was; and the names of those."""
+    from noria.stages import tables
+
+    if not home.ledger_file.is_file():
+        return None, set()
+    with closing(home.existing_ledger()) as ledger:
+        before = ledger.tables.get(project.name, source.name)
+        names = set(ledger.data.standing(project.name, source.name))
+    return (before, names) if before is not None and before.source == tables.identity(source) else (None, set())
+
+
+def _table(name: str, path: Path, source: DataSource, decided: Decided, base: tuple[str, ...]) -> tuple[Finding, tuple[str, ...]]:
+    """One file against its contract and the dataset's table; its columns."""
     from noria.adapters import files
-    from noria.decide import contract as judge
-    from noria.domain.contract import Contract
     from noria.errors import DataError
+    from noria.stages import check, tables
 
     try:
-        ruling = judge.judge(source.contract or Contract(), files.read_table(path), now=None)
+        opened = files.open_table(path, name, source.csv)
     except DataError as error:
-        return Finding(name, False, error.message)
-    return Finding(name, ruling.verdict.passed, ruling.verdict.sentence())
+        return Finding(name, False, f"{error.message}{f' ({error.hint})' if error.hint else ''}"), ()
+    ruling, example = check.ruling(source, tables.for_file(source, decided, opened), opened, base, None)
+    text = ruling.verdict.sentence()
+    finding = Finding(name, ruling.verdict.passed, f"{text}: {example}" if example else text)
+    return finding, tuple(opened.table.columns)
 
 
 def _links(home: Home, project: Project) -> list[Finding]:

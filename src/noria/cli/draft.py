@@ -6,14 +6,20 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from noria.adapters import files
+from noria.adapters import formats
+from noria.adapters.formats import delimited, detect
+from noria.adapters.formats.format import Cells
 from noria.cli.scalar import scalar
+from noria.decide import tables
+from noria.decide.tables import Undecided
 from noria.domain.signature import Task
+from noria.domain.table import PLAIN, Column, Dialect, Kind, TableType
 from noria.errors import DataError, UsageError
 
 CLASSES_MOST = 20  # a label with more values is no class
@@ -33,13 +39,14 @@ ESTIMATORS = {  # (linear, regression)
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Drafted:
     """One column: its contract ``rule`` as YAML, and values that occur."""
 
     name: str
     kind: str  # int, float, string, bool, datetime, date
     rule: str
     examples: list[object] = field(default_factory=list)
+    note: str = ""  # that stands behind the rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +57,27 @@ class Draft:
     source: str
     file_name: str
     rows: int
-    columns: tuple[Column, ...]
-    inputs: tuple[Column, ...]
+    columns: tuple[Drafted, ...]
+    inputs: tuple[Drafted, ...]
     left_out: tuple[tuple[str, str], ...]  # name, why
-    label: Column
+    label: Drafted
     task: Task
     why_task: str
     key: str | None
     event_time: str | None
     gates: tuple[tuple[str, str], ...]  # gate, why
+    dialect: Dialect = PLAIN
+
+    @property
+    def csv(self) -> dict[str, str]:
+        """What noria.yaml has to say of how the file is written."""
+        usual = {"separator": "", "encoding": PLAIN.encoding, "decimal": PLAIN.decimal}
+        return {name: value for name, other in usual.items() if (value := getattr(self.dialect, name)) != other}
+
+    @property
+    def binary(self) -> bool:
+        """Whether a column holds bytes."""
+        return any(c.kind == "bytes" for c in self.columns)
 
     @property
     def row_key(self) -> str:
@@ -104,26 +123,53 @@ class Draft:
         return json.dumps({c.name: c.examples[0] for c in self.inputs}).replace("'", "\\u0027")
 
 
-def read(path: Path) -> pl.DataFrame:
+def read(path: Path) -> Read:
     """The table in a data file; raises UsageError when there is none, DataError when it cannot be used."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}", hint="--data takes a CSV or Parquet file.")
-    table = files.read_table(path)
-    if table.height < ROWS_LEAST:
-        raise DataError(f"{table.height} rows are too few: a model needs at least {ROWS_LEAST}", where=str(path))
-    return table
+    kind = formats.of(path.name)
+    dialect = detect.detect(path, detect.comma(path)) if kind is not None and kind.cells is Cells.TEXT else PLAIN
+    opened = formats.open_table(path, str(path), dialect)
+    if opened.table.height < ROWS_LEAST:
+        raise DataError(f"{opened.table.height} rows are too few: a model needs at least {ROWS_LEAST}", where=str(path))
+    found, undecided = tables.decide(None, TableType(), [formats.looks(opened, dialect, {})])
+    as_text = {one.column: Column(Kind.STRING) for one in undecided}  # until somebody says which
+    table = formats.typed(opened, TableType(found.columns | as_text), dialect)
+    amounts = [name for name, dtype in table.schema.items() if dtype.is_decimal()]
+    return Read(table.with_columns(pl.col(amounts).cast(pl.Float64)), dialect, found, {one.column: one for one in undecided})
 
 
-def draft(table: pl.DataFrame, path: Path, source: str, label: str, dataset: str) -> Draft:
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A data file: its table, how it is written, the types of its columns, and dates that may be read in two ways."""
+
+    table: pl.DataFrame
+    dialect: Dialect = PLAIN
+    type: TableType = field(default_factory=TableType)
+    undecided: dict[str, Undecided] = field(default_factory=dict)
+
+
+def draft(given: pl.DataFrame | Read, path: Path, source: str, label: str, dataset: str) -> Draft:
     """What the table suggests for predicting ``label``; raises UsageError, DataError."""
+    found = given if isinstance(given, Read) else Read(given)
+    table = found.table
     _demand_label(table, path, label)
     known = table.filter(pl.col(label).is_not_null())
+    _demand_finite(known[label], str(path))
     task, why = infer_task(known[label], str(path))
     key, event_time = _key(table, label), _event_time(table, label)
-    chosen, left_out = _choose(table, {label, key, event_time})
+    chosen, left_out = _choose(table, {label, key, event_time}, found.undecided)
     if not chosen:
         raise DataError("no column is left to predict from", where=str(path), hint=_why_not(left_out))
-    columns = {name: describe(table[name], is_class=name == label and task is not Task.REGRESSION) for name in table.columns}
+    columns = {
+        name: describe(
+            table[name],
+            is_class=name == label and task is not Task.REGRESSION,
+            written=found.type.columns.get(name, Column()).format,
+            undecided=found.undecided.get(name),
+        )
+        for name in table.columns
+    }
     return Draft(
         dataset=dataset,
         source=source,
@@ -138,7 +184,14 @@ def draft(table: pl.DataFrame, path: Path, source: str, label: str, dataset: str
         key=key,
         event_time=event_time,
         gates=gates(task, known[label]),
+        dialect=found.dialect,
     )
+
+
+def _demand_finite(label: pl.Series, where: str) -> None:
+    infinite = int(label.is_infinite().sum()) if label.dtype.is_float() else 0
+    if infinite:
+        raise DataError(f"the label {label.name!r} is infinite in {infinite:,} rows: nothing can be learned there", where=where)
 
 
 def _demand_label(table: pl.DataFrame, path: Path, label: str) -> None:
@@ -196,7 +249,11 @@ def _key(table: pl.DataFrame, label: str) -> str | None:
 
     Another whole number that happens to be unique is an amount; it stays an input.
     """
-    unique = [c for c in table.get_columns() if c.name != label and c.null_count() == 0 and c.n_unique() == table.height]
+    unique = [
+        c
+        for c in table.get_columns()
+        if c.name != label and c.null_count() == 0 and c.n_unique() == table.height and not _row_number(c)
+    ]
     named = [c.name for c in unique if KEY_NAME.search(c.name) and (c.dtype == pl.String or c.dtype.is_integer())]
     texts = [c.name for c in unique if c.dtype == pl.String and c.name == table.columns[0]]
     counts = [
@@ -210,17 +267,28 @@ def _event_time(table: pl.DataFrame, label: str) -> str | None:
     return next((c.name for c in table.get_columns() if c.name != label and c.dtype == pl.Datetime and c.null_count() == 0), None)
 
 
-def _choose(table: pl.DataFrame, taken: set[str | None]) -> tuple[list[str], list[tuple[str, str]]]:
+def _choose(
+    table: pl.DataFrame, taken: set[str | None], undecided: Collection[str] = ()
+) -> tuple[list[str], list[tuple[str, str]]]:
     chosen, left_out = [], []
-    for column in table.get_columns():
+    for place, column in enumerate(table.get_columns()):
         if column.name in taken:
             continue
-        why = _useless(column)
+        why = "a date: is it day or month that stands first?" if column.name in undecided else _useless(column)
+        if not why and place == 0 and _row_number(column):
+            why = "the number of the row"
         if why:
             left_out.append((column.name, why))
         else:
             chosen.append(column.name)
     return chosen, left_out
+
+
+def _row_number(column: pl.Series) -> bool:
+    """Whether the file did not name the column, and it counts rows: the index that pandas writes."""
+    return (
+        column.name == delimited.UNNAMED.format(1) and column.dtype.is_integer() and bool((column.diff().drop_nulls() == 1).all())
+    )
 
 
 def _useless(column: pl.Series) -> str:
@@ -236,28 +304,35 @@ def _useless(column: pl.Series) -> str:
         return f"{distinct:,} different texts"
     if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean)):
         return f"of type {column.dtype}"
-    return ""
+    infinite = int(column.is_infinite().sum()) if column.dtype.is_float() else 0
+    return f"{infinite:,} infinite values, which no request can carry" if infinite else ""
 
 
 def _why_not(left_out: list[tuple[str, str]]) -> str:
     return "; ".join(f"{name}: {why}" for name, why in left_out)[:300]
 
 
-def describe(column: pl.Series, *, is_class: bool = False) -> Column:
-    """The column's contract with slack, as one YAML flow mapping, and a few of its values."""
+def describe(column: pl.Series, *, is_class: bool = False, written: str = "", undecided: Undecided | None = None) -> Drafted:
+    """The column's contract with slack, as one YAML flow mapping, and some values; ``written``: the format of its dates."""
     kind = _kind(column.dtype)
     parts = [f"type: {kind}"] if kind else []
+    parts += [f"format: {json.dumps(written)}"] if written and kind in (Kind.DATE, Kind.DATETIME) else []
     parts.append(f"nulls: {_nulls(column)}")
     if is_class:
         parts.append(f"values: [{', '.join(_class(_text(v)) for v in column.drop_nulls().unique().sort().to_list())}]")
-    elif kind in ("int", "float") and column.drop_nulls().len():
+    elif kind in ("int", "float") and column.drop_nulls().len() and not (kind == "float" and column.is_infinite().any()):
         parts.append(f"range: {_range(column)}")
     values = (
         column.drop_nulls().unique(maintain_order=True).head(EXAMPLES).to_list()
         if kind in ("int", "float", "string", "bool")
         else []
     )
-    return Column(column.name, kind or "other", "{" + ", ".join(parts) + "}", values)
+    note = ""
+    if undecided is not None:
+        choices = " or ".join(f"format: {json.dumps(one)}" for one in undecided.formats)
+        note = f"    # {undecided.example} may be day or month first: say {choices} in place of the type"
+    other = "bytes" if column.dtype == pl.Binary else "other"
+    return Drafted(column.name, kind or other, "{" + ", ".join(parts) + "}", values, note)
 
 
 def _kind(dtype: pl.DataType) -> str | None:

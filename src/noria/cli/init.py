@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from noria.cli.draft import Draft
 
 TEMPLATES = Path(__file__).parent / "templates"
+TAKEN = frozenset(["blake2b", "count", "hashes", "keyed", "pl", "readable", "table", "text", "texts"])
 IDENTITY = {"user.name": "Noria", "user.email": "noria@localhost"}  # of the first commit, where Git knows nobody
 
 
@@ -106,9 +107,9 @@ def slug(text: str, otherwise: str) -> str:
 
 
 def _identifier(text: str) -> str:
-    """A dataset's name is an argument of the steps' functions."""
+    """A dataset's name is an argument of the steps' functions: no keyword, and nothing that table.py uses itself."""
     made = text.replace("-", "_")
-    return f"{made}_rows" if keyword.iskeyword(made) else made
+    return f"{made}_rows" if keyword.iskeyword(made) or made in TAKEN else made
 
 
 def _names(kind: str) -> list[str]:
@@ -128,8 +129,13 @@ def _template(name: str) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"yaml": scalar, "python": repr, "names": _python_names, "words": plain}
+    made.filters |= {"yaml": scalar, "pattern": _pattern, "python": repr, "names": _python_names, "words": plain}
     return made.get_template(f"{name}.j2")
+
+
+def _pattern(path: str) -> str:
+    """A path as a line of .gitignore that fits it alone."""
+    return re.sub(r"([\\*?\[\] ])", r"\\\1", path)
 
 
 def _python_names(texts: list[str]) -> str:

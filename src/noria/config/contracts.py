@@ -46,7 +46,10 @@ def _column(name: str, section: Section) -> ColumnRule:
     kind = section.get("type")
     if "range" in section and kind not in (None, "int", "float"):
         raise section.at("range").error(f"only numbers have a range; {name} is a {kind}")
-    return ColumnRule(name, low=low, high=high, **section.given(type="type", nulls="nulls", values="values", required="required"))
+    if "format" in section and kind not in (None, "date", "datetime"):
+        raise section.at("format").error(f"only dates and times have a format; {name} is a {kind}")
+    given = section.given(type="type", nulls="nulls", values="values", required="required", format="format")
+    return ColumnRule(name, low=low, high=high, **given)
 
 
 def _rule(section: Section) -> RowRule:

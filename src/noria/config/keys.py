@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -97,6 +98,40 @@ def _plain(item: Item) -> str | int | float | bool:
     return item.value
 
 
+def _format(item: Item) -> str:
+    """Directives of strptime that both Python and Polars know, a date among them."""
+    if not isinstance(item.value, str):
+        raise ValueError
+    directives = re.findall(r"%(.?)", item.value.replace("%.f", ""))
+    if any(letter not in DIRECTIVES for letter in directives):
+        raise ValueError
+    known = set(directives)
+    if not ({"Y", "y"} & known and {"m", "b", "B"} & known and "d" in known):
+        raise item.error(f"{item.value!r} tells no year, month and day", "As %m/%d/%Y, %d.%m.%Y %H:%M or %Y-%m-%d %H:%M:%S%z.")
+    return item.value
+
+
+def _encoding(item: Item) -> str:
+    if not isinstance(item.value, str):
+        raise ValueError
+    try:
+        return codecs.lookup(item.value).name
+    except LookupError:
+        raise item.error(f"there is no encoding {item.value!r}", "As utf-8, cp1252, latin-1 or utf-16.") from None
+
+
+def _mark(item: Item) -> str:
+    """One character, as pyarrow takes it."""
+    text = {"tab": "\t", "\\t": "\t"}.get(item.value, item.value) if isinstance(item.value, str) else None
+    if text is None or len(text) != 1 or not text.isascii() or text.isalnum() or text in "\r\n":
+        raise ValueError
+    return text
+
+
+def _quote(item: Item) -> str:
+    return "" if item.value == "none" else _mark(item)
+
+
 def _limit(item: Item) -> float | None:
     """One end of a range: a number, or null for none."""
     return None if item.value is None else float(NUMBER.read(item))
@@ -110,6 +145,7 @@ def _parallel(item: Item) -> int | str:
     return item.value
 
 
+DIRECTIVES = frozenset("YymdbBHIMSpzT%")  # of a time's format
 CRON_HINT = 'Write minute, hour, day, month, weekday: "0 3 * * mon".'
 TARGET = Scalar('a function as "module:function"', _target, {"type": "string", "pattern": TARGET_PATTERN})
 GATE = Scalar('a gate like "roc_auc >= 0.6"', _gate, {"type": "string", "pattern": gate.PATTERN})
@@ -131,6 +167,7 @@ NULLS: Any = Scalar(
         ]
     },
 )
+TIME_FORMAT = Scalar("a format like %m/%d/%Y or %d.%m.%Y %H:%M", _format, {"type": "string", "pattern": "%"})
 PLAIN = Scalar("text, a number, true or false", _plain, {"type": ["string", "number", "boolean"]})
 LIMIT = Scalar("a number", _limit, {"type": ["number", "null"]})
 PORT = whole("a port from 0 to 65535", 0, 65535)
@@ -158,12 +195,31 @@ SQL = Record(
         Key("cursor", TEXT, "A column of its result that only grows: then only rows beyond the last ones are read.", "none"),
     ),
 )
+MARK = Scalar("one character", _mark, {"type": "string", "minLength": 1})
+QUOTE = Scalar("one character, or none", _quote, {"type": "string", "minLength": 1})
+ENCODING = Scalar("the name of an encoding", _encoding, {"type": "string"})
+CSV = Record(
+    "a mapping",
+    (
+        Key("separator", MARK, "What stands between cells.", "a comma; a tab in .tsv"),
+        Key("encoding", ENCODING, "How text is written, as `cp1252` or `utf-16`.", "utf-8"),
+        Key("decimal", Choice((".", ",")), "The decimal point of numbers.", "."),
+        Key(
+            "nulls",
+            ListOf(VALUE, "a list of words", distinct=True),
+            "Words that stand for a missing value, in every column; an empty cell always does.",
+            "NA, NaN, null and the like, where no text is",
+        ),
+        Key("quote", QUOTE, "What stands around cells that hold a separator.", '"'),
+    ),
+)
 DATA = Record(
     "a source, or a mapping",
     (
         Key("source", TEXT, "A path, folder or glob, an address like s3://bucket/*.parquet, or log:ENVIRONMENT."),
         Key("sql", SQL, "Or the result of a query: whole, or with a cursor a new file of what came since."),
         Key("format", Choice(("auto", "files")), "`auto`: tables, by suffix; `files`: kept as they are, not read.", "auto"),
+        Key("csv", CSV, "How CSV and TSV files are written; `noria init` looks.", "utf-8, commas, decimal points"),
         Key("options", MapOf(PLAIN, "a mapping of options", columns=True), "For the file system of an address.", "none"),
         Key(
             "pin",
@@ -465,7 +521,13 @@ PROJECT = Record(
 COLUMN = Record(
     "a type, or a mapping",
     (
-        Key("type", Choice(("int", "float", "string", "bool", "datetime", "date")), "The type of its values.", "any"),
+        Key(
+            "type",
+            Choice(("int", "float", "string", "bool", "datetime", "date")),
+            "The type of its values; text files are read by it.",
+            "as [the files show](data.md#types-of-text-files)",
+        ),
+        Key("format", TIME_FORMAT, "How its dates or times are written in a text file, as `%m/%d/%Y`.", "year first"),
         Key("nulls", NULLS, "How many values may be missing.", "any"),
         Key(
             "range",

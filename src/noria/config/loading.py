@@ -26,6 +26,7 @@ from noria.domain.access import Access, Rate
 from noria.domain.contract import Contract
 from noria.domain.policy import Gate, MonitorPolicy, RetrainPolicy
 from noria.domain.signature import Task
+from noria.domain.table import PLAIN, Dialect
 from noria.domain.workers import TWO, Workers
 from noria.errors import ConfigError
 
@@ -177,6 +178,8 @@ def _dataset(home: Path, name: str, section: Section, environments: Iterable[str
         contract = load_contract(_file(home, section.at("contract")), shown=contract_file)
     if contract_file is not None and section.get("format") == "files":
         raise section.at("contract").error("files that are not read have no contract", "Leave out contract, or format: files.")
+    if "csv" in section and ("sql" in section or section.get("format") == "files"):
+        raise section.at("csv").error("csv says how text files are written, and these are none", "Leave out csv.")
     query: Section | None = section.get("sql")
     return DataSource(
         name,
@@ -185,8 +188,19 @@ def _dataset(home: Path, name: str, section: Section, environments: Iterable[str
         contract_file,
         sql=Query(**query.given(url="url", query="query", cursor="cursor")) if query is not None else None,
         secrets=_secrets(section.item),
+        csv=_dialect(section),
         **section.given(settle_s="settle", format="format", options="options", every_s="every", pin="pin"),
     )
+
+
+def _dialect(section: Section) -> Dialect:
+    given: Section | None = section.get("csv")
+    if given is None:
+        return PLAIN
+    made = Dialect(**given.given(separator="separator", encoding="encoding", decimal="decimal", nulls="nulls", quote="quote"))
+    if made.separator and made.separator in (made.decimal, made.quote):
+        raise given.at("separator").error("what separates cells cannot be a decimal point or a quote too")
+    return made
 
 
 def _demand_source(section: Section, environments: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from noria.domain.access import UNGUARDED, Access
 from noria.domain.contract import Contract
 from noria.domain.policy import RECORD_ALL, Freeze, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
 from noria.domain.signature import Task
+from noria.domain.table import PLAIN, Dialect
 from noria.domain.workers import TWO, Workers
 
 DIRECT = RolloutPolicy()
@@ -40,6 +41,7 @@ class DataSource:
     settle_s: float = 2.0  # wall clock
     sql: Query | None = None
     format: str = "auto"  # or files: they are no tables
+    csv: Dialect = PLAIN  # how text files are written
     options: dict[str, str | int | float | bool] = field(default_factory=dict, repr=False)  # of an address's file system
     every_s: float = 60.0  # wall clock, of a source that is not on this machine
     pin: str = "content"  # or version: its objects never change, so that they need not be copied

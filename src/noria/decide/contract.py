@@ -6,7 +6,7 @@ Reasons carry counts and the contract's own bounds, never values of rows: those 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -58,6 +58,13 @@ def judge(
     if not findings:
         met = Reason("contract.met", f"{table.height:,} rows meet the contract", numbers={"rows": table.height})
         return ContractRuling(combine((met,)), *_no_rows(table))
+    failing, count = _failing(table, findings)
+    return ContractRuling(combine(tuple(f.reason for f in findings)), failing, count)
+
+
+def refused(table: pl.DataFrame, reasons: Sequence[tuple[str, pl.Series | None]]) -> ContractRuling:
+    """A file that cannot be a part of its dataset: each reason with the rows that are to blame, if any are."""
+    findings = [Finding(Reason("contract.table", text, Outcome.FAIL), rows, text) for text, rows in reasons]
     failing, count = _failing(table, findings)
     return ContractRuling(combine(tuple(f.reason for f in findings)), failing, count)
 

@@ -24,6 +24,7 @@ class StepFacts:
     command: str | None = None
     environment: str = ""
     read: dict[str, str] = field(default_factory=dict)  # file that it opened while it ran -> digest; "" for one not there
+    tables: dict[str, str] = field(default_factory=dict)  # dataset -> digest of the types by which its files are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Decision:
 
 def key(facts: StepFacts) -> str:
     """The identity of a step's result: equal facts, equal key."""
-    known = {name: getattr(facts, name) for name in StepFacts.__slots__ if name != "read" or facts.read}
+    later = ("read", "tables")  # without them keys are as they were made before there were such
+    known = {name: getattr(facts, name) for name in StepFacts.__slots__ if name not in later or getattr(facts, name)}
     return names.digest_bytes(json.dumps(known, sort_keys=True, separators=(",", ":")).encode())
 
 
@@ -63,6 +65,8 @@ def changes(now: StepFacts, before: StepFacts) -> Iterator[Reason]:
         yield Reason("step.input_changed", f"input changed: {_named(now.inputs, before.inputs)}")
     if now.read != before.read:
         yield Reason("step.file_changed", f"file changed: {_named(now.read, before.read)}")
+    if now.tables != before.tables and now.inputs == before.inputs:
+        yield Reason("step.input_changed", f"types of input changed: {_named(now.tables, before.tables)}")
     if now.params != before.params:
         yield Reason("step.parameter_changed", f"parameter changed: {_named(now.params, before.params)}")
     if now.command != before.command:

@@ -14,6 +14,7 @@ class ColumnRule:
     high: float | None = None
     values: tuple[str, ...] | None = None  # the allowed set, as text
     required: bool = True
+    format: str | None = None  # how dates and times of a text file are written: %m/%d/%Y
 
 
 @dataclass(frozen=True, slots=True)

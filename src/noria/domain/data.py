@@ -66,4 +66,5 @@ class Delivery:
     failing_rows: int = 0  # rows that themselves break a rule
     sample_digest: str | None = None  # blob (Parquet) with up to 1,000 failing rows and a `noria_reason` column
     at: float = 0.0
-    contract: str = ""  # digest of the contract that judged it
+    contract: str = ""  # digest of the contract that judged it, and of what noria.yaml says of its dataset
+    example: str = ""  # a value for which it was refused, with its column and row; it stands in no event

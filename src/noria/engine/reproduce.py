@@ -26,6 +26,7 @@ from noria.domain.data import Snapshot
 from noria.domain.evaluation import Evaluation
 from noria.domain.release import Release
 from noria.domain.run import Pins
+from noria.domain.table import TableType
 from noria.domain.turn import Turn
 from noria.engine import agreement, export
 from noria.engine.agreement import Divergence, MetricAgreement, StepAgreement
@@ -289,4 +290,7 @@ def _sheet(line: Line, recipe: _Recipe, project: Project, record: dict[str, obje
     release = recipe.release
     pins = msgspec.convert(recipe.manifest["pins"], Pins)
     turn = Turn("reproduce", line.name, 0, (), f"reproduce {release.version}", release.created_at)
-    return Sheet(turn, "reproduce", project, line.home, _commit(release), None, record, pins=pins, sealed=recipe.bundle / "code")
+    sheet = Sheet(turn, "reproduce", project, line.home, _commit(release), None, record, pins=pins, sealed=recipe.bundle / "code")
+    kept = recipe.bundle / "evidence" / "tables.json"  # releases of before have none: their files tell their types
+    sheet.tables = msgspec.json.decode(kept.read_bytes(), type=dict[str, TableType]) if kept.is_file() else {}
+    return sheet

@@ -7,25 +7,31 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from noria.adapters import formats
+from noria.adapters.formats import delimited, detect, texts
 from noria.domain.signature import Input, Kind, Signature
+from noria.domain.table import PLAIN, Column, Dialect
+from noria.domain.table import Kind as Type
 from noria.errors import BadBodyError, DataError, SignatureError
 from noria.serving import protocol
 
-BLOCK_BYTES = 4 << 20  # of a csv, parsed at once
 SHOWN = 60  # characters of a value in a reason
 EXACT = 2**53  # the whole numbers that a double holds
+COLUMNS = {  # signature's kinds as types of text
+    Kind.STRING: Column(Type.STRING, said=True),
+    Kind.NUMBER: Column(Type.FLOAT, said=True),
+    Kind.INTEGER: Column(Type.INT, said=True),
+    Kind.BOOLEAN: Column(Type.BOOL, said=True),
+}
 DTYPES = {Kind.STRING: pl.String(), Kind.NUMBER: pl.Float64(), Kind.INTEGER: pl.Int64(), Kind.BOOLEAN: pl.Boolean()}
 WORDS = {Kind.STRING: "text", Kind.NUMBER: "a number", Kind.INTEGER: "a whole number", Kind.BOOLEAN: "true or false"}
 FORMATS = ("parquet", "csv", "tsv", "jsonl", "ndjson", "json", "arrow", "ipc", "feather")
@@ -39,6 +45,7 @@ class Source:
     path: Path
     kind: str
     digest: str = ""
+    dialect: Dialect | None = None  # how a text file is written; None: as it looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,66 +155,38 @@ def _typed(source: Source, batches: Any, signature: Signature, start: int, befor
 
 def _csv(source: Source, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[Chunk]:
     """Everything is read as text: inputs become what the signature says, other columns stay as they are written."""
-    separator = "\t" if source.kind == "tsv" else ","
+    comma = "\t" if source.kind == "tsv" else ","
+    dialect = source.dialect or detect.detect(source.path, comma)
+    separator = dialect.separator or comma
     odd: dict[int, str] = {}  # rows with too many or too few values
+    texts_of: dict[int, str] = {}
 
-    def note(row: Any) -> str:
-        odd[row.number - 1] = f"has {row.actual_columns} values where the head has {row.expected_columns} columns"
-        texts[row.number - 1] = row.text
-        return "skip"
+    def note(number: int, reason: str, text: str) -> None:
+        odd[number], texts_of[number] = reason, text
 
-    texts: dict[int, str] = {}
-    names = _head(source, separator)
+    names = delimited.head(source.path, dialect, separator)
     columns = _wanted(source, names, signature, carried)
-    with pa.input_stream(str(source.path), compression="detect") as stream:
-        batches = pc.open_csv(
-            stream,
-            pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-            pc.ParseOptions(
-                delimiter=separator,
-                newlines_in_values=True,
-                ignore_empty_lines=len(names) > 1,  # of one column, an empty line is a row without a value
-                invalid_row_handler=note,
-            ),
-            pc.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                include_columns=columns,
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-        done = 0
-        for batch in batches:
-            numbers = list(itertools.islice((i for i in itertools.count(done + 1) if i not in odd), batch.num_rows))
-            table = pl.DataFrame(pl.from_arrow(batch))
-            end = numbers[-1] if numbers else done
-            for offset in range(0, table.height, size):
-                piece = numbers[offset : offset + size]
-                last = piece[-1]
-                if last > start:
-                    keep = sum(n > start for n in piece)
-                    taken = table.slice(offset, size).tail(keep)
-                    made = _judged(source, taken, signature, piece[-keep:], last)
-                    made.refused += _odd(odd, texts, max(start, done), last)
-                    yield made
-                done = last
-            done = max(done, end)
-        left = _odd(odd, texts, max(start, done), max(odd, default=0))
-        if left or (done == 0 and start == 0):
-            made = _hollow(source, pa.schema([(name, pa.string()) for name in columns]).empty_table(), signature)
-            made.refused, made.end = left, max(odd, default=0)
-            yield made
-
-
-def _head(source: Source, separator: str) -> list[str]:
-    with pa.input_stream(str(source.path), compression="detect") as stream:
-        options = pc.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=lambda _: "skip")
-        found: list[str] = pc.open_csv(stream, pc.ReadOptions(use_threads=False), options).schema.names
-    if len(set(found)) < len(found):
-        twice = next(name for name in found if found.count(name) > 1)
-        raise DataError(f"has the column {twice!r} twice", where=source.name)
-    return found
+    source = replace(source, dialect=dialect)
+    done = 0
+    for table in delimited.batches(source.path, dialect, separator, names, columns, note):
+        numbers = list(itertools.islice((i for i in itertools.count(done + 1) if i not in odd), table.height))
+        end = numbers[-1] if numbers else done
+        for offset in range(0, table.height, size):
+            piece = numbers[offset : offset + size]
+            last = piece[-1]
+            if last > start:
+                keep = sum(n > start for n in piece)
+                taken = table.slice(offset, size).tail(keep)
+                made = _judged(source, taken, signature, piece[-keep:], last)
+                made.refused += _odd(odd, texts_of, max(start, done), last)
+                yield made
+            done = last
+        done = max(done, end)
+    left = _odd(odd, texts_of, max(start, done), max(odd, default=0))
+    if left or (done == 0 and start == 0):
+        made = _hollow(source, pa.schema([(name, pa.string()) for name in columns]).empty_table(), signature)
+        made.refused, made.end = left, max(odd, default=0)
+        yield made
 
 
 def _odd(odd: Mapping[int, str], texts: Mapping[int, str], after: int, last: int) -> list[Refused]:
@@ -268,9 +247,9 @@ def _judged(source: Source, table: pl.DataFrame, signature: Signature, numbers: 
     """A chunk of a table: rows that the signature does not take are refused with their reasons."""
     inputs, problems = [], dict[int, list[str]]()
     for spec in signature.inputs:
-        made = _converted(source, table[spec.name], spec)
+        made, bad = _converted(source, table[spec.name], spec)
         inputs.append(made)
-        for position, reason in _problems(table[spec.name], made, spec):
+        for position, reason in _problems(table[spec.name], made, bad, spec):
             problems.setdefault(position, []).append(reason)
     frame = pl.DataFrame(inputs)
     if not problems:
@@ -280,53 +259,41 @@ def _judged(source: Source, table: pl.DataFrame, signature: Signature, numbers: 
     return Chunk([numbers[p] for p in keep], table[keep], frame[keep], end, refused)
 
 
-def _converted(source: Source, series: pl.Series, spec: Input) -> pl.Series:
-    """The column as the signature has it; null where a value is not of its kind. Raises DataError for a type that has no such."""
+def _converted(source: Source, series: pl.Series, spec: Input) -> tuple[pl.Series, pl.Series]:
+    """The column as the signature has it, and which values are not of its kind: null there, as where there is none.
+
+    Raises DataError for a type that has no such values.
+    """
     kind, dtype = spec.kind, series.dtype
+    if dtype == pl.String and source.kind in ("csv", "tsv"):
+        return texts.converted(series, COLUMNS[kind], source.dialect or PLAIN)
     if dtype == pl.Null or dtype == DTYPES[kind]:
         made = series.cast(DTYPES[kind])
     elif kind is Kind.STRING and dtype in (pl.Categorical, pl.Enum):
         made = series.cast(pl.String)
-    elif dtype == pl.String and source.kind in ("csv", "tsv"):
-        made = _from_text(series, kind)
     elif kind is Kind.NUMBER and dtype.is_numeric():
         made = series.cast(pl.Float64)
     elif kind is Kind.INTEGER and dtype.is_integer():
         made = series.cast(pl.Int64, strict=False)
-    elif kind is Kind.INTEGER and dtype.is_float():
-        made = series.set(series != series.floor(), None).cast(pl.Int64, strict=False)
+    elif kind is Kind.INTEGER and dtype.is_numeric():
+        whole = series.cast(pl.Float64)
+        made = whole.set((whole != whole.floor()).fill_null(False), None).cast(pl.Int64, strict=False)
     else:
         raise DataError(f"column {spec.name} is {dtype}, where the release takes {WORDS[kind]}", where=source.name)
-    return made.fill_nan(None) if kind is Kind.NUMBER else made
+    nothing = series.is_null() | series.is_nan() if dtype.is_float() else series.is_null()
+    return (made.fill_nan(None) if kind is Kind.NUMBER else made), made.is_null() & ~nothing
 
 
-def _from_text(series: pl.Series, kind: Kind) -> pl.Series:
-    if kind is not Kind.BOOLEAN:
-        return series.cast(DTYPES[kind], strict=False)
-    low = series.str.to_lowercase()
-    return (low == "true").set(~low.is_in(["true", "false"]), None).alias(series.name)
-
-
-def _problems(given: pl.Series, made: pl.Series, spec: Input) -> Iterator[tuple[int, str]]:
+def _problems(given: pl.Series, made: pl.Series, bad: pl.Series, spec: Input) -> Iterator[tuple[int, str]]:
     """Position and reason of each value that a request could not carry."""
-    bad = given.is_not_null() & made.is_null()
-    if bad.any():
-        for position in bad.arg_true():
-            value = given[position]
-            if not (isinstance(value, float) and np.isnan(value)) and not (spec.kind is Kind.NUMBER and _is_nan(value)):
-                yield position, f"{spec.name} must be {WORDS[spec.kind]}, not {_shown(value)}"
-            elif not spec.nullable:
-                yield position, f"{spec.name} must not be null"
+    for position in bad.arg_true():
+        yield position, f"{spec.name} must be {WORDS[spec.kind]}, not {_shown(given[position])}"
     if not spec.nullable:
-        for position in given.is_null().arg_true():
+        for position in (made.is_null() & ~bad).arg_true():
             yield position, f"{spec.name} must not be null"
     if spec.kind is Kind.NUMBER:
         for position in made.is_infinite().fill_null(False).arg_true():
             yield position, f"{spec.name} is infinite"
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, str) and value.strip().lower() in ("nan", "-nan", "+nan")
 
 
 def _records(found: list[tuple[int, Any]], signature: Signature, carried: Sequence[str] | None) -> Chunk:

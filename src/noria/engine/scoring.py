@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from noria import names
+from noria import config, names
 from noria.adapters import signing
 from noria.domain.signature import Signature, Task
 from noria.engine import parts, rows
@@ -356,4 +356,6 @@ def dataset(line: Line, reference: str) -> tuple[Source, ...]:
     data.whole(line, facts)
     pins = sorted(line.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)
     named = [(pin, steps.named_blob(line, pin.digest, pin.name)) for pin in pins]
-    return tuple(Source(f"{facts.dataset}:{pin.name}", path, rows.kind_of(pin.name), pin.digest) for pin, path in named)
+    known = config.load(line.home).data.get(facts.dataset)
+    dialect = known.csv if known is not None else None
+    return tuple(Source(f"{facts.dataset}:{pin.name}", path, rows.kind_of(pin.name), pin.digest, dialect) for pin, path in named)

@@ -10,13 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
+from noria import names
 from noria.adapters import files, sources
 from noria.adapters.sources import Found, Source
 from noria.config import DataSource, Project
 from noria.errors import DataError
-from noria.stages import served
+from noria.stages import served, tables
 from noria.stages.line import Arrival, Line
 from noria.store.marks import Mark
+from noria.store.tables import Settled
 
 FETCHERS = 8  # files that are fetched side by side
 FETCHED = 64  # files that stand on disk before they are kept
@@ -93,12 +97,18 @@ def place(dataset: DataSource) -> str:
 
 
 def judged_by(dataset: DataSource) -> str:
-    """The digest of the contract that judges a dataset's files."""
-    return dataset.contract.digest if dataset.contract else ""
+    """The digest of all that decides over a dataset's files: its contract, and what noria.yaml says of where and how they are.
+
+    Values from the environment count by the names of their variables: they stand in no digest that could be guessed from.
+    """
+    options = sorted((key, dataset.masked(str(value))) for key, value in dataset.options.items())
+    contract = dataset.contract.digest if dataset.contract else ""
+    said = [contract, dataset.format, dataset.pin, dataset.shown, options, msgspec.to_builtins(dataset.csv)]
+    return names.digest_bytes(msgspec.json.encode(said))[:32]
 
 
 def refusal(mark: str, contract: str) -> str:
-    """The mark of a file in quarantine: under another contract it is judged again."""
+    """The mark of a file in quarantine: under another contract, format or source it is judged again."""
     return f"{mark} refused {contract}"
 
 
@@ -108,6 +118,7 @@ _NONE = ("", "", "")
 def _taken(line: Line, dataset: DataSource, patient: bool) -> list[Arrival]:
     source = connect(line, dataset)
     try:
+        _leave_behind(line, dataset, source)
         found = list(_whole(line, dataset, source, patient))
         if len(found) >= MANY:
             line.progress(f"{dataset.name}: taking in {len(found):,} files")
@@ -117,6 +128,33 @@ def _taken(line: Line, dataset: DataSource, patient: bool) -> list[Arrival]:
             raise
         line.event("data.unreadable", dataset.name, f"{dataset.name}: {error.message}; what was accepted before stands")
         return []
+
+
+def _leave_behind(line: Line, dataset: DataSource, source: Source) -> None:
+    """Where noria.yaml names another source than before, the files of the old one are no part of the dataset any more.
+
+    What the new one holds too stays, unless it is read in another way: then it arrives again.
+    """
+    before, now = line.ledger.tables.get(line.name, dataset.name), tables.identity(dataset)
+    if before is not None and before.source == now:
+        return
+    gone = []
+    if before is not None:
+        gone = list(line.ledger.data.standing(line.name, dataset.name))
+        if before.source.partition(" ")[0] == dataset.format and dataset.sql is None:
+            there = {found.name for found in source.look()}
+            gone = [name for name in gone if name not in there]
+    with line.ledger.transaction():
+        line.check_lease()
+        for name in gone:
+            line.ledger.data.withdraw(line.name, dataset.name, name)
+        line.ledger.marks.drop(line.name, place(dataset), gone)
+        stays = before is not None and bool(line.ledger.data.standing(line.name, dataset.name))
+        kept = before if before is not None and stays else Settled(now)  # without files, nothing is decided
+        line.ledger.tables.put(line.name, dataset.name, Settled(now, kept.basis, kept.type))
+        if gone:
+            text = f"{dataset.name}: {len(gone):,} {'file' if len(gone) == 1 else 'files'} of the former source left the dataset"
+            line.event("data.source_changed", dataset.name, text, dataset=dataset.name, files=len(gone))
 
 
 def _whole(line: Line, dataset: DataSource, source: Source, patient: bool) -> Iterator[Found]:

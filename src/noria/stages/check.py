@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria import names
-from noria.adapters import files
+from noria.adapters import files, formats
+from noria.adapters.formats import Opened
 from noria.config import DataSource
 from noria.domain.contract import Contract
 from noria.domain.data import Delivery, FilePin
 from noria.domain.run import StepState
+from noria.domain.table import TableType
 from noria.domain.verdict import Outcome, Reason, Verdict, combine
 from noria.errors import DataError
+from noria.stages import arrivals as arrivals_of
 from noria.stages import code as sealing
-from noria.stages import orders, steps
+from noria.stages import orders, steps, tables
 from noria.stages.arrivals import refusal
 from noria.stages.line import Arrival, Line, Sheet
+from noria.stages.tables import Decided
 from noria.store.marks import Mark
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from noria.decide.contract import ContractRuling
 
 BATCH = 10_000  # files that are accepted in one transaction
 
@@ -42,9 +48,10 @@ def data(line: Line, sheet: Sheet) -> None:
         if source.opaque:
             keep(line, dataset, [arrival for arrival in arrivals if not arrival.problem])
             arrivals = [arrival for arrival in arrivals if arrival.problem]
+        decided = tables.decide(line, source, arrivals) if arrivals and not source.opaque else Decided(TableType())
         for arrival in arrivals:
             line.check_lease()
-            delivery = receive(line, source, arrival)
+            delivery = receive(line, source, arrival, decided)
             if not delivery.accepted:
                 sheet.refused.append(f"{delivery.name} quarantined: {delivery.reason}")
 
@@ -69,53 +76,85 @@ def _as_it_is(arrival: Arrival, now: float) -> tuple[Delivery, FilePin]:
     return made, FilePin(arrival.name, arrival.digest, arrival.size_bytes, 0, arrival.origin)
 
 
-def receive(line: Line, source: DataSource, arrival: Arrival) -> Delivery:
-    """Judge one file against its contract and record the delivery, and its event, in one transaction."""
-    contract = source.contract or Contract()
+def receive(line: Line, source: DataSource, arrival: Arrival, decided: Decided) -> Delivery:
+    """Judge one file against its contract and its dataset's table, and record the delivery, and its event, in one transaction."""
+    judged_by = arrivals_of.judged_by(source)
     if arrival.problem:
-        return _record(line, arrival, _unreadable(arrival, contract, arrival.problem))
-    known = line.ledger.data.seen(line.name, arrival.dataset, arrival.name, arrival.digest, contract.digest)
+        return _record(line, arrival, _unreadable(arrival, judged_by, arrival.problem))
+    known = line.ledger.data.seen(line.name, arrival.dataset, arrival.name, arrival.digest, judged_by)
     if known is not None:
         return known
     try:
-        table = files.read_table(_named(line, arrival))
+        opened = files.open_table(_named(line, arrival), arrival.name, source.csv)
     except DataError as error:
-        return _record(line, arrival, _unreadable(arrival, contract, error.message))
-    from noria.decide import contract as judge  # Polars: loaded once a table is to be read
-
-    ruling = judge.judge(contract, table, now=line.ledger.clock.now(line.name), known_keys=_known_keys(line, contract, arrival))
-    accepted = ruling.verdict.passed
-    sample = None if accepted or ruling.failing.is_empty() else line.blobs.put_bytes(_parquet(ruling.failing))
+        return _record(line, arrival, _unreadable(arrival, judged_by, f"{error.message}{_hint(error)}"))
+    decided = tables.for_file(source, decided, opened)
+    before = line.ledger.tables.get(line.name, source.name)
+    base = tuple(before.type.columns) if before and not line.ledger.data.alone(line.name, source.name, arrival.name) else ()
+    now = line.ledger.clock.now(line.name)
+    judged, example = ruling(source, decided, opened, base, now, lambda: _known_keys(line, source, decided, arrival))
+    accepted = judged.verdict.passed
+    sample = None if accepted or judged.failing.is_empty() else line.blobs.put_bytes(_parquet(judged.failing))
+    rows = opened.table.height
     delivery = Delivery(
         id=names.new_id("delivery"),
         dataset=arrival.dataset,
         name=arrival.name,
         digest=arrival.digest,
-        rows_in=table.height,
-        rows_passed=table.height if accepted else 0,
-        rows_quarantined=0 if accepted else table.height,
+        rows_in=rows,
+        rows_passed=rows if accepted else 0,
+        rows_quarantined=0 if accepted else rows,
         accepted=accepted,
-        reason=f"{table.height:,} rows meet the contract" if accepted else ruling.verdict.sentence(),
-        failing_rows=ruling.failing_rows,
+        reason=f"{rows:,} rows meet the contract" if accepted else judged.verdict.sentence(),
+        failing_rows=judged.failing_rows,
         sample_digest=sample,
-        contract=contract.digest,
+        contract=judged_by,
+        example=example,
     )
-    return _record(line, arrival, delivery)
+    return _record(
+        line, arrival, delivery, lambda: tables.keep(line, source, tables.accepted(decided, base, opened.table.columns))
+    )
 
 
-def _unreadable(arrival: Arrival, contract: Contract, message: str) -> Delivery:
+def ruling(
+    source: DataSource,
+    decided: Decided,
+    opened: Opened,
+    base: Sequence[str],
+    now: float | None,
+    keys: Callable[[], pl.DataFrame | None] = lambda: None,
+) -> tuple[ContractRuling, str]:
+    """What becomes of a file beside accepted ones with the columns ``base``, and a value for which it is refused."""
+    from noria.decide import contract as judge  # Polars: loaded once a table is to be read
+
+    refusals = tables.refusals(source, decided, opened, base)
+    if refusals:
+        return judge.refused(opened.table, [(text, None) for text in refusals]), ""
+    table, misfits = formats.fitted(opened, decided.type, source.csv)
+    if misfits:
+        return judge.refused(opened.table, [(one.text, one.rows) for one in misfits]), tables.examples(misfits)
+    return judge.judge(source.contract or Contract(), table, now=now, known_keys=keys()), ""
+
+
+def _hint(error: DataError) -> str:
+    return f" ({error.hint.rstrip('.')})" if error.hint and "noria.yaml" in error.hint else ""
+
+
+def _unreadable(arrival: Arrival, judged_by: str, message: str) -> Delivery:
     return Delivery(
-        names.new_id("delivery"), arrival.dataset, arrival.name, arrival.digest, 0, 0, 0, False, message, contract=contract.digest
+        names.new_id("delivery"), arrival.dataset, arrival.name, arrival.digest, 0, 0, 0, False, message, contract=judged_by
     )
 
 
-def _record(line: Line, arrival: Arrival, delivery: Delivery) -> Delivery:
+def _record(line: Line, arrival: Arrival, delivery: Delivery, accepted: Callable[[], None] = lambda: None) -> Delivery:
     rows = delivery.rows_passed
     pin = FilePin(arrival.name, arrival.digest, arrival.size_bytes, rows, arrival.origin) if delivery.accepted else None
     verb = "accepted" if delivery.accepted else "quarantined"
     with line.ledger.transaction():
         line.check_lease()
         line.ledger.data.deliver(line.name, delivery, pin)
+        if delivery.accepted:
+            accepted()
         if arrival.mark:
             seen = arrival.mark if delivery.accepted else refusal(arrival.mark, delivery.contract)
             line.ledger.marks.put(line.name, f"data:{arrival.dataset}", {arrival.name: Mark(seen, arrival.digest)})
@@ -129,6 +168,8 @@ def _record(line: Line, arrival: Arrival, delivery: Delivery) -> Delivery:
             rows_passed=delivery.rows_passed,
             rows_quarantined=delivery.rows_quarantined,
         )
+    if delivery.example:  # a value of a row is told to whoever looks, and stands in no event
+        line.progress(f"  {arrival.name}: {delivery.example}")
     return delivery
 
 
@@ -137,21 +178,27 @@ def _named(line: Line, arrival: Arrival) -> Path:
     return steps.named_blob(line, arrival.digest, arrival.name)
 
 
-def _known_keys(line: Line, contract: Contract, arrival: Arrival) -> pl.DataFrame | None:
+def _known_keys(line: Line, source: DataSource, decided: Decided, arrival: Arrival) -> pl.DataFrame | None:
     """The keys of the accepted files, less an earlier version of this one."""
-    if not contract.unique:
+    contract = source.contract
+    if contract is None or not contract.unique:
         return None
-    current = line.ledger.data.current(line.name, arrival.dataset)
-    tables = [
-        files.read_table(steps.named_blob(line, pin.digest, pin.name), columns=list(contract.unique))
-        for pin in current.files
-        if pin.name != arrival.name
+    standing = [pin for pin in line.ledger.data.standing(line.name, arrival.dataset).values() if pin.name != arrival.name]
+    parts = [
+        files.read_table(
+            steps.named_blob(line, pin.digest, pin.name),
+            columns=list(contract.unique),
+            name=pin.name,
+            kind=decided.type,
+            dialect=source.csv,
+        )
+        for pin in standing
     ]
-    if not tables:
+    if not parts:
         return None
     import polars as pl
 
-    return pl.concat(tables, how="vertical_relaxed")
+    return pl.concat(parts, how="vertical_relaxed")
 
 
 def _parquet(table: pl.DataFrame) -> bytes:

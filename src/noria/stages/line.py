@@ -11,6 +11,7 @@ from noria.adapters.executors.task import Executor, Handle
 from noria.adapters.server import Server
 from noria.config import Project
 from noria.domain.run import Pins, StepRecord
+from noria.domain.table import TableType
 from noria.domain.turn import Turn
 from noria.stages.places import Places
 from noria.store.blobs import BlobStore
@@ -71,6 +72,7 @@ class Sheet:
     dirty: str | None
     environment: dict[str, object]
     pins: Pins | None = None
+    tables: dict[str, TableType] = field(default_factory=dict)  # dataset -> how its files are read; none of what is no table
     arrivals: tuple[Arrival, ...] = ()
     refused: list[str] = field(default_factory=list)  # one sentence per quarantined file
     records: list[StepRecord] = field(default_factory=list)

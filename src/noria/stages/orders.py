@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -74,7 +74,9 @@ class Inputs:
         if sheet.project.data[name].opaque:
             self.files |= {f"{name}/{_below(pin.name)}": pin.digest for pin in snapshot.files}
             return {"kind": "folder", "path": INPUT + name}
-        return {"kind": "table", "files": [self.add(pin.digest, pin.name) for pin in snapshot.files]}
+        files = [self.add(pin.digest, pin.name) for pin in snapshot.files]
+        named = [pin.name for pin in snapshot.files]
+        return {"kind": "table", "files": files, "names": named, **_read_as(sheet, name)}
 
     def _left(self, made: Output, name: str) -> dict[str, Any]:
         if OUTPUT in made.files:
@@ -93,6 +95,22 @@ class Inputs:
         return {"kind": "output", "path": self.add(digest, path), "format": kind}
 
 
+def _read_as(sheet: Sheet, name: str) -> dict[str, Any]:
+    """How the files of a dataset are read, for a step process."""
+    kind = sheet.tables.get(name)
+    dialect = msgspec.to_builtins(sheet.project.data[name].csv)
+    return {"dialect": dialect} | ({} if kind is None else {"type": msgspec.to_builtins(kind)})
+
+
+def table_digests(sheet: Sheet, inputs: Iterable[str], done: Mapping[str, StepRecord]) -> dict[str, str]:
+    """Dataset -> digest of how its files are read, of those among a step's inputs."""
+    return {
+        name: names.digest_bytes(msgspec.json.encode([sheet.tables[name], sheet.project.data[name].csv], order="sorted"))
+        for name in inputs
+        if name in sheet.tables and name not in done
+    }
+
+
 def _below(name: str) -> str:
     """The name of a file of a dataset as a path below a folder; one that is not the project's own keeps its full path."""
     return name.partition("://")[2].lstrip("/") if "://" in name else name.lstrip("/")
@@ -107,6 +125,7 @@ def _call(line: Line, sheet: Sheet, step: Step, target: str, done: Mapping[str, 
         inputs=_named(sheet, step, done),
         params=_digests({**params, **{f"env.{name}": value for name, value in step.env.items()}}),
         environment=environment.digest(sheet.environment),
+        tables=table_digests(sheet, _named(sheet, step, done), done),
     )
     inputs = Inputs()
     arguments = {name: inputs.argument(line, sheet, name, done) for name in step.deps}

@@ -20,7 +20,7 @@ from noria.decide.dirt import Change
 from noria.domain.run import Pins
 from noria.domain.turn import Turn
 from noria.errors import ConfigError, DataError
-from noria.stages import served
+from noria.stages import served, tables
 from noria.stages.arrivals import take_in
 from noria.stages.line import Line, Sheet
 from noria.stages.places import walk
@@ -198,4 +198,5 @@ def fix(line: Line, sheet: Sheet) -> Pins:
         config=sheet.project.digest,
         environment=environment.digest(sheet.environment),
     )
+    sheet.tables = {name: kind for name, source in sheet.project.data.items() if (kind := tables.of(line, source)) is not None}
     return sheet.pins

@@ -130,6 +130,7 @@ def _evidence(
         "environment": sheet.environment,
         "params": sheet.project.params,
         "data": snapshots,
+        "tables": sheet.tables,
         "profile": trained.pop("profile", None),
         "training": trained,
         "steps": sheet.records,

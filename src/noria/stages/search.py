@@ -34,7 +34,7 @@ from noria.errors import NotFoundError
 from noria.stages import steps
 from noria.stages.line import Line, Sheet, silent
 from noria.stages.model import SEED, model_facts, train_params, with_train_params
-from noria.stages.orders import Inputs
+from noria.stages.orders import Inputs, table_digests
 from noria.stages.record import Gathered, gather
 from noria.stages.steps import Order, Output
 
@@ -105,6 +105,7 @@ def _facts(sheet: Sheet, done: Mapping[str, StepRecord]) -> StepFacts:
         inputs=_input(sheet, model, done),
         params={k: _digest(v) for k, v in params.items()},
         environment=environment.digest(sheet.environment),
+        tables=table_digests(sheet, (model.rows,), done),
     )
 
 
@@ -426,6 +427,7 @@ def _rows_order(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Ord
         inputs=_input(sheet, model, done),
         params={"search.folds": _digest(asked.folds)},
         environment=environment.digest(sheet.environment),
+        tables=table_digests(sheet, (model.rows,), done),
     )
     task = StepTask(
         f"{sheet.run_id}/{ROWS}",

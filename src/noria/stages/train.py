@@ -18,7 +18,7 @@ from noria.stages import graph, orders, search, steps
 from noria.stages.graph import Foretold, Selection
 from noria.stages.line import Line, Sheet
 from noria.stages.model import SEED, model_facts, train_params
-from noria.stages.orders import Inputs
+from noria.stages.orders import Inputs, table_digests
 
 TRAINED = {"model": "model.joblib", "holdout": "holdout.arrow"}
 
@@ -88,6 +88,7 @@ def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Ord
         params={k: names.digest_bytes(msgspec.json.encode(v, order="sorted")) for k, v in params.items()},
         command=None,
         environment=environment.digest(sheet.environment),
+        tables=table_digests(sheet, (model.rows,), done),
     )
     inputs = Inputs()
     job = {

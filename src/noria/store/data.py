@@ -300,6 +300,11 @@ class DataStore:
         rows = self._database.each("SELECT * FROM deliveries WHERE project = ?", (project,))
         return (self._deliveries.read(row) for row in rows)
 
+    def alone(self, project: str, dataset: str, name: str) -> bool:
+        """Whether no other file is accepted than this one, if it is."""
+        sql = "SELECT 1 FROM files WHERE project = ? AND dataset = ? AND name <> ? LIMIT 1"
+        return self._database.row(sql, (project, dataset, name)) is None
+
     def holds(self, digest: str) -> bool:
         """Whether these bytes ever arrived as a file of a dataset, in any project."""
         return self._database.row("SELECT 1 FROM deliveries WHERE digest = ?", (digest,)) is not None

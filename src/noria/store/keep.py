@@ -90,6 +90,7 @@ class KeepStore:
         """Note that these bytes were taken away."""
         for file in files:
             self._erased.insert(file, replace=True)
+            self._database.execute("UPDATE deliveries SET example = '' WHERE digest = ?", (file.digest,))
 
     def erased(self) -> dict[str, Erased]:
         """Digest -> what was erased, in any project: blobs belong to all of them. The same bytes may have arrived again."""

@@ -25,6 +25,7 @@ from noria.store.rollouts import RolloutStore
 from noria.store.routes import RouteStore
 from noria.store.runs import RunStore, StepStore
 from noria.store.series import SeriesStore
+from noria.store.tables import TableStore
 from noria.store.triggers import TriggerStore
 from noria.store.turns import TurnStore
 
@@ -46,6 +47,7 @@ class Ledger:
         self.steps = StepStore(database)
         self.series = SeriesStore(database)
         self.data = DataStore(database)
+        self.tables = TableStore(database)
         self.keep = KeepStore(database)
         self.releases = ReleaseStore(database)
         self.routes = RouteStore(database)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noria.adapters.formats import arrow, delimited, json_lines, parquet
-from noria.adapters.formats.format import Format
+from noria.adapters.formats import arrow, delimited, fitting, json_lines, parquet
+from noria.adapters.formats.fitting import Misfit
+from noria.adapters.formats.format import Cells, Format
+from noria.decide import tables
+from noria.domain.table import PLAIN, Column, Dialect, FileLooks, TableType
 from noria.errors import DataError
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
     import polars as pl
 
+WIDE = (b"\xff\xfe", b"\xfe\xff")  # with which UTF-16 begins
 PACKED = (".gz", ".zst")  # may follow a suffix: a.csv.gz
 BROKEN = "Deliver it again, whole; rename it into place when it is complete."
 
@@ -38,58 +43,171 @@ def of(name: str) -> Format | None:
     return _by_suffix.get(suffix)
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """The table in a file, by its suffix; only ``columns`` when they are named.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file as it is written: of text all cells are text."""
 
-    Raises DataError when it is missing, empty, cut off, of another format, or lacks a column.
+    table: pl.DataFrame
+    cells: Cells
+    name: str  # as people know it
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a dataset: its name as people know it, and where its bytes are."""
+
+    name: str
+    path: Path
+
+
+def open_table(path: Path, name: str = "", dialect: Dialect = PLAIN, columns: Sequence[str] | None = None) -> Opened:
+    """The table in a file, by its suffix; with ``columns``, maybe only these.
+
+    Raises DataError, which calls the file ``name``, when it is missing, empty, cut off, of another format, or too large to read.
     """
-    where = str(path)
+    where = name or str(path)
     kind = of(path.name)
     if kind is None:
         raise DataError(f"{path.suffix or 'a file without a suffix'} is not a table format", where=where, hint=_known())
-    _sniff(path, kind)
     import polars as pl
 
     try:
-        table = kind.read(path)
+        _sniff(path, kind, dialect)
+        table = kind.read(path, dialect, columns)
+    except DataError as error:
+        raise DataError(error.message, where=where, hint=error.hint) from error
     except FileNotFoundError:
         raise _vanished(where) from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, EOFError) as error:
         raise DataError(f"is not a readable {kind.name} file: {_first_line(error)}", where=where, hint=BROKEN) from error
-    return table if columns is None else _select(table, columns, where)
+    return Opened(table, kind.cells, where)
 
 
-def read_tables(paths: Sequence[Path]) -> pl.DataFrame:
-    """The files one below the other, in the given order; columns by name, types widened where they differ.
+def peek(
+    path: Path, name: str, dialect: Dialect, told: Mapping[str, Column], asked: Callable[[Sequence[str]], Sequence[str]]
+) -> FileLooks:
+    """What the columns of a file look like; of a Parquet file its schema tells. ``asked``: of all, those that matter."""
+    kind = of(path.name)
+    if kind is None or kind.schema is None:
+        opened = open_table(path, name, dialect)
+        return looks(opened, dialect, told, asked(opened.table.columns))
+    import polars as pl
 
-    Raises DataError when a file has other columns than the first.
+    try:
+        _sniff(path, kind, dialect)
+        return fitting.looks(pl.DataFrame(schema=kind.schema(path)), kind.cells, name, dialect, told)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise DataError(f"is not a readable {kind.name} file: {_first_line(error)}", where=name, hint=BROKEN) from error
+
+
+def looks(opened: Opened, dialect: Dialect, told: Mapping[str, Column], asked: Collection[str] | None = None) -> FileLooks:
+    """What the columns of an opened file look like; see ``fitting.looks``."""
+    return fitting.looks(opened.table, opened.cells, opened.name, dialect, told, asked)
+
+
+def fitted(opened: Opened, kind: TableType, dialect: Dialect) -> tuple[pl.DataFrame, list[Misfit]]:
+    """An opened file's columns as the types of its dataset, and what does not fit."""
+    return fitting.fit(opened.table, opened.cells, kind, dialect)
+
+
+def typed(opened: Opened, kind: TableType | None, dialect: Dialect) -> pl.DataFrame:
+    """The table with the types of its dataset; without one, with those that the file itself shows.
+
+    Raises DataError for the first column that does not fit, or whose dates may be read in two ways.
+    """
+    if kind is None:
+        kind, undecided = tables.decide(None, TableType(), [looks(opened, dialect, {})])
+        if undecided:
+            raise DataError(undecided[0].text, where=opened.name, hint="Say which in a contract: columns: {NAME: {format: ...}}.")
+    table, misfits = fitted(opened, kind, dialect)
+    if misfits:
+        first = misfits[0]
+        raise DataError(first.text + (f": {first.example}" if first.example else ""), where=opened.name)
+    return table
+
+
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, *, name: str = "", kind: TableType | None = None, dialect: Dialect = PLAIN
+) -> pl.DataFrame:
+    """The table in a file; only ``columns`` when they are named.
+
+    Raises DataError when it is missing, empty, cut off, of another format, lacks a column, or does not fit its dataset.
+    """
+    where = name or str(path)
+    try:
+        opened = open_table(path, name, dialect, columns)
+    except DataError as error:
+        if columns is None or "not a readable" not in error.message:
+            raise
+        opened = open_table(path, name, dialect)  # readers tell of a column that is not there in words of their own
+    if columns is not None:
+        opened = Opened(_select(opened.table, columns, where), opened.cells, where)
+    return typed(opened, kind, dialect)
+
+
+def read_tables(files: Sequence[Part], kind: TableType | None = None, dialect: Dialect = PLAIN) -> pl.DataFrame:
+    """The files one below the other, in the given order; columns by name.
+
+    With a ``kind``, each has its columns, and those that a file has not are empty. Raises DataError when a file does not fit.
     """
     import polars as pl
 
-    tables = [read_table(path) for path in paths]
-    first = tables[0]
-    for path, table in zip(paths, tables, strict=True):
-        if set(table.columns) != set(first.columns):
-            raise DataError(f"{_difference(first.columns, table.columns)}, compared with {paths[0].name}", where=str(path))
+    opened = [open_table(each.path, each.name, dialect) for each in files]
+    if kind is None:
+        kind = together(opened, dialect)
+        _demand_alike(opened)
+    order = list(kind.columns) or opened[0].table.columns
+    held = {name: fitting.dtype_of(kind.columns[name]) for name in order if name in kind.columns}
+    parts = []
+    for each in opened:
+        table = typed(each, kind, dialect)
+        if table.width:
+            lacking = [pl.lit(None, dtype=held[name]).alias(name) for name in order if name not in table.columns]
+            parts.append(table.with_columns(lacking).select(order))
+    if not parts:
+        return pl.DataFrame(schema=held)
     try:
-        return pl.concat([table.select(first.columns) for table in tables], how="vertical_relaxed")
+        return pl.concat(parts, how="vertical_relaxed")
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"the files do not fit together: {_first_line(error)}", where=str(paths[0])) from error
+        names = ", ".join(each.name for each in files[:3])
+        raise DataError(f"the files do not fit together: {_first_line(error)}", where=names) from error
 
 
-def _difference(first: Iterable[str], columns: Iterable[str]) -> str:
+def together(opened: Sequence[Opened], dialect: Dialect) -> TableType:
+    """The type that files without a contract and a history have together. Raises DataError for dates that are ambiguous."""
+    kind, undecided = tables.decide(None, TableType(), [looks(each, dialect, {}) for each in opened])
+    if undecided:
+        hint = "Say which in a contract: columns: {NAME: {format: ...}}."
+        raise DataError(undecided[0].text, where=undecided[0].file, hint=hint)
+    return kind
+
+
+def _demand_alike(opened: Sequence[Opened]) -> None:
+    first = opened[0]
+    for each in opened:
+        words = difference(first.table.columns, each.table.columns)
+        if words:
+            raise DataError(f"{words}, compared with {first.name}", where=each.name)
+
+
+def difference(first: Iterable[str], columns: Iterable[str]) -> str:
+    """What sets the columns of two tables apart, in words; nothing when they are the same."""
     lacking, extra = sorted(set(first) - set(columns)), sorted(set(columns) - set(first))
     words = [f"lacks {', '.join(lacking)}" if lacking else "", f"has {', '.join(extra)} besides" if extra else ""]
     return " and ".join(filter(None, words))
 
 
-def _sniff(path: Path, kind: Format) -> None:
+def _sniff(path: Path, kind: Format, dialect: Dialect) -> None:
     """Say in plain words what a library would say in its own."""
     begin, end = _ends(path)
     if not begin:
         raise DataError("is empty (0 bytes)", where=str(path), hint=BROKEN)
     if kind.magic is None:
-        if b"\0" in begin and path.suffix.lower() not in PACKED:
+        wide = dialect.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
+        if begin.startswith(WIDE) and not wide and path.suffix.lower() not in PACKED:
+            hint = "Say how it is written, in noria.yaml: data: {NAME: {csv: {encoding: utf-16}}}; or save it as utf-8."
+            raise DataError(f"looks like utf-16 text, and is read as {dialect.encoding}", where=str(path), hint=hint)
+        if b"\0" in begin and not wide and path.suffix.lower() not in PACKED:
             raise DataError(
                 f"is named {path.suffix} but is not text", where=str(path), hint="Correct its name, or write it again."
             )

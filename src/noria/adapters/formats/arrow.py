@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noria.adapters.formats.format import Format
+from noria.adapters.formats import room
+from noria.adapters.formats.format import Cells, Format
+from noria.domain.table import Dialect
 
 if TYPE_CHECKING:
     import polars as pl
 
+PEEKED = 64  # batches that are unpacked to learn what one takes
 
-def read(path: Path) -> pl.DataFrame:
+
+def read(path: Path, _: Dialect, columns: Sequence[str] | None) -> pl.DataFrame:
     """The table."""
     import polars as pl
 
-    return pl.scan_ipc(path, glob=False).collect()
+    room.demand(path, _decoded_bytes(path))
+    lazy = pl.scan_ipc(path, glob=False)
+    return (lazy if columns is None else lazy.select(columns)).collect()
 
 
-FORMATS = (Format((".arrow", ".ipc", ".feather"), read, b"ARROW1"),)
+def _decoded_bytes(path: Path) -> int:
+    """What the table takes in memory: batch for batch, none of which is kept; of many, the first ones stand for the rest."""
+    import pyarrow as pa
+
+    limit = room.most(path.stat().st_size)
+    with pa.memory_map(str(path)) as mapped:
+        file = pa.ipc.open_file(mapped)
+        total, peeked = 0, min(PEEKED, file.num_record_batches)
+        for at in range(peeked):
+            total += file.get_batch(at).nbytes
+            if total > limit:
+                break
+        return total * file.num_record_batches // max(1, peeked) if total <= limit else total
+
+
+FORMATS = (Format((".arrow", ".ipc", ".feather"), read, Cells.TYPED, b"ARROW1"),)

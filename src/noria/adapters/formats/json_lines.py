@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noria.adapters.formats.format import Format
+from noria.adapters.formats import room
+from noria.adapters.formats.format import Cells, Format
+from noria.domain.table import Dialect
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def read_lines(path: Path) -> pl.DataFrame:
+def read_lines(path: Path, _: Dialect, __: Sequence[str] | None) -> pl.DataFrame:
     """The table of a file with one object a line."""
     import polars as pl
 
-    return pl.read_ndjson(path.read_bytes(), infer_schema_length=None)
+    content = room.unpacked(path)
+    return pl.read_ndjson(content, infer_schema_length=None) if content.strip() else pl.DataFrame()
 
 
-def read_list(path: Path) -> pl.DataFrame:
+def read_list(path: Path, _: Dialect, __: Sequence[str] | None) -> pl.DataFrame:
     """The table of a file with one list of objects."""
     import polars as pl
 
-    return pl.read_json(path, infer_schema_length=None)
+    content = room.unpacked(path)
+    return pl.read_json(content, infer_schema_length=None) if content.strip() != b"[]" else pl.DataFrame()
 
 
-FORMATS = (Format((".ndjson", ".jsonl"), read_lines), Format((".json",), read_list))
+FORMATS = (Format((".ndjson", ".jsonl"), read_lines, Cells.JSON), Format((".json",), read_list, Cells.JSON))

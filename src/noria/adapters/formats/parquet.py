@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noria.adapters.formats.format import Format
+from noria.adapters.formats import room
+from noria.adapters.formats.format import Cells, Format
+from noria.domain.table import Dialect
 
 if TYPE_CHECKING:
     import polars as pl
 
+CELL_BYTES = 16  # of a column whose values have no fixed size
+BITS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
 
-def read(path: Path) -> pl.DataFrame:
+
+def read(path: Path, _: Dialect, columns: Sequence[str] | None) -> pl.DataFrame:
     """The table; folders named like ``month=3`` above the file are no columns."""
     import polars as pl
 
-    return pl.read_parquet(path, glob=False, hive_partitioning=False)
+    room.demand(path, _decoded_bytes(path))
+    return pl.read_parquet(path, glob=False, hive_partitioning=False, columns=None if columns is None else list(columns))
 
 
-FORMATS = (Format((".parquet", ".pq"), read, b"PAR1"),)
+def _decoded_bytes(path: Path) -> int:
+    """What the table takes in memory, by its metadata: a few bytes of it can stand for any number of equal values."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        about = file.metadata
+        widths = sum(BITS.get(about.schema.column(at).physical_type, CELL_BYTES) for at in range(about.num_columns))
+        stored = sum(about.row_group(at).total_byte_size for at in range(about.num_row_groups))
+        return max(int(about.num_rows * widths), int(stored))
+
+
+def schema(path: Path) -> pl.Schema:
+    """The columns and their types."""
+    import polars as pl
+
+    return pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema()
+
+
+FORMATS = (Format((".parquet", ".pq"), read, Cells.TYPED, b"PAR1", schema),)

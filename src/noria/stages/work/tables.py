@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import msgspec
 import numpy as np
 import polars as pl
 
 from noria.adapters import files
 from noria.adapters.asking import as_kind, kind_of_table
+from noria.domain.table import Dialect, TableType
 from noria.errors import StepError
 
 RETURNS = "a step returns a table (Polars, pandas, Arrow), a NumPy array, a model or JSON values"
@@ -46,7 +48,17 @@ def argument(facts: dict[str, Any], kind: Any = Any) -> Any:
         return joblib.load(paths[0])  # an earlier step of this very installation wrote it
     if facts["kind"] == "output":
         return convert(pl.scan_ipc(paths[0], glob=False).collect(), kind)  # Noria's own, whatever its name
-    return convert(files.read_tables(paths) if paths else pl.DataFrame(), kind)
+    return convert(_table(facts, paths), kind)
+
+
+def _table(facts: dict[str, Any], paths: list[Path]) -> pl.DataFrame:
+    """The files one below the other, by the types that were decided for their dataset."""
+    if not paths:
+        return pl.DataFrame()
+    named = facts.get("names") or [path.name for path in paths]
+    parts = [files.Part(name, path) for name, path in zip(named, paths, strict=True)]
+    kind = msgspec.convert(facts["type"], TableType) if "type" in facts else None
+    return files.read_tables(parts, kind, msgspec.convert(facts.get("dialect", {}), Dialect))
 
 
 def _inner(kind: Any) -> Any:
