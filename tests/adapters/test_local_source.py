@@ -193,3 +193,21 @@ def _as_nobody(home: Path) -> None:
     os.setgid(65534)
     os.setuid(65534)
     check_unreadable(home)
+
+
+def test_names_with_brackets_are_names(tmp_path: Path) -> None:
+    """Number 25: the home is no part of the pattern, and neither is what is there under that very name."""
+    home = tmp_path / "[team] *churn?"
+    plant(home, "data/a.csv", "sales [2024].csv", "q[1]/x.csv", "q[1]/y.txt", "q1/x.csv")
+    assert names("data/*.csv", home) == ["data/a.csv"]
+    assert names("data", home) == ["data/a.csv"]
+    assert names("**/*.csv", home) == ["data/a.csv", "q1/x.csv", "q[1]/x.csv", "sales [2024].csv"]
+    assert names("sales [2024].csv", home) == ["sales [2024].csv"]
+    assert names("sales [[]2024].csv", home) == ["sales [2024].csv"]
+    assert names("q[1]/*.csv", home) == ["q[1]/x.csv"]
+    assert names("q[0-9]/*.csv", home) == ["q1/x.csv"]
+    assert names(str(home / "data" / "*.csv"), tmp_path / "other") == [(home / "data/a.csv").as_posix()]
+    assert names((home / "sales [2024].csv").as_uri(), tmp_path / "other") == [(home / "sales [2024].csv").as_posix()]
+    from noria.engine import scoring
+
+    assert [one.name for one in scoring.files(str(home / "data" / "*.csv"))] == [str(home / "data/a.csv")]

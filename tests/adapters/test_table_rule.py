@@ -273,7 +273,7 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 stream.write(b"0" * (1 << 20) + b"\n")
         with pytest.raises(DataError, match="in memory"):
             formats.read_table(tmp_path / name)
-    arrow = pl.DataFrame({"n": pl.repeat(0, 4_000_000, eager=True)})
+    arrow = pl.DataFrame({"n": pl.repeat(0, 4_000_000, dtype=pl.Int64, eager=True)})
     arrow.write_ipc(tmp_path / "big.arrow", compression="zstd")
     with pytest.raises(DataError, match="in memory"):
         formats.read_table(tmp_path / "big.arrow")

@@ -136,7 +136,7 @@ def _tables(home: Home, project: Project, source: DataSource) -> list[Finding]:
             continue
         beside = tuple(before.type.columns) if before is not None and accepted - {each.name} else base
         finding, columns = _table(each.name, path, source, decided, beside)
-        found.append(finding)
+        found += [finding, *(_alone(each.name, path, project, source, decided) if finding.ok else ())]
         read |= bool(columns)
         base = base or (columns if finding.ok else ())
     return [*found, Finding(source.name, True, tables.words(decided))] if read else found
@@ -176,6 +176,17 @@ def _links(home: Home, project: Project) -> list[Finding]:
 
     bad = code.bad_links(home.path, project) if project.model is not None else ""
     return [Finding("code", False, f"{bad}. {code.CURE}")] if bad else []
+
+
+def _alone(name: str, path: Path, project: Project, source: DataSource, decided: Decided) -> list[Finding]:
+    """Inputs that predict the label alone, where the file is what the model is trained on."""
+    from noria.adapters import files
+    from noria.stages import check
+
+    if project.model is None or project.model.rows != source.name:
+        return []
+    table = files.read_table(path, name=name, kind=decided.type, dialect=source.csv)
+    return [Finding(name, True, text, warning=True) for text in check.alone(project.model, table)]
 
 
 def _tests(home: Home, tests: str, timeout_s: float) -> Finding:

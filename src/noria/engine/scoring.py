@@ -23,6 +23,7 @@ import polars as pl
 
 from noria import config, names
 from noria.adapters import signing
+from noria.adapters.sources.pattern import split
 from noria.domain.signature import Signature, Task
 from noria.engine import parts, rows
 from noria.engine.alone import Laid, Lay
@@ -339,12 +340,8 @@ def files(pattern: str) -> tuple[Source, ...]:
 
 
 def _glob(pattern: str) -> list[Path]:
-    path = Path(pattern)
-    base = Path(path.anchor) if path.is_absolute() else Path(".")
-    relative = str(path.relative_to(path.anchor)) if path.is_absolute() else pattern
-    if not any(c in pattern for c in "*?["):
-        return []
-    return [one for one in base.glob(relative) if one.is_file()]
+    base, parts = split(".", pattern)
+    return [one for one in Path(base).glob("/".join(parts)) if one.is_file()] if parts else []
 
 
 def dataset(line: Line, reference: str) -> tuple[Source, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from noria import names
 from noria.adapters import files, formats
 from noria.adapters.formats import Opened
-from noria.config import DataSource
+from noria.config import DataSource, Model
 from noria.domain.contract import Contract
 from noria.domain.data import Delivery, FilePin
 from noria.domain.run import StepState
@@ -54,6 +54,20 @@ def data(line: Line, sheet: Sheet) -> None:
             delivery = receive(line, source, arrival, decided)
             if not delivery.accepted:
                 sheet.refused.append(f"{delivery.name} quarantined: {delivery.reason}")
+        if sheet.project.model is not None and sheet.project.model.rows == dataset and not source.opaque:
+            _say_alone(line, sheet.project.model, source, arrivals)
+
+
+def _say_alone(line: Line, model: Model, source: DataSource, arrivals: Sequence[Arrival]) -> None:
+    """Say what predicts the label alone, of the largest file that arrived and was accepted."""
+    accepted = line.ledger.data.standing(line.name, source.name)
+    kept = [one for one in arrivals if one.name in accepted and accepted[one.name].digest == one.digest]
+    if kept:
+        largest = max(kept, key=lambda one: one.size_bytes)
+        kind = tables.of(line, source)
+        table = files.read_table(_named(line, largest), name=largest.name, kind=kind, dialect=source.csv)
+        for text in alone(model, table):
+            line.event("data.tells_the_label", source.name, f"{largest.name}: {text}", dataset=source.name)
 
 
 def keep(line: Line, dataset: str, arrivals: Sequence[Arrival]) -> None:
@@ -90,9 +104,11 @@ def receive(line: Line, source: DataSource, arrival: Arrival, decided: Decided) 
         return _record(line, arrival, _unreadable(arrival, judged_by, f"{error.message}{_hint(error)}"))
     decided = tables.for_file(source, decided, opened)
     before = line.ledger.tables.get(line.name, source.name)
-    base = tuple(before.type.columns) if before and not line.ledger.data.alone(line.name, source.name, arrival.name) else ()
+    base = TableType() if before is None or line.ledger.data.alone(line.name, source.name, arrival.name) else before.type
     now = line.ledger.clock.now(line.name)
-    judged, example = ruling(source, decided, opened, base, now, lambda: _known_keys(line, source, decided, arrival))
+    judged, example = ruling(
+        source, decided, opened, tuple(base.columns), now, lambda: _known_keys(line, source, decided, arrival)
+    )
     accepted = judged.verdict.passed
     sample = None if accepted or judged.failing.is_empty() else line.blobs.put_bytes(_parquet(judged.failing))
     rows = opened.table.height
@@ -134,6 +150,14 @@ def ruling(
     if misfits:
         return judge.refused(opened.table, [(one.text, one.rows) for one in misfits]), tables.examples(misfits)
     return judge.judge(source.contract or Contract(), table, now=now, known_keys=keys()), ""
+
+
+def alone(model: Model, table: pl.DataFrame) -> list[str]:
+    """Of each input that predicts the label alone, a sentence."""
+    from noria.decide import alone as judge  # NumPy and Polars: loaded once a table is to be read
+
+    inputs = model.inputs or tuple(n for n in table.columns if n not in (model.label, model.key, model.event_time))
+    return [one.words(model.label) for one in judge.judge_inputs(table, inputs, model.label, model.task)]
 
 
 def _hint(error: DataError) -> str:

@@ -55,7 +55,7 @@ def of(line: Line, source: DataSource) -> TableType | None:
     before = line.ledger.tables.get(line.name, source.name)
     decided = decide(line, source, ())
     if before is None or before.basis != basis(source):
-        keep(line, source, accepted(decided, decided.seen, ()))
+        keep(line, source, accepted(decided, TableType(), decided.seen))
     return decided.type
 
 
@@ -156,10 +156,10 @@ def keep(line: Line, source: DataSource, kind: TableType) -> None:
     line.ledger.tables.put(line.name, source.name, Settled(identity(source), basis(source), kind))
 
 
-def accepted(decided: Decided, base: Collection[str], columns: Collection[str]) -> TableType:
-    """The type of the accepted files once one with these columns is among them."""
-    found = {*base, *columns}
-    return TableType({name: column for name, column in decided.type.columns.items() if name in found})
+def accepted(decided: Decided, base: TableType, columns: Iterable[str]) -> TableType:
+    """The type of the accepted files, which was ``base``, once one with these columns is among them."""
+    order = dict.fromkeys([*base.columns, *(name for name in decided.type.columns if name in set(columns))])
+    return TableType({name: decided.type.columns.get(name) or base.columns[name] for name in order})
 
 
 def examples(misfits: Iterable[Misfit]) -> str:

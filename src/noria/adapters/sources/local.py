@@ -62,9 +62,10 @@ class Local:
 
     def __init__(self, dataset: DataSource, home: Path, _: object = None) -> None:
         self._home = str(home)
-        path = os.path.join(self._home, _path(dataset.source))
-        self._tables_only = os.path.isdir(path) and not dataset.opaque
-        self._base, self._pattern = _split(path, (DEEP,) if dataset.opaque else ("*",))
+        self._base, parts = split(self._home, _path(dataset.source))
+        folder = not parts and os.path.isdir(self._base)
+        self._tables_only = folder and not dataset.opaque
+        self._pattern = Pattern(((DEEP,) if dataset.opaque else ("*",)) if folder else parts) if folder or parts else None
         self._roots = (os.path.realpath(self._home), os.path.realpath(self._base))
 
     def look(self) -> Iterator[Found]:
@@ -175,14 +176,6 @@ def _refused(name: str, path: str, problem: str) -> Found:
 def _circles(path: str, folder: str) -> bool:
     """Whether a link leads to a folder that it lies in."""
     return f"{os.path.realpath(folder)}/".startswith(f"{os.path.realpath(path)}/")
-
-
-def _split(path: str, below: tuple[str, ...]) -> tuple[str, Pattern | None]:
-    """Where a source begins, and the pattern of the rest: ``below`` in a folder, none when it is one file."""
-    if os.path.isdir(path):
-        return path.rstrip("/") or "/", Pattern(below)
-    base, parts = split(path)
-    return base, Pattern(parts) if parts else None
 
 
 def _path(source: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import os
 import re
 from collections.abc import Callable
 
@@ -56,8 +57,16 @@ def _anything(_: str) -> bool:
     return True
 
 
-def split(path: str) -> tuple[str, tuple[str, ...]]:
-    """The fixed beginning of a path with '/', and the parts from the first magic one on."""
-    parts = path.split("/")
-    first = next((at for at, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return "/".join(parts[:first]) or ("/" if path.startswith("/") else "."), tuple(part for part in parts[first:] if part)
+def split(start: str, path: str) -> tuple[str, tuple[str, ...]]:
+    """Where a source below ``start`` begins, and the parts of its path from the first magic one on; none when it is no pattern.
+
+    ``start`` is never part of the pattern, and neither is what is there under that very name: ``sales [2024].csv``.
+    """
+    parts = [part for part in path.split("/") if part]
+    place = "/" if path.startswith("/") else start
+    for at, part in enumerate(parts):
+        below = os.path.join(place, part)
+        if glob.has_magic(part) and not os.path.lexists(below):
+            return place, tuple(parts[at:])
+        place = below
+    return place, ()
