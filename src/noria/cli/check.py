@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +147,7 @@ def _settled(home: Home, project: Project, source: DataSource) -> tuple[Settled 
 
     if not home.ledger_file.is_file():
         return None, set()
-    with closing(home.existing_ledger()) as ledger:
+    with home.ledger_to_read() as ledger:
         before = ledger.tables.get(project.name, source.name)
         names = set(ledger.data.standing(project.name, source.name))
     return (before, names) if before is not None and before.source == tables.identity(source) else (None, set())

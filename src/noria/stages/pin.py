@@ -126,7 +126,7 @@ def _without_git(home: Path, project: Project) -> Iterator[str]:
     others = [out for step in project.steps.values() for out in step.outs]
     others += [source.source for source in project.data.values() if source.source]
     for path in walk(home):
-        other = any(fnmatch(path, one) or path.startswith(f"{one}/") for one in others)
+        other = any(path == one or fnmatch(path, one) or path.startswith(f"{one}/") for one in others)
         if not other and (home / path).stat().st_size <= SOURCE_LIMIT:
             yield path
 
