@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from noria import track
-from noria.config import Step
+from noria.config import Step, document
 from noria.domain.run import Run, StepRecord, flat
 from noria.errors import NoriaError
 from noria.stages import steps
@@ -81,11 +81,11 @@ def keep(
 
 
 def numbers(content: bytes, path: str) -> dict[str, float]:
-    """The numbers of a JSON or YAML file by dotted name. Raises ValueError when it is neither."""
+    """The numbers of a JSON or YAML file by dotted name. Raises ValueError or ConfigError when it is neither."""
     if PurePosixPath(path).suffix.lower() == ".json":
         found: Any = json.loads(content)  # takes NaN and Infinity, as Python writes them; msgspec does not
     else:
-        found = msgspec.yaml.decode(content)
+        found = document.read(content, path).plain()
     if isinstance(found, int | float):
         return {PurePosixPath(path).stem: float(found)}
     if not isinstance(found, Mapping):

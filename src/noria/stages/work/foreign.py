@@ -24,9 +24,10 @@ from noria.adapters.asking import DTYPES
 from noria.adapters.frameworks import files
 from noria.adapters.frameworks.bare import Bare, OnMatrix
 from noria.adapters.frameworks.files import Known
+from noria.config import document
 from noria.domain.golden import GOLDEN
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
-from noria.errors import DataError, NoriaError, RefusedError, UsageError
+from noria.errors import ConfigError, DataError, NoriaError, RefusedError, UsageError
 from noria.stages.work import columns, forms, package, train
 
 MADE_UP = 200  # rows
@@ -119,10 +120,13 @@ def _described(path: str | None) -> Described | None:
     if path is None:
         return None
     try:
-        return msgspec.yaml.decode(Path(path).read_bytes(), type=Described)
+        said = document.read(Path(path).read_bytes(), path).plain()
+        return msgspec.convert(said, type=Described)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=path) from error
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except ConfigError as error:
+        raise UsageError(error.message, where=error.where, hint=error.hint) from error
+    except msgspec.ValidationError as error:
         hint = "inputs: [{name: age, type: number}, ...], task: binary, classes: [no, yes]"
         raise UsageError(f"is no signature: {error}", where=path, hint=hint) from error
 
