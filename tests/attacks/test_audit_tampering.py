@@ -56,7 +56,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def verified(state: Path) -> audit.Audit:
-    with Ledger.to_read(state) as ledger:
+    with closing(Ledger.open(state)) as ledger:
         return audit.verify(ledger, state)
 
 
@@ -178,10 +178,14 @@ def test_a_read_only_medium_is_verified_as_it_lies(state: Path, tmp_path: Path, 
     assert (tmp_path / "mounted/ledger.db-wal").stat().st_size > 0
     asked = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "mounted" not in str(path) and asked(path, mode))
-    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mounted").iterdir()}
+
+    def seen() -> dict[str, int]:  # the journal's index holds locks of readers too, where the system lets them
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mounted").iterdir() if path.suffix != ".db-shm"}
+
+    before = seen()
     found = verified(tmp_path / "mounted")
     assert (found.ok, found.events) == (True, 7)
-    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mounted").iterdir()} == before
+    assert seen() == before
 
 
 def test_the_commands_tell_it_and_a_person_may_accept_it(

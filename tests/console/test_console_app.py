@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -35,6 +36,7 @@ from noria.errors import (
 TOKEN = "correct-horse-battery"
 BASE = "http://127.0.0.1:8080"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
+ACTOR = f"api:{hashlib.sha256(TOKEN.encode()).hexdigest()[:8]}"  # number 52: which token it was
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}"
 
 
@@ -367,21 +369,21 @@ def test_the_control_apis_page_names_every_path_and_key(desk: Desk, client: Clie
 @pytest.mark.parametrize(
     ("path", "body", "asked"),
     [
-        ("/api/rollback", {"environment": "production"}, ("rollback", "production", None, "api")),
-        ("/api/rollback", {"to": "v1"}, ("rollback", None, "v1", "api")),
-        ("/api/rollback", {}, ("rollback", None, None, "api")),
-        ("/api/promote", {"release": "v3", "environment": "production"}, ("promote", "v3", "production", False, "api")),
-        ("/api/promote", {"release": "v3", "force": True}, ("promote", "v3", None, True, "api")),
-        ("/api/approve", {"release": "v3", "environment": "staging"}, ("approve", "v3", "staging", "api")),
-        ("/api/approve", {"release": "v3"}, ("approve", "v3", None, "api")),
-        ("/api/hold", {"environment": "staging", "why": "the fair is on"}, ("hold", "staging", "the fair is on", "api")),
-        ("/api/hold", {}, ("hold", None, "", "api")),
-        ("/api/resume", {"environment": "staging"}, ("resume", "staging", "api")),
-        ("/api/resume", {}, ("resume", None, "api")),
-        ("/api/abort", {"why": "wrong price"}, ("abort", None, "wrong price", "api")),
-        ("/api/trigger", {"reason": "new year"}, ("trigger", "new year", "api")),
-        ("/api/clock", {"at": "2013-04-01T00:00:00Z", "speed": 3600}, ("clock", "2013-04-01T00:00:00Z", 3600.0, "api")),
-        ("/api/clock", {"at": "2013-04-01"}, ("clock", "2013-04-01", 1.0, "api")),
+        ("/api/rollback", {"environment": "production"}, ("rollback", "production", None, ACTOR)),
+        ("/api/rollback", {"to": "v1"}, ("rollback", None, "v1", ACTOR)),
+        ("/api/rollback", {}, ("rollback", None, None, ACTOR)),
+        ("/api/promote", {"release": "v3", "environment": "production"}, ("promote", "v3", "production", False, ACTOR)),
+        ("/api/promote", {"release": "v3", "force": True}, ("promote", "v3", None, True, ACTOR)),
+        ("/api/approve", {"release": "v3", "environment": "staging"}, ("approve", "v3", "staging", ACTOR)),
+        ("/api/approve", {"release": "v3"}, ("approve", "v3", None, ACTOR)),
+        ("/api/hold", {"environment": "staging", "why": "the fair is on"}, ("hold", "staging", "the fair is on", ACTOR)),
+        ("/api/hold", {}, ("hold", None, "", ACTOR)),
+        ("/api/resume", {"environment": "staging"}, ("resume", "staging", ACTOR)),
+        ("/api/resume", {}, ("resume", None, ACTOR)),
+        ("/api/abort", {"why": "wrong price"}, ("abort", None, "wrong price", ACTOR)),
+        ("/api/trigger", {"reason": "new year"}, ("trigger", "new year", ACTOR)),
+        ("/api/clock", {"at": "2013-04-01T00:00:00Z", "speed": 3600}, ("clock", "2013-04-01T00:00:00Z", 3600.0, ACTOR)),
+        ("/api/clock", {"at": "2013-04-01"}, ("clock", "2013-04-01", 1.0, ACTOR)),
     ],
 )
 def test_actions(client: Client, desk: Desk, path: str, body: dict[str, Any], asked: tuple[Any, ...]) -> None:

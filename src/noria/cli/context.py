@@ -6,7 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -95,12 +95,8 @@ class Home:
 
     @contextmanager
     def ledger_to_read(self) -> Iterator[Ledger]:
-        """The ledger of a project that has turned before; where its folder cannot be written, a copy of it."""
-        from noria.store.ledger import Ledger
-
-        if not self.ledger_file.is_file():
-            self.existing_ledger()  # says so
-        with Ledger.to_read(self.state) as found:
+        """The ledger of a project that has turned before, closed in the end; its folder need not be one that can be written."""
+        with closing(self.existing_ledger()) as found:
             yield found
 
     def server(self) -> Server:
@@ -138,5 +134,16 @@ def pass_home(command: Callable[Concatenate[Home, P], R]) -> Callable[P, R]:
 
 
 def actor() -> str:
-    """Who acts, for the audit log: ``cli:anna``."""
-    return f"cli:{os.environ.get('USER') or os.environ.get('LOGNAME') or 'someone'}"
+    """Who acts, for the audit log: ``cli:anna``, the account that this process runs as, which no variable changes.
+
+    A command that a step runs acts as ``step:anna``.
+    """
+    import pwd
+
+    from noria.adapters.executors import leftovers  # only what writes needs it
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run as a number
+        name = str(os.getuid())
+    return f"{'step' if leftovers.inside() else 'cli'}:{name}"

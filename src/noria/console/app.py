@@ -112,6 +112,7 @@ class Guard:
         self.token = token.encode()
         self.session = hmac.new(self.token, b"noria console, read only", hashlib.sha256).hexdigest().encode()
         self.hosts = hosts
+        self.actor = f"api:{hashlib.sha256(self.token).hexdigest()[:8]}"  # which token it was, without telling it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -132,6 +133,7 @@ class Guard:
         if request.url.path == "/" and "token" in request.query_params:
             return self._sign_in(request.query_params["token"])
         if self._bearer(request.headers):
+            request.scope["noria.actor"] = self.actor
             return None
         if request.method in ("GET", "HEAD") and self._cookie(request.headers):
             return None
@@ -230,35 +232,35 @@ class Desk:
 
     async def rollback(self, request: Request) -> Response:
         order = await _body(request, RollbackOrder)
-        return await _done(self.actions.rollback, order.environment, order.to)
+        return await _done(request, self.actions.rollback, order.environment, order.to)
 
     async def promote(self, request: Request) -> Response:
         order = await _body(request, PromoteOrder)
-        return await _done(self.actions.promote, order.release, order.environment, order.force)
+        return await _done(request, self.actions.promote, order.release, order.environment, order.force)
 
     async def approve(self, request: Request) -> Response:
         order = await _body(request, ApproveOrder)
-        return await _done(self.actions.approve, order.release, order.environment)
+        return await _done(request, self.actions.approve, order.release, order.environment)
 
     async def hold(self, request: Request) -> Response:
         order = await _body(request, HoldOrder)
-        return await _done(self.actions.hold, order.environment, order.why)
+        return await _done(request, self.actions.hold, order.environment, order.why)
 
     async def resume(self, request: Request) -> Response:
         order = await _body(request, ResumeOrder)
-        return await _done(self.actions.resume, order.environment)
+        return await _done(request, self.actions.resume, order.environment)
 
     async def abort(self, request: Request) -> Response:
         order = await _body(request, AbortOrder)
-        return await _done(self.actions.abort, order.environment, order.why)
+        return await _done(request, self.actions.abort, order.environment, order.why)
 
     async def trigger(self, request: Request) -> Response:
         order = await _body(request, TriggerOrder)
-        return await _done(self.actions.trigger, order.reason)
+        return await _done(request, self.actions.trigger, order.reason)
 
     async def clock(self, request: Request) -> Response:
         order = await _body(request, ClockOrder)
-        return await _done(self.actions.set_clock, order.at, order.speed)
+        return await _done(request, self.actions.set_clock, order.at, order.speed)
 
 
 class RollbackOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -300,8 +302,8 @@ class ClockOrder(msgspec.Struct, forbid_unknown_fields=True):
     speed: float = 1.0
 
 
-async def _done(action: Callable[..., dict[str, Any]], *arguments: object) -> Response:
-    return JSONResponse(await run_in_threadpool(action, *arguments, actor="api"))
+async def _done(request: Request, action: Callable[..., dict[str, Any]], *arguments: object) -> Response:
+    return JSONResponse(await run_in_threadpool(action, *arguments, actor=request.scope["noria.actor"]))
 
 
 async def _body(request: Request, kind: type[T]) -> T:

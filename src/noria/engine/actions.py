@@ -68,6 +68,7 @@ def promote(line: Line, version: str, environment: str | None, actor: str, *, fo
 
 def _demand_may_go_out(line: Line, release: Release, target: Environment, actor: str, *, force: bool = False) -> None:
     """Nothing is frozen, and enough people said yes, this one among them. Raises RefusedError."""
+    _demand_person(actor)
     frozen = stage.frozen_words(line, target)
     if frozen is not None and not force:
         raise RefusedError(
@@ -85,6 +86,7 @@ def _demand_may_go_out(line: Line, release: Release, target: Environment, actor:
 def approve(line: Line, version: str, environment: str | None, actor: str) -> dict[str, object]:
     """One person's approval of a sealed release for an environment; a rollout that waits for it goes on by itself."""
     begun = time.perf_counter()
+    _demand_person(actor)
     target = environment_named(line, environment)
     release = line.ledger.releases.get(line.name, version)
     if release.barred:
@@ -94,6 +96,12 @@ def approve(line: Line, version: str, environment: str | None, actor: str) -> di
     missing = _approved(line, release, target, actor)
     text = f"{release.version} is approved for {target.name} by {actor}"
     return _done(target, release.version, f"{text}; {missing} more needed" if missing else text, begun) | {"missing": missing}
+
+
+def _demand_person(actor: str) -> None:
+    """Raises RefusedError for a step: code of a project does not let its own release out."""
+    if actor.startswith("step:"):
+        raise RefusedError("a step cannot approve or promote a release", hint="A person says so, outside of any turn.")
 
 
 def _approved(line: Line, release: Release, environment: Environment, actor: str) -> int:

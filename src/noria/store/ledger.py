@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from noria.store.clock import ClockStore
 from noria.store.connection import Database
 from noria.store.data import DataStore
 from noria.store.disk import make_state
 from noria.store.events import EventStore
-from noria.store.heads import FILE, HeadStore
+from noria.store.heads import HeadStore
 from noria.store.jobs import JobStore
 from noria.store.keep import KeepStore
 from noria.store.marks import MarkStore
@@ -62,21 +58,6 @@ class Ledger:
         """The ledger in a state folder, made and migrated when needed. Raises StoreError."""
         make_state(state)
         return cls(Database(state / "ledger.db"))
-
-    @classmethod
-    @contextmanager
-    def to_read(cls, state: Path) -> Iterator[Ledger]:
-        """The ledger, of which nothing is changed: in its place, or, where that cannot be written, as a copy elsewhere."""
-        if all(os.access(path, os.W_OK) for path in (state, state / "ledger.db")):
-            with closing(cls.open(state)) as found:
-                yield found
-            return
-        with TemporaryDirectory(prefix="noria-") as folder:
-            for name in ("ledger.db", "ledger.db-wal", FILE):
-                if (state / name).exists():
-                    shutil.copyfile(state / name, Path(folder) / name)
-            with closing(cls.open(Path(folder))) as found:
-                yield found
 
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, joined by every store call inside."""

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from noria.adapters.descriptors import readable
-from noria.adapters.executors import timing
+from noria.adapters.executors import leftovers, timing
 from noria.adapters.executors.reading import Reading
 from noria.errors import NoriaError
 
@@ -51,6 +51,7 @@ class Reply:
 def main(arguments: list[str]) -> None:
     reply, orders = Reply(int(arguments[0])), _own_stdin()
     faulthandler.enable()
+    leftovers.adopt()
     preload(arguments[1:])
     reply.send(state="ready")
     line = orders.readline()

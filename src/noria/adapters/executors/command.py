@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from noria.adapters.executors import leftovers
 from noria.adapters.executors.limits import SAMPLE_S, THREADS, Done, Tree, Work, drain, fd_of
 from noria.adapters.executors.log import Log
 
@@ -27,6 +28,7 @@ class Command:
         assert work.command is not None
         self._work, self._log, self._cancelled = work, log, cancelled
         self._begun = time.perf_counter()
+        self._mark = leftovers.new_mark()
         with _on_cores(kept_to):
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", work.command],
@@ -34,7 +36,7 @@ class Command:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd=work.cwd,
-                env=work.env | (dict.fromkeys(THREADS, str(work.cpus)) if work.cpus else {}),
+                env=work.env | (dict.fromkeys(THREADS, str(work.cpus)) if work.cpus else {}) | {leftovers.MARK: self._mark},
                 start_new_session=True,
             )
         self._tree = Tree(self._process.pid, work.memory_bytes)
@@ -56,11 +58,12 @@ class Command:
                         selector.unregister(output)
                 if time.perf_counter() >= due:
                     ending, due = self._judge(), time.perf_counter() + SAMPLE_S
-        for process in self._tree.known if ending is not None else ():
+        for process in self._tree.known:  # psutil kills none that only has the number of one that it knew
             with contextlib.suppress(psutil.Error):
                 process.kill()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        leftovers.end(self._process.pid, self._mark)
         while self._usage is None:
             self._reap(0)
         while self._listen(output):

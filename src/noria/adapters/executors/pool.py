@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from noria.adapters.executors import leftovers
 from noria.adapters.executors.command import Command
 from noria.adapters.executors.limits import SAMPLE_S, THREADS, Done, Slots, Tree, Work, descendants, drain, fd_of
 from noria.adapters.executors.log import Log
@@ -40,6 +41,7 @@ PRELOAD = (
     "onnxruntime",
 )
 OF_THIS_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"})
+OURS = frozenset({"NORIA_API_KEY"})
 OF_A_REPOSITORY = frozenset(  # as `git rev-parse --local-env-vars` tells them, without the settings that a person may have made
     {
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -71,6 +73,7 @@ class Child:
 
     process: subprocess.Popen[bytes]
     reply: int
+    mark: str  # in its environment, and that of all it starts
     pending: bytearray = field(default_factory=bytearray)  # an unfinished line of the reply pipe
     ready: bool = False
     closed: bool = False  # it will say no more
@@ -78,6 +81,7 @@ class Child:
     @classmethod
     def start(cls, preload: Sequence[str], interpreter: Path) -> Child:
         ours, theirs = os.pipe()
+        mark = leftovers.new_mark()
         try:
             process = subprocess.Popen(
                 [str(interpreter), "-P", "-m", "noria.adapters.executors.child", str(theirs), *preload],
@@ -86,7 +90,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 pass_fds=(theirs,),
                 start_new_session=True,
-                env=_environment(interpreter),
+                env=_environment(interpreter) | {leftovers.MARK: mark},
             )
         except OSError as error:
             os.close(ours)
@@ -95,7 +99,7 @@ class Child:
             os.close(theirs)
         for fd in (ours, fd_of(process.stdout)):
             os.set_blocking(fd, False)
-        return cls(process, ours)
+        return cls(process, ours, mark)
 
     def send(self, work: Work, kept_to: tuple[int, ...] = ()) -> None:
         """Hand the job over. Raises OSError when the process is gone."""
@@ -105,7 +109,7 @@ class Child:
             "job": work.job,
             "cwd": str(work.cwd),
             "paths": [str(path) for path in work.paths],
-            "env": work.env,
+            "env": work.env | {leftovers.MARK: self.mark},
             "cores": kept_to,
         }
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -131,6 +135,7 @@ class Child:
                 process.kill()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        leftovers.end(self.process.pid, self.mark)
 
     def release(self) -> None:
         """Reap it and close its pipes."""
@@ -444,9 +449,9 @@ def _environment(interpreter: Path) -> dict[str, str]:
 def surroundings(interpreter: Path) -> dict[str, str]:
     """This process's environment, for an interpreter: what would bring this one's packages to another is left out.
 
-    So is what names a Git repository: a hook that called Noria was told of its own.
+    So are a client's key, and what names a Git repository: a hook that called Noria was told of its own.
     """
-    left_out = OF_A_REPOSITORY if interpreter == Path(sys.executable) else OF_A_REPOSITORY | OF_THIS_PYTHON
+    left_out = OURS | OF_A_REPOSITORY | (frozenset() if interpreter == Path(sys.executable) else OF_THIS_PYTHON)
     return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
