@@ -55,13 +55,12 @@ def _found(home: Home, wanted: str | None) -> tuple[EnvironmentView, list[Rollou
     name = home.project_name()
     with closing(home.ledger()) as ledger:
         every = read(ledger, name, surroundings(home.state)).environments
-        rollouts = ledger.rollouts.list(name, limit=200)
-    known = {e.name: e for e in every}
-    waiting = {r.environment for r in rollouts}
-    chosen = wanted or next((e.name for e in reversed(every) if e.canary or e.probation), _last(home, list(known)))
-    if chosen not in known and chosen not in waiting:
+        known = {e.name: e for e in every}
+        chosen = wanted or next((e.name for e in reversed(every) if e.canary or e.probation), _last(home, list(known)))
+        rollouts = ledger.rollouts.list(name, limit=200, environment=chosen)
+    if chosen not in known and not rollouts:
         raise NotFoundError(f"nothing was rolled out in {chosen or 'any environment'} yet", hint="`noria status` shows them.")
-    ended = [r for r in rollouts if r.environment == chosen and r.ended_at is not None]
+    ended = [r for r in rollouts if r.ended_at is not None]
     return known.get(chosen) or EnvironmentView(chosen, None, None, None, None), ended[:5]
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EVIDENCE = ("evaluation", "gate", "parity", "environment", "params", "data", "training", "steps", "reference", "origin")
 LATEST = "latest"
-SEARCHED = 10_000  # turns, runs or deliveries looked through, newest first
+SHOWN = 10_000  # rollouts and windows of a release, newest first
 TAIL = {StepState.RAN: 3, StepState.FAILED: 20}  # lines of a step's log that the story ends with
 TAIL_BYTES = 8192
 
@@ -89,31 +89,31 @@ def find(home: Home, ledger: Ledger, project: str, ref: str) -> dict[str, Any]:
     if ref.startswith("run-"):
         return of_run(home.state, ledger, project, ledger.runs.find(project, ref))
     if ref.startswith("delivery-"):
-        return of_delivery(_pick(ledger.data.deliveries(project, SEARCHED), "delivery", ref))
+        return of_delivery(ledger.keep.delivery(project, ref))
     return of_release(home.state, ledger, project, ledger.releases.get(project, ref))
 
 
 def _turn(ledger: Ledger, project: str, ref: str) -> Turn:
-    for turn in ledger.turns.list(project, SEARCHED):
-        if ref in (str(turn.number), turn.id):
-            return turn
-    raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
-
-
-def _pick(things: list[Any], noun: str, ref: str) -> Any:
-    found = next((thing for thing in things if thing.id == ref), None)
+    found = ledger.turns.find(project, ref)
     if found is None:
-        raise NotFoundError(f"there is no {noun} {ref}", hint="`noria runs` and `noria status` list what there is.")
+        raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
     return found
+
+
+def _run(ledger: Ledger, project: str, run_id: str | None) -> Run | None:
+    try:
+        return ledger.runs.find(project, run_id) if run_id else None
+    except NotFoundError:
+        return None  # of another store, or collected
 
 
 def of_release(state: Path, ledger: Ledger, project: str, release: Release) -> dict[str, Any]:
     """Everything that is recorded about a release."""
     evidence = read_evidence(state / "releases" / release.digest)
-    turn = next((t for t in ledger.turns.list(project, SEARCHED) if t.id == release.turn_id), None)
-    run = next((r for r in ledger.runs.list(project, SEARCHED) if r.id == release.run_id), None)
-    rollouts = [rollout_facts(r) for r in ledger.rollouts.list(project, SEARCHED) if r.digest == release.digest]
-    windows = [asdict(w) for w in ledger.quality.windows(project, SEARCHED) if w.release == release.version]
+    turn = ledger.turns.find(project, release.turn_id) if release.turn_id else None
+    run = _run(ledger, project, release.run_id)
+    rollouts = [rollout_facts(r) for r in ledger.rollouts.list(project, SHOWN, digest=release.digest)]
+    windows = [asdict(w) for w in ledger.quality.windows(project, SHOWN, release=release.version)]
     return {
         "kind": "release",
         "release": release_facts(release),
@@ -152,20 +152,20 @@ def _read(path: Path) -> Any:
 
 def of_turn(state: Path, ledger: Ledger, project: str, turn: Turn) -> dict[str, Any]:
     """A turn, what set it off, its run and its rollouts."""
-    run = next((r for r in ledger.runs.list(project, SEARCHED) if r.id == turn.run_id), None)
+    run = _run(ledger, project, turn.run_id)
     return {
         "kind": "turn",
         "turn": turn_facts(turn),
         "triggers": _triggers(ledger, turn),
         "run": asdict(run) if run else None,
-        "rollouts": [rollout_facts(r) for r in ledger.rollouts.list(project, SEARCHED) if r.turn_id == turn.id],
+        "rollouts": [rollout_facts(r) for r in ledger.rollouts.list(project, SHOWN, turn_id=turn.id)],
         **(_left_by(state, ledger, run) if run else {}),
     }
 
 
 def of_run(state: Path, ledger: Ledger, project: str, run: Run) -> dict[str, Any]:
     """A run, the turn it belongs to, and what its steps left."""
-    turn = next((t for t in ledger.turns.list(project, SEARCHED) if t.id == run.turn_id), None)
+    turn = ledger.turns.find(project, run.turn_id) if run.turn_id else None
     facts = {"run": asdict(run), "turn": turn_facts(turn) if turn else None, "triggers": _triggers(ledger, turn)}
     return {"kind": "run", **facts, **_left_by(state, ledger, run)}
 

@@ -14,6 +14,7 @@ from noria.domain.verdict import Reason
 from noria.engine import turn as line_of_stages
 from noria.engine.lease import Held
 from noria.errors import CorruptBlobError, NoriaError
+from noria.stages.learn import recent_starts
 from noria.stages.line import Line
 from noria.stages.steps import thrown_away
 from noria.store.disk import unwritable
@@ -25,13 +26,8 @@ def waiting(line: Line) -> Reason | None:
     """Why the pending triggers do not start a turn now; None when they may."""
     pending = line.ledger.triggers.pending(line.name)
     project = config.load(line.home)
-    return pace.wait_for(project.retrain, [t.kind for t in pending], recent_starts(line), line.ledger.clock.now(line.name))
-
-
-def recent_starts(line: Line) -> tuple[float, ...]:
-    """When the turns so far started, on the project clock."""
-    events = line.ledger.events.tail(line.name, limit=10_000, kinds=("turn.started",))
-    return tuple(event.clock_at for event in events)
+    kinds, starts = [t.kind for t in pending], recent_starts(line, project)
+    return pace.wait_for(project.retrain, kinds, starts, line.ledger.clock.now(line.name))
 
 
 def turn_once(line: Line) -> Turn | None:

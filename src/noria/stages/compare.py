@@ -18,14 +18,13 @@ from noria.domain.data import Snapshot
 from noria.domain.evaluation import Comparison, Evaluation, Measure
 from noria.domain.release import Release
 from noria.domain.run import Run, flat
-from noria.domain.turn import Turn, TurnOutcome
+from noria.domain.turn import TurnOutcome
 from noria.errors import NoriaError, NotFoundError, UsageError
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
 from noria.store.releases import PREFIX
 
 LATEST = "latest"
-SEARCHED = 10_000  # turns looked through, newest first
 HINT = "Name a release (v3), a turn (12), a run (or the beginning of its id), an environment, or `latest`."
 
 
@@ -131,8 +130,7 @@ def side(archive: Archive, named: Named) -> Side:
 
 
 def _of_turn(archive: Archive, ref: str) -> Named:
-    turns = archive.ledger.turns.list(archive.project, SEARCHED)
-    turn: Turn | None = next((t for t in turns if ref in (str(t.number), t.id)), None)
+    turn = archive.ledger.turns.find(archive.project, ref)
     if turn is None:
         raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
     if turn.run_id is None:

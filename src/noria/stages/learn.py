@@ -30,5 +30,12 @@ def learn(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Trigger
 
 def wanted(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Wish:
     """Ask the judge: what started lately counts against `at_most`."""
-    starts = tuple(event.clock_at for event in line.ledger.events.tail(line.name, after=0, limit=10_000, kinds=("turn.started",)))
-    return judge.decide(project.retrain, breaches, starts, line.ledger.clock.now(line.name))
+    return judge.decide(project.retrain, breaches, recent_starts(line, project), line.ledger.clock.now(line.name))
+
+
+def recent_starts(line: Line, project: Project) -> tuple[float, ...]:
+    """When turns started, on the project clock, within the time that `at_most` speaks of."""
+    period_s = project.retrain.at_most_period_s
+    if period_s is None:
+        return ()
+    return tuple(line.ledger.events.clock_times(line.name, "turn.started", line.ledger.clock.now(line.name) - period_s))

@@ -85,6 +85,11 @@ class EventStore:
         rows = self._database.rows("SELECT * FROM events WHERE project = ? ORDER BY seq DESC LIMIT ?", (project, limit))
         return [_event(row) for row in rows]
 
+    def clock_times(self, project: str, kind: str, after: float) -> list[float]:
+        """When, on the project clock, events of one kind happened, of those later than ``after``; however many there are."""
+        query = "SELECT clock_at FROM events WHERE project = ? AND kind = ? AND clock_at > ? ORDER BY clock_at"
+        return [float(at) for (at,) in self._database.rows(query, (project, kind, after))]
+
     def latest_seq(self) -> int:
         row = self._database.row("SELECT max(seq) AS seq FROM events")
         return int(row["seq"] or 0) if row else 0

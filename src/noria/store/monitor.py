@@ -17,9 +17,12 @@ class QualityStore:
         """Write a window, or write it anew."""
         self._table.insert(window, replace=True)
 
-    def windows(self, project: str, limit: int = 100) -> builtins.list[Window]:
-        """Newest first."""
-        return self._table.many('project = ? ORDER BY "end" DESC, release LIMIT ?', project, limit)
+    def windows(
+        self, project: str, limit: int = 100, *, environment: str | None = None, release: str | None = None
+    ) -> builtins.list[Window]:
+        """The newest first; of an environment or a release, where one is named."""
+        where = "project = ? AND environment = COALESCE(?, environment) AND release = COALESCE(?, release)"
+        return self._table.many(f'{where} ORDER BY "end" DESC, release LIMIT ?', project, environment, release, limit)
 
 
 class AlertStore:

@@ -57,6 +57,17 @@ class RolloutStore:
         """The last that ended, newest first."""
         return self._table.many("project = ? AND ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT ?", project, limit)
 
-    def list(self, project: str, limit: int = 50) -> builtins.list[Rollout]:
-        """Newest first."""
-        return self._table.many("project = ? ORDER BY started_at DESC LIMIT ?", project, limit)
+    def list(
+        self,
+        project: str,
+        limit: int = 50,
+        *,
+        environment: str | None = None,
+        digest: str | None = None,
+        turn_id: str | None = None,
+    ) -> builtins.list[Rollout]:
+        """The newest first; of an environment, a release or a turn, where one is named."""
+        where = "project = ? AND environment = COALESCE(?, environment) AND digest = COALESCE(?, digest)"
+        where, values = (where, ()) if turn_id is None else (f"{where} AND turn_id = ?", (turn_id,))
+        order = "ORDER BY started_at DESC LIMIT ?"
+        return self._table.many(f"{where} {order}", project, environment, digest, *values, limit)

@@ -64,6 +64,11 @@ class TurnStore:
             raise NotFoundError(f"there is no turn {turn_id}", hint="`noria runs` lists them.")
         return found
 
+    def find(self, project: str, ref: str) -> Turn | None:
+        """The turn of that number or id, however old it is."""
+        number = int(ref) if ref.isascii() and ref.isdecimal() and len(ref) < 19 else -1
+        return self._table.one("project = ? AND (number = ? OR id = ?)", project, number, ref)
+
     def update(self, turn_id: str, **changes: Any) -> Turn:
         """The turn as changed. Raises NotFoundError."""
         with self._database.transaction():
