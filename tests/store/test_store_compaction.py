@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from noria.errors import DiskFullError, StoreError
 from noria.store import compacted, compaction, labels, segments
 from noria.store.predictions import Feedback, LogReader, LogWriter, Prediction, Record, frame, read_all
+from noria.store.records import Damage
 
 DAY = 86_400.0
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
@@ -178,8 +179,8 @@ def test_a_damaged_segment_stays_as_it_is(tmp_path: Path) -> None:
     assert compaction.compact(tmp_path).damaged == []  # said once
     assert compaction.compact(tmp_path, again=True).damaged == ["a-0000"]
     reader = LogReader(tmp_path)
-    assert [r.id for r in reader.poll()] == ["p1", "p4"]  # type: ignore[union-attr]
-    assert reader.damaged == 1
+    assert [r.id for r in reader.poll()] == ["p1", "p3", "p4"]  # type: ignore[union-attr]
+    assert reader.damage() == {"a-0000": Damage(1, len(broken))}
 
 
 def test_a_damaged_parquet_file_is_counted_and_hides_nothing_else(tmp_path: Path) -> None:

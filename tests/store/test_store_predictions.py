@@ -76,8 +76,8 @@ def test_a_torn_frame_is_waited_for_and_damage_is_counted(tmp_path: Path) -> Non
     broken = bytearray(third)
     broken[20] ^= 1
     path.write_bytes(MAGIC + first + second + bytes(broken) + first)
-    assert reader.poll() == []
-    assert reader.damaged == 1
+    assert reader.poll() == [prediction(0)]
+    assert reader.damage()["w-0000"].words == f"1 damaged place ({len(third)} bytes)"
 
 
 def test_recovery_leaves_a_living_writers_segment_alone(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.errors import DiskFullError, StoreError
-from noria.store import labels, predictions, segments
+from noria.store import asked, labels, predictions, segments
 from noria.store.predictions import Feedback, LogReader, LogWriter, Prediction, frame, read_all, recover
+from noria.store.records import Damage
 
 
 def answered(i: int, *, key: str | None = None, at: float | None = None, project: str = "p", **inputs: object) -> Prediction:
@@ -36,9 +37,8 @@ def lone_segment(folder: Path) -> Path:
 
 
 @given(at=st.integers(len(segments.MAGIC), len(LOG) - 1), mask=st.integers(1, 255))
-def test_one_changed_byte_costs_no_record_before_it_and_recovery_none_behind_it(
-    tmp_path_factory: pytest.TempPathFactory, at: int, mask: int
-) -> None:
+def test_one_changed_byte_costs_the_record_that_it_hits(tmp_path_factory: pytest.TempPathFactory, at: int, mask: int) -> None:
+    """Number 51: a flipped byte cost all records behind it, without a word."""
     folder = tmp_path_factory.mktemp("log")
     damaged = bytearray(LOG)
     damaged[at] ^= mask
@@ -46,11 +46,40 @@ def test_one_changed_byte_costs_no_record_before_it_and_recovery_none_behind_it(
     path.write_bytes(damaged)
     hit = max(i for i, start in enumerate(STARTS[:-1]) if start <= at)
     reader = LogReader(folder)
-    assert reader.poll() == [answered(i) for i in range(hit)]
+    assert reader.poll() == [answered(i) for i in range(len(FRAMES)) if i != hit]
     last = hit == len(FRAMES) - 1
-    assert reader.damaged == (0 if last else 1)
+    expected = Damage() if last else Damage(1, len(FRAMES[hit]))  # the last one may still be on its way
+    assert reader.damage().get("w-0000", Damage()) == asked.scan(folder, "p").damage == expected
+    path.chmod(0o400)
+    assert reader.poll() == []
+    assert reader.damage()["w-0000"] == Damage(1, len(FRAMES[hit]))  # now that it is finished nothing is on its way
+    path.chmod(0o600)
     assert recover(folder) == (len(FRAMES[-1]) if last else 0)
     assert path.read_bytes() == bytes(damaged[: STARTS[-2]] if last else damaged)
+
+
+@given(
+    hits=st.lists(st.integers(len(segments.MAGIC), len(LOG) - 1), min_size=1, max_size=4), limit=st.sampled_from([1, 150, 10_000])
+)
+def test_several_changed_bytes_cost_the_records_that_they_hit(
+    tmp_path_factory: pytest.TempPathFactory, hits: list[int], limit: int
+) -> None:
+    """Number 51: whatever is damaged, however little is read at a time, and with a reader that goes on where another was."""
+    folder = tmp_path_factory.mktemp("log")
+    damaged = bytearray(LOG)
+    for at in hits:
+        damaged[at] ^= 0x55
+    spoilt = {max(i for i, start in enumerate(STARTS[:-1]) if start <= at) for at in range(len(LOG)) if damaged[at] != LOG[at]}
+    path = folder / "w-0000.plog"
+    path.write_bytes(damaged)
+    path.chmod(0o400)
+    reader, found = LogReader(folder), list[predictions.Record]()
+    while part := reader.poll(limit_bytes=limit):
+        found += part
+        reader = LogReader(folder, places=reader.places())
+    assert found == [answered(i) for i in range(len(FRAMES)) if i not in spoilt]
+    lost = sum(d.size_bytes for d in reader.damage().values())
+    assert lost == sum(len(FRAMES[i]) for i in spoilt)
 
 
 def test_a_tail_of_zeros_after_a_loss_of_power_is_cut(tmp_path: Path) -> None:
@@ -65,8 +94,8 @@ def test_a_record_of_a_later_noria_is_counted_as_unreadable(tmp_path: Path) -> N
     unknown = segments.pack(msgspec.msgpack.encode({"record": "verdict"}))
     (tmp_path / "w-0000.plog").write_bytes(segments.MAGIC + FRAMES[0] + unknown + FRAMES[1])
     reader = LogReader(tmp_path)
-    assert reader.poll() == [answered(0)]
-    assert reader.damaged == 1
+    assert reader.poll() == [answered(0), answered(1)]
+    assert reader.damage() == {"w-0000": Damage(1, len(unknown))}
 
 
 @pytest.mark.parametrize("limit", [1, 40, len(FRAMES[0]), 2 * len(FRAMES[0]) + 3])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from noria.engine.logbook import Kept
+    from noria.store.records import Damage
 
 FORMATS = (".parquet", ".csv")
 
@@ -44,6 +45,7 @@ class Found:
 
     predictions: int
     labelled: int
+    conflicting: int  # got labels that differ
     estimated: int
     releases: dict[str, int]
 
@@ -70,16 +72,20 @@ def command(
     """List what was answered, newest first, with its label where one came.
 
     Fields of a query: inputs.NAME, outputs.NAME, id, at, release, variant, rollout, key, event_time, latency_ms, error, sample,
-    label. Comparisons: = != < <= > >= and ~ (contains), joined by `and`, `or`, `not` and brackets; `label = null`: none came.
+    label, labels (how many different ones came; the last counts). Comparisons: = != < <= > >= and ~ (contains), joined by `and`,
+    `or`, `not` and brackets; `label = null`: none came.
 
     \b
     Example:  noria predictions --since 1d --where "outputs.probability > 0.9"
               noria predictions --release v3 --to v3.parquet
               noria predictions compact
 
-    JSON keys: environment, count, labelled, estimated (of how many, where only a sample was recorded), releases {release: count},
-    predictions [{id, at, release, variant, rollout, key, event_time, latency_ms, error, sample, label, inputs, outputs}] (null
-    inputs are left out); with --to: file instead of predictions.
+    In a .csv text that a spreadsheet would run as a formula stands behind an apostrophe; a .parquet file holds what was recorded.
+
+    JSON keys: environment, count, labelled, conflicting (got labels that differ), estimated (of how many, where only a sample was
+    recorded), damaged {places, size_bytes} of the log that cannot be read, releases {release: count}, predictions [{id, at,
+    release, variant, rollout, key, event_time, latency_ms, error, sample, label, labels, inputs, outputs}] (null inputs are left
+    out); with --to: file instead of predictions.
     """
     if ctx.invoked_subcommand is None:
         _ask(environment, since, release, where, limit, target, as_json)
@@ -98,18 +104,23 @@ def _ask(
 ) -> None:
     path = _target(target) if target is not None else None
     wish = Wish(home.environment(environment), _since(since), release, where, limit)
-    rows = _rows(home, wish)
+    rows, damage = _rows(home, wish)
     shown = limit or (None if path else 20)
     if path is not None:
         found = _write(rows, shown, path)
-        emit(as_json, lambda: document(wish, found) | {"file": str(path)}, lambda: f"{path}: {summary(found, None)}")
+        known = document(wish, found, damage) | {"file": str(path)}
+        emit(as_json, known, lambda: f"{path}: {summary(found, None)}{_lost(damage)}")
         return
     newest, found = _collect(rows, shown)
     emit(
         as_json,
-        lambda: document(wish, found) | {"predictions": [facts(row) for row in newest]},
-        lambda: render(newest, found, wish.environment),
+        lambda: document(wish, found, damage) | {"predictions": [facts(row) for row in newest]},
+        lambda: render(newest, found, wish.environment) + _lost(damage),
     )
+
+
+def _lost(damage: Damage) -> str:
+    return f"\nof the log {damage.words} cannot be read: what stood there is missing here" if damage.places else ""
 
 
 @command.command("compact")
@@ -179,25 +190,27 @@ def _target(text: str) -> Path:
     return path
 
 
-def _rows(home: Home, wish: Wish) -> pl.LazyFrame:
-    """What is asked for, not yet read. Raises UsageError for a query about columns that no prediction has."""
+def _rows(home: Home, wish: Wish) -> tuple[pl.LazyFrame, Damage]:
+    """What is asked for, not yet read, and what of the log cannot be. Raises UsageError for a query about columns that no
+    prediction has."""
     import polars as pl  # tables are read only by who asks
 
     from noria.decide import query
     from noria.store import asked
 
     parsed = query.parse(wish.where, language=query.PREDICTIONS) if wish.where is not None else None
-    rows = asked.labelled(asked.scan(home.state / "log" / wish.environment, home.project_name(), wish.since))
+    found = asked.scan(home.state / "log" / wish.environment, home.project_name(), wish.since)
+    rows = asked.labelled(found)
     if wish.release is not None:
         rows = rows.filter(pl.col("release") == wish.release)
     if parsed is None:
-        return rows
+        return rows, found.damage
     schema = rows.collect_schema()
     for field in query.fields(parsed):
         if str(field) not in schema:
             near = query.nearest(str(field), [name for name in schema if "." in name])
             raise UsageError(f"no prediction has {field}", where=f"--where, column {field.column}", hint=near)
-    return rows.filter(asked.condition(parsed, schema))
+    return rows.filter(asked.condition(parsed, schema)), found.damage
 
 
 def _collect(rows: pl.LazyFrame, limit: int | None) -> tuple[list[dict[str, Any]], Found]:
@@ -214,6 +227,7 @@ def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> Found:
     """All rows, or the newest, to a file that is there whole or not at all."""
     import polars as pl
 
+    from noria.adapters.formats.formulas import harmless
     from noria.store.disk import full_disk
 
     rows = rows.sort("at", "id", descending=True)
@@ -222,7 +236,7 @@ def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> Found:
     try:
         with _readable(), full_disk(path):
             if path.suffix.lower() == ".csv":
-                rows.sink_csv(fresh, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
+                harmless(rows).sink_csv(fresh, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
             else:
                 rows.sink_parquet(fresh, compression="zstd")
         fresh.rename(path)
@@ -249,7 +263,10 @@ def _counts(rows: pl.LazyFrame) -> pl.LazyFrame:
     import polars as pl
 
     return rows.group_by("release").agg(
-        pl.len().alias("predictions"), pl.col("label").count().alias("labelled"), (1 / pl.col("sample")).sum().alias("estimated")
+        pl.len().alias("predictions"),
+        pl.col("label").count().alias("labelled"),
+        (pl.col("labels").cast(pl.Int64) > 1).sum().alias("conflicting"),
+        (1 / pl.col("sample")).sum().alias("estimated"),
     )
 
 
@@ -257,16 +274,19 @@ def _found(counts: pl.DataFrame) -> Found:
     rows = sorted(counts.to_dicts(), key=lambda row: (-row["predictions"], row["release"]))
     total = round(sum(row["estimated"] for row in rows))
     releases = {row["release"]: row["predictions"] for row in rows}
-    return Found(sum(releases.values()), sum(row["labelled"] for row in rows), total, releases)
+    labelled, conflicting = (sum(row[name] for row in rows) for name in ("labelled", "conflicting"))
+    return Found(sum(releases.values()), labelled, conflicting, total, releases)
 
 
-def document(wish: Wish, found: Found) -> dict[str, Any]:
+def document(wish: Wish, found: Found, damage: Damage) -> dict[str, Any]:
     """The stable keys."""
     return {
         "environment": wish.environment,
         "count": found.predictions,
         "labelled": found.labelled,
+        "conflicting": found.conflicting,
         "estimated": found.estimated,
+        "damaged": {"places": damage.places, "size_bytes": damage.size_bytes},
         "releases": found.releases,
     }
 
@@ -317,6 +337,8 @@ def summary(found: Found, shown: int | None) -> str:
     text = f"{plural(found.predictions, 'prediction')}, {found.labelled:,} with a label"
     releases = ", ".join(f"{release}: {count:,}" for release, count in list(found.releases.items())[:5])
     text += f" ({releases})" if found.releases else ""
+    if found.conflicting:
+        text += f"; {found.conflicting:,} got labels that differ, of which the last counts (--where 'labels > 1')"
     if found.estimated != found.predictions:
         text += f"; recorded was a sample, it stands for about {found.estimated:,}"
     more = found.predictions - (shown if shown is not None else found.predictions)

@@ -48,6 +48,7 @@ PREDICTION = {  # what a prediction is, beside its inputs and outputs
     "error": "why the candidate did not answer",
     "sample": "the chance that it was recorded",
     "label": "what came back for it",
+    "labels": "how many different labels came for it",
 }
 LENGTH_LIMIT = 4000  # characters of a query
 DEPTH_LIMIT = 50  # of brackets and `not` inside each other
@@ -71,7 +72,7 @@ PREDICTIONS = Language(
     "prediction",
     ("inputs", "outputs"),
     PREDICTION,
-    frozenset({"latency_ms", "sample"}),
+    frozenset({"latency_ms", "sample", "labels"}),
     frozenset({"at"}),
     "Write for example: outputs.probability > 0.9 and inputs.carrier = 'AA' and label != null.",
 )

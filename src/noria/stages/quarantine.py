@@ -74,7 +74,9 @@ def _csv(table: pl.DataFrame, path: Path) -> None:
     nested = [name for name, kind in table.schema.items() if kind.is_nested()]
     if nested:
         raise DataError(f"CSV cannot hold the values of {', '.join(nested)}", hint="Name a .parquet or .jsonl file.")
-    table.write_csv(path)
+    from noria.adapters.formats.formulas import harmless  # Polars: only where rows are written
+
+    harmless(table.lazy()).collect().write_csv(path)
 
 
 def _lines(table: pl.DataFrame, path: Path) -> None:

@@ -13,8 +13,8 @@ from noria.decide.query import WHOLE, Compare, Either, Every, Not, Query
 from noria.errors import StoreError
 from noria.store import compacted, tabular
 from noria.store.compacted import File
-from noria.store.records import Record, decode
-from noria.store.segments import MAGIC
+from noria.store.records import Damage, Record, decode_past
+from noria.store.segments import MAGIC, WRITABLE
 from noria.store.tabular import NUMBERS, Group, Part
 
 TRIES = 5  # a segment may be compacted while it is being read: then all is looked at anew
@@ -38,10 +38,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A project's part of a log: ``predictions`` with FACTS, inputs.NAME and outputs.NAME, ``feedback`` with LABEL and label."""
+    """A project's part of a log: ``predictions`` with FACTS, inputs.NAME and outputs.NAME, ``feedback`` with LABEL and label;
+    ``damage``: what of the log could not be read."""
 
     predictions: Table
     feedback: Table
+    damage: Damage
 
 
 def scan(folder: Path, project: str, since: float | None = None) -> Asked:
@@ -53,27 +55,32 @@ def scan(folder: Path, project: str, since: float | None = None) -> Asked:
         paths = sorted(folder.glob("*.plog"))  # first: what goes from here is in the index then
         index = compacted.read(folder)
         known = {name for batch in index.batches for name in batch.segments}
+        damage = Damage()
         try:
-            recent = _recent([path for path in paths if path.stem not in known], project, since)
+            recent = _recent([path for path in paths if path.stem not in known], project, since, damage)
         except FileNotFoundError:
             continue
-        return Asked(*(_table(folder, index.files(sort), recent, sort, project, since) for sort in ("prediction", "feedback")))
+        tables = [_table(folder, index.files(sort), recent, sort, project, since) for sort in ("prediction", "feedback")]
+        return Asked(tables[0], tables[1], damage)
     raise StoreError("the prediction log is being compacted again and again", where=str(folder), hint="Try again in a moment.")
 
 
-def _recent(paths: Sequence[Path], project: str, since: float | None) -> dict[Group, list[Part]]:
-    """What stands in segments. Raises FileNotFoundError when one was compacted meanwhile."""
+def _recent(paths: Sequence[Path], project: str, since: float | None, damage: Damage) -> dict[Group, list[Part]]:
+    """What stands in segments; what cannot be read is counted. Raises FileNotFoundError when one was compacted meanwhile."""
     found: dict[Group, list[Part]] = {}
     for path in paths:
-        if since is not None and path.stat().st_mtime < since:
+        about = path.stat()
+        if since is not None and about.st_mtime < since:
             continue  # nothing was added later
         data = path.read_bytes()
         at, rows = len(MAGIC), 0
+        if not data.startswith(MAGIC) and len(data) >= len(MAGIC):
+            damage.add(len(data))
         while data.startswith(MAGIC):
             records: list[Record] = []
-            at = decode(data, records, at=at, most=CHUNK_RECORDS)
+            at = decode_past(data, records, damage, finished=not about.st_mode & WRITABLE, at=at, most=CHUNK_RECORDS)
             if not records:
-                break  # the end, or damage: what stands before it counts
+                break  # the end, or a record that is on its way
             for group, part in tabular.tabulate(path.stem, rows, [r for r in records if r.project == project]).items():
                 found.setdefault(group, []).append(part)
             rows += len(records)
@@ -132,7 +139,8 @@ def _shaped(frame: pl.LazyFrame, own: dict[str, str], kinds: dict[str, str], fac
 
 
 def labelled(asked: Asked) -> pl.LazyFrame:
-    """The predictions with ``label``: null where none came. The rule is that of `labels.join`."""
+    """The predictions with ``label``, the last that came (null: none), and ``labels``, how many different ones came: the last
+    counts, but who said otherwise is not passed over. The rule is that of `labels.join`."""
     rows = asked.predictions.rows.select("id", "key", "at")
     said = asked.feedback.rows.filter(pl.col("kind") == "label").with_row_index("_turn")
     by_id = said.filter(pl.col("id").is_not_null()).join(rows.select("id").unique(), on="id", how="semi")
@@ -148,8 +156,8 @@ def labelled(asked: Asked) -> pl.LazyFrame:
     )  # fmt: skip
     columns = ("id", "label", "at", "_turn")
     joined = pl.concat([by_id.select(columns), by_key.select(columns)]).sort("at", "_turn")
-    last = joined.group_by("id").agg(pl.col("label").last())
-    return asked.predictions.rows.join(last, on="id", how="left")
+    last = joined.group_by("id").agg(pl.col("label").last(), pl.col("label").n_unique().cast(pl.Int64).alias("labels"))
+    return asked.predictions.rows.join(last, on="id", how="left").with_columns(pl.col("labels").fill_null(0))
 
 
 def condition(query: Query, schema: pl.Schema) -> pl.Expr:

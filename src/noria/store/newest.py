@@ -11,7 +11,7 @@ from pathlib import Path
 
 from noria.errors import StoreError
 from noria.store import compacted
-from noria.store.records import Prediction, Record, decode
+from noria.store.records import Damage, Prediction, Record, decode_past
 from noria.store.segments import MAGIC
 
 CHUNK_RECORDS = 20_000  # that are held as Python objects at a time
@@ -86,10 +86,7 @@ def _show_segment(path: Path, kept: _Newest) -> None:
     at = len(MAGIC) if data.startswith(MAGIC) else len(data)
     while at < len(data):
         records: list[Record] = []
-        after = decode(data, records, at=at, most=CHUNK_RECORDS)
-        if after == at:
-            return  # torn, or damaged
-        at = after
+        at = decode_past(data, records, Damage(), finished=True, at=at, most=CHUNK_RECORDS)
         for record in records:
             kept.show(record)
 

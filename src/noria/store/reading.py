@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
 from noria.errors import StoreError
 from noria.store import compacted
-from noria.store.records import Record, decode
-from noria.store.segments import FRAME, MAGIC, first_needs, torn
+from noria.store.records import Damage, Record, decode, decode_past
+from noria.store.segments import FRAME, MAGIC, WRITABLE, first_needs
 
 CLOCK_S = 1.0  # by which a file's clock may lag behind that of its writer
+
+
+class Place(msgspec.Struct, frozen=True):
+    """How far a segment was read, and what of it could not be."""
+
+    offset: int
+    rows: int
+    damage: Damage
+    given_up: bool = False
 
 
 @dataclass(slots=True)
@@ -21,27 +34,41 @@ class _Segment:
 
     offset: int = 0
     rows: int = 0
-    damaged: bool = False
-    mark: tuple[int, int] | None = None  # size and mtime_ns when nothing more could be read
+    damage: Damage = field(default_factory=Damage)
+    given_up: bool = False  # nothing more of it can be read
+    mark: tuple[int, int, bool] | None = None  # size, mtime_ns and whether it was finished, when nothing more could be read
 
 
 class LogReader:
     """Reads all segments of a folder as they grow; each record once, also when its segment is compacted meanwhile.
 
     ``since`` (wall time): what was written to the end before is passed over; older records beside newer ones are not.
+    ``places``: how far an earlier reader came. What cannot be read is passed over and counted: see ``damage``.
     """
 
-    def __init__(self, folder: Path, since: float = 0.0) -> None:
+    def __init__(self, folder: Path, since: float = 0.0, places: Mapping[str, Place] | None = None) -> None:
         self._folder = folder
         self._since = since
-        self._segments: dict[str, _Segment] = {}
+        self._segments = {n: _Segment(p.offset, p.rows, p.damage, p.given_up) for n, p in (places or {}).items()}
         self._look = compacted.Look(folder)
         self._waiting: set[str] = set()  # compacted, and not yet read to the end
+        self.behind = False  # whether the last poll ended before all was read
 
     @property
     def damaged(self) -> int:
-        """Segments whose rest cannot be read."""
-        return sum(s.damaged for s in self._segments.values())
+        """Segments of which not all could be read."""
+        return len(self.damage())
+
+    def damage(self) -> dict[str, Damage]:
+        """What could not be read, by segment."""
+        return {name: s.damage for name, s in self._segments.items() if s.damage.places}
+
+    def places(self) -> dict[str, Place]:
+        """How far each segment was read that is still there: whoever begins with it goes on from here."""
+        here = {path.stem for path in self._folder.glob("*.plog")} | self._look.batches.keys()
+        return {
+            name: Place(s.offset, s.rows, s.damage, s.given_up) for name, s in self._segments.items() if name in here and s.offset
+        }
 
     def poll(self, limit_bytes: int = 64 << 20) -> list[Record]:
         """What was appended since the last poll, ``limit_bytes`` and at most one frame more; empty: nothing new.
@@ -49,16 +76,17 @@ class LogReader:
         Of a compacted segment it is as many records as had that size on the average. Raises StoreError for a damaged index.
         """
         found: list[Record] = []
-        left = limit_bytes
+        left, self.behind = limit_bytes, False
         paths = {path.stem: path for path in self._folder.glob("*.plog")}  # first: what goes from here is in the index then
         self._look_again()
         for name in sorted(paths.keys() | self._waiting):
             segment = self._segments.setdefault(name, _Segment())
-            if segment.damaged:
+            if segment.given_up:
                 continue
             read, done = self._advance(name, paths.get(name), segment, left, found)
             left -= read
             if left <= 0 or not done:
+                self.behind = True
                 break
         return found
 
@@ -88,14 +116,16 @@ class LogReader:
         size = self._look.batches[name].segments[name]
         share = max(1, limit * size.rows // max(1, size.size_bytes))
         before, kept = segment.rows, list[Record]()
-        while not kept and not segment.damaged and segment.rows < size.rows:
+        segment.offset = segment.offset or len(MAGIC)  # begun
+        while not kept and not segment.given_up and segment.rows < size.rows:
             try:
                 kept = self._kept(name, segment.rows, share)
             except StoreError:
-                segment.damaged = True
+                segment.given_up = True
+                segment.damage.add((size.rows - segment.rows) * size.size_bytes // max(1, size.rows))
             segment.rows = min(size.rows, segment.rows + share)
         found += kept
-        done = segment.damaged or segment.rows >= size.rows
+        done = segment.given_up or segment.rows >= size.rows
         if done:
             self._waiting.discard(name)
         return (segment.rows - before) * size.size_bytes // max(1, size.rows), done
@@ -117,30 +147,35 @@ def _read(path: Path, segment: _Segment, limit: int, found: list[Record], since:
     Raises FileNotFoundError when the file is gone.
     """
     stat = path.stat()
-    mark = (stat.st_size, stat.st_mtime_ns)
+    finished = not stat.st_mode & WRITABLE
+    mark = (stat.st_size, stat.st_mtime_ns, finished)
     if mark == segment.mark or stat.st_mtime < since - CLOCK_S:
         return True
+    before = len(found)
     with path.open("rb") as file:
         if not _begun(file, segment):
             return True
         data = _part(file, segment.offset, stat.st_size, limit)
+        read = decode(data, found)
+        if read < len(data) and (read == 0 or segment.offset + len(data) >= stat.st_size):
+            del found[before:]  # unreadable, or not yet whole: what stands behind it tells
+            data = _part(file, segment.offset, stat.st_size, stat.st_size)
+            read = decode_past(data, found, segment.damage, finished=finished)
     at_end = segment.offset + len(data) >= stat.st_size
-    before = len(found)
-    read = decode(data, found)
     segment.offset += read
     segment.rows += len(found) - before
     if at_end:
         segment.mark = mark
-    if read < len(data) and (at_end or read == 0):
-        segment.damaged = not (at_end and torn(data[read:]))
-    return at_end or segment.damaged
+    return at_end
 
 
 def _begun(file: BinaryIO, segment: _Segment) -> bool:
     """Whether the segment's magic number stands."""
     if segment.offset == 0:
         head = file.read(len(MAGIC))
-        segment.damaged = len(head) == len(MAGIC) and head != MAGIC
+        segment.given_up = len(head) == len(MAGIC) and head != MAGIC
+        if segment.given_up:
+            segment.damage.add(file.seek(0, os.SEEK_END))
         segment.offset = len(MAGIC) if head == MAGIC else 0
     return segment.offset > 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from noria.store.segments import FRAME, frame_end, pack
+from noria.store.segments import FRAME, LONGEST, frame_end, pack
 
 
 class Prediction(msgspec.Struct, tag="prediction", tag_field="record", frozen=True, omit_defaults=True):
@@ -77,6 +77,7 @@ class Shadow(msgspec.Struct, tag="shadow", tag_field="record", frozen=True, omit
 
 Record = Prediction | Feedback
 Written = Prediction | Predictions | Feedback | Shadow
+MARK = b"\xa6record"  # with this each record's map goes on, behind its first byte (or three, of a large one)
 _TWO = [f"{n:02x}" for n in range(256)]
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Written] = msgspec.msgpack.Decoder(Written)
@@ -102,6 +103,59 @@ def decode(data: bytes, found: list[Any], *, at: int = 0, most: int | None = Non
             return at  # whole, and not a record that this Noria knows
         at = end
     return at
+
+
+class Damage(msgspec.Struct):
+    """What of a log could not be read: how many stretches of bytes, and how many bytes they have."""
+
+    places: int = 0
+    size_bytes: int = 0
+
+    def add(self, size_bytes: int, places: int = 1) -> None:
+        self.places += places
+        self.size_bytes += size_bytes
+
+    @property
+    def words(self) -> str:
+        """``3 damaged places (412 bytes)``; empty where all could be read."""
+        return (
+            f"{self.places:,} damaged place{'' if self.places == 1 else 's'} ({self.size_bytes:,} bytes)" if self.places else ""
+        )
+
+
+def decode_past(data: bytes, found: list[Any], damage: Damage, *, finished: bool, at: int = 0, most: int | None = None) -> int:
+    """As ``decode``, and on behind what cannot be read, which is counted. ``finished``: nobody writes it any more, so that an
+    unreadable end is damage as well, not a record that is still on its way."""
+    full = sys.maxsize if most is None else len(found) + most
+    while True:
+        at = decode(data, found, at=at, most=full - len(found))
+        if at >= len(data) or len(found) >= full:
+            return at
+        onward = resume(data, at)
+        if onward is None and not finished:
+            return at
+        onward = len(data) if onward is None else onward
+        damage.add(onward - at)
+        at = onward
+
+
+def resume(data: bytes, at: int) -> int | None:
+    """Where the next whole frame begins behind the one at ``at``, which cannot be read; None when there is none."""
+    end = frame_end(data, at)
+    if end is None and at + FRAME.size <= len(data):
+        length, _ = FRAME.unpack_from(data, at)  # mostly the payload was hit, and the length is right
+        if 0 < length <= LONGEST and frame_end(data, at + FRAME.size + length) is not None:
+            end = at + FRAME.size + length
+    if end is not None:
+        return end
+    place = data.find(MARK, at + 1)
+    while place >= 0:
+        for head in (1, 3):
+            begin = place - head - FRAME.size
+            if begin > at and frame_end(data, begin) is not None:
+                return begin
+        place = data.find(MARK, place + 1)
+    return None
 
 
 def ids_from(first: str, rows: int) -> list[str]:
