@@ -16,11 +16,12 @@ from noria.adapters.asking import Frames, kind_of_table, with_features
 from noria.adapters.executors.timing import user_code
 from noria.adapters.frameworks.bare import dressed
 from noria.adapters.frameworks.torch import SHOWN_ROWS, TorchModel, is_module
+from noria.domain.profile import Profile
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import DataError, StepError
 from noria.stages.work import columns, forms, functions, tables
 from noria.stages.work.seeds import seed_everything
-from noria.stages.work.split import split
+from noria.stages.work.split import seconds, split
 from noria.stats import profile
 
 MODEL = "model.joblib"
@@ -56,12 +57,18 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     tables.write_arrow(made.holdout, folder / HOLDOUT)
     return {
         "signature": msgspec.to_builtins(signature),
-        "profile": msgspec.to_builtins(profile.build(train, [i.name for i in inputs])),
+        "profile": msgspec.to_builtins(_profile(train, [i.name for i in inputs], made.train, model.get("event_time"))),
         "split": made.facts,
         "frames": msgspec.to_builtins(frames),
         "label_rate": _label_rate(label, signature),
         "seed": job["seed"],
     }
+
+
+def _profile(train: pl.DataFrame, inputs: list[str], rows: pl.DataFrame, event_time: str | None) -> Profile:
+    """Of the training inputs; by the rows' event times also how far windows of them differ, which is no drift."""
+    made = profile.build(train, inputs)
+    return made if event_time is None else replace(made, wander=profile.wander(train, seconds(rows[event_time]).to_numpy(), made))
 
 
 def input_names(table: pl.DataFrame, model: dict[str, Any]) -> list[str]:
