@@ -169,7 +169,9 @@ class Daemon:
         def look() -> float:
             project = config.load(self.line.home)
             for environment in project.environments:
-                monitor = monitors.setdefault(environment, Watch.of(self.line, environment))
+                monitor = monitors.get(environment)
+                if monitor is None or monitor.every_s != project.monitor.every_s:
+                    monitor = monitors[environment] = Watch(self.line, project, environment)
                 if learn(self.line, project, watch(self.line, project, monitor)) is not None:
                     self.triggered.set()
             return MONITOR_S

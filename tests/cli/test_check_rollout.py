@@ -166,3 +166,19 @@ def test_only_shadow_never_foretells_slow_answers(check: Check) -> None:
     found = check.read("steps: [{shadow: 50%}, 100%]")
     assert "rollout production, slow answers" not in found
     assert found["rollout production, errors"][0] == "ok"
+
+
+def test_a_monitor_that_can_never_judge_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Number 37: `noria check` said ok where quality was never judged."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Server, "status", lambda _: {"environments": {"production": {}}})
+    (tmp_path / "data.csv").write_text("id,late,n,t\n1,0,2,2026-01-01\n")
+    (tmp_path / "line.py").write_text("def train(features, label): ...\n")
+    for holdout, level in (("14d", "ok"), ("3d", "warn")):
+        timed = MODEL.replace("key: id", f"key: id, event_time: t, holdout: {{last: {holdout}}}")
+        (tmp_path / "noria.yaml").write_text(f"{timed}environments: {{production: {{}}}}\n")
+        execute(["check", "--no-tests", "--json"])
+        findings = {f["what"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
+        assert findings["monitor"]["level"] == level, findings

@@ -18,8 +18,6 @@ from noria.adapters.server import Server
 from noria.cli import execute, http
 from noria.cli.context import Home
 from noria.engine import assembly, logbook
-from noria.stages import watch
-from noria.store import labels
 from noria.store.predictions import Feedback, LogWriter, Prediction, read_all
 
 NOW = int(time.time())
@@ -249,12 +247,6 @@ def test_the_daemons_look_compacts_what_is_a_day_old_and_deletes_what_is_over(ho
     finally:
         line.executor.close()
         line.ledger.close()
-
-
-def test_a_window_counts_what_a_sample_stands_for() -> None:
-    rows = labels.labelled_table([answered(1, sample=0.1), answered(2, sample=0.1), answered(3)])
-    assert watch.estimated(rows) == 21
-    assert watch.estimated(labels.labelled_table([answered(1), answered(2)])) == 2
 
 
 def test_of_several_environments_the_last_is_asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,3 +66,25 @@ def test_false_alarms_stay_at_their_rate_when_days_differ() -> None:
         reference = (float(holdout.mean()), float(holdout.std(ddof=1)), 14)
         alarms += quality.judge(window, 5_000, *reference, POLICY).verdict.outcome is Outcome.FAIL
     assert 51 <= alarms <= 149
+
+
+def test_whether_it_can_be_judged_at_all_is_said_beforehand() -> None:
+    """Number 37: quality was never judged at the defaults, and `noria check` said that all was well."""
+    default = MonitorPolicy()
+    text, can = quality.outlook(default, by_day=True, holdout_s=None)
+    assert (can, text) == (True, (
+        "quality is judged 1 d after each window of 1 d, by days, at least 5 of them: over the newest 7 d; where fewer than 200 "
+        "labels came, windows of up to 28 d are taken together"
+    ))  # fmt: skip
+    text, can = quality.outlook(default, by_day=True, holdout_s=3 * 86_400.0)
+    assert (can, text.startswith("quality is never judged: a holdout of the last 3 d holds 4 days at most")) == (False, True)
+    assert quality.outlook(default, by_day=False, holdout_s=None, labels_per_s=1e-3)[1]
+    text, can = quality.outlook(default, by_day=False, holdout_s=None, labels_per_s=5e-5)
+    assert (can, "at present 121 labels come in 28 d" in text) == (False, True)
+
+
+def test_units_by_their_spread_are_judged_as_units_one_by_one() -> None:
+    losses = RNG.normal(0.2, 0.05, 28)
+    one = quality.judge(losses, 1_812, *REFERENCE, POLICY, "brier")
+    units = quality.Units(28, float(losses.mean()), float(losses.std(ddof=1)))
+    assert quality.judge_units(units, 1_812, *REFERENCE, POLICY, "brier") == one

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import labels_rule as labels
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from test_store_compaction import DAY, NOON, answered, mixed, segment
 from noria.decide import query
 from noria.decide.query import PREDICTIONS, Compare, Either, Every, Not, Query
 from noria.errors import UsageError
-from noria.store import asked, compaction, labels
+from noria.store import asked, compaction
 from noria.store.predictions import Feedback, LogWriter, Prediction, Record, read_all
 
 

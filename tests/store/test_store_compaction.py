@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import labels_rule as labels
 import msgspec
 import polars as pl
 import pyarrow as pa
@@ -24,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.errors import DiskFullError, StoreError
-from noria.store import compacted, compaction, labels, segments
+from noria.store import compacted, compaction, segments
 from noria.store.predictions import Feedback, LogReader, LogWriter, Prediction, Record, frame, read_all
 from noria.store.records import Damage
 
@@ -51,7 +52,7 @@ def segment(folder: Path, name: str, records: list[Record], *, tail: bytes = b""
 
 
 def mixed(count: int = 30) -> list[Record]:
-    """Two days, two projects, labels, and a release that takes other inputs."""
+    """Two days, two projects, and a release that takes other inputs."""
     records: list[Record] = [answered(i, at=NOON + i * 3600) for i in range(count)]
     records += [answered(100 + i, project="other", inputs={"x": i}, outputs={"prediction": "late"}) for i in range(3)]
     records += [Feedback(NOON + 60 + i, "delays", i % 2 == 0, id=f"p{i}") for i in range(5)]

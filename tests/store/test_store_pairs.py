@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import labels_rule as labels
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria import names
-from noria.store import compaction, labels, pairs, segments
+from noria.store import compaction, pairs, segments
 from noria.store.pairs import PairBook
 from noria.store.predictions import Feedback, LogReader, LogWriter, Prediction, frame
 from noria.store.records import Predictions, Shadow, Written

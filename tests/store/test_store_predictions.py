@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import labels_rule as labels
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.errors import DiskFullError
-from noria.store import labels
 from noria.store.predictions import MAGIC, Feedback, LogReader, LogWriter, Prediction, frame, read_all, recover
 
 

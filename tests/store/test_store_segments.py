@@ -10,13 +10,14 @@ import threading
 from pathlib import Path
 from typing import Literal
 
+import labels_rule as labels
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.errors import DiskFullError, StoreError
-from noria.store import asked, labels, predictions, segments
+from noria.store import asked, predictions, segments
 from noria.store.predictions import Feedback, LogReader, LogWriter, Prediction, frame, read_all, recover
 from noria.store.records import Damage
 

@@ -55,7 +55,7 @@ def command(home: Home, no_tests: bool, as_json: bool) -> int:
     JSON: ok, findings[what, ok, level (ok, warn, fail), text].
     """
     project = home.project()
-    findings = [Finding("noria.yaml", True, _summary(project)), *_rollouts(home, project)]
+    findings = [Finding("noria.yaml", True, _summary(project)), *_rollouts(home, project), *_monitor(home, project)]
     for source in project.data.values():
         findings += _data(home, project, source)
     findings += _links(home, project)
@@ -83,6 +83,21 @@ def _rollouts(home: Home, project: Project) -> list[Finding]:
         for guard, level, text in foretold.lines(environment, project.name, delay_s, facts.get("rates"), projects):
             found.append(Finding(f"rollout {name}{guard and f', {guard}'}", True, text, warning=level == "warn"))
     return found
+
+
+def _monitor(home: Home, project: Project) -> list[Finding]:
+    """Whether the quality of what is served can be judged."""
+    from noria.decide import quality
+
+    model = project.model
+    if model is None or not project.environments:
+        return []
+    rates = [facts.get("rates") or {} for facts in _served(home).values()]
+    coming = [rate["labels_per_s"] for rate in rates if rate.get("labels_per_s")]
+    holdout_s = model.holdout.last_s if model.event_time is not None else None
+    by_day = model.event_time is not None
+    text, can = quality.outlook(project.monitor, by_day=by_day, holdout_s=holdout_s, labels_per_s=max(coming, default=None))
+    return [Finding("monitor", True, text, warning=not can)]
 
 
 def _served(home: Home) -> dict[str, Any]:

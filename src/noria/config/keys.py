@@ -469,7 +469,7 @@ CONSOLE = Record(
 MONITOR = Record(
     "a mapping",
     (
-        Key("every", DURATION, "The length of a window; project clock.", "1d"),
+        Key("every", DURATION, "The length of a window; project clock. By days, quality is judged over the newest week.", "1d"),
         Key("label_delay", DURATION, "A window is judged when it ended this long ago.", "1d"),
         Key("min_labelled", whole("a number of rows from 1", 1, 1_000_000_000), "Fewer labels decide nothing.", "200"),
         Key("false_alarm", CHANCE, "The chance, per window, of calling quality sunk without cause.", "0.1%"),

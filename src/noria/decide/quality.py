@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.domain.policy import MonitorPolicy
+from noria.domain.policy import MonitorPolicy, lasting
 from noria.domain.verdict import Outcome, Reason, Verdict, combine
 from noria.stats import welch
 
+DAY_S = 86_400.0
+LOOK_BACK_S = 7 * DAY_S  # days are judged by the week, whose days differ, also where windows are shorter ...
+FARTHEST_S = 28 * DAY_S  # ... and by as many windows as hold enough labels, up to this far back
 MIN_UNITS = 5  # fewer means than this on either side say nothing about their own spread
 
 
@@ -40,25 +44,80 @@ def judge(
     ``losses`` are the mean losses of independent units (days, or rows), shape [units]; lower is better. ``labelled``
     counts the labelled rows behind them. ``reference_*`` describe the holdout's units: mean, standard deviation, count.
     """
-    value = float(np.mean(losses)) if len(losses) else 0.0
-    lack = _lack(losses, labelled, reference_n, policy, unit)
+    finite = bool(np.isfinite(losses).all())
+    mean = float(np.mean(losses)) if len(losses) else 0.0
+    sd = float(np.std(losses, ddof=1)) if len(losses) > 1 and finite else 0.0
+    units = Units(len(losses), mean, sd)
+    return judge_units(units, labelled, reference_mean, reference_sd, reference_n, policy, metric, unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The losses of a window's independent units: how many, their mean and their standard deviation."""
+
+    n: int
+    mean: float
+    sd: float
+
+
+def judge_units(
+    units: Units,
+    labelled: int,
+    reference_mean: float,
+    reference_sd: float,
+    reference_n: int,
+    policy: MonitorPolicy,
+    metric: str = "loss",
+    unit: str = "days",
+) -> QualityRuling:
+    """The same, of units that are known by their number, mean and spread."""
+    lack = _lack(units, labelled, reference_n, policy, unit)
     if lack is not None:
-        return QualityRuling(combine((lack,)), value, 1.0)
-    sd = float(np.std(losses, ddof=1))
-    p_value = welch.welch_p_value(value, sd, len(losses), reference_mean, reference_sd, reference_n, margin=policy.margin)
-    numbers = {"value": value, "reference": reference_mean, "p_value": p_value, "margin": policy.margin}
-    numbers |= {"labelled": float(labelled), "units": float(len(losses)), "reference_units": float(reference_n)}
-    return QualityRuling(combine((_reason(numbers, policy, metric, unit),)), value, p_value)
+        return QualityRuling(combine((lack,)), units.mean, 1.0)
+    p_value = welch.welch_p_value(units.mean, units.sd, units.n, reference_mean, reference_sd, reference_n, margin=policy.margin)
+    numbers = {"value": units.mean, "reference": reference_mean, "p_value": p_value, "margin": policy.margin}
+    numbers |= {"labelled": float(labelled), "units": float(units.n), "reference_units": float(reference_n)}
+    return QualityRuling(combine((_reason(numbers, policy, metric, unit),)), units.mean, p_value)
 
 
-def _lack(losses: NDArray[Any], labelled: int, reference_n: int, policy: MonitorPolicy, unit: str) -> Reason | None:
+def enough(days: int, labelled: int, policy: MonitorPolicy, *, by_day: bool) -> bool:
+    """Whether so much can be judged: else windows before are looked at together with it."""
+    return labelled >= policy.min_labelled and (not by_day or days >= MIN_UNITS)
+
+
+def outlook(
+    policy: MonitorPolicy, *, by_day: bool, holdout_s: float | None, labels_per_s: float | None = None
+) -> tuple[str, bool]:
+    """Whether quality can be judged at all by these settings, in a sentence; False: it cannot.
+
+    ``holdout_s``: the length of a holdout by time. ``labels_per_s``: what comes in at present, where that is known.
+    """
+    if by_day and holdout_s is not None and (most := int(holdout_s // DAY_S) + 1) < MIN_UNITS:
+        text = f"quality is never judged: a holdout of the last {lasting(holdout_s)} holds {most} days at most"
+        return f"{text}, {MIN_UNITS} are needed to know how much days differ. A longer model.holdout would decide it", False
+    reach_s = max(policy.every_s, LOOK_BACK_S if by_day else 0.0, FARTHEST_S)
+    if labels_per_s is not None and 0 < labels_per_s * reach_s < policy.min_labelled:
+        text = f"quality is never judged: at present {labels_per_s * reach_s:,.0f} labels come in {lasting(reach_s)}"
+        return f"{text}, and monitor.min_labelled is {policy.min_labelled:,}. A smaller one would decide it", False
+    units = f"by days, at least {MIN_UNITS} of them" if by_day else "by rows"
+    text = f"quality is judged {lasting(policy.label_delay_s)} after each window of {lasting(policy.every_s)}, {units}"
+    back_s = max(LOOK_BACK_S if by_day else 0.0, policy.every_s)
+    if back_s > policy.every_s:
+        text += f": over the newest {lasting(back_s)}"
+    return (
+        f"{text}; where fewer than {policy.min_labelled:,} labels came, windows of up to {lasting(reach_s)} are taken together",
+        True,
+    )
+
+
+def _lack(units: Units, labelled: int, reference_n: int, policy: MonitorPolicy, unit: str) -> Reason | None:
     if labelled < policy.min_labelled:
         return _undecided("too_few", f"{labelled:,} labelled rows are too few; {policy.min_labelled:,} are needed", labelled)
-    for where, units in (("the window", len(losses)), ("the holdout", reference_n)):
-        if units < MIN_UNITS:
-            text = f"{where} has {units:,} {unit}; {MIN_UNITS} are needed to know how much {unit} differ"
+    for where, count in (("the window", units.n), ("the holdout", reference_n)):
+        if count < MIN_UNITS:
+            text = f"{where} has {count:,} {unit}; {MIN_UNITS} are needed to know how much {unit} differ"
             return _undecided("units", text, labelled)
-    if not np.isfinite(losses).all():
+    if not math.isfinite(units.mean):
         return _undecided("not_finite", "some losses are not finite numbers", labelled)
     return None
 

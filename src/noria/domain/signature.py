@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import SupportsFloat
@@ -48,6 +49,20 @@ MATRIX = "noria_rows"  # the one input [n, k] of a compiled model whose inputs a
 def is_matrix(signature: Signature) -> bool:
     """Whether the inputs can be one matrix: none is text, and none has the name that the matrix has."""
     return all(i.kind is not Kind.STRING and i.name != MATRIX for i in signature.inputs)
+
+
+def class_code(label: object, classes: Sequence[str]) -> int | None:
+    """The place of the class that a label names; true and 1 mean the same, false and 0 too. None where it names none."""
+    if label is None:
+        return None
+    text = class_text(label)
+    for place, name in enumerate(classes):
+        if text == name or _PLAIN.get(text.lower(), text) == _PLAIN.get(name.lower(), name):
+            return place
+    return None
+
+
+_PLAIN = {"true": "1", "false": "0"}
 
 
 def class_text(value: object) -> str:

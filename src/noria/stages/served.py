@@ -40,12 +40,14 @@ def snapshot(line: Line, sheet: Sheet, source: DataSource) -> Snapshot:
 def _export(line: Line, source: DataSource) -> Snapshot:
     import polars as pl  # tables are read only when the log is taken in
 
-    from noria.store import labels, predictions
+    from noria.store import asked
 
     environment = source.source.removeprefix("log:")
-    table = labels.labelled_table(predictions.read_all(line.state / "log" / environment)).filter(pl.col("label").is_not_null())
+    found = asked.scan(line.state / "log" / environment, line.name)
+    table = asked.training(found).collect(engine="streaming")
+    _tell(line, source, environment, found.damage.words, int((table["_labels"] > 1).sum()))
     times = [moment(event_time, at) for event_time, at in table.select("event_time", "at").iter_rows()]
-    table = table.with_columns(
+    table = table.drop("_labels").with_columns(
         event_time=pl.from_epoch(pl.Series(times, dtype=pl.Float64) * 1e6, time_unit="us").dt.replace_time_zone("UTC")
     )
     buffer = io.BytesIO()
@@ -53,6 +55,16 @@ def _export(line: Line, source: DataSource) -> Snapshot:
     content = buffer.getvalue()
     pin = FilePin(f"log/{environment}.parquet", line.blobs.put_bytes(content), len(content), table.height)
     return Snapshot(source.name, log_digest(source.name, pin), (pin,))
+
+
+def _tell(line: Line, source: DataSource, environment: str, damage: str, conflicts: int) -> None:
+    """What a model that is trained on the log should be known to lack, or to have been told in two ways."""
+    if damage:
+        text = f"{source.name}: of {environment}'s prediction log {damage} cannot be read; what stood there is not trained on"
+        line.event("log.damaged", source.name, text)
+    if conflicts:
+        text = f"{source.name}: {conflicts:,} predictions got labels that differ; the last one counts"
+        line.event("labels.conflict", source.name, text, conflicts=conflicts)
 
 
 def log_digest(dataset: str, pin: FilePin) -> str:

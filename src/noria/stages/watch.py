@@ -2,169 +2,248 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-import polars as pl
 
 from noria import names
 from noria.config import Project
 from noria.decide import drift, quality
 from noria.decide.retrain import Breach
+from noria.domain.policy import MonitorPolicy, lasting
 from noria.domain.profile import Profile
 from noria.domain.quality import Alert, Window
-from noria.domain.signature import Signature, Task
+from noria.domain.signature import Signature
 from noria.domain.verdict import Outcome, Verdict
 from noria.errors import NotFoundError
-from noria.stages import served
+from noria.stages.fold import FORMAT, Fold, Gauge, Held, Notes, Span, Sum
 from noria.stages.line import Line
-from noria.stages.measure import DAY_S, Reference, units
-from noria.stats import metrics, profile
-from noria.store import labels
-from noria.store.predictions import Feedback, LogReader, Prediction
+from noria.stages.measure import Reference
+from noria.stats import calendar
+from noria.store.disk import full_disk
+from noria.store.reading import LogReader
+from noria.store.records import Damage
+
+PART_BYTES = 1 << 20  # of the log that are read at a time
+WORK_S = 0.3  # of one look: the daemon has other things to do as well
+SAVE_S = 60.0  # between two times that the notes are written down, where no window was judged
+TOLD = 1000  # events about damage that are looked through
 
 
-@dataclass(slots=True)
 class Watch:
-    """What the monitor of one environment has read of the prediction log, and since when each release answers.
+    """The monitor of one environment: what it has read of the prediction log, kept in `log/ENVIRONMENT/PROJECT.watched`.
 
-    A release's windows begin on the day (UTC) of its first prediction; a window is judged when it ended a label delay ago.
+    Windows of a release begin on the day (UTC) of its first prediction; one is judged when it ended a label delay ago, and again
+    when predictions of its time came later.
     """
 
-    environment: str
-    reader: LogReader
-    records: list[Prediction | Feedback] = field(default_factory=list)
-    due: dict[str, float] = field(default_factory=dict)  # release -> start of its next window, project time
+    def __init__(self, line: Line, project: Project, environment: str) -> None:
+        self.environment = environment
+        self.file = line.state / "log" / environment / f"{line.name}.watched"
+        self.every_s = project.monitor.every_s
+        self._line = line
+        self._hidden = frozenset(project.serving.log.redact)
+        self._gauges: dict[str, Gauge | None] = {}
+        notes = self._saved() or self._begun()
+        self.reader = LogReader(self.file.parent, places=notes.places)
+        self.fold = Fold(notes, self.gauge, self._arrived)
+        self._saved_at = time.monotonic()
+        self._news = False
 
-    @classmethod
-    def of(cls, line: Line, environment: str) -> Watch:
-        """A monitor that goes on after the windows that the ledger knows."""
-        due: dict[str, float] = {}
-        for window in line.ledger.quality.windows(line.name, limit=1000):
-            if window.environment == environment:
-                due[window.release] = max(window.end, due.get(window.release, 0.0))
-        return cls(environment, LogReader(line.state / "log" / environment), due=due)
+    @property
+    def notes(self) -> Notes:
+        return self.fold.notes
+
+    def _saved(self) -> Notes | None:
+        """The notes of the monitor before; None where there are none, or they are of other windows."""
+        try:
+            notes = msgspec.msgpack.decode(self.file.read_bytes(), type=Notes)
+        except (OSError, msgspec.DecodeError):
+            return None  # the log has it all: it is read anew
+        fits = (notes.format, notes.project, notes.every_s) == (FORMAT, self._line.name, self.every_s)
+        return notes if fits else None
+
+    def _begun(self) -> Notes:
+        """Nothing read yet; what the ledger knows as judged is not judged again."""
+        notes = Notes(self._line.name, self.every_s)
+        for release, end in self._line.ledger.quality.judged(self._line.name, self.environment).items():
+            notes.releases[release] = Held(end, judged_until=end)
+        return notes
+
+    def gauge(self, release: str) -> Gauge | None:
+        """What a release is measured by; None: it is from elsewhere, or was imported, and there is nothing to compare with."""
+        if release not in self._gauges:
+            self._gauges[release] = gauge_of(self._line, release, self._hidden)
+        return self._gauges[release]
+
+    def _arrived(self, at: float, moment: float) -> float:
+        """The project's time at a wall time; of one before the clock was set the row's own time."""
+        clock = self._line.ledger.clock.read(self._line.name)
+        if clock is None:
+            return at
+        return clock.now(at) if at >= clock.wall else moment
+
+    def read(self) -> bool:
+        """Take in what is new, for about WORK_S; whether all of it was read by now."""
+        until = time.monotonic() + WORK_S
+        while True:
+            records = self.reader.poll(PART_BYTES)
+            self._news = bool(self.fold.take(records)) or self._news
+            if not self.reader.behind:
+                self.notes.caught_up = True
+                return True
+            if time.monotonic() > until:
+                return False
+
+    def save(self, *, now: bool = False) -> None:
+        """Write the notes down, if there is news and it is time. Raises DiskFullError."""
+        if not now and not (self._news and time.monotonic() - self._saved_at >= SAVE_S):
+            return
+        self.notes.places = self.reader.places()
+        fresh = self.file.with_suffix(".part")
+        with full_disk(self.file.parent):
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(msgspec.msgpack.encode(self.notes))
+                file.flush()
+                os.fdatasync(file.fileno())
+            fresh.replace(self.file)
+        self._news, self._saved_at = False, time.monotonic()
 
 
-def watch(line: Line, project: Project, monitor: Watch) -> tuple[Breach, ...]:
-    """Judge every window that is due; the breaches found, each already an alert in the ledger."""
-    fresh = monitor.reader.poll()
-    monitor.records += fresh
-    for record in fresh:
-        if isinstance(record, Prediction) and record.release not in monitor.due:
-            monitor.due[record.release] = _at(record) // DAY_S * DAY_S
-    ended = line.ledger.clock.now(line.name) - project.monitor.label_delay_s
-    windows = [(release, start) for release, start in monitor.due.items() if start + project.monitor.every_s <= ended]
-    if not windows:
-        return ()
-    table = _timed(labels.labelled_table(monitor.records))
-    breaches: list[Breach] = []
-    for release, start in sorted(windows, key=lambda w: w[1]):
-        end = start + project.monitor.every_s
-        rows = table.filter((pl.col("release") == release) & (pl.col("_at") >= start) & (pl.col("_at") < end))
-        if not rows.is_empty():
-            breaches += _judge(line, project, monitor.environment, release, (start, end), rows)
-        monitor.due[release] = end
-    _forget(monitor)
-    return tuple(breaches)
-
-
-def _timed(table: pl.DataFrame) -> pl.DataFrame:
-    """With the project time of each prediction."""
-    times = [served.moment(event_time, at) for event_time, at in table.select("event_time", "at").iter_rows()]
-    return table.with_columns(pl.Series("_at", times, dtype=pl.Float64))
-
-
-def _forget(monitor: Watch) -> None:
-    """Let go of predictions whose windows are judged, and of the labels that belong to them."""
-    kept = [r for r in monitor.records if isinstance(r, Prediction) and _at(r) >= monitor.due[r.release]]
-    ids, keys = {r.id for r in kept}, {r.key for r in kept}
-    labels_kept = [r for r in monitor.records if isinstance(r, Feedback) and (r.id in ids if r.id else r.key in keys)]
-    monitor.records = [*kept, *labels_kept]
-
-
-def _at(record: Prediction) -> float:
-    return served.moment(record.event_time, record.at)
-
-
-def _judge(
-    line: Line, project: Project, environment: str, release: str, window: tuple[float, float], rows: pl.DataFrame
-) -> list[Breach]:
+def gauge_of(line: Line, release: str, hidden: frozenset[str]) -> Gauge | None:
     try:
         bundle = line.bundle(line.ledger.releases.get(line.name, release).digest)
-    except NotFoundError:
-        return []  # a log from elsewhere: nothing to compare with
-    measured = bundle / "evidence" / "reference.json"
-    if not measured.is_file():
-        return []  # an imported release: nothing was measured that it could be compared with
-    reference = msgspec.json.decode(measured.read_bytes(), type=Reference)
-    signature = msgspec.convert(msgspec.json.decode((bundle / "manifest.json").read_bytes())["signature"], Signature)
-    losses, labelled = _losses(signature, reference, rows.filter(pl.col("label").is_not_null()))
-    ruling = quality.judge(
-        losses,
-        labelled=labelled,
-        reference_mean=reference.mean,
-        reference_sd=reference.sd,
-        reference_n=reference.n,
-        policy=project.monitor,
-        metric=reference.metric,
-        unit="days" if signature.event_time else "rows",
-    )
-    drifted = _drift(bundle, project, rows)
-    line.ledger.quality.put(
-        Window(
-            project=line.name,
-            environment=environment,
-            release=release,
-            start=window[0],
-            end=window[1],
-            metric=reference.metric,
-            predictions=estimated(rows),
-            labelled=labelled,
-            value=ruling.value,
-            reference=reference.mean,
-            p_value=ruling.p_value,
-            drift_score=drifted.scores.get(drifted.worst, 0.0) if drifted else 0.0,
-            drift_column=drifted.worst if drifted else "",
-        )
-    )
-    found = [("quality", ruling.verdict)] + ([("drift", drifted.verdict)] if drifted else [])
-    return [_raise(line, kind, release, verdict) for kind, verdict in found if verdict.outcome is Outcome.FAIL]
+        measured = (bundle / "evidence" / "reference.json").read_bytes()
+        manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+    except (NotFoundError, FileNotFoundError):
+        return None
+    signature = msgspec.convert(manifest["signature"], Signature)
+    return Gauge(signature, msgspec.json.decode(measured, type=Reference), _profile(bundle, hidden))
 
 
-def estimated(rows: pl.DataFrame) -> int:
-    """How many predictions there were: of a sample each row stands for several."""
-    return round((1 / rows["sample"]).sum()) if "sample" in rows.columns else rows.height
-
-
-def _losses(signature: Signature, reference: Reference, rows: pl.DataFrame) -> tuple[Any, int]:
-    """The losses of the window's units, as the holdout's reference was computed, and the number of labelled rows behind them."""
-    if signature.task is Task.MULTICLASS:
-        return np.array([], dtype=np.float64), 0  # the log's output is a class, not its probability
-    rows = rows.with_columns(pl.col("label", "output").cast(pl.Float64, strict=False)).drop_nulls(["label", "output"])
-    if rows.is_empty():
-        return np.array([], dtype=np.float64), 0
-    losses = metrics.row_losses(reference.metric, signature.task, rows["label"].to_numpy(), rows["output"].to_numpy())
-    return units(losses, rows["_at"] // DAY_S if signature.event_time else None), rows.height
-
-
-def _drift(bundle: Path, project: Project, rows: pl.DataFrame) -> drift.DriftRuling | None:
+def _profile(bundle: Path, hidden: frozenset[str]) -> Profile | None:
     kept = bundle / "evidence" / "profile.json"
     content = msgspec.json.decode(kept.read_bytes()) if kept.is_file() else None
     if not content:
         return None
-    reference = msgspec.convert(content, Profile)
-    hidden = project.serving.log.redact
-    known = [name for name in reference.columns if name in rows.columns and name not in hidden]
-    current = profile.summarise(rows.select(known), reference)
-    return drift.judge(reference, current, project.monitor.drift)
+    known = msgspec.convert(content, Profile)
+    return Profile(known.rows, {n: c for n, c in known.columns.items() if n not in hidden}, known.wander)
 
 
-def _raise(line: Line, kind: str, release: str, verdict: Verdict) -> Breach:
-    text = verdict.sentence()
+def watch(line: Line, project: Project, monitor: Watch) -> tuple[Breach, ...]:
+    """Judge every window that is due; the breaches found, each already an alert in the ledger."""
+    all_read = monitor.read()
+    tell_damage(line, monitor.environment, monitor.reader.damage(), monitor.notes.told)
+    breaches: list[Breach] = []
+    judged = False
+    if all_read:
+        for release, span in monitor.fold.due(project.monitor.label_delay_s, line.ledger.clock.now(line.name)):
+            gauge = monitor.gauge(release)
+            if gauge is not None:
+                judged = True
+                breaches += _judge(line, project.monitor, monitor, release, gauge, span)
+    monitor.save(now=judged)
+    return tuple(breaches)
+
+
+def tell_damage(line: Line, environment: str, damage: Mapping[str, Damage], told: list[str]) -> None:
+    """Each damaged segment once, whoever met it first; ``told``: those that need not be looked for again."""
+    fresh = {f"{environment}/{name}": found for name, found in damage.items() if name not in told}
+    if not fresh:
+        return
+    known = {event.subject for event in line.ledger.events.newest(line.name, TOLD, kind="log.damaged")}
+    for subject, found in fresh.items():
+        if subject not in known:
+            text = f"{environment}'s prediction log: {found.words} in a segment cannot be read; what stood there counts nowhere"
+            line.event("log.damaged", subject, text, places=found.places, size_bytes=found.size_bytes)
+        told.append(subject.partition("/")[2])
+
+
+def _judge(line: Line, policy: MonitorPolicy, monitor: Watch, release: str, gauge: Gauge, span: Span) -> list[Breach]:
+    again = span.judged
+    monitor.fold.close(release, span, gauge)
+    units, labelled, back_s = judged_units(monitor.notes.releases[release], span, gauge, policy)
+    ruling = quality.judge_units(
+        units,
+        labelled=labelled,
+        reference_mean=gauge.reference.mean,
+        reference_sd=gauge.reference.sd,
+        reference_n=gauge.reference.n,
+        policy=policy,
+        metric=gauge.reference.metric,
+        unit="days" if gauge.by_day else "rows",
+    )
+    drifted = _drift(monitor.notes.releases[release], gauge, span, policy)
+    window = Window(
+        project=line.name,
+        environment=monitor.environment,
+        release=release,
+        start=span.start,
+        end=span.end,
+        metric=gauge.reference.metric,
+        predictions=round(span.estimated),
+        labelled=labelled,
+        value=ruling.value,
+        reference=gauge.reference.mean,
+        p_value=ruling.p_value,
+        drift_score=drifted.scores.get(drifted.worst, 0.0) if drifted else 0.0,
+        drift_column=drifted.worst if drifted else "",
+    )
+    if line.ledger.quality.known(window):
+        return []  # by a monitor that died before it wrote its notes down: its alerts stand
+    line.ledger.quality.put(window)
+    if span.conflicts and not again:
+        _tell_conflicts(line, release, span)
+    found = [("quality", ruling.verdict)] + ([("drift", drifted.verdict)] if drifted else [])
+    sank = [(kind, verdict) for kind, verdict in found if verdict.outcome is Outcome.FAIL and kind not in span.raised]
+    span.raised += [kind for kind, _ in sank]
+    back = f", over the newest {lasting(back_s)}" if back_s > span.end - span.start else ""
+    return [_raise(line, kind, release, verdict, back if kind == "quality" else "") for kind, verdict in sank]
+
+
+def judged_units(held: Held, span: Span, gauge: Gauge, policy: MonitorPolicy) -> tuple[quality.Units, int, float]:
+    """The units by which a window is judged, the labelled rows behind them, and how far they reach back from its end.
+
+    A window that is too short to decide is judged together with those before it: a week where days are the units, and as many
+    more as give enough labels. Which they are depends on counts alone, not on how well the release did.
+    """
+    units: dict[float, Sum] = {}
+    back_s = 0.0
+    for other in sorted((s for s in held.spans.values() if s.end <= span.end), key=lambda s: -s.end):
+        reach = span.end - other.start
+        days, labelled = len(units), sum(unit.n for unit in units.values())
+        short = gauge.by_day and reach <= quality.LOOK_BACK_S
+        enough = reach > quality.FARTHEST_S or quality.enough(days, labelled, policy, by_day=gauge.by_day)
+        if enough and other is not span and not short:
+            break
+        for unit, found in other.units.items():
+            units.setdefault(unit, Sum()).add(found)
+        back_s = reach
+    labelled = sum(unit.n for unit in units.values())
+    whole = Sum.of(np.array([unit.mean for unit in units.values()])) if gauge.by_day else units.get(0.0, Sum())
+    return quality.Units(whole.n, whole.mean, whole.sd), labelled, back_s
+
+
+def _drift(held: Held, gauge: Gauge, span: Span, policy: MonitorPolicy) -> drift.DriftRuling | None:
+    if gauge.profile is None:
+        return None
+    seen = {name: (held.looked, np.array(agree)) for name, agree in held.agreements.items()}
+    following = calendar.followed(seen, gauge.profile.columns)
+    return drift.judge(gauge.profile, span.inputs, policy.drift, every_s=span.end - span.start, calendar=following)
+
+
+def _tell_conflicts(line: Line, release: str, span: Span) -> None:
+    count, labelled = span.conflicts, span.labelled
+    text = f"{release}: {count:,} of {labelled:,} labelled predictions of a window got labels that differ; the last one counts"
+    line.event("labels.conflict", release, text, conflicts=count, labelled=labelled, start=span.start, end=span.end)
+
+
+def _raise(line: Line, kind: str, release: str, verdict: Verdict, back: str) -> Breach:
+    text = verdict.sentence() + back
     with line.ledger.transaction():
         line.ledger.alerts.add(Alert(names.new_id("alert"), line.name, kind, release, text, line.ledger.clock.now(line.name)))
         line.event(f"monitor.{kind}", release, f"{release}: {text}")

@@ -140,7 +140,7 @@ def _shaped(frame: pl.LazyFrame, own: dict[str, str], kinds: dict[str, str], fac
 
 def labelled(asked: Asked) -> pl.LazyFrame:
     """The predictions with ``label``, the last that came (null: none), and ``labels``, how many different ones came: the last
-    counts, but who said otherwise is not passed over. The rule is that of `labels.join`."""
+    counts, but who said otherwise is not passed over. The rule is that of `tests/store/labels_rule.py`."""
     rows = asked.predictions.rows.select("id", "key", "at")
     said = asked.feedback.rows.filter(pl.col("kind") == "label").with_row_index("_turn")
     by_id = said.filter(pl.col("id").is_not_null()).join(rows.select("id").unique(), on="id", how="semi")
@@ -158,6 +158,45 @@ def labelled(asked: Asked) -> pl.LazyFrame:
     joined = pl.concat([by_id.select(columns), by_key.select(columns)]).sort("at", "_turn")
     last = joined.group_by("id").agg(pl.col("label").last(), pl.col("label").n_unique().cast(pl.Int64).alias("labels"))
     return asked.predictions.rows.join(last, on="id", how="left").with_columns(pl.col("labels").fill_null(0))
+
+
+def training(asked: Asked) -> pl.LazyFrame:
+    """The labelled predictions as a table to train on: id, release, variant, key, event_time, at (seconds), output (the number or
+    class that a label is compared with), label, _labels (how many different ones came), and the inputs. Numbers are Float64,
+    anything else is text.
+
+    Where not all were recorded, ``sample`` is the chance that a row was: it stands for 1/sample rows. An input with one of these
+    names stands as ``input.NAME``.
+    """
+    rows = labelled(asked).filter(pl.col("label").is_not_null())
+    kinds = asked.predictions.kinds | asked.feedback.kinds
+    ours = ("id", "release", "variant", "key", "event_time", "at", "output", "label", "sample")
+    names = [name for name in ("outputs.probability", "outputs.prediction") if name in kinds]
+    mixed = (pl.col(names[0]).is_null() & pl.col(names[1]).is_not_null()).any() if len(names) == 2 else pl.lit(True)
+    facts = rows.select(sampled=(pl.col("sample") != 1.0).any(), mixed=mixed).collect(engine="streaming").to_dicts()[:1]
+    sampled, said = (facts[0]["sampled"], facts[0]["mixed"]) if facts else (False, False)
+    wanted = names if said or len(names) < 2 else names[:1]
+    text = any(kinds[name] not in ("number", "bool", "null") for name in wanted)
+    answer = (
+        pl.coalesce(*(pl.col(n).cast(pl.String if text else pl.Float64) for n in wanted)) if wanted else pl.lit(None, pl.Float64)
+    )
+    columns = [pl.col(name) for name in ours[:5]]
+    columns += [
+        (pl.col("at").dt.epoch("us") / 1e6).alias("at"),
+        answer.alias("output"),
+        _plain("label", kinds),
+        pl.col("labels").alias("_labels"),
+    ]
+    if sampled:
+        columns.append(pl.col("sample"))
+    for name in (n for n in kinds if n.startswith("inputs.")):
+        shown = name.removeprefix("inputs.")
+        columns.append(_plain(name, kinds).alias(f"input.{shown}" if shown in ours else shown))
+    return rows.select(columns)
+
+
+def _plain(name: str, kinds: dict[str, str]) -> pl.Expr:
+    return pl.col(name) if kinds[name] not in ("null", "bool") else pl.col(name).cast(pl.Float64)
 
 
 def condition(query: Query, schema: pl.Schema) -> pl.Expr:

@@ -11,11 +11,27 @@ from noria.store.rows import Table
 
 class QualityStore:
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._table = Table(database, "windows", Window, key=("project", "environment", "release", "start", "metric"))
 
     def put(self, window: Window) -> None:
         """Write a window, or write it anew."""
         self._table.insert(window, replace=True)
+
+    def known(self, window: Window) -> bool:
+        """Whether a window was judged before, from as many predictions and labels, with the same result."""
+        where = "project = ? AND environment = ? AND release = ? AND start = ? AND metric = ?"
+        found = self._table.one(where, window.project, window.environment, window.release, window.start, window.metric)
+        return found is not None and (found.predictions, found.labelled, found.value) == (
+            window.predictions,
+            window.labelled,
+            window.value,
+        )
+
+    def judged(self, project: str, environment: str) -> dict[str, float]:
+        """Release -> the end of its newest window."""
+        sql = 'SELECT release, max("end") AS until FROM windows WHERE project = ? AND environment = ? GROUP BY release'
+        return {str(row["release"]): float(row["until"]) for row in self._database.rows(sql, (project, environment))}
 
     def windows(
         self, project: str, limit: int = 100, *, environment: str | None = None, release: str | None = None

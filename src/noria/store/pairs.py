@@ -1,6 +1,6 @@
 """What both releases of one rollout made of the same requests, with the labels that came for them; and how long requests took.
 
-Pairs stand in the shadow log, keys and labels in the prediction log. A label belongs to a prediction as `labels.join` has it: by
+Pairs stand in the shadow log, keys and labels in the prediction log. A label belongs to a prediction as everywhere: by
 its id, or by the entity's key to the newest prediction of that key before the label; the last label wins. Both logs are read as
 they grow, in any order, and nothing is kept but numbers: what is kept is bounded by the pairs, and by RECENT.
 """

@@ -1,4 +1,4 @@
-"""Labels joined to the predictions they belong to. Apart from the log: who only writes it must not load Polars."""
+"""The rule by which labels find their predictions, in plain Python: what the lazy tables and the monitor are held against."""
 
 from __future__ import annotations
 
