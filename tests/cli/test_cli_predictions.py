@@ -218,13 +218,47 @@ def test_days_that_are_too_old_go_and_the_audit_log_says_so(home: Path, capsys: 
     (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 10d}}\n")
     write(home, *(answered(24 * day, id=f"old{day}") for day in (30, 31, 31)), environment="staging")
     write(home, answered(1), environment="staging")
-    done = ask(capsys, "compact", "-e", "staging")["environments"]["staging"]
+    done = ask(capsys, "compact", "-e", "staging", "--trust-clock")["environments"]["staging"]
     assert (done["records"], done["expired"]["predictions"], len(done["expired"]["dates"])) == (4, 3, 2)
     assert ask(capsys, "-e", "staging")["count"] == 1
     assert "nothing to compact" in say(capsys, "compact", "-e", "staging")
     assert execute(["audit", "log", "--json"]) == 0
     (event,) = json.loads(capsys.readouterr().out)["events"]
     assert (event["kind"], event["subject"], event["facts"]["predictions"]) == ("log.expired", "staging", 3)
+
+
+def test_a_clock_that_jumped_deletes_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number 50: `serving.log.keep` and one start with the clock 400 days ahead deleted the whole log."""
+    (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 30d}}\n")
+    write(home, *(answered(24 * day, id=f"day{day}") for day in range(1, 10)))
+    say(capsys, "compact")
+    real, ahead = time.time, 400 * 86_400.0
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: real() + ahead)
+        line = assembly.assemble(home)
+        line.event("daemon.started", "daemon", "an event of the wrong time")
+        for _ in range(3):
+            (kept,) = logbook.look(line, config.load(home))
+            assert kept.expired.dates == ()
+            assert "nothing was recorded between" in kept.refused
+        line.executor.close()
+        line.ledger.close()
+        found = ask(capsys, "compact", "-e", "production")["environments"]["production"]
+        assert (found["expired"]["predictions"], "the machine was off, or its clock jumped" in found["kept"]) == (0, True)
+        assert "`noria predictions compact --trust-clock` deletes them now" in say(capsys, "compact", "-e", "production")
+    assert ask(capsys)["count"] == 49
+    assert execute(["audit", "log", "--json"]) == 0
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert [e["kind"] for e in events if e["kind"] != "daemon.started"] == ["log.kept"]
+    assert "nothing to compact" in say(capsys, "compact", "-e", "production")  # set right again, nothing is over
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: real() + ahead)
+        assert (
+            ask(capsys, "compact", "-e", "production", "--trust-clock")["environments"]["production"]["expired"]["predictions"]
+            == 50
+        )
 
 
 def test_the_daemons_look_compacts_what_is_a_day_old_and_deletes_what_is_over(home: Path) -> None:
@@ -238,7 +272,7 @@ def test_the_daemons_look_compacts_what_is_a_day_old_and_deletes_what_is_over(ho
         assert (kept.environment, kept.compacted.records, kept.expired.dates) == ("production", 42, ())
         assert logbook.look(line, config.load(home)) == []
         (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 1d}}\nmonitor: {every: 1h, label_delay: 1h}\n")
-        write(home, answered(24 * 9, id="old"))
+        write(home, answered(24 * 9, id="old"), *(answered(24 * day, id=f"between{day}") for day in range(1, 9)))
         for path in folder.glob("*.plog"):
             os.utime(path, (NOW - 90_000, NOW - 90_000))
         (kept,) = logbook.look(line, config.load(home))

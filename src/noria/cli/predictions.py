@@ -125,12 +125,14 @@ def _lost(damage: Damage) -> str:
 
 @command.command("compact")
 @click.option("--environment", "-e", help="Whose log; those of all environments by default.")
+@click.option("--trust-clock", is_flag=True, help="Delete what is over although nothing was recorded for days before now.")
 @json_option
 @pass_home
-def compact(home: Home, environment: str | None, as_json: bool) -> None:
+def compact(home: Home, environment: str | None, trust_clock: bool, as_json: bool) -> None:
     """Bring finished segments of the log into Parquet now; the daemon does it by itself, a day later.
 
-    Days that are older than `serving.log.keep` are deleted, as the daemon does.
+    Days that are older than `serving.log.keep` are deleted, as the daemon does; not while the clock stands behind a gap of more
+    than 3 days in all that was recorded, for 2 days: it may have jumped.
 
     Files: log/ENVIRONMENT/parquet/project=P/date=YYYY-MM-DD/*.parquet in the state folder. What a running worker is writing
     stays a segment until it is six hours old or full.
@@ -140,21 +142,22 @@ def compact(home: Home, environment: str | None, as_json: bool) -> None:
               noria predictions compact -e production --json
 
     JSON keys: environments {name: {segments, records, files, size_bytes, damaged, expired {dates,
-    predictions, labels}}}.
+    predictions, labels}, kept (why days that are over were not deleted, or empty)}}.
     """
     from noria.engine import logbook
 
     project = home.project()
     names = [home.environment(environment)] if environment else list(project.environments)
     with at_work(home, as_json) as line:
-        kept = [logbook.keep(line, project, name, again=True) for name in names]
-    done = {k.environment: asdict(k.compacted) | {"expired": asdict(k.expired)} for k in kept}
+        kept = [logbook.keep(line, project, name, again=True, trust_clock=trust_clock) for name in names]
+    done = {k.environment: asdict(k.compacted) | {"expired": asdict(k.expired), "kept": k.refused} for k in kept}
     emit(as_json, {"environments": done}, lambda: "\n".join(_told(k) for k in kept))
 
 
 def _told(kept: Kept) -> str:
     done = kept.compacted
-    old = f"; {plural(len(kept.expired.dates), 'day')} older than serving.log.keep deleted" if kept.expired.dates else ""
+    old = f"; {kept.refused}" if kept.refused else ""
+    old += f"; {plural(len(kept.expired.dates), 'day')} older than serving.log.keep deleted" if kept.expired.dates else ""
     if not done.segments and not done.damaged:
         return f"{kept.environment}: nothing to compact{old}"
     files = f"{plural(done.records, 'record')} of {plural(done.segments, 'segment')} in {plural(done.files, 'file')}"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from noria.config import Project
+from noria.decide.clock import SETTLED_S, jump
+from noria.domain.policy import lasting
 from noria.domain.rollout import RolloutState
 from noria.stages.line import Line
 from noria.store import compacted
@@ -16,6 +18,7 @@ from noria.store.shadows import shadow_folder, tidy
 if TYPE_CHECKING:
     from noria.store.compaction import Done, Expired
 
+DAY_S = 86_400.0
 EVERY_S = 600.0  # between two looks of the daemon
 JUDGED = frozenset(
     {RolloutState.WAITING, RolloutState.REPLAY, RolloutState.CANARY, RolloutState.HELD, RolloutState.PROBATION}
@@ -29,6 +32,7 @@ class Kept:
     environment: str
     compacted: Done
     expired: Expired
+    refused: str = ""  # why days that are over were not deleted
 
 
 def look(line: Line, project: Project) -> list[Kept]:
@@ -53,8 +57,11 @@ def tidy_shadows(line: Line, environment: str) -> int:
     return tidy(shadow_folder(line.state, environment), min(needed, default=time.time()))
 
 
-def keep(line: Line, project: Project, environment: str, *, again: bool = False) -> Kept:
+def keep(line: Line, project: Project, environment: str, *, again: bool = False, trust_clock: bool = False) -> Kept:
     """Compact all that is finished of one log, and delete the days that are too old; ``again``: look at damaged segments too.
+
+    Nothing is deleted while the clock stands beyond a gap in its own history, unless a person says that it is right
+    (``trust_clock``).
 
     Raises StoreError when another process is at it, DiskFullError.
     """
@@ -65,10 +72,27 @@ def keep(line: Line, project: Project, environment: str, *, again: bool = False)
     for name in done.damaged:
         text = f"a segment of {environment}'s prediction log is damaged; it stays as it is, and what can be read of it is read"
         line.event("log.damaged", f"{environment}/{name}", text)
-    gone = compaction.expire(folder, keep_s) if keep_s is not None else compaction.Expired((), 0, 0)
+    refused = _refused(line, environment, keep_s) if keep_s is not None and not trust_clock else ""
+    gone = compaction.expire(folder, keep_s) if keep_s is not None and not refused else compaction.Expired((), 0, 0)
     if gone.dates:
         span = gone.dates[0] if len(gone.dates) == 1 else f"{gone.dates[0]} to {gone.dates[-1]}"
         facts = {"dates": list(gone.dates), "predictions": gone.predictions, "labels": gone.labels}
         text = f"{environment}'s log of {span} was deleted, as serving.log.keep says: {gone.predictions:,} predictions"
         line.event("log.expired", environment, text, **facts)
-    return Kept(environment, done, gone)
+    return Kept(environment, done, gone, refused)
+
+
+def _refused(line: Line, environment: str, keep_s: float) -> str:
+    """Why the days that are over stay for now; told once a day."""
+    folder, now = line.state / "log" / environment, time.time()
+    if not compacted.expired(folder, keep_s):
+        return ""
+    found = jump([*line.ledger.events.moments(now), *compacted.moments(folder)], now)
+    if found is None:
+        return ""
+    text = f"{environment}'s log: days older than serving.log.keep are not deleted, because {found.text}. They go "
+    text += f"{lasting(SETTLED_S)} after that; if the clock is right, `noria predictions compact --trust-clock` deletes them now"
+    known = line.ledger.events.newest(line.name, 1, kind="log.kept")
+    if not known or now - known[0].at > DAY_S:
+        line.event("log.kept", environment, text, before=found.before, after=found.after)
+    return text

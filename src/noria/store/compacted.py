@@ -11,6 +11,7 @@ A Parquet file that the index does not name is not there, for Noria: it was left
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -117,6 +118,17 @@ def expired(folder: Path, keep_s: float) -> bool:
     """Whether there are days that ended longer than ``keep_s`` ago. Raises StoreError."""
     last = last_day(keep_s)
     return any(file.date <= last for batch in read(folder).batches for file in batch.files)
+
+
+def moments(folder: Path) -> list[float]:
+    """When things were written to the log, as far as its files tell: last writes of segments, and the days of what was
+    compacted. Raises StoreError for a damaged index."""
+    found = []
+    for path in folder.glob("*.plog"):
+        with contextlib.suppress(FileNotFoundError):  # compacted meanwhile
+            found.append(path.stat().st_mtime)
+    days = {file.date for batch in read(folder).batches for file in batch.files}
+    return found + [datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() for day in days]
 
 
 def finished(folder: Path, damaged: list[str]) -> list[Path]:

@@ -90,6 +90,11 @@ class EventStore:
         query = "SELECT clock_at FROM events WHERE project = ? AND kind = ? AND clock_at > ? ORDER BY clock_at"
         return [float(at) for (at,) in self._database.rows(query, (project, kind, after))]
 
+    def moments(self, before: float, limit: int = 10_000) -> list[float]:
+        """When (wall time) the newest events of any project were written that are not later than a moment."""
+        query = "SELECT at FROM events WHERE at <= ? ORDER BY seq DESC LIMIT ?"
+        return [float(at) for (at,) in self._database.rows(query, (before, limit))]
+
     def latest_seq(self) -> int:
         row = self._database.row("SELECT max(seq) AS seq FROM events")
         return int(row["seq"] or 0) if row else 0
