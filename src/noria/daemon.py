@@ -189,6 +189,7 @@ class Daemon:
             lambda: StatusView.read(self.line.ledger, self.line.name, self.line.state, project),
             lambda after: self.line.ledger.events.tail(self.line.name, after=after, limit=200),
             Hand(self),
+            totals=lambda: self.line.ledger.totals.of(self.line.name),
             token=token(self.line.state),
             hosts=frozenset({host, "localhost", "127.0.0.1"}),
         )

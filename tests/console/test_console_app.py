@@ -132,7 +132,8 @@ def client(desk: Desk) -> Client:
     return desk.client(**BEARER)
 
 
-PATHS = ["/", "/fragment", "/static/console.css", *(f"/api/{n}" for n in ("status", "turns", "releases", "rollouts", "events"))]
+READ = ("status", "turns", "releases", "rollouts", "events")
+PATHS = ["/", "/fragment", "/metrics", "/static/console.css", *(f"/api/{name}" for name in READ)]
 ORDERS = {
     "rollback": app.RollbackOrder,
     "promote": app.PromoteOrder,

@@ -42,7 +42,7 @@ def loaded(signature: Signature) -> LoadedRelease:
 
     release = LoadedRelease.__new__(LoadedRelease)
     release.digest, release.project, release.signature = "d" * 64, PROJECT, signature
-    release.runtime, release.single = cast(Any, Quiet()), False
+    release.runtime, release.single, release.platform = cast(Any, Quiet()), False, "onnx_onnxv1"
     release.names = tuple(i.name for i in signature.inputs)
     return release
 

@@ -365,8 +365,8 @@ def test_a_running_server_shadows_and_falls_back(world: World) -> None:
     wait_for(lambda: world.tallies(probation).champion.requests == 1)
     assert world.tallies(probation).candidate.errors == 1
     text = client.get("/metrics").text
-    assert 'noria_shadow_total{environment="production",result="scored"} 3' in text
-    assert 'noria_shadow_total{environment="production",result="failed"} 1' in text
+    assert 'noria_shadow_total{environment="production",project="delays",result="scored"} 3' in text
+    assert 'noria_shadow_total{environment="production",project="delays",result="failed"} 1' in text
     assert f'revision="{probation}",arm="candidate",release="v2",outcome="error"}} 1' in text
     last = next(r for r in logged(world.state, "production") if r["id"] == saved["predictions"][0]["id"])
     assert (last["release"], last["error"]) == ("v1", "the release on probation failed")

@@ -362,7 +362,7 @@ def test_an_answer_of_several_classes_in_either_form() -> None:
     body, head = inference.write(request(good(2), outputs=wanted), "trees", answered, rows, ["p-1", "p-2"], {})
     assert body[head:] == b"\x05\0\0\0beech\x03\0\0\0ash"
     assert [o.get("parameters") for o in json.loads(body[:head])["outputs"]] == [{"binary_data_size": 16}, None]
-    announced = inference.metadata("trees", ["v2"], SIGNATURE)["outputs"]
+    announced = inference.metadata("trees", ["v2"], SIGNATURE, "onnx_onnxv1")["outputs"]
     assert [(o["name"], o["datatype"], o["shape"]) for o in announced] == [
         ("prediction", "BYTES", [-1]),
         ("probabilities", "FP64", [-1, 3]),

@@ -97,7 +97,7 @@ def test_server_and_model_say_what_they_are(client: httpx.Client) -> None:
     assert about == {
         "name": PROJECT,
         "versions": ["v3", "v2"],
-        "platform": "noria",
+        "platform": "onnx_onnxv1",
         "inputs": [
             {"name": "carrier", "datatype": "BYTES", "shape": [-1]},
             {"name": "distance", "datatype": "FP64", "shape": [-1]},
@@ -361,7 +361,7 @@ def test_openapi_lists_the_paths(client: httpx.Client) -> None:
 def test_the_examples_of_the_docs_are_answered(client: httpx.Client) -> None:
     page = (ROOT / "docs" / "serving.md").read_text()
     examples = re.findall(r"curl -s http://127.0.0.1:8000(\S+) -d '(.*?)'", page, re.S)
-    assert len(examples) == 6
+    assert len(examples) == 7
     for path, body in examples:
         answer = client.post(path, content=body.encode())
         assert answer.status_code == (202 if path == "/feedback" else 200), answer.text

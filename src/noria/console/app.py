@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from noria.console import page
+from noria.console import metrics, page
 from noria.console.actions import Actions
 from noria.console.view import StatusView, document, event_facts, release_facts, rollouts_document, turn_facts
 from noria.domain.event import Event
@@ -38,6 +38,7 @@ from noria.errors import (
     UnknownTargetError,
     UsageError,
 )
+from noria.store.totals import Totals
 
 T = TypeVar("T", bound=msgspec.Struct)
 COOKIE = "noria_console"
@@ -76,16 +77,18 @@ def build(
     *,
     token: str,
     hosts: frozenset[str],
+    totals: Callable[[], Totals] = Totals,
 ) -> Starlette:
     """The console as an ASGI application.
 
-    ``view`` and ``events`` (those after a sequence number) are called in a thread. ``hosts`` are the allowed values of the
-    Host header, with the port (``127.0.0.1:8080``) or without (any port).
+    ``view``, ``totals`` and ``events`` (those after a sequence number) are called in a thread. ``hosts`` are the allowed values
+    of the Host header, with the port (``127.0.0.1:8080``) or without (any port).
     """
-    desk = Desk(view, events, actions)
+    desk = Desk(view, events, actions, totals)
     routes = [
         Route("/", desk.home),
         Route("/fragment", desk.fragment),
+        Route("/metrics", desk.metrics),
         *(Route(f"/static/{name}", _static(name), name=name) for name in page.STATIC),
         Route("/api/status", desk.status),
         Route("/api/turns", desk.turns),
@@ -202,8 +205,15 @@ def _static(name: str) -> Callable[[Request], Response]:
 class Desk:
     """The handlers, over what the daemon supplies."""
 
-    def __init__(self, view: Callable[[], StatusView], events: Callable[[int], list[Event]], actions: Actions) -> None:
+    def __init__(
+        self,
+        view: Callable[[], StatusView],
+        events: Callable[[int], list[Event]],
+        actions: Actions,
+        totals: Callable[[], Totals] = Totals,
+    ) -> None:
         self.view = view
+        self.totals = totals
         self.events = events
         self.actions = actions
 
@@ -212,6 +222,10 @@ class Desk:
 
     async def fragment(self, _: Request) -> Response:
         return HTMLResponse(page.render_fragment(await run_in_threadpool(self.view)))
+
+    async def metrics(self, _: Request) -> Response:
+        text = await run_in_threadpool(lambda: metrics.render(self.view(), self.totals()))
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     async def status(self, _: Request) -> Response:
         return JSONResponse(document(await run_in_threadpool(self.view)))

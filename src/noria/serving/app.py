@@ -12,7 +12,7 @@ from typing import Any
 from noria import background, names
 from noria.domain.access import UNGUARDED
 from noria.errors import NoriaError, ServingError
-from noria.serving import metrics, openapi, protocol
+from noria.serving import invocations, metrics, openapi, protocol
 from noria.serving.access_log import AccessLog
 from noria.serving.counts import Counts
 from noria.serving.door import Door, Peer
@@ -31,6 +31,7 @@ from noria.serving.http import (
     read_body,
 )
 from noria.serving.lane import lane
+from noria.serving.openapi import Here
 from noria.serving.recorder import Recorder
 from noria.serving.router import Answered, Router, RouteTable, WaitsError, describe, now
 from noria.serving.runtime import INLINE_ROWS
@@ -39,7 +40,7 @@ from noria.serving.v2 import OpenInference, in_form, is_json
 
 Admit = Callable[[], None]  # counts the request; may raise TooOftenError
 Short = Callable[[RouteTable, Headers, bytes, Admit | None], Reply | None]
-Handler = Callable[[Receive, int | None], Awaitable[Reply]]
+Handler = Callable[[Receive, int | None, Scope], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class App:
         self._settings = settings
         self._router = router
         self._recorder = recorder
-        self._counts = counts
+        self._counts = self._all = counts
         self._busy = 0
         self._door = door or Door(UNGUARDED, settings.host)
         self._hosts = self._door.hosts
@@ -107,6 +108,7 @@ class App:
     @table.setter
     def table(self, table: RouteTable) -> None:
         self._table = table
+        self._counts = self._v2.counts = self._all if table.route is None else self._all.of(table.route.project)
         self._lane = lane(table, self._recorder, self._counts)
         self._drawing = table.route if table.other is not None else None  # of each request, whether another is to score it
         self._short: dict[bytes, Short] = {}  # path -> how a whole request is answered at once
@@ -122,6 +124,8 @@ class App:
         return {
             "/predict": (("POST",), self._predict),
             "/feedback": (("POST",), self._feedback),
+            "/invocations": (("POST",), self._invocations),
+            "/ping": (get, self._ready),
             "/": (get, self._about),
             "/metrics": (get, self._metrics),
             "/openapi.json": (get, self._openapi),
@@ -215,7 +219,7 @@ class App:
             return method_reply(methods)
         if self._busy > self._settings.max_concurrent:
             raise ServingError("too many requests at once")
-        return await handler(receive, declared)
+        return await handler(receive, declared, scope)
 
     async def _beyond(self, scope: Scope, receive: Receive, declared: int | None) -> Reply:
         """Paths that are not fixed: those of the Open Inference Protocol."""
@@ -223,18 +227,35 @@ class App:
             raise ServingError("too many requests at once")
         return await self._v2.reply(scope, receive, declared, self.table, not self.draining)
 
-    async def _predict(self, receive: Receive, declared: int | None) -> Reply:
-        body = await read_body(receive, declared, self._settings.max_body_bytes)
+    async def _predict(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
+        body = await read_body(receive, declared, self._settings.max_body_bytes, scope["headers"])
         table = self.table
         if table.route is None or table.champion is None:
-            raise ServingError("no release yet", hint="`noria run` makes one; `noria status` says what is missing.")
+            raise _no_release()
         ask = table.reader.read(body) if table.reader is not None else None
         if ask is None:
             ask = protocol.read(protocol.parse(body), table.champion.signature, table.also, self._settings.max_rows)
         return self._recorded(table, ask, await self._router.answer(table, ask))
 
+    async def _invocations(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
+        """`/predict` for clients of MLflow's scoring server."""
+        body = await read_body(receive, declared, self._settings.max_body_bytes, scope["headers"])
+        table = self.table
+        if table.route is None or table.champion is None:
+            raise _no_release()
+        ask = invocations.read(protocol.parse(body), table.champion.signature, table.also, self._settings.max_rows)
+        rows, told = self._record(table, ask, await self._router.answer(table, ask))
+        return json_reply({"predictions": [row["prediction"] for row in rows]}, told=told)
+
     def _recorded(self, table: RouteTable, ask: protocol.Ask, answered: Answered) -> Reply:
         """The reply, once the log holds it."""
+        rows, told = self._record(table, ask, answered)
+        return json_reply({"predictions": rows, "release": answered.version, "variant": answered.variant}, told=told)
+
+    def _record(
+        self, table: RouteTable, ask: protocol.Ask, answered: Answered
+    ) -> tuple[list[dict[str, Any]], tuple[int, str, str]]:
+        """The answered rows, once the log holds them; and what the access log tells of them."""
         assert table.route is not None
         outputs = protocol.outputs(answered.release.signature, answered.answers)
         ids = self._recorder.predicted(table.route, ask, answered, outputs)
@@ -244,8 +265,7 @@ class App:
         rows = [{"id": name, **row} for name, row in zip(ids, outputs, strict=True)]
         for row, inputs in self._marked(answered, ask).items():
             rows[row]["outside"] = inputs
-        told = (len(ids), answered.version, answered.variant)
-        return json_reply({"predictions": rows, "release": answered.version, "variant": answered.variant}, told=told)
+        return rows, (len(ids), answered.version, answered.variant)
 
     def _marked(self, answered: Answered, ask: protocol.Ask) -> dict[int, list[str]]:
         """The rows with values outside the training range of the release that answered."""
@@ -254,8 +274,8 @@ class App:
             self._counts.outside(len(found))
         return found
 
-    async def _feedback(self, receive: Receive, declared: int | None) -> Reply:
-        body = await read_body(receive, declared, self._settings.max_body_bytes)
+    async def _feedback(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
+        body = await read_body(receive, declared, self._settings.max_body_bytes, scope["headers"])
         table = self.table
         if table.route is None or table.champion is None:
             raise ServingError("no release yet, so there is nothing to label")
@@ -264,10 +284,10 @@ class App:
         self._counts.fed_back(len(said))
         return json_reply({"recorded": len(said)}, 202)
 
-    async def _live(self, receive: Receive, declared: int | None) -> Reply:
+    async def _live(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
         return json_reply({"live": True})
 
-    async def _ready(self, receive: Receive, declared: int | None) -> Reply:
+    async def _ready(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
         ended, ready = background.ended(), await self._is_ready()
         return json_reply({"ready": ready} | ({"ended": ended} if ended else {}), 200 if ready else 503)
 
@@ -278,20 +298,27 @@ class App:
             return False
         return all([release is not None and await release.runtime.ready() for release in champions])
 
-    async def _about(self, receive: Receive, declared: int | None) -> Reply:
+    async def _about(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
         tables, facts = self.tables(), {"environment": self._settings.environment}
         if len(tables) > 1:
             return json_reply(facts | {"projects": [describe(table) for table in tables]})
         return json_reply(facts | describe(self.table))
 
-    async def _metrics(self, receive: Receive, declared: int | None) -> Reply:
+    async def _metrics(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
         routes = [table.route for table in self.tables() if table.route is not None]
-        text = metrics.render(self._counts, self._settings.environment, routes, self.usage)
+        text = metrics.render(self._all, self._settings.environment, routes, self.usage)
         return Reply(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
 
-    async def _openapi(self, receive: Receive, declared: int | None) -> Reply:
-        champion = self.table.champion
-        return json_reply(openapi.document(champion.signature, champion.single) if champion else openapi.document(None))
+    async def _openapi(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
+        champion, route = self.table.champion, self.table.route
+        here = Here("" if route is None else route.project, scope["path"].removesuffix("/openapi.json"), *self._door.asks)
+        return json_reply(
+            openapi.document(champion.signature, champion.single, here) if champion else openapi.document(None, here=here)
+        )
+
+
+def _no_release() -> ServingError:
+    return ServingError("no release yet", hint="`noria run` makes one; `noria status` says what is missing.")
 
 
 def _unexpected(error: Exception) -> Reply:

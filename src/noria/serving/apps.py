@@ -16,8 +16,10 @@ from noria.serving.door import Peer
 from noria.serving.http import Headers, Receive, Reply, Scope, Send
 from noria.serving.router import RouteTable
 
-OWN = ("predict", "feedback", "openapi.json", "")  # paths behind a project's name
-FIXED = frozenset({"predict", "feedback", "openapi.json", "health", "metrics", "v2", ""})  # a project called so has no others
+OWN = ("predict", "feedback", "invocations", "openapi.json", "")  # paths behind a project's name
+FIXED = frozenset(
+    {"predict", "feedback", "invocations", "ping", "openapi.json", "health", "metrics", "v2", ""}
+)  # a project called so has no others
 
 
 class Apps:
@@ -101,7 +103,7 @@ class Apps:
             return self._apps[first], f"/{inner}"
         if len(self._apps) == 1:
             return self._first, path
-        if first in ("predict", "feedback", "openapi.json") and not any(rest):
+        if first in ("predict", "feedback", "invocations", "openapi.json") and not any(rest):
             raise UnknownTargetError(f"several projects are served here: {', '.join(self._apps)}", hint=f"Name one: /NAME{path}")
         if path.startswith("/v2/models/"):
             model = path.split("/")[3]

@@ -1,12 +1,15 @@
 """Counters in a memory-mapped file that an environment's workers share.
 
 Each worker owns one slot and is its only writer; anyone sums over the slots. A ``kill -9`` of a worker loses nothing, its
-successor counts on in the same slot, and any worker can answer for all of them.
+successor counts on in the same slot, and any worker can answer for all of them. A slot has a block for each project, and one for
+what is nobody's; the projects' names stand at the end of the file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import fcntl
 import mmap
 import os
 from bisect import bisect_left
@@ -15,6 +18,7 @@ from pathlib import Path
 from noria.domain.rollout import Route, Tally
 from noria.errors import DiskFullError, ServingError
 
+PROJECTS = 32  # blocks: the first is nobody's, and that of projects beyond
 SLOTS = 64  # the most workers an environment can have
 REVISIONS = 128  # route revisions that are remembered; older ones make room
 PROBED = 8  # places that a revision may be counted at
@@ -34,18 +38,19 @@ _FULL = _SUM_US + 1
 _UNSAMPLED = _FULL + 1
 _OUTSIDE = _UNSAMPLED + 1
 _SHADOW = _OUTSIDE + 1
-_AT_WORK = 42  # calls of a compiled candidate, or of the release before, that have begun and not ended
-_RING = 43  # where the revisions begin
+_BLOCK = _SHADOW + len(SHADOWED)  # cells of a project
+_AT_WORK = PROJECTS * _BLOCK  # calls of a compiled candidate, or of the release before, that have begun and not ended
+_RING = _AT_WORK + 1  # where the revisions begin
 _ENTRY = 8  # the route's key, requests, errors, slow of the champion and of the candidate, and pairs that both failed
 _WIDTH = _RING + REVISIONS * _ENTRY
-SIZE_BYTES = SLOTS * _WIDTH * 8
-VERSION = 6  # of this layout; part of the file's name
-
-assert _SHADOW + len(SHADOWED) <= _AT_WORK
+_NAMES = SLOTS * _WIDTH * 8  # bytes before the names
+_NAME_BYTES = 64
+SIZE_BYTES = _NAMES + PROJECTS * _NAME_BYTES
+VERSION = 7  # of this layout; part of the file's name
 
 
 def counts_path(state: Path, environment: str) -> Path:
-    """``.noria/serving/production.counts6``."""
+    """``.noria/serving/production.counts7``."""
     return state / "serving" / f"{environment}.counts{VERSION}"
 
 
@@ -92,17 +97,56 @@ class AtWork:
 
 
 class Counts:
-    """All slots of one environment; ``slot`` is the one this process writes (None: it only reads)."""
+    """All slots of one environment; ``slot`` is the one this process writes (None: it only reads).
+
+    `of` a project counts for that one, and tells what was counted for it; this one counts for nobody, and tells of all.
+    """
 
     def __init__(self, path: Path, slot: int | None = None) -> None:
+        self._path = path
+        self._project: int | None = None  # its block
+        self._views: dict[str, Counts] = {}
         try:
             with path.open("r+b") as file:
                 self._map = mmap.mmap(file.fileno(), SIZE_BYTES)
         except (OSError, ValueError) as error:
             raise ServingError(f"the counters cannot be opened: {error}", where=str(path)) from error
         self._cells = memoryview(self._map).cast("q")
-        self._base = 0 if slot is None else slot * _WIDTH
-        self.at_work = AtWork(self._cells, self._base + _AT_WORK)
+        self._slot = 0 if slot is None else slot * _WIDTH
+        self._base = self._slot  # of the block that is counted in
+        self.at_work = AtWork(self._cells, self._slot + _AT_WORK)
+
+    def of(self, project: str) -> Counts:
+        """The same counters for one project."""
+        found = self._views.get(project)
+        if found is None:
+            found = self._views[project] = copy.copy(self)
+            found._project = self._block_of(project)
+            found._base = self._slot + found._project * _BLOCK
+        return found
+
+    def projects(self) -> list[str]:
+        """Those that were counted for, and last "", where nobody's are."""
+        return [*filter(None, self._names()[1:]), ""]
+
+    def _names(self) -> list[str]:
+        table = self._map[_NAMES:]
+        return [table[at : at + _NAME_BYTES].rstrip(b"\0").decode() for at in range(0, len(table), _NAME_BYTES)]
+
+    def _block_of(self, project: str) -> int:
+        """The block of a project, which it is given where it has none; nobody's where none is left."""
+        name = project.encode()[:_NAME_BYTES]
+        with self._path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # two workers may meet a project at the same moment
+            names = self._names()
+            if not project or project in names:
+                return names.index(project)
+            if "" not in names[1:]:
+                return 0
+            block = names.index("", 1)
+            at = _NAMES + block * _NAME_BYTES
+            self._map[at : at + len(name)] = name
+            return block
 
     def close(self) -> None:
         self._cells.release()
@@ -139,7 +183,7 @@ class Counts:
     def tally(self, key: int, candidate: bool, error: bool, slow: bool) -> None:
         """One request of one arm, counted under the `Route.tally_key` of the route that assigned it."""
         cells = self._cells
-        at = self._base + _RING + ((key + (key >> 24)) % REVISIONS) * _ENTRY
+        at = self._slot + _RING + ((key + (key >> 24)) % REVISIONS) * _ENTRY
         if cells[at] != key:
             at = self._entry(key)
         at += 4 if candidate else 1
@@ -149,13 +193,13 @@ class Counts:
 
     def both_failed(self, key: int) -> None:
         """Of a pair that was just counted as an error of either arm."""
-        at = self._base + _RING + ((key + (key >> 24)) % REVISIONS) * _ENTRY
+        at = self._slot + _RING + ((key + (key >> 24)) % REVISIONS) * _ENTRY
         self._cells[(at if self._cells[at] == key else self._entry(key)) + _ENTRY - 1] += 1
 
     def _entry(self, key: int) -> int:
         """Where a key is counted that is not at its first place: projects may share that. Old revisions make room."""
         cells = self._cells
-        places = [self._base + offset for offset in _places(key)]
+        places = [self._slot + offset for offset in _places(key)]
         for at in places:
             if cells[at] == key:
                 return at
@@ -190,7 +234,8 @@ class Counts:
         return Tally(*sums[:3]), Tally(*sums[3:])
 
     def total(self, index: int) -> int:
-        return sum(self._cells[slot * _WIDTH + index] for slot in range(SLOTS))
+        blocks = [i for i, name in enumerate(self._names()) if name or not i] if self._project is None else [self._project]
+        return sum(self._cells[slot * _WIDTH + block * _BLOCK + index] for block in blocks for slot in range(SLOTS))
 
     def codes(self) -> dict[int, int]:
         return {code: self.total(index) for code, index in _CODE.items()}

@@ -21,6 +21,7 @@ class Door:
         self._keys = Keys(Path(access.keys_file)) if access.keys_file is not None else None
         self._rates = rates
         self.guarded = self._keys is not None or rates is not None
+        self.asks = (self._keys is not None, rates is not None)  # whether it asks for a key, and counts requests
 
     def enter(self, headers: Headers, path: str, peer: Peer) -> str:
         """The name of the caller's key, empty where there are no keys. Raises NoKeyError, TooOftenError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -32,6 +33,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 BODY_SECONDS = 10.0  # a client gets this long to send its body
+TOLD = 4000  # characters of an error's message, and of its hint
 DISCARD_BYTES = 32 * 1024 * 1024  # how much of a refused body is read, so that the client can hear the refusal
 JSON = b"application/json"
 LOOPBACK = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
@@ -55,6 +57,10 @@ _encode = msgspec.json.Encoder().encode
 
 class SlowBodyError(RequestError):
     """The body did not arrive in time."""
+
+
+class EncodingError(RequestError):
+    """The body is packed in a way that is not offered."""
 
 
 class GoneError(Exception):
@@ -81,13 +87,15 @@ def json_reply(value: Any, status: int = 200, told: tuple[int, str, str] | None 
 def error_reply(error: NoriaError) -> Reply:
     """The one place that turns an error into a status code."""
     status, code = _status(error)
-    facts = {"code": code, "message": error.message} | ({"hint": error.hint} if error.hint else {})
+    facts = {"code": code, "message": error.message[:TOLD]} | ({"hint": error.hint[:TOLD]} if error.hint else {})
     return Reply(status, _encode({"error": facts}), headers=_advice(error, status))
 
 
 def _status(error: NoriaError) -> tuple[int, str]:
     if isinstance(error, SlowBodyError):
         return 408, "slow_body"
+    if isinstance(error, EncodingError):
+        return 415, "encoding"
     return next(((status, code) for kind, status, code in CODES if isinstance(error, kind)), (500, "internal"))
 
 
@@ -146,8 +154,21 @@ def _name_of(host: bytes) -> bytes:
     return (name if colon and port.isdigit() else host).lower()
 
 
-async def read_body(receive: Receive, declared: int | None, limit_bytes: int) -> bytes:
-    """The whole body. Raises TooLargeError (declared or found), SlowBodyError, GoneError."""
+async def read_body(receive: Receive, declared: int | None, limit_bytes: int, headers: Headers = ()) -> bytes:
+    """The whole body, unpacked where it is packed. ``limit_bytes`` holds before and after that.
+
+    Raises TooLargeError (declared or found), SlowBodyError, EncodingError, BadBodyError, GoneError.
+    """
+    encoding = next((value.strip().lower() for name, value in headers if name == b"content-encoding"), b"")
+    body = await _body(receive, declared, limit_bytes)
+    if encoding in (b"", b"identity"):
+        return body
+    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
+        raise EncodingError("Content-Encoding may be gzip, deflate or identity")
+    return unpacked(body, limit_bytes)
+
+
+async def _body(receive: Receive, declared: int | None, limit_bytes: int) -> bytes:
     if declared is not None and declared > limit_bytes:
         await _discard(receive)
         raise _too_large(limit_bytes)
@@ -162,6 +183,20 @@ async def read_body(receive: Receive, declared: int | None, limit_bytes: int) ->
     if len(body) > limit_bytes:
         raise _too_large(limit_bytes)
     return body
+
+
+def unpacked(body: bytes, limit_bytes: int) -> bytes:
+    """A gzip or zlib body, never more than ``limit_bytes``. Raises BadBodyError, TooLargeError."""
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header
+    try:
+        found = unpacker.decompress(body, limit_bytes + 1)
+    except zlib.error as error:
+        raise BadBodyError("the body is not what its Content-Encoding says") from error
+    if len(found) > limit_bytes:
+        raise TooLargeError(f"the unpacked body exceeds {limit_bytes} bytes", hint="Send the rows in several requests.")
+    if not unpacker.eof or unpacker.unused_data:
+        raise BadBodyError("the compressed body is cut short, or something follows it")
+    return found
 
 
 async def _rest(receive: Receive, message: dict[str, Any], limit_bytes: int) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,16 +13,18 @@ import msgspec
 from noria.domain.signature import Kind, Signature, Task
 from noria.errors import BadBodyError, SignatureError, TooLargeError
 from noria.serving import protocol, tensors
+from noria.serving.problems import SHOWN, Problems, listed, nearest
 from noria.serving.protocol import Ask, Record
 from noria.serving.router import Answered
 from noria.serving.tensors import Tensor, Values
 
+PREDICT = "predict"
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A tensor that answers. ``width`` is 0 for shape [n], else of shape [n, width]."""
+    """A tensor that answers. ``width`` is 0 for shape [n], else of shape [n, width]: the probabilities of all classes."""
 
     name: str
     datatype: str
@@ -65,6 +68,14 @@ def outputs_of(signature: Signature) -> list[Output]:
     return [prediction, Output("probabilities", "FP64", len(signature.classes))]
 
 
+def aliases_of(signature: Signature) -> list[Output]:
+    """What MLServer calls the outputs of a scikit-learn model: answered to who asks for them by name."""
+    prediction = Output(PREDICT, outputs_of(signature)[0].datatype)
+    if signature.task is Task.REGRESSION:
+        return [prediction]
+    return [prediction, Output("predict_proba", "FP64", len(signature.classes))]
+
+
 # -- requests
 
 
@@ -83,7 +94,7 @@ def read(body: bytes, head_bytes: int | None, signature: Signature, also: frozen
         raise SignatureError("the request has no inputs", hint=_takes(signature))
     reader = _Reader(signature, also, max_rows, memoryview(b"") if head_bytes is None else memoryview(body)[head_bytes:])
     ask = reader.read(entries)
-    return Request(ask, _id(head), _wanted(head, outputs_of(signature)))
+    return Request(ask, _id(head), _wanted(head, outputs_of(signature), aliases_of(signature)))
 
 
 class _Reader:
@@ -100,19 +111,23 @@ class _Reader:
         self._rows: int | None = None
         self._found: dict[str, Values] = {}  # as sent
         self._columns: dict[str, Values] = {}  # as the signature wants them
-        self._problems: list[str] = []
+        self._problems = Problems()
 
     def read(self, entries: list[dict[str, Any]]) -> Ask:
         for index, entry in enumerate(entries):
             try:
                 self._take(entry, index)
             except SignatureError as error:
-                self._problems.append(error.message)
+                self._problems.add(partial(str, error.message))
+            if self._problems.enough:
+                raise protocol.refusal(self._problems, self._signature)
         if self._place != len(self._raw):
             left = len(self._raw) - self._place
             raise BadBodyError(f"{left} bytes behind the JSON belong to no input; binary_data_size says how many each one has")
         if not self._problems:
-            self._problems = [f"input {name!r} is missing" for name in self._specs if name not in self._columns]
+            for name in self._specs:
+                if name not in self._columns:
+                    self._problems.add(partial("input {!r} is missing".format, name[:80]))
         if self._problems:
             raise protocol.refusal(self._problems, self._signature)
         assert self._rows is not None
@@ -180,8 +195,8 @@ class _Reader:
                 return shape[1]
             if shape[1] != 1:
                 raise SignatureError(f"input {name[:80]!r} has {shape[1]} columns; the model has {len(self._specs)} inputs")
-        near = difflib.get_close_matches(name, [*self._specs, *self._optional], 1)
-        advice = f"; did you mean {near[0]!r}?" if near else ""
+        told = self._problems.count < SHOWN  # else the advice is not told, and it takes long
+        advice = nearest(name, itertools.chain(self._specs, self._optional)) if told else ""
         raise SignatureError(f"{name[:80]!r} is not an input{advice}")
 
     def _keep(self, tensor: Tensor) -> None:
@@ -233,13 +248,13 @@ def _id(head: dict[str, Any]) -> str | None:
     return found
 
 
-def _wanted(head: dict[str, Any], offered: list[Output]) -> dict[str, bool]:
+def _wanted(head: dict[str, Any], offered: list[Output], aliases: list[Output]) -> dict[str, bool]:
     """Each output with whether it goes out in binary form."""
     binary = _flag(head, "binary_data_output", False, "the request")
     entries = _objects(head, "outputs")
     if not entries:
         return {output.name: binary for output in offered}
-    names = [output.name for output in offered]
+    names = [output.name for output in (*offered, *aliases)]
     wanted: dict[str, bool] = {}
     for entry in entries:
         name = entry.get("name")
@@ -270,7 +285,7 @@ def _flag(entry: dict[str, Any], field: str, default: bool, where: str) -> bool:
 
 
 def _takes(signature: Signature) -> str:
-    return "The inputs are: " + ", ".join(f"{i.name} ({tensors.NATURAL[i.kind]})" for i in signature.inputs)
+    return "The inputs are: " + listed([f"{i.name} ({tensors.NATURAL[i.kind]})" for i in signature.inputs])
 
 
 # -- answers
@@ -284,7 +299,8 @@ def write(
     binary: list[bytes] = []
     outputs = []
     found = {name: [row[name] for row in rows] for name in rows[0]}
-    for output in outputs_of(answered.release.signature):
+    signature = answered.release.signature
+    for output in (*outputs_of(signature), *aliases_of(signature)):
         as_bytes = request.wanted.get(output.name)
         if as_bytes is None:
             continue
@@ -299,10 +315,10 @@ def write(
 
 def tensor(output: Output, found: dict[str, list[Any]], answers: list[Any]) -> dict[str, Any]:
     """An output's tensor with its data in JSON; ``found`` is what `protocol.answerer` made of ``answers``."""
-    values = found[output.name]
     if output.width:
         values = [value for row in answers for value in row]
         return {"name": output.name, "datatype": output.datatype, "shape": [len(answers), output.width], "data": values}
+    values = found["prediction" if output.name == PREDICT else output.name]
     if output.datatype == "BYTES":
         values = list(map(str, values))
     return {"name": output.name, "datatype": output.datatype, "shape": [len(answers)], "data": values}
@@ -327,7 +343,7 @@ def message(
     return _encode(head | {"parameters": parameters, "outputs": outputs})
 
 
-def metadata(model: str, versions: list[str], signature: Signature) -> dict[str, Any]:
+def metadata(model: str, versions: list[str], signature: Signature, platform: str) -> dict[str, Any]:
     """What a model takes and gives; [-1] is any number of rows. Optional inputs stand under parameters."""
     inputs = [{"name": i.name, "datatype": tensors.NATURAL[i.kind], "shape": [-1]} for i in signature.inputs]
     outputs = [
@@ -336,5 +352,5 @@ def metadata(model: str, versions: list[str], signature: Signature) -> dict[str,
     parameters: dict[str, str] = {"task": str(signature.task), "classes": ",".join(signature.classes)}
     parameters["nullable"] = ",".join(i.name for i in signature.inputs if i.nullable)
     parameters["optional"] = ",".join(n for n in (signature.key, signature.event_time) if n)
-    facts = {"name": model, "versions": versions, "platform": "noria", "inputs": inputs, "outputs": outputs}
+    facts = {"name": model, "versions": versions, "platform": platform, "inputs": inputs, "outputs": outputs}
     return facts | {"parameters": {name: text for name, text in parameters.items() if text}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from noria.domain.rollout import Route, Tally
@@ -16,37 +16,50 @@ def render(counts: Counts, environment: str, routes: Sequence[Route], usage: Map
     ``usage`` is what the parent measured last (``serving.usage.Usage`` as a mapping): of now, and of the tree that runs.
     """
     label = f'environment="{environment}"'
-    parts = (_requests(counts, label), _latency(counts, label), _arms(counts, label, routes), _usage(label, usage or {}))
+    named = dict.fromkeys([*(route.project for route in routes), *counts.projects()])
+    each = [(f'{label},project="{project}"', counts.of(project)) for project in named]
+    each = [(of, found) for of, found in each if of != f'{label},project=""' or any(found.codes().values())]
+    parts = (_requests(each), _latency(each), _arms(counts, label, routes), _usage(label, usage or {}))
     return "\n".join((*itertools.chain.from_iterable(parts), ""))
 
 
-def _requests(counts: Counts, label: str) -> Iterable[str]:
-    yield from _head("noria_http_answers_total", "counter", "HTTP answers by status code.")
-    yield from (f'noria_http_answers_total{{{label},code="{c}"}} {n}' for c, n in counts.codes().items() if n)
-    yield from _head("noria_predictions_total", "counter", "Answered prediction requests by who answered.")
-    yield from (f'noria_predictions_total{{{label},variant="{v}"}} {n}' for v, n in counts.variants().items())
-    yield from _head("noria_prediction_rows_total", "counter", "Predicted rows.")
-    yield f"noria_prediction_rows_total{{{label}}} {counts.rows()}"
-    yield from _head("noria_prediction_rows_outside_total", "counter", "Predicted rows with a value outside the training range.")
-    yield f"noria_prediction_rows_outside_total{{{label}}} {counts.rows_outside()}"
-    yield from _head("noria_predictions_dropped_total", "counter", "Answered rows that are not in the prediction log.")
-    yield from (f'noria_predictions_dropped_total{{{label},reason="{r}"}} {n}' for r, n in counts.dropped().items())
-    yield from _head("noria_shadow_total", "counter", "Requests that another release was to score too, by what came of it.")
-    yield from (f'noria_shadow_total{{{label},result="{r}"}} {n}' for r, n in counts.shadows().items())
-    yield from _head("noria_feedback_total", "counter", "Labels recorded.")
-    yield f"noria_feedback_total{{{label}}} {counts.feedback()}"
+Each = Sequence[tuple[str, Counts]]  # labels, and what was counted for a project
+COUNTERS: tuple[tuple[str, str, str, Callable[[Counts], Mapping[Any, int]]], ...] = (  # name, text, label, and its values' counts
+    ("noria_http_answers_total", "HTTP answers by status code.", "code", lambda c: {k: n for k, n in c.codes().items() if n}),
+    ("noria_predictions_total", "Answered prediction requests by who answered.", "variant", Counts.variants),
+    ("noria_prediction_rows_total", "Predicted rows.", "", lambda c: {"": c.rows()}),
+    (
+        "noria_prediction_rows_outside_total",
+        "Predicted rows with a value outside the training range.",
+        "",
+        lambda c: {"": c.rows_outside()},
+    ),
+    ("noria_predictions_dropped_total", "Answered rows that are not in the prediction log.", "reason", Counts.dropped),
+    ("noria_shadow_total", "Requests that another release was to score too, by what came of it.", "result", Counts.shadows),
+    ("noria_feedback_total", "Labels recorded.", "", lambda c: {"": c.feedback()}),
+)
 
 
-def _latency(counts: Counts, label: str) -> Iterable[str]:
+def _requests(each: Each) -> Iterable[str]:
+    for name, text, by, read in COUNTERS:
+        yield from _head(name, "counter", text)
+        for label, counts in each:
+            yield from (
+                f'{name}{{{label},{by}="{key}"}} {n}' if by else f"{name}{{{label}}} {n}" for key, n in read(counts).items()
+            )
+
+
+def _latency(each: Each) -> Iterable[str]:
     name = "noria_prediction_seconds"
     yield from _head(name, "histogram", "Seconds from the parsed request to its answer.")
-    buckets, total = counts.histogram()
-    running = 0
-    for bound, n in zip((*BUCKETS_S, "+Inf"), buckets, strict=True):
-        running += n
-        yield f'{name}_bucket{{{label},le="{bound}"}} {running}'
-    yield f"{name}_sum{{{label}}} {total}"
-    yield f"{name}_count{{{label}}} {running}"
+    for label, counts in each:
+        buckets, total = counts.histogram()
+        running = 0
+        for bound, n in zip((*BUCKETS_S, "+Inf"), buckets, strict=True):
+            running += n
+            yield f'{name}_bucket{{{label},le="{bound}"}} {running}'
+        yield f"{name}_sum{{{label}}} {total}"
+        yield f"{name}_count{{{label}}} {running}"
 
 
 def _arms(counts: Counts, label: str, routes: Sequence[Route]) -> Iterable[str]:

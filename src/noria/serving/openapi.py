@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from noria import __version__
 from noria.domain.signature import Input, Kind, Signature, Task
 from noria.serving import openapi_v2, protocol
@@ -14,22 +16,59 @@ _TYPES = {Kind.STRING: "string", Kind.NUMBER: "number", Kind.INTEGER: "integer",
 COLUMNS = 'The records may come by column as well, in lists of one length: {"columns": {"a": [1, 2], "b": [3, 4]}}.'
 
 
-def document(signature: Signature | None, single: bool = False) -> dict[str, Any]:
+class Here(msgspec.Struct, frozen=True):
+    """Where the description is read: its paths are those of ``project``, and begin with ``prefix`` (``/NAME``, or nothing)."""
+
+    project: str = ""
+    prefix: str = ""
+    keyed: bool = False  # an API key is asked for
+    limited: bool = False  # requests are counted
+
+
+NOWHERE = Here()
+
+
+def document(signature: Signature | None, single: bool = False, here: Here = NOWHERE) -> dict[str, Any]:
     """``signature`` is the champion's; without one, records are plain objects. ``single``: it computes with float32."""
     record = _record(signature, single) if signature else {"type": "object"}
     schemas = {"Record": record, "Predictions": _predictions(signature), "Feedback": _feedback(signature), "Error": _error()}
-    paths = {
+    own = {
         "/predict": _post("Predict records", _body("Record", "records", COLUMNS), "200", "Predictions"),
         "/feedback": _post("Tell the outcome of earlier predictions", _body("Feedback", "feedback"), "202", "Recorded"),
+        "/invocations": _post("Predict rows, as MLflow's scoring server does", _invocations(), "200", "Invoked"),
+        "/openapi.json": _get("This description"),
+        "/": _get("What is served"),
+    }
+    paths = {here.prefix + path if here.prefix and path != "/" else here.prefix or path: facts for path, facts in own.items()}
+    paths |= {
         "/": _get("What is served"),
         "/health/live": _get("The process answers"),
         "/health/ready": _get("A release is loaded", "503"),
+        "/ping": _get("A release is loaded", "503"),
         "/metrics": _get("Prometheus metrics", kind="text/plain"),
     }
     schemas["Recorded"] = {"type": "object", "properties": {"recorded": {"type": "integer"}}, "required": ["recorded"]}
     info = {"title": "Noria model server", "version": __version__}
+    schemas["Invoked"] = {"type": "object", "properties": {"predictions": {"type": "array"}}, "required": ["predictions"]}
     components = {"schemas": schemas | openapi_v2.schemas(signature)}
-    return {"openapi": "3.1.0", "info": info, "paths": paths | openapi_v2.paths(), "components": components}
+    made = {"openapi": "3.1.0", "info": info, "paths": paths | openapi_v2.paths(here.project), "components": components}
+    return _guarded(made, here)
+
+
+def _guarded(made: dict[str, Any], here: Here) -> dict[str, Any]:
+    """The description with what the door asks for: a key, and patience."""
+    refusals = ({"401": "The API key is missing or not known"} if here.keyed else {}) | (
+        {"429": "More requests than the rate allows"} if here.limited else {}
+    )
+    for path in made["paths"].values():
+        for operation in (path[method] for method in ("get", "post") if method in path):
+            for code, text in refusals.items():
+                operation["responses"][code] = {"description": text, "content": {"application/json": {"schema": {}}}}
+    if here.keyed:
+        header = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+        made["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}, "header": header}
+        made["security"] = [{"bearer": []}, {"header": []}]
+    return made
 
 
 def _record(signature: Signature, single: bool) -> dict[str, Any]:
@@ -115,6 +154,13 @@ def _body(schema: str, field: str, told: str = "") -> dict[str, Any]:
     )
 
 
+def _invocations() -> dict[str, Any]:
+    told = "Also {dataframe_split: {columns, data}}, {instances: [...]} and {inputs: ...}."
+    rows = {"type": "array", "items": _ref("Record"), "minItems": 1}
+    form = {"type": "object", "properties": {"dataframe_records": rows}, "required": ["dataframe_records"]}
+    return {"required": True, "description": told, "content": _json(form | {"additionalProperties": False})}
+
+
 def _post(summary: str, body: dict[str, Any], status: str, schema: str) -> dict[str, Any]:
     errors = {
         code: {"description": text, "content": _json(_ref("Error"))}
@@ -122,6 +168,7 @@ def _post(summary: str, body: dict[str, Any], status: str, schema: str) -> dict[
             "400": "The body is not what this path takes",
             "403": "The Host or Origin check failed",
             "413": "Too many records or bytes",
+            "415": "A Content-Encoding that is not offered",
             "422": "Columns or labels are wrong",
             "503": "No release can answer",
             "507": "No room for the record; nothing was answered",

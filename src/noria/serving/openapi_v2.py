@@ -23,7 +23,8 @@ _REFUSALS = {
 }
 
 
-def paths() -> dict[str, Any]:
+def paths(model: str) -> dict[str, Any]:
+    """``model``: the project that is described; empty before there is one."""
     found: dict[str, Any] = {
         "/v2": _get("The server's name, version and extensions", "InferenceServer"),
         "/v2/health/live": _get("The process answers", None),
@@ -36,13 +37,14 @@ def paths() -> dict[str, Any]:
     for path, facts in found.items():
         names = [name for name in ("model", "version") if f"{{{name}}}" in path]
         if names:
-            facts["parameters"] = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
+            kinds = {"model": {"enum": [model]} if model else _TEXT, "version": _TEXT}
+            facts["parameters"] = [{"name": name, "in": "path", "required": True, "schema": kinds[name]} for name in names]
     return found
 
 
 def schemas(signature: Signature | None) -> dict[str, Any]:
     names = [i.name for i in signature.inputs] if signature else []
-    outputs = [o.name for o in inference.outputs_of(signature)] if signature else []
+    outputs = [o.name for o in (*inference.outputs_of(signature), *inference.aliases_of(signature))] if signature else []
     return {
         "InferenceServer": _object({"name": _TEXT, "version": _TEXT, "extensions": {"type": "array", "items": _TEXT}}),
         "InferenceModel": _object(

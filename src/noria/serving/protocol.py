@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
@@ -17,6 +16,7 @@ import msgspec
 
 from noria.domain.signature import Input, Kind, Signature, Task
 from noria.errors import BadBodyError, SignatureError, TooLargeError
+from noria.serving.problems import NAME_LENGTH, Problems, listed, nearest
 
 Record = dict[str, Any]
 Columns = dict[str, list[Any]]
@@ -24,7 +24,6 @@ Label = str | int | float | bool
 
 SINGLE_MAX = 3.4028234663852886e38  # the largest float32
 SINGLE_END = 3.4028235677973366e38  # from here on a number rounds to float32's infinity
-PROBLEMS_SHOWN = 5
 ID_LIMIT = 200  # characters of a prediction id or key
 _MISSING = object()
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -93,7 +92,11 @@ def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) 
     names = {i.name for i in signature.inputs}
     if isinstance(value, dict) and value.keys() == {"columns"} and "columns" not in names:
         value = _turned(value["columns"], max_rows)
-    records = records_of(value, "records", max_rows, plain="records" in names)
+    return ask_of(records_of(value, "records", max_rows, plain="records" in names), signature, also)
+
+
+def ask_of(records: list[Record], signature: Signature, also: frozenset[str]) -> Ask:
+    """Records, checked as `read` does. Raises SignatureError."""
     found = columns(records, signature, also)
     return Ask(records, found, keys(records, signature.key), event_times(records, signature.event_time))
 
@@ -117,17 +120,19 @@ def _turned(value: Any, max_rows: int) -> list[Record]:
 
 def columns(records: Sequence[Record], signature: Signature, also: frozenset[str] = frozenset()) -> Columns:
     """The signature's columns out of the records. Raises SignatureError."""
-    problems: list[str] = []
+    problems = Problems()
     table: Columns = {}
     for spec in signature.inputs:
         name = spec.name
         values = [record.get(name, _MISSING) for record in records]
         if not _acceptable(spec, values):
-            problems += [p for i, v in enumerate(values) if (p := _problem(spec, i, v))]
+            _look(spec, values, problems)
+            if problems.enough:
+                break
         table[name] = values
     expected = len(signature.inputs)
     if any(len(record) != expected for record in records) or problems:
-        problems = _unknown(records, signature, also) + problems
+        problems = _unknown(records, signature, also).before(problems)
     if problems:
         raise refusal(problems, signature)
     return table
@@ -143,37 +148,46 @@ def _acceptable(spec: Input, values: list[Any]) -> bool:
     return int not in types or all(v is None or -(2**63) <= v < 2**63 for v in values)
 
 
-def _problem(spec: Input, index: int, value: Any) -> str | None:
-    where = f"records[{index}].{spec.name}"
+def _look(spec: Input, values: list[Any], problems: Problems) -> None:
+    """Note what is wrong with a column's values."""
+    accepted = _ACCEPTED[spec.kind] | ({NoneType} if spec.nullable else set())
+    for index, value in enumerate(values):
+        if problems.enough:
+            return
+        if type(value) not in accepted or (type(value) is int and not -(2**63) <= value < 2**63):
+            problems.add(partial(_problem, spec, index, value))
+
+
+def _problem(spec: Input, index: int, value: Any) -> str:
+    where = f"records[{index}].{spec.name[:NAME_LENGTH]}"
     if value is _MISSING:
         return f"{where} is missing"
     if value is None:
-        return None if spec.nullable else f"{where} must not be null"
+        return f"{where} must not be null"
     if type(value) not in _ACCEPTED[spec.kind]:
         return f"{where} must be {_WORDS[spec.kind]}, not {_shown(value)}"
-    if type(value) is int and not -(2**63) <= value < 2**63:
-        return f"{where} is beyond 64 bits"
-    return None
+    return f"{where} is beyond 64 bits"
 
 
-def _unknown(records: Sequence[Record], signature: Signature, also: frozenset[str]) -> list[str]:
-    known = {i.name for i in signature.inputs} | {n for n in (signature.key, signature.event_time) if n}
-    problems = []
+def _unknown(records: Sequence[Record], signature: Signature, also: frozenset[str]) -> Problems:
+    known = dict.fromkeys([*(i.name for i in signature.inputs), *(n for n in (signature.key, signature.event_time) if n)])
+    problems = Problems()
     for index, record in enumerate(records):
         for name in record:
             if name not in known and name not in also:
-                near = difflib.get_close_matches(name, known, 1)
-                advice = f"; did you mean {near[0]!r}?" if near else ""
-                problems.append(f"records[{index}].{name[:80]} is not an input{advice}")
+                problems.add(partial(_not_an_input, index, name, known))
+        if problems.enough:
+            break
     return problems
 
 
-def refusal(problems: list[str], signature: Signature) -> SignatureError:
+def _not_an_input(index: int, name: str, known: Iterable[str]) -> str:
+    return f"records[{index}].{name[:NAME_LENGTH]} is not an input{nearest(name, known)}"
+
+
+def refusal(problems: Problems, signature: Signature) -> SignatureError:
     """The first few problems, how many more there are, and what the inputs are."""
-    shown = "; ".join(problems[:PROBLEMS_SHOWN])
-    if len(problems) > PROBLEMS_SHOWN:
-        shown += f"; and {len(problems) - PROBLEMS_SHOWN} more"
-    return SignatureError(shown, hint="The inputs are: " + ", ".join(f"{i.name} ({i.kind})" for i in signature.inputs))
+    return SignatureError(str(problems), hint="The inputs are: " + listed([f"{i.name} ({i.kind})" for i in signature.inputs]))
 
 
 def keys(records: Sequence[Record], name: str | None) -> list[str | None]:
@@ -311,7 +325,7 @@ def _check_label(label: Label, where: str, signature: Signature | None) -> None:
         if isinstance(label, str | bool) or not math.isfinite(label):
             raise SignatureError(f"{where}.label must be a number, not {_shown(label)}")
     elif not same_class(label, signature.classes):
-        raise SignatureError(f"{where}.label must be one of {', '.join(signature.classes)}, not {_shown(label)}")
+        raise SignatureError(f"{where}.label must be one of {listed(signature.classes)}, not {_shown(label)}")
 
 
 def same_class(label: Label, classes: tuple[str, ...]) -> bool:
@@ -333,7 +347,7 @@ def _refuse_duplicates(body: bytes, value: Any) -> None:
     try:
         json.loads(body, object_pairs_hook=_unique)
     except _DuplicateError as error:
-        raise BadBodyError(f"the body names {error.args[0]!r} twice in one object") from error
+        raise BadBodyError(f"the body names {error.args[0][:NAME_LENGTH]!r} twice in one object") from error
     except ValueError as error:
         raise BadBodyError(f"the body is not JSON: {error}") from error
 

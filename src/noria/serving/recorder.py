@@ -132,7 +132,7 @@ class Recorder:
         if self._policy.sample < 1.0 and route.rollout_id is None and route.candidate is None:
             rows = [i for i, name in enumerate(ids) if self._chosen(ask.keys[i] or name)]
             records = [written.row(i, self._policy.sample) for i in rows]
-            self._write_or_count(records, len(rows), len(ids) - len(rows))
+            self._write_or_count(route.project, records, len(rows), len(ids) - len(rows))
         else:
             self.put(written.row(0, 1.0) if len(ids) == 1 else written.rows(), len(ids))
         return ids
@@ -142,7 +142,7 @@ class Recorder:
         try:
             self._log.append(record)
         except (OSError, DiskFullError):
-            self._write_or_count([record], rows, 0)  # once more, to say or count what is wrong
+            self._write_or_count(record.project, [record], rows, 0)  # once more, to say or count what is wrong
 
     def fed_back(self, project: str, said: list[Said], key: str | None = None) -> None:
         """Record labels, all of them; ``key``: the column that they may name instead of a prediction's id."""
@@ -169,7 +169,7 @@ class Recorder:
         """The same for the same key, so that labels find their predictions; nobody without the secret can tell the key."""
         return key and "h-" + hashlib.blake2b(key.encode(), digest_size=16, key=self._secret, person=b"key").hexdigest()
 
-    def _write_or_count(self, records: Sequence[Prediction | Predictions], rows: int, unsampled: int) -> None:
+    def _write_or_count(self, project: str, records: Sequence[Prediction | Predictions], rows: int, unsampled: int) -> None:
         """``rows``: in ``records``; ``unsampled``: not in them."""
         if records:
             try:
@@ -178,9 +178,9 @@ class Recorder:
                 full = isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL
                 if not full or self._policy.when_full is not WhenFull.COUNT or self._counts is None:
                     raise
-                self._counts.not_recorded(rows, sampled=False)
+                self._counts.of(project).not_recorded(rows, sampled=False)
         if unsampled and self._counts is not None:
-            self._counts.not_recorded(unsampled, sampled=True)
+            self._counts.of(project).not_recorded(unsampled, sampled=True)
 
     def _write(self, *records: Prediction | Predictions | Feedback) -> None:
         try:

@@ -331,13 +331,14 @@ class HostedRuntime:
 class LoadedRelease:
     """A release in memory, with the signature by which requests are read."""
 
-    __slots__ = ("digest", "names", "project", "runtime", "signature", "single")
+    __slots__ = ("digest", "names", "platform", "project", "runtime", "signature", "single")
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self.digest = bundle.digest
         self.project = bundle.manifest.project
         self.signature = bundle.signature
         self.runtime = runtime
+        self.platform = "onnx_onnxv1" if bundle.form is Form.COMPILED else "python_joblib"  # PROJECT_FORMAT, as the protocol says
         self.single = isinstance(runtime, OnnxRuntime) and runtime.single  # numbers beyond float32 are refused
         self.names: Sequence[str] = tuple(i.name for i in bundle.signature.inputs)
 

@@ -88,7 +88,7 @@ class Shadow:
 
     def _take(self, pair: _Pair) -> None:
         if self.full():
-            self._counts.shadowed("dropped")
+            self._counts.of(pair.route.project).shadowed("dropped")
             return
         loop = asyncio.get_running_loop()
         if pair.other.runtime.immediate and pair.rows <= INLINE_ROWS:
@@ -136,14 +136,16 @@ class Shadow:
             outputs = protocol.answerer(pair.other.signature)(answers)
         except (ReleaseFailed, RequestError, TimeoutError) as failed:
             if isinstance(failed, BeyondModelError) or (isinstance(failed, RequestError) and pair.table.probation):
-                self._counts.shadowed("dropped")  # hostile input, or columns that only the old release needs: nobody's failure
+                self._counts.of(pair.route.project).shadowed(
+                    "dropped"
+                )  # hostile input, or columns that only the old release needs: nobody's failure
                 return
             error = why(failed, f"no answer within {pair.route.deadline_ms:g} ms")
             self._complain(pair.other.digest, error)
         seconds = time.monotonic() - began
         self._count(pair, error is not None, seconds)
         written = pair.answered is None or self._write(_record(pair, pair.answered, outputs, seconds, error))
-        self._counts.shadowed(("failed" if error else "scored") if written else "dropped")
+        self._counts.of(pair.route.project).shadowed(("failed" if error else "scored") if written else "dropped")
 
     def _count(self, pair: _Pair, error: bool, seconds: float) -> None:
         """As evidence, where pairs are that: of a shadow step both arms, in probation that of the release before."""

@@ -7,13 +7,12 @@ evidence for nobody. Both are in the prediction log before the answer leaves.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 
 import msgspec
 
 from noria import __version__, background
-from noria.errors import BadBodyError, ServingError, TooLargeError, UnknownTargetError
+from noria.errors import BadBodyError, ServingError, UnknownTargetError
 from noria.serving import inference, protocol
 from noria.serving.counts import Counts
 from noria.serving.http import Headers, Receive, Reply, Scope, json_reply, method_reply, read_body
@@ -35,7 +34,7 @@ class OpenInference:
     ) -> None:
         self._router = router
         self._recorder = recorder
-        self._counts = counts
+        self.counts = counts  # of the project, when there is one
         self._shadow = shadow
         self._max_body_bytes = max_body_bytes
         self._max_rows = max_rows
@@ -54,18 +53,14 @@ class OpenInference:
         if verb == "ready":
             ready = ready and not background.ended() and await release.runtime.ready()
             return json_reply({"name": model, "ready": ready}, 200 if ready else 503)
-        return json_reply(inference.metadata(model, list(_versions(table)), release.signature))
+        return json_reply(inference.metadata(model, list(_versions(table)), release.signature, release.platform))
 
     async def _infer(
         self, headers: Headers, receive: Receive, declared: int | None, table: RouteTable, model: str, version: str | None
     ) -> Reply:
-        body = await read_body(receive, declared, self._max_body_bytes)
+        body = await read_body(receive, declared, self._max_body_bytes, headers)
         name, release = _resident(table, model, version)
-        encoding, head_bytes = _about(headers)
-        if encoding not in (b"", b"identity"):
-            if encoding not in (b"gzip", b"x-gzip", b"deflate"):
-                return json_reply({"error": "Content-Encoding may be gzip, deflate or identity"}, 415)
-            body = unpacked(body, self._max_body_bytes)
+        _, head_bytes = _about(headers)
         also = table.also if version is None else frozenset()
         request = inference.read(body, head_bytes, release.signature, also, self._max_rows)
         if version is None:
@@ -94,12 +89,12 @@ class OpenInference:
         signature = answered.release.signature
         rows = protocol.outputs(signature, answered.answers)
         ids = self._recorder.predicted(table.route, request.ask, answered, rows)
-        self._counts.predicted(answered.variant, len(ids), answered.seconds)
+        self.counts.predicted(answered.variant, len(ids), answered.seconds)
         if answered.other is not None and self._shadow is not None:
             self._shadow.add(table, request.ask, answered, ids[0], rows)
         outside = protocol.outside(signature, request.ask.columns)
         if outside:
-            self._counts.outside(len(outside))
+            self.counts.outside(len(outside))
         content, head = inference.write(request, table.route.project, answered, rows, ids, outside)
         told = (len(ids), answered.version, answered.variant)
         if head is None:
@@ -161,20 +156,6 @@ def _about(headers: Headers) -> tuple[bytes, int | None]:
 def is_json(headers: Headers) -> bool:
     """Whether the body is JSON from its first byte to its last."""
     return all(name not in (b"content-encoding", HEAD_BYTES) for name, _ in headers)
-
-
-def unpacked(body: bytes, limit_bytes: int) -> bytes:
-    """A gzip or zlib body, never more than ``limit_bytes``. Raises BadBodyError, TooLargeError."""
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header
-    try:
-        found = unpacker.decompress(body, limit_bytes + 1)
-    except zlib.error as error:
-        raise BadBodyError("the body is not what its Content-Encoding says") from error
-    if len(found) > limit_bytes:
-        raise TooLargeError(f"the unpacked body exceeds {limit_bytes} bytes", hint="Send the rows in several requests.")
-    if not unpacker.eof or unpacker.unused_data:
-        raise BadBodyError("the compressed body is cut short, or something follows it")
-    return found
 
 
 def in_form(reply: Reply) -> Reply:

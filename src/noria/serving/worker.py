@@ -46,6 +46,7 @@ from noria.serving.stderr import survive_full_disk
 from noria.store.predictions import LogWriter
 from noria.store.shadows import shadow_folder
 
+COMPLAINT = 1000  # characters of one; the channel's lines have an end
 COMPLAINTS = 20  # distinct messages of a release that are passed on
 HOST_S = 10.0  # a release's host that died gets this long to be there again before the release is refused
 DRAIN_S = 10  # requests in flight get this long when the worker ends
@@ -124,7 +125,7 @@ class Worker:
 
     def complain(self, digest: str, text: str) -> None:
         """Pass on what a release failed with, once per text and never without bound."""
-        known = self._complaints.setdefault(digest, set())
+        known, text = self._complaints.setdefault(digest, set()), text[:COMPLAINT]
         if text not in known and len(known) < COMPLAINTS:
             known.add(text)
             self._say({"complaint": {"digest": digest, "text": text}})

@@ -22,6 +22,7 @@ from noria.store.routes import RouteStore
 from noria.store.runs import RunStore, StepStore
 from noria.store.series import SeriesStore
 from noria.store.tables import TableStore
+from noria.store.totals import TotalStore
 from noria.store.triggers import TriggerStore
 from noria.store.turns import TurnStore
 
@@ -52,6 +53,7 @@ class Ledger:
         self.quality = QualityStore(database)
         self.alerts = AlertStore(database)
         self.approvals = ApprovalStore(database)
+        self.totals = TotalStore(database)
 
     @classmethod
     def open(cls, state: Path) -> Ledger:

@@ -1,0 +1,48 @@
+"""How much there is of what: the numbers that a monitoring system asks for again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from noria.store.connection import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of one project, since it began."""
+
+    turns: dict[str, int] = field(default_factory=dict)  # by outcome
+    alerts: dict[str, int] = field(default_factory=dict)  # by kind
+    events: dict[str, int] = field(default_factory=dict)  # by kind
+    rollouts: dict[str, int] = field(default_factory=dict)  # by state
+    deliveries: dict[str, int] = field(default_factory=dict)  # accepted, quarantined
+    releases: dict[str, int] = field(default_factory=dict)  # released, barred
+    user_s: float = 0.0  # in the project's own code, over all turns
+
+
+class TotalStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, project: str) -> Totals:
+        row = self._database.row("SELECT total(user_s) AS seconds FROM turns WHERE project = ?", (project,))
+        return Totals(
+            turns=self._counted("SELECT outcome AS what, count(*) AS many FROM turns WHERE project = ? GROUP BY 1", project),
+            alerts=self._counted("SELECT kind AS what, count(*) AS many FROM alerts WHERE project = ? GROUP BY 1", project),
+            events=self._counted("SELECT kind AS what, count(*) AS many FROM events WHERE project = ? GROUP BY 1", project),
+            rollouts=self._counted("SELECT state AS what, count(*) AS many FROM rollouts WHERE project = ? GROUP BY 1", project),
+            deliveries=self._counted(
+                "SELECT CASE WHEN accepted THEN 'accepted' ELSE 'quarantined' END AS what, count(*) AS many "
+                "FROM deliveries WHERE project = ? GROUP BY 1",
+                project,
+            ),
+            releases=self._counted(
+                "SELECT CASE WHEN barred IS NULL THEN 'sealed' ELSE 'barred' END AS what, count(*) AS many "
+                "FROM releases WHERE project = ? GROUP BY 1",
+                project,
+            ),
+            user_s=float(row["seconds"]) if row else 0.0,
+        )
+
+    def _counted(self, statement: str, project: str) -> dict[str, int]:
+        return {str(row["what"]): int(row["many"]) for row in self._database.rows(statement, (project,))}
