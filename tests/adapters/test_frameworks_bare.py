@@ -50,8 +50,8 @@ def check(model: Any, task: Task, reference: NDArray[np.float64], table: NDArray
 
 @pytest.mark.parametrize("task", list(Task))
 def test_a_bare_lightgbm_booster(task: Task) -> None:
-    lightgbm = pytest.importorskip("lightgbm", reason="noria[boosters] is not installed")
-    pytest.importorskip("onnxmltools", reason="noria[boosters] is not installed")
+    lightgbm = pytest.importorskip("lightgbm", reason="the extra boosters is not installed")
+    pytest.importorskip("onnxmltools", reason="the extra boosters is not installed")
     table, labels = rows()
     objective = {Task.BINARY: "binary", Task.MULTICLASS: "multiclass", Task.REGRESSION: "regression"}[task]
     params = {"objective": objective, "verbose": -1, "num_threads": 1} | ({"num_class": 3} if task is Task.MULTICLASS else {})
@@ -61,8 +61,8 @@ def test_a_bare_lightgbm_booster(task: Task) -> None:
 
 @pytest.mark.parametrize("task", list(Task))
 def test_a_bare_xgboost_booster(task: Task) -> None:
-    xgboost = pytest.importorskip("xgboost", reason="noria[boosters] is not installed")
-    pytest.importorskip("onnxmltools", reason="noria[boosters] is not installed")
+    xgboost = pytest.importorskip("xgboost", reason="the extra boosters is not installed")
+    pytest.importorskip("onnxmltools", reason="the extra boosters is not installed")
     table, labels = rows()
     objective = {Task.BINARY: "binary:logistic", Task.MULTICLASS: "multi:softprob", Task.REGRESSION: "reg:squarederror"}[task]
     params = {"objective": objective, "nthread": 1} | ({"num_class": 3} if task is Task.MULTICLASS else {})
@@ -72,8 +72,8 @@ def test_a_bare_xgboost_booster(task: Task) -> None:
 
 @pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
 def test_an_estimator_of_another_package_stands_in_a_pipeline(library: str) -> None:
-    module = pytest.importorskip(library, reason="noria[boosters] is not installed")
-    pytest.importorskip("onnxmltools", reason="noria[boosters] is not installed")
+    module = pytest.importorskip(library, reason="the extra boosters is not installed")
+    pytest.importorskip("onnxmltools", reason="the extra boosters is not installed")
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import MinMaxScaler
 
@@ -132,8 +132,8 @@ def test_a_graph_that_does_not_fit_is_told() -> None:
 @pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
 def test_what_was_fitted_on_named_columns_compiles(library: str) -> None:
     """Number 35: estimators and boosters that know their columns by names are compiled, and keep the names."""
-    module = pytest.importorskip(library, reason="noria[boosters] is not installed")
-    pytest.importorskip("onnxmltools", reason="noria[boosters] is not installed")
+    module = pytest.importorskip(library, reason="the extra boosters is not installed")
+    pytest.importorskip("onnxmltools", reason="the extra boosters is not installed")
     table, labels = rows()
     frame = pl.DataFrame(table, schema=["age of", "fee", *NAMES[2:]])
     named = Signature(tuple(Input(name, Kind.NUMBER) for name in frame.columns), Task.BINARY, ("0", "1"))

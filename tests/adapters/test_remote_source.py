@@ -21,7 +21,7 @@ from noria.config import DataSource
 from noria.errors import DataError
 
 SERVICES = Path(__file__).parents[2] / ".services" / "bin" / "python"
-fsspec = pytest.importorskip("fsspec", reason="noria[remote] is not installed")
+fsspec = pytest.importorskip("fsspec", reason="the extra remote is not installed")
 
 
 def connect(address: str, **more: Any) -> Source:
@@ -71,7 +71,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, Any]]]:
     """The address of a bucket behind a real S3 API, and the options that lead there."""
-    pytest.importorskip("s3fs", reason="noria[remote] is not installed")
+    pytest.importorskip("s3fs", reason="the extra remote is not installed")
     if not SERVICES.is_file():
         pytest.skip("there is no S3 server to test against: `make services` installs one")
     folder = tmp_path_factory.mktemp("s3")

@@ -28,7 +28,7 @@ from noria.adapters.sources.sql import Range, _range
 from noria.config import DataSource, Query
 from noria.errors import DataError
 
-sqlalchemy = pytest.importorskip("sqlalchemy", reason="noria[sql] is not installed")
+sqlalchemy = pytest.importorskip("sqlalchemy", reason="the extra sql is not installed")
 
 
 class Ledger:

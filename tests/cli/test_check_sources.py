@@ -23,8 +23,8 @@ data:
 
 
 def test_every_kind_of_source_is_checked(tmp_path: Path) -> None:
-    pytest.importorskip("sqlalchemy", reason="noria[sql] is not installed")
-    pytest.importorskip("fsspec", reason="noria[remote] is not installed")
+    pytest.importorskip("sqlalchemy", reason="the extra sql is not installed")
+    pytest.importorskip("fsspec", reason="the extra remote is not installed")
     (tmp_path / "noria.yaml").write_text(YAML)
     for folder in ("data", "images"):
         (tmp_path / folder).mkdir()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from noria import errors
+from noria.adapters import environment
 from noria.cli import COMMANDS
 from noria.config import reference
 
@@ -39,3 +41,13 @@ def test_every_command_and_every_error_has_its_place() -> None:
     table = (ROOT / "docs" / "errors.md").read_text()
     kinds = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.NoriaError)]
     assert [name for name in kinds if f"| `{name}` |" not in table] == []
+
+
+def test_nobody_is_told_to_install_somebody_elses_package() -> None:
+    """Number 36: on the public index `noria` is another project's; ours has another name."""
+    facts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert facts["name"] == environment.DISTRIBUTION != "noria"
+    assert facts["scripts"] == {"noria": "noria.cli:main"}
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
+    told = re.compile(r"pip install[^`\n]*[ '\"]noria(\[|\b(?!-))|noria\[[a-z]")
+    assert [f"{page.name}: {found[0]}" for page in pages if (found := told.search(page.read_text()))] == []

@@ -14,7 +14,7 @@ from blake3 import blake3
 from place import Place
 from test_gc import age, stored
 
-pytest.importorskip("fsspec", reason="noria[remote] is not installed")
+pytest.importorskip("fsspec", reason="the extra remote is not installed")
 
 PROJECT = """\
 project: far

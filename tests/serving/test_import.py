@@ -127,7 +127,7 @@ def _xgboost(rows: pl.DataFrame) -> tuple[Any, list[str]]:
 
 
 def _skops(rows: pl.DataFrame) -> tuple[Any, list[str]]:
-    skops = pytest.importorskip("skops.io", reason="skops is not installed: pip install 'noria[skops]'")
+    skops = pytest.importorskip("skops.io", reason="skops is not installed: pip install skops")
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(matrix(rows), rows["churned"])
     skops.dump(model, "m.skops")
     return model.predict_proba(matrix(rows)[:40])[:, 1], ["m.skops", "--sample", "rows.csv", "--label", "churned"]
@@ -335,7 +335,7 @@ def test_names_that_the_sample_lacks_are_named(inside: None, home: Path, rows: p
 def test_types_that_skops_does_not_know_are_named(
     inside: None, home: Path, rows: pl.DataFrame, noria: Callable[..., Any]
 ) -> None:
-    skops = pytest.importorskip("skops.io", reason="skops is not installed: pip install 'noria[skops]'")
+    skops = pytest.importorskip("skops.io", reason="skops is not installed: pip install skops")
     model = make_pipeline(FunctionTransformer(os.path.join), LogisticRegression())
     skops.dump(model, "m.skops")
     found = noria("release", "import", "m.skops", "--sample", "rows.csv", code=1)

@@ -203,7 +203,7 @@ def test_files_that_are_no_tables_are_one_event(world: World) -> None:
 
 
 def test_rows_of_a_query_arrive_once(world: World) -> None:
-    pytest.importorskip("sqlalchemy", reason="noria[sql] is not installed")
+    pytest.importorskip("sqlalchemy", reason="the extra sql is not installed")
 
     def execute(sql: str) -> None:
         with closing(sqlite3.connect(world.home / "shop.db")) as database, database:
@@ -232,7 +232,7 @@ def test_rows_of_a_query_arrive_once(world: World) -> None:
 
 
 def test_files_from_elsewhere_are_fetched_once_and_a_source_that_is_down_stops_nobody(world: World) -> None:
-    fsspec = pytest.importorskip("fsspec", reason="noria[remote] is not installed")
+    fsspec = pytest.importorskip("fsspec", reason="the extra remote is not installed")
     fs = fsspec.filesystem("memory")
     try:
         for n in range(100):
@@ -287,7 +287,7 @@ def test_many_files_are_one_trigger(world: World) -> None:
 
 
 def test_the_scout_complains_once_of_a_source_and_goes_on_with_the_others(world: World) -> None:
-    pytest.importorskip("fsspec", reason="noria[remote] is not installed")
+    pytest.importorskip("fsspec", reason="the extra remote is not installed")
     world.write(
         "noria.yaml",
         YAML.replace("data/*.csv", "http://127.0.0.1:9/x.csv").replace("settle: 1ms}\n  im", "settle: 1ms, every: 50ms}\n  im"),

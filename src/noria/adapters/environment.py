@@ -13,6 +13,7 @@ from typing import Any
 
 from noria.names import digest_bytes
 
+DISTRIBUTION = "noria-cd"  # as it is installed; a record says `noria`
 _DIST_INFO = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.dist-info")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SYSTEM = frozenset({"python", "implementation", "system", "machine", "libc"})
@@ -123,7 +124,8 @@ def _distributions(folder: Path) -> list[tuple[str, str]]:
             matches = [_DIST_INFO.fullmatch(entry.name) for entry in entries]
     except OSError:
         return []
-    return [(normal(m["name"]), m["version"]) for m in matches if m is not None]
+    found = [(normal(m["name"]), m["version"]) for m in matches if m is not None]
+    return [("noria" if name == DISTRIBUTION else name, version) for name, version in found]
 
 
 def _libc() -> str:

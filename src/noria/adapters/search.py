@@ -1,4 +1,4 @@
-"""Optuna (``noria[search]``): which point of the space to try next. What was asked and told is in a journal file."""
+"""Optuna (the extra ``search``): which point of the space to try next. What was asked and told is in a journal file."""
 
 from __future__ import annotations
 
@@ -204,6 +204,6 @@ def _optuna() -> Iterator[Any]:
     try:
         import optuna
     except ImportError as error:
-        raise StepError("a search needs Optuna, which is not installed", hint="pip install 'noria[search]'") from error
+        raise StepError("a search needs Optuna, which is not installed", hint="pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     yield optuna

@@ -247,7 +247,7 @@ def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: Asked) -
     modules = _imported(recipe.line.home, project)
     python, now = Path(sys.executable), environment.record()
     if asked.rebuild:
-        needed = environment.needed(("noria",), modules)
+        needed = environment.needed((environment.DISTRIBUTION,), modules)
         made = interpreters.make(root.resolve(), then, lock, needed, progress)
         python, now = made.python, made.record
         progress(f"steps run in {python}, with this Noria ({now['noria']})")

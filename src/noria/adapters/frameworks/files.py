@@ -87,8 +87,11 @@ def version(package: str) -> str:
     return package
 
 
+EXTRAS = {"boosters": "lightgbm xgboost-cpu onnxmltools", "skops": "skops"}  # what the extras of these names bring
+
+
 def missing(package: str, extra: str) -> RefusedError:
-    return RefusedError(f"{package} is not installed", hint=f"Install it: pip install 'noria[{extra}]'")
+    return RefusedError(f"{package} is not installed", hint=f"Install it: pip install {EXTRAS[extra]}")
 
 
 def _lightgbm(path: Path, task: Task | None) -> Known:

@@ -1,4 +1,4 @@
-"""Files at an address that fsspec knows: s3, gs, http, sftp, memory and many more (``noria[remote]``)."""
+"""Files at an address that fsspec knows: s3, gs, http, sftp, memory and many more (the extra ``remote``)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Remote:
             import fsspec
         except ImportError as error:
             message = f"reading {self._protocol}:// needs fsspec, which is not installed"
-            raise DataError(message, where=self._dataset.shown, hint="pip install 'noria[remote]'") from error
+            raise DataError(message, where=self._dataset.shown, hint="pip install 'fsspec[http]'") from error
         return fsspec
 
     def _lacking(self) -> DataError:
@@ -108,7 +108,7 @@ class Remote:
         from fsspec.registry import known_implementations
 
         known = known_implementations.get(self._protocol, {})
-        hint = "pip install 'noria[remote]' brings s3 and http." if self._protocol in ("s3", "s3a", "http", "https") else None
+        hint = "pip install s3fs 'fsspec[http]' brings s3 and http." if self._protocol in ("s3", "s3a", "http", "https") else None
         return DataError(
             f"reading {self._protocol}:// needs a package that is not installed",
             where=self._dataset.shown,

@@ -1,4 +1,4 @@
-"""The result of a query, by SQLAlchemy address (``noria[sql]``): whole, or with a cursor what came since the last look."""
+"""The result of a query, by SQLAlchemy address (the extra ``sql``): whole, or with a cursor what came since the last look."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class Sql:
             import sqlalchemy
         except ImportError as error:
             message = "reading a database needs SQLAlchemy, which is not installed"
-            raise DataError(message, where=self._dataset.shown, hint="pip install 'noria[sql]'") from error
+            raise DataError(message, where=self._dataset.shown, hint="pip install sqlalchemy") from error
         return sqlalchemy
 
     @contextmanager
