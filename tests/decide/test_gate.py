@@ -44,6 +44,7 @@ def at_most(metric: str, value: float, **more: object) -> Gate:
 
 
 BEAT = at_least("roc_auc", -0.01, champion=True)
+NO_WORSE = at_least("roc_auc", 0.0, champion=True, no_worse=True)
 BOUNDS = "95 % bounds 0.695 to 0.713, 12,008 rows"
 CASES = [
     (at_least("roc_auc", 0.58), EVALUATION, PASS, f"roc_auc 0.704 >= 0.58 ({BOUNDS})"),
@@ -110,6 +111,46 @@ CASES = [
     (BEAT, versus(0.0, 0.0, 0.0, "brier"), THIN, "roc_auc >= -0.01: no comparison with v11: roc_auc was not measured on both"),
     (BEAT, replace(versus(0.2, 0.1, 0.3), positives=3), THIN,
      "roc_auc is measured on 3 positive and 12,005 negative rows; a gate needs 10 of each"),
+    # a bound, where a confidence is asked for (number 30)
+    (at_least("roc_auc", 0.69, bound=True), EVALUATION, PASS,
+     "roc_auc 0.704 (95 % bounds 0.695 to 0.713, 12,008 rows), a bound >= 0.69 is asked"),
+    (at_least("roc_auc", 0.70, bound=True), EVALUATION, THIN,
+     "roc_auc 0.704 (95 % bounds 0.695 to 0.713, 12,008 rows), too uncertain to say: a bound >= 0.7 is asked"),
+    (at_least("roc_auc", 0.72, bound=True), EVALUATION, FAIL,
+     "roc_auc 0.704 (95 % bounds 0.695 to 0.713, 12,008 rows), a bound >= 0.72 is asked"),
+    (at_most("brier", 0.2, bound=True), EVALUATION, PASS,
+     "brier 0.180 (95 % bounds 0.170 to 0.190, 12,008 rows), a bound <= 0.2 is asked"),
+    # shown to be worse, and nothing else (number 30)
+    (NO_WORSE, versus(-0.007, -0.012, -0.002), FAIL,
+     "roc_auc is 0.007 below the champion's 0.756 (95 % bounds of the difference -0.012 to -0.002, 12,008 rows), "
+     "shown to be worse"),
+    (NO_WORSE, versus(-0.007, -0.02, 0.006), PASS,
+     "roc_auc is 0.007 below the champion's 0.756 (95 % bounds of the difference -0.020 to +0.006, 12,008 rows), "
+     "not shown to be worse"),
+    (replace(NO_WORSE, value=-0.01), versus(-0.007, -0.012, -0.002), PASS,
+     "roc_auc is 0.007 below the champion's 0.756 (95 % bounds of the difference -0.012 to -0.002, 12,008 rows), "
+     "not shown to be worse by more than 0.01"),
+    (at_most("brier", 0.02, champion=True, relative=True, no_worse=True), versus(0.01, 0.005, 0.015, "brier", 0.17), FAIL,
+     "brier is 0.010 above the champion's 0.170 (95 % bounds of the difference +0.005 to +0.015, 12,008 rows), "
+     "shown to be worse by more than 0.0034 (2 %)"),
+    (NO_WORSE, EVALUATION, PASS, "roc_auc >= 0.0: no champion yet"),
+    # the best release so far (number 30)
+    (replace(BEAT, best=True), replace(versus(-0.005, -0.008, -0.002), best="v7", versus_best=versus(-0.03, -0.04, -0.02).versus),
+     FAIL, "roc_auc is 0.030 below v7's, the best release so far, 0.756 (95 % bounds of the difference -0.040 to -0.020, "
+     "12,008 rows), more than 0.01 allowed"),
+    (replace(BEAT, best=True), versus(-0.005, -0.008, -0.002), PASS,
+     "roc_auc is 0.005 below the champion's 0.756 (95 % bounds of the difference -0.008 to -0.002, 12,008 rows), "
+     "0.01 below is allowed"),
+    # a margin that is a share of the champion's value, and one that is none (number 30)
+    (at_most("brier", 0.05, champion=True, relative=True), versus(0.002, -0.001, 0.005, "brier", 0.17), PASS,
+     "brier is 0.002 above the champion's 0.170 (95 % bounds of the difference -0.001 to +0.005, 12,008 rows), "
+     "0.0085 (5 %) above is allowed"),
+    (at_most("brier", 0.05, champion=True, relative=True), versus(0.01, 0.009, 0.012, "brier", 0.17), FAIL,
+     "brier is 0.010 above the champion's 0.170 (95 % bounds of the difference +0.009 to +0.012, 12,008 rows), "
+     "more than 0.0085 (5 %) allowed"),
+    (at_most("brier", 0.2, champion=True), versus(0.1, 0.09, 0.11, "brier", 0.17), PASS,
+     "brier is 0.100 above the champion's 0.170 (95 % bounds of the difference +0.090 to +0.110, 12,008 rows), "
+     "0.2 above is allowed, which holds nothing back: it is as large as the value itself"),
     # slices
     (at_least("roc_auc", 0.65, by="origin"), EVALUATION, PASS,
      "worst roc_auc by origin: 0.660 at LGA >= 0.65 (95 % bounds 0.640 to 0.680, 3,900 rows); left out as too small: EWR, SWF"),

@@ -40,7 +40,7 @@ def losing(positives: int, negatives: int, apart: float, share: float) -> tuple[
         rng = np.random.default_rng([42, seed])
         seen = apart * y + rng.normal(size=len(y))
         lost = (rng.random(len(y)) < share) & (y == 1)
-        return y, squashed(np.where(lost, -20.0, seen)), squashed(seen)
+        return y, squashed(np.where(lost, -20.0, seen + 0.01 * rng.normal(size=len(y)))), squashed(seen)
 
     return rows, float(-share * norm.cdf(apart / np.sqrt(2)))
 
@@ -51,6 +51,7 @@ AREAS = {
     "20 positives, area 0.95": noisy(20, 600, 2.33, 0.8),
     "40 positives, area 0.86": noisy(40, 300, 1.5, 0.7),
     "40 positives, area 0.86, some lost": losing(40, 300, 1.5, 0.05),
+    "50 positives, area 0.86, few lost": losing(50, 300, 1.5, 0.03),
     "150 of either": noisy(150, 150, 1.0, 0.5),
 }
 

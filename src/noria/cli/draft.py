@@ -15,6 +15,7 @@ import polars as pl
 from noria.adapters import formats
 from noria.adapters.formats import delimited, detect
 from noria.adapters.formats.format import Cells
+from noria.cli import drafted_gates
 from noria.cli.scalar import scalar
 from noria.decide import tables
 from noria.decide.tables import Undecided
@@ -66,7 +67,13 @@ class Draft:
     key: str | None
     event_time: str | None
     gates: tuple[tuple[str, str], ...]  # gate, why
+    few: str = ""  # what so few rows can and cannot show; empty where there are enough
     dialect: Dialect = PLAIN
+
+    @property
+    def held_out(self) -> float:
+        """The share of the rows that is held out."""
+        return drafted_gates.held_share(self.rows)
 
     @property
     def csv(self) -> dict[str, str]:
@@ -183,7 +190,8 @@ def draft(given: pl.DataFrame | Read, path: Path, source: str, label: str, datas
         why_task=why,
         key=key,
         event_time=event_time,
-        gates=gates(task, known[label]),
+        gates=drafted_gates.gates(task, known[label], drafted_gates.held_out(known.height)),
+        few=drafted_gates.few_words(task, known[label]),
         dialect=found.dialect,
     )
 
@@ -220,27 +228,6 @@ def infer_task(label: pl.Series, where: str) -> tuple[Task, str]:
         f"the label {label.name!r} has {distinct:,} different values of type {label.dtype}",
         where=where,
         hint=f"A label of classes has at most {CLASSES_MOST}; an amount must be a number.",
-    )
-
-
-def gates(task: Task, label: pl.Series) -> tuple[tuple[str, str], ...]:
-    """A floor that guessing does not reach, no loss against the champion, and a bound on time."""
-    latency = ("latency_p99_ms <= 50", "one row, in the server's form")
-    if task is Task.BINARY:
-        return (("roc_auc >= 0.55", "better than chance"), ("roc_auc >= champion - 0.02", "on the same held-out rows"), latency)
-    if task is Task.MULTICLASS:
-        share = label.value_counts(sort=True)["count"][0] / label.len()
-        floor = math.floor(share * 100) / 100
-        return (
-            (f"accuracy >= {floor:g}", "always saying the commonest class reaches this"),
-            ("accuracy >= champion - 0.02", "on the same held-out rows"),
-            latency,
-        )
-    spread = float(label.cast(pl.Float64).std() or 0.0)  # type: ignore[arg-type]  # of floats: no duration
-    return (
-        ("r2 >= 0.05", "better than the mean"),
-        (f"mae <= champion + {spread * 0.02:.2g}", "2 % of the label's deviation"),
-        latency,
     )
 
 

@@ -235,6 +235,7 @@ def _draft_document(drafted: Draft) -> dict[str, Any]:
         "left_out": dict(drafted.left_out),
         "key": drafted.key,
         "event_time": drafted.event_time,
+        "few_rows": drafted.few,
     }
 
 
@@ -243,6 +244,7 @@ def _render(written: Written, drafted: Draft | None) -> str:
     if drafted is not None:
         lines.append(f"It predicts {drafted.label.name} ({drafted.task}: {drafted.why_task}) from {len(drafted.inputs)} columns.")
         lines += [f"  left out: {name} ({why})" for name, why in drafted.left_out]
+        lines += [drafted.few] * bool(drafted.few)
     lines += [f"Git: {written.commit}."]
     here = written.home == Path.cwd()
     lines.append(f"Next: {'' if here else f'cd {written.home} && '}noria run")

@@ -260,8 +260,17 @@ def _evaluation(facts: Facts | None) -> str:
     speed = (
         f"latency {facts['latency_p50_ms']:.3g} ms median, {facts['latency_p99_ms']:.3g} ms p99; {facts['model_size_mb']:.3g} MB"
     )
-    notes = [text for text in (facts.get("holdout"), speed, facts.get("champion_note")) if text]
+    notes = [text for text in (facts.get("holdout"), speed, facts.get("champion_note"), _best(facts)) if text]
     return "\n".join([table(("metric", "value", "one-sided 95 % bounds", "rows", champion), rows), *map(plain, notes)])
+
+
+def _best(facts: Facts) -> str:
+    """How far the candidate is from the best release so far, where that is not the champion."""
+    best = facts.get("best")
+    if best is None or best == facts.get("champion"):
+        return ""
+    found = [f"{name} {_versus(comparison)}" for name, comparison in (facts.get("versus_best") or {}).items()]
+    return f"against {best}, the best release so far: " + "; ".join(text.replace("champion", best) for text in found)
 
 
 def _versus(comparison: Facts | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from noria.config import keys
-from noria.config.gate import ALWAYS, METRICS
+from noria.config.gate import ALWAYS, FORMS, METRICS
 from noria.config.shapes import ListOf, MapOf, Record, ScalarOr, Shape, WordOr
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -31,12 +31,22 @@ def reference() -> str:
     parts = [
         "# noria.yaml",
         _table(keys.PROJECT),
+        "## Gates",
+        _gates(),
         "## Metrics of gates",
         _metrics(),
         "# contracts/NAME.yaml",
         _table(keys.CONTRACT),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _gates() -> str:
+    said = (
+        "Bounds are one-sided, at 95 % unless `at 90%` says otherwise, on the same held-out rows ([statistics](statistics.md)).\n"
+        "The best release so far is the newest that is neither barred nor gone, or what that was compared with and did not reach."
+    )
+    return "\n".join([*(f"- `{text}` passes {what}" for text, what in FORMS), "", said])
 
 
 def _table(record: Record) -> str:

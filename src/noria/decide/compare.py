@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from noria.config.gate import SMALLER_IS_BETTER
 from noria.decide import plan
 from noria.decide.plan import StepFacts
 from noria.domain.data import Snapshot
@@ -15,7 +16,6 @@ from noria.domain.run import Run
 
 Points = Sequence[tuple[float, float]]
 
-SMALLER_IS_BETTER = frozenset({"brier", "log_loss", "mae", "rmse"})
 LARGER_IS_BETTER = frozenset({"roc_auc", "average_precision", "accuracy", "precision", "recall", "f1", "f1_macro", "r2"})
 MEASURED = ("latency_p50_ms", "latency_p99_ms", "model_size_mb")  # read from the evaluation itself: no bounds
 

@@ -3,11 +3,16 @@
 What a gate means:
 
 - ``metric >= x``: the measured value meets x. With fewer than 50 rows, or (binary) fewer than 10 of either class, there is
-  not enough data.
+  not enough data. With ``at 95%`` its bound is asked: passes when the lower one meets x, fails when the upper one does not,
+  and between the two there is not enough data.
 - ``metric >= champion - m``: on the same rows, passes when the candidate is shown to be no more than m behind: the lower
   one-sided bound of candidate - champion is at least -m. Fails when it is shown to be further behind: the upper bound is
   below -m. Between the two there is not enough data. Without a champion it passes; a champion that could not be scored
-  gives not enough data.
+  gives not enough data. A margin in percent is a share of the champion's value.
+- ``metric no worse than champion``: fails when the candidate is shown to be worse, by however little, and passes otherwise; ``by
+  2%`` lets it be worse by that much.
+- ``best`` in the place of ``champion``: the best release so far. Many small steps down, each within a margin of the champion
+  before, end there. Where no release of before can be scored on these rows, it is the champion.
 - ``worst(metric, by=column) >= x``: the worst of the slices that have 50 rows and 10 of each class; smaller ones are named.
 
 ``<=`` mirrors each. Bounds are one-sided, at the gate's confidence (95 % unless told otherwise).
@@ -61,7 +66,21 @@ def _threshold(gate: Gate, evaluation: Evaluation) -> Reason:
     lack = _lack(measure.n) or _lack(*_classes(measure, evaluation))
     if lack:
         return _undecided("too_few", f"{gate.metric} is measured on {lack}", value=measure.value, n=measure.n)
-    return _compared("threshold", gate, measure.value, f"{gate.metric} {_number(measure.value, gate.value)}", _on(measure))
+    return _measured("threshold", gate, measure, f"{gate.metric} {_number(measure.value, gate.value)}", "")
+
+
+def _measured(code: str, gate: Gate, measure: Measure, shown: str, more: str) -> Reason:
+    """By the value, or by its bound where a confidence is asked for."""
+    if not gate.bound:
+        return _compared(code, gate, measure.value, shown, f"{_on(measure)}{more}")
+    low, high = _bounds(measure.value, measure.low, measure.high, gate.confidence)
+    holds, fails = (low >= gate.value, high < gate.value) if gate.at_least else (high <= gate.value, low > gate.value)
+    outcome = Outcome.PASS if holds else Outcome.FAIL if fails else Outcome.NOT_ENOUGH_DATA
+    doubt = "too uncertain to say: " if outcome is Outcome.NOT_ENOUGH_DATA else ""
+    bounds = f"{gate.confidence * 100:g} % bounds {low:,.3f} to {high:,.3f}, {measure.n:,} rows"
+    text = f"{shown} ({bounds}), {doubt}a bound {'>=' if gate.at_least else '<='} {gate.value:,g} is asked{more}"
+    numbers = {"value": measure.value, "threshold": gate.value, "low": low, "high": high, "n": float(measure.n)}
+    return Reason(f"gate.{code}", text, outcome, numbers)
 
 
 def _unmeasured(metric: str, evaluation: Evaluation) -> Reason:
@@ -101,7 +120,7 @@ def _worst(gate: Gate, by: str, evaluation: Evaluation) -> Reason:
     where = (min if gate.at_least else max)(judged, key=lambda value: judged[value].value)
     worst = judged[where]
     shown = f"worst {gate.metric} by {by}: {_number(worst.value, gate.value)} at {where}"
-    return _compared("worst", gate, worst.value, shown, f"{_on(worst)}{left_out}")
+    return _measured("worst", gate, worst, shown, left_out)
 
 
 def _left_out(values: list[str]) -> str:
@@ -112,30 +131,47 @@ def _left_out(values: list[str]) -> str:
 
 
 def _against_champion(gate: Gate, evaluation: Evaluation) -> Reason:
-    if evaluation.champion is None:
+    name, found = (evaluation.champion, evaluation.versus)
+    if gate.best and evaluation.best is not None:
+        name, found = evaluation.best, evaluation.versus_best
+    if name is None:
         return Reason("gate.no_champion", f"{gate.text}: no champion yet")
     if gate.by is not None:
         return _undecided("no_comparison", f"{gate.text}: slices are not compared with the champion")
-    versus = evaluation.versus.get(gate.metric)
+    versus = found.get(gate.metric)
     if versus is None or not math.isfinite(versus.difference):
         why = evaluation.champion_note or f"{gate.metric} was not measured on both"
-        return _undecided("no_comparison", f"{gate.text}: no comparison with {evaluation.champion}: {why}")
+        return _undecided("no_comparison", f"{gate.text}: no comparison with {name}: {why}")
     lack = _lack(versus.n) or _lack(*_classes(evaluation.metrics.get(gate.metric), evaluation))
     if lack:
         return _undecided("too_few", f"{gate.metric} is measured on {lack}", n=versus.n)
-    return _paired(gate, versus)
+    whose = f"{name}'s, the best release so far," if gate.best and name != evaluation.champion else "the champion's"
+    return _paired(gate, versus, whose)
 
 
-def _paired(gate: Gate, versus: Comparison) -> Reason:
+def _paired(gate: Gate, versus: Comparison, whose: str) -> Reason:
     """Shown to be within the margin, shown to be outside, or neither."""
     versus = at_confidence(versus, gate.confidence)
-    within = versus.low >= gate.value if gate.at_least else versus.high <= gate.value
-    outside = versus.high < gate.value if gate.at_least else versus.low > gate.value
+    margin = gate.value * abs(versus.champion) if gate.relative else gate.value
+    within = versus.low >= margin if gate.at_least else versus.high <= margin
+    outside = versus.high < margin if gate.at_least else versus.low > margin
     outcome = Outcome.PASS if within else Outcome.FAIL if outside else Outcome.NOT_ENOUGH_DATA
+    if gate.no_worse and outcome is Outcome.NOT_ENOUGH_DATA:
+        outcome = Outcome.PASS
     bounds = f"{gate.confidence * 100:g} % bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {_rows(versus)}"
-    numbers = {"champion": versus.champion, "difference": versus.difference, "margin": gate.value}
+    numbers = {"champion": versus.champion, "difference": versus.difference, "margin": margin}
     numbers |= {"low": versus.low, "high": versus.high, "n": float(versus.n)}
-    return Reason("gate.champion", f"{gate.metric} {_moved(versus)} ({bounds}), {_demand(gate, outcome)}", outcome, numbers)
+    demand = _shown_worse(gate, margin, outcome) if gate.no_worse else _demand(gate, margin, versus, outcome)
+    return Reason("gate.champion", f"{gate.metric} {_moved(versus, whose)} ({bounds}), {demand}", outcome, numbers)
+
+
+def _shown_worse(gate: Gate, margin: float, outcome: Outcome) -> str:
+    by = f" by more than {abs(margin):.4g}{_percent(gate)}" if margin else ""
+    return f"{'' if outcome is Outcome.FAIL else 'not '}shown to be worse{by}"
+
+
+def _percent(gate: Gate) -> str:
+    return f" ({100 * abs(gate.value):g} %)" if gate.relative else ""
 
 
 def _rows(versus: Comparison) -> str:
@@ -145,23 +181,25 @@ def _rows(versus: Comparison) -> str:
     return f"{versus.n:,} rows, of which {versus.differing:,} differ{'s' if versus.differing == 1 else ''}"
 
 
-def _moved(versus: Comparison) -> str:
+def _moved(versus: Comparison, whose: str) -> str:
     if versus.difference == 0:
-        return f"equals the champion's {versus.champion:,.3f}"
+        return f"equals {whose} {versus.champion:,.3f}"
     side = "above" if versus.difference > 0 else "below"
-    return f"is {abs(versus.difference):,.3f} {side} the champion's {versus.champion:,.3f}"
+    return f"is {abs(versus.difference):,.3f} {side} {whose} {versus.champion:,.3f}"
 
 
-def _demand(gate: Gate, outcome: Outcome) -> str:
+def _demand(gate: Gate, margin: float, versus: Comparison, outcome: Outcome) -> str:
     """What the gate lets happen, or asks for, said so that it fits the outcome."""
     worse, better = ("below", "above") if gate.at_least else ("above", "below")
-    allowance = -gate.value if gate.at_least else gate.value
+    allowance = -margin if gate.at_least else margin
+    share = _percent(gate)
     doubt = "too uncertain to say: " if outcome is Outcome.NOT_ENOUGH_DATA else ""
     if allowance < 0:
-        return f"{doubt}at least {-allowance:g} {better} is asked"
+        return f"{doubt}at least {-allowance:.4g}{share} {better} is asked"
     if outcome is Outcome.FAIL:
-        return f"more than {allowance:g} allowed" if allowance else f"nothing {worse} is allowed"
-    return f"{doubt}{f'{allowance:g}' if allowance else 'nothing'} {worse} is allowed"
+        return f"more than {allowance:.4g}{share} allowed" if allowance else f"nothing {worse} is allowed"
+    wide = ", which holds nothing back: it is as large as the value itself" if allowance >= abs(versus.champion) > 0 else ""
+    return f"{doubt}{f'{allowance:.4g}{share}' if allowance else 'nothing'} {worse} is allowed{wide}"
 
 
 def _compared(code: str, gate: Gate, value: float, shown: str, on: str) -> Reason:
@@ -190,11 +228,12 @@ def _undecided(code: str, text: str, **numbers: float) -> Reason:
 
 
 def at_confidence(versus: Comparison, confidence: float) -> Comparison:
-    """The comparison with its bounds, which were computed at 95 %, moved to another confidence.
-
-    Exact for the normal bounds (DeLong, paired means); for bootstrap bounds it takes their two sides as normal.
-    """
-    factor = NormalDist().inv_cdf(confidence) / NormalDist().inv_cdf(0.95)
-    low = versus.difference + (versus.low - versus.difference) * factor
-    high = versus.difference + (versus.high - versus.difference) * factor
+    """The comparison with its bounds, which were computed at 95 %, moved to another confidence."""
+    low, high = _bounds(versus.difference, versus.low, versus.high, confidence)
     return replace(versus, low=low, high=high)
+
+
+def _bounds(value: float, low: float, high: float, confidence: float) -> tuple[float, float]:
+    """Bounds at another confidence than 95 %: exact for normal ones; of others each side is taken as normal."""
+    factor = NormalDist().inv_cdf(confidence) / NormalDist().inv_cdf(0.95)
+    return value + (low - value) * factor, value + (high - value) * factor

@@ -41,3 +41,5 @@ class Evaluation:
     model_size_mb: float = 0.0
     holdout: str = ""  # "last 7 days: 2013-03-25 to 2013-03-31, 6,012 rows"
     champion_note: str = ""  # why there is no comparison, when a champion exists
+    best: str | None = None  # v7: the best release so far, where a gate names it; it may be the champion
+    versus_best: dict[str, Comparison] = field(default_factory=dict)  # by metric

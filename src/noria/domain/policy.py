@@ -8,15 +8,19 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """``roc_auc >= 0.60``; ``roc_auc >= champion - 0.01``; ``worst(roc_auc, by=origin) >= 0.55``."""
+    """``roc_auc >= 0.60``; ``roc_auc >= champion - 0.01``; ``mae no worse than best``; ``worst(roc_auc, by=origin) >= 0.55``."""
 
     text: str
     metric: str
     at_least: bool  # True for >=, False for <=
-    value: float  # the threshold, or the signed margin added to the champion's value
-    champion: bool = False
+    value: float  # the threshold, or the signed margin added to the other release's value
+    champion: bool = False  # compared with another release on the same rows: the champion ...
     by: str | None = None  # the slice column of worst(...)
     confidence: float = 0.95
+    best: bool = False  # ... or the best release so far
+    relative: bool = False  # the margin is a share of the other's value
+    no_worse: bool = False  # fails what is shown to be worse, and nothing else
+    bound: bool = False  # a confidence was asked for: the bound must reach the threshold, not the value alone
 
 
 @dataclass(frozen=True, slots=True)

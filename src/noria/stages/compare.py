@@ -202,6 +202,8 @@ def _evaluation(facts: Mapping[str, Any]) -> Evaluation:
         metrics={name: _measure(m) for name, m in (facts.get("metrics") or {}).items()},
         versus={name: _comparison(c) for name, c in (facts.get("versus") or {}).items()},
         champion=facts.get("champion"),
+        best=facts.get("best"),
+        versus_best={name: _comparison(c) for name, c in (facts.get("versus_best") or {}).items()},
         latency_p50_ms=_float(facts.get("latency_p50_ms")),
         latency_p99_ms=_float(facts.get("latency_p99_ms")),
         model_size_mb=_float(facts.get("model_size_mb")),
@@ -215,7 +217,7 @@ def _measure(m: Mapping[str, Any]) -> Measure:
 
 def _comparison(c: Mapping[str, Any]) -> Comparison:
     low, high = _float(c.get("low")), _float(c.get("high"))
-    return Comparison(_float(c.get("champion")), _float(c.get("difference")), low, high, c.get("n") or 0)
+    return Comparison(_float(c.get("champion")), _float(c.get("difference")), low, high, c.get("n") or 0, c.get("differing"))
 
 
 def _float(value: Any) -> float:

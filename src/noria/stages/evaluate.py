@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 
 from noria.adapters import environment
 from noria.adapters.executors.task import Resources, StepTask
+from noria.decide.compare import LARGER_IS_BETTER
 from noria.decide.plan import StepFacts
 from noria.domain.evaluation import Evaluation
 from noria.domain.release import Release
@@ -35,45 +37,84 @@ class Scores:
     note: str  # why there are none
 
 
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another release, and what it says to the same rows."""
+
+    release: Release
+    scores: Scores
+
+
 def evaluate(line: Line, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
     """Measure the candidate; where a champion exists, compare both on the same rows."""
     model = sheet.project.model
     assert model is not None
-    with ThreadPoolExecutor(2) as pool:
+    best = best_so_far(line, [gate.metric for gate in sheet.project.gates if gate.best])
+    with ThreadPoolExecutor(3) as pool:
         mine = pool.submit(_score, line, sheet, f"run:{sheet.run_id}", package.model, package, "score.candidate")
-        theirs = pool.submit(_champion_scores, line, sheet, package, champion)
-        candidate, other = mine.result(), theirs.result()
+        theirs = pool.submit(_rival, line, sheet, package, champion, "score.champion")
+        other = None
+        if best is not None and (champion is None or best.digest != champion.digest):
+            other = pool.submit(_rival, line, sheet, package, best, "score.best")
+        candidate, serving, second = mine.result(), theirs.result(), other.result() if other is not None else None
     if candidate.predictions is None:
         raise StepError(candidate.note, where="step score.candidate")
     from noria.stages import measure  # the numerics: only work that was done is measured
 
-    return measure.measure(sheet, package, candidate.predictions, other, champion)
+    if best is not None and (second is None or second.scores.predictions is None):
+        second = serving  # the champion is the best, or the best cannot be compared on these rows
+    return measure.measure(sheet, package, candidate.predictions, serving, second)
 
 
-def _champion_scores(line: Line, sheet: Sheet, package: Package, champion: Release | None) -> Scores | None:
-    if champion is None:
+def best_so_far(line: Line, metrics: Sequence[str]) -> Release | None:
+    """The best of the releases that are neither barred nor gone, by the first of ``metrics``; None where none is asked for.
+
+    Each release was compared with the best before it, on the same rows: so the newest is the best, or that one is.
+    """
+    if not metrics:
         return None
-    bundle = line.bundle(champion.digest)
+    here = {r.version: r for r in line.ledger.releases.list(line.name) if r.barred is None and _evaluated(line, r).is_file()}
+    if not here:
+        return None
+    newest = max(here.values(), key=lambda release: release.created_at)
+    found = msgspec.json.decode(_evaluated(line, newest).read_bytes())
+    before, versus = found.get("best"), found.get("versus_best") or {}
+    if before is None:
+        before, versus = found.get("champion"), found.get("versus") or {}
+    difference = (versus.get(metrics[0]) or {}).get("difference")
+    if before not in here or difference is None:
+        return newest
+    better = difference >= 0 if metrics[0] in LARGER_IS_BETTER else difference <= 0
+    return newest if better else here[before]
+
+
+def _evaluated(line: Line, release: Release) -> Path:
+    return line.bundle(release.digest) / "evidence" / "evaluation.json"
+
+
+def _rival(line: Line, sheet: Sheet, package: Package, release: Release | None, name: str) -> Rival | None:
+    if release is None:
+        return None
     try:
-        verify(line, champion)
+        verify(line, release)
+        note = _overlap(line.bundle(release.digest), package)
     except NoriaError as error:
-        return Scores(None, error.message)
-    note = _overlap(bundle, package)
+        note = error.message
     if note:
-        return Scores(None, note)
-    return _score(line, sheet, f"release:{champion.digest}", champion.digest, package, "score.champion")
+        return Rival(release, Scores(None, note))
+    return Rival(release, _score(line, sheet, f"release:{release.digest}", release.digest, package, name))
 
 
 def _overlap(bundle: Path, package: Package) -> str:
     """Why the champion may not be measured on these rows: it was trained on some of them."""
     training = bundle / "evidence" / "training.json"
     if not training.is_file():
-        return "the champion's training record is missing"
+        return "its training record is missing"
     before, now = msgspec.json.decode(training.read_bytes())["split"], package.trained["split"]
     if before["kind"] != now["kind"]:
-        return f"the champion was split by {before['kind']}, the candidate by {now['kind']}: it may have seen these rows"
+        return f"it was split by {before['kind']}, the candidate by {now['kind']}: it may have seen these rows"
     if now["kind"] == "time" and before["train_until"] > now["holdout_from"]:
-        return "the champion was trained on some of these rows"
+        return "it was trained on some of these rows"
     return ""
 
 

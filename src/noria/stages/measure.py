@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from noria.config import Model
 from noria.domain.evaluation import Comparison, Evaluation, Measure
 from noria.domain.policy import Gate
-from noria.domain.release import Release
 from noria.domain.signature import Task, class_text
 from noria.stages.line import Sheet
 from noria.stages.package import Package
@@ -22,7 +21,7 @@ from noria.stages.work import split
 from noria.stats import intervals, metrics
 
 if TYPE_CHECKING:
-    from noria.stages.evaluate import Scores
+    from noria.stages.evaluate import Rival
 
 T = TypeVar("T")
 DAY_S = 86400.0
@@ -41,14 +40,14 @@ class Reference:
 
 
 def measure(
-    sheet: Sheet, package: Package, predictions: NDArray[np.float64], other: Scores | None, champion: Release | None
+    sheet: Sheet, package: Package, predictions: NDArray[np.float64], champion: Rival | None, best: Rival | None
 ) -> tuple[Evaluation, Reference]:
     """The evaluation of the candidate, and what the monitor will compare its days with."""
     model = sheet.project.model
     assert model is not None
     rows = pl.read_ipc(package.holdout)
     labels = _labels(rows[model.label], model.task, package.trained["signature"]["classes"])
-    return _evaluation(sheet, package, rows, labels, predictions, other, champion), _reference(model, rows, labels, predictions)
+    return _evaluation(sheet, package, rows, labels, predictions, champion, best), _reference(model, rows, labels, predictions)
 
 
 def _labels(column: pl.Series, task: Task, classes: list[str]) -> NDArray[Any]:
@@ -65,28 +64,34 @@ def _evaluation(
     rows: pl.DataFrame,
     labels: NDArray[Any],
     candidate: NDArray[np.float64],
-    other: Scores | None,
-    champion: Release | None,
+    champion: Rival | None,
+    best: Rival | None,
 ) -> Evaluation:
     model = sheet.project.model
     assert model is not None
     wanted = _metrics(model.task, sheet.project.gates)
-    versus: dict[str, Comparison] = {}
-    beside = other.predictions if other is not None else None
-    if beside is not None:
-        versus = _each(wanted, lambda m: intervals.compare(m, model.task, labels, candidate, beside))
+
+    def against(rival: Rival | None) -> dict[str, Comparison]:
+        beside = rival.scores.predictions if rival is not None else None
+        if beside is None:
+            return {}
+        return _each(wanted, lambda m: intervals.compare(m, model.task, labels, candidate, beside))
+
+    versus = against(champion)
     return Evaluation(
         rows=len(labels),
         positives=int((labels == 1).sum()) if model.task is Task.BINARY else 0,
         metrics=_each(wanted, lambda m: intervals.measure(m, model.task, labels, candidate)),
         versus=versus,
-        champion=champion.version if champion else None,
+        champion=champion.release.version if champion else None,
         slices=_slices(model, sheet.project.gates, rows, labels, candidate),
         latency_p50_ms=package.packaged["latency_p50_ms"],
         latency_p99_ms=package.packaged["latency_p99_ms"],
         model_size_mb=package.packaged["size_mb"],
         holdout=package.trained["split"]["sentence"],
-        champion_note=other.note if other is not None else "",
+        champion_note=champion.scores.note if champion is not None else "",
+        best=best.release.version if best else None,
+        versus_best=versus if best is champion else against(best),
     )
 
 

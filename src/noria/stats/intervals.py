@@ -9,8 +9,8 @@ seen: the worst that a row may be is allowed for, as rows that were not seen may
   compared, with z^2 / 2 rows more that are as bad as can be: where nothing was seen these give the bound that a share of such
   rows has (Wilson 1927). Of log loss, which knows no worst, a difference is one of losses that are at most LOG_LOSS_MOST.
 - roc_auc: DeLong, DeLong and Clarke-Pearson (Biometrics 1988), computed by sorting (Sun and Xu, 2014), on the logit scale (Pepe,
-  The Statistical Evaluation of Medical Tests, 2003, section 5.2). Where fewer than FEW_WRONG rows of a class would be ranked
-  wrongly, that variance is not known: then rows are added as for means.
+  The Statistical Evaluation of Medical Tests, 2003, section 5.2). Rows are added as for means where fewer than FEW_WRONG rows of
+  a class are ranked wrongly, for then that variance is not known, and to differences, where the wider bound counts.
 - The rest: the percentile bootstrap (Efron and Tibshirani 1993, chapter 13), the same resampled rows for both models, 400
   repetitions from a fixed seed.
 
@@ -120,16 +120,18 @@ def _area(parts: tuple[Floats, Floats], confidence: float) -> tuple[float, float
 
 
 def _areas(mine: tuple[Floats, Floats], other: tuple[Floats, Floats], confidence: float) -> tuple[float, float]:
-    """Bounds of the difference: of the logits, brought back to where the second model's area is."""
+    """Bounds of the difference: of the logits, brought back to where the second model's area is, or with unseen rows if those are
+    wider, as where two models rank nearly all alike."""
     _demand_two(mine)
     areas = [float(parts[0].mean()) for parts in (mine, other)]
-    apart = mine[0] - other[0], mine[1] - other[1]
-    if min(_wrong(mine), _wrong(other)) < FEW_WRONG or not np.any(apart[0]):
-        return _with_unseen(apart, -1.0, 1.0, confidence)
+    low, high = _with_unseen((mine[0] - other[0], mine[1] - other[1]), -1.0, 1.0, confidence)
+    if min(_wrong(mine), _wrong(other)) < FEW_WRONG:
+        return low, high
     slopes = [area * (1 - area) for area in areas]
     error = _delong_error(*(a / slopes[0] - b / slopes[1] for a, b in zip(mine, other, strict=True)))
     reach = NormalDist().inv_cdf(confidence) * error
-    return _expit(_logit(areas[0]) - reach) - areas[1], _expit(_logit(areas[0]) + reach) - areas[1]
+    logits = _logit(areas[0]) - reach, _logit(areas[0]) + reach
+    return min(low, _expit(logits[0]) - areas[1]), max(high, _expit(logits[1]) - areas[1])
 
 
 def _demand_two(parts: tuple[Floats, Floats]) -> None:
