@@ -74,7 +74,7 @@ def _margin(task: Task, label: pl.Series, held: int) -> float:
 
 def _rarest(label: pl.Series) -> int:
     """Rows of the rarer class."""
-    return min(label.value_counts()["count"].to_list())
+    return int(min(label.value_counts()["count"].to_list()))
 
 
 def few_words(task: Task, label: pl.Series) -> str:
