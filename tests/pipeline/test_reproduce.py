@@ -23,6 +23,7 @@ from place import Place
 from noria.adapters import signing
 from noria.domain.evaluation import Evaluation, Measure
 from noria.engine import agreement, export
+from noria.engine.alone import from_file
 from noria.errors import DataError, NoriaError, RefusedError
 from noria.names import digest_bytes
 
@@ -80,6 +81,7 @@ def points(count: int = 300) -> str:
 
 def make(home: Path, work: str = WORK) -> Place:
     home.mkdir()
+    (home / "README").symlink_to("work.py")
     place = Place(home).put("noria.yaml", PROJECT).put("work.py", work).put(".gitignore", IGNORED)
     place.put("data/points-1.csv", points()).commit()
     said = place.json("run")
@@ -127,7 +129,17 @@ def test_a_release_holds_the_files_of_its_commit_and_nothing_that_a_step_left(ex
     assert (tree / "made/note.txt").exists()
     (folder,) = (exported.state / "releases").iterdir()
     held = {p.relative_to(folder / "code").as_posix() for p in (folder / "code").rglob("*") if p.is_file()}
-    assert held == {"noria.yaml", "work.py", ".gitignore"}
+    assert held == {"noria.yaml", "work.py", ".gitignore", "README"}
+
+
+def test_a_link_of_the_commit_travels_as_a_link(exported: Exported, tmp_path: Path) -> None:
+    """Number 45: in the bundle, and out of an export, to be made again or served; it is never followed."""
+    with tarfile.open(exported.file) as archive:
+        assert "bundle/code/README" not in archive.getnames(), "an export holds regular files only"
+    unpacked = export.unpack(exported.file, tmp_path / "unpacked")
+    assert os.readlink(unpacked.bundle / "code/README") == "work.py"
+    laid = from_file(exported.file)(tmp_path / "served")
+    assert os.readlink(tmp_path / "served/releases" / laid.release.digest / "code/README") == "work.py"
 
 
 def test_an_export_has_equal_bytes_and_a_plain_tar_reads_it(exported: Exported, tmp_path: Path) -> None:

@@ -116,6 +116,17 @@ def test_a_link_that_leaves_or_goes_round_is_refused_by_name(tmp_path: Path, tar
     assert code.bad_links_of(line, sheet) == code.bad_links(world.home, sheet.project)
 
 
+def test_a_link_that_nobody_added_to_git_is_the_person_s_own(tmp_path: Path) -> None:
+    """Number 45: data that lies elsewhere, behind a link that Git does not know, is no reason to refuse the code."""
+    world = World(tmp_path / "repo")
+    world.commit()
+    (world.home / "elsewhere").symlink_to("/etc")
+    world.put("work.py", "x = 3\n")
+    line, sheet = world.sheet(by_hand=True)
+    assert code.bad_links(world.home, sheet.project) == ""
+    assert sealed(line, sheet, tmp_path / "code").keys() == {"noria.yaml", "work.py", ".gitignore"}
+
+
 def test_a_link_that_leads_nowhere_stays_one(tmp_path: Path) -> None:
     """Number 45: a dangling link ended each turn in "something broke"."""
     world = World(tmp_path / "repo")

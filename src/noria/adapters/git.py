@@ -133,20 +133,21 @@ def digest_of(repo: Path, changed: Sequence[Change]) -> str | None:
     return digest_bytes(b"\n".join([(head(repo) or "").encode(), *lines]))
 
 
-def listed(repo: Path, ignore: Sequence[str] = ()) -> list[str]:
-    """Files and links below ``repo`` that Git tracks or does not ignore, those of repositories inside among them, in order.
+def listed(repo: Path, ignore: Sequence[str] = (), *, others: bool = True) -> list[str]:
+    """Files and links below ``repo`` that Git tracks or (``others``) does not ignore, those of repositories inside among them.
 
     `.noria` and the path patterns ``ignore`` do not count. A name may be of a file that is gone.
     """
     excluded = [f":(exclude,glob)**/{OWN}/**", *(f":(exclude,glob){pattern}" for pattern in ignore)]
-    said = call(repo, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".", *excluded).stdout
+    kinds = ("--cached", "--others", "--exclude-standard") if others else ("--cached",)
+    said = call(repo, "ls-files", "-z", *kinds, "--", ".", *excluded).stdout
     found: set[str] = set()
     for name in {os.fsdecode(entry).rstrip("/") for entry in said.split(b"\0") if entry}:
         inside = repo / name
         if inside.is_symlink() or not inside.is_dir():
             found.add(name)
         elif (inside / ".git").exists():
-            found |= {f"{name}/{inner}" for inner in listed(inside)}
+            found |= {f"{name}/{inner}" for inner in listed(inside, others=others)}
     return sorted(found)
 
 

@@ -28,7 +28,7 @@ def seal(line: Line, sheet: Sheet, target: Path) -> None:
     if sheet.sealed is not None:
         shutil.copytree(sheet.sealed, target, symlinks=True)
     elif sheet.dirty or not sheet.commit:
-        _copy(sheet.tree, pin.sources(sheet.tree, sheet.project), target)
+        _copy(sheet.tree, _of_home(sheet.tree, sheet.project), target)
     else:
         checkout.lay_out(pin.origin(line, sheet.project), sheet.commit, target)
     demand_names(path for path, _ in bundle.contents(target))
@@ -44,7 +44,7 @@ def links_in(folder: Path) -> dict[str, str]:
 
 def bad_links(home: Path, project: Project) -> str:
     """Which links of the code as it stands in a home may not be sealed, and why; empty where all may."""
-    return _told(judge_links(_links(home, pin.sources(home, project))))
+    return _told(judge_links(_links(home, _of_home(home, project))))
 
 
 def bad_links_of(line: Line, sheet: Sheet) -> str:
@@ -53,6 +53,15 @@ def bad_links_of(line: Line, sheet: Sheet) -> str:
         return bad_links(sheet.tree, sheet.project)
     committed = git.committed(pin.origin(line, sheet.project), sheet.commit) or ()
     return _told(judge_links(_links(sheet.tree, committed)))
+
+
+def _of_home(home: Path, project: Project) -> list[str]:
+    """The code as it stands in a home. A link that leads elsewhere is part of it only if it was added to Git: others, to data
+    perhaps, are the person's own."""
+    paths = pin.sources(home, project)
+    bad = judge_links(_links(home, paths))
+    tracked = git.listed(home, others=False) if bad and git.is_repo(home) else paths
+    return [path for path in paths if path not in bad or path in tracked]
 
 
 def _links(folder: Path, paths: Iterable[str]) -> dict[str, str]:
