@@ -138,6 +138,7 @@ def test_a_link_of_the_commit_travels_as_a_link(exported: Exported, tmp_path: Pa
         assert "bundle/code/README" not in archive.getnames(), "an export holds regular files only"
     unpacked = export.unpack(exported.file, tmp_path / "unpacked")
     assert os.readlink(unpacked.bundle / "code/README") == "work.py"
+    (tmp_path / "served").mkdir()
     laid = from_file(exported.file)(tmp_path / "served")
     assert os.readlink(tmp_path / "served/releases" / laid.release.digest / "code/README") == "work.py"
 

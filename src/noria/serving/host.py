@@ -17,6 +17,7 @@ import os
 import queue
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -128,7 +129,9 @@ class SealedLoader(SourceFileLoader):
 
 
 def enter(bundle: Bundle) -> None:
-    """Make the sealed tree this interpreter's world."""
+    """Make the sealed tree this interpreter's world. Nothing is to be cached in it: what was added makes a release invalid."""
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    os.environ.setdefault("NUMBA_CACHE_DIR", f"{tempfile.gettempdir()}/noria-{os.urandom(8).hex()}")
     code = (bundle.folder / "code").resolve()
     if code.is_dir():
         os.chdir(code)

@@ -127,14 +127,13 @@ def _score(line: Line, sheet: Sheet, tree: str, identity: str, package: Package,
         inputs={"holdout": package.holdout_digest},
         environment=environment.digest(sheet.environment),
     )
-    manifest = msgspec.json.decode((line.places.tree(tree) / "manifest.json").read_bytes())
     inputs = Inputs()
     task = StepTask(
         f"{sheet.run_id}/{name}",
         tree,
         target="noria.stages.work.score:run",
         job={"bundle": ".", "rows": inputs.add(package.holdout_digest, "holdout.arrow")},
-        roots=tuple(f"code/{path}" for path in manifest.get("hosted", {}).get("paths", [])) or (".",),
+        roots=(),
         inputs=inputs.files,
         outs={"scores": "scores.npy"},
         resources=Resources(None, model.memory_bytes, model.timeout_s),

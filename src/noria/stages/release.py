@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria import names
-from noria.adapters import bundle, signing
+from noria.adapters import bundle, signing, weights
 from noria.decide import dirt
 from noria.decide import release as policy
 from noria.decide.dirt import Change
 from noria.domain.evaluation import Evaluation
+from noria.domain.golden import GOLDEN
 from noria.domain.release import Release
 from noria.domain.run import Pins
 from noria.domain.verdict import Outcome, Verdict
 from noria.errors import RefusedError
 from noria.stages import code, pin
 from noria.stages.line import Line, Sheet
-from noria.stages.package import Package, serving_facts
+from noria.stages.package import Package, model_file, serving_facts
 
 if TYPE_CHECKING:
     from noria.stages.measure import Reference
@@ -86,9 +87,11 @@ def release(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluati
 def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict) -> Path:
     folder = line.folder(sheet.run_id) / "sealed"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(package.folder, folder, symlinks=True)
-    if not (folder / bundle.CODE).is_dir():
-        code.seal(line, sheet, folder / bundle.CODE)
+    folder.mkdir()
+    for name in (model_file(package.form), model_file(package.form) + weights.SUFFIX, GOLDEN):
+        if (package.folder / name).exists():
+            shutil.copyfile(package.folder / name, folder / name)
+    code.seal(line, sheet, folder / bundle.CODE)  # anew, also where it was evaluated: what was left there is not sealed
     evidence = folder / "evidence"
     evidence.mkdir()
     for name, facts in _evidence(line, sheet, package, measured, verdict).items():

@@ -133,7 +133,7 @@ def run(work: dict[str, Any]) -> dict[str, Any]:
     except NoriaError as error:  # written for people: a traceback would only show Noria's own lines
         return {"ok": False, "kind": "refused", "error": str(error)[:MESSAGE_LIMIT]}
     except BaseException as error:  # noqa: BLE001 - project code may raise anything, and Rust panics are BaseExceptions
-        roots = [Path(work["cwd"]), *map(Path, work["paths"])]
+        roots = [Path(work["cwd"]), *map(Path, work["paths"]), Path.cwd()]
         traceback.print_exception(type(error), error, _from_project(error, roots))
         return {"ok": False, "kind": "raised", "error": explain(error, roots)}
     return {"ok": True, "kind": "ok", "result": result}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +28,25 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     The job: ``bundle`` (a folder with manifest.json and the model), ``rows`` (an Arrow file), ``folder``.
     Raises DataError when the rows lack a column that this release takes.
     """
-    bundle = Path(job["bundle"])
+    bundle = Path(job["bundle"]).resolve()
     manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+    if manifest["form"] == Form.HOSTED:
+        enter(bundle / "code", Path(job["folder"]) / "code", manifest["hosted"]["paths"])
     signature = msgspec.convert(manifest["signature"], Signature)
     rows = columns.frame(pl.read_ipc(job["rows"]), signature.inputs)
     scores = sealed_form(bundle, manifest, signature).predict(rows)
     np.save(Path(job["folder"]) / SCORES, scores, allow_pickle=False)
     return {"rows": rows.height}
+
+
+def enter(code: Path, copy: Path, paths: Sequence[str]) -> None:
+    """Work in a copy of the sealed code, as a host does in its own: what it leaves beside itself is no part of a bundle."""
+    shutil.copytree(code, copy, symlinks=True)
+    os.chdir(copy)
+    found = [str((copy / path).resolve()) for path in paths]
+    sys.path[:0] = found
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*found, os.environ.get("PYTHONPATH")]))
+    importlib.invalidate_caches()
 
 
 def sealed_form(bundle: Path, manifest: dict[str, Any], signature: Signature) -> forms.Form:
