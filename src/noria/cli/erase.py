@@ -38,8 +38,9 @@ def erase(home: Home, what: str, yes: bool, as_json: bool) -> None:
               noria data erase flights@v3
 
     JSON keys: erased (false without --yes), files [{dataset, name, digest, size_bytes}], size_bytes (with results), snapshots,
-    releases, runs, pins, steps, results (how many), samples (how many), in_source [files that are still there], beside [what
-    steps left in the project's folder].
+    releases, runs, pins, steps, results (how many), samples (how many), sealed {release: [files of its code]}, checkouts (how
+    many), in_source [files that are still there], beside [what steps left in the project's folder], in_git [files that commits
+    hold], unknown [releases whose commit Git does not know].
     """
     from noria.engine import erase as engine
 
@@ -67,6 +68,7 @@ def _facts(found: Plan, erased: bool) -> dict[str, Any]:
         "in_source": list(found.in_source),
         "beside": list(found.beside),
         "in_git": list(found.in_git),
+        "unknown": list(found.unknown),
     }
 
 
@@ -118,6 +120,11 @@ def _elsewhere(found: Plan) -> list[tuple[str, str]]:
         lines.append(("still there", f"{_some(found.beside)}, left by steps in the project's folder"))
     if found.in_git:
         lines.append(("still there", f"{_some(found.in_git)}, in the history of Git"))
+    if found.unknown:
+        text = (
+            f"{_some(found.unknown)}: Git does not know the commit any more, so that only equal files were looked for in the code"
+        )
+        lines.append(("not sure", text))
     lines.append(("not touched", "backups, exports, checkouts, prediction and shadow logs"))
     return lines
 

@@ -24,7 +24,7 @@ from noria.decide.retention import Holder, Kept, Kind, descended
 from noria.domain.data import FilePin
 from noria.domain.run import Run, StepRecord, StepState
 from noria.engine.gc import NAMED, exclusive
-from noria.errors import NotFoundError, UsageError
+from noria.errors import NoriaError, NotFoundError, UsageError
 from noria.stages import data
 from noria.stages.line import Line
 from noria.stages.needs import contents, expand, gather, holders
@@ -87,6 +87,7 @@ class Plan:
     sealed: tuple[Sealed, ...]  # files of bundles
     trees: tuple[str, ...]  # checkouts: they go whole, and are made again from Git
     in_git: tuple[str, ...]  # files of bundles that their commits hold: Git keeps them
+    unknown: tuple[str, ...]  # releases made of the data whose commit Git does not know any more: only equal bytes go from them
 
     @property
     def roots(self) -> frozenset[str]:
@@ -262,19 +263,23 @@ def _is(path: Path, digest: str) -> bool:
 
 def _code(
     line: Line, projects: Iterable[str], held: dict[str, frozenset[str]], gone: Set[str]
-) -> tuple[tuple[Sealed, ...], tuple[str, ...], tuple[str, ...]]:
-    """Files of bundles, checkouts, and which of the files Git holds too. What a step leaves unasked is known to nobody: so a
-    checkout goes whole, and of a release that used the data each file that is not its commit's."""
+) -> tuple[tuple[Sealed, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Files of bundles, checkouts, which of the files Git holds too, and which releases it does not know. What a step leaves
+    unasked is known to nobody: so a checkout goes whole, and of a release that used the data each file that is not its commit's.
+    """
     if not gone:
-        return (), (), ()
+        return (), (), (), ()
     sealed: list[Sealed] = []
     in_git: set[str] = set()
+    unknown: list[str] = []
     homes = {row.name: Path(row.home) for row in line.ledger.projects.list()} | {line.name: origin(line)}
     for project in projects:
         for release in line.ledger.releases.list(project):
             manifest, erased = _manifest(line, release.digest)
             used = not held[project].isdisjoint(manifest.pins.get("snapshots", {}).values())
-            known = git.committed(homes[project], release.commit) if release.commit else None
+            known = _committed(homes[project], release.commit)
+            if used and known is None and not release.imported:
+                unknown.append(f"{project} {release.version}")
             files = {
                 name
                 for name, digest in manifest.files.items()
@@ -284,7 +289,15 @@ def _code(
             if files - erased:
                 sealed.append(Sealed(project, release.version, release.digest, tuple(sorted(files - erased))))
     trees = tuple(sorted(path.name for path in _entries(line.state / "worktrees") if path.is_dir()))
-    return tuple(sealed), trees, tuple(sorted(name.removeprefix(f"{bundle.CODE}/") for name in in_git))
+    return tuple(sealed), trees, tuple(sorted(name.removeprefix(f"{bundle.CODE}/") for name in in_git)), tuple(unknown)
+
+
+def _committed(home: Path, commit: str | None) -> Set[str] | None:
+    """The files of a commit; None where Git does not tell."""
+    try:
+        return git.committed(home, commit) if commit else None
+    except NoriaError:
+        return None
 
 
 class _Manifest(msgspec.Struct, frozen=True):
