@@ -95,7 +95,7 @@ def test_a_whole_bundle_opens_with_its_signature(seal: Seal, tmp_path: Path) -> 
 def test_a_bundle_under_another_name_is_refused(seal: Seal, tmp_path: Path) -> None:
     """A signed release put in another's place would be served as what it is not."""
     digest = compiled(seal, tmp_path / "scratch")
-    with pytest.raises(ServingError, match="not 000000000000"):
+    with pytest.raises(ServingError, match="not of 000000000000"):
         open_bundle(seal.state / "releases" / digest, public_keys(seal.state), "0" * 64)
 
 

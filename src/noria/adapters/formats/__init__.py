@@ -80,7 +80,22 @@ def open_table(path: Path, name: str = "", dialect: Dialect = PLAIN, columns: Se
         raise _vanished(where) from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, EOFError) as error:
         raise DataError(f"is not a readable {kind.name} file: {_first_line(error)}", where=where, hint=BROKEN) from error
+    _demand_names(table.columns, where)
     return Opened(table, kind.cells, where)
+
+
+def _demand_names(names: Iterable[str], where: str) -> None:
+    """Raises DataError for a name that says nothing, or that Polars takes for a pattern wherever it is asked for by that."""
+    names = list(names)
+    if "" in names:
+        raise DataError("has a column without a name", where=where, hint="Name the column in the file.")
+    pattern = next((name for name in names if name == "*" or (name.startswith("^") and name.endswith("$"))), None)
+    if pattern is not None:
+        raise DataError(
+            f"has a column that is called {pattern[:80]!r}, which tables take for a pattern of names",
+            where=where,
+            hint="Rename the column in the file.",
+        )
 
 
 def peek(
@@ -95,7 +110,9 @@ def peek(
 
     try:
         _sniff(path, kind, dialect)
-        return fitting.looks(pl.DataFrame(schema=kind.schema(path)), kind.cells, name, dialect, told)
+        schema = kind.schema(path)
+        _demand_names(schema, name)
+        return fitting.looks(pl.DataFrame(schema=schema), kind.cells, name, dialect, told)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise DataError(f"is not a readable {kind.name} file: {_first_line(error)}", where=name, hint=BROKEN) from error
 
