@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from noria import cli
 from noria.domain.data import Delivery, FilePin
 from noria.domain.release import Form
 from noria.domain.rollout import Route
@@ -77,6 +79,20 @@ def test_folders_of_the_blob_store_that_were_tidied_away_are_made_again(tmp_path
     assert blobs.put_bytes(b"one") == first
     (tmp_path / "file").write_bytes(b"two" * 1_000_000)
     assert blobs.put_file(tmp_path / "file") == digest_bytes(b"two" * 1_000_000)
+
+
+def test_the_doctor_tells_of_damage_in_the_prediction_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Number 51: whoever reads the log counts what cannot be read; the doctor knows of it without reading it again."""
+    (tmp_path / "noria.yaml").write_text("project: p\n")
+    monkeypatch.chdir(tmp_path)
+    with closing(Ledger.open(tmp_path / ".noria")) as ledger:
+        for segment in ("a", "b", "b"):
+            ledger.events.append("p", "log.damaged", f"production/{segment}", f"of {segment} 1 place (9 bytes) cannot be read")
+    cli.execute(["doctor", "--json"])
+    (found,) = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["name"] == "prediction log"]
+    assert (found["state"], found["text"]) == ("warn", "of b 1 place (9 bytes) cannot be read (and 1 more)")
 
 
 def test_an_export_is_readable_by_its_owner_only(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import shutil
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
@@ -19,9 +19,11 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, day, emit, json_option, number, plain
 from noria.console.around import running_daemon
+from noria.domain.event import Event
 from noria.errors import NoriaError
 
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 13)
+TOLD = 1000  # events about damage that are looked at
 DISK_WARN_BYTES, DISK_FAIL_BYTES = 2 * 1024**3, 200 * 1024**2
 MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
@@ -171,12 +173,22 @@ def _opened(home: Home) -> Iterator[Finding]:
         advice = "" if found.ok else "Someone or something changed the ledger: `noria audit verify`."
         yield Finding("audit chain", "ok" if found.ok else "fail", found.text, advice)
         name = home.project_name()
+        yield from _log(opened.events.newest(name, TOLD, kind="log.damaged"))
         clock = (
             "wall time"
             if opened.clock.read(name) is None
             else f"set: {day(opened.clock.now(name))} UTC, speed {number(opened.clock.speed(name))}"
         )
     yield Finding("clock", "ok", clock)
+
+
+def _log(told: Sequence[Event]) -> Iterator[Finding]:
+    """Damage of the prediction log that the monitor, a compaction or a dataset of it came upon."""
+    places = {event.subject: event.text for event in reversed(told)}
+    if places:
+        advice = "What stood there is missing wherever the log is read; the rest is read. Put the segment back from a backup."
+        more = f" (and {len(places) - 1:,} more)" if len(places) > 1 else ""
+        yield Finding("prediction log", "warn", f"{told[0].text}{more}", advice)
 
 
 def _integrity(home: Home) -> str:
