@@ -52,6 +52,7 @@ class Daemon:
         self._lock = _lock(line.state)
         self._threads: list[Background] = []
         self._console: uvicorn.Server | None = None
+        self._showing: Background | None = None
         self._adopted = False  # the model server was there before this daemon
 
     def start(self) -> dict[str, str]:
@@ -89,6 +90,8 @@ class Daemon:
             thread.stopping.set()
         for thread in self._threads:
             thread.stop()
+        if self._showing is not None:
+            self._showing.stopping.set()
         if self._console is not None:
             self._console.should_exit = True
         if server:
@@ -194,10 +197,16 @@ class Daemon:
             hosts=frozenset({host, "localhost", "127.0.0.1"}),
         )
         bound = _bind(host, port)
-        self._console = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", http=Patience))
-        thread = threading.Thread(target=self._console.run, kwargs={"sockets": [bound]}, name="console", daemon=True)
-        thread.start()
+        served = uvicorn.Config(app, log_level="warning", lifespan="off", http=Patience)
+        self._showing = Background("console", partial(self._show, served, bound)).start()
         return f"http://{host}:{bound.getsockname()[1]}"
+
+    def _show(self, served: uvicorn.Config, bound: socket.socket) -> float:
+        """The console, until it is told to end; where it ends otherwise, it begins anew."""
+        if not self.stopping.is_set():
+            self._console = uvicorn.Server(served)
+            self._console.run(sockets=[bound.dup()])
+        return 1.0
 
 
 class Hand:

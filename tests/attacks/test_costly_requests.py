@@ -82,6 +82,13 @@ def test_what_is_told_of_a_large_body_is_short(raw: bytes) -> None:
     assert len(told.value.message) < 1000
 
 
+def test_an_answer_is_not_many_times_its_request() -> None:
+    """Number 44: each value of a large matrix outside the range of training was answered with the whole name of its input."""
+    inputs = tuple(Input(f"{i}" + "n" * 70, Kind.NUMBER, low=0.0, high=1.0) for i in range(200))
+    found = protocol.outside(Signature(inputs, Task.REGRESSION, ()), {i.name: [9] * 100 for i in inputs})
+    assert [len(names) for names in found.values()] == [protocol.MARKED] * 100
+
+
 def test_a_label_that_is_no_class_is_told_without_all_of_them() -> None:
     binary = Signature(FEW.inputs, Task.BINARY, ("x" * 3000, "y" * 3000))
     with pytest.raises(NoriaError) as told:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from noria import background
+from noria import background, daemon
 from noria.adapters import descriptors
 from noria.background import Background
 from noria.store import predictions
@@ -145,3 +146,29 @@ def record(name: str) -> Prediction:
         event_time=None,
         latency_ms=1.0,
     )
+
+
+def test_a_console_that_ends_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 10: background threads of the daemon are supervised, the console's too."""
+    made: list[Any] = []
+
+    class Broken:
+        should_exit = False
+
+        def __init__(self, served: Any) -> None:
+            made.append(served)
+
+        def run(self, sockets: list[socket.socket]) -> None:
+            sockets[0].close()
+            if len(made) == 1:
+                raise PanicError("no descriptor is left")
+
+    monkeypatch.setattr(daemon.uvicorn, "Server", Broken)
+    up = daemon.Daemon.__new__(daemon.Daemon)
+    up.stopping = threading.Event()
+    with socket.socket() as bound:
+        thread = Background("console", lambda: up._show(cast(Any, "served"), bound)).start()
+        wait_for(lambda: len(made) >= 2)
+        up.stopping.set()
+        thread.stop()
+        assert bound.fileno() != -1

@@ -24,6 +24,7 @@ Label = str | int | float | bool
 
 SINGLE_MAX = 3.4028234663852886e38  # the largest float32
 SINGLE_END = 3.4028235677973366e38  # from here on a number rounds to float32's infinity
+MARKED = 20  # inputs of a row that are named as outside: an answer must not be many times its request
 ID_LIMIT = 200  # characters of a prediction id or key
 _MISSING = object()
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -266,7 +267,7 @@ def _binary(no: Label, yes: Label, answers: list[Any]) -> dict[str, list[Any]]:
 
 
 def outside(signature: Signature, columns: Mapping[str, Sequence[Any]]) -> dict[int, list[str]]:
-    """Row -> its inputs whose values lie outside what training saw: answered all the same, and marked."""
+    """Row -> its inputs (the first few) whose values lie outside what training saw: answered all the same, and marked."""
     found: dict[int, list[str]] = {}
     for entry in signature.inputs:
         values = columns.get(entry.name, ())
@@ -276,7 +277,9 @@ def outside(signature: Signature, columns: Mapping[str, Sequence[Any]]) -> dict[
         if known and not entry.low <= min(known) <= max(known) <= entry.high:
             for row, value in enumerate(values):
                 if value is not None and not entry.low <= value <= entry.high:
-                    found.setdefault(row, []).append(entry.name)
+                    marked = found.setdefault(row, [])
+                    if len(marked) < MARKED:
+                        marked.append(entry.name)
     return found
 
 
