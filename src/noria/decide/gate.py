@@ -33,6 +33,7 @@ ROWS = 50
 EACH_CLASS = 10
 NAMED = 5  # slices spelled out in a sentence; the rest are counted
 FIELDS = ("latency_p50_ms", "latency_p99_ms", "model_size_mb", "rows")  # read from the evaluation itself: no bounds
+LATENCIES = frozenset({"latency_p50_ms", "latency_p99_ms"})
 RANKING = frozenset({"roc_auc", "average_precision"})  # need both classes to be defined at all
 
 
@@ -56,7 +57,30 @@ def _field(gate: Gate, evaluation: Evaluation) -> Reason:
     if not math.isfinite(value):
         return _undecided("not_measured", f"{gate.metric} could not be measured")
     shown = f"{value:,.0f}" if gate.metric == "rows" else _number(value, gate.value)
-    return _compared("field", gate, value, f"{gate.metric} {shown}", "")
+    return _compared("field", gate, value, f"{gate.metric} {shown}", _rounds(gate, evaluation))
+
+
+def asks_for_latency(gates: Sequence[Gate]) -> bool:
+    return any(gate.metric in LATENCIES for gate in gates)
+
+
+def hangs_on_latency(gates: Sequence[Gate], evaluation: Evaluation) -> bool:
+    """Whether another measurement of latency may change the verdict: a gate on it fails, or its rounds lie on either side of it,
+    and nothing else fails."""
+    if any(r.outcome is Outcome.FAIL for r in judge([g for g in gates if g.metric not in LATENCIES], evaluation).reasons):
+        return False
+    asked = [gate for gate in gates if gate.metric in LATENCIES]
+    failing = any(_gate(gate, evaluation).outcome is not Outcome.PASS for gate in asked)
+    p99 = [gate.value for gate in asked if gate.metric == "latency_p99_ms"]
+    return failing or any(min(evaluation.latency_rounds_ms) <= limit < max(evaluation.latency_rounds_ms) for limit in p99)
+
+
+def _rounds(gate: Gate, evaluation: Evaluation) -> str:
+    """``(the median of 5: 0.31 to 4.2)``."""
+    rounds = evaluation.latency_rounds_ms
+    if gate.metric != "latency_p99_ms" or not rounds:
+        return ""
+    return f"(the median of {len(rounds)}: {min(rounds):.3g} to {max(rounds):.3g})"
 
 
 def _threshold(gate: Gate, evaluation: Evaluation) -> Reason:

@@ -38,6 +38,7 @@ class Evaluation:
     slices: dict[str, dict[str, dict[str, Measure]]] = field(default_factory=dict)  # column -> value -> metric
     latency_p50_ms: float = 0.0
     latency_p99_ms: float = 0.0
+    latency_rounds_ms: tuple[float, ...] = ()  # the 99th percentile of each round, where a gate asks for it
     model_size_mb: float = 0.0
     holdout: str = ""  # "last 7 days: 2013-03-25 to 2013-03-31, 6,012 rows"
     champion_note: str = ""  # why there is no comparison, when a champion exists

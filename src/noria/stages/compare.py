@@ -206,6 +206,7 @@ def _evaluation(facts: Mapping[str, Any]) -> Evaluation:
         versus_best={name: _comparison(c) for name, c in (facts.get("versus_best") or {}).items()},
         latency_p50_ms=_float(facts.get("latency_p50_ms")),
         latency_p99_ms=_float(facts.get("latency_p99_ms")),
+        latency_rounds_ms=tuple(facts.get("latency_rounds_ms") or ()),
         model_size_mb=_float(facts.get("model_size_mb")),
         holdout=facts.get("holdout") or "",
     )

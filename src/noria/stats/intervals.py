@@ -145,17 +145,16 @@ def _wrong(parts: tuple[Floats, Floats]) -> float:
 
 
 def _with_unseen(parts: tuple[Floats, Floats], least: float, most: float, confidence: float) -> tuple[float, float]:
-    """DeLong's bounds with rows of either class that are ranked as badly, or as well, as can be."""
+    """DeLong's bounds with rows that are ranked as badly, or as well, as can be.
+
+    They are of the rarer class alone: of all shares of such rows in either class that leave none seen, that adds up to most.
+    """
     z, mean = NormalDist().inv_cdf(confidence), float(parts[0].mean())
-    found = []
-    for room in (mean - least, most - mean):
-        shift = spread = 0.0
-        for part in parts:
-            n, added = len(part), z * z / 2
-            shift += added * room / n
-            spread += (float(part.var(ddof=1)) * n + added * room * room) / n**2
-        found.append(shift + z * math.sqrt(spread))
-    return max(mean - found[0], least), min(mean + found[1], most)
+    added, rare, variance = z * z / 2, min(len(part) for part in parts), _delong_error(*parts) ** 2
+    down, up = (
+        added * room / rare + z * math.sqrt(variance + added * (room / rare) ** 2) for room in (mean - least, most - mean)
+    )
+    return max(mean - down, least), min(mean + up, most)
 
 
 def _logit(share: float) -> float:
