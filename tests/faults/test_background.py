@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -19,6 +20,7 @@ import pytest
 from noria import background, daemon
 from noria.adapters import descriptors
 from noria.background import Background
+from noria.serving import tree
 from noria.store import predictions
 from noria.store.predictions import LogWriter, Prediction, read_all
 
@@ -172,3 +174,23 @@ def test_a_console_that_ends_begins_anew(monkeypatch: pytest.MonkeyPatch) -> Non
         up.stopping.set()
         thread.stop()
         assert bound.fileno() != -1
+
+
+def test_a_server_that_cannot_follow_its_routes_serves_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Number 10: what works in the background of the server's parent goes on too, whatever it meets."""
+    grown = tree.Tree(tree.Options(tmp_path, {}))
+    tried: list[int] = []
+
+    async def sync(again: bool = False) -> None:
+        tried.append(1)
+        if len(tried) == 3:
+            grown.stop()
+        raise RuntimeError("no descriptor is left")
+
+    async def story() -> None:
+        grown._sync = sync  # type: ignore[method-assign]
+        await asyncio.wait_for(grown._poll(), 30)
+
+    asyncio.run(story())
+    assert len(tried) == 3
+    assert capsys.readouterr().err.count("the routes are not followed: RuntimeError: no descriptor is left") == 1

@@ -379,6 +379,13 @@ class Group:
         except Exception as error:  # noqa: BLE001 - whatever keeps it from being blamed, its successor must come
             print(f"noria.serving: nobody can be blamed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
+    def _tell_unserved(self, slot: int, error: Exception) -> None:
+        if isinstance(error, UnservedError):
+            try:
+                self._on_unserved(slot, error.failed)
+            except Exception as why:  # noqa: BLE001 - as above
+                print(f"noria.serving: nobody can be blamed: {type(why).__name__}: {why}", file=sys.stderr, flush=True)
+
     async def _give_up(self, slot: int, link: WorkerLink) -> None:
         """End a worker that did not come so far as to be kept. One that ended by itself is told of: it may have answered."""
         await _ended(link, 0.0)
@@ -408,12 +415,11 @@ class Group:
                 if slot in self._leaving:
                     await link.order("retire")
                 return link
-            except (NoriaError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the slot must not stay empty
                 print(f"noria.serving: worker {slot} does not start: {error}", file=sys.stderr, flush=True)
                 if self._links[slot] is not before:  # else no process could be started
                     await self._give_up(slot, self._links[slot])
-                if isinstance(error, UnservedError):
-                    self._on_unserved(slot, error.failed)
+                self._tell_unserved(slot, error)
 
     async def _watch(self) -> None:
         """End workers that hang, for ever. Silence counts from when this process itself was last late: it may be what hung."""

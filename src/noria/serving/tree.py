@@ -102,6 +102,7 @@ class Tree:
         self._decisions = Decisions(options.state / "serving" / "scaling.json")
         self._scaling: list[asyncio.Task[None]] = []
         self._hopeless = ""  # why no worker starts, where nobody brings another release
+        self._stumbled = ""  # what kept it from following the routes last
         self._trouble = ""  # what is wrong with the ledger at present
         self._applying = asyncio.Lock()
         self._cold = True  # no worker answers yet: nothing is at risk
@@ -189,7 +190,14 @@ class Tree:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), POLL_S)
                 return
-            await self._sync()
+            try:
+                await self._sync()
+                self._stumbled = ""
+            except Exception as error:  # noqa: BLE001 - whatever it is, the last routes serve on, and it is tried again
+                text = f"the routes are not followed: {type(error).__name__}: {error}"
+                if text != self._stumbled:
+                    print(f"noria.serving: {text}", file=sys.stderr, flush=True)
+                self._stumbled = text
             self._keep_log_small()
 
     def _keep_log_small(self) -> None:
