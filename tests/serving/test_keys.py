@@ -20,7 +20,7 @@ from serving_bundles import RECORD, Seal, compiled, wait_for
 from serving_world import World
 
 from noria.domain.access import UNGUARDED, Access, Rate, is_loopback
-from noria.errors import ConfigError, NoKeyError, ServingError, TooOftenError
+from noria.errors import ConfigError, ForbiddenError, NoKeyError, ServingError, TooOftenError
 from noria.serving import counts, rates
 from noria.serving.app import App, Settings
 from noria.serving.counts import Counts
@@ -236,6 +236,28 @@ def test_a_bad_list_is_named_by_line_and_never_quoted(keys_file: Path, text: str
     assert ANNA not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [
+        ("/predict", "predict"), ("/delays/predict", "predict"), ("/v2/models/delays/infer", "predict"),
+        ("/v2/models/delays/versions/v3/infer", "predict"), ("/feedback", "feedback"), ("/delays/feedback", "feedback"),
+        ("/", ""), ("/openapi.json", ""), ("/v2/models/delays", ""),
+    ],
+)  # fmt: skip
+def test_a_key_may_be_for_labels_alone_or_for_predictions(keys_file: Path, path: str, scope: str) -> None:
+    """Number 54: whoever could predict could write labels, also for predictions of others."""
+    kinds = {"labels": "feedback", "app": "predict", "all": "predict feedback", "old": ""}
+    keys_file.write_text("".join(f"{name}:{name}-0123456789abcdef {words}\n" for name, words in kinds.items()))
+    door = Door(Access(str(keys_file)), "127.0.0.1")
+    for name, words in kinds.items():
+        headers = [(b"x-api-key", f"{name}-0123456789abcdef".encode())]
+        if not scope or not words or scope in words.split():
+            assert door.enter(headers, path, None) == name
+        else:
+            with pytest.raises(ForbiddenError, match=f"the key '{name}' is for {words} only"):
+                door.enter(headers, path, None)
+
+
 def test_a_list_that_is_no_text_is_refused(keys_file: Path) -> None:
     keys_file.write_bytes(b"\xff\xfe" * 20)
     with pytest.raises(ConfigError, match="not UTF-8"):
@@ -247,7 +269,8 @@ def test_a_list_that_is_no_text_is_refused(keys_file: Path) -> None:
 def test_keys_are_known_by_name_and_a_bare_one_by_its_line(keys_file: Path) -> None:
     keys_file.write_text(f"{LIST}just-a-key-0123456789\n")
     keys = Keys(keys_file)
-    assert [keys.name_of(k.encode()) for k in (ANNA, BOB, "just-a-key-0123456789")] == ["anna", "bob", "line-5"]
+    found = [keys.known(k.encode()) for k in (ANNA, BOB, "just-a-key-0123456789")]
+    assert [known and known.name for known in found] == ["anna", "bob", "line-5"]
     held = repr(vars(keys))
     assert ANNA not in held
     assert "just-a-key" not in held
@@ -258,7 +281,7 @@ def test_no_other_bytes_are_a_key(tmp_path_factory: pytest.TempPathFactory, key:
     file = tmp_path_factory.getbasetemp() / "property-keys"
     if not file.exists():
         file.write_text(LIST)
-    assert (Keys(file).name_of(key) is None) is (key not in (ANNA.encode(), BOB.encode()))
+    assert (Keys(file).known(key) is None) is (key not in (ANNA.encode(), BOB.encode()))
 
 
 def test_an_api_key_header_goes_before_authorization() -> None:

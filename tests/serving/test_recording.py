@@ -17,6 +17,7 @@ from serving_world import World
 
 from noria.domain.policy import LogPolicy, WhenFull
 from noria.serving import recorder
+from noria.serving.recorder import Ids
 from noria.store import asked
 
 KEYED = {**RECORD, "flight_id": "UA-4711", "time_hour": "2026-11-20T12:00:00Z"}
@@ -214,3 +215,17 @@ def test_the_policy_travels_as_json() -> None:
     policy = LogPolicy(0.1, 90 * 86400.0, ("carrier",), WhenFull.COUNT)
     assert msgspec.json.decode(msgspec.json.encode(policy), type=LogPolicy) == policy
     assert BINARY.key == "flight_id"
+
+
+def test_ids_cannot_be_guessed_and_are_never_given_twice() -> None:
+    """Number 54: ids counted on within a process, so that one told the others."""
+    ids = Ids()
+    made = [name for _ in range(2_000) for name in ids.take(1_700_000_000.0, 1)] + ids.take(1_700_000_000.0, 1_000)
+    assert len(set(made)) == 3_000
+    drawn = [name.split("-")[2] for name in made[:2_000]]
+    assert len(set(drawn)) == 2_000
+    assert {len(part) for part in drawn} == {16}
+    for bit in range(64):
+        ones = sum(int(part, 16) >> bit & 1 for part in drawn)
+        assert 800 < ones < 1_200  # 1,000 expected, nine standard deviations of 22
+    assert ids.take(1_700_000_001.0, 1)[0] > max(made)

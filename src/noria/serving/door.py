@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from noria.domain.access import KEPT_OPEN, Access, is_loopback
-from noria.errors import NoKeyError, TooOftenError
+from noria.errors import ForbiddenError, NoKeyError, TooOftenError
 from noria.serving.http import LOOPBACK, Headers
 from noria.serving.keys import Keys
 from noria.serving.rates import Rates
 
 Peer = tuple[str, int] | None
+WORDS = {"predict": "predict", "feedback": "send feedback"}
 
 
 class Door:
@@ -27,22 +28,26 @@ class Door:
         """The name of the caller's key, empty where there are no keys. Raises NoKeyError, TooOftenError."""
         if path in KEPT_OPEN and peer is not None and is_loopback(peer[0]):
             return ""
-        name = self.know(headers)
+        name = self.know(headers, scope_of(path))
         self.count(name or (peer[0] if peer else ""))
         return name
 
-    def know(self, headers: Headers) -> str:
-        """The name of the caller's key, empty where there are no keys. Raises NoKeyError."""
+    def know(self, headers: Headers, scope: str = "predict") -> str:
+        """The name of the caller's key, empty where there are no keys. Raises NoKeyError, and ForbiddenError for a key that is
+        for something else; an empty ``scope`` is what every key may."""
         if self._keys is None:
             return ""
         key = key_of(headers)
         if key is None:
             hint = "Send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`."
             raise NoKeyError("this server asks for an API key, and the request carries none", hint=hint)
-        name = self._keys.name_of(key)
-        if name is None:
+        known = self._keys.known(key)
+        if known is None:
             raise NoKeyError("the API key is not one of this server's", hint="Ask whoever runs the server for a key.")
-        return name
+        if scope and scope not in known.scopes:
+            text = f"the key {known.name!r} is for {' and '.join(sorted(known.scopes))} only"
+            raise ForbiddenError(text, hint=f"Ask whoever runs the server for a key that may {WORDS[scope]}.")
+        return known.name
 
     def count(self, caller: str) -> None:
         """Count a request of a caller. Raises TooOftenError."""
@@ -50,6 +55,12 @@ class Door:
         if wait_s > 0:
             whose = "this key" if self._keys is not None else "this address"
             raise TooOftenError(f"{whose} asks more often than it may", wait_s=wait_s, hint=f"Come again in {wait_s:.3g} s.")
+
+
+def scope_of(path: str) -> str:
+    """What a key must be for, to ask for a path: what every key may is empty."""
+    last = path.rpartition("/")[2]
+    return "feedback" if last == "feedback" else "predict" if last in ("predict", "infer") else ""
 
 
 def allowed_hosts(access: Access, host: str) -> frozenset[bytes] | None:

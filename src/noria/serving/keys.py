@@ -6,6 +6,8 @@ import hmac
 import os
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -17,6 +19,15 @@ MOST_KEYS = 10_000
 MOST_BYTES = 4 << 20
 SHORTEST = 16  # characters: fewer can be guessed
 HINT = "One key a line, as NAME:KEY or KEY alone; lines that begin with # are not read."
+SCOPES = frozenset({"predict", "feedback"})  # what a key may do; a line that names none may both
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A key of the list, by its name, and what it may do."""
+
+    name: str
+    scopes: frozenset[str] = SCOPES
 
 
 class Keys:
@@ -30,13 +41,13 @@ class Keys:
         self._next = time.monotonic() + LOOK_S
         self._trouble = ""
 
-    def name_of(self, key: bytes) -> str | None:
+    def known(self, key: bytes) -> Known | None:
         """None for a key that is not in the file. What it takes depends on the digest, which no client can steer: it is keyed."""
         if time.monotonic() >= self._next:
             self._look()
         digest = self._digest(key)
-        held, name = self._held.get(digest[:8], (b"", ""))
-        return name if hmac.compare_digest(held, digest) else None
+        held, known = self._held.get(digest[:8], (b"", NOBODY))
+        return known if hmac.compare_digest(held, digest) else None
 
     def _look(self) -> None:
         """Read the file again when it changed. A damaged or missing one changes nothing, and is complained about once."""
@@ -51,42 +62,51 @@ class Keys:
                 print(f"noria.serving: the keys stay as they were: {error}", file=sys.stderr, flush=True)
             self._trouble = str(error)
 
-    def _read(self) -> dict[bytes, tuple[bytes, str]]:
-        held: dict[bytes, tuple[bytes, str]] = {}
-        for name, key in read_keys(self._file):
+    def _read(self) -> dict[bytes, tuple[bytes, Known]]:
+        held: dict[bytes, tuple[bytes, Known]] = {}
+        for key, known in read_keys(self._file).items():
             digest = self._digest(key.encode())
-            held[digest[:8]] = digest, name
+            held[digest[:8]] = digest, known
         return held
 
     def _digest(self, key: bytes) -> bytes:
         return blake2b(key, key=self._secret, digest_size=32).digest()
 
 
-def read_keys(file: Path) -> list[tuple[str, str]]:
-    """Name and key of each line; a key alone is called by its line: ``line-3``. Raises ConfigError, which never shows one."""
-    found: dict[str, str] = {}
+NOBODY = Known("")
+
+
+def read_keys(file: Path) -> dict[str, Known]:
+    """Each key of the list with its name; a key alone is called by its line: ``line-3``. Behind a key may stand what it is for:
+    ``labels:KEY feedback``. Raises ConfigError, which never shows one."""
+    found: dict[str, Known] = {}
     for number, line in enumerate(_text(file).splitlines(), 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
         name, _, key = text.partition(":") if ":" in text else (f"line-{number}", "", text)
-        wrong = _wrong(name.strip(), key.strip(), found)
+        name, words = name.strip(), key.split()
+        scopes = set[str]()
+        while len(words) > 1 and words[-1] in SCOPES:
+            scopes.add(words.pop())
+        key = " ".join(words)
+        wrong = _wrong(name, key, found)
         if wrong:
             raise ConfigError(wrong, where=f"{file}:{number}", hint=HINT)
-        found[name.strip()] = key.strip()
+        found[key] = Known(name, frozenset(scopes or SCOPES))
     if not 0 < len(found) <= MOST_KEYS:
         raise ConfigError(f"it holds {len(found)} keys; 1 to {MOST_KEYS} are due", where=str(file), hint=HINT)
-    return list(found.items())
+    return found
 
 
-def _wrong(name: str, key: str, found: dict[str, str]) -> str | None:
+def _wrong(name: str, key: str, found: Mapping[str, Known]) -> str | None:
     if not is_name(name):
         return "what stands before the colon cannot name a key: small letters, digits, - and _"
     if len(key) < SHORTEST:
         return f"the key has {len(key)} characters, and is guessed too easily: at least {SHORTEST} are due"
     if not key.isascii() or not key.isprintable() or " " in key:
         return "a key consists of printable ASCII characters without spaces"
-    if name in found or key in found.values():
+    if key in found or name in {known.name for known in found.values()}:
         return "the same name or key stands further up already"
     return None
 

@@ -27,17 +27,12 @@ SECRET_BYTES = 32
 
 
 class Ids:
-    """Prediction ids of one process: ``p-0197a3c2e5f1-9c1b7e22-00002a``; sortable by time, never given twice."""
-
-    def __init__(self) -> None:
-        self._process = os.urandom(4).hex()
-        self._next = 0
+    """Prediction ids: ``p-0197a3c2e5f1-9c1b7e22d40a61f3-00``; sortable by time. Who was not given one cannot guess it: each
+    request draws 64 bits, and only its own rows count on."""
 
     def take(self, at: float, rows: int) -> list[str]:
         """Ids that count on from the first."""
-        first = self._next
-        self._next += rows
-        name = f"p-{int(at * 1000):012x}-{self._process}-{first:06x}"
+        name = f"p-{int(at * 1000):012x}-{os.urandom(8).hex()}-00"
         return [name] if rows == 1 else ids_from(name, rows)
 
 
