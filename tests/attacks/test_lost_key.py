@@ -120,3 +120,6 @@ def test_doctor_names_a_missing_key_and_the_command_makes_one(tmp_path: Path, no
     assert made["key"] == signing.known_keys(state)[0]
     assert [event["kind"] for event in noria("audit", "log")["events"]] == ["key.made"]
     assert all(check["state"] != "fail" for check in noria("doctor")["checks"] if check["name"] == "signing.key")
+    (state / signing.KEY).unlink()
+    (state / signing.PUBLIC).unlink()
+    assert "releases that it sealed cannot be verified any more" in noria("audit", "new-key")["text"]

@@ -22,7 +22,7 @@ PUBLIC = "signing.pub"  # 64 hex digits a line: the newest key first
 RELEASES = "releases"  # where bundles lie: what was signed
 SIGNATURE_BYTES = 64
 _HEX = re.compile(r"[0-9a-f]{64}")
-BACK = "Put it back from a backup. If it is lost for good, `noria audit new-key` makes another, and old releases stay valid."
+BACK = "Put it back from a backup. If it is lost for good, `noria audit new-key` makes another; signing.pub keeps old ones valid."
 
 
 def sign(state: Path, data: bytes) -> bytes:

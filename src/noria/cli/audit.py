@@ -77,7 +77,8 @@ def accept(home: Home, as_json: bool) -> None:
 @json_option
 @pass_home
 def new_key(home: Home, as_json: bool) -> None:
-    """Make a new signing key where the old one is lost for good. What the old one signed stays valid.
+    """Make a new signing key where the old one is lost for good. What the old one signed stays valid, as long as signing.pub, its
+    public half, is there: put that back first.
 
     It is refused while the old key is there.
 
@@ -89,8 +90,10 @@ def new_key(home: Home, as_json: bool) -> None:
     from noria.adapters import signing
 
     with closing(home.existing_ledger()) as ledger:
+        lost = not (home.state / signing.PUBLIC).exists()
         key = signing.make_new(home.state)
         text = f"a new signing key was made, {key[:16]}..., in place of one that is lost"
+        text += ", and its public half too: releases that it sealed cannot be verified any more" if lost else ""
         ledger.events.append(home.project_name(), "key.made", key[:16], text, {"key": key}, actor=actor())
     emit(as_json, {"key": key, "text": text}, lambda: f"{text}\nback {home.state / signing.KEY} up")
 
