@@ -89,6 +89,7 @@ def test_of_a_tree_with_changes_what_git_tracks_and_names_is_sealed(tmp_path: Pa
     world.put("work.py", "x = 3\n")
     world.put("note.txt", "left by a step")
     world.put("made/rows.csv", "1,Zebra\n")
+    world.put("scratch/rows.csv", "1,Zebra\n")  # nobody added it, no step reads it
     line, sheet = world.sheet(by_hand=True)
     found = sealed(line, sheet, tmp_path / "code")
     assert found.keys() == {"noria.yaml", "work.py", "more.py", ".gitignore"}

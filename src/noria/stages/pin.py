@@ -113,13 +113,17 @@ def _content(line: Line, project: Project) -> str:
 
 
 def sources(home: Path, project: Project) -> list[str]:
-    """The files and links in a home that are the code: what Git tracks or does not ignore there, without what steps leave.
+    """The files and links in a home that are the code: what Git tracks there, and what makes it another than its commit.
 
     Where there is no Git, all but data, what steps leave, and what is too large for a source.
     """
-    if git.is_repo(home):
-        return git.listed(home, own_outs(project))
-    return list(_without_git(home, project))
+    if not git.is_repo(home):
+        return list(_without_git(home, project))
+    found = set(git.listed(home, own_outs(project), others=False))
+    for change in changes(home, project):
+        inner = git.listed(home / change.path) if change.path.endswith("/") else []
+        found |= {change.path + name for name in inner} if inner else {change.path}
+    return sorted(found)
 
 
 def _without_git(home: Path, project: Project) -> Iterator[str]:
