@@ -173,7 +173,7 @@ class Daemon:
             project = config.load(self.line.home)
             for environment in project.environments:
                 monitor = monitors.get(environment)
-                if monitor is None or monitor.every_s != project.monitor.every_s:
+                if monitor is None or not monitor.fits(project):
                     monitor = monitors[environment] = Watch(self.line, project, environment)
                 if learn(self.line, project, watch(self.line, project, monitor)) is not None:
                     self.triggered.set()

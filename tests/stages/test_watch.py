@@ -316,15 +316,34 @@ def test_a_window_that_is_known_as_it_is_alarms_once(made: Bench) -> None:
     assert made.look(MONDAY + 7.5 * DAY_S) == ()
 
 
-def test_no_event_time_opens_windows_without_end(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_times_of_any_kind_do_not_blind_the_monitor(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 3, of its kind: a client that sends event times of all centuries takes no room from what is judged next."""
     monkeypatch.setattr(fold, "MOST_WINDOWS", 20)
+    monkeypatch.setattr(fold, "MOST_WAITING", 400)
     made.release("v1")
-    times = [iso(MONDAY + DAY_S * day * 40) for day in range(-50, 50)]
-    made.write(*(made.answered(MONDAY, 0.5, event_time=time) for time in times), *days_of(made, 0, 1, 10))
-    made.look(MONDAY + 2.5 * DAY_S)
-    assert made.monitor is not None
-    assert len(made.monitor.notes.releases["v1"].spans) <= 20
-    assert made.monitor.notes.passed_over >= 80
+    ends = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0001-01-01", "not a time"]
+    for day in range(7):
+        strange = [iso(MONDAY + DAY_S * 40 * row) for row in range(-100, 300)] + ends
+        made.write(*(made.answered(MONDAY + day * DAY_S, 0.5, event_time=time) for time in strange), *days_of(made, day, 1, 40))
+        made.look(MONDAY + (day + 0.9) * DAY_S)
+        assert made.monitor is not None
+        notes = made.monitor.notes
+        assert len(notes.releases["v1"].spans) <= 20
+        assert len(notes.waiting) <= 400
+    assert notes.passed_over > 1_000
+    made.look(MONDAY + 9 * DAY_S)
+    ours = [w for w in made.windows() if MONDAY <= w.start < MONDAY + 7 * DAY_S]
+    assert [w.predictions >= 40 for w in ours] == [True] * 7
+    assert ours[-1].labelled >= 100
+
+
+def test_answers_that_no_metric_takes_do_not_stop_the_monitor(made: Bench) -> None:
+    made.release("v1")
+    odd = [made.answered(MONDAY + i, p) for i, p in enumerate((7.0, -1.0, float("nan"), None))]
+    made.write(*odd, *(made.said(MONDAY + 50, 1, one) for one in odd), made.said(MONDAY + 51, "what?", odd[0]))
+    made.write(*days_of(made, 1, 1, 30))
+    made.look(MONDAY + 3.5 * DAY_S)
+    assert [(w.predictions, w.labelled) for w in made.windows()] == [(4, 0), (30, 30)]
 
 
 # -- what is told

@@ -31,8 +31,10 @@ MOST_WAITING = 100_000  # answers that wait for a label ...
 MOST_NUMBERS = 1_000_000  # ... and the numbers that they consist of
 RECENT = 100_000  # names whose labels came before their prediction was read
 KEPT = 8  # labels of one prediction
-MOST_WINDOWS = 400  # of all releases
+MOST_WINDOWS = 400  # of all releases; more are those of clients that send any event time
+EARLY_S = 2 * DAY_S  # labels that came so long before any other, and found no prediction, are let go
 REMEMBERED_S = 35 * DAY_S  # judged windows are kept this long behind the newest: what comes late is added to them
+CLOSE = 1e-6  # by which a probability may miss [0, 1], as for the metrics
 CALENDAR_ROWS = 400  # of a window
 
 Floats = NDArray[np.float64]
@@ -59,10 +61,9 @@ class Gauge(msgspec.Struct, frozen=True):
             if not isinstance(shares, dict):
                 code = class_code(said, classes)
                 return None if code is None else [float(i == code) for i in range(len(classes))]
-            return _finite([shares.get(name, 0.0) for name in classes])
+            return _chances([shares.get(name, 0.0) for name in classes])
         if task is Task.BINARY:
-            code = class_code(said, classes)
-            return _finite([outputs.get("probability", code)])
+            return _chances([outputs.get("probability", class_code(said, classes))])
         return _finite([said])
 
     def truth(self, label: Any) -> float | None:
@@ -81,6 +82,11 @@ class Gauge(msgspec.Struct, frozen=True):
         multiclass = self.signature.task is Task.MULTICLASS
         said = np.hstack([said, np.zeros((len(said), 1))]) if multiclass else said[:, 0]
         return np.asarray(metrics.row_losses(self.reference.metric, self.signature.task, y, said), dtype=np.float64)
+
+
+def _chances(values: list[Any]) -> list[float] | None:
+    found = _finite(values)
+    return found if found is not None and all(-CLOSE <= v <= 1 + CLOSE for v in found) else None
 
 
 def _finite(values: list[Any]) -> list[float] | None:
@@ -140,8 +146,8 @@ class Span(msgspec.Struct):
 
 
 class Held(msgspec.Struct):
-    """What is kept of one release. Windows begin at ``anchor`` and every so often before and after it; those up to
-    ``judged_until`` were judged by a monitor whose notes are gone."""
+    """What is kept of one release. Windows begin at ``anchor`` and every so often before and after it; of those up to
+    ``judged_until`` that are not here any more nothing is known: they were judged."""
 
     anchor: float
     judged_until: float = -math.inf
@@ -160,6 +166,7 @@ class Waiting(msgspec.Struct):
     key: str | None
     answer: list[float]
     until: float = math.inf
+    ahead: bool = False  # its window had not begun when it was made
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -181,7 +188,7 @@ class Notes(msgspec.Struct):
     early: dict[str, list[Said]] = {}  # the same of what was not read yet
     share: float = 1.0  # of keys that wait
     number: int = 0
-    passed_over: int = 0  # rows whose window is one too many
+    passed_over: int = 0  # rows whose window is one too many, or was judged and forgotten
     caught_up: bool = False
     told: list[str] = []  # segments whose damage was told
 
@@ -197,13 +204,13 @@ class Fold:
         self._gauge = gauge
         self._arrived = arrived
         self._keyed: dict[str, set[str]] = {}  # key -> ids of what waits
+        self._placed: dict[tuple[str, float], set[str]] = {}  # release and start of a window -> the same
+        self._numbers = self._ahead = 0
         for name, one in notes.waiting.items():
-            if one.key is not None:
-                self._keyed.setdefault(one.key, set()).add(name)
-        self._numbers = sum(len(one.answer) for one in notes.waiting.values())
+            self._index(name, one)
 
-    def take(self, records: Iterable[Record]) -> int:
-        """How many records of the project there were."""
+    def take(self, records: Iterable[Record], now: float) -> int:
+        """How many records of the project there were; ``now``: project time."""
         answered: dict[str, list[Prediction]] = {}
         count = 0
         for record in records:
@@ -217,24 +224,24 @@ class Fold:
         for release, rows in answered.items():
             gauge = self._gauge(release)
             if gauge is not None:
-                self._take(release, gauge, rows)
+                self._take(release, gauge, rows, now)
         self._thin()
         return count
 
     # -- predictions
 
-    def _take(self, release: str, gauge: Gauge, rows: list[Prediction]) -> None:
+    def _take(self, release: str, gauge: Gauge, rows: list[Prediction], now: float) -> None:
         times = [moment(row.event_time, row.at) for row in rows]
         held = self.notes.releases.get(release)
         if held is None:
             held = self.notes.releases[release] = Held(times[0] // DAY_S * DAY_S)
         places: dict[float, list[int]] = {}
         for place, time in enumerate(times):
-            if self.notes.caught_up or time >= held.judged_until:
-                start = held.anchor + (time - held.anchor) // self.notes.every_s * self.notes.every_s
-                places.setdefault(start, []).append(place)
+            start = held.anchor + (time - held.anchor) // self.notes.every_s * self.notes.every_s
+            places.setdefault(start, []).append(place)
         for start, several in places.items():
-            span = self._span(held, start, rows[several[0]].at, times[several[0]])
+            came = self._arrived(rows[several[0]].at, times[several[0]])
+            span = self._span(held, start, came, now)
             if span is None:
                 self.notes.passed_over += len(several)
                 continue
@@ -247,25 +254,36 @@ class Fold:
                 answer = gauge.answer(row.outputs)
                 if answer is not None:
                     unit = float(time // DAY_S) if gauge.by_day else 0.0
-                    self._wait(row, Waiting(release, start, unit, row.at, row.key, answer))
+                    self._wait(row, Waiting(release, start, unit, row.at, row.key, answer, ahead=start > now))
 
-    def _span(self, held: Held, start: float, at: float, time: float) -> Span | None:
-        """The window, opened if it is not; None when there are too many."""
+    def _span(self, held: Held, start: float, came: float, now: float) -> Span | None:
+        """The window, opened if it is not; None when there are too many that are nearer."""
         span = held.spans.get(start)
         if span is None:
-            if sum(len(h.spans) for h in self.notes.releases.values()) >= MOST_WINDOWS and not self._forget_oldest():
+            if start < held.judged_until:
+                return None  # what it held is not known any more: a part of it alone would be judged in its name
+            if sum(len(h.spans) for h in self.notes.releases.values()) >= MOST_WINDOWS and not self._make_room(start, now):
                 return None
-            span = held.spans[start] = Span(start, start + self.notes.every_s, self._arrived(at, time))
+            span = held.spans[start] = Span(start, start + self.notes.every_s, came)
         elif not span.fresh:
-            span.fresh, span.opened = True, self._arrived(at, time)
+            span.fresh, span.opened = True, came
         return span
 
-    def _forget_oldest(self) -> bool:
-        done = [(s.end, held, start) for held in self.notes.releases.values() for start, s in held.spans.items() if not s.fresh]
-        if done:
-            _, held, start = min(done, key=lambda one: one[0])
-            del held.spans[start]
-        return bool(done)
+    def _make_room(self, start: float, now: float) -> bool:
+        """Forget a window: the oldest that was judged, else the one that is farthest from now, if that is not the new one."""
+        every = [(release, begun, span) for release, held in self.notes.releases.items() for begun, span in held.spans.items()]
+        done = [one for one in every if not one[2].fresh]
+        gone = min(done, key=lambda one: one[1]) if done else max(every, key=lambda one: abs(one[1] - now))
+        if not done and abs(gone[1] - now) <= abs(start - now):
+            return False
+        release, begun, span = gone
+        self.notes.passed_over += span.rows if span.fresh else 0
+        for name in list(self._placed.get((release, begun), ())):
+            self._release(name)
+        del self.notes.releases[release].spans[begun]
+        if not span.fresh:
+            self.notes.releases[release].judged_until = max(self.notes.releases[release].judged_until, span.end)
+        return True
 
     def _count(self, held: Held, span: Span, reference: Profile, rows: list[Prediction], times: Floats) -> None:
         named = [name for name in reference.columns if any(name in row.inputs for row in rows)]
@@ -284,15 +302,21 @@ class Fold:
     def _wait(self, row: Prediction, one: Waiting) -> None:
         if self.notes.share < 1 and _chance(row.key or row.id) >= self.notes.share:
             return
+        if one.ahead and self._ahead >= MOST_WAITING // 2:
+            return  # what lies ahead waits for long: it may not take the room of what is judged next
         self.notes.waiting[row.id] = one
-        self._numbers += len(one.answer)
-        names = [f"i{row.id}"]
-        if row.key is not None:
-            self._keyed.setdefault(row.key, set()).add(row.id)
-            names.append(f"k{row.key}")
+        self._index(row.id, one)
+        names = [f"i{row.id}"] if row.key is None else [f"i{row.id}", f"k{row.key}"]
         for name in names:
             if (said := self.notes.early.pop(name, None)) is not None:
                 self.notes.heard.setdefault(name, []).extend(said)
+
+    def _index(self, name: str, one: Waiting) -> None:
+        self._numbers += len(one.answer)
+        self._ahead += one.ahead
+        self._placed.setdefault((one.release, one.start), set()).add(name)
+        if one.key is not None:
+            self._keyed.setdefault(one.key, set()).add(name)
 
     def _thin(self) -> None:
         """Halve the share of keys that wait until there is room."""
@@ -306,6 +330,8 @@ class Fold:
     def _release(self, name: str) -> None:
         one = self.notes.waiting.pop(name)
         self._numbers -= len(one.answer)
+        self._ahead -= one.ahead
+        self._placed[one.release, one.start].discard(name)
         self.notes.heard.pop(f"i{name}", None)
         if one.key is None:
             return
@@ -349,6 +375,12 @@ class Fold:
             said += [s for s in self.notes.heard.get(f"k{one.key}", ()) if one.at <= s.at < until]
         return [s.label for s in sorted(said, key=lambda s: (s.at, s.number))]
 
+    def forget_early(self) -> None:
+        """Let go of labels that came long ago and belong to nothing that was read."""
+        newest = max((said[-1].at for said in self.notes.early.values()), default=0.0)
+        for name in [name for name, said in self.notes.early.items() if said[-1].at < newest - EARLY_S]:
+            del self.notes.early[name]
+
     # -- judgement
 
     def due(self, delay_s: float, now: float) -> list[tuple[str, Span]]:
@@ -363,7 +395,7 @@ class Fold:
 
     def close(self, release: str, span: Span, gauge: Gauge) -> None:
         """Add the losses of what got a label to the window's, and let what waited for one in it go."""
-        waited = {n: w for n, w in self.notes.waiting.items() if w.release == release and w.start == span.start}
+        waited = {name: self.notes.waiting[name] for name in sorted(self._placed.get((release, span.start), ()))}
         by_unit: dict[float, tuple[list[float], list[list[float]]]] = {}
         for name, one in waited.items():
             labels = self._labels(name, one)
@@ -377,13 +409,16 @@ class Fold:
             span.units.setdefault(unit, Sum()).add(Sum.of(gauge.losses(truths, answers)))
         for name in waited:
             self._release(name)
+        self._placed.pop((release, span.start), None)
         if len(self.notes.waiting) < MOST_WAITING / 4 and self._numbers < MOST_NUMBERS / 4:
             self.notes.share = min(1.0, self.notes.share * 2)
         span.fresh, span.judged = False, True
-        spans = self.notes.releases[release].spans
-        newest = max(one.end for one in spans.values())
-        for start in [s for s, one in spans.items() if not one.fresh and one.end < newest - max(REMEMBERED_S, one.end - s)]:
-            del spans[start]
+        held = self.notes.releases[release]
+        spans = held.spans
+        newest = max(one.end for one in spans.values() if one.judged)
+        oldest = newest - max(REMEMBERED_S, span.end - span.start)
+        for start in [s for s, one in spans.items() if not one.fresh and one.end < oldest and one is not span]:
+            held.judged_until = max(held.judged_until, spans.pop(start).end)
 
 
 def _series(name: str, column: ColumnProfile, rows: list[Prediction]) -> pl.Series:

@@ -74,6 +74,10 @@ class Watch:
             notes.releases[release] = Held(end, judged_until=end)
         return notes
 
+    def fits(self, project: Project) -> bool:
+        """Whether it watches by the settings of now."""
+        return (self.every_s, self._hidden) == (project.monitor.every_s, frozenset(project.serving.log.redact))
+
     def gauge(self, release: str) -> Gauge | None:
         """What a release is measured by; None: it is from elsewhere, or was imported, and there is nothing to compare with."""
         if release not in self._gauges:
@@ -89,10 +93,10 @@ class Watch:
 
     def read(self) -> bool:
         """Take in what is new, for about WORK_S; whether all of it was read by now."""
-        until = time.monotonic() + WORK_S
+        until, now = time.monotonic() + WORK_S, self._line.ledger.clock.now(self._line.name)
         while True:
             records = self.reader.poll(PART_BYTES)
-            self._news = bool(self.fold.take(records)) or self._news
+            self._news = bool(self.fold.take(records, now)) or self._news
             if not self.reader.behind:
                 self.notes.caught_up = True
                 return True
@@ -104,6 +108,8 @@ class Watch:
         if not now and not (self._news and time.monotonic() - self._saved_at >= SAVE_S):
             return
         self.notes.places = self.reader.places()
+        if self.notes.caught_up:
+            self.fold.forget_early()
         fresh = self.file.with_suffix(".part")
         with full_disk(self.file.parent):
             with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
