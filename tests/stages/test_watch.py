@@ -346,6 +346,19 @@ def test_answers_that_no_metric_takes_do_not_stop_the_monitor(made: Bench) -> No
     assert [(w.predictions, w.labelled) for w in made.windows()] == [(4, 0), (30, 30)]
 
 
+def test_a_bundle_that_is_gone_leaves_nothing_waiting(made: Bench) -> None:
+    made.release("v1")
+    made.write(*days_of(made, 0, 1, 30))
+    made.look(MONDAY + DAY_S)
+    assert made.monitor is not None
+    made.monitor.save(now=True)
+    made.restarted()
+    digest = made.line.ledger.releases.get("p", "v1").digest
+    (made.line.bundle(digest) / "evidence" / "reference.json").unlink()
+    assert made.look(MONDAY + 3.5 * DAY_S) == ()
+    assert (made.monitor and made.monitor.notes.waiting, made.windows()) == ({}, [])
+
+
 # -- what is told
 
 

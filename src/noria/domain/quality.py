@@ -16,7 +16,7 @@ class Window:
     end: float
     metric: str  # brier, log_loss or absolute_error: a mean of per-row losses
     predictions: int
-    labelled: int
+    labelled: int  # that it was judged by: those of windows before it too, where it is too short to decide alone
     value: float
     reference: float  # the release's own holdout evaluation
     p_value: float  # one-sided: the window is no worse than the reference

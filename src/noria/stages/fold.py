@@ -407,18 +407,22 @@ class Fold:
                 span.conflicts += len(set(truths)) > 1
         for unit, (truths, answers) in by_unit.items():
             span.units.setdefault(unit, Sum()).add(Sum.of(gauge.losses(truths, answers)))
-        for name in waited:
+        self.let_go(release, span)
+        span.judged = True
+        held = self.notes.releases[release]
+        newest = max(one.end for one in held.spans.values() if one.judged)
+        oldest = newest - max(REMEMBERED_S, span.end - span.start)
+        for start in [s for s, one in held.spans.items() if not one.fresh and one.end < oldest and one is not span]:
+            held.judged_until = max(held.judged_until, held.spans.pop(start).end)
+
+    def let_go(self, release: str, span: Span) -> None:
+        """Nothing waits for a label in this window any more."""
+        for name in list(self._placed.get((release, span.start), ())):
             self._release(name)
         self._placed.pop((release, span.start), None)
+        span.fresh = False
         if len(self.notes.waiting) < MOST_WAITING / 4 and self._numbers < MOST_NUMBERS / 4:
             self.notes.share = min(1.0, self.notes.share * 2)
-        span.fresh, span.judged = False, True
-        held = self.notes.releases[release]
-        spans = held.spans
-        newest = max(one.end for one in spans.values() if one.judged)
-        oldest = newest - max(REMEMBERED_S, span.end - span.start)
-        for start in [s for s, one in spans.items() if not one.fresh and one.end < oldest and one is not span]:
-            held.judged_until = max(held.judged_until, spans.pop(start).end)
 
 
 def _series(name: str, column: ColumnProfile, rows: list[Prediction]) -> pl.Series:

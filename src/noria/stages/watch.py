@@ -47,7 +47,7 @@ class Watch:
         self.every_s = project.monitor.every_s
         self._line = line
         self._hidden = frozenset(project.serving.log.redact)
-        self._gauges: dict[str, Gauge | None] = {}
+        self._gauges: dict[str, Gauge] = {}
         notes = self._saved() or self._begun()
         self.reader = LogReader(self.file.parent, places=notes.places)
         self.fold = Fold(notes, self.gauge, self._arrived)
@@ -80,9 +80,10 @@ class Watch:
 
     def gauge(self, release: str) -> Gauge | None:
         """What a release is measured by; None: it is from elsewhere, or was imported, and there is nothing to compare with."""
-        if release not in self._gauges:
-            self._gauges[release] = gauge_of(self._line, release, self._hidden)
-        return self._gauges[release]
+        found = self._gauges.get(release)
+        if found is None and (found := gauge_of(self._line, release, self._hidden)) is not None:
+            self._gauges[release] = found
+        return found
 
     def _arrived(self, at: float, moment: float) -> float:
         """The project's time at a wall time; of one before the clock was set the row's own time."""
@@ -148,9 +149,10 @@ def watch(line: Line, project: Project, monitor: Watch) -> tuple[Breach, ...]:
     judged = False
     if all_read:
         for release, span in monitor.fold.due(project.monitor.label_delay_s, line.ledger.clock.now(line.name)):
-            gauge = monitor.gauge(release)
-            if gauge is not None:
-                judged = True
+            gauge, judged = monitor.gauge(release), True
+            if gauge is None:
+                monitor.fold.let_go(release, span)  # its bundle is gone: nothing is left to compare with
+            else:
                 breaches += _judge(line, project.monitor, monitor, release, gauge, span)
     monitor.save(now=judged)
     return tuple(breaches)
