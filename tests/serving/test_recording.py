@@ -21,7 +21,7 @@ from noria.serving.recorder import Ids
 from noria.store import asked
 
 KEYED = {**RECORD, "flight_id": "UA-4711", "time_hour": "2026-11-20T12:00:00Z"}
-METRIC = re.compile(r'noria_predictions_dropped_total\{environment="production",reason="(\w+)"\} (\d+)')
+METRIC = re.compile(r'noria_predictions_dropped_total\{environment="production",project="delays",reason="(\w+)"\} (\d+)')
 
 
 class Start:
