@@ -13,8 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from noria.adapters import formats
-from noria.adapters.formats import delimited, detect
-from noria.adapters.formats.format import Cells
+from noria.adapters.formats import delimited
 from noria.cli import drafted_gates
 from noria.cli.scalar import scalar
 from noria.decide import tables
@@ -134,8 +133,7 @@ def read(path: Path) -> Read:
     """The table in a data file; raises UsageError when there is none, DataError when it cannot be used."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}", hint="--data takes a CSV or Parquet file.")
-    kind = formats.of(path.name)
-    dialect = detect.detect(path, detect.comma(path)) if kind is not None and kind.cells is Cells.TEXT else PLAIN
+    dialect = formats.as_it_looks(path)
     opened = formats.open_table(path, str(path), dialect)
     if opened.table.height < ROWS_LEAST:
         raise DataError(f"{opened.table.height} rows are too few: a model needs at least {ROWS_LEAST}", where=str(path))

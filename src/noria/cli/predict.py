@@ -16,9 +16,10 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, emit, json_option, number, pairs, plain, plural, table
 from noria.cli.reproduce import exported, public_keys
 from noria.cli.versions import at_work
-from noria.errors import NotFoundError, UsageError
+from noria.errors import NoriaError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from noria.domain.table import Dialect
     from noria.engine.alone import Lay
     from noria.engine.rows import Source
     from noria.engine.scoring import Scored
@@ -138,12 +139,23 @@ def _sources(given: str, as_json: bool) -> tuple[Source, ...]:
     """Files of that name or pattern, else a dataset. Raises NotFoundError."""
     from noria.engine import scoring
 
-    found = scoring.files(given)
+    found = scoring.files(given, _dialect())
     if found:
         return found
     if any(c in given for c in "*?[/.") and "@" not in given:
         raise NotFoundError("there is no such file", where=given)
     return _dataset(given, as_json)
+
+
+def _dialect() -> Dialect | None:
+    """How text files are written in the project here, if there is one that says so."""
+    from noria.engine import scoring
+
+    start = click.get_current_context().find_root().obj or Path(".")
+    try:
+        return scoring.written(Home.find(start).project())
+    except NoriaError:  # a release that was exported needs no project
+        return None
 
 
 @pass_home

@@ -36,7 +36,8 @@ def quarantine(home: Home, dataset: str | None, sample: str | None, into: Path |
     Example:  noria data quarantine
               noria data quarantine --sample delivery-0197a3c2e5f1-9c1b7e22 --into failing.csv
 
-    JSON keys: refused [{delivery, dataset, name, digest (empty when it could not be read), at, reason, rows, failing_rows, sample
+    JSON keys: refused [{delivery, dataset, name, digest (empty when it could not be read), at, reason, example (a value
+    that does not fit, or empty), rows, failing_rows, sample
     (whether rows were kept), corrected (a later version was accepted)}]. With --sample: delivery, name, reason, failing_rows,
     rows (written), file.
     """
@@ -79,6 +80,7 @@ def _facts(delivery: Delivery, corrected: bool) -> dict[str, Any]:
         "digest": delivery.digest,
         "at": delivery.at,
         "reason": delivery.reason,
+        "example": delivery.example,
         "rows": delivery.rows_quarantined,
         "failing_rows": delivery.failing_rows,
         "sample": delivery.sample_digest is not None,
@@ -96,7 +98,7 @@ def _render(found: list[tuple[Delivery, bool]]) -> str:
             f"{d.failing_rows:,} of {d.rows_quarantined:,}" if d.rows_quarantined else "–",
             "corrected since" if corrected else "refused",
             d.id,
-            d.reason,
+            f"{d.reason}: {d.example}" if d.example else d.reason,
         )
         for d, corrected in found
     ]

@@ -22,9 +22,11 @@ import numpy as np
 import polars as pl
 
 from noria import config, names
-from noria.adapters import signing
+from noria.adapters import formats, signing
 from noria.adapters.sources.pattern import split
+from noria.config import Project
 from noria.domain.signature import Signature, Task
+from noria.domain.table import PLAIN, Dialect
 from noria.engine import parts, rows
 from noria.engine.alone import Laid, Lay
 from noria.engine.parts import DONE, KEY, Parts
@@ -327,16 +329,31 @@ def _mark(source: Source) -> tuple[int, int]:
 # --- what is to be scored
 
 
-def files(pattern: str) -> tuple[Source, ...]:
+def files(pattern: str, known: Dialect | None = None) -> tuple[Source, ...]:
     """The file of that name, or those that a pattern fits, in the order of their names; none where nothing fits.
 
-    Raises DataError for one that is no table.
+    ``known``: how the project's own text files are written; one that looks otherwise is read as it looks. Raises DataError for
+    one that is no table.
     """
     path = Path(pattern)
     if path.is_dir():
         raise UsageError(f"{pattern} is a folder", hint=f"Name its files with a pattern: '{pattern}/*.parquet'")
     found = [path] if path.is_file() else sorted(_glob(pattern))
-    return tuple(Source(str(one), one, rows.kind_of(one.name)) for one in found)
+    return tuple(Source(str(one), one, kind := rows.kind_of(one.name), "", _written(one, kind, known)) for one in found)
+
+
+def written(project: Project) -> Dialect | None:
+    """How the project's own text files are written, where it says so in one way."""
+    said = {source.csv for source in project.data.values() if source.csv != PLAIN}
+    return said.pop() if len(said) == 1 else None
+
+
+def _written(path: Path, kind: str, known: Dialect | None) -> Dialect | None:
+    if known is None or kind not in ("csv", "tsv"):
+        return None
+    looks = formats.as_it_looks(path)
+    alike = (looks.separator, looks.encoding) == (known.separator, known.encoding)
+    return known if alike else replace(looks, nulls=known.nulls)
 
 
 def _glob(pattern: str) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noria.adapters.formats import arrow, delimited, fitting, json_lines, parquet
+from noria.adapters.formats import arrow, delimited, detect, fitting, json_lines, parquet
 from noria.adapters.formats.fitting import Misfit
 from noria.adapters.formats.format import Cells, Format
 from noria.decide import tables
@@ -41,6 +41,12 @@ def of(name: str) -> Format | None:
     if suffix in PACKED:
         suffix = os.path.splitext(stem)[1]
     return _by_suffix.get(suffix)
+
+
+def as_it_looks(path: Path) -> Dialect:
+    """How a file is written, by a look at it; what is no text is not written in any way."""
+    kind = of(path.name)
+    return detect.detect(path, detect.comma(path)) if kind is not None and kind.cells is Cells.TEXT else PLAIN
 
 
 @dataclass(frozen=True, slots=True)

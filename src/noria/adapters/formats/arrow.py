@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.adapters.formats import room
-from noria.adapters.formats.format import Cells, Format
+from noria.adapters.formats.format import Cells, Format, demand_once
 from noria.domain.table import Dialect
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def _decoded_bytes(path: Path) -> int:
     limit = room.most(path.stat().st_size)
     with pa.memory_map(str(path)) as mapped:
         file = pa.ipc.open_file(mapped)
+        demand_once(file.schema.names, path)
         total, peeked = 0, min(PEEKED, file.num_record_batches)
         for at in range(peeked):
             total += file.get_batch(at).nbytes

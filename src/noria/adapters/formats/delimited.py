@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.adapters.formats import room
-from noria.adapters.formats.format import Cells, Format
+from noria.adapters.formats.format import Cells, Format, demand_once
 from noria.domain.table import Dialect
 from noria.errors import DataError
 
@@ -62,20 +62,8 @@ def head(path: Path, dialect: Dialect, separator: str) -> list[str]:
         found = _lone_head(path, dialect, separator)
         if not found:
             raise DataError(f"is not a readable csv file: {str(error).splitlines()[0]}", where=str(path)) from error
-    return named(found, str(path))
-
-
-def named(found: Sequence[str], where: str) -> list[str]:
-    """The columns' names as they are known: unnamed ones by their place. Raises DataError for a name that stands twice."""
     names = [name if name.strip() else UNNAMED.format(at) for at, name in enumerate(found, 1)]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        places = [str(at) for at, name in enumerate(names, 1) if name == twice]
-        raise DataError(
-            f"has the column {twice!r} {len(places)} times (columns {', '.join(places)})",
-            where=where,
-            hint="Name each column once; a copy of the label would be an input that knows the answer.",
-        )
+    demand_once(names, path)
     return names
 
 

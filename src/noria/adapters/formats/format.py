@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.domain.table import Dialect
+from noria.errors import DataError
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
     import polars as pl
@@ -22,6 +23,18 @@ class Cells(StrEnum):
     TEXT = "text"  # nothing: every cell is text
     JSON = "json"  # numbers, texts, true and false; a date is text
     TYPED = "typed"  # all
+
+
+def demand_once(names: Sequence[str], path: Path) -> None:
+    """Raise DataError for a column that stands twice: readers would name the second one otherwise, or take one of the two."""
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        places = [str(at) for at, name in enumerate(names, 1) if name == twice]
+        raise DataError(
+            f"has the column {twice!r} {len(places)} times (columns {', '.join(places)})",
+            where=str(path),
+            hint="Name each column once; a copy of the label would be an input that knows the answer.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

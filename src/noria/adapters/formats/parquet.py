@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.adapters.formats import room
-from noria.adapters.formats.format import Cells, Format
+from noria.adapters.formats.format import Cells, Format, demand_once
 from noria.domain.table import Dialect
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def _decoded_bytes(path: Path) -> int:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
+        demand_once(file.schema_arrow.names, path)
         about = file.metadata
         widths = sum(BITS.get(about.schema.column(at).physical_type, CELL_BYTES) for at in range(about.num_columns))
         stored = sum(about.row_group(at).total_byte_size for at in range(about.num_row_groups))

@@ -134,7 +134,7 @@ def _described(path: str | None) -> Described | None:
 def _sample(path: str | None, label: str | None) -> pl.DataFrame | None:
     if path is None:
         return None
-    table = formats.read_table(Path(path))
+    table = formats.read_table(Path(path), dialect=formats.as_it_looks(Path(path)))
     if not table.height:
         raise DataError("has no rows", where=path)
     if label is not None and label not in table.columns:
