@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
 
 WIDE = (b"\xff\xfe", b"\xfe\xff")  # with which UTF-16 begins
 PACKED = (".gz", ".zst")  # may follow a suffix: a.csv.gz
+WHICH = "Write dates year first, or say which in the dataset's contract: columns: {NAME: {format: ...}}."
 BROKEN = "Deliver it again, whole; rename it into place when it is complete."
 
 
@@ -141,7 +142,7 @@ def typed(opened: Opened, kind: TableType | None, dialect: Dialect) -> pl.DataFr
     if kind is None:
         kind, undecided = tables.decide(None, TableType(), [looks(opened, dialect, {})])
         if undecided:
-            raise DataError(undecided[0].text, where=opened.name, hint="Say which in a contract: columns: {NAME: {format: ...}}.")
+            raise DataError(undecided[0].text, where=opened.name, hint=WHICH)
     table, misfits = fitted(opened, kind, dialect)
     if misfits:
         first = misfits[0]
@@ -200,8 +201,7 @@ def together(opened: Sequence[Opened], dialect: Dialect) -> TableType:
     """The type that files without a contract and a history have together. Raises DataError for dates that are ambiguous."""
     kind, undecided = tables.decide(None, TableType(), [looks(each, dialect, {}) for each in opened])
     if undecided:
-        hint = "Say which in a contract: columns: {NAME: {format: ...}}."
-        raise DataError(undecided[0].text, where=undecided[0].file, hint=hint)
+        raise DataError(undecided[0].text, where=undecided[0].file, hint=WHICH)
     return kind
 
 

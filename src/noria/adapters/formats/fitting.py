@@ -151,7 +151,7 @@ def dtype_of(column: Column) -> Any:
 def _because(column: Column) -> str:
     if column.said:
         return f"the contract says {wanted(column)}"
-    return f"in this dataset it is {wanted(column)}"
+    return f"in this dataset it is {wanted(column)}, as long as no contract says otherwise"
 
 
 def wanted(column: Column) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from noria import names
+from noria.adapters.formats.format import demand_once
 from noria.adapters.sources.found import Found, Remembered
 from noria.config import DataSource
 from noria.errors import DataError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 NAME_LENGTH = 60  # of a cursor's value in a file's name
 REFUSED_LIMIT = 50  # ranges in quarantine that are asked for again at each look
 ROWS = "noria_rows"
+COUNTED = re.compile(r":[0-9]+$")  # what SQLite puts behind the name of a column that stands twice
 Cursor = int | float | str | datetime | date | Decimal
 _READ: dict[str, Any] = {
     "int": int,
@@ -265,6 +268,9 @@ def _short(value: Cursor | None) -> str:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
     import polars as pl
 
+    known = set(columns)
+    first = [name.rpartition(":")[0] if COUNTED.search(name) and name.rpartition(":")[0] in known else name for name in columns]
+    demand_once(first, Path("the query"))
     by_column = list(zip(*rows, strict=True)) if rows else [()] * len(columns)
     table = pl.DataFrame([_series(name, list(values)) for name, values in zip(columns, by_column, strict=True)])
     sortable = [name for name, kind in table.schema.items() if not kind.is_nested()]

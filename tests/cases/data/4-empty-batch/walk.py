@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 
 def kinds(case: Any, release: str) -> dict[str, str]:
-    return {one["name"]: one["kind"] for one in case.noria_json("show", release)["release"]["signature"]["inputs"]}
+    digest = case.noria_json("show", release)["release"]["digest"]
+    manifest = json.loads((case.home / ".noria" / "releases" / digest / "manifest.json").read_text())
+    return {one["name"]: one["kind"] for one in manifest["signature"]["inputs"]}
 
 
 def walk(case: Any) -> None:
