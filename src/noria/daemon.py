@@ -23,6 +23,7 @@ from noria import config
 from noria.adapters import descriptors, files
 from noria.background import Background
 from noria.console import app as console
+from noria.console.around import identity
 from noria.console.patience import Patience
 from noria.console.view import StatusView
 from noria.engine import actions, assembly, logbook, scaled, wheel
@@ -64,7 +65,12 @@ class Daemon:
         self.addresses["console"] = self._open_console()
         write_json(
             self.line.state / "daemon.json",
-            {"pid": os.getpid(), "console": self.addresses["console"], "addresses": self.addresses},
+            {
+                "pid": os.getpid(),
+                "folder": identity(self.line.state),
+                "console": self.addresses["console"],
+                "addresses": self.addresses,
+            },
         )
         loops: list[tuple[str, Callable[[], float]]] = [
             ("scout", self._scouting()),

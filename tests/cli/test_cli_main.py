@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from noria import __version__
 from noria.cli import COMMANDS, CRASHES_KEPT, execute, output
 from noria.cli.context import Home
-from noria.console.around import running_daemon
+from noria.console.around import identity, running_daemon
 from noria.errors import NoriaError, RefusedError, UsageError
 
 HEAVY = ("polars", "numpy", "sklearn", "onnxruntime", "scipy", "pyarrow", "starlette")
@@ -236,6 +237,19 @@ def test_a_dead_daemon_is_no_daemon(home: Path) -> None:
     assert running_daemon(state).console == "http://127.0.0.1:1"
     (state / "daemon.json").write_text("{torn")
     assert running_daemon(state) is None
+
+
+def test_a_copied_folder_is_not_the_original(tmp_path: Path) -> None:
+    """Number 32: its daemon.json is of the daemon of the folder that it was copied from."""
+    state = tmp_path / "state"
+    state.mkdir()
+    facts = {"pid": os.getpid(), "folder": identity(state), "console": "http://127.0.0.1:1"}
+    (state / "daemon.json").write_text(json.dumps(facts))
+    assert running_daemon(state) is not None
+    shutil.copytree(state, tmp_path / "copy")
+    assert running_daemon(tmp_path / "copy") is None
+    state.rename(tmp_path / "moved")
+    assert running_daemon(tmp_path / "moved") is not None
 
 
 def test_texts_cannot_drive_the_terminal() -> None:

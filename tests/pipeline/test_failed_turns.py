@@ -95,3 +95,14 @@ def test_the_variables_of_a_function_count(place: Place) -> None:
     place.noria("run")
     place.put("noria.yaml", text.replace('"3"', '"4"')).commit()
     assert place.states() == {"one": ("ran", "parameter changed: env.LEVEL")}
+
+
+def test_a_turn_that_came_to_no_run_is_said(place: Place) -> None:
+    """Number 32: `show latest` and `diff` tell of the run before it, and say so."""
+    place.put("noria.yaml", "project: p\nsteps: {s: {cmd: 'true'}}\n").put(".gitignore", ".noria\n").commit().noria("run")
+    place.put("noria.yaml", "project: p\ndata: {t: data/*.csv}\nsteps: {s: {cmd: 'cat', deps: [t]}}\n").commit()
+    place.noria("run", code=1)  # there is no data
+    said = place.noria("show", "latest")
+    assert "turn 2 came after this run and ended without one: check failed: dataset t has no accepted file" in said
+    assert place.json("show", "latest")["ended_early"]["number"] == 2
+    assert "turn 2 came after this run" in place.noria("diff", "1", "latest")

@@ -224,6 +224,15 @@ def test_every_trial_is_a_run_that_can_be_compared(found: Any) -> None:
     assert asked["fold-0"]["params"].keys() == {"radius", "search.fold"}
 
 
+def test_a_run_records_what_its_search_chose(found: Any) -> None:
+    """Number 32: algorithm and parameters of the winner are the run's, and so the release's: `show` and `diff` tell them."""
+    rings, (_, result, _, _) = found
+    with rings.line() as (line, _):
+        run = experiment.run(line, experiment.Asked())
+    assert run.params["algorithm"] == result["algorithm"] == "circle"
+    assert run.params["train.radius"] == result["params"]["radius"]
+
+
 def test_trials_worse_than_the_median_are_pruned_after_their_first_fold(found: Any) -> None:
     trials = found[0].trials()
     pruned = [run for run in trials if run.outcome == "pruned"]

@@ -21,6 +21,9 @@ def test_the_verdict_of_the_turn_that_did_the_work_is_the_verdict(small: Small) 
             in again.facts["reason"]
         )
         assert again.facts["reason"].endswith(words)
+    compared = small.noria("diff", "--json").facts
+    assert compared["after"]["turn"] == small.turns()[2]["id"], "the run that was measured, not one that repeats its verdict"
+    assert [m["name"] for m in compared["metrics"] if m["after"] is not None]
     small.edit("noria.yaml", "roc_auc >= 0.999", "roc_auc >= 0.6")
     small.commit("a gate for this world")
     assert small.run().code == 0

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from noria import names
+from noria.cli import story
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, number, pairs, plain, plural, section, table
+from noria.console.view import turn_facts
 
 if TYPE_CHECKING:
     from noria.decide.compare import (
@@ -53,7 +55,8 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
     otherwise as if the two evaluations were independent.
 
     JSON keys: before and after {name, run, kind, release, turn}, same [parts], code, steps, data, params, metrics, series, plots,
-    artifacts, environment; each entry has `changed`. A value that is not known is null.
+    artifacts, environment; each entry has `changed`; ended_early: a turn that came after the latest run, and to none. A value
+    that is not known is null.
     """
     from noria.stages import compare  # with what reads evaluations: only this command needs it
     from noria.store.blobs import BlobStore
@@ -62,7 +65,13 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
         archive = compare.Archive(ledger, BlobStore(home.state / "blobs"), home.project_name(), home.path, home.state)
         sides = compare.defaults(archive, a, b)
         found = compare.difference(archive, *sides)
-        emit(as_json, lambda: document(sides, found), lambda: render(found, archive, everything))
+        turn = ledger.turns.ended_early(archive.project) if b is None or compare.LATEST in (a, b) else None
+        early = turn_facts(turn) if turn else None
+        emit(
+            as_json,
+            lambda: document(sides, found) | {"ended_early": early},
+            lambda: "\n".join(filter(None, [story.early(early), render(found, archive, everything)])),
+        )
 
 
 def document(sides: tuple[Named, Named], found: Difference) -> dict[str, Any]:

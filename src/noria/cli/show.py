@@ -41,8 +41,8 @@ TAIL_BYTES = 8192
 def command(home: Home, ref: str, step: str | None, as_json: bool) -> None:
     """Tell the whole story of a release, run, turn or delivery.
 
-    REF is a release (v3, or the beginning of its digest), a run's id or the beginning of it, `latest` (the latest run), a turn's
-    number or id, or a delivery's id.
+    REF is a release (v3, or the beginning of its digest), the id of a run or of a search's trial or the beginning of it, `latest`
+    (the latest run), a turn's number or id, or a delivery's id.
 
     \b
     Example:  noria show v3
@@ -53,7 +53,8 @@ def command(home: Home, ref: str, step: str | None, as_json: bool) -> None:
     JSON keys of a release: kind, release, serves, turn, run, triggers, evaluation, gate, parity, environment, params, data,
     training, steps, reference, origin (of an imported one: file, sha256, by, at, framework), rollouts, quality, missing [what the
     bundle does not hold], not_reproducible (why: what was erased; null when nothing was).
-    Of a run: kind, run, turn, triggers, series {step: {metric: {points, last, least, most}}}, logs {step: its last lines}.
+    Of a run: kind, run, turn, triggers, series {step: {metric: {points, last, least, most}}}, logs {step: its last lines}; of
+    `latest`, ended_early: a turn that came after it and to no run.
     Of the others: kind, and turn, run, triggers, rollouts, series and logs, or delivery. With --log: run, step, log.
     """
     with closing(home.existing_ledger()) as ledger:
@@ -85,8 +86,9 @@ def find(home: Home, ledger: Ledger, project: str, ref: str) -> dict[str, Any]:
         newest = ledger.runs.list(project, 1)
         if not newest:
             raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
-        return of_run(home.state, ledger, project, newest[0])
-    if ref.startswith("run-"):
+        early = ledger.turns.ended_early(project)
+        return of_run(home.state, ledger, project, newest[0]) | {"ended_early": turn_facts(early) if early else None}
+    if ref.startswith(("run-", "trial-")):
         return of_run(home.state, ledger, project, ledger.runs.find(project, ref))
     if ref.startswith("delivery-"):
         return of_delivery(ledger.keep.delivery(project, ref))

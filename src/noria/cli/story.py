@@ -94,6 +94,7 @@ def run(document: Facts) -> str:
     ]
     metrics = pairs([(name, number(value)) for name, value in facts["metrics"].items()])
     chapters = (
+        ("Not the latest turn", early(document.get("ended_early"))),
         ("Run", pairs(head)),
         ("Why", _why(document)),
         ("Made from", _pins(facts)),
@@ -106,6 +107,13 @@ def run(document: Facts) -> str:
         ("Artifacts", _files(facts["artifacts"])),
     )
     return "\n".join(section(title, body) for title, body in chapters if body)
+
+
+def early(turn: Facts | None) -> str:
+    """A turn that came after the latest run, and ended before it had a run of its own."""
+    if turn is None:
+        return ""
+    return plain(f"turn {turn['number']} came after this run and ended without one: {turn['outcome']}: {turn['reason']}")
 
 
 def delivery(document: Facts) -> str:

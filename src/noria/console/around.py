@@ -118,7 +118,15 @@ def running_daemon(state: Path) -> RunningDaemon | None:
         pid = int(facts["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if facts.get("folder", identity(state)) != identity(state):
+        return None  # a copy of the folder of a project whose daemon runs
     return RunningDaemon(pid, facts.get("console")) if is_alive(pid) else None
+
+
+def identity(folder: Path) -> list[int]:
+    """What tells a folder from its copies, wherever it is moved to on its disk."""
+    facts = folder.stat()
+    return [facts.st_dev, facts.st_ino]
 
 
 def is_alive(pid: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+REPEATS = "repeats"  # what a turn notes that found nothing new, and has the verdict of the turn that did the work
+
 
 class Stage(StrEnum):
     """The stages of the line, in order."""

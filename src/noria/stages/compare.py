@@ -18,7 +18,7 @@ from noria.domain.data import Snapshot
 from noria.domain.evaluation import Comparison, Evaluation, Measure
 from noria.domain.release import Release
 from noria.domain.run import Run, flat
-from noria.domain.turn import TurnOutcome
+from noria.domain.turn import REPEATS, TurnOutcome
 from noria.errors import NoriaError, NotFoundError, UsageError
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
@@ -55,7 +55,7 @@ def find(archive: Archive, ref: str) -> Named:
         runs = ledger.runs.list(project)
         if not runs:
             raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
-        newest = next((run for run in runs if run.outcome != TurnOutcome.NOTHING_CHANGED), runs[0])  # that did something
+        newest = next((run for run in runs if _worked(archive, run)), runs[0])
         return _named(archive, newest, f"{newest.id} (latest)")
     if ref.isdigit() or ref.startswith("turn-"):
         return _of_turn(archive, ref)
@@ -68,6 +68,13 @@ def find(archive: Archive, ref: str) -> Named:
         return _named(archive, ledger.runs.find(project, ref))
     except NotFoundError as error:
         raise NotFoundError(error.message, hint=HINT if error.message.startswith("there is no") else error.hint) from error
+
+
+def _worked(archive: Archive, run: Run) -> bool:
+    """Whether the run did something itself: its turn found something new."""
+    if run.outcome == TurnOutcome.NOTHING_CHANGED:
+        return False
+    return run.turn_id is None or archive.ledger.turns.recorded(run.turn_id, REPEATS) is None
 
 
 def serving(archive: Archive, name: str) -> Release | None:

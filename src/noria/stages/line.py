@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from noria.adapters.driver import Driver
 from noria.adapters.executors.task import Executor, Handle
@@ -78,7 +79,15 @@ class Sheet:
     records: list[StepRecord] = field(default_factory=list)
     under_way: dict[str, Handle] = field(default_factory=dict)  # tasks that run, by id
     by_hand: bool = False
+    found: dict[str, Any] = field(default_factory=dict)  # what a search chose: `algorithm`, and the `params` of its training
     sealed: Path | None = None  # of a reproduction: the code that was sealed then
+
+    @property
+    def params_used(self) -> dict[str, Any]:
+        """The parameters of the run: the project's, and where a search chose, those that it found and its algorithm."""
+        if not self.found:
+            return self.project.params
+        return {**self.project.params, "train": self.found["params"], "algorithm": self.found["algorithm"]}
 
     @property
     def tree_id(self) -> str:

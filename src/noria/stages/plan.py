@@ -5,7 +5,7 @@ from __future__ import annotations
 from noria.decide import plan as judge
 from noria.decide import release as policy
 from noria.domain.run import Run
-from noria.domain.turn import Turn, TurnOutcome
+from noria.domain.turn import REPEATS, Turn, TurnOutcome
 from noria.domain.verdict import Outcome, Reason
 from noria.stages.line import Line, Sheet
 
@@ -25,7 +25,6 @@ SETTLED = frozenset(
 
 
 VERDICTS = frozenset({TurnOutcome.GATE_FAILED, TurnOutcome.NOT_ENOUGH_DATA})  # doing nothing again does not make them pass
-REPEATS = "repeats"  # what a turn notes that has the verdict of another one
 
 
 def plan(line: Line, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:

@@ -66,7 +66,7 @@ def keep(
         reason=reason,
         steps=tuple(sheet.records),
         metrics={**said.metrics, **metrics},
-        params=flat(sheet.project.params),
+        params=flat(sheet.params_used),
         tags=(*more.pop("tags", ()), *said.tags),
         note="\n".join(filter(None, [more.pop("note", ""), *said.notes])),
         artifacts=said.artifacts,

@@ -131,7 +131,7 @@ def _evidence(
         "gate": verdict,
         "parity": package.packaged,
         "environment": sheet.environment,
-        "params": sheet.project.params,
+        "params": sheet.params_used,
         "data": snapshots,
         "tables": sheet.tables,
         "profile": trained.pop("profile", None),

@@ -60,13 +60,20 @@ def search(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> StepReco
     return found if found is not None else _make(line, sheet, done, order)
 
 
+def chosen(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+    """What the search found, noted on the sheet: its result, as ``search`` tells it. Raises StepError when it finds nothing."""
+    found = steps.output(line, steps.demand(search(line, sheet, done))).result
+    sheet.found = {"algorithm": found["algorithm"], "params": dict(found["params"])}
+    return found
+
+
 def validate(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, float]:
     """Metrics of the model with the parameters as they are set, each the mean over the folds that a search would use: rows inside
     the training side, never the holdout. Where the project searches, of the best trial. Raises StepError."""
     model = sheet.project.model
     assert model is not None, "who calls has looked"
     if model.search is not None:
-        found = steps.output(line, steps.demand(search(line, sheet, done))).result
+        found = chosen(line, sheet, done)
         return {f"validation.{found['metric']}": found["value"]}
     given = train_params(sheet)
     only = Algorithm("train", model.train, {}, tuple(given))

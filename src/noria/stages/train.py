@@ -115,7 +115,6 @@ def _chosen(line: Line, sheet: Sheet, model: Model, done: dict[str, StepRecord])
     """The model with the training function to use, and its parameters: as the project says, or as its search found them."""
     if model.search is None:
         return model, train_params(sheet)
-    record = steps.demand(search.search(line, sheet, done))
-    found = steps.output(line, record).result
+    found = search.chosen(line, sheet, done)
     line.progress(f"search: {found['sentence']}")
     return replace(model, train=found["train"]), dict(found["params"])

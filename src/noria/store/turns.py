@@ -79,6 +79,12 @@ class TurnStore:
         """Newest first."""
         return self._table.many("project = ? ORDER BY number DESC LIMIT ?", project, limit)
 
+    def ended_early(self, project: str) -> Turn | None:
+        """The newest turn, where it ended before it came to a run."""
+        newest = next(iter(self.list(project, 1)), None)
+        early = newest is not None and newest.run_id is None and newest.outcome is not TurnOutcome.RUNNING
+        return newest if early else None
+
     def unfinished(self, project: str) -> builtins.list[Turn]:
         """Turns that a crash left, oldest first; also those whose release was on its way already: it has its run at its end."""
         begun = f"release IS NOT NULL AND run_id IS NULL AND outcome IN ({', '.join('?' * len(DELIVERED))})"
