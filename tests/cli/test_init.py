@@ -9,7 +9,9 @@ import random
 import subprocess
 import sys
 import warnings
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -23,6 +25,7 @@ from noria.cli import draft as drafting
 from noria.cli import execute
 from noria.domain.signature import Task
 from noria.errors import DataError, UsageError
+from noria.stages.work.split import split
 
 
 @pytest.fixture(autouse=True)
@@ -321,21 +324,45 @@ def test_a_file_from_elsewhere_is_copied(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "shop/noria.yaml").read_text())["data"]["export"]["source"] == "data/export.csv"
 
 
-def test_rows_without_a_name_get_a_key_that_stays(tmp_path: Path) -> None:
-    """Equal rows too; and a row's key does not depend on what else is in the file."""
+def test_equal_rows_stay_on_one_side_of_the_drafted_split(tmp_path: Path) -> None:
+    """Number 29: a file that repeats rows puts none of them on both sides; a row stays where it was when others come."""
     table = customers(400).select("months", "plan", pl.col("calls per day"), "churned")
-    home, code = initialise(tmp_path / "nameless", pl.concat([table, table.head(5)]), "churned")
+    home, code = initialise(tmp_path / "nameless", table, "churned")
     assert code == 0
-    config = yaml.safe_load((home / "noria.yaml").read_text())
-    assert config["model"]["rows"] in config["steps"]
-    spec = importlib.util.spec_from_file_location("made_table", home / "table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    key = config["model"]["key"]
-    keyed = module.keyed(pl.concat([table, table.head(5)]))
-    assert keyed[key].is_unique().all()
-    assert keyed.drop(key).equals(pl.concat([table, table.head(5)]))
-    assert set(module.keyed(table.tail(100))[key]) <= set(keyed[key])
+    model = yaml.safe_load((home / "noria.yaml").read_text())["model"]
+    assert model.get("key") is None
+    facts = {
+        "key": None,
+        "label": "churned",
+        "inputs": model["inputs"],
+        "task": "binary",
+        "project": "p",
+        "holdout": model["holdout"],
+    }
+    first = split(table, facts)
+    again = split(pl.concat([table, customers(400, seed=8).select(table.columns), table.head(300)]), facts)
+    held, trained = (set(side.rows()) for side in (again.holdout, again.train))
+    assert not held & trained
+    assert set(first.holdout.rows()) <= held
+    assert set(first.train.rows()) <= trained
+
+
+@pytest.mark.parametrize(
+    ("at", "holdout"),
+    [
+        ([datetime(2024, 1, 1) + timedelta(days=i) for i in range(1000)], "last: "),
+        ([date(2024, 1, 1) + timedelta(days=i) for i in range(1000)], "last: "),
+        ([datetime(2024, 1, 1) + timedelta(seconds=i) for i in range(1000)], "fraction: "),  # an hour holds all
+        ([datetime(2024, 1, 1)] * 999 + [datetime(2025, 1, 1)], "fraction: "),  # the newest part is one row
+    ],
+)
+def test_a_column_of_times_splits_the_draft_by_time(at: list[Any], holdout: str) -> None:
+    """Number 29: the newest rows are held out, where they are enough, not too many, and of every class."""
+    table = pl.DataFrame({"at": at, "x": range(1000), "y": ["a", "b"] * 500})
+    made = drafting.draft(table, Path("t.parquet"), "t.parquet", "y", "t")
+    assert made.event_time == "at"
+    assert made.holdout[0].startswith(holdout)
+    assert "at" not in [c.name for c in made.inputs]
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from noria.cli.context import Home, pass_home
+from noria.cli.context import PROJECT_FILE, Home
 from noria.cli.output import ExitCode, emit, json_option, plain, plural
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from noria.config import DataSource, Project
     from noria.stages.tables import Decided
     from noria.store.tables import Settled
@@ -39,13 +38,13 @@ class Finding:
 @click.command()
 @click.option("--no-tests", is_flag=True, help="Leave the project's own tests out.")
 @json_option
-@pass_home
-def command(home: Home, no_tests: bool, as_json: bool) -> int:
+@click.pass_context
+def command(ctx: click.Context, no_tests: bool, as_json: bool) -> int:
     """Read noria.yaml, hold every data file against its contract, see whether the code can be sealed, run the project's tests.
     Records nothing.
 
     Where a model server runs, its present traffic tells how long a rollout would take; a guard that cannot decide within
-    patience is a warning, which fails nothing.
+    patience is a warning, which fails nothing. Of a dvc.yaml or an MLproject in the folder it says what noria.yaml would say.
 
     \b
     Example:
@@ -54,16 +53,32 @@ def command(home: Home, no_tests: bool, as_json: bool) -> int:
 
     JSON: ok, findings[what, ok, level (ok, warn, fail), text].
     """
+    start = (ctx.find_root().obj or Path(".")).resolve()
+    beside = _beside(start)
+    if beside and not (start / PROJECT_FILE).is_file():
+        return _tell([Finding(PROJECT_FILE, False, "is not there; what is could become one"), *beside], as_json)
+    home = Home.find(start)
     project = home.project()
-    findings = [Finding("noria.yaml", True, _summary(project)), *_rollouts(home, project), *_monitor(home, project)]
+    findings = [Finding("noria.yaml", True, _summary(project)), *beside, *_rollouts(home, project), *_monitor(home, project)]
     for source in project.data.values():
         findings += _data(home, project, source)
     findings += _links(home, project)
     if project.checks.code and not no_tests:
         findings.append(_tests(home, project.checks.code, project.checks.timeout_s))
+    return _tell(findings, as_json)
+
+
+def _tell(findings: list[Finding], as_json: bool) -> int:
     good = all(f.ok for f in findings)
     emit(as_json, {"ok": good, "findings": [f.facts() for f in findings]}, lambda: _render(findings))
     return ExitCode.PASSED if good else ExitCode.NO
+
+
+def _beside(folder: Path) -> list[Finding]:
+    """Projects of other tools in the folder."""
+    from noria.config import elsewhere
+
+    return [Finding(one.file, True, one.text) for one in elsewhere.neighbours(folder)]
 
 
 def _summary(project: Project) -> str:
@@ -229,4 +244,6 @@ def _render(findings: list[Finding]) -> str:
         "warn": click.style("warn", fg="yellow"),
         "fail": click.style("FAIL", fg="red", bold=True),
     }
-    return "\n".join(f"{marks[f.level]}  {plain(f.what)}: {plain(f.text)}" for f in findings)
+    return "\n".join(
+        f"{marks[f.level]}  {plain(f.what)}: {plain(f.text, lines=True)}".replace("\n", "\n      ") for f in findings
+    )

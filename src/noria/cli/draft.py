@@ -24,6 +24,7 @@ from noria.errors import DataError, UsageError
 
 CLASSES_MOST = 20  # a label with more values is no class
 ROWS_LEAST = 50  # fewer cannot be split, trained and judged
+SIDE_LEAST = 10  # held-out rows, as a split demands
 LINEAR_BELOW = 1000  # rows; with fewer, trees only learn the noise
 TEXT_DISTINCT = 0.5  # a text column with more distinct values than this share of the rows is free text
 EXAMPLES = 8
@@ -65,31 +66,16 @@ class Draft:
     why_task: str
     key: str | None
     event_time: str | None
+    holdout: tuple[str, str]  # what noria.yaml says of it, why
     gates: tuple[tuple[str, str], ...]  # gate, why
     few: str = ""  # what so few rows can and cannot show; empty where there are enough
     dialect: Dialect = PLAIN
-
-    @property
-    def held_out(self) -> float:
-        """The share of the rows that is held out."""
-        return drafted_gates.held_share(self.rows)
 
     @property
     def csv(self) -> dict[str, str]:
         """What noria.yaml has to say of how the file is written."""
         usual = {"separator": "", "encoding": PLAIN.encoding, "decimal": PLAIN.decimal}
         return {name: value for name, other in usual.items() if (value := getattr(self.dialect, name)) != other}
-
-    @property
-    def binary(self) -> bool:
-        """Whether a column holds bytes."""
-        return any(c.kind == "bytes" for c in self.columns)
-
-    @property
-    def row_key(self) -> str:
-        """The key's name; where the file has none, that of the one which the generated step adds."""
-        taken = {c.name for c in self.columns}
-        return self.key or next(name for name in ("row_id", "row_key", "generated_row_id") if name not in taken)
 
     @property
     def text(self) -> list[str]:
@@ -188,6 +174,7 @@ def draft(given: pl.DataFrame | Read, path: Path, source: str, label: str, datas
         why_task=why,
         key=key,
         event_time=event_time,
+        holdout=_holdout(known, label, key, event_time, task),
         gates=drafted_gates.gates(task, known[label], drafted_gates.held_out(known.height)),
         few=drafted_gates.few_words(task, known[label]),
         dialect=found.dialect,
@@ -248,8 +235,29 @@ def _key(table: pl.DataFrame, label: str) -> str | None:
 
 
 def _event_time(table: pl.DataFrame, label: str) -> str | None:
-    """The first column with a time in every row."""
-    return next((c.name for c in table.get_columns() if c.name != label and c.dtype == pl.Datetime and c.null_count() == 0), None)
+    """The first column with a time, or else a date, in every row; one that differs between rows."""
+    whole = [c for c in table.get_columns() if c.name != label and c.null_count() == 0 and c.n_unique() > 1]
+    times = [c.name for c in whole if isinstance(c.dtype, pl.Datetime)] + [c.name for c in whole if c.dtype == pl.Date]
+    return next(iter(times), None)
+
+
+def _holdout(known: pl.DataFrame, label: str, key: str | None, event_time: str | None, task: Task) -> tuple[str, str]:
+    """The newest rows by event time, as the model will be asked of times after its own; a share where that cannot be."""
+    share = drafted_gates.held_share(known.height)
+    drawn = f"fraction: {share:g}"
+    same = "a share of the keys" if key else "a share of the rows; equal rows stay on one side"
+    if event_time is None:
+        return drawn, same
+    at = known[event_time].cast(pl.Datetime("us")).dt.epoch("s")
+    newest, cut = int(at.max()), int(at.quantile(1 - share, "nearest"))  # type: ignore[arg-type]  # of whole numbers, none missing
+    unit, length_s = ("h", 3600) if newest - cut < 3 * 86400 else ("d", 86400)
+    span = max(1, math.ceil((newest - cut) / length_s))
+    late = at > newest - span * length_s
+    held, trained = known[label].filter(late), known[label].filter(~late)
+    few = not SIDE_LEAST <= held.len() <= 2 * share * known.height
+    if few or (task is not Task.REGRESSION and held.n_unique() != trained.n_unique()):
+        return drawn, f"{same}; the newest by {event_time} are too few, too many, or not of every class"
+    return f"last: {span}{unit}", f"the newest rows by {event_time}: the model is asked of times after its own"
 
 
 def _choose(

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from noria.cli.draft import Draft
 
 TEMPLATES = Path(__file__).parent / "templates"
-TAKEN = frozenset(["blake2b", "count", "hashes", "keyed", "pl", "readable", "table", "text", "texts"])
 IDENTITY = {"user.name": "Noria", "user.email": "noria@localhost"}  # of the first commit, where Git knows nobody
 
 
@@ -89,7 +88,6 @@ def init_own(home: Path, data: Path, label: str) -> tuple[Draft, Written]:
     contents = {
         _own_name(name, drafted.dataset): _template(f"own/{name}").render(name=written.project, draft=drafted)
         for name in _names("own")
-        if name != "table.py" or drafted.key is None
     }
     _write(written, contents, also=[] if inside else [source])
     if not inside:
@@ -107,9 +105,9 @@ def slug(text: str, otherwise: str) -> str:
 
 
 def _identifier(text: str) -> str:
-    """A dataset's name is an argument of the steps' functions: no keyword, and nothing that table.py uses itself."""
+    """A dataset's name is an argument of the steps' functions: no keyword."""
     made = text.replace("-", "_")
-    return f"{made}_rows" if keyword.iskeyword(made) or made in TAKEN else made
+    return f"{made}_rows" if keyword.iskeyword(made) else made
 
 
 def _names(kind: str) -> list[str]:
