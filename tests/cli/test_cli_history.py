@@ -154,6 +154,10 @@ def write(home: Path) -> Told:
         ledger.routes.put(Route("another", "production", 0, "c" * 64, "v7"))
         ledger.quality.put(Window(PROJECT, "production", "v1", 0.0, 86_400.0, "brier", 900, 800, 0.171, 0.14, 0.0001))
         ledger.alerts.add(Alert("alert-1", PROJECT, "quality", "v1", "brier 0.171 against 0.14", 86_400.0))
+        for version, digest in zip(("v1", "v2"), digests, strict=True):
+            ledger.events.append(PROJECT, "release.sealed", version, f"{version} sealed", {"digest": digest})
+        promoted = {"environment": "production", "digest": digests[0]}
+        ledger.events.append(PROJECT, "rollout.promoted", "v1", "v1 serves all of production", promoted)
         ledger.events.append("another", "turn.started", "x", "not ours")
         ledger.events.append(PROJECT, "rollout.started", "rollout-1", "v2 takes 5 % of production", {"share": 0.05})
     return Told(home, turn.id, run_id, refused.id, digests)
@@ -305,7 +309,8 @@ def test_show_what_is_not_there(say, ref: str) -> None:
 
 def test_audit(say, told: Told) -> None:
     events = json.loads(say("audit", "log", "--json"))["events"]
-    assert [e["kind"] for e in events] == ["turn.started", "rollout.started"]
+    story = ["turn.started", "release.sealed", "release.sealed", "rollout.promoted", "rollout.started"]
+    assert [e["kind"] for e in events] == story
     assert len(json.loads(say("audit", "log", "--json", "--limit", "1"))["events"]) == 1
     assert json.loads(say("audit", "verify", "--json"))["ok"] is True
     with closing(sqlite3.connect(told.home / ".noria" / "ledger.db")) as link:

@@ -103,6 +103,6 @@ def test_a_turn_that_came_to_no_run_is_said(place: Place) -> None:
     place.put("noria.yaml", "project: p\ndata: {t: data/*.csv}\nsteps: {s: {cmd: 'cat', deps: [t]}}\n").commit()
     place.noria("run", code=1)  # there is no data
     said = place.noria("show", "latest")
-    assert "turn 2 came after this run and ended without one: check failed: dataset t has no accepted file" in said
+    assert "turn 2 came after this run and ended without one: check failed: data/*.csv: dataset t has no" in said
     assert place.json("show", "latest")["ended_early"]["number"] == 2
     assert "turn 2 came after this run" in place.noria("diff", "1", "latest")
