@@ -279,7 +279,8 @@ def test_a_model_that_takes_a_missing_text_for_a_category_is_hosted(tmp_path: Pa
 def test_a_compiled_model_that_differs_is_hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = facts()
     made = trained(tmp_path, model)
-    monkeypatch.setattr(forms.Compiled, "predict", lambda _, rows: np.linspace(0, 1, rows.height))
+    shares = np.linspace(0, 1, 400)
+    monkeypatch.setattr(forms.Compiled, "answers", lambda _, rows: np.column_stack([1 - shares, shares]))
     result = packaged(tmp_path, model, made)
     assert result["form"] == "hosted"
     assert "held-out rows differ by more than 0.0001" in result["reason"]

@@ -102,6 +102,15 @@ class PythonModel:
             return shaped(said, self._signature, rows.height)
         return np.eye(len(self._signature.classes))[places(said, self._signature, rows.height)]
 
+    def chosen(self, rows: pl.DataFrame) -> NDArray[np.intp]:
+        """The places [n] of the classes that ``predict`` says. Raises as ``answers``; AttributeError where there is none."""
+        return places(self.model.predict(self._table(rows)), self._signature, rows.height)
+
+    def said(self, rows: pl.DataFrame) -> NDArray[np.float64]:
+        """What a server gets: the answers, where the model decides itself with the place of its class behind them."""
+        found = self.answers(rows)
+        return np.column_stack([found, self.chosen(rows)]) if self._signature.says_class else found
+
     def _table(self, rows: pl.DataFrame) -> Any:
         made = with_features(self._features, rows, self._frames)
         return as_kind(made, self._frames.model) if isinstance(made, pl.DataFrame) else made

@@ -291,6 +291,18 @@ SEARCH = Record(
         Key("parallel", PARALLEL, "Trials at a time.", "auto: the number of cores"),
     ),
 )
+DECISION = Record(
+    "a mapping with threshold",
+    (
+        Key(
+            "threshold",
+            CHANCE,
+            "Of two classes, the second is called from this probability on.",
+            "as the model's own `predict` decides, else 0.5",
+            required=True,
+        ),
+    ),
+)
 MODEL = Record(
     "a mapping",
     (
@@ -313,6 +325,7 @@ MODEL = Record(
             "required, unless search has algorithms",
         ),
         Key("search", SEARCH, "Looks for the best algorithm and hyperparameters; see [search](search.md).", "none"),
+        Key("decision", DECISION, "Which class an answer is called; served, and measured by gates.", "as `predict` decides"),
         Key("holdout", HOLDOUT, "The rows that training never sees.", "fraction: 20%"),
         Key("timeout", DURATION, "Training is ended when it runs longer.", "30m"),
         Key("memory", SIZE, "Training is ended when it holds more.", "no limit"),

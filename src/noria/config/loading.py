@@ -294,6 +294,7 @@ def _model(
         search=search,
         inputs=_inputs(section, data.get(rows)),
         holdout=_holdout(section),
+        threshold=_threshold(section, task),
         slices=tuple(dict.fromkeys(gate.by for gate in gates if gate.by is not None)),
         **section.given(
             label="label",
@@ -304,6 +305,17 @@ def _model(
             memory_bytes="memory",
         ),
     )
+
+
+def _threshold(section: Section, task: Task) -> float | None:
+    found: Section | None = section.get("decision")
+    if found is None:
+        return None
+    if task is not Task.BINARY:
+        message = f"a threshold decides between two classes, and the task is {task}"
+        raise section.at("decision").error(message, "Leave out decision.")
+    threshold: float = found.get("threshold")
+    return threshold
 
 
 def _demand_task(gate: Gate, task: Task, item: Item) -> None:

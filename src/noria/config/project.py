@@ -147,6 +147,7 @@ class Model:
     features: str | None = None  # module:function
     holdout: Holdout = Holdout(fraction=0.2)
     slices: tuple[str, ...] = ()  # columns that gates look at value by value
+    threshold: float | None = None  # of two classes, the second is called from this probability on; None: as the model does
     timeout_s: float = 1800.0
     memory_bytes: int | None = None
     search: Search | None = None

@@ -33,6 +33,16 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """Which class an answer is called where it is not the likeliest one. With a threshold: of two classes the second, from this
+    probability on. Without: what the model's own ``predict`` says, which answers carry as the place of the class, after the
+    probabilities."""
+
+    threshold: float | None = None
+    told: bool = False  # by noria.yaml: what the model's ``predict`` says does not matter
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """``classes`` are the labels in the order of the model's probability columns; empty for regression."""
 
@@ -41,6 +51,17 @@ class Signature:
     classes: tuple[str, ...] = ()
     key: str | None = None  # optional request column that identifies the entity
     event_time: str | None = None  # optional request column: when it happens, ISO 8601
+    decision: Decision | None = None  # None: the likeliest class, at a tie of two the second; and of a regression
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row's answer has; 0: it is one value."""
+        return len(self.classes) + self.says_class if self.classes else 0
+
+    @property
+    def says_class(self) -> bool:
+        """Whether answers carry the place of the class that the model chose."""
+        return self.decision is not None and self.decision.threshold is None
 
 
 MATRIX = "noria_rows"  # the one input [n, k] of a compiled model whose inputs are all numbers, in the signature's order

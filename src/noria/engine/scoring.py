@@ -25,6 +25,7 @@ from noria import config, names
 from noria.adapters import formats, signing
 from noria.adapters.sources.pattern import split
 from noria.config import Project
+from noria.decide import decision
 from noria.domain.signature import Signature, Task
 from noria.domain.table import PLAIN, Dialect
 from noria.engine import parts, rows
@@ -158,7 +159,7 @@ def _finish(target: Path, folder: Path, held: Parts, signature: Signature) -> No
     """One file, on disk, then its name."""
     aside = _aside(target)
     joined, refused = folder / f"{target.name}.joined", folder / "rejected.joined"
-    nothing = _outputs(signature, np.empty((0, len(signature.classes))))
+    nothing = _outputs(signature, np.empty((0, signature.width)))
     held.join(joined, [*nothing.columns, "release"])
     held.rejected(refused)
     (folder / DONE).write_text(names.digest_file(joined))
@@ -278,7 +279,7 @@ class _Job:
     def _nothing(self) -> None:
         """No file has a row: the output has its columns all the same."""
         empty = pl.DataFrame(schema=dict.fromkeys(self._order.columns or (), pl.String()))
-        answers = np.empty((0, len(self._laid.signature.classes)))
+        answers = np.empty((0, self._laid.signature.width))
         self._held.add(0, 0, [self._answered(self._sources[0], empty, answers)], [])
 
     def _tell(self) -> None:
@@ -307,15 +308,14 @@ def _outputs(signature: Signature, answers: Answers) -> pl.DataFrame:
     labels = protocol.labels_of(signature)
     texts = any(isinstance(label, str) for label in labels)
     named = np.array([str(label) for label in labels] if texts else labels, dtype=object if texts else np.int64)
-    answers = answers.reshape(-1, len(labels))
+    answers = answers.reshape(-1, signature.width)
     kind = pl.String() if texts else pl.Int64()
+    places = answers[:, -1].astype(np.intp) if signature.says_class else decision.called(signature.decision, answers)
+    chosen = pl.Series(named[places], dtype=kind)
     if signature.task is Task.BINARY:
-        yes = answers[:, 1]
-        chosen = named[(yes >= 0.5).astype(np.int64)]
-        return pl.DataFrame({"prediction": pl.Series(chosen, dtype=kind), "probability": np.ascontiguousarray(yes)})
-    chosen = named[answers.argmax(axis=1)] if len(answers) else named[:0]
+        return pl.DataFrame({"prediction": chosen, "probability": np.ascontiguousarray(answers[:, 1])})
     each = pl.DataFrame({name: np.ascontiguousarray(answers[:, i]) for i, name in enumerate(signature.classes)})
-    return pl.DataFrame({"prediction": pl.Series(chosen, dtype=kind), "probabilities": each.to_struct()})
+    return pl.DataFrame({"prediction": chosen, "probabilities": each.to_struct()})
 
 
 def _mark(source: Source) -> tuple[int, int]:

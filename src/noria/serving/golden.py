@@ -9,7 +9,7 @@ import msgspec
 
 from noria.decide import golden as judge
 from noria.domain.golden import GOLDEN, Golden
-from noria.domain.signature import Task
+from noria.domain.signature import Signature, Task
 from noria.domain.verdict import Outcome
 from noria.errors import ServingError
 from noria.serving.bundle import Bundle
@@ -32,16 +32,18 @@ def ask(bundle: Bundle, predict: Predict, told: Told = lambda step: None) -> Non
     found = []
     for number, row in enumerate(golden.rows()):
         told(f"golden row {number}")
-        found.append(_answer(bundle.signature.task, predict, row))
+        found.append(_answer(bundle.signature, predict, row))
     reason = judge.compare(golden, found)
     if reason.outcome is not Outcome.PASS:
         raise ServingError(f"it does not answer as it did when it was packaged: {reason.text}")
 
 
-def _answer(task: Task, predict: Predict, row: dict[str, list[Any]]) -> Any:
+def _answer(signature: Signature, predict: Predict, row: dict[str, list[Any]]) -> Any:
     """An answer in the golden form, or the text of what the model raised."""
     try:
         answer = predict(row)[0]
-        return answer[1] if task is Task.BINARY else answer
+        if signature.task is Task.REGRESSION:
+            return answer
+        return answer[1] if signature.task is Task.BINARY else answer[: len(signature.classes)]
     except BaseException as error:  # noqa: BLE001 - it answered at Package time: whatever it raises now is a difference
         return f"{type(error).__name__}: {error}"[:500]

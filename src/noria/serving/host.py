@@ -81,8 +81,8 @@ class HostedModel:
                 self.predict(row, 1)
 
     def predict(self, columns: dict[str, list[Any]], n: int) -> list[Any]:
-        """A float per row (regression) or a row of probabilities."""
-        found: list[Any] = self._model.answers(self._rows_of(columns, self._signature)).tolist()
+        """A float per row (regression) or a row of probabilities; of a model that decides itself its class's place besides."""
+        found: list[Any] = self._model.said(self._rows_of(columns, self._signature)).tolist()
         return found
 
 

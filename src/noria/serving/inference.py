@@ -316,7 +316,7 @@ def write(
 def tensor(output: Output, found: dict[str, list[Any]], answers: list[Any]) -> dict[str, Any]:
     """An output's tensor with its data in JSON; ``found`` is what `protocol.answerer` made of ``answers``."""
     if output.width:
-        values = [value for row in answers for value in row]
+        values = [value for row in answers for value in row[: output.width]]
         return {"name": output.name, "datatype": output.datatype, "shape": [len(answers), output.width], "data": values}
     values = found["prediction" if output.name == PREDICT else output.name]
     if output.datatype == "BYTES":
@@ -352,5 +352,7 @@ def metadata(model: str, versions: list[str], signature: Signature, platform: st
     parameters: dict[str, str] = {"task": str(signature.task), "classes": ",".join(signature.classes)}
     parameters["nullable"] = ",".join(i.name for i in signature.inputs if i.nullable)
     parameters["optional"] = ",".join(n for n in (signature.key, signature.event_time) if n)
+    if signature.decision is not None and signature.decision.threshold is not None:
+        parameters["threshold"] = f"{signature.decision.threshold:g}"
     facts = {"name": model, "versions": versions, "platform": platform, "inputs": inputs, "outputs": outputs}
     return facts | {"parameters": {name: text for name, text in parameters.items() if text}}

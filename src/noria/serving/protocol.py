@@ -253,17 +253,33 @@ def answerer(signature: Signature) -> Answerer:
         return lambda answers: {"prediction": answers}
     labels, classes = labels_of(signature), signature.classes
     if signature.task is Task.BINARY:
+        if signature.says_class:
+            return lambda answers: {
+                "prediction": [labels[int(row[2])] for row in answers],
+                "probability": [row[1] for row in answers],
+            }
         no, yes = labels
-        return partial(_binary, no, yes)
+        return partial(_binary, no, yes, threshold_of(signature))
+    if signature.says_class:
+        return lambda answers: {
+            "prediction": [labels[int(row[-1])] for row in answers],
+            "probabilities": [dict(zip(classes, row, strict=False)) for row in answers],
+        }
     return lambda answers: {
         "prediction": [labels[max(range(len(row)), key=row.__getitem__)] for row in answers],
         "probabilities": [dict(zip(classes, row, strict=True)) for row in answers],
     }
 
 
-def _binary(no: Label, yes: Label, answers: list[Any]) -> dict[str, list[Any]]:
+def threshold_of(signature: Signature) -> float:
+    """Of two classes: the probability from which on an answer is called the second."""
+    decision = signature.decision
+    return 0.5 if decision is None or decision.threshold is None else decision.threshold
+
+
+def _binary(no: Label, yes: Label, threshold: float, answers: list[Any]) -> dict[str, list[Any]]:
     chances = [p for _, p in answers]
-    return {"prediction": [yes if p >= 0.5 else no for p in chances], "probability": chances}
+    return {"prediction": [yes if p >= threshold else no for p in chances], "probability": chances}
 
 
 def outside(signature: Signature, columns: Mapping[str, Sequence[Any]]) -> dict[int, list[str]]:

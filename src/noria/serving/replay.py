@@ -87,7 +87,7 @@ class Compared:
 
 def variation(old: Sequence[str], p: Sequence[float], new: Sequence[str], q: Sequence[float]) -> float:
     """The total variation distance of two rows of probabilities, in [0, 1]; a class that one of them lacks has none."""
-    ours, theirs = dict(zip(old, p, strict=True)), dict(zip(new, q, strict=True))
+    ours, theirs = dict(zip(old, p, strict=False)), dict(zip(new, q, strict=False))  # the chosen class may follow
     return min(1.0, sum(abs(ours.get(name, 0.0) - theirs.get(name, 0.0)) for name in ours | theirs) / 2)
 
 

@@ -70,7 +70,7 @@ class OnnxRuntime:
         self._feeds = [] if self.matrix else _feeds(self._session, bundle.signature)
         self._outputs = [_output(self._session, bundle.signature)]
         self._names = [i.name for i in bundle.signature.inputs]
-        self._width = len(bundle.signature.classes)
+        self._width = bundle.signature.width
         self.single = any(node.type == "tensor(float)" for node in self._session.get_inputs())
         self._warm_up(bundle.signature)
 
@@ -240,7 +240,7 @@ class HostedRuntime:
 
     def __init__(self, socket: Path, signature: Signature) -> None:
         self._path = socket
-        self._width = len(signature.classes)
+        self._width = signature.width
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answers]] = {}
         self._writer: asyncio.StreamWriter | None = None

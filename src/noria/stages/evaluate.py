@@ -40,6 +40,7 @@ ROUNDS = 5  # of measuring latency
 class Scores:
     predictions: NDArray[np.float64] | None
     note: str  # why there are none
+    called: NDArray[np.intp] | None = None  # the classes by the release's own rule; None: the likeliest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def evaluate(line: Line, sheet: Sheet, package: Package, champion: Release | Non
 
     if best is not None and (second is None or second.scores.predictions is None):
         second = serving  # the champion is the best, or the best cannot be compared on these rows
-    evaluation, reference = measure.measure(sheet, package, candidate.predictions, serving, second)
+    evaluation, reference = measure.measure(sheet, package, candidate, serving, second)
     return _with_latency(line, sheet, package, evaluation), reference
 
 
@@ -161,15 +162,19 @@ def _score(line: Line, sheet: Sheet, tree: str, identity: str, package: Package,
         return Scores(None, record.reason.text.splitlines()[0])
     import numpy as np
 
-    return Scores(np.load(line.blobs.path(steps.output(line, record).files["scores"]), allow_pickle=False), "")
+    files = steps.output(line, record).files
+    called = np.load(line.blobs.path(files["called"]), allow_pickle=False) if "called" in files else None
+    return Scores(np.load(line.blobs.path(files["scores"]), allow_pickle=False), "", called)
 
 
 def _order(line: Line, sheet: Sheet, tree: str, identity: str, package: Package, name: str) -> steps.Order:
     model = sheet.project.model
     assert model is not None
+    rule = msgspec.json.decode((line.places.tree(tree) / "manifest.json").read_bytes())["signature"].get("decision")
     facts = StepFacts(
         code=identity,
         inputs={"holdout": package.holdout_digest},
+        params={"decision": repr(rule)} if rule is not None else {},  # the same model may be called by another rule
         environment=environment.digest(sheet.environment),
     )
     inputs = Inputs()
@@ -180,7 +185,7 @@ def _order(line: Line, sheet: Sheet, tree: str, identity: str, package: Package,
         job={"bundle": ".", "rows": inputs.add(package.holdout_digest, "holdout.arrow")},
         roots=(),
         inputs=inputs.files,
-        outs={"scores": "scores.npy"},
+        outs={"scores": "scores.npy", "called": "called.npy"},
         resources=Resources(None, model.memory_bytes, model.timeout_s),
     )
     return steps.Order(name, facts, task)

@@ -14,7 +14,7 @@ from noria.adapters.server import ArmTallies
 from noria.config import Environment, Project
 from noria.domain.policy import StepKind, percent
 from noria.domain.rollout import Advice, Block, Look, Rollout, RolloutState, Route, Tally, total
-from noria.domain.signature import Task
+from noria.domain.signature import Signature, Task
 from noria.domain.verdict import Outcome
 from noria.errors import RefusedError
 from noria.stages import champion
@@ -50,7 +50,9 @@ def book_of(line: Line, environment: Environment, rollout: Rollout) -> PairBook 
     from noria.store.pairs import PairBook  # arrays: few rollouts need them
 
     folders = (line.state / "log" / environment.name, line.state / "shadow" / environment.name)
-    return PairBook(*folders, rollout.id, line.name, rollout.release)
+    certain = guards.quality is not None and guards.quality.metric == "accuracy"
+    classes = signature_of(line, rollout.digest).classes if guards.quality is not None else ()
+    return PairBook(*folders, rollout.id, line.name, rollout.release, classes=classes, certain=certain)
 
 
 def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
@@ -186,8 +188,13 @@ def _loss(task: Task, metric: str, bound: float) -> Callable[[Any, Any], Floats]
 
 def task_of(line: Line, digest: str) -> Task:
     """What kind of model a release holds."""
+    return signature_of(line, digest).task
+
+
+def signature_of(line: Line, digest: str) -> Signature:
+    """What a release takes and answers."""
     manifest = msgspec.json.decode((line.bundle(digest) / "manifest.json").read_bytes())
-    return Task(manifest["signature"]["task"])
+    return msgspec.convert(manifest["signature"], Signature)
 
 
 def _record(

@@ -21,7 +21,7 @@ from noria.stages.work import split
 from noria.stats import intervals, metrics
 
 if TYPE_CHECKING:
-    from noria.stages.evaluate import Rival
+    from noria.stages.evaluate import Rival, Scores
 
 T = TypeVar("T")
 DAY_S = 86400.0
@@ -40,14 +40,16 @@ class Reference:
 
 
 def measure(
-    sheet: Sheet, package: Package, predictions: NDArray[np.float64], champion: Rival | None, best: Rival | None
+    sheet: Sheet, package: Package, candidate: Scores, champion: Rival | None, best: Rival | None
 ) -> tuple[Evaluation, Reference]:
     """The evaluation of the candidate, and what the monitor will compare its days with."""
     model = sheet.project.model
     assert model is not None
     rows = pl.read_ipc(package.holdout)
     labels = _labels(rows[model.label], model.task, package.trained["signature"]["classes"])
-    return _evaluation(sheet, package, rows, labels, predictions, champion, best), _reference(model, rows, labels, predictions)
+    assert candidate.predictions is not None
+    reference = _reference(model, rows, labels, candidate.predictions)
+    return _evaluation(sheet, package, rows, labels, candidate, champion, best), reference
 
 
 def _labels(column: pl.Series, task: Task, classes: list[str]) -> NDArray[Any]:
@@ -63,25 +65,26 @@ def _evaluation(
     package: Package,
     rows: pl.DataFrame,
     labels: NDArray[Any],
-    candidate: NDArray[np.float64],
+    candidate: Scores,
     champion: Rival | None,
     best: Rival | None,
 ) -> Evaluation:
     model = sheet.project.model
     assert model is not None
     wanted = _metrics(model.task, sheet.project.gates)
+    faced = partial(_faced, model.task, candidate)
 
     def against(rival: Rival | None) -> dict[str, Comparison]:
-        beside = rival.scores.predictions if rival is not None else None
-        if beside is None:
+        if rival is None or rival.scores.predictions is None:
             return {}
-        return _each(wanted, lambda m: intervals.compare(m, model.task, labels, candidate, beside))
+        beside = partial(_faced, model.task, rival.scores)
+        return _each(wanted, lambda m: intervals.compare(m, model.task, labels, faced(m), beside(m)))
 
     versus = against(champion)
     return Evaluation(
         rows=len(labels),
         positives=int((labels == 1).sum()) if model.task is Task.BINARY else 0,
-        metrics=_each(wanted, lambda m: intervals.measure(m, model.task, labels, candidate)),
+        metrics=_each(wanted, lambda m: intervals.measure(m, model.task, labels, faced(m))),
         versus=versus,
         champion=champion.release.version if champion else None,
         slices=_slices(model, sheet.project.gates, rows, labels, candidate),
@@ -93,6 +96,11 @@ def _evaluation(
         best=best.release.version if best else None,
         versus_best=versus if best is champion else against(best),
     )
+
+
+def _faced(task: Task, scores: Scores, metric: str) -> NDArray[np.float64]:
+    assert scores.predictions is not None
+    return metrics.facing(metric, task, scores.predictions, scores.called)
 
 
 def _each(wanted: list[str], measure: Callable[[str], T]) -> dict[str, T]:
@@ -114,7 +122,7 @@ def _metrics(task: Task, gates: tuple[Gate, ...]) -> list[str]:
 
 
 def _slices(
-    model: Model, gates: tuple[Gate, ...], rows: pl.DataFrame, labels: NDArray[Any], predictions: NDArray[np.float64]
+    model: Model, gates: tuple[Gate, ...], rows: pl.DataFrame, labels: NDArray[Any], scores: Scores
 ) -> dict[str, dict[str, dict[str, Measure]]]:
     found: dict[str, dict[str, dict[str, Measure]]] = {}
     for gate in gates:
@@ -123,7 +131,8 @@ def _slices(
         values = rows[gate.by].cast(pl.String).fill_null("(empty)").to_numpy()
         for value in np.unique(values):
             mask = values == value
-            measured = _each([gate.metric], partial(_measured, model.task, labels[mask], predictions[mask]))
+            faced = _faced(model.task, scores, gate.metric)[mask]
+            measured = _each([gate.metric], partial(_measured, model.task, labels[mask], faced))
             found.setdefault(gate.by, {}).setdefault(str(value), {}).update(measured)
     return found
 

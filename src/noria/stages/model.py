@@ -27,7 +27,7 @@ def with_train_params(sheet: Sheet, params: Mapping[str, Any]) -> dict[str, Any]
 
 def model_facts(sheet: Sheet, model: Model) -> dict[str, Any]:
     """What the training and scoring processes need to know of the model, as JSON."""
-    return {
+    facts: dict[str, Any] = {
         "key": model.key,
         "event_time": model.event_time,
         "task": str(model.task),
@@ -39,3 +39,6 @@ def model_facts(sheet: Sheet, model: Model) -> dict[str, Any]:
         "holdout": {"last_s": model.holdout.last_s, "fraction": model.holdout.fraction},
         "project": sheet.project.name,
     }
+    if model.threshold is not None:  # named where it is set alone: what was trained without stays known
+        facts["threshold"] = model.threshold
+    return facts

@@ -15,6 +15,7 @@ from noria.decide.plan import StepFacts
 from noria.domain import golden
 from noria.domain.release import Form, Release
 from noria.domain.run import StepRecord
+from noria.domain.signature import Signature
 from noria.stages import code, steps
 from noria.stages.line import Line, Sheet
 from noria.stages.model import model_facts
@@ -34,6 +35,11 @@ class Package:
     holdout: Path
     holdout_digest: str
     model: str  # digest of the model file that is served; of a graph it stands for its weights, too
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """What it is served with: where only that compiles, narrower than what training found."""
+        return served_signature(self.trained, self.packaged)
 
 
 def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
@@ -63,8 +69,14 @@ def same_as(line: Line, package: Package, serving: Release) -> bool:
         return False
     manifest = msgspec.json.decode((line.bundle(serving.digest) / "manifest.json").read_bytes())
     return bool(
-        manifest["files"][model_file(Form.COMPILED)] == package.model and manifest["signature"] == package.trained["signature"]
+        manifest["files"][model_file(Form.COMPILED)] == package.model
+        and msgspec.convert(manifest["signature"], Signature) == msgspec.convert(package.signature, Signature)
     )
+
+
+def served_signature(trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = packaged.get("signature") or trained["signature"]
+    return found
 
 
 def model_file(form: Form) -> str:
@@ -80,7 +92,7 @@ def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any], packaged: d
         "format": 1,
         "project": sheet.project.name,
         "form": str(form),
-        "signature": trained["signature"],
+        "signature": served_signature(trained, packaged),
         "model": {"file": model_file(form), "runtime": "onnx" if form is Form.COMPILED else "python"},
     }
     if form is Form.HOSTED:
@@ -101,13 +113,14 @@ def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) ->
         "holdout": inputs.add(made.files["holdout"], "holdout.arrow"),
         "signature": made.result["signature"],
         "frames": made.result.get("frames", {}),
+        "tried": made.result.get("tried", []),
         "model": model_facts(sheet, model),
     }
     facts = StepFacts(
         code=trained.key,
         files={},
         inputs={"train": trained.output},
-        params={"golden": str(golden.VERSION), "batch": "1", "asked": "1"},
+        params={"golden": str(golden.VERSION), "batch": "1", "asked": "2"},
         command=None,
         environment=environment.digest(sheet.environment),
     )

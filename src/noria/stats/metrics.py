@@ -62,6 +62,18 @@ METRICS: dict[str, MetricInfo] = {
 }
 
 
+CALLING = frozenset({"accuracy", "precision", "recall", "f1", "f1_macro"})  # they know classes alone, no probabilities
+
+
+def facing(name: str, task: Task, prediction: Floats, calls: NDArray[np.intp] | None) -> Floats:
+    """What a metric is computed from: ``prediction``, or for one of classes alone the ``calls`` [n], as certain predictions.
+
+    So a model is measured with the classes that it is served with, whatever its rule. None: the likeliest class."""
+    if calls is None or name not in CALLING:
+        return prediction
+    return calls.astype(np.float64) if task is Task.BINARY else np.eye(prediction.shape[1])[calls]
+
+
 def compute(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> float:
     """The metric's value.
 

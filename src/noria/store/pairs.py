@@ -137,10 +137,15 @@ class _Times:
 class _Numbers:
     """The outputs of all pairs as numbers, and their labels; NaN: none yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: Sequence[str] = (), certain: bool = False) -> None:
+        """``classes``: of the release, where they are known. ``certain``: only the class matters that each was called, by its
+        own rule."""
         self._y, self._new, self._old = array("d"), array("d"), array("d")
         self._classes: tuple[str, ...] | None = None  # of several, in their order
-        self._halves: dict[bool, str] = {}  # of two: whether it is the second -> its text, once it was answered
+        self._known = len(classes) == 2
+        self._certain = certain
+        # Of two: whether it is the second -> its text, told or once it was answered.
+        self._halves: dict[bool, str] = {False: classes[0], True: classes[1]} if self._known else {}
 
     def __len__(self) -> int:
         return len(self._y)
@@ -148,16 +153,24 @@ class _Numbers:
     def add(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
         """A pair's outputs; False when they cannot be compared."""
         if "probabilities" in new and "probabilities" in old:
-            return self._add_classes(new["probabilities"], old["probabilities"])
+            return self._add_classes(*(self._of_classes(said) for said in (new, old)))
         if "probability" in new and "probability" in old:
-            for said in (new, old):
-                self._halves[said["probability"] >= 0.5] = _text(said["prediction"])
+            if not self._known:
+                for said in (new, old):
+                    self._halves[said["probability"] >= 0.5] = _text(said["prediction"])
+            elif self._certain:
+                self._append(*([float(_text(said["prediction"]) == self._halves[True])] for said in (new, old)))
+                return True
         name = "probability" if "probability" in new else "prediction"
         numbers = new.get(name), old.get(name)
         if self._classes is not None or not all(isinstance(n, int | float) for n in numbers):
             return False
         self._append(numbers[:1], numbers[1:])
         return True
+
+    def _of_classes(self, said: Mapping[str, Any]) -> Mapping[str, float]:
+        found: Mapping[str, float] = said["probabilities"]
+        return {name: float(name == _text(said["prediction"])) for name in found} if self._certain else found
 
     def _add_classes(self, new: Mapping[str, float], old: Mapping[str, float]) -> bool:
         if self._classes is None:
@@ -198,13 +211,22 @@ class PairBook:
     """The evidence of one rollout that stands in the logs, gathered look by look."""
 
     def __init__(
-        self, log_folder: Path, shadow_folder: Path, rollout_id: str, project: str, version: str, since: float | None = None
+        self,
+        log_folder: Path,
+        shadow_folder: Path,
+        rollout_id: str,
+        project: str,
+        version: str,
+        since: float | None = None,
+        classes: Sequence[str] = (),
+        certain: bool = False,
     ) -> None:
-        """``version``: the release that the rollout delivers. ``since``: when it began; what its id says when not told."""
+        """``version``: the release that the rollout delivers. ``since``: when it began; what its id says when not told.
+        ``classes``, ``certain``: see ``_Numbers``."""
         begun = _begun(rollout_id) if since is None else since
         self._log, self._shadow = LogReader(log_folder, begun), LogReader(shadow_folder, begun)
         self._rollout, self._project, self._version = rollout_id, project, version
-        self._numbers = _Numbers()
+        self._numbers = _Numbers(classes, certain)
         self._pairs: dict[str, _Pair] = {}  # by prediction id
         self._keyed: dict[str, list[_Pair]] = {}  # in the order of their places
         self._keys = _Remembered()  # prediction id -> its key and place, while no pair is known of it

@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from noria.adapters.frameworks.graphs import BOOSTERS
 from noria.domain.signature import MATRIX, Kind, Signature, is_matrix
 
+THRESHOLDS = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 OPSET = {"": 18, "ai.onnx.ml": 3}  # stated, so that a newer converter does not change what an older server can load
 
 
@@ -31,6 +32,7 @@ class SklearnFramework:
     def compile(self, model: Any, signature: Signature, sample: pl.DataFrame) -> bytes:
         """Raises whatever skl2onnx raises for what it cannot convert."""
         _teach_boosters()
+        model = _of_probabilities(model)
         matrix = is_matrix(signature) and not _takes_columns(model)
         wanted = model if matrix or _takes_columns(model) else _joined(model, sample)
         columns = [(i.name, _type(i.kind)) for i in signature.inputs]
@@ -49,6 +51,16 @@ class SklearnFramework:
             free_names(made.graph)
         content: bytes = made.SerializeToString(deterministic=True)
         return content
+
+
+def _of_probabilities(model: Any) -> Any:
+    """The model inside those that only choose a threshold: its probabilities are theirs, and the threshold stands elsewhere."""
+    if type(model).__name__ in THRESHOLDS and hasattr(model, "estimator_"):
+        return _of_probabilities(model.estimator_)
+    if isinstance(model, Pipeline):
+        last = _of_probabilities(model.steps[-1][1])
+        return model if last is model.steps[-1][1] else Pipeline([*model.steps[:-1], (model.steps[-1][0], last)])
+    return model
 
 
 def restore_names(graph: Any, wanted: list[str]) -> None:

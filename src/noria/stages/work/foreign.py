@@ -28,7 +28,7 @@ from noria.config import document
 from noria.domain.golden import GOLDEN
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import ConfigError, DataError, NoriaError, RefusedError, UsageError
-from noria.stages.work import columns, forms, package, train
+from noria.stages.work import columns, deciding, forms, package, train
 
 MADE_UP = 200  # rows
 SAMPLED = 2000  # rows of the sample that the forms are compared on
@@ -72,10 +72,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     rows, shown = _compared(sample, signature)
     original = _original(known, signature, rows)
     signature = _nullable(signature, told, rows, original)
-    made = _packaged(known, original, signature, rows, Path(job["folder"]))
+    said = {t.name for t in told.inputs if t.nullable is not None} if told else set()
+    tried = [i.name for i in signature.inputs if i.nullable and i.name not in said and not rows[i.name].null_count()]
+    made = _packaged(known, original.again(signature), signature, rows, Path(job["folder"]), tried)
     return {
         **made,
-        "signature": msgspec.to_builtins(signature),
         "framework": known.framework,
         "rows": shown,
         "derived": derived,
@@ -284,23 +285,27 @@ def _demand_answers(answers: Any, signature: Signature) -> None:
         raise RefusedError("the model's answers are no probabilities: they leave 0 to 1, or do not sum to 1", hint=hint)
 
 
-def _packaged(known: Known, original: forms.Original, signature: Signature, rows: pl.DataFrame, folder: Path) -> dict[str, Any]:
+def _packaged(
+    known: Known, original: forms.Original, signature: Signature, rows: pl.DataFrame, folder: Path, tried: Sequence[str]
+) -> dict[str, Any]:
+    if deciding.decides(original.model, signature):
+        signature = replace(signature, decision=deciding.rule(original, rows, signature))
+        original = original.again(signature)
     inner = forms.Original(known.model, None, signature)
-    content, parity, reason = package.converted(inner.model, original, signature, rows, "rows")
-    form: forms.Form = original
-    if content:
-        weights.save(content, folder / package.COMPILED)
+    made = package.converted(inner.model, original, signature, rows, "rows", tried)
+    signature = made.signature
+    form: forms.Form = original.again(signature)
+    if made.content:
+        weights.save(made.content, folder / package.COMPILED)
         form = forms.Compiled(folder / package.COMPILED, signature)
     elif isinstance(known.model, Bare) and known.model.kind == "onnx":
-        raise RefusedError(f"the graph cannot be served: {reason.removeprefix('hosted: ')}")
+        raise RefusedError(f"the graph cannot be served: {made.reason.removeprefix('hosted: ')}")
     else:
         joblib.dump(original.model, folder / "model.joblib")
     (folder / GOLDEN).write_bytes(msgspec.json.encode(package.golden(form, signature)))
     p50, p99 = package.latency(form, rows)
     return {
-        "form": "compiled" if content else "hosted",
-        "reason": reason,
-        "parity": {**msgspec.to_builtins(parity), "holds": parity.holds} if parity else None,
+        **made.facts(),
         "latency_p50_ms": p50,
         "latency_p99_ms": p99,
     }

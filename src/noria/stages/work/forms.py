@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from noria.adapters import weights
 from noria.adapters.asking import Frames, PythonModel, shaped
 from noria.adapters.executors.timing import user_code
+from noria.decide import decision
 from noria.domain.signature import MATRIX, Signature, Task
 from noria.errors import StepError
 from noria.stages.work import columns, functions
@@ -28,6 +29,9 @@ class Form(Protocol):
 
     def predict(self, rows: pl.DataFrame) -> NDArray[np.float64]:
         """``rows`` are inputs as ``columns.frame`` makes them."""
+
+    def called(self, rows: pl.DataFrame) -> NDArray[np.intp]:
+        """The places [n] of the classes that a server would call them, of a classification."""
 
     def prepared(self, rows: pl.DataFrame) -> Callable[[], object]:
         """A call that predicts ``rows``, which are already in the shape that a server hands to the model: for timing."""
@@ -40,7 +44,7 @@ class Compiled:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors reach us as exceptions
         if isinstance(model, Path) and weights.beside(model).exists():
             weights.share(options)  # as in the model server's workers
         content = model if isinstance(model, bytes) else str(model)
@@ -51,7 +55,14 @@ class Compiled:
         self._names = [i.name for i in signature.inputs]
 
     def predict(self, rows: pl.DataFrame) -> NDArray[np.float64]:
-        return of_task(shaped(self.prepared(rows)()[0], self._signature, rows.height), self._signature.task)
+        return of_task(self.answers(rows), self._signature.task)
+
+    def answers(self, rows: pl.DataFrame) -> NDArray[np.float64]:
+        """As ``PythonModel.answers``."""
+        return shaped(self.prepared(rows)()[0], self._signature, rows.height)
+
+    def called(self, rows: pl.DataFrame) -> NDArray[np.intp]:
+        return decision.called(self._signature.decision, self.answers(rows))
 
     def prepared(self, rows: pl.DataFrame) -> Callable[[], Any]:
         feeds = columns.matrix(rows.select(self._names)) if self._taken == [MATRIX] else columns.feeds(rows.select(self._taken))
@@ -68,11 +79,18 @@ class Original(PythonModel):
             function = functions.load(features) if features else None
         return cls(joblib.load(path), function, signature, frames)
 
+    def again(self, signature: Signature) -> Original:
+        """The same under another signature."""
+        return Original(self.model, self._features, signature, self._frames)
+
     def predict(self, rows: pl.DataFrame) -> NDArray[np.float64]:
         return of_task(self.answers(rows), self._signature.task)
 
+    def called(self, rows: pl.DataFrame) -> NDArray[np.intp]:
+        return self.chosen(rows) if self._signature.says_class else decision.called(self._signature.decision, self.answers(rows))
+
     def prepared(self, rows: pl.DataFrame) -> Callable[[], object]:
-        return lambda: self.predict(rows)
+        return lambda: self.said(rows)
 
 
 def of_task(answers: NDArray[np.float64], task: Task) -> NDArray[np.float64]:

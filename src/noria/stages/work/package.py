@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from noria.adapters import weights
 from noria.adapters.asking import Frames, rows_of
 from noria.adapters.frameworks import registry
 from noria.domain.golden import GOLDEN, Answer, Golden, asked, one_answer
-from noria.domain.signature import Signature
+from noria.domain.signature import Decision, Signature
 from noria.errors import NoriaError
-from noria.stages.work import columns, forms
+from noria.stages.work import columns, deciding, forms, probes
+from noria.stages.work.probes import Probes
 
 COMPILED = "model.onnx"
 NEVER = 1e-3  # no row may differ by more
@@ -27,6 +29,11 @@ RARE = 0.001
 CALLS = 300
 CALLS_MIN = 30
 DISTINCT = 20  # rows that take turns
+TIE = 1e-9  # probabilities this close to a threshold may fall on either side of it
+NO_THRESHOLD = (
+    "the classes that `predict` says follow from its probabilities by no threshold that could be found; "
+    "`model.decision.threshold` sets one, and so does an attribute `threshold` of the model"
+)
 PATIENCE_S = 1.0  # slow models get fewer than CALLS calls
 
 
@@ -55,28 +62,28 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Leaves ``model.onnx`` in ``folder`` when the compiled form is safe (large weights beside it, in ``model.onnx.data``), and
     ``golden.json``: made-up rows with its answers.
 
-    The job: ``model_file``, ``holdout``, ``signature``, ``frames``, ``model``, ``folder``. Returns ``form`` (compiled or
-    hosted), ``reason``, ``parity``, ``batch`` (whether rows may be answered together), ``golden`` (how many rows, how many left
-    out), ``latency_p50_ms``, ``latency_p99_ms`` (one row, in process) and ``size_mb`` (10^6 bytes).
+    The job: ``model_file``, ``holdout``, ``signature``, ``frames``, ``tried``, ``model``, ``folder``. Returns what ``Made`` tells
+    (``form``, ``reason``, ``signature``, ``parity``, ``probes``), ``batch`` (whether rows may be answered together), ``golden``
+    (how many rows, how many left out), ``latency_p50_ms``, ``latency_p99_ms`` (one row, in process) and ``size_mb`` (10^6 bytes).
     """
     signature = msgspec.convert(job["signature"], Signature)
     rows = columns.frame(pl.read_ipc(job["holdout"]), signature.inputs)
     features = job["model"].get("features")
     frames = msgspec.convert(job.get("frames", {}), Frames)
     original = forms.Original.load(Path(job["model_file"]), features, signature, frames)
-    content, parity, reason = compiled(original, features, signature, rows)
+    made = compiled(original, features, signature, rows, job.get("tried", []))
+    signature = made.signature
+    original = original.again(signature)
     form: forms.Form = original
     size_bytes = Path(job["model_file"]).stat().st_size
-    if content:
-        size_bytes = weights.save(content, Path(job["folder"]) / COMPILED)
+    if made.content:
+        size_bytes = weights.save(made.content, Path(job["folder"]) / COMPILED)
         form = forms.Compiled(Path(job["folder"]) / COMPILED, signature)
     rows_asked = golden(form, signature)
     (Path(job["folder"]) / GOLDEN).write_bytes(msgspec.json.encode(rows_asked))
     p50, p99 = latency(form, rows)
     return {
-        "form": "compiled" if content else "hosted",
-        "reason": reason,
-        "parity": {**msgspec.to_builtins(parity), "holds": parity.holds} if parity else None,
+        **made.facts(),
         "batch": row_by_row(form, rows),
         "golden": {"rows": len(rows_asked.answers), "left_out": rows_asked.left_out},
         "latency_p50_ms": p50,
@@ -85,30 +92,116 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of a model: ONNX, or None where it is hosted; why, in one sentence; the signature that it is served with."""
+
+    content: bytes | None
+    parity: Parity | None  # where it was measured
+    reason: str
+    signature: Signature
+    probes: int = 0  # questions that were made from the signature
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "form": "compiled" if self.content else "hosted",
+            "reason": self.reason,
+            "signature": msgspec.to_builtins(self.signature),
+            "parity": {**msgspec.to_builtins(self.parity), "holds": self.parity.holds} if self.parity else None,
+            "probes": self.probes,
+        }
+
+
 def compiled(
-    original: forms.Original, features: str | None, signature: Signature, rows: pl.DataFrame
-) -> tuple[bytes | None, Parity | None, str]:
-    """The ONNX bytes, or None, with the parity where it was measured and the reason in one sentence."""
+    original: forms.Original, features: str | None, signature: Signature, rows: pl.DataFrame, tried: Sequence[str] = ()
+) -> Made:
+    """``tried``: inputs that may be null though training saw none."""
     if features:
-        return None, None, f"hosted: features are Python code ({features})"
-    return converted(original.model, original, signature, rows)
+        made = Made(None, None, f"hosted: features are Python code ({features})", signature)
+    else:
+        made = converted(original.model, original, signature, rows, tried=tried)
+    if made.content is not None or not deciding.decides(original.model, signature):
+        return made
+    if deciding.contradicted(original, rows, original.answers(rows), signature, TIE):
+        return replace(made, signature=replace(signature, decision=Decision()))
+    return made
 
 
 def converted(
-    model: Any, original: forms.Original, signature: Signature, rows: pl.DataFrame, called: str = "held-out rows"
-) -> tuple[bytes | None, Parity | None, str]:
-    """``model`` as ONNX, held against what ``original`` answers on ``rows``, which the reason calls ``called``."""
+    model: Any,
+    original: forms.Original,
+    signature: Signature,
+    rows: pl.DataFrame,
+    called: str = "held-out rows",
+    tried: Sequence[str] = (),
+) -> Made:
+    """``model`` as ONNX, held against what ``original`` answers on ``rows``, which the reason calls ``called``, and on what else
+    the signature allows."""
+    if signature.says_class:
+        return Made(None, None, f"hosted: {NO_THRESHOLD}", signature)
     try:
         content = registry.to_onnx(model, signature, rows.head(5))
-        answers = forms.Compiled(content, signature).predict(rows)
+        form = forms.Compiled(content, signature)
+        found = form.answers(rows)
     except NoriaError as error:
-        return None, None, f"hosted: {error.message}"
+        return Made(None, None, f"hosted: {error.message}", signature)
     except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base; all mean that it does not run
-        return None, None, f"hosted: the compiled model does not run: {str(error).splitlines()[0][:300]}"
-    parity = compare(original.predict(rows), answers)
+        why = f"hosted: the compiled model does not run: {str(error).splitlines()[0][:300]}"
+        return Made(None, None, why, signature)
+    expected = original.answers(rows)
+    parity = compare(forms.of_task(expected, signature.task), forms.of_task(found, signature.task))
     if not parity.holds:
-        return None, parity, f"hosted: the compiled model differs: {parity.sentence(called)}"
-    return content, parity, f"compiled: {parity.sentence(called)}"
+        return Made(None, parity, f"hosted: the compiled model differs: {parity.sentence(called)}", signature)
+    if deciding.contradicted(original, rows, found, signature, SELDOM):
+        return Made(None, parity, f"hosted: {NO_THRESHOLD}", replace(signature, decision=Decision()))
+    asked = probes.made(signature, rows)
+    told = _differences(original, form, asked, parity.scale)
+    narrow = _refused(asked, told, frozenset(tried))
+    held = asked.without_null(narrow)
+    left = [place for place in told if held[place]]
+    if left:
+        why = f"hosted: the compiled model differs where {asked.told[left[0]]}: {told[left[0]]}"
+        return Made(None, parity, f"{why} ({len(left):,} of {asked.rows.height:,} made-up rows)", signature, asked.rows.height)
+    reason = f"compiled: {parity.sentence(called)}, none of {int(held.sum()):,} made-up rows does"
+    if narrow:
+        first = next(place for place in told if not held[place])
+        names = ", ".join(sorted(narrow))
+        reason += f"; null is refused in {names}: training saw none there, and compiled {told[first]} where {asked.told[first]}"
+        inputs = tuple(replace(i, nullable=i.nullable and i.name not in narrow) for i in signature.inputs)
+        signature = replace(signature, inputs=inputs)
+    return Made(content, parity, reason, signature, asked.rows.height)
+
+
+def _refused(asked: Probes, told: dict[int, str], tried: frozenset[str]) -> frozenset[str]:
+    """The inputs whose nulls explain what differs, as far as only a trial has granted them: first those that are null alone."""
+    narrow: frozenset[str] = frozenset()
+    for place in sorted(told, key=lambda place: len(asked.nulls(place))):
+        if not asked.nulls(place) & narrow:
+            narrow |= asked.nulls(place) & tried
+    return narrow
+
+
+def _differences(original: forms.Original, form: forms.Compiled, asked: Probes, scale: float) -> dict[int, str]:
+    """Place of a question -> what both forms answer to it, where that differs: the original may refuse what the graph refuses."""
+    expected, refused = probes.answered(original.answers, asked.rows)
+    found, failed = probes.answered(form.answers, asked.rows)
+    told: dict[int, str] = {}
+    for place in range(asked.rows.height):
+        ours, theirs = expected[place], found[place]
+        sound, given = (not why and bool(np.isfinite(v).all()) for why, v in ((refused[place], ours), (failed[place], theirs)))
+        if not sound and not given:
+            continue
+        apart = np.abs(ours - theirs) / np.maximum(scale, np.abs(ours)) if sound and given else np.array([np.inf])
+        if apart.max() > NEVER:
+            due = _number(ours) if sound else f"the model refuses it ({refused[place] or 'no finite number'})"
+            told[place] = f"it answers {_number(theirs) if given else 'nothing'}, {f'the model {due}' if sound else due}"
+    return told
+
+
+def _number(answer: NDArray[np.float64]) -> str:
+    """Of two classes the second one's probability."""
+    values = answer[1:] if len(answer) == 2 else answer
+    return ", ".join(f"{v:.4g}" for v in values[:5]) + (", ..." if len(values) > 5 else "")
 
 
 def compare(original: NDArray[np.float64], answers: NDArray[np.float64]) -> Parity:

@@ -21,17 +21,20 @@ from noria.stages.work import columns, forms
 from noria.stages.work.package import latency
 
 SCORES = "scores.npy"
+CALLED = "called.npy"
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Leaves ``scores.npy`` in ``folder``: float64, see ``forms`` for the shapes.
+    """Leaves ``scores.npy`` in ``folder``: float64, see ``forms`` for the shapes; where a rule decides,
+    also ``called.npy``, the places of the classes that each row is called.
 
     The job: ``bundle`` (a folder with manifest.json and the model), ``rows`` (an Arrow file), ``folder``.
     Raises DataError when the rows lack a column that this release takes.
     """
-    form, rows = _opened(job)
-    scores = form.predict(rows)
-    np.save(Path(job["folder"]) / SCORES, scores, allow_pickle=False)
+    form, rows, signature = _opened(job)
+    np.save(Path(job["folder"]) / SCORES, form.predict(rows), allow_pickle=False)
+    if signature.decision is not None:
+        np.save(Path(job["folder"]) / CALLED, form.called(rows), allow_pickle=False)
     return {"rows": rows.height}
 
 
@@ -40,12 +43,12 @@ def timed(job: dict[str, Any]) -> dict[str, Any]:
 
     The job as for ``run``, and ``rounds``. Returns ``latency_p50_ms`` and ``latency_p99_ms``, a list of each: one for a round.
     """
-    form, rows = _opened(job)
+    form, rows, _ = _opened(job)
     p50, p99 = zip(*(latency(form, rows) for _ in range(job["rounds"])), strict=True)
     return {"latency_p50_ms": list(p50), "latency_p99_ms": list(p99)}
 
 
-def _opened(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame]:
+def _opened(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame, Signature]:
     """The sealed form, and the rows as it takes them."""
     bundle = Path(job["bundle"]).resolve()
     manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
@@ -53,7 +56,7 @@ def _opened(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame]:
         enter(bundle / "code", Path(job["folder"]) / "code", manifest["hosted"]["paths"])
     signature = msgspec.convert(manifest["signature"], Signature)
     rows = columns.frame(pl.read_ipc(job["rows"]), signature.inputs)
-    return sealed_form(bundle, manifest, signature), rows
+    return sealed_form(bundle, manifest, signature), rows, signature
 
 
 def enter(code: Path, copy: Path, paths: Sequence[str]) -> None:

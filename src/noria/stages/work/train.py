@@ -19,7 +19,7 @@ from noria.adapters.frameworks.torch import SHOWN_ROWS, TorchModel, is_module
 from noria.domain.profile import Profile
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import DataError, StepError
-from noria.stages.work import columns, forms, functions, tables
+from noria.stages.work import columns, deciding, forms, functions, tables
 from noria.stages.work.seeds import seed_everything
 from noria.stages.work.split import seconds, split
 from noria.stats import profile
@@ -35,7 +35,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
     The job: ``rows`` (see ``tables.argument``), ``model``, ``params``, ``seed``, ``folder``.
     Returns ``signature``, ``profile`` (of the training inputs), ``split``, ``frames`` (the kinds of table that the functions
-    take), ``label_rate`` (binary: share of the positive class).
+    take), ``tried`` (inputs that may be null though training saw none: a trial granted it), ``label_rate`` (binary: share of the
+    positive class).
     """
     model, folder = job["model"], Path(job["folder"])
     made = split(tables.argument(job["rows"]), model)
@@ -53,6 +54,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     original = forms.Original(fitted, features, signature, frames)
     original.prove(train.head(PROBED), model["train"])
     signature = with_nulls(signature, train, original)
+    signature = deciding.decided(signature, model.get("threshold"), fitted, features, frames, train)
     save(fitted, folder / MODEL)
     tables.write_arrow(made.holdout, folder / HOLDOUT)
     return {
@@ -60,6 +62,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "profile": msgspec.to_builtins(_profile(train, [i.name for i in inputs], made.train, model.get("event_time"))),
         "split": made.facts,
         "frames": msgspec.to_builtins(frames),
+        "tried": [i.name for i in signature.inputs if i.nullable and not train[i.name].null_count()],
         "label_rate": _label_rate(label, signature),
         "seed": job["seed"],
     }

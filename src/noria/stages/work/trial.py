@@ -14,7 +14,7 @@ from noria.adapters.asking import with_features
 from noria.adapters.executors.timing import user_code
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import DataError, StepError
-from noria.stages.work import columns, forms, functions, tables, train
+from noria.stages.work import columns, deciding, forms, functions, tables, train
 from noria.stages.work.seeds import seed_everything
 from noria.stages.work.split import DAY_S, MIN_ROWS, contents, hashed, seconds, split
 from noria.stats import metrics
@@ -70,11 +70,15 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     )
     fitted_at = time.perf_counter()
     signature = train.describe(model, inputs, frame, fitting[model["label"]], fitted)
+    signature = deciding.decided(signature, model.get("threshold"), fitted, features, frames, frame)
+    asked = columns.frame(validation, inputs)
     with user_code():
-        predictions = forms.Original(fitted, features, signature, frames).predict(columns.frame(validation, inputs))
+        original = forms.Original(fitted, features, signature, frames)
+        predictions = original.predict(asked)
+        called = original.called(asked) if signature.decision is not None else None
     ended = time.perf_counter()
     return {
-        "metrics": _scores(job, codes(validation[model["label"]], signature), predictions, signature.task),
+        "metrics": _scores(job, codes(validation[model["label"]], signature), predictions, called, signature.task),
         "train_rows": fitting.height,
         "validation_rows": validation.height,
         "fit_s": fitted_at - began,
@@ -142,11 +146,13 @@ def _check_classes(label: pl.Series, task: Task, fold: int) -> None:
         )
 
 
-def _scores(job: dict[str, Any], labels: NDArray[Any], predictions: NDArray[np.float64], task: Task) -> dict[str, float]:
+def _scores(
+    job: dict[str, Any], labels: NDArray[Any], predictions: NDArray[np.float64], called: NDArray[np.intp] | None, task: Task
+) -> dict[str, float]:
     found = {}
     for name in job["metrics"]:
         try:
-            found[name] = metrics.compute(name, task, labels, predictions)
+            found[name] = metrics.compute(name, task, labels, metrics.facing(name, task, predictions, called))
         except metrics.Undefined as error:
             if name == job["metric"]:
                 raise StepError(f"{name} has no value on fold {job['fold'] + 1}: {error}") from error

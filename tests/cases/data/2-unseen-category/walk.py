@@ -1,0 +1,26 @@
+"""A category that training never saw is answered as the model answers it in Python, and so are the rows beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from walked_case import Case
+
+PYTHON_SAYS = 0.5601
+
+
+def walk(case: Case) -> None:
+    case.copy("customers.csv", "model.py", "q.jsonl")
+    case.noria("init", "--data", "customers.csv", "--label", "churned")
+    case.copy("model.py")  # init wrote one of its own
+    settings = (case.home / "noria.yaml").read_text()
+    case.write("noria.yaml", re.sub(r"\nchecks:\n(  .*\n)+", "\n", settings))
+    case.commit()
+    assert "v1 sealed: hosted" in case.noria("run")
+    case.noria("predict", "--input", "q.jsonl", "--output", "s.jsonl")
+    answers = [json.loads(line) for line in (case.home / "s.jsonl").read_text().splitlines()]
+    assert abs(answers[0]["probability"] - PYTHON_SAYS) < 1e-2
+    assert len(answers) >= 2
+    (said,) = (case.home / ".noria" / "releases").glob("*/evidence/parity.json")
+    assert "the compiled model differs where plan = " in said.read_text()
