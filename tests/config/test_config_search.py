@@ -177,3 +177,17 @@ def test_the_flights_search_is_the_flights_project_with_a_search(tmp_path: Path)
     assert list(searched.model.search.algorithms) == ["trees", "linear", "forest"]
     model = replace(searched.model, search=None)
     assert replace(searched, model=model, home=plain.home, digest=plain.digest) == plain
+
+
+def test_columns_give_arguments_by_name(home: Path) -> None:
+    """Number 26: weights and groups come from columns, for a single function as for the algorithms of a search."""
+    (home / "m.py").write_text(MODULE + "\ndef weighted(features, label, *, sample_weight, groups=None, c=1):\n    return None\n")
+    made = load(home, "  train: m:weighted\n  weight: w\n  groups: house\n  decision: {threshold: 0.3}\n")
+    assert (made.weight, made.groups, made.threshold) == ("w", "house", 0.3)
+    search = load(home, "  weight: w\n  search: {algorithms: {a: m:weighted, b: m:anything}}\n").search
+    assert search is not None
+    assert list(search.algorithms) == ["a", "b"]
+    with pytest.raises(ConfigError, match="m:trees takes no 'sample_weight'"):
+        load(home, "  weight: w\n  search: {algorithms: {a: m:weighted, b: m:trees}}\n")
+    with pytest.raises(ConfigError, match=r"takes 'sample_weight' .*which nothing gives"):
+        load(home, "  train: m:weighted\n")

@@ -127,3 +127,19 @@ def test_equal_tables_have_equal_bytes_however_they_came_about(tmp_path: Path) -
         digests.add(digest_file(tmp_path / f"{number}.arrow"))
     tables.write_arrow(tables.as_table(pd.DataFrame(whole.to_dict(as_series=False))), tmp_path / "pandas.arrow")  # type: ignore[arg-type]
     assert digests == {digest_file(tmp_path / "pandas.arrow")}
+
+
+def test_a_pandas_index_that_has_names_becomes_columns() -> None:
+    """Number 26: what groupby and set_index put into the index is not lost between steps."""
+    frame = pd.DataFrame({"plan": ["a", "a", "b"], "cust": [1, 2, 3], "fee": [1.0, 2.0, 3.0]})
+    one = tables.as_table(frame.groupby("plan").agg({"fee": "mean"}))
+    assert one is not None
+    assert one.to_dict(as_series=False) == {"plan": ["a", "b"], "fee": [1.5, 3.0]}
+    several = tables.as_table(frame.groupby(["plan", "cust"]).agg({"fee": "max"}))
+    assert several is not None
+    assert several.columns == ["plan", "cust", "fee"]
+    plain = tables.as_table(frame[frame["fee"] > 1])
+    assert plain is not None
+    assert plain.columns == ["plan", "cust", "fee"]
+    with pytest.raises(StepError, match="both called 'plan'"):
+        tables.as_table(frame.set_index("plan", drop=False))

@@ -317,6 +317,15 @@ MODEL = Record(
             "all but label, key and event_time, of the contract or the table",
         ),
         Key("label", TEXT, "The column to predict.", required=True),
+        Key(
+            "weight", TEXT, "The column that says how much a row counts in training: `train` gets it as `sample_weight`.", "none"
+        ),
+        Key(
+            "groups",
+            TEXT,
+            "The column of rows that belong together: they stay on one side of each split; `train` may take it as `groups`.",
+            "none",
+        ),
         Key("features", TARGET, "Turns inputs into features, row by row; also runs on each request.", "none"),
         Key(
             "train",

@@ -19,7 +19,7 @@ from noria.config.gate import demand_task
 from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Query, Serving
 from noria.config.recording import read_log
 from noria.config.rollout import read_rollout
-from noria.config.search import demand_train, read_search
+from noria.config.search import by_column, demand_train, read_search
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
 from noria.domain.access import Access, Rate
@@ -59,7 +59,7 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Map
     model = _model(root, source, data, [name for name in steps.each if "@" not in name], gates, params)
     environments = _environments(root, model)
     if model is not None and model.search is None:
-        demand_train_params(root.get("model").at("train"), source, params)
+        demand_train_params(root.get("model").at("train"), source, params, by_column(root.get("model")))
     return Project(
         name=root.get("project"),
         goal=root.get("goal", ""),
@@ -301,6 +301,8 @@ def _model(
             features="features",
             key="key",
             event_time="event_time",
+            weight="weight",
+            groups="groups",
             timeout_s="timeout",
             memory_bytes="memory",
         ),
@@ -341,7 +343,7 @@ def _rows(section: Section, data: Mapping[str, DataSource], steps: list[str]) ->
 
 
 def _inputs(section: Section, dataset: DataSource | None) -> tuple[str, ...]:
-    taken = {name: key for key in ("label", "key", "event_time") if (name := section.get(key)) is not None}
+    taken = {name: key for key in ("label", "key", "event_time", "weight", "groups") if (name := section.get(key)) is not None}
     if "inputs" not in section:  # the contract's columns; without one the table shows them, when it is there
         return tuple(c.name for c in dataset.contract.columns if c.name not in taken) if dataset and dataset.contract else ()
     inputs: tuple[str, ...] = section.get("inputs")
@@ -350,6 +352,8 @@ def _inputs(section: Section, dataset: DataSource | None) -> tuple[str, ...]:
     for index, name in enumerate(inputs):
         if taken.get(name) == "label":
             raise section.element("inputs", index).error(f"{name!r} is the label; a request cannot carry what is predicted")
+        if taken.get(name) in ("weight", "groups"):
+            raise section.element("inputs", index).error(f"{name!r} is the column of {taken[name]}: it is for training alone")
     return inputs
 
 

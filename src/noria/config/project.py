@@ -144,6 +144,8 @@ class Model:
     event_time: str | None = None
     task: Task = Task.BINARY
     inputs: tuple[str, ...] = ()  # empty: every column of the table but label, key and event_time
+    weight: str | None = None  # column: how much a row counts in training; the training function's `sample_weight`
+    groups: str | None = None  # column: rows that belong together stay on one side of each split
     features: str | None = None  # module:function
     holdout: Holdout = Holdout(fraction=0.2)
     slices: tuple[str, ...] = ()  # columns that gates look at value by value

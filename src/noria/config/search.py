@@ -19,6 +19,8 @@ CHOICES = 1000  # values that one hyperparameter may be chosen from
 DEFAULT = {Task.BINARY: "brier", Task.MULTICLASS: "log_loss", Task.REGRESSION: "mae"}
 HINT = "Write [low, high], [low, high, log], {choice: [...]}, a list of words, or one value."
 TRAIN = "train"  # the section of the params file that training functions read
+WEIGHTS = "sample_weight"
+COLUMNS = {"weight": WEIGHTS, "groups": "groups"}  # keys of the model -> arguments of the training function
 
 
 def read_search(model: Section, task: Task, source: Source, params: Mapping[str, Any]) -> Search | None:
@@ -56,6 +58,7 @@ def _metric(section: Section, task: Task) -> str:
 
 def _algorithms(model: Section, section: Section, source: Source, given: Mapping[str, Any]) -> dict[str, Algorithm]:
     """By name; without any, the one that ``model.train`` names."""
+    columns = by_column(model)
     shared: Mapping[str, Any] = section.get("space", {})
     shared_items = section.at("space").value if shared else {}
     sections: dict[str, Section] = section.get("algorithms", {})
@@ -64,15 +67,36 @@ def _algorithms(model: Section, section: Section, source: Source, given: Mapping
     if not sections:
         target = model.at(TRAIN)
         name = str(model.get(TRAIN)).partition(":")[2]
-        return {name: _algorithm(name, target, shared_items, source, given)}
+        return {name: _algorithm(name, target, shared_items, source, given, columns)}
     found = {}
     for name, one in sections.items():
         own = one.at("space").value if one.get("space") else {}
-        found[name] = _algorithm(name, one.at(TRAIN), {**shared_items, **own}, source, given)
+        found[name] = _algorithm(name, one.at(TRAIN), {**shared_items, **own}, source, given, columns)
     return found
 
 
-def _algorithm(name: str, target: Item, space: Mapping[str, Item], source: Source, given: Mapping[str, Any]) -> Algorithm:
+def by_column(model: Section) -> dict[str, Item]:
+    """The arguments of a training function that columns of the table give, and where the columns are named."""
+    return {argument: model.at(key) for key, argument in COLUMNS.items() if key in model}
+
+
+def demand_columns(function: Function, columns: Mapping[str, Item]) -> None:
+    """Weights that nobody takes would change nothing; groups serve the split as well."""
+    known = [argument.name for argument in function.arguments]
+    if WEIGHTS in columns and WEIGHTS not in known and not function.open:
+        raise columns[WEIGHTS].error(
+            f"{function.target} takes no {WEIGHTS!r} ({function.where})", f"def train(features, label, *, {WEIGHTS}, ...)"
+        )
+
+
+def _algorithm(
+    name: str,
+    target: Item,
+    space: Mapping[str, Item],
+    source: Source,
+    given: Mapping[str, Any],
+    columns: Mapping[str, Item],
+) -> Algorithm:
     function = source.find(target)
     dimensions = {key: dimension(item) for key, item in space.items()}
     if function is None:  # its signature cannot be read: it gets everything
@@ -81,7 +105,8 @@ def _algorithm(name: str, target: Item, space: Mapping[str, Item], source: Sourc
     for key, item in space.items():
         if key not in known and not function.open:
             raise item.error(f"{key!r} is no argument of {function.target} ({function.where})", nearest(key, known))
-    _demand_given(function, target, [*space, *given])
+    demand_columns(function, columns)
+    _demand_given(function, target, [*space, *given, *columns])
     return Algorithm(name, str(target.value), dimensions, tuple(k for k in given if k in known or function.open))
 
 

@@ -15,6 +15,7 @@ from noria.config.condition import find, holds, known_names
 from noria.config.document import Item, nearest
 from noria.config.functions import Function, Source, exists
 from noria.config.project import Step
+from noria.config.search import demand_columns
 from noria.config.shapes import Section
 from noria.errors import ConfigError
 
@@ -51,14 +52,15 @@ def read_steps(root: Section, source: Source, data: Iterable[str], params: Mappi
     return Steps({name: each[name] for name in _order(each, places)}, wide)
 
 
-def demand_train_params(item: Item, source: Source, params: Mapping[str, Any]) -> None:
+def demand_train_params(item: Item, source: Source, params: Mapping[str, Any], columns: Mapping[str, Item]) -> None:
     """Raises ConfigError when the section ``train`` of the params file does not fit the training function.
 
-    ``item`` is ``model.train``. Its first two arguments are the features and the label.
+    ``item`` is ``model.train``. Its first two arguments are the features and the label. ``columns``: see ``search.by_column``.
     """
     function = source.find(item)
     if function is None:
         return
+    demand_columns(function, columns)
     given = _own(params, TRAIN)
     known = [argument.name for argument in function.arguments[2:] if argument.by_name]
     for name in given:
@@ -66,7 +68,7 @@ def demand_train_params(item: Item, source: Source, params: Mapping[str, Any]) -
             message = f"params.{TRAIN}.{name} is no argument of {function.target} ({function.where})"
             raise item.error(message, nearest(name, known))
     for argument in function.arguments[2:]:
-        if not argument.default and argument.name not in given:
+        if not argument.default and argument.name not in given and argument.name not in columns:
             message = f"{function.target} takes {argument.name!r} ({function.where}), which nothing gives"
             raise item.error(message, f"Write {TRAIN}: {{{argument.name}: ...}} in the params file, or give it a default.")
 

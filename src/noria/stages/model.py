@@ -41,4 +41,5 @@ def model_facts(sheet: Sheet, model: Model) -> dict[str, Any]:
     }
     if model.threshold is not None:  # named where it is set alone: what was trained without stays known
         facts["threshold"] = model.threshold
+    facts |= {key: value for key, value in (("weight", model.weight), ("groups", model.groups)) if value is not None}
     return facts

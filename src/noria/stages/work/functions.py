@@ -37,6 +37,13 @@ def parameter_types(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: _plain(hints.get(name, p.annotation)) for name, p in inspect.signature(function).parameters.items()}
 
 
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether an argument may be given by this name."""
+    known = inspect.signature(function).parameters
+    by_name = name in known and known[name].kind is not inspect.Parameter.POSITIONAL_ONLY
+    return by_name or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+
+
 def _plain(annotation: Any) -> Any:
     if annotation is inspect.Parameter.empty:
         return Any

@@ -38,8 +38,11 @@ def split(table: pl.DataFrame, model: dict[str, Any]) -> Split:
     check_columns(table, model)
     labelled = drop_unlabelled(table, model["label"])
     check_keys(labelled, model["key"])
+    check_columns_of_training(labelled, model)
     last_s = model["holdout"].get("last_s")
     made = by_time(labelled, model["event_time"], last_s) if last_s else by_hash(labelled, model)
+    if last_s and model.get("groups"):
+        made = apart(made, model["groups"])
     made.facts["dropped_rows"] = table.height - labelled.height
     _check_sizes(made)
     check_label(made.train, model["label"], Task(model["task"]))
@@ -48,7 +51,8 @@ def split(table: pl.DataFrame, model: dict[str, Any]) -> Split:
 
 def check_columns(table: pl.DataFrame, model: dict[str, Any]) -> None:
     """Every column that the model names is in the table; the error names the nearest there is."""
-    named = [model["key"], model.get("event_time"), model["label"], *model["inputs"], *model.get("slices", [])]
+    more = [model.get("weight"), model.get("groups"), *model.get("slices", [])]
+    named = [model["key"], model.get("event_time"), model["label"], *model["inputs"], *more]
     missing = [name for name in dict.fromkeys(filter(None, named)) if name not in table.columns]
     if missing:
         raise DataError(f"the labelled table has no column {' and no column '.join(_nearest(m, table.columns) for m in missing)}")
@@ -84,6 +88,21 @@ def check_keys(table: pl.DataFrame, key: str | None) -> None:
         )
 
 
+def check_columns_of_training(table: pl.DataFrame, model: dict[str, Any]) -> None:
+    """Weights are numbers from zero on, and each row has one; each row has a group."""
+    groups, weight = model.get("groups"), model.get("weight")
+    if groups is not None and table[groups].null_count():
+        raise DataError(f"the column of groups {groups} is empty in {table[groups].null_count():,} of {table.height:,} rows")
+    if weight is None:
+        return
+    if not table.schema[weight].is_numeric():
+        raise DataError(f"the weight {weight} is {table.schema[weight]}, not a number")
+    values = table[weight].cast(pl.Float64)
+    odd = table.height - int((values.is_finite() & (values >= 0)).sum())
+    if odd:
+        raise DataError(f"the weight {weight} is empty, negative or not finite in {odd:,} of {table.height:,} rows")
+
+
 def by_time(table: pl.DataFrame, event_time: str | None, last_s: float) -> Split:
     """Hold out the rows later than the newest row less ``last_s`` seconds."""
     if event_time is None:
@@ -99,16 +118,30 @@ def by_time(table: pl.DataFrame, event_time: str | None, last_s: float) -> Split
     return Split(train, holdout, facts | _counts(train, holdout))
 
 
+def apart(made: Split, groups: str) -> Split:
+    """A split by time without the training rows whose group is held out, too."""
+    both = made.train[groups].is_in(made.holdout[groups].unique().implode())
+    train = made.train.filter(~both)
+    if not both.any():
+        return made
+    sentence = f"{made.facts['sentence']}; {int(both.sum()):,} earlier rows of the same {groups} train nothing"
+    return Split(train, made.holdout, made.facts | {"sentence": sentence} | _counts(train, made.holdout))
+
+
 def by_hash(table: pl.DataFrame, model: dict[str, Any]) -> Split:
-    """Hold out the share of keys (or rows, without one) whose salted hash is low: a key never changes sides."""
+    """Hold out the share of groups (or keys, or rows, as there are) whose salted hash is low: a key never changes sides."""
     fraction = model["holdout"].get("fraction") or 0.2
-    key = model["key"]
+    key = model.get("groups") or model["key"]
     keys = contents(table) if key is None else table[key].cast(pl.String)
     chosen = pl.Series(hashed(keys.to_list(), model["project"], fraction), dtype=pl.Boolean)
     train, holdout = table.filter(~chosen), table.filter(chosen)
-    sentence = f"{fraction:.3g} of the {'rows' if key is None else 'keys'}, by hash: {holdout.height:,} rows"
+    sentence = f"{fraction:.3g} of the {_called(model)}, by hash: {holdout.height:,} rows"
     kind = f"hash {fraction:g} of {f'rows of {_shape(table)}' if key is None else key}"  # another hash, another split
     return Split(train, holdout, {"kind": kind, "sentence": sentence} | _counts(train, holdout))
+
+
+def _called(model: dict[str, Any]) -> str:
+    return f"values of {model['groups']}" if model.get("groups") else "rows" if model["key"] is None else "keys"
 
 
 def contents(table: pl.DataFrame) -> pl.Series:

@@ -81,19 +81,36 @@ def column(series: pl.Series, kind: Any) -> Any:
 
 
 def as_table(result: object) -> pl.DataFrame | None:
-    """A returned table as Polars; None when it is no table. A pandas index is left out."""
+    """A returned table as Polars; None when it is no table. A pandas index that has names becomes columns, another is left out.
+
+    Raises StepError for an index that is called like a column.
+    """
     if isinstance(result, pl.DataFrame):
         return result
     if isinstance(result, pl.LazyFrame):
         return result.collect()
     pandas, pyarrow = sys.modules.get("pandas"), sys.modules.get("pyarrow")
     if pandas is not None and isinstance(result, pandas.DataFrame):
-        return pl.from_pandas(result)
+        return pl.from_pandas(_with_index(result))
     if pyarrow is not None and isinstance(result, pyarrow.Table):
         made = pl.from_arrow(result)
         assert isinstance(made, pl.DataFrame)
         return made
     return None
+
+
+def _with_index(frame: Any) -> Any:
+    """``groupby("plan").agg(...)`` and ``set_index("cust")`` keep their names in the index."""
+    named = [name for name in frame.index.names if name is not None]
+    if not named:
+        return frame
+    twice = [name for name in named if name in frame.columns]
+    if twice:
+        raise StepError(
+            f"the index and a column are both called {twice[0]!r}",
+            hint="Rename one: frame.rename_axis(index=...), or reset_index().",
+        )
+    return frame.reset_index()
 
 
 def write(result: object, path: Path) -> dict[str, Any]:

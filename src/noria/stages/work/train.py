@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         functions.load(model["train"])
     seed_everything(job["seed"])
     frames = frames_of(features, model["train"])
-    fitted = fit(model["train"], with_features(features, train, frames), label, job["params"], Task(model["task"]))
+    more = columns_of(made.train, model)
+    fitted = fit(model["train"], with_features(features, train, frames), label, job["params"], Task(model["task"]), more)
     signature = describe(model, inputs, train, label, fitted)
     original = forms.Original(fitted, features, signature, frames)
     original.prove(train.head(PROBED), model["train"])
@@ -76,7 +77,7 @@ def _profile(train: pl.DataFrame, inputs: list[str], rows: pl.DataFrame, event_t
 
 def input_names(table: pl.DataFrame, model: dict[str, Any]) -> list[str]:
     """The inputs that the model names; when it names none, every column but label, key and event time."""
-    known = {model["label"], model["key"], model.get("event_time")}
+    known = {model["label"], model["key"], model.get("event_time"), model.get("weight"), model.get("groups")}
     found: list[str] = model["inputs"] or [name for name in table.columns if name not in known]
     if not found:
         raise DataError("the labelled table has no column that could be an input: only label, key and event time")
@@ -92,15 +93,28 @@ def frames_of(features: Callable[[Any], Any] | None, target: str) -> Frames:
     return Frames(inner, "polars" if outer == "lazy" else outer)
 
 
-def fit(target: str, features: Any, label: pl.Series, params: dict[str, Any], task: Task) -> Any:
-    """Call the project's training function. Raises StepError when what it returns cannot predict."""
+def columns_of(table: pl.DataFrame, model: dict[str, Any]) -> dict[str, pl.Series]:
+    """What columns give to a training function by the name of its argument."""
+    found = {"sample_weight": model.get("weight"), "groups": model.get("groups")}
+    return {argument: table[name] for argument, name in found.items() if name is not None}
+
+
+def fit(
+    target: str, features: Any, label: pl.Series, params: dict[str, Any], task: Task, more: Mapping[str, pl.Series] | None = None
+) -> Any:
+    """Call the project's training function. ``more``: columns that it gets by name, as far as it takes them.
+
+    Raises StepError when what it returns cannot predict.
+    """
     with user_code():
         function = functions.load(target)
-    wanted = [*functions.parameter_types(function).values(), Any, Any]
+    kinds = functions.parameter_types(function)
+    wanted = [*kinds.values(), Any, Any]
+    taken = {n: tables.column(c, kinds.get(n, Any)) for n, c in (more or {}).items() if functions.takes(function, n)}
     if isinstance(features, pl.DataFrame):
         features = tables.convert(features, wanted[0])
     with user_code():
-        returned = function(features, tables.column(label, wanted[1]), **params)
+        returned = function(features, tables.column(label, wanted[1]), **params, **taken)
         fitted = TorchModel(returned, task) if is_module(returned) else dressed(returned, task)
         if isinstance(fitted, TorchModel):
             fitted.prove(features[:SHOWN_ROWS], len(getattr(fitted, "classes_", ())) or label.n_unique())

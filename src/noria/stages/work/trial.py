@@ -39,7 +39,8 @@ def rows(job: dict[str, Any]) -> dict[str, Any]:
     sizes = [int((fold == number).sum()) for number in range(job["folds"])]
     _check_sizes(sizes, int((fold == EARLIER).sum()) if rolling else side.height - max(sizes), words)
     label = train.plain_label(side[model["label"]], Task(model["task"]))
-    kept = side.select(names).with_columns(label.alias(model["label"]), fold.alias(FOLD))
+    more = [name for name in (model.get("weight"), model.get("groups")) if name is not None]
+    kept = side.select(*names, *more).with_columns(label.alias(model["label"]), fold.alias(FOLD))
     tables.write_arrow(kept, Path(job["folder"]) / ROWS)
     return {"folds": sizes, "rolling": rolling, "inputs": kinds, "sentence": words}
 
@@ -56,6 +57,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     table = pl.read_ipc(job["rows"])
     before = table[FOLD] < job["fold"] if job["rolling"] else table[FOLD] != job["fold"]
     fitting, validation = table.filter(before), table.filter(table[FOLD] == job["fold"])
+    groups = model.get("groups")
+    if groups is not None:  # by time, a group may stand on both sides
+        fitting = fitting.filter(~fitting[groups].is_in(validation[groups].unique().implode()))
     _check_classes(fitting[model["label"]], Task(model["task"]), job["fold"])
     seed_everything(job["seed"])  # a module may draw while it is imported
     with user_code():
@@ -66,7 +70,12 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     frames = train.frames_of(features, job["train"])
     fitted = train.fit(
-        job["train"], with_features(features, frame, frames), fitting[model["label"]], job["params"], Task(model["task"])
+        job["train"],
+        with_features(features, frame, frames),
+        fitting[model["label"]],
+        job["params"],
+        Task(model["task"]),
+        train.columns_of(fitting, model),
     )
     fitted_at = time.perf_counter()
     signature = train.describe(model, inputs, frame, fitting[model["label"]], fitted)
@@ -117,7 +126,8 @@ def _hashed(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.S
 
     With one fold: a share as large as the holdout validates.
     """
-    keys = (contents(side) if model["key"] is None else side[model["key"]].cast(pl.String)).to_list()
+    key = model.get("groups") or model["key"]
+    keys = (contents(side) if key is None else side[key].cast(pl.String)).to_list()
     salt = f"{model['project']}/search"
     if folds == 1:
         share = model["holdout"].get("fraction") or 0.2
