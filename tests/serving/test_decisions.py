@@ -82,5 +82,5 @@ def test_pairs_know_which_label_is_the_second_class_and_which_class_each_was_cal
 
 
 def test_the_protocol_tells_a_threshold() -> None:
-    assert inference.metadata("m", ["v1"], signature(Decision(0.3)))["parameters"]["threshold"] == "0.3"
-    assert "threshold" not in inference.metadata("m", ["v1"], signature(None))["parameters"]
+    assert inference.metadata("m", ["v1"], signature(Decision(0.3)), "noria")["parameters"]["threshold"] == "0.3"
+    assert "threshold" not in inference.metadata("m", ["v1"], signature(None), "noria")["parameters"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +135,15 @@ def packaged(folder: Path, model: dict[str, Any], made: dict[str, Any]) -> dict[
 def scored(
     folder: Path, model: dict[str, Any], made: dict[str, Any], form: str, rows: Path | None = None
 ) -> np.ndarray[Any, Any]:
-    manifest = {"form": form, "signature": made["signature"], "hosted": {"features": model["features"], "frames": made["frames"]}}
+    hosted = {"features": model["features"], "frames": made["frames"], "paths": []}
+    manifest = {"form": form, "signature": made["signature"], "hosted": hosted}
     manifest["model"] = {"file": "model.onnx" if form == "compiled" else "model.joblib"}
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
-    score.run({"bundle": str(folder), "rows": str(rows or folder / "holdout.arrow"), "folder": str(folder)})
-    scores: np.ndarray[Any, Any] = np.load(folder / "scores.npy")
+    (folder / "code").mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(dir=folder))
+    with contextlib.chdir(folder):  # it works in a copy of the sealed code
+        score.run({"bundle": str(folder), "rows": str(rows or folder / "holdout.arrow"), "folder": str(place)})
+    scores: np.ndarray[Any, Any] = np.load(place / "scores.npy")
     return scores
 
 
