@@ -10,7 +10,7 @@ from walked_case import Case
 
 
 def walk(case: Case) -> None:
-    case.copy("make.py", "model.py", "q.jsonl")
+    case.copy("make.py", "q.jsonl")
     case.run(sys.executable, "make.py")
     case.noria("init", "--data", "visits.csv", "--label", "returned")
     case.copy("model.py")  # init wrote one of its own
