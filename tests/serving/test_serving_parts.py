@@ -179,6 +179,55 @@ def test_who_answers_and_what_is_counted(
     assert found[1:3] == tallies
 
 
+class Hanging(Scripted):
+    """Answers when it is let."""
+
+    immediate = False
+
+    def __init__(self, go: asyncio.Event) -> None:
+        super().__init__()
+        self.go = go
+
+    async def predict(self, columns: Any, n: int, until: float) -> list[Any]:
+        await self.go.wait()
+        return [[0.9, 0.1]]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_champion_that_hangs_is_counted_as_soon_as_a_candidate_would_be(tmp_path: Path, leaves: bool) -> None:
+    """Number 39: in an outage that both share the candidate's errors were counted after its deadline, and the champion's when its
+    answers came at last: so long the candidate alone seemed to fail. Who left is not counted."""
+    counts.create(tmp_path / "c")
+    kept = counts.Counts(tmp_path / "c", 0)
+    route = Route(PROJECT, "production", 4, "a", "v1", "b", "v2", 0.5, deadline_ms=20.0 if not leaves else 60_000.0)
+
+    def tallied() -> Tally:
+        return kept.tallied(route.tally_key)[0]
+
+    async def ask() -> None:
+        go = asyncio.Event()
+        champion = _release("a")
+        champion.runtime = Hanging(go)
+        table = table_of(route, {"a": champion, "b": _release("b")})
+        request = asyncio.create_task(Router(kept, lambda digest, text: None, lambda: 0.9).answer(table, ASK))
+        await asyncio.sleep(0)
+        if leaves:
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+            return
+        async with asyncio.timeout(30):
+            while not tallied().requests:
+                await asyncio.sleep(0.005)
+        assert not request.done()
+        assert (tallied().requests, tallied().errors) == (1, 1)
+        go.set()
+        await request
+
+    asyncio.run(ask())
+    assert (tallied().requests, tallied().errors) == ((0, 0) if leaves else (1, 1))
+    kept.close()
+
+
 @pytest.mark.parametrize("raw", [[[0.1, float("nan")]], [[0.1, 0.2, 0.7]], [0.5], [[0.5, float("inf")]]])
 def test_an_output_that_is_no_answer_is_the_releases_failure(raw: Any) -> None:
     with pytest.raises(ReleaseFailed):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from noria.domain.rollout import Route
@@ -165,17 +166,30 @@ class Router:
     async def _by_champion(
         self, table: RouteTable, route: Route, ask: Ask, started: float, counted: bool, drawn: bool = False
     ) -> Answered:
-        """An answer that would have been too late of a candidate is an error of the champion as well, though it is given."""
+        """An answer that would have been too late of a candidate is an error of the champion as well, though it is given. It is
+        counted when it is too late, as the candidate's are: else where both hang the candidate alone would seem to fail."""
         pairs = shadowed(table)
+        overdue = self._overdue(table, route, started) if counted and not pairs else None
+        failed = False
         try:
             answered = await self._champion_answers(table, route, ask, started, "champion")
         except NoAnswerError:
+            failed = True
             if drawn and pairs:
                 self.unanswered(table, ask)
-            self._count(route, False, started, error=True, counted=counted and not pairs)
             raise
-        self._count(route, False, started, error=late(route, answered.seconds), counted=counted and not pairs)
+        finally:
+            in_time = overdue is None or overdue.stop()
+            if failed:
+                self._count(route, False, started, error=True, counted=counted and not pairs and in_time)
+        self._count(route, False, started, error=late(route, answered.seconds), counted=counted and not pairs and in_time)
         return answered
+
+    def _overdue(self, table: RouteTable, route: Route, started: float) -> _Overdue | None:
+        """None where nobody waits for the champion, or there is nobody to compare it with."""
+        if table.candidate is None or table.champion is None or table.champion.runtime.immediate:
+            return None
+        return _Overdue(route.deadline_ms / 1000, partial(self._count, route, False, started, error=True))
 
     async def _on_probation(self, table: RouteTable, route: Route, ask: Ask, started: float, at_once: bool) -> Answered:
         """By the new champion, or where it fails or is late by the release before, which the new one's arm answers for."""
@@ -231,6 +245,25 @@ class Router:
         if counted:
             self._counts.tally(route.tally_key, candidate, error, seconds * 1000 > route.slow_ms)
         return seconds
+
+
+class _Overdue:
+    """Counts a request once its time is over, unless it is stopped before."""
+
+    __slots__ = ("_count", "_counted", "_handle")
+
+    def __init__(self, after_s: float, count: Callable[[], object]) -> None:
+        self._count, self._counted = count, False
+        self._handle = asyncio.get_running_loop().call_later(after_s, self._over)
+
+    def _over(self) -> None:
+        self._counted = True
+        self._count()
+
+    def stop(self) -> bool:
+        """Whether it was in time, and is yet to be counted."""
+        self._handle.cancel()
+        return not self._counted
 
 
 def now(work: Coroutine[Any, Any, T]) -> T:
