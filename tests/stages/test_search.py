@@ -335,7 +335,7 @@ def test_when_all_trials_fail_it_says_of_what_and_stops_early(tmp_path: Path) ->
     assert state is StepState.FAILED
     assert result == {}
     trials = rings.trials()
-    assert reason.startswith(f"all {len(trials)} trials failed: fold 1: raised ArithmeticError: no circle of ")
+    assert reason.startswith(f"all {len(trials)} trials failed: fold 1: raised ArithmeticError at model.py:")
     assert 6 <= len(trials) <= 10
     assert {run.outcome for run in trials} == {"failed"}
     assert not list((rings.home / ".noria" / "search").iterdir())

@@ -304,8 +304,8 @@ def _text(name: bytes) -> str:
 
 
 def words(done: Done) -> str:
-    """What Git said of its failure."""
-    return done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+    """What Git said of its failure, without who asked: an address may hold a token."""
+    return _USER.sub("://***@", done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}")
 
 
 def _environment() -> dict[str, str]:
@@ -321,6 +321,7 @@ def _environment() -> dict[str, str]:
 
 
 _BRANCHES = ("refs/heads", "refs/remotes")
+_USER = re.compile(r"://[^/@\s]+@")
 _DUBIOUS = re.compile(rb"dubious ownership in repository at '(.*)'")
 
 

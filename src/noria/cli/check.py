@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ def command(ctx: click.Context, no_tests: bool, as_json: bool) -> int:
     findings += _links(home, project)
     if project.checks.code and not no_tests:
         findings.append(_tests(home, project.checks.code, project.checks.timeout_s))
-    return _tell(findings, as_json)
+    return _tell([replace(finding, text=project.masked(finding.text)) for finding in findings], as_json)
 
 
 def _tell(findings: list[Finding], as_json: bool) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from noria.cli.context import Home, actor
-from noria.cli.output import ExitCode, duration, emit, table
+from noria.cli.output import ExitCode, duration, emit, plain, table
 from noria.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def explain(home: Home, request: Request, as_json: bool) -> int:
 
 def run(home: Home, request: Request, as_json: bool) -> int:
     """The experiments, one after the other; their steps run side by side where they can."""
+    from noria.cli.show import failed_log  # it is drawn in with the story that it tells
     from noria.engine import assembly, experiment
 
     line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=2)
@@ -85,7 +86,12 @@ def run(home: Home, request: Request, as_json: bool) -> int:
     finally:
         line.executor.close()
     varied = [*request.overrides, *request.sweep]
-    emit(as_json, lambda: {"experiments": [_facts(one) for one in made]}, lambda: _render(made, varied))
+    said = {one.id: log for one in made if (log := failed_log(line.blobs, one.steps)) is not None}
+    emit(
+        as_json,
+        lambda: {"experiments": [_facts(one) for one in made]},
+        lambda: "\n\n".join([_render(made, varied), *(_said(run, *log) for run, log in said.items())]),
+    )
     return ExitCode.PASSED if all(one.outcome == experiment.DONE for one in made) else ExitCode.NO
 
 
@@ -140,6 +146,10 @@ def _facts(run: Run) -> dict[str, Any]:
         "metrics": run.metrics,
         "steps": [{"name": s.name, "state": str(s.state), "reason": s.reason.text, "seconds": s.seconds} for s in run.steps],
     }
+
+
+def _said(run: str, step: str, text: str) -> str:
+    return f"{run}: {step} said last (whole log: noria show {run} --log {step}):\n{plain(text, lines=True)}"
 
 
 def _render(made: list[Run], varied: list[str]) -> str:

@@ -9,7 +9,6 @@ import click
 
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, duration, emit, json_option, pairs, plain
-from noria.domain.run import StepState
 from noria.domain.turn import Turn, TurnOutcome
 
 if TYPE_CHECKING:
@@ -70,8 +69,8 @@ def command(
       noria run --json | jq .outcome
 
     JSON: turn, outcome, release, reason, run, user_s, overhead_s, steps[name, state, reason, seconds].
-    Of experiments: experiments[run, outcome, reason, params, metrics, steps]. With --explain: steps[name, runs, reason], where
-    runs is null when it depends on what a step before it will leave.
+    Of experiments: experiments[run, outcome, reason, params, metrics, steps]. With --explain:
+    steps[name, runs, reason], where runs is null when it depends on what a step before it will leave.
     """
     from noria.cli import experiments
 
@@ -141,12 +140,9 @@ def _failed_log(line: Line, ended: Turn) -> tuple[str, str] | None:
     """The step that failed, or the project's tests, and how the log ends; None where nothing failed or nothing was said."""
     if ended.outcome not in (TurnOutcome.STEP_FAILED, TurnOutcome.CHECK_FAILED) or ended.run_id is None:
         return None
-    from noria.cli.show import log_tail
+    from noria.cli.show import failed_log
 
-    steps = line.ledger.runs.get(ended.run_id).steps
-    failed = next((step for step in steps if step.state is StepState.FAILED), None)
-    text = log_tail(line.blobs, failed) if failed is not None else ""
-    return (failed.name, text) if failed is not None and text else None
+    return failed_log(line.blobs, line.ledger.runs.get(ended.run_id).steps)
 
 
 def _render(ended: Turn, log: tuple[str, str] | None) -> str:

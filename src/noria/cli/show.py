@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -186,6 +187,13 @@ def _blobs(state: Path) -> BlobStore:
     from noria.store.blobs import BlobStore  # hashing is loaded only where a log is read
 
     return BlobStore(state / "blobs")
+
+
+def failed_log(blobs: BlobStore, steps: Iterable[StepRecord]) -> tuple[str, str] | None:
+    """The step that failed, and how its log ends; None where none did, or it said nothing."""
+    failed = next((step for step in steps if step.state is StepState.FAILED), None)
+    text = log_tail(blobs, failed) if failed is not None else ""
+    return (failed.name, text) if failed is not None and text else None
 
 
 def log_tail(blobs: BlobStore, record: StepRecord) -> str:

@@ -79,6 +79,7 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Map
         monitor=_monitor(root),
         retrain=_retrain(root),
         git=GitWatch(**_given(root, "git", branch="branch", repository="repository", every_s="every")),
+        secrets=_of_addresses(item),
     )
 
 
@@ -233,6 +234,14 @@ def _secrets(item: Item) -> tuple[tuple[str, str], ...]:
     children = item.value.values() if isinstance(item.value, dict) else item.value if isinstance(item.value, list) else ()
     for child in children:
         found |= set(_secrets(child))
+    return tuple(sorted(found, key=lambda secret: (-len(secret[0]), secret)))
+
+
+def _of_addresses(item: Item) -> tuple[tuple[str, str], ...]:
+    """What came from the environment into the addresses of data and of the repository."""
+    git = item.value.get("git")
+    places = [item.value.get("data"), git.value.get("repository") if git is not None and isinstance(git.value, dict) else None]
+    found = {secret for place in places if place is not None for secret in _secrets(place)}
     return tuple(sorted(found, key=lambda secret: (-len(secret[0]), secret)))
 
 

@@ -18,6 +18,12 @@ DIRECT = RolloutPolicy()
 _PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]+@")
 
 
+def _masked(words: str, secrets: tuple[tuple[str, str], ...]) -> str:
+    for value, written in secrets:
+        words = words.replace(value, written)
+    return _PASSWORD.sub(r"\1***@", words)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A SELECT in a database; ``cursor`` names a column that only grows."""
@@ -59,9 +65,7 @@ class DataSource:
 
     def masked(self, words: str) -> str:
         """``words`` without what came from the environment, and without a password in an address."""
-        for value, written in self.secrets:
-            words = words.replace(value, written)
-        return _PASSWORD.sub(r"\1***@", words)
+        return _masked(words, self.secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +220,13 @@ class Project:
     monitor: MonitorPolicy
     retrain: RetrainPolicy
     git: GitWatch
+    secrets: tuple[tuple[str, str], ...] = field(
+        default=(), repr=False
+    )  # of addresses: values from the environment, their ${VAR}
+
+    def masked(self, words: str) -> str:
+        """``words`` without what came from the environment, and without a password in an address."""
+        return _masked(words, self.secrets)
 
     def result_name(self, stage: str) -> str:
         """What the result of a stage (`train`, `package`, `search`) is called: by its name, unless a step is called so."""

@@ -74,6 +74,7 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
     size = kept_warm(warm)
     ledger = Ledger.open(folder)
     ledger.head.keep(functools.partial(signing.sign, folder))
+    ledger.database.hide = project.masked
     ledger.projects.ensure(project.name, str(home))
     blobs = BlobStore(folder / "blobs")
     places = Places(project.name, home, folder, ledger, blobs)

@@ -159,7 +159,8 @@ def _stale(line: Line, project: str, needs: Needs) -> Iterator[Result]:
     """Remembered results of which something goes."""
     for result in line.ledger.keep.results(project):
         output = result.record.output
-        if output not in needs.kept.results or output in needs.broken or not _left(result.record) <= needs.blobs:
+        left = _left(result.record) - {result.record.log}  # a result is one without what was printed on the way
+        if output not in needs.kept.results or output in needs.broken or not left <= needs.blobs:
             yield result
 
 

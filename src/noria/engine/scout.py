@@ -40,6 +40,7 @@ class Scout:
         """The number of new triggers."""
         try:
             project = config.load(self.line.home)
+            self.line.ledger.database.hide = project.masked
             found = self.commits(project) + self.data(project) + self.schedule(project)
         except ConfigError as error:
             return self._complain(error)

@@ -241,8 +241,6 @@ def code(line: Line, sheet: Sheet) -> Verdict:
         return Verdict(Outcome.PASS, (Reason("check.none", "no code check is set"),))
     record = steps.perform(line, sheet, orders.code_check(sheet, command))
     if record.state is StepState.FAILED:
-        how, *said = record.reason.text.splitlines()
-        last = f": {said[-1].strip()}" if said else ""
-        return combine((Reason("check.code", f"`{command}` failed ({how}){last}", Outcome.FAIL),))
+        return combine((Reason("check.code", f"`{command}` failed ({record.reason.text})", Outcome.FAIL),))
     again = " before, for the same code" if record.state is StepState.REUSED else ""
     return combine((Reason("check.code", f"`{command}` passed{again}"),))

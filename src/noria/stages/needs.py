@@ -79,10 +79,10 @@ def contents(line: Line, result: str) -> Output | None:
 def holders(line: Line, project: str, since: float) -> Iterator[Holder]:
     """Everything of a project that may need something; of runs those that ended since then, and those of releases."""
     runs = {run.id: run for run in line.ledger.keep.runs(project, since)}
-    yield from (_of_run(run) for run in runs.values())
-    yield from _of_releases(line, project, runs)
+    yield from (_of_run(run, since) for run in runs.values())
+    yield from _of_releases(line, project, runs, since)
     for result in line.ledger.keep.results(project):
-        left = _of_records([result.record])
+        left = _of_records([result.record], logs=result.at >= since)
         yield Holder(Kind.STEP, project, result.name, result.at, results=left.results, blobs=left.blobs)
     for turn in line.ledger.turns.unfinished(project):
         recorded = line.ledger.turns.recorded(turn.id, "pin") or {}
@@ -95,8 +95,8 @@ def holders(line: Line, project: str, since: float) -> Iterator[Holder]:
         yield Holder(Kind.QUARANTINE, project, delivery.id, delivery.at, blobs=blobs)
 
 
-def _of_run(run: Run) -> Holder:
-    parts = _of_records(run.steps)
+def _of_run(run: Run, since: float) -> Holder:
+    parts = _of_records(run.steps, logs=(run.ended_at or run.started_at) >= since)
     own = {*run.artifacts.values(), *run.plots.values(), run.pins.environment}
     return Holder(
         Kind.RUN,
@@ -118,21 +118,22 @@ class _Left:
     blobs: frozenset[str]
 
 
-def _of_records(records: Iterable[StepRecord]) -> _Left:
+def _of_records(records: Iterable[StepRecord], *, logs: bool) -> _Left:
+    """What steps printed is kept as long as runs are, also where a release or a result is kept for longer."""
     results: set[str] = set()
     blobs: set[str] = set()
     for record in records:
         results.update(filter(None, [record.output]))
-        blobs.update(filter(None, [record.log, record.tracked, *record.artifacts.values()]))
+        blobs.update(filter(None, [record.log if logs else None, record.tracked, *record.artifacts.values()]))
     return _Left(frozenset(results), frozenset(blobs))
 
 
-def _of_releases(line: Line, project: str, runs: Mapping[str, Run]) -> Iterator[Holder]:
+def _of_releases(line: Line, project: str, runs: Mapping[str, Run], since: float) -> Iterator[Holder]:
     erased = data.gone(line.ledger, line.blobs)
     hit = line.ledger.keep.holding(project, erased.keys()) if erased else set()
     for release in line.ledger.releases.list(project):
         run = runs.get(release.run_id)
-        made = _of_run(run) if run is not None else _of_bundle(line, release)
+        made = _of_run(run, since) if run is not None else _of_bundle(line, release, since)
         yield replace(
             made,
             kind=Kind.RELEASE,
@@ -143,12 +144,12 @@ def _of_releases(line: Line, project: str, runs: Mapping[str, Run]) -> Iterator[
         )
 
 
-def _of_bundle(line: Line, release: Release) -> Holder:
+def _of_bundle(line: Line, release: Release, since: float) -> Holder:
     """A release whose run is not written down yet: its turn was interrupted after the sealing."""
     bundle = line.bundle(release.digest)
     pins = msgspec.convert(_json(bundle / "manifest.json").get("pins", {}), Pins | None) if bundle.is_dir() else None
     steps = msgspec.json.decode(_read(bundle / "evidence" / "steps.json", b"[]"), type=list[StepRecord])
-    parts = _of_records(steps)
+    parts = _of_records(steps, logs=release.created_at >= since)
     return Holder(
         Kind.RELEASE,
         release.project,

@@ -60,13 +60,16 @@ def perform(line: Line, sheet: Sheet, order: Order) -> StepRecord:
 def remembered(line: Line, sheet: Sheet, order: Order) -> StepRecord | None:
     """The record of a step that need not run, noted on the sheet; None when it must."""
     line.check_lease()
-    return _taken(sheet, order, *consider(line, order))
+    return _taken(line, sheet, order, *consider(line, order))
 
 
-def _taken(sheet: Sheet, order: Order, decision: Decision, found: StepRecord | None) -> StepRecord | None:
+def _taken(line: Line, sheet: Sheet, order: Order, decision: Decision, found: StepRecord | None) -> StepRecord | None:
     if decision.run or found is None:
         return None
-    record = replace(found, name=order.name, state=StepState.REUSED, reason=decision.reason, seconds=0.0, user_s=0.0, cpu_s=0.0)
+    log = found.log if found.log is not None and line.blobs.exists(found.log) else None  # it may be gone before its result
+    record = replace(
+        found, name=order.name, state=StepState.REUSED, reason=decision.reason, seconds=0.0, user_s=0.0, cpu_s=0.0, log=log
+    )
     sheet.records.append(record)
     return record
 
@@ -116,7 +119,7 @@ def make(line: Line, sheet: Sheet, order: Order) -> StepRecord:
 
     with line.locks.held("step", f"{line.name}/{key}", waiting):
         decision, found = consider(line, order)
-        ready = _taken(sheet, order, decision, found)  # another run may have made it since it was asked for
+        ready = _taken(line, sheet, order, decision, found)  # another run may have made it since it was asked for
         if ready is not None:
             return ready
         line.progress(f"{order.name}: {decision.reason.text}")
@@ -174,7 +177,7 @@ def _run(line: Line, sheet: Sheet, order: Order, reason: Reason) -> StepRecord:
         artifacts=dict(done.artifacts),
     )
     if not done.ok:
-        return replace(record, state=StepState.FAILED, reason=_failure(order, done))
+        return replace(record, state=StepState.FAILED, reason=_failure(done))
     manifest = msgspec.json.encode(Output(dict(done.files), dict(done.result)), order="sorted")
     record = replace(record, output=line.blobs.put_bytes(manifest, lasting=False))
     with line.ledger.transaction():
@@ -203,12 +206,9 @@ def _pause(line: Line, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _failure(order: Order, done: Finished) -> Reason:
-    text = done.error or "failed without a word"
-    tail = done.log_tail.strip()
-    if done.kind == "raised":  # the text says what and where; the traceback is in the log
-        tail = tail.partition("Traceback (most recent call last):")[0].strip()
-    return Reason(f"step.{done.kind}", text if not tail else f"{text}\n{tail}", Outcome.FAIL)
+def _failure(done: Finished) -> Reason:
+    """What a step printed is in its log alone: what is said here is kept for ever."""
+    return Reason(f"step.{done.kind}", done.error or "failed without a word", Outcome.FAIL)
 
 
 def named_blob(line: Line, digest: str, name: str) -> Path:

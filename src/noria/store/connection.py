@@ -54,6 +54,7 @@ class Database:
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._read_only = ReadOnly(path) if cannot_write(path) else None
+        self.hide: Callable[[str], str] = str  # takes what is secret out of words that are kept
         self.committed: Callable[[], None] = _nothing  # called after an outermost transaction was kept
         self.migrate()
 

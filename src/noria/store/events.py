@@ -50,7 +50,7 @@ class EventStore:
                 "actor": actor,
                 "kind": kind,
                 "subject": subject,
-                "text": text,
+                "text": self._database.hide(text),
                 "facts": msgspec.json.encode(facts or {}, order="sorted").decode(),
                 "previous": last["hash"] if last else GENESIS,
             }

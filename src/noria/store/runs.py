@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -38,7 +39,7 @@ class RunStore:
 
     def put(self, run: Run) -> None:
         """Write a run, or write it anew."""
-        self._table.insert(run, replace=True)
+        self._table.insert(replace(run, reason=self._database.hide(run.reason)), replace=True)
 
     def get(self, run_id: str) -> Run:
         """Raises NotFoundError."""

@@ -71,6 +71,8 @@ class TurnStore:
 
     def update(self, turn_id: str, **changes: Any) -> Turn:
         """The turn as changed. Raises NotFoundError."""
+        if "reason" in changes:
+            changes["reason"] = self._database.hide(changes["reason"])
         with self._database.transaction():
             self._table.update("id", turn_id, changes)
             return self.get(turn_id)

@@ -32,6 +32,7 @@ from noria.adapters.executors.reading import Reading
 from noria.errors import NoriaError
 
 F_SETSIG = 10  # Linux: the signal that O_ASYNC sends; not in the fcntl module
+OF_CODE = (ImportError, SyntaxError, NameError, AttributeError)
 MESSAGE_LIMIT = 4000  # characters of an error's text
 
 
@@ -125,11 +126,14 @@ def run(work: dict[str, Any]) -> dict[str, Any]:
     module, _, name = work["target"].partition(":")
     try:
         result = getattr(importlib.import_module(module), name)(work["job"])
-        json.dumps(result)
+        unfit = _unfit(result)
+        if unfit:
+            return {"ok": False, "kind": "raised", "error": unfit}
     except SystemExit as error:
-        said = f": {error.code}" if isinstance(error.code, str) else ""
+        if isinstance(error.code, str):  # as the interpreter would: its log has it
+            print(error.code, file=sys.stderr)
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        return {"ok": False, "kind": "exited", "error": f"ended with exit code {code} without a result{said}"[:MESSAGE_LIMIT]}
+        return {"ok": False, "kind": "exited", "error": f"ended with exit code {code} without a result"}
     except NoriaError as error:  # written for people: a traceback would only show Noria's own lines
         return {"ok": False, "kind": "refused", "error": str(error)[:MESSAGE_LIMIT]}
     except BaseException as error:  # noqa: BLE001 - project code may raise anything, and Rust panics are BaseExceptions
@@ -139,10 +143,23 @@ def run(work: dict[str, Any]) -> dict[str, Any]:
     return {"ok": True, "kind": "ok", "result": result}
 
 
+def _unfit(result: Any) -> str:
+    """Why a result cannot be sent; empty where it can. The words name types, not values."""
+    try:
+        json.dumps(result)
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"raised {type(error).__name__}: {error}"
+    return ""
+
+
 def explain(error: BaseException, roots: list[Path]) -> str:
-    """``raised KeyError: 'ANC' at delays/table.py:41``: the innermost line of the project's own code."""
+    """``raised KeyError at delays/table.py:41``: the innermost line of the project's own code.
+
+    What an error says may be a row of data or a secret, and this is kept for ever: it is in the log with the traceback, and here
+    only where the interpreter says it of the code.
+    """
     place = _place(error, [root.resolve() for root in roots])
-    text = str(error)[:MESSAGE_LIMIT]
+    text = str(error)[:MESSAGE_LIMIT] if isinstance(error, OF_CODE) else ""
     return f"raised {type(error).__name__}{': ' if text else ''}{text}{f' at {place}' if place else ''}"
 
 

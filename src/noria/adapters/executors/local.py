@@ -72,7 +72,6 @@ class Run:
             kept if kind == "ok" else {},
             _usage(done),
             logs.get("step.log"),
-            done.log_tail,
             logs.get(TRACKED),
             asked,
             done.read,

@@ -69,7 +69,6 @@ class Finished:
     files: Mapping[str, str] = field(default_factory=dict)  # name -> blob digest; of a folder NAME/PATH for each file in it
     usage: Usage = Usage()
     log: str | None = None  # blob digest of what it printed
-    log_tail: str = ""
     tracked: str | None = None  # blob digest of what it logged with ``noria.track``
     artifacts: Mapping[str, str] = field(default_factory=dict)  # path -> blob digest of the files it asked to keep
     read: Sequence[str] = ()  # files of its tree that a target opened, as far as is known
