@@ -152,6 +152,18 @@ def test_a_contract_that_no_longer_fits_what_was_accepted_is_said_by_name(world:
     assert kinds(world) == {"sku": "string", "n": "int"}
 
 
+def test_contract_and_file_may_change_together(world: World) -> None:
+    """Number 21: the version that is replaced need not fit the new contract."""
+    world.write("data/a.csv", "n\nx\n")
+    world.take()
+    world.write("points.yaml", "columns: {n: int}\n")
+    world.write("noria.yaml", NO_CONTRACT.replace("settle", "contract: points.yaml, settle"))
+    world.write("data/a.csv", "n\n1\n")
+    world.take()
+    assert world.refused == []
+    assert whole(world)["n"].to_list() == [1]
+
+
 def test_how_text_is_written_may_be_said_later(world: World) -> None:
     """Number 24: with `decimal: ","` the accepted files are looked at again, and what was text is a number."""
     world.write("data/a.csv", "id;x\na;1,5\n")

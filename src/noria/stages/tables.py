@@ -59,16 +59,17 @@ def of(line: Line, source: DataSource) -> TableType | None:
     return decided.type
 
 
-def decide(line: Line, source: DataSource, arrivals: Iterable[Arrival]) -> Decided:
+def decide(line: Line, source: DataSource, arrivals: Sequence[Arrival]) -> Decided:
     """The type that contract, accepted files and those that arrived make.
 
-    Where the contract or the way in which text is written changed, the accepted files are looked at again. Raises DataError
-    when one of them does not fit any more.
+    Where the contract or the way in which text is written changed, the accepted files are looked at again, but for those of
+    which another version arrived. Raises DataError when one of them does not fit any more.
     """
     before = line.ledger.tables.get(line.name, source.name)
     same = before is not None and before.basis == basis(source)
     standing = {} if same else line.ledger.data.standing(line.name, source.name)
-    old = [Part(pin.name, steps.named_blob(line, pin.digest, pin.name)) for pin in standing.values()]
+    again = {one.name for one in arrivals}
+    old = [Part(pin.name, steps.named_blob(line, pin.digest, pin.name)) for pin in standing.values() if pin.name not in again]
     new = (Part(one.name, steps.named_blob(line, one.digest, one.name)) for one in arrivals if not one.problem)
     decided = of_files(source, before, old, new)
     _demand_fit(source, decided, old)
