@@ -19,7 +19,7 @@ import msgspec
 from benchmarks.clock import BenchError
 from noria.adapters.server import connect
 from noria.serving import child, frames
-from noria.serving.bundle import Bundle, open_bundle, public_key
+from noria.serving.bundle import Bundle, open_bundle, public_keys
 from noria.serving.host import HostedModel, enter
 
 CALLS = 1000
@@ -30,7 +30,7 @@ def sentence(state: Path) -> str:
     """Of the one hosted release that a running server under ``state`` serves."""
     (socket,) = (state / "serving").glob("host-*.sock")
     (folder,) = (p for p in (state / "releases").iterdir() if p.name.startswith(socket.stem.removeprefix("host-")))
-    bundle = open_bundle(folder, public_key(state))
+    bundle = open_bundle(folder, public_keys(state))
     command = [sys.executable, "-m", "benchmarks.hop", str(state), str(folder)]
     around = os.environ | dict.fromkeys(child._ONE_THREAD, "1")
     done = subprocess.run(command, env=around, capture_output=True, text=True, check=False, timeout=60)
@@ -71,7 +71,7 @@ def _median_ms(call: Callable[[], object]) -> float:
 
 
 def main(state: Path, folder: Path) -> None:
-    bundle = open_bundle(folder, public_key(state))
+    bundle = open_bundle(folder, public_keys(state))
     enter(bundle)
     model, row = HostedModel(bundle), _row(bundle)
     print(_median_ms(lambda: model.predict(row, 1)))
