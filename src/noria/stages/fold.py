@@ -27,7 +27,7 @@ from noria.store.reading import Place
 from noria.store.records import Feedback, Prediction, Record
 
 FORMAT = 1
-MOST_WAITING = 100_000  # answers that wait for a label ...
+MOST_WAITING = 50_000  # answers that wait for a label ...
 MOST_NUMBERS = 1_000_000  # ... and the numbers that they consist of
 RECENT = 100_000  # names whose labels came before their prediction was read
 KEPT = 8  # labels of one prediction
