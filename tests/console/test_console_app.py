@@ -106,7 +106,9 @@ class Client:
 class Desk:
     """The application with its view exchangeable."""
 
-    def __init__(self, hosts: frozenset[str] = frozenset({"127.0.0.1:8080", "localhost"})) -> None:
+    def __init__(
+        self, hosts: frozenset[str] = frozenset({"127.0.0.1:8080", "localhost"}), everywhere: bool = False, token: str = TOKEN
+    ) -> None:
         self.view: StatusView = story.view()
         self.actions = Recorder()
         events = sorted(story.EVENTS, key=lambda e: e.seq)
@@ -114,8 +116,9 @@ class Desk:
             lambda: self.view,
             lambda after: [e for e in events if e.seq > after],
             self.actions,
-            token=TOKEN,
+            token=token,
             hosts=hosts,
+            everywhere=everywhere,
         )
 
     def client(self, **headers: str) -> Client:
@@ -199,6 +202,25 @@ def test_the_cookie_only_reads(desk: Desk, verb: str) -> None:
 def test_unknown_hosts_are_refused(desk: Desk, host: str) -> None:
     answer = desk.client(**BEARER).get("/api/status", headers={"host": host})
     assert answer.status_code == 403
+
+
+def test_a_console_on_all_addresses_answers_to_each_of_them_and_to_no_other_name() -> None:
+    """Number 54: `console.host: 0.0.0.0` answered 403 to everybody."""
+    client = Desk(frozenset({"0.0.0.0", "localhost", "noria.corp"}), everywhere=True).client(**BEARER)
+    for host, code in (("192.168.1.7:8080", 200), ("[fe80::1]:8080", 200), ("noria.corp", 200), ("evil.example:8080", 403)):
+        assert client.get("/api/status", headers={"host": host}).status_code == code
+    for origin, code in (("http://192.168.1.7:8080", 200), ("http://203.0.113.9", 403), ("http://evil.example", 403)):
+        given = {"host": "192.168.1.7:8080", "origin": origin}
+        assert client.get("/api/status", headers=given).status_code == code
+
+
+def test_two_consoles_of_one_machine_do_not_share_a_cookie() -> None:
+    """Number 34: cookies know no ports: signing in to the second signed out of the first."""
+    names = []
+    for token in (TOKEN, "another-" + TOKEN):
+        answer = Desk(token=token).client(accept="text/html").get(f"/?token={token}")
+        names.append(answer.headers["set-cookie"].partition("=")[0])
+    assert len(set(names)) == 2
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "localhost:1234"])

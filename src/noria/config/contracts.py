@@ -8,7 +8,9 @@ from typing import Any
 from noria import names
 from noria.config import document, keys
 from noria.config.shapes import Section
+from noria.domain import expression
 from noria.domain.contract import ColumnRule, Contract, RowRule
+from noria.domain.expression import ExpressionError
 from noria.errors import ConfigError
 
 
@@ -53,7 +55,12 @@ def _column(name: str, section: Section) -> ColumnRule:
 
 
 def _rule(section: Section) -> RowRule:
-    return RowRule(**section.given(name="name", expr="expr", at_most="at_most"))
+    rule = RowRule(**section.given(name="name", expr="expr", at_most="at_most"))
+    try:
+        expression.parse(rule.expr)
+    except ExpressionError as error:
+        raise section.at("expr").error(f"rule '{rule.name}' cannot be read: {error}", hint=f"expr: {rule.expr}") from None
+    return rule
 
 
 def _rows(root: Section) -> dict[str, Any]:

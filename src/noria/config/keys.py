@@ -184,6 +184,7 @@ EXPANDED = (
     ("serving", "hosts", EACH),
     ("serving", "keys_file"),
     ("console", "host"),
+    ("console", "hosts", EACH),
     ("git", EACH),
 )
 
@@ -486,6 +487,7 @@ CONSOLE = Record(
     (
         Key("host", TEXT, "The address the console listens on.", "127.0.0.1"),
         Key("port", PORT, "Its port. 0 picks a free one.", "8080"),
+        Key("hosts", HOSTS, "Names that the Host header may say, besides the address: of a proxy, or of this machine.", "none"),
     ),
 )
 MONITOR = Record(
@@ -579,7 +581,12 @@ RULE = Record(
     "a mapping with name and expr",
     (
         Key("name", TEXT, "What the rule says, in words.", required=True),
-        Key("expr", TEXT, "A SQL expression over the columns that must hold; null counts as holding.", required=True),
+        Key(
+            "expr",
+            TEXT,
+            "A SQL expression over the columns that must hold; null counts as holding. It reads nothing else.",
+            required=True,
+        ),
         Key("at_most", SHARE, "The share of rows that may break it.", "0%"),
     ),
 )

@@ -75,7 +75,7 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Map
         gates=gates,
         environments=environments,
         serving=_serving(root, home, model),
-        console=Console(**_given(root, "console", host="host", port="port")),
+        console=Console(**_given(root, "console", host="host", port="port", hosts="hosts")),
         monitor=_monitor(root),
         retrain=_retrain(root),
         git=GitWatch(**_given(root, "git", branch="branch", repository="repository", every_s="every")),

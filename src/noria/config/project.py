@@ -189,6 +189,7 @@ class Serving:
 class Console:
     host: str = "127.0.0.1"
     port: int = 8080
+    hosts: tuple[str, ...] = ()  # names that the Host header may say, besides the address itself
 
 
 @dataclass(frozen=True, slots=True)

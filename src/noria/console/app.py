@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeVar
@@ -78,11 +79,13 @@ def build(
     token: str,
     hosts: frozenset[str],
     totals: Callable[[], Totals] = Totals,
+    everywhere: bool = False,
 ) -> Starlette:
     """The console as an ASGI application.
 
     ``view``, ``totals`` and ``events`` (those after a sequence number) are called in a thread. ``hosts`` are the allowed values
-    of the Host header, with the port (``127.0.0.1:8080``) or without (any port).
+    of the Host header, with the port (``127.0.0.1:8080``) or without (any port). ``everywhere``: it listens on all addresses of
+    this machine, so the Host may be an address as well; no page elsewhere can make a name of its own into one.
     """
     desk = Desk(view, events, actions, totals)
     routes = [
@@ -99,7 +102,7 @@ def build(
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, token=token, hosts=hosts)],
+        middleware=[Middleware(Guard, token=token, hosts=hosts, everywhere=everywhere)],
         exception_handlers={NoriaError: _refusal, HTTPException: _http, Exception: _defect},
     )
 
@@ -110,12 +113,14 @@ class Guard:
     A browser gets a cookie that only reads: changes need the token itself, so that no page elsewhere can cause one.
     """
 
-    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str], everywhere: bool = False) -> None:
         self.app = app
         self.token = token.encode()
         self.session = hmac.new(self.token, b"noria console, read only", hashlib.sha256).hexdigest().encode()
         self.hosts = hosts
         self.actor = f"api:{hashlib.sha256(self.token).hexdigest()[:8]}"  # which token it was, without telling it
+        self.everywhere = everywhere
+        self.cookie = f"{COOKIE}_{self.session[:12].decode()}"  # cookies know no ports: other consoles of this host have theirs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -131,7 +136,7 @@ class Guard:
         if not self._host_known(request.headers.get("host", "")):
             return _error(403, "ForbiddenError", "this Host is not served here", "Use the address that `noria status` shows.")
         origin = request.headers.get("origin")
-        if origin is not None and not self._host_known(origin.partition("://")[2]):
+        if origin is not None and not self._origin_known(origin.partition("://")[2], request.headers.get("host", "")):
             return _error(403, "ForbiddenError", f"requests from {origin[:200]!r} are not accepted")
         if request.url.path == "/" and "token" in request.query_params:
             return self._sign_in(request.query_params["token"])
@@ -144,7 +149,12 @@ class Guard:
 
     def _host_known(self, host: str) -> bool:
         name, _, port = host.rpartition(":")
-        return host in self.hosts or (port.isdigit() and name in self.hosts)
+        bare = (name if port.isdigit() else host).removeprefix("[").removesuffix("]")
+        return host in self.hosts or bare in self.hosts or (self.everywhere and _is_address(bare))
+
+    def _origin_known(self, origin: str, host: str) -> bool:
+        """Where any address is a Host, only the one that was asked is an Origin: others may be of anybody's pages."""
+        return origin == host if self.everywhere else self._host_known(origin)
 
     def _bearer(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -152,7 +162,7 @@ class Guard:
 
     def _cookie(self, headers: Headers) -> bool:
         try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
         except CookieError:
             return False
         return morsel is not None and hmac.compare_digest(morsel.value.encode(), self.session)
@@ -161,8 +171,16 @@ class Guard:
         if not hmac.compare_digest(given.encode(), self.token):
             return _unauthorised_page()
         answer = RedirectResponse("/", status_code=303)
-        answer.set_cookie(COOKIE, self.session.decode(), max_age=30 * 86400, httponly=True, samesite="strict", path="/")
+        answer.set_cookie(self.cookie, self.session.decode(), max_age=30 * 86400, httponly=True, samesite="strict", path="/")
         return answer
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _with_headers(send: Send) -> Send:

@@ -13,13 +13,14 @@ from difflib import get_close_matches
 import polars as pl
 import polars.selectors as cs
 
+from noria.domain import expression as expressions
 from noria.domain.contract import ColumnRule, Contract, RowRule
+from noria.domain.expression import ExpressionError
 from noria.domain.verdict import Outcome, Reason, Verdict, combine
 from noria.errors import ConfigError
 
 SAMPLE = 1000  # failing rows that are kept
 REASON = "noria_reason"
-SUBQUERY = "_POLARS_TMP_SQL"  # stands in an expression for a table that there is none of
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,20 +296,16 @@ def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame) -> pl.Seri
     """Which rows break the rule, or why it could not be asked of this file. Raises ConfigError for a rule without sense."""
     where = contract.source or None
     try:
-        expression = pl.sql_expr(rule.expr)
-        needed = expression.meta.root_names()
-    except pl.exceptions.PolarsError as error:
+        allowed = expressions.parse(rule.expr)  # nothing but this reaches the engine: no other file, no address, no table
+        needed, expression = allowed.columns, pl.sql_expr(allowed.sql)
+    except (ExpressionError, pl.exceptions.PolarsError) as error:
         raise ConfigError(f"rule '{rule.name}' cannot be read: {error}", where=where, hint=f"expr: {rule.expr}") from error
-    if any(name.startswith(SUBQUERY) for name in needed):
-        raise ConfigError(
-            f"rule '{rule.name}' selects from a table; a rule sees one file", where=where, hint=f"expr: {rule.expr}"
-        )
     lacking = [name for name in needed if name not in table.columns]
     if lacking:
         return _broken("rule", f"rule '{rule.name}' needs {_some(lacking)}, which the file does not have")
     try:
         holds = table.with_columns(cs.float().fill_nan(None)).select(noria_holds=expression)["noria_holds"]
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         if any(r.name in needed and _wrong_type(r, table[r.name]) for r in contract.columns):
             return pl.repeat(False, table.height, eager=True)  # the type has its own reason
         raise ConfigError(f"rule '{rule.name}' cannot be computed: {error}", where=where, hint=f"expr: {rule.expr}") from error

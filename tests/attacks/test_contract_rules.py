@@ -1,0 +1,93 @@
+"""A rule of a contract is text of whoever may commit: it computes over the columns of one file, and reads nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from noria.config.contracts import load_contract
+from noria.decide import contract as judge
+from noria.domain.contract import Contract, RowRule
+from noria.domain.expression import DEEPEST, LONGEST, ExpressionError, parse
+from noria.errors import ConfigError
+
+TABLE = pl.DataFrame(
+    {"x": [1.5, -2.0, None], "n": [1, 2, 3], "s": ["ab", "c'd", None], 'odd "name': [True, False, None]}
+).with_columns(d=pl.Series(["2024-01-02", "2025-03-04", None]).str.to_date())
+REFUSED = {
+    "x > (SELECT max(f) FROM read_csv('/etc/passwd'))": (6, "'SELECT' is not expected here"),
+    "EXISTS (SELECT 1 FROM read_csv('http://10.0.0.1/x'))": (1, "'EXISTS' is no function that a rule may use"),
+    "n IN (SELECT n FROM read_parquet('a'))": (7, "'SELECT' is not expected here"),
+    "read_csv('/etc/passwd')": (1, "'read_csv' is no function that a rule may use"),
+    "scan_ipc('a') IS NULL": (1, "'scan_ipc' is no function"),
+    "count(x) OVER (PARTITION BY n) > 1": (10, "'OVER' is not expected here"),
+    "self.x > 1": (5, "'.' is not understood"),
+    "x > 1; DROP TABLE self": (6, "';' is not understood"),
+    "x > 1 -- and more": (7, "'-' is not understood"),
+    "x > /* more */ 1": (5, "'/' is not understood"),
+    "x > 'open": (5, "it is not closed"),
+    "CAST(x AS BLOB) IS NULL": (11, "'BLOB' is no type"),
+    "lenght(s) > 1": (1, "did you mean length?"),
+    "n = 1 XOR n = 2": (7, "'XOR' is not expected here"),
+    "x >": (4, "a column or a value is missing"),
+    "(x > 1": (7, "expected ), the text ends"),
+    "x BETWEEN 1 OR 2": (13, "expected AND, found 'OR'"),
+    "": (1, "a column or a value is missing"),
+    "(" * (DEEPEST + 1) + "x" + ")" * (DEEPEST + 1): (DEEPEST + 1, "parts lie within parts"),
+    "x" * (LONGEST + 1): (LONGEST + 1, "at most 4,000 characters"),
+}
+ALLOWED = {
+    "x > 1 AND n = 1 OR NOT x < 0": [True, False, None],
+    "-x * 2 + n / 2 <= 7 % 4": [True, False, None],
+    "x IS NULL OR x BETWEEN -3 AND 2": [True, True, True],
+    "n NOT IN (1, 3) OR n = 3": [False, True, True],
+    "s LIKE 'a%' OR s ILIKE 'C%' OR s ~ '^z'": [True, True, None],
+    "s = 'c''d'": [False, True, None],
+    '"odd ""name" IS TRUE': [True, False, None],
+    "CASE WHEN n = 1 THEN x > 0 ELSE length(s) = 3 END": [True, True, None],
+    "coalesce(x, 0) >= -2::int AND CAST(n AS double) < 3.5e0": [True, True, True],
+    "EXTRACT(year FROM d) = 2024 OR d > DATE '2025-01-01'": [True, True, None],
+    "sum(n) = 6 AND count(*) = 3": [True],
+    "NOT NOT n IS DISTINCT FROM 2": [True, False, True],
+    "position('b' IN s) > 0": [True, False, False],
+    "abs(round(x, 0)) >= least(n, 2)": [True, True, None],
+    " OR ".join(f"n = {i}" for i in range(200)): [True, True, True],
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_is_not_allowed_is_refused_by_its_place(text: str) -> None:
+    """Number 47: before anything runs; the error says where and why."""
+    position, why = REFUSED[text]
+    with pytest.raises(ExpressionError) as caught:
+        parse(text)
+    assert caught.value.position == position
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ALLOWED)
+def test_what_is_allowed_computes_as_its_text_says(text: str) -> None:
+    """Number 47: as the engine computes the text itself."""
+    for sql in (text, parse(text).sql):
+        assert TABLE.select(found=pl.sql_expr(sql))["found"].to_list() == ALLOWED[text]
+
+
+def test_a_contract_that_would_read_a_file_is_no_contract(tmp_path: Path) -> None:
+    """Number 47: `noria check` printed the signing key."""
+    path = tmp_path / "points.yaml"
+    path.write_text("rules:\n  - {name: leak, expr: \"s = (SELECT k FROM read_csv('.noria/signing.key'))\"}\n")
+    with pytest.raises(ConfigError, match="rule 'leak' cannot be read: at character 6: 'SELECT' is not expected") as caught:
+        load_contract(path, shown="contracts/points.yaml")
+    assert caught.value.where == "contracts/points.yaml:2:24"
+
+
+def test_no_file_is_opened_for_a_rule(tmp_path: Path) -> None:
+    """Number 47: also where a contract did not come from a file."""
+    secret = tmp_path / "secret.csv"
+    secret.write_text("k\nprivate\n")
+    rule = RowRule("leak", f"s = (SELECT k FROM read_csv('{secret}'))")
+    with pytest.raises(ConfigError) as caught:
+        judge.judge(Contract(rules=(rule,)), TABLE, now=None)
+    assert "private" not in str(caught.value)
