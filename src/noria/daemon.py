@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +30,7 @@ from noria.console.view import StatusView
 from noria.engine import actions, assembly, logbook, scaled, wheel
 from noria.engine.pilot import Pilot
 from noria.engine.scout import Scout
-from noria.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, StoppedError, StoreError
+from noria.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
 from noria.stages.learn import learn
 from noria.stages.line import Line
 from noria.stages.watch import Watch, watch
@@ -38,6 +39,10 @@ QUIET_S = 0.1  # triggers that arrive together become one turn: wait until none 
 LOOK_S = 0.2  # between two looks at a rollout's evidence
 MONITOR_S = 0.5
 SCOUT_S = 0.5
+SYNC_S = 5.0
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - it is compared with
+SERVER_S = 0.2  # between two looks whether the model server is there
+NEWS_S = 0.2
 
 
 class Daemon:
@@ -50,31 +55,33 @@ class Daemon:
         self.stopping = threading.Event()
         self.triggered = threading.Event()
         self.addresses: dict[str, str] = {}
+        self.waiting: dict[str, str] = {}  # by environment: the release of this project that the server is still loading
         self._lock = _lock(line.state)
         self._threads: list[Background] = []
         self._console: uvicorn.Server | None = None
         self._showing: Background | None = None
         self._adopted = False  # the model server was there before this daemon
+        self._told: set[str] = set()  # troubles that were said
 
-    def start(self) -> dict[str, str]:
-        """Start everything; the addresses by name: `console` and one for each environment."""
+    def start(self, stopped: Callable[[], bool] = lambda: False) -> dict[str, str]:
+        """Start everything; the addresses by name: `console` and one for each environment.
+
+        Raises StoppedError when it is told to stop meanwhile, StoreError when the audit log was changed.
+        """
+        self._demand_chain()
+        project = config.load(self.line.home)
         self._adopted = self.line.server.alive()
-        self.addresses = dict(assembly.start_server(self.line, serve=self.serve))
-        self.line.server.sync()
+        self.addresses = assembly.start_server(self.line, project, serve=self.serve, stopped=stopped)
+        if self._adopted:
+            with contextlib.suppress(ServingError):  # it tries anew what it refused; what takes long comes by itself
+                self.line.server.sync(timeout_s=SYNC_S)
         self.line.executor.warm()
         self.addresses["console"] = self._open_console()
-        write_json(
-            self.line.state / "daemon.json",
-            {
-                "pid": os.getpid(),
-                "folder": identity(self.line.state),
-                "console": self.addresses["console"],
-                "addresses": self.addresses,
-            },
-        )
+        self._write_facts()
         loops: list[tuple[str, Callable[[], float]]] = [
             ("scout", self._scouting()),
             ("wheel", self._turn),
+            ("server", self._keeping_server(project)),
             ("pilot", self._drive()),
             ("scaled", self._hear_scaled),
             ("monitor", self._monitoring()),
@@ -89,7 +96,7 @@ class Daemon:
         self.stop(server=not self._adopted)
 
     def stop(self, *, server: bool) -> None:
-        """Finish what is in hand within seconds, then end; ``server``: the model server too."""
+        """Finish what is in hand within seconds, then end; ``server``: the model server too, as when a person asks for it."""
         self.stopping.set()
         self.triggered.set()
         for thread in self._threads:
@@ -123,17 +130,89 @@ class Daemon:
             self.stopping.wait(wait)
         return 1.0
 
+    def complain_once(self, name: str, error: BaseException) -> None:
+        """The same for what comes again and again, until it is `relieved`."""
+        if f"{name} {error}" not in self._told:
+            self._told.add(f"{name} {error}")
+            self._complain(name, error)
+
+    def relieved(self, name: str) -> None:
+        self._told = {told for told in self._told if not told.startswith(f"{name} ")}
+
     def _complain(self, name: str, error: BaseException) -> None:
+        """Never raises: it is called where nobody is left to hear."""
         known = isinstance(error, NoriaError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
         if not known:
-            with contextlib.suppress(OSError), (self.line.state / "daemon.log").open("a") as log:
+            with contextlib.suppress(OSError), (self.line.state / "daemon.log").open("a", encoding="utf-8") as log:
                 traceback.print_exception(error, file=log)
         try:
             self.line.event("daemon.trouble", name, f"{name}: {text}")
-        except Exception:  # noqa: BLE001 - the ledger itself is in trouble, or no descriptor is left
+        except Exception:  # noqa: BLE001 - the ledger itself is in trouble, or the disk
             with contextlib.suppress(OSError, ValueError):
                 print(f"{name}: {text}", file=sys.stderr)
+
+    def _demand_chain(self) -> None:
+        """Raises StoreError when the audit log is not what was written: whatever is decided now would rest on it."""
+        chain = self.line.ledger.events.verify()
+        if not chain.ok:
+            hint = "`noria audit verify` tells more. Restore a copy of the state folder, or start a new one with NORIA_HOME."
+            raise StoreError(f"the audit log was changed: {chain.text}", where=str(self.line.state), hint=hint)
+
+    def _keeping_server(self, project: config.Project) -> Callable[[], float]:
+        """Start the model server again whenever it is gone: at the same addresses, as the project file was when it could be
+        read last. It takes its routes from the ledger."""
+
+        def look() -> float:
+            nonlocal project
+            if not self.line.server.runs():
+                with contextlib.suppress(NoriaError):  # somebody edits it
+                    project = config.load(self.line.home)
+                try:
+                    self._start_server_again(project)
+                except StoppedError:
+                    raise
+                except NoriaError as error:
+                    self.complain_once("server", error)
+                    return 1.0
+            self.relieved("server")
+            self._tell_waiting()
+            return SERVER_S
+
+        return look
+
+    def _start_server_again(self, project: config.Project) -> None:
+        began = time.monotonic()
+        at = {name: url for name, url in self.addresses.items() if name != "console"}
+        self.addresses |= assembly.start_server(self.line, project, at=at, stopped=self.stopping.is_set)
+        seconds = time.monotonic() - began
+        text = f"the model server was gone; a new one answers after {seconds:.1f} s, by the last routes"
+        self.line.event("server.restarted", "server", text, seconds=seconds)
+        self._write_facts()
+
+    def _tell_waiting(self) -> None:
+        """Say which releases the server is still loading, and when they answer."""
+        try:
+            environments = self.line.server.status()["environments"]
+        except ServingError:
+            return  # busy, or gone: the next look tells
+        found = {
+            name: one
+            for name, facts in environments.items()
+            for one in facts.get("waiting", ())
+            if one["project"] == self.line.name
+        }
+        for name in self.waiting.keys() - found.keys():
+            self.line.event("server.ready", name, f"{self.waiting[name]} answers in {name} again")
+        for name, one in found.items():
+            if name not in self.waiting:
+                text = f"{one['release']} does not answer in {name} yet: {one['why']}"
+                self.line.event("server.waiting", name, text)
+        self.waiting = {name: one["release"] for name, one in found.items()}
+
+    def _write_facts(self) -> None:
+        own = {"pid": os.getpid(), "folder": identity(self.line.state)}
+        write_json(self.line.state / "daemon.json", own | {"console": self.addresses["console"], "addresses": self.addresses})
 
     def _scouting(self) -> Callable[[], float]:
         scout = Scout(self.line)
@@ -200,12 +279,13 @@ class Daemon:
             Hand(self),
             totals=lambda: self.line.ledger.totals.of(self.line.name),
             token=token(self.line.state),
-            hosts=frozenset({host, "localhost", "127.0.0.1"}),
+            hosts=frozenset({host, "localhost", "127.0.0.1", *project.console.hosts}),
+            everywhere=host in EVERYWHERE,
         )
         bound = _bind(host, port)
         served = uvicorn.Config(app, log_level="warning", lifespan="off", http=Patience)
         self._showing = Background("console", partial(self._show, served, bound)).start()
-        return f"http://{host}:{bound.getsockname()[1]}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
 
     def _show(self, served: uvicorn.Config, bound: socket.socket) -> float:
         """The console, until it is told to end; where it ends otherwise, it begins anew."""
@@ -302,20 +382,54 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+class Told:
+    """Whether a signal told this process to end. Its handler only notes it: one that took a lock could wait for itself."""
+
+    def __init__(self) -> None:
+        self.noted = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def __call__(self) -> bool:
+        return self.noted
+
+    def enough(self) -> None:
+        """It ends: one more signal shall not end it another way."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _note(self, *_: object) -> None:
+        self.noted = True
+
+
 def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callable[[], None]) -> None:
-    """Run until a signal: ``started`` gets the addresses, ``heard`` is called every 0.2 s to print news."""
+    """Run until a signal: ``started`` gets the addresses, ``heard`` is called every 0.2 s to print news.
+
+    Neither can end the daemon; and only a signal ends the model server with it.
+    """
     descriptors.raise_limit()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: daemon.stopping.set())
+    told = Told()
     try:
-        found = daemon.start()
-    except BaseException:  # Ctrl-C too: nothing half started stays behind
+        found = daemon.start(told)
+    except BaseException as error:  # nothing half started stays behind
         daemon.give_up()
+        if isinstance(error, StoppedError) and told():
+            return
         raise
     try:
-        started(found)
-        while not daemon.stopping.wait(0.2):
-            heard()
+        _safely(daemon, lambda: started(found))
+        while not told() and not daemon.stopping.is_set():
+            _safely(daemon, heard)
+            time.sleep(NEWS_S)
     finally:
-        daemon.stop(server=True)
-        heard()
+        daemon.stop(server=told())
+        _safely(daemon, heard)
+        told.enough()
+
+
+def _safely(daemon: Daemon, tell: Callable[[], None]) -> None:
+    """What is told to people may fail in any way: nobody reads it, the disk that takes it is full, the ledger is busy."""
+    try:
+        tell()
+    except Exception as error:  # noqa: BLE001 - the daemon goes on, and writes down why it is silent
+        daemon.complain_once("news", error)

@@ -181,14 +181,14 @@ def test_a_server_that_cannot_follow_its_routes_serves_on(tmp_path: Path, capsys
     grown = tree.Tree(tree.Options(tmp_path, {}))
     tried: list[int] = []
 
-    async def sync(again: bool = False) -> None:
+    def aim(again: bool = False) -> None:
         tried.append(1)
         if len(tried) == 3:
             grown.stop()
         raise RuntimeError("no descriptor is left")
 
     async def story() -> None:
-        grown._sync = sync  # type: ignore[method-assign]
+        grown._aim = aim  # type: ignore[method-assign]
         await asyncio.wait_for(grown._poll(), 30)
 
     asyncio.run(story())

@@ -76,6 +76,17 @@ def test_systemd_understands_the_units(unit: str, tmp_path: Path) -> None:
     _parses(command.split()[1:])
 
 
+@pytest.mark.parametrize("unit", ["noria.service", "noria-serve.service"])
+def test_a_unit_outlives_what_the_kernel_ends_for_want_of_memory(unit: str) -> None:
+    """Number 35: a step that took too much ends alone; systemd's default would end daemon and server with it."""
+    given = dict(
+        line.split("=", 1) for line in (ROOT / "deploy" / unit).read_text().splitlines() if "=" in line and line[0] != "#"
+    )
+    assert given["OOMPolicy"] == "continue"
+    assert given["Restart"] == "on-failure"
+    assert int(given["LimitNOFILE"]) >= 65536
+
+
 def _parses(arguments: list[str]) -> None:
     """Every option of a command line is one that Noria has."""
     helped = subprocess.run([NORIA, arguments[0], "--help"], capture_output=True, text=True, check=True).stdout

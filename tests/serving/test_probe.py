@@ -58,8 +58,8 @@ def _write(path: Path, golden: Golden) -> None:
 
 def tried(seal: Seal, digest: str, patience_s: float = 30.0) -> str:
     async def ask() -> dict[str, str]:
-        proofs = proof.Proofs(seal.state, lambda d: seal.state / "releases" / d, patience_s)
-        return await proofs.of([digest])
+        proofs = proof.Proofs(seal.state, lambda d: seal.state / "releases" / d)
+        return await proofs.of([digest], patience_s)
 
     return asyncio.run(ask()).get(digest, "")
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,17 @@ from noria.domain.access import UNGUARDED, Access
 from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.domain.rollout import Crashes, Tally
 from noria.domain.workers import Workers
-from noria.errors import PortInUseError, ServingError
+from noria.errors import PortInUseError, ServingError, StoppedError
 
 SOCKET = "server.sock"
 FACTS = "server.json"
 LOCK = "server.lock"
 PARENT = "NORIA_PARENT"  # the process that starts a child, by its id: one that is gone before the child looks is noticed too
 ANSWER_LIMIT = 16 * 1024 * 1024  # bytes of one answer on the control socket
+SETTLE_S = 15.0  # a server that answers is waited for so long until its releases do; then it goes on by itself
+SILENT_S = 120.0  # a server that is starting and says nothing for so long hangs
+LOOK_S = 0.2
+ORPHANS_S = 3.0  # processes of a server that was killed get this long to finish their requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,20 @@ class Server:
             return False
         return True
 
+    def runs(self) -> bool:
+        """Whether there is a server of this state folder, also one that is busy, hangs, or is just starting."""
+        with contextlib.suppress(OSError):
+            connect(self.state / SOCKET, 1.0).close()
+            return True
+        try:
+            with (self.state / LOCK).open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no folder
+            return False
+        return False
+
     def start(
         self,
         environments: dict[str, tuple[str, int]],
@@ -110,11 +129,13 @@ class Server:
         access: Access = UNGUARDED,
         recording: LogPolicy = RECORD_ALL,
         log: Path | None = None,
-        timeout_s: float = 15.0,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> dict[str, Any]:
         """The running server's status; starts one unless one is alive (then that one is adopted as it is).
 
-        Raises PortInUseError when an address is taken, ServingError when it does not come up within ``timeout_s``.
+        Returns when every release was tried, or earlier where that takes long: the server answers by then, and says under
+        ``waiting`` what it still waits for. It is waited for as long as it gives signs of life, and while not ``stopped``.
+        Raises PortInUseError when an address is taken, ServingError when it ends or falls silent, StoppedError.
         """
         if self.alive():
             return self.status()
@@ -126,7 +147,8 @@ class Server:
         for name, (host, port) in environments.items():
             command += ["--environment", f"{name}={host}:{port}"]
         sink = (log or self.state / "server.log").resolve()
-        self._spawn([*command, "--log", str(sink)], sink, timeout_s)
+        self._end_orphans()
+        self._spawn([*command, "--log", str(sink)], sink, stopped)
         return self.status()
 
     def sync(self, timeout_s: float = 120.0) -> Synced:
@@ -179,7 +201,7 @@ class Server:
             if not self._gone(5.0):
                 raise ServingError(f"the model server (pid {pid}) does not end", where=str(self.state))
 
-    def _spawn(self, command: list[str], log: Path, timeout_s: float) -> None:
+    def _spawn(self, command: list[str], log: Path, stopped: Callable[[], bool]) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = os.pipe()
         try:
@@ -196,21 +218,25 @@ class Server:
             os.close(theirs)
         threading.Thread(target=process.wait, name="reap-server", daemon=True).start()  # no zombie when it ends first
         try:
-            self._await_ready(ours, process, log, timeout_s)
+            _await_ready(ours, process, log, stopped)
         finally:
             os.close(ours)
 
-    def _await_ready(self, pipe: int, process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> None:
-        if not readable(pipe, timeout_s):
-            process.kill()
-            raise ServingError(f"the model server did not come up within {timeout_s:g} s", where=str(log))
-        said = os.read(pipe, 65536)
-        if not said:
-            raise ServingError("the model server ended while starting", where=str(log), hint=_tail(log))
-        answer = json.loads(said)
-        if "error" in answer:
-            kind = PortInUseError if answer.get("kind") == "PortInUseError" else ServingError
-            raise kind(answer["error"], hint=answer.get("hint"))
+    def _end_orphans(self) -> None:
+        """Workers of a server that was killed end by themselves; one that hangs would keep the address. Those of no other."""
+        try:
+            group = int(json.loads((self.state / FACTS).read_bytes())["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        deadline = time.monotonic() + ORPHANS_S
+        while not self.runs() and (left := _of_group(group)):
+            if time.monotonic() > deadline:
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+            if time.monotonic() > deadline + ORPHANS_S:
+                return
 
     def _gone(self, timeout_s: float) -> bool:
         """Whether the tree let go of its lock in time."""
@@ -237,6 +263,46 @@ class Server:
         if "error" in answer:
             raise ServingError(str(answer["error"]))
         return dict(answer)
+
+
+def _await_ready(pipe: int, process: subprocess.Popen[bytes], log: Path, stopped: Callable[[], bool]) -> None:
+    """Read what a starting server says, a JSON document a line, until it is ready. Raises as `Server.start`."""
+    began = heard = time.monotonic()
+    answers, pending = False, b""
+    while True:
+        spoke = readable(pipe, LOOK_S)
+        now = time.monotonic()
+        if spoke:
+            said, heard = os.read(pipe, 65536), now
+            if not said:
+                raise ServingError("the model server ended while starting", where=str(log), hint=_tail(log))
+            *lines, pending = (pending + said).split(b"\n")
+            for message in map(json.loads, lines):
+                if "error" in message:
+                    kind = PortInUseError if message.get("kind") == "PortInUseError" else ServingError
+                    raise kind(message["error"], hint=message.get("hint"))
+                if "ok" in message:
+                    return
+                answers = answers or message["answers"]
+        if answers and now - began > SETTLE_S:
+            return
+        if stopped():
+            process.terminate()
+            raise StoppedError("told to stop while the model server was starting")
+        if now - heard > SILENT_S:
+            process.kill()
+            raise ServingError(f"the model server gave no sign of life for {SILENT_S:g} s", where=str(log), hint=_tail(log))
+
+
+def _of_group(group: int) -> list[int]:
+    """The model server's processes in a process group (Linux; elsewhere none is found)."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()  # behind the name: state, parent, group ...
+            if int(fields[2]) == group and fields[0] != "Z" and b"noria.serving" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
 
 
 def _read_line(link: socket.socket) -> bytes:

@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from noria import __version__
+from noria.cli import streams
 from noria.cli.output import ExitCode, emit_error
 from noria.errors import NoriaError, UsageError
 
@@ -88,6 +89,8 @@ def group(ctx: click.Context, start: Path) -> None:
 
 def main() -> NoReturn:
     """The console script ``noria``."""
+    streams.speak_utf8()
+    streams.open_streams()
     sys.exit(execute(sys.argv[1:]))
 
 
@@ -146,7 +149,8 @@ def _write_crash(error: BaseException, arguments: list[str]) -> Path:
         old.unlink(missing_ok=True)
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}.txt"
     command = arguments[0] if arguments else ""  # the rest may hold a row of data
-    path.write_text(f"noria {__version__}, command {command}\n\n" + "".join(traceback.format_exception(error)))
+    text = f"noria {__version__}, command {command}\n\n" + "".join(traceback.format_exception(error))
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 

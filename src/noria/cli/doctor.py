@@ -9,6 +9,7 @@ import shutil
 import socket
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -20,10 +21,11 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, day, emit, json_option, number, plain
 from noria.console.around import running_daemon
 from noria.domain.event import Event
-from noria.errors import NoriaError
+from noria.errors import NoriaError, ServingError
 
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 13)
 TOLD = 1000  # events about damage that are looked at
+DAY_S = 86_400.0
 DISK_WARN_BYTES, DISK_FAIL_BYTES = 2 * 1024**3, 200 * 1024**2
 MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
@@ -213,11 +215,40 @@ def processes(home: Home) -> Iterator[Finding]:
     else:
         yield Finding("daemon", "ok", f"runs (pid {daemon.pid})")
         yield from _reachable("console", daemon.console)
-    addresses = home.server().addresses()
-    if not addresses:
-        yield Finding("server", "ok", "stopped")
-    for name, address in addresses.items():
+    yield from _server(home, daemon is not None)
+
+
+def _server(home: Home, kept: bool) -> Iterator[Finding]:
+    """``kept``: a daemon runs, which starts the model server again."""
+    log = home.state / "server.log"
+    try:
+        status = home.server().status()
+    except ServingError:
+        if home.server().runs():
+            yield Finding("server", "fail", "a model server runs and does not answer", f"{log} may tell why.")
+        elif kept:
+            yield Finding("server", "fail", "none runs, though the daemon runs, which starts one", f"{log} may tell why.")
+        else:
+            yield Finding("server", "ok", "stopped")
+        return
+    restarts = _restarts(home)
+    often = {0: "", 1: "; started again once in the last day"}.get(restarts, f"; started again {restarts} times in the last day")
+    advice = f"Something ends it; {log} and the kernel's log may tell what." if restarts else ""
+    yield Finding("server", "warn" if restarts else "ok", f"runs (pid {status['pid']}){often}", advice)
+    for name, address in status["addresses"].items():
         yield from _reachable(f"server {name}", address)
+        for one in status["environments"][name].get("waiting", ()):
+            text = f"{one['project']} {one['release']} does not answer: {one['why']}"
+            yield Finding(f"server {name}", "warn" if one["state"] == "loading" else "fail", text, f"{log} may tell more.")
+
+
+def _restarts(home: Home) -> int:
+    """How often the daemon found the model server gone in the last day."""
+    if not home.ledger_file.is_file():
+        return 0
+    with closing(home.ledger()) as opened:
+        found = opened.events.newest(home.project_name(), 100, kind="server.restarted")
+    return sum(event.at > time.time() - DAY_S for event in found)
 
 
 def _reachable(name: str, address: str | None) -> Iterator[Finding]:

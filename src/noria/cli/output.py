@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from noria.cli.streams import in_utf8
 from noria.console.words import ago, day, duration, moment, number, percent, plural
 from noria.errors import NoriaError
 
@@ -56,8 +57,8 @@ def emit(as_json: bool, document: Mapping[str, Any] | Callable[[], Mapping[str, 
 
 
 def to_json(document: Mapping[str, Any]) -> str:
-    """One JSON document, indented; records and enums become plain values."""
-    return json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    """One JSON document, indented; records and enums become plain values. Every character reaches a reader of any encoding."""
+    return json.dumps(document, indent=2, ensure_ascii=not in_utf8(), default=str)
 
 
 def emit_error(error: NoriaError, as_json: bool) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from noria import config
 from noria.adapters import signing
 from noria.adapters.driver import Embedded
 from noria.adapters.executors.task import Executor, Handle, StepTask
 from noria.adapters.server import Server
+from noria.config import Project
 from noria.errors import UsageError
 from noria.stages.line import Line, Progress, silent
 from noria.stages.places import Places
@@ -94,11 +96,22 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
     )
 
 
-def start_server(line: Line, *, serve: tuple[str, int] | None = None) -> dict[str, str]:
-    """Start the model server, or adopt the one that runs; the address of each environment."""
-    project = config.load(line.home)
+def start_server(
+    line: Line,
+    project: Project,
+    *,
+    serve: tuple[str, int] | None = None,
+    at: Mapping[str, str] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, str]:
+    """Start the model server, or adopt the one that runs; the address of each environment. ``at``: those of before, by name.
+
+    Raises as `Server.start`.
+    """
     host, port = serve or (project.serving.host, project.serving.port)
     wanted = {name: (host, port + i if port else 0) for i, name in enumerate(project.environments)}
+    if at:
+        wanted = {name: ((parts := urlsplit(url)).hostname or host, parts.port or 0) for name, url in at.items()}
     line.server.start(
         wanted,
         workers=project.serving.workers,
@@ -107,5 +120,6 @@ def start_server(line: Line, *, serve: tuple[str, int] | None = None) -> dict[st
         access=project.serving.access,
         recording=project.serving.log,
         log=line.state / "server.log",
+        stopped=stopped,
     )
     return line.server.addresses()

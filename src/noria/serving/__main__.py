@@ -76,11 +76,22 @@ def parse(arguments: list[str]) -> tuple[Options, int | None]:
     return options, found.ready_fd
 
 
-def _say(ready_fd: int | None, facts: dict[str, Any]) -> None:
-    if ready_fd is not None:
-        with contextlib.suppress(OSError):  # whoever started us is gone; we go on
-            os.write(ready_fd, json.dumps(facts).encode())
-            os.close(ready_fd)
+class Starter:
+    """Whoever started this server, and hears on a pipe how the start goes."""
+
+    def __init__(self, ready_fd: int | None) -> None:
+        self._fd = ready_fd
+
+    def say(self, facts: dict[str, Any]) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(OSError):  # it is gone, or waits no more; we go on
+                os.write(self._fd, json.dumps(facts).encode() + b"\n")
+
+    def say_last(self, facts: dict[str, Any]) -> None:
+        self.say(facts)
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = None
 
 
 def run(arguments: list[str]) -> int:
@@ -89,12 +100,13 @@ def run(arguments: list[str]) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with contextlib.suppress(PermissionError):  # already the leader of a session
         os.setsid()
+    starter = Starter(ready_fd)
     try:
         with sole(options.state):
-            asyncio.run(main(options, lambda facts: _say(ready_fd, facts)))
+            asyncio.run(main(options, starter.say_last, beat=starter.say))
     except NoriaError as error:
         print(f"noria.serving: {error}", file=sys.stderr, flush=True)
-        _say(ready_fd, {"error": error.message, "hint": error.hint, "kind": type(error).__name__})
+        starter.say_last({"error": error.message, "hint": error.hint, "kind": type(error).__name__})
         return error.exit_code
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,7 @@ class App:
         self._v2 = OpenInference(router, recorder, counts, shadow, settings.max_body_bytes, settings.max_rows)
         self.table = RouteTable()
         self.tables: Callable[[], list[RouteTable]] = lambda: [self._table]  # of all projects at this address
+        self.waiting: Callable[[], list[Mapping[str, str]]] = list  # the projects that are not served yet, and why
 
     @property
     def table(self) -> RouteTable:
@@ -288,14 +289,15 @@ class App:
         return json_reply({"live": True})
 
     async def _ready(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
-        ended, ready = background.ended(), await self._is_ready()
-        return json_reply({"ready": ready} | ({"ended": ended} if ended else {}), 200 if ready else 503)
+        found = {"ready": await self._is_ready(), "ended": background.ended(), "waiting": self.waiting()}
+        facts = {name: value for name, value in found.items() if name == "ready" or value}
+        return json_reply(facts, 200 if facts["ready"] else 503)
 
     async def _is_ready(self) -> bool:
         """Also: nothing that works in the background, such as syncing the log, has ended."""
         champions = [table.champion for table in self.tables()]
-        if self.draining or background.ended():
-            return False
+        if self.draining or background.ended() or any(one["state"] == "loading" for one in self.waiting()):
+            return False  # what was refused keeps nobody from asking the others
         return all([release is not None and await release.runtime.ready() for release in champions])
 
     async def _about(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from noria.adapters import descriptors
-from noria.errors import NoriaError, UnknownTargetError
+from noria.errors import NoriaError, ServingError, UnknownTargetError
 from noria.serving.app import App
 from noria.serving.door import Peer
 from noria.serving.http import Headers, Receive, Reply, Scope, Send
@@ -31,6 +31,7 @@ class Apps:
         self._short: dict[bytes, tuple[App, bytes]] = {}
         self._draining = False
         self.room = descriptors.for_connections()  # the most connections
+        self._waiting: dict[str, Mapping[str, str]] = {}  # by project: those whose release does not answer yet
         self._introduce()
 
     def serve(self, tables: Iterable[RouteTable]) -> None:
@@ -51,6 +52,13 @@ class Apps:
     def refused(self, status: int) -> None:
         """Count an answer to what was no request."""
         self._first.refused(status)
+
+    def wait_for(self, waiting: Iterable[Mapping[str, str]]) -> None:
+        """The projects that are wanted here and not served yet: which release (``release``), and ``why``."""
+        self._waiting = {one["project"]: one for one in waiting}
+
+    def waiting(self) -> list[Mapping[str, str]]:
+        return [one for project, one in self._waiting.items() if project not in self._apps]
 
     def tables(self) -> list[RouteTable]:
         return [app.table for app in self._apps.values()]
@@ -89,16 +97,29 @@ class Apps:
         alone = len(self._apps) == 1
         self._short = {}
         for name, app in self._apps.items():
-            app.tables = self.tables
+            app.tables, app.waiting = self.tables, self.waiting
             self._short[b"/v2/models/%s/infer" % name.encode()] = (app, b"/v2/models/%s/infer" % name.encode())
             if name not in FIXED:
                 self._short[b"/%s/predict" % name.encode()] = (app, b"/predict")
             if alone:
                 self._short[b"/predict"] = (app, b"/predict")
 
+    def _demand_served(self, path: str, first: str) -> None:
+        """Raises ServingError for the path of a project whose release is still being loaded, or was refused."""
+        if not self._waiting:
+            return
+        by_model = path.startswith("/v2/models/")
+        name = path.split("/")[3] if by_model else first
+        anybody = "" in self._apps and name in ("predict", "feedback")
+        mine = [one for one in self.waiting() if anybody or (one["project"] == name and (by_model or name not in FIXED))]
+        if mine:
+            told = "; ".join(f"{one['project']} {one['release']}: {one['why']}" for one in mine)
+            raise ServingError(f"no release answers yet: {told}")
+
     def _whose(self, path: str) -> tuple[App, str]:
         """The application that a path is for, and its path there. Raises UnknownTargetError."""
         _, first, *rest = (*path.split("/"), "")
+        self._demand_served(path, first)
         if first in self._apps and first not in FIXED and (inner := "/".join(rest).removesuffix("/")) in OWN:
             return self._apps[first], f"/{inner}"
         if len(self._apps) == 1:

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from noria.serving.child import Backoff, send_signal, spawn
 from noria.serving.pulse import Pulse
 
 ANSWER_S = 30.0  # a worker that does not answer an order for so long is replaced
+FIRST_S = 120.0  # the same of its first order: it has to start, on a machine that may be busy
+LOAD_S = 600.0  # the same where it is to load a release: that one hangs which has no pulse
 SILENT_S = 30.0  # a worker whose pulse was not heard for so long hangs, and is replaced
 LOOK_S = 1.0  # between two looks at the pulses
 GRACE_S = 2.0  # to leave its last words
@@ -68,7 +70,6 @@ class WorkerLink:
     def __init__(self, process: asyncio.subprocess.Process, on_complaint: Callable[[str, str], None]) -> None:
         self.process = process
         self.pulse: Pulse | None = None  # what it said of itself last
-        self.loading: str | None = None  # the release that it was told to load, and has not answered about: also when it ended
         self.heard_at: float | None = None  # seconds, monotonic, of its last sign of life since it accepts
         self._on_complaint = on_complaint
         self._ids = itertools.count(1)
@@ -76,6 +77,8 @@ class WorkerLink:
         self._order = asyncio.Lock()
         self._loaded: set[str] = set()
         self._tried: tuple[Route, ...] = ()
+        self._loads: list[str] = []  # what it was told to load, and has not answered about: also when it ended
+        self._spoke = False
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -83,22 +86,28 @@ class WorkerLink:
     def accepts(self) -> bool:
         return self.heard_at is not None and self.process.returncode is None
 
+    @property
+    def loading(self) -> str | None:
+        """The release that it loads, or loaded when it ended; None also where there are several: nobody knows which it was."""
+        return self._loads[0] if len(set(self._loads)) == 1 else None
+
     async def open(self, channel: socket.socket) -> None:
         channel.setblocking(False)
         reader, self._writer = await asyncio.open_connection(sock=channel, limit=LINE_LIMIT)
         self._reading = asyncio.create_task(self._read(reader))
 
     async def load(self, plan: Plan) -> dict[str, str]:
-        """Load what is not there yet, and try the routes; releases that failed, with their reasons. Raises WorkerGoneError."""
-        async with self._order:
-            failed = await self._load(plan)
-            if any(digest in failed for route in plan.routes for digest in demanded(route)):
-                return failed
-            return failed | await self._try(plan)
+        """Load what is not there yet, and try the routes; releases that failed, with their reasons. Other orders wait for none
+        of it. Raises WorkerGoneError."""
+        failed = await self._load(plan)
+        if any(digest in failed for route in plan.routes for digest in demanded(route)):
+            return failed
+        return failed | await self._try(plan)
 
-    async def apply(self, plan: Plan, accept: bool = False, reach: bool = True) -> None:
+    async def apply(self, plan: Plan, accept: bool = False, reach: bool = True, kept: Set[str] = frozenset[str]()) -> None:
         """Load, flip, and begin to accept. Raises WorkerGoneError, ServingError when champion or candidate do not load.
 
+        ``kept``: releases that another route is about to name: they stay in memory.
         ``reach``: whether the host of a hosted release must be there at this moment.
         """
         async with self._order:
@@ -108,8 +117,8 @@ class WorkerLink:
             failed = await self._try(plan)
             if failed:
                 raise UnservedError(failed)
-            await self._ask({"op": "routes", "routes": msgspec.to_builtins(plan.routes)})
-            self._loaded &= plan.releases.keys()
+            await self._ask({"op": "routes", "routes": msgspec.to_builtins(plan.routes), "kept": sorted(kept)})
+            self._loaded &= plan.releases.keys() | kept
             if accept:
                 await self._ask({"op": "accept"})
                 self.heard_at = time.monotonic()  # it may hang before its first pulse
@@ -137,14 +146,14 @@ class WorkerLink:
         failed: dict[str, str] = {}
         for digest, (folder, host) in plan.releases.items():
             if digest not in self._loaded:
-                self.loading = digest
+                self._loads.append(digest)
                 order = {"op": "load", "digest": digest, "folder": str(folder), "host": str(host) if host else None}
                 try:
-                    await self._ask(order | {"reach": reach})
+                    await self._ask(order | {"reach": reach}, LOAD_S)
                     self._loaded.add(digest)
                 except ServingError as error:
                     failed[digest] = error.message
-                self.loading = None
+                self._loads.remove(digest)
         return failed
 
     async def _try(self, plan: Plan) -> dict[str, str]:
@@ -159,18 +168,19 @@ class WorkerLink:
                     failed[route.candidate or route.champion] = error.message
         return failed
 
-    async def _ask(self, order: dict[str, Any]) -> None:
+    async def _ask(self, order: dict[str, Any], patience_s: float | None = None) -> None:
         if self._writer is None or self._writer.is_closing() or self.process.returncode is not None:
             raise WorkerGoneError("the worker ended")
         number = next(self._ids)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         self._writer.write(msgspec.json.encode(order | {"id": number}) + b"\n")
+        patience_s = patience_s or (ANSWER_S if self._spoke else FIRST_S)
         try:
-            await asyncio.wait_for(answer, ANSWER_S)
+            await asyncio.wait_for(answer, patience_s)
         except TimeoutError:
             send_signal(self.process)
-            raise WorkerGoneError(f"the worker did not answer within {ANSWER_S:g} s and was killed") from None
+            raise WorkerGoneError(f"the worker did not answer within {patience_s:g} s and was killed") from None
         finally:
             self._waiting.pop(number, None)
 
@@ -183,6 +193,7 @@ class WorkerLink:
         self._lost()
 
     def _hear(self, message: dict[str, Any]) -> None:
+        self._spoke = True
         if "complaint" in message:
             self._on_complaint(message["complaint"]["digest"], message["complaint"]["text"])
             return
@@ -219,6 +230,7 @@ class Group:
         self.plan = Plan()
         self.complaints: dict[str, list[str]] = {}
         self.restarts = 0
+        self.coming: Callable[[], Set[str]] = frozenset  # releases that a route is about to name
         self._start = start  # (slot, listening fd, channel fd) -> Start
         self._on_end = on_end  # (slot, exit code, what it was loading) of a worker that ended unasked
         self._on_unserved = on_unserved  # (slot, release -> why) of a worker that cannot start with the plan
@@ -242,7 +254,7 @@ class Group:
     async def accept(self) -> None:
         """Begin to answer; returns when every worker does."""
         self._accepting = True
-        await self._everywhere(lambda link: link.apply(self.plan, accept=True))
+        await self._everywhere(lambda link: link.apply(self.plan, accept=True, kept=self.coming()))
         self._watching = asyncio.create_task(self._watch())
 
     async def load(self, plan: Plan) -> dict[str, str]:
@@ -257,7 +269,7 @@ class Group:
         self.plan = plan
         kept = plan.releases.keys()
         self.complaints = {digest: texts for digest, texts in self.complaints.items() if digest in kept}
-        await self._everywhere(lambda link: _flip(link, plan))
+        await self._everywhere(lambda link: _flip(link, plan, self.coming()))
 
     async def resize(self, size: int) -> int:
         """Come to ``size`` workers that accept; how many there are now, fewer when no slot was free. Fails no request.
@@ -442,10 +454,10 @@ class Group:
             print(f"noria.serving: release {digest[:12]} failed on a request: {text}", file=sys.stderr, flush=True)
 
 
-async def _flip(link: WorkerLink, plan: Plan) -> None:
+async def _flip(link: WorkerLink, plan: Plan, kept: Set[str]) -> None:
     """A worker that was just replaced may fail to load what its siblings hold: it is replaced again, and starts with the plan."""
     try:
-        await link.apply(plan)
+        await link.apply(plan, kept=kept)
     except ServingError as error:
         print(f"noria.serving: worker (pid {link.process.pid}) does not follow: {error}", file=sys.stderr, flush=True)
         send_signal(link.process)

@@ -18,7 +18,8 @@ from noria.serving.channel import LINE_LIMIT
 from noria.serving.child import PROVE, Backoff, send_signal, spawn
 from noria.serving.proof import ending
 
-LOAD_S = 60.0  # importing the project's libraries and unpickling its model
+LOAD_S = 60.0  # importing the project's libraries and unpickling its model, where another release serves meanwhile
+BACK_S = 600.0  # the same of one that served already: nothing is won by ending it when the machine is busy
 
 
 class Host:
@@ -31,9 +32,9 @@ class Host:
         self._arguments = [str(state), str(folder), str(socket)]
         self._keeper: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Raises ServingError when the release cannot be loaded."""
-        await self._launch(PROVE)
+    async def start(self, patience_s: float | None = None) -> None:
+        """Raises ServingError when the release cannot be loaded, within LOAD_S seconds unless told otherwise."""
+        await self._launch(LOAD_S if patience_s is None else patience_s, PROVE)
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
@@ -43,7 +44,7 @@ class Host:
             await _end(self.process)
         self.socket.unlink(missing_ok=True)
 
-    async def _launch(self, *more: str) -> None:
+    async def _launch(self, patience_s: float, *more: str) -> None:
         ours, theirs = os.pipe()
         try:
             self.process = await spawn("noria.serving.host", [*self._arguments, str(theirs), *more], (theirs,))
@@ -53,20 +54,20 @@ class Host:
         finally:
             os.close(theirs)
         try:
-            await self._hear(ours, self.process)
+            await self._hear(ours, self.process, patience_s)
         except BaseException:  # cancelled, too: no host stays behind
             await _end(self.process)
             raise
 
-    async def _hear(self, pipe: int, process: asyncio.subprocess.Process) -> None:
+    async def _hear(self, pipe: int, process: asyncio.subprocess.Process, patience_s: float) -> None:
         """Wait for its first word, a line. A process that the project's code forked may hold the pipe open for longer."""
         said = asyncio.StreamReader(LINE_LIMIT)
         protocol = asyncio.StreamReaderProtocol(said)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
         try:
-            word = await asyncio.wait_for(said.readline(), LOAD_S)
+            word = await asyncio.wait_for(said.readline(), patience_s)
         except TimeoutError as error:
-            raise ServingError(f"it did not load and answer its golden rows within {LOAD_S:g} s") from error
+            raise ServingError(f"it did not load and answer its golden rows within {patience_s:g} s") from error
         finally:
             transport.close()
         if not word:
@@ -87,7 +88,7 @@ class Host:
                 await asyncio.sleep(backoff.died())
                 with contextlib.suppress(ServingError, OSError):  # said in the log by the host; tried again
                     backoff.born()
-                    await self._launch()
+                    await self._launch(BACK_S)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -111,13 +112,13 @@ class Hosts:
         self._hosts: dict[str, Host] = {}
         self._starting = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
-    async def ensure(self, digest: str) -> Path:
+    async def ensure(self, digest: str, patience_s: float | None = None) -> Path:
         """The socket of the release's host, started if need be. Raises ServingError."""
         async with self._starting[digest]:  # it may be tried while a route begins to name it
             if digest not in self._hosts:
                 socket = self._state / "serving" / f"host-{names.short(digest)}.sock"
                 host = Host(self._state, self._folder(digest), socket, partial(self._on_end, digest))
-                await host.start()
+                await host.start(patience_s)
                 self._hosts[digest] = host
             return self._hosts[digest].socket
 

@@ -20,27 +20,26 @@ AT_ONCE = 2  # each holds a model in memory
 class Proofs:
     """Digests that a probe answered for, for as long as this tree lives: neither flips nor new workers probe again."""
 
-    def __init__(self, state: Path, bundle_folder: Callable[[str], Path], patience_s: float = PROBE_S) -> None:
+    def __init__(self, state: Path, bundle_folder: Callable[[str], Path]) -> None:
         self._state = state
         self._folder = bundle_folder
-        self._patience_s = patience_s
         self._proven: set[str] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    async def of(self, digests: list[str]) -> dict[str, str]:
+    async def of(self, digests: list[str], patience_s: float = PROBE_S) -> dict[str, str]:
         """Try those that are not proven; digest -> reason of those that must not be served."""
         wanted = [digest for digest in digests if digest not in self._proven]
-        outcomes = await asyncio.gather(*(self._try(digest) for digest in wanted))
+        outcomes = await asyncio.gather(*(self._try(digest, patience_s) for digest in wanted))
         return {digest: why for digest, why in zip(wanted, outcomes, strict=True) if why}
 
     def forget(self) -> None:
         """Try each again that is asked for."""
         self._proven.clear()
 
-    async def _try(self, digest: str) -> str:
+    async def _try(self, digest: str, patience_s: float) -> str:
         async with self._room:
             try:
-                await probe(self._state, self._folder(digest), digest, self._patience_s)
+                await probe(self._state, self._folder(digest), digest, patience_s)
             except ServingError as error:
                 return str(error)
             except OSError as error:

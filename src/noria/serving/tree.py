@@ -36,19 +36,26 @@ from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import Deaths, told
 from noria.serving.desired import Desired
 from noria.serving.flow import Flow
+from noria.serving.following import Following, Key
 from noria.serving.group import Group, Plan, named
-from noria.serving.hosts import Hosts
+from noria.serving.hosts import LOAD_S, Hosts
 from noria.serving.keys import read_keys
 from noria.serving.proof import Proofs
 from noria.serving.scaler import Decisions, Scaler
 from noria.serving.usage import Meter, Usage
 from noria.store.rotating import rotate_inherited
 
+BEAT_S = 1.0
 POLL_S = 0.5  # a nudge that got lost is made good after this long
 STOP_S = 12.0  # workers get this long to finish what they began
 BACKLOG = 1024
 LINE_LIMIT = 65536
-OVERTAKEN = 3  # times that trying releases is broken off for newer routes
+GRACE_S = (
+    3.0  # at the start, connections queue for so long; then what is ready answers, and for the rest is said what it waits for
+)
+COLD_S = 600.0  # to load a release where nothing else of its project serves: whatever it takes on a busy machine
+RETRY_S = 5.0  # after this long a refused route is tried again where nothing else serves; twice as long each time
+RETRY_MOST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class Place:
     usage: Usage | None = None
     applied: dict[str, Route] = field(default_factory=dict)  # by project
     refused: dict[str, Route] = field(default_factory=dict)  # the newest route of a project, when it could not be applied
+    retries: dict[str, tuple[float, float]] = field(default_factory=dict)  # by project: when to try again, and the pause
 
     @property
     def address(self) -> str:
@@ -103,28 +111,49 @@ class Tree:
         self._scaling: list[asyncio.Task[None]] = []
         self._hopeless = ""  # why no worker starts, where nobody brings another release
         self._stumbled = ""  # what kept it from following the routes last
+        self._control: asyncio.Server | None = None
         self._trouble = ""  # what is wrong with the ledger at present
-        self._applying = asyncio.Lock()
-        self._cold = True  # no worker answers yet: nothing is at risk
+        self._following = Following(self._due, self._load, self._flip)
+        self._told: dict[str, list[dict[str, str]]] = {}  # by environment: what its workers were told to wait for
         self._stop = asyncio.Event()
         self._started_at = time.time()
 
-    async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
-        """Until told to stop. Raises PortInUseError, ServingError when it cannot come up."""
+    async def run(
+        self, ready: Callable[[dict[str, Any]], None], beat: Callable[[dict[str, Any]], None] = lambda facts: None
+    ) -> None:
+        """Until told to stop; ``ready`` is called when each release was tried once, and once a second before that ``beat``.
+
+        ``ready`` may raise, which ends the server. Raises PortInUseError, ServingError when it cannot come up.
+        """
+        beating = asyncio.create_task(self._beat(beat))
         try:
             await self._come_up()
-            control = await self._listen()
+            self._control = await self._listen()
             self._write_facts()
-            ready({"ok": True, "addresses": self._addresses(), "failed": self._failed})
-            await self._poll()
-            control.close()
+            polling = asyncio.create_task(self._poll())
+            tried = asyncio.create_task(self._all_tried())
+            await asyncio.wait({polling, tried}, return_when=asyncio.FIRST_COMPLETED)
+            beating.cancel()
+            if tried.done():
+                await tried
+                ready({"ok": True, "addresses": self._addresses(), "failed": self._failed})
+            await polling
+            tried.cancel()
+            self._control.close()
             if self._hopeless:
                 raise ServingError(self._hopeless)
         finally:
+            beating.cancel()
             await self._go_down()
 
     def stop(self) -> None:
         self._stop.set()
+
+    async def _beat(self, beat: Callable[[dict[str, Any]], None]) -> None:
+        """Signs of life for who waits; whether the control socket answers."""
+        while True:
+            beat({"answers": self._control is not None})
+            await asyncio.sleep(BEAT_S)
 
     # -- coming and going
 
@@ -142,14 +171,23 @@ class Tree:
             unserved = partial(self._worker_unserved, name)
             group = Group(self._starter(name, host), listener, self._options.workers.least, ended, on_unserved=unserved)
             scaler = Scaler(group, self._options.workers, partial(self._decided, name))
+            group.coming = partial(self._coming, name)
             self._places[name] = Place(listener, group, Counts(path), Deaths(path, self._oom), scaler)
-        groups = [place.group for place in self._places.values()]
-        await asyncio.gather(*(group.open() for group in groups))
-        await self._sync()  # the sockets already queue connections; nobody hears "no release yet" without need
-        self._cold = False
-        await asyncio.gather(*(group.accept() for group in groups))
-        for name, place in self._places.items():
-            self._scaling.append(asyncio.create_task(place.scaler.run(partial(self._sampled, name))))
+        await asyncio.gather(*(place.group.open() for place in self._places.values()))
+        self._aim()
+
+    async def _all_tried(self) -> None:
+        """Every environment answers, and each release that was wanted at the start was tried."""
+        await asyncio.gather(*(self._admit(name, place) for name, place in self._places.items()))
+        await self._following.settled()
+
+    async def _admit(self, name: str, place: Place) -> None:
+        """The sockets queue connections: nobody hears "no release yet" without need. But who is ready waits for no other."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._following.settled(name), GRACE_S)
+        self._tell_waiting()
+        await place.group.accept()
+        self._scaling.append(asyncio.create_task(place.scaler.run(partial(self._sampled, name))))
 
     def _starter(self, name: str, host: str) -> Callable[[int, int, int], Start]:
         o = self._options
@@ -163,6 +201,7 @@ class Tree:
     async def _go_down(self) -> None:
         for task in self._scaling:
             task.cancel()
+        await self._following.close()
         for place in self._places.values():
             place.listener.close()
         await asyncio.gather(*(place.group.close(STOP_S) for place in self._places.values()))
@@ -191,7 +230,8 @@ class Tree:
                 await asyncio.wait_for(self._stop.wait(), POLL_S)
                 return
             try:
-                await self._sync()
+                self._aim()
+                self._tell_waiting()
                 self._stumbled = ""
             except Exception as error:  # noqa: BLE001 - whatever it is, the last routes serve on, and it is tried again
                 text = f"the routes are not followed: {type(error).__name__}: {error}"
@@ -205,33 +245,45 @@ class Tree:
             with contextlib.suppress(OSError):  # gone, or no room for the copy: tried again at the next poll
                 rotate_inherited(self._options.log)
 
-    async def _sync(self, again: bool = False) -> None:
-        """Apply what is new. ``again`` retries routes that were refused before."""
-        async with self._applying:
-            for _ in range(OVERTAKEN):
-                if await self._follow(self._wanted(), again) or self._stop.is_set():
-                    return
-            await self._follow(self._wanted(), again, patient=True)
+    def _aim(self, again: bool = False) -> None:
+        """Begin to apply what is new. ``again`` retries routes that were refused before."""
+        if wanted := self._wanted():
+            self._following.aim(wanted, again)
 
-    async def _follow(self, wanted: dict[tuple[str, str], Route], again: bool, patient: bool = False) -> bool:
-        """False when newer routes came while releases were tried: a rollback does not wait for a candidate that hangs."""
+    def _coming(self, name: str) -> set[str]:
+        """The releases of an environment that a route is about to name."""
+        return {digest for route in self._following.coming(name) for digest in named(route)}
 
-        def overtaken() -> bool:
-            return self._stop.is_set() or (not patient and self._wanted() not in ({}, wanted))
+    def _due(self, key: Key, route: Route, again: bool) -> bool:
+        """A refused route is tried again by itself only where nothing of its project serves."""
+        place, project = self._places[key[0]], key[1]
+        if route == place.applied.get(project):
+            return False
+        if again or route != place.refused.get(project):
+            return True
+        return project not in place.applied and time.monotonic() >= place.retries.get(project, (0.0, 0.0))[0]
 
-        for (name, project), route in wanted.items():
-            place = self._places[name]
-            if route not in (place.applied.get(project), None if again else place.refused.get(project)):
-                trying = asyncio.create_task(self._load(place, route))
-                while not (await asyncio.wait({trying}, timeout=POLL_S))[0]:
-                    if overtaken():
-                        trying.cancel()
-                        await asyncio.wait({trying})
-                        return False
-                await self._flip(place, route, *trying.result())
-        return True
+    def _waiting(self, name: str) -> list[dict[str, str]]:
+        """The projects of an environment whose release does not answer yet, and why."""
+        place = self._places[name]
+        coming = {route.project: route for route in self._following.coming(name)}
+        found = []
+        for project, route in (place.refused | coming).items():
+            if project not in place.applied:
+                state = "refused" if project in place.refused else "loading"
+                why = "it is being loaded" if project in coming else self._failed.get(route.champion, "it was refused")
+                found.append({"project": project, "release": route.champion_version, "state": state, "why": why})
+        return found
 
-    def _wanted(self) -> dict[tuple[str, str], Route]:
+    def _tell_waiting(self) -> None:
+        """The workers say it to who asks: in the health, and to requests for such a project."""
+        for name, place in self._places.items():
+            waiting = self._waiting(name)
+            if waiting or self._told.get(name):
+                place.group.tell("waiting", waiting=waiting)
+            self._told[name] = waiting
+
+    def _wanted(self) -> dict[Key, Route]:
         try:
             routes = self._desired.routes(list(self._places))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the ledger, the last routes serve on
@@ -246,31 +298,38 @@ class Tree:
             print(f"noria.serving: {trouble}", file=sys.stderr, flush=True)
         self._trouble = trouble
 
-    async def _load(self, place: Place, route: Route) -> tuple[Plan, dict[str, str]]:
+    async def _load(self, key: Key, route: Route) -> tuple[Plan, dict[str, str]]:
         """Champion and candidate tried and loaded in every worker; and those that cannot be served. No answer changes yet."""
-        plan, failed = await self._prepare(route)
+        place = self._places[key[0]]
+        patience_s = LOAD_S if route.project in place.applied else COLD_S
+        plan, failed = await self._prepare(route, patience_s)
         compiled = [digest for digest, (_, host) in plan.releases.items() if host is None]
-        if self._cold:
-            tried, loaded = await asyncio.gather(self._proofs.of(compiled), place.group.load(plan))
+        if not place.applied and len(list(self._following.coming(key[0]))) == 1:  # no worker answers yet: nothing is at risk
+            tried, loaded = await asyncio.gather(self._proofs.of(compiled, patience_s), place.group.load(plan))
             return plan, failed | loaded | tried
-        failed |= await self._proofs.of(compiled)
+        failed |= await self._proofs.of(compiled, patience_s)
         return plan, failed | await place.group.load(plan.without(failed))
 
-    async def _flip(self, place: Place, route: Route, plan: Plan, failed: dict[str, str]) -> None:
+    async def _flip(self, key: Key, route: Route, loaded: tuple[Plan, dict[str, str]]) -> None:
         """All or nothing: every worker, or none when champion or candidate failed."""
+        place, (plan, failed) = self._places[key[0]], loaded
         refused = route.champion in failed or (route.candidate or "") in failed
         place.refused.pop(route.project, None)
         if refused:
             place.refused[route.project] = route
+            pause = min(RETRY_MOST_S, 2 * place.retries.get(route.project, (0.0, RETRY_S / 2))[1])
+            place.retries[route.project] = (time.monotonic() + pause, pause)
         self._remember(route, failed)
         if refused:
             return
+        place.retries.pop(route.project, None)
         before = place.group.plan
         routes = (*(r for r in before.routes if r.project != route.project), route)
         place.deaths.forget(routes)
         await place.group.flip(_fit(place, Plan(routes, before.releases | plan.without(failed).releases)))
         place.applied[route.project] = route
-        await self._hosts.keep_only({d for p in self._places.values() for d in p.group.plan.releases})
+        serving = {d for p in self._places.values() for d in p.group.plan.releases}
+        await self._hosts.keep_only(serving | {d for other in self._following.routes() for d in named(other)})
 
     # -- crashes
 
@@ -316,14 +375,14 @@ class Tree:
         kept = {d for r in others for d in named(r)} - set(named(route))
         self._failed = {d: why for d, why in self._failed.items() if d in kept} | failed
 
-    async def _prepare(self, route: Route) -> tuple[Plan, dict[str, str]]:
+    async def _prepare(self, route: Route, patience_s: float) -> tuple[Plan, dict[str, str]]:
         """Where the route's releases lie, with a host for each hosted one; and those that cannot be served."""
         releases: dict[str, tuple[Path, Path | None]] = {}
         failed: dict[str, str] = {}
         for digest in named(route):
             try:
                 folder = self._bundle(digest)
-                releases[digest] = (folder, await self._hosts.ensure(digest) if _hosted(folder) else None)
+                releases[digest] = (folder, await self._hosts.ensure(digest, patience_s) if _hosted(folder) else None)
             except (ServingError, OSError) as error:
                 failed[digest] = str(error)
         return Plan((route,), releases), failed
@@ -403,7 +462,8 @@ class Tree:
 
     async def _synced(self) -> dict[str, Any]:
         began = time.monotonic()
-        await self._sync(again=True)
+        self._aim(again=True)
+        await self._following.settled()
         applied = {
             name if len(place.applied) == 1 else f"{name}/{project}": route.revision
             for name, place in self._places.items()
@@ -435,6 +495,7 @@ class Tree:
     def _facts(self, name: str, place: Place) -> dict[str, Any]:
         scaled = self._decisions.last(name)
         return _facts(place) | {
+            "waiting": self._waiting(name),
             "bounds": str(self._options.workers),
             "scaled": msgspec.to_builtins(scaled),
             "usage": msgspec.to_builtins(place.usage),
@@ -515,6 +576,7 @@ async def main(
     options: Options,
     ready: Callable[[dict[str, Any]], None],
     signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT),
+    beat: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> None:
     """Serve until one of ``signals``; the caller holds the state folder (``sole``). ``ready`` may raise to end it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started this may ignore it: then nobody hears how a child ended
@@ -523,4 +585,4 @@ async def main(
     loop = asyncio.get_running_loop()
     for number in signals:
         loop.add_signal_handler(number, tree.stop)
-    await tree.run(ready)
+    await tree.run(ready, beat)

@@ -1,8 +1,8 @@
 """One worker: `python -m noria.serving.worker SETTINGS`. Answers on the inherited listening socket, obeys the parent's channel.
 
 The channel carries one JSON document a line. Down: ``load``, ``try``, ``routes``, ``accept``, ``shed``, ``retire``, each answered
-by its ``id``, and ``drain`` and ``usage``, which are not. Up, besides the answers: ``{"complaint": {digest, text}}`` when a
-release fails on a request, and a ``pulse`` once a second. When the parent ends, the worker drains and ends.
+by its ``id``, and ``drain``, ``usage`` and ``waiting``, which are not. Up, besides the answers: ``{"complaint": {digest, text}}``
+when a release fails on a request, and a ``pulse`` once a second. When the parent ends, the worker drains and ends.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import gc
 import signal
 import socket
 import sys
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class Worker:
         self._apps = Apps(self._app_maker())
         self._server = QuietServer(_config(self._apps))
         self._serving: asyncio.Task[None] | None = None
-        self._loading = asyncio.Lock()
+        self._loading = defaultdict[str, asyncio.Lock](asyncio.Lock)  # by release: a slow one holds up no other
         self._running: set[asyncio.Task[None]] = set()
 
     def _app_maker(self) -> Callable[[], App]:
@@ -114,6 +115,8 @@ class Worker:
                     break
                 if message["op"] == "usage":
                     self._apps.tell(message["usage"])
+                elif message["op"] == "waiting":
+                    self._apps.wait_for(message["waiting"])
                 else:
                     self._run(self._answer(message, orders[message["op"]]))
         await self._drain()
@@ -146,7 +149,7 @@ class Worker:
 
     async def _load(self, message: dict[str, Any]) -> None:
         digest = message["digest"]
-        async with self._loading:
+        async with self._loading[digest]:
             if digest in self._loaded:
                 return
             folder = Path(message["folder"])
@@ -171,7 +174,7 @@ class Worker:
         self._apps.serve([table_of(route, self._loaded, self._start.max_rows, self._marks(route)) for route in routes])
         if not any(route.other for route in routes):
             await asyncio.to_thread(self._shadow.rest)
-        await self._unload({d for r in routes for d in (r.champion, r.candidate, r.previous)})
+        await self._unload({d for r in routes for d in (r.champion, r.candidate, r.previous)} | set(message["kept"]))
 
     def _named(self, message: dict[str, Any]) -> list[Route]:
         """The routes that a message names. Raises ServingError when one's releases are not loaded."""
