@@ -11,7 +11,9 @@ from noria.config.contracts import load_contract
 from noria.decide import contract as judge
 from noria.domain.contract import Contract, RowRule
 from noria.domain.expression import DEEPEST, LONGEST, ExpressionError, parse
+from noria.domain.verdict import Verdict
 from noria.errors import ConfigError
+from noria.stages import rules
 
 TABLE = pl.DataFrame(
     {"x": [1.5, -2.0, None], "n": [1, 2, 3], "s": ["ab", "c'd", None], 'odd "name': [True, False, None]}
@@ -91,3 +93,32 @@ def test_no_file_is_opened_for_a_rule(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         judge.judge(Contract(rules=(rule,)), TABLE, now=None)
     assert "private" not in str(caught.value)
+
+
+def test_a_rule_that_may_grow_is_computed_apart_and_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 47: a text that builds itself up, or a pattern without end, costs the daemon nothing."""
+    asked: list[str] = []
+
+    def apart(sql: str, table: pl.DataFrame) -> pl.Series:
+        asked.append(sql)
+        return rules.apart(sql, table)
+
+    def ruled(text: str) -> Verdict:
+        return judge.judge(Contract(rules=(RowRule("sane", text),)), TABLE, now=None, apart=apart).verdict
+
+    assert not ruled("x > 0 AND length(s) = 2").passed
+    assert asked == []
+    assert ruled("s ~ '^(ab|c.d)$' AND concat(s, '!') LIKE '%!'").passed
+    assert not ruled("replace(s, 'a', 'b') = 'bb'").passed
+    assert len(asked) == 2
+    with pytest.raises(ConfigError, match="rule 'sane' cannot be computed"):
+        ruled("concat(s, '!') > 3")
+    bomb = "s"
+    for _ in range(9):
+        bomb = f"replace({bomb}, '', '{'a' * 40}')"
+    monkeypatch.setattr(rules, "MEMORY_BYTES", 256 * 1024**2)
+    with pytest.raises(ConfigError, match=r"used more than .* of memory"):
+        ruled(f"length({bomb}) > 0")
+    monkeypatch.setattr(rules, "TIMEOUT_S", 0.0)
+    with pytest.raises(ConfigError, match="takes longer than 0 s"):
+        ruled("s ~ '^a'")

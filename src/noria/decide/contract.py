@@ -6,7 +6,7 @@ Reasons carry counts and the contract's own bounds, never values of rows: those 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -15,7 +15,7 @@ import polars.selectors as cs
 
 from noria.domain import expression as expressions
 from noria.domain.contract import ColumnRule, Contract, RowRule
-from noria.domain.expression import ExpressionError
+from noria.domain.expression import ExpressionError, UncomputedError
 from noria.domain.verdict import Outcome, Reason, Verdict, combine
 from noria.errors import ConfigError
 
@@ -41,10 +41,26 @@ class Finding:
     words: str = ""
 
 
+def compute(sql: str, table: pl.DataFrame) -> pl.Series:
+    """An expression over a table, here and now. Raises UncomputedError."""
+    try:
+        return table.select(noria_holds=pl.sql_expr(sql))["noria_holds"]
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise UncomputedError(str(error)) from error
+
+
+Compute = Callable[[str, pl.DataFrame], pl.Series]
+
+
 def judge(
-    contract: Contract, table: pl.DataFrame, *, now: float | None, known_keys: pl.DataFrame | None = None
+    contract: Contract,
+    table: pl.DataFrame,
+    *,
+    now: float | None,
+    known_keys: pl.DataFrame | None = None,
+    apart: Compute = compute,
 ) -> ContractRuling:
-    """Hold ``table`` against ``contract``.
+    """Hold ``table`` against ``contract``. ``apart`` computes, within limits, rules that may take more than their rows do.
 
     ``now``: the project clock in seconds since 1970, None to leave freshness out. ``known_keys``: the ``unique`` columns of
     rows accepted earlier. Raises ConfigError when a rule's expression cannot be understood.
@@ -54,7 +70,7 @@ def judge(
         *_columns(contract, table),
         *_unique(contract, table, known_keys),
         *_fresh(contract, table, now),
-        *_rules(contract, table),
+        *_rules(contract, table, apart),
     ]
     if not findings:
         met = Reason("contract.met", f"{table.height:,} rows meet the contract", numbers={"rows": table.height})
@@ -273,15 +289,15 @@ def _days(seconds: float) -> str:
     return f"{seconds:g} seconds"
 
 
-def _rules(contract: Contract, table: pl.DataFrame) -> Iterator[Finding]:
+def _rules(contract: Contract, table: pl.DataFrame, apart: Compute) -> Iterator[Finding]:
     if table.is_empty():
         return  # an empty CSV file has no types to compute with
     for rule in contract.rules:
-        yield from _rule(rule, contract, table)
+        yield from _rule(rule, contract, table, apart)
 
 
-def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame) -> Iterator[Finding]:
-    broken = _breaking(rule, contract, table)
+def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute) -> Iterator[Finding]:
+    broken = _breaking(rule, contract, table, apart)
     if isinstance(broken, Finding):
         yield broken
         return
@@ -292,20 +308,21 @@ def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame) -> Iterator[Fi
         yield _broken("rule", text, broken, f"rule '{rule.name}' does not hold", failing=count, total=rows)
 
 
-def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame) -> pl.Series | Finding:
+def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute) -> pl.Series | Finding:
     """Which rows break the rule, or why it could not be asked of this file. Raises ConfigError for a rule without sense."""
     where = contract.source or None
     try:
         allowed = expressions.parse(rule.expr)  # nothing but this reaches the engine: no other file, no address, no table
-        needed, expression = allowed.columns, pl.sql_expr(allowed.sql)
-    except (ExpressionError, pl.exceptions.PolarsError) as error:
+    except ExpressionError as error:
         raise ConfigError(f"rule '{rule.name}' cannot be read: {error}", where=where, hint=f"expr: {rule.expr}") from error
+    needed = allowed.columns
     lacking = [name for name in needed if name not in table.columns]
     if lacking:
         return _broken("rule", f"rule '{rule.name}' needs {_some(lacking)}, which the file does not have")
     try:
-        holds = table.with_columns(cs.float().fill_nan(None)).select(noria_holds=expression)["noria_holds"]
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        some = table.select(needed or table.columns[:1]).with_columns(cs.float().fill_nan(None))
+        holds = (apart if allowed.heavy else compute)(allowed.sql, some)
+    except UncomputedError as error:
         if any(r.name in needed and _wrong_type(r, table[r.name]) for r in contract.columns):
             return pl.repeat(False, table.height, eager=True)  # the type has its own reason
         raise ConfigError(f"rule '{rule.name}' cannot be computed: {error}", where=where, hint=f"expr: {rule.expr}") from error

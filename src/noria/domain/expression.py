@@ -22,6 +22,7 @@ OF_TIMES = "date date_part strftime strptime timestamp"
 OF_NULLS = "coalesce if ifnull nullif"
 OF_ALL_ROWS = "avg count first last max median min quantile_cont stddev sum var variance"
 FUNCTIONS = frozenset(f"{OF_NUMBERS} {OF_TEXT} {OF_TIMES} {OF_NULLS} {OF_ALL_ROWS}".split())
+HEAVY = frozenset(("concat", "concat_ws", "regexp_like", "replace", "strftime", "strptime"))
 _TYPES = "bigint bool boolean date double float int integer real smallint string text timestamp tinyint varchar"
 _PARTS = "century day decade doy dow epoch hour isodow isoyear millennium minute month quarter second week year"
 _WORDS = """and as between case cast distinct else end false from ilike in is like not null or regexp rlike select then true
@@ -50,10 +51,18 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An expression that is allowed. ``sql``: as the engine is given it; ``columns``: those that it reads."""
+    """An expression that is allowed. ``sql``: as the engine is given it; ``columns``: those that it reads.
+
+    ``heavy``: what it takes does not follow from the rows alone: texts that it builds, or patterns. It needs limits.
+    """
 
     sql: str
     columns: tuple[str, ...]
+    heavy: bool
+
+
+class UncomputedError(Exception):
+    """Why an expression could not be computed, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ def parse(text: str) -> Expression:
     reader = _Reader(_tokens(text))
     sql = reader.either()
     reader.demand_end()
-    return Expression(sql, tuple(dict.fromkeys(reader.columns)))
+    return Expression(sql, tuple(dict.fromkeys(reader.columns)), reader.heavy)
 
 
 def _tokens(text: str) -> list[Token]:
@@ -96,6 +105,7 @@ class _Reader:
 
     def __init__(self, tokens: list[Token]) -> None:
         self.columns: list[str] = []
+        self.heavy = False
         self._tokens = tokens
         self._at = 0
         self._depth = 0
@@ -139,6 +149,7 @@ class _Reader:
         sql = self._sum()
         while True:
             token = self._next
+            self.heavy |= token.kind == "sign" and token.text in MATCH
             if token.text in COMPARE or token.text in MATCH or token.text == "<=>":
                 self._advance()
                 sql = f"({sql} {COMPARE.get(token.text, token.text)} {self._sum()})"
@@ -157,6 +168,7 @@ class _Reader:
             elif self._take("in"):
                 sql = f"({sql} {no}IN ({self._list()}))"
             elif self._next.word in ("like", "ilike", "rlike", "regexp"):
+                self.heavy = True
                 sql = f"({sql} {no}{self._advance().text.upper()} {self._sum()})"
             else:
                 return sql
@@ -237,6 +249,7 @@ class _Reader:
             near = get_close_matches(name[:40], FUNCTIONS, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise self._error(f"{token.text[:40]!r} is no function that a rule may use{hint}", token)
+        self.heavy |= name in HEAVY
         if name == "count" and self._next.text == "*":
             self._advance()
             return self._closed("count(*")
@@ -283,6 +296,7 @@ class _Reader:
         """Operators of one strength, from left to right, in one pair of brackets."""
         sql = first = part()
         while self._next.word in operators:
+            self.heavy |= self._next.text == "||"
             sql += f" {self._advance().text.upper()} {part()}"
         return sql if sql is first else f"({sql})"
 

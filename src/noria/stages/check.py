@@ -21,7 +21,7 @@ from noria.domain.verdict import Outcome, Reason, Verdict, combine
 from noria.errors import DataError
 from noria.stages import arrivals as arrivals_of
 from noria.stages import code as sealing
-from noria.stages import orders, steps, tables
+from noria.stages import orders, rules, steps, tables
 from noria.stages.arrivals import refusal
 from noria.stages.line import Arrival, Line, Sheet
 from noria.stages.tables import Decided
@@ -149,7 +149,7 @@ def ruling(
     table, misfits = formats.fitted(opened, decided.type, source.csv)
     if misfits:
         return judge.refused(opened.table, [(one.text, one.rows) for one in misfits]), tables.examples(misfits)
-    return judge.judge(source.contract or Contract(), table, now=now, known_keys=keys()), ""
+    return judge.judge(source.contract or Contract(), table, now=now, known_keys=keys(), apart=rules.apart), ""
 
 
 def alone(model: Model, table: pl.DataFrame) -> list[str]:
