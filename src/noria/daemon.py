@@ -233,7 +233,7 @@ class Daemon:
             self.triggered.clear()
             self.stopping.wait(QUIET_S)
         pending = self.line.ledger.triggers.pending(self.line.name) or self.line.ledger.turns.unfinished(self.line.name)
-        if not pending or wheel.waiting(self.line) is not None:
+        if not pending or wheel.waiting(self.line) is not None or wheel.resting(self.line):
             return 0.0
         wheel.turn_once(self.line)
         return 0.0

@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from noria.domain.policy import RetrainPolicy
-from noria.domain.trigger import TriggerKind
+from noria.domain.trigger import Trigger, TriggerKind
 from noria.domain.verdict import Reason
 
 BY_HAND = frozenset({TriggerKind.MANUAL, TriggerKind.WEBHOOK})
+AGAIN = "again"  # in a trigger's detail: how often in a row the disk was full
+FIRST_REST_S = 60.0  # before a turn that met a full disk is tried again; twice as long after each further one
+LONGEST_REST_S = 1800.0
+
+
+def rest_s(pending: Collection[Trigger], now: float) -> float:
+    """Seconds (wall time) until turns are tried again that met a full disk; 0 when anything else asks for one."""
+    rests = []
+    for trigger in pending:
+        times = int(trigger.detail.get(AGAIN, "0"))
+        if times == 0:
+            return 0.0
+        rests.append(trigger.at + min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(times - 1, 10)) - now)
+    return max(0.0, max(rests, default=0.0))
 
 
 def wait_for(policy: RetrainPolicy, kinds: Collection[TriggerKind], starts: Collection[float], now: float) -> Reason | None:

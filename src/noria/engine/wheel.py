@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 
 from noria import config
@@ -13,12 +16,13 @@ from noria.domain.turn import Turn
 from noria.domain.verdict import Reason
 from noria.engine import turn as line_of_stages
 from noria.engine.lease import Held
-from noria.errors import CorruptBlobError, NoriaError
+from noria.errors import CorruptBlobError, DiskFullError, NoriaError
 from noria.stages.learn import recent_starts
 from noria.stages.line import Line
 from noria.stages.steps import thrown_away
-from noria.store.disk import unwritable
+from noria.store.disk import FULL, disk_full, unwritable
 
+AGAIN = " (again, as the disk was full)"
 MENDED = 10  # damaged results that one turn throws away
 
 
@@ -28,6 +32,11 @@ def waiting(line: Line) -> Reason | None:
     project = config.load(line.home)
     kinds, starts = [t.kind for t in pending], recent_starts(line, project)
     return pace.wait_for(project.retrain, kinds, starts, line.ledger.clock.now(line.name))
+
+
+def resting(line: Line) -> bool:
+    """Whether the pending triggers wait only for room on the disk, and it is too early to try again."""
+    return pace.rest_s(line.ledger.triggers.pending(line.name), time.time()) > 0
 
 
 def turn_once(line: Line) -> Turn | None:
@@ -43,15 +52,16 @@ def turn_once(line: Line) -> Turn | None:
         mine = replace(line, check_lease=held.check)
         left = mine.ledger.turns.unfinished(line.name)
         started = left[0] if left else mine.ledger.turns.start(line.name)
-        ended = run(mine, started) if started is not None else None
+        ended = run(mine, started, by_itself=True) if started is not None else None
         held.done(str(ended.outcome) if ended else "nothing to do")
     return ended
 
 
-def run(line: Line, started: Turn) -> Turn:
+def run(line: Line, started: Turn, by_itself: bool = False) -> Turn:
     """One turn; an error that Noria raises on purpose ends it with words.
 
-    A damaged result of a step is thrown away, and the turn told again: it makes that one anew.
+    A damaged result of a step is thrown away, and the turn told again: it makes that one anew. Where nobody asked by hand
+    (``by_itself``), what met a full disk is asked for again.
     """
     try:
         for _ in range(MENDED):
@@ -62,16 +72,28 @@ def run(line: Line, started: Turn) -> Turn:
                     raise
         return line_of_stages.turn(line, started)
     except NoriaError as error:
-        return line_of_stages.fail(line, started, error)
+        return _end(line, started, error, by_itself)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a folder that cannot be written, or a defect of our own, or a panic: ends this turn, else it is met again
-        return line_of_stages.fail(line, started, unwritable(error) or _broken(line, error))
+    except BaseException as error:  # noqa: BLE001 - a folder that cannot be written, a defect, a panic: else it is met again
+        full = disk_full("the turn ended", line.state) if isinstance(error, OSError) and error.errno in FULL else None
+        return _end(line, started, full or unwritable(error) or _broken(line, error), by_itself)
+
+
+def _end(line: Line, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
+    """End a turn in words. What it was for is asked for again where only the disk was full: for as long as that lasts."""
+    ended = line_of_stages.fail(line, started, error)
+    if by_itself and (isinstance(error, DiskFullError) or os.strerror(errno.ENOSPC) in str(error)):
+        for trigger in line.ledger.triggers.of_turn(started.id):
+            times = int(trigger.detail.get(pace.AGAIN, "0")) + 1
+            reason = trigger.reason.removesuffix(AGAIN) + AGAIN
+            line.ledger.triggers.add(line.name, trigger.kind, reason, trigger.detail | {pace.AGAIN: str(times)})
+    return ended
 
 
 def _broken(line: Line, error: BaseException) -> NoriaError:
     """The sentence for a defect; its traceback goes to the log."""
-    with (line.state / "daemon.log").open("a") as log:
+    with suppress(OSError), (line.state / "daemon.log").open("a", encoding="utf-8") as log:
         traceback.print_exception(error, file=log)
     return NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(line.state / "daemon.log"))
 
