@@ -68,9 +68,9 @@ class Daemon:
 
         Raises StoppedError when it is told to stop meanwhile, StoreError when the audit log was changed.
         """
+        self._adopted = self.line.server.runs()  # before anything can fail: what was there is not ended then
         self._demand_chain()
         project = config.load(self.line.home)
-        self._adopted = self.line.server.alive()
         self.addresses = assembly.start_server(self.line, project, serve=self.serve, stopped=stopped)
         if self._adopted:
             with contextlib.suppress(ServingError):  # it tries anew what it refused; what takes long comes by itself

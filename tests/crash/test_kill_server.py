@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import psutil
 from small_project import ASK, Small, Up, address_of, alive, end_server, post, server_pids, surroundings, until
@@ -123,3 +125,16 @@ def test_a_storm_of_signals_ends_the_daemon(small: Small) -> None:
             sent.set()
             thread.join()
         assert server_pids(small) == []
+
+
+def test_a_daemon_does_not_go_on_over_a_changed_audit_log(small: Small) -> None:
+    """Number 34: it says so and ends; the server that was there answers on."""
+    with small.up().ready() as up:
+        up.kill()
+        with closing(sqlite3.connect(small.state / "ledger.db")) as ledger, ledger:
+            ledger.execute("UPDATE events SET text = 'all was well' WHERE seq = 3")
+        refused = small.noria("up", "--json")
+        assert refused.code != 0
+        assert "the audit log was changed: event 3" in refused.error
+        assert "noria audit verify" in refused.error
+        assert answers(address_of(small))

@@ -90,6 +90,10 @@ class AtWork:
     def __exit__(self, *exc: object) -> None:
         self._cells[self._at] -= 1
 
+    def move(self, cells: memoryview) -> None:
+        """Go on in another file, which holds the same."""
+        self._cells = cells
+
     def taken(self) -> int:
         """The calls that a process which ended had begun; the mark is wiped."""
         begun, self._cells[self._at] = int(self._cells[self._at]), 0
@@ -112,6 +116,7 @@ class Counts:
         except (OSError, ValueError) as error:
             raise ServingError(f"the counters cannot be opened: {error}", where=str(path)) from error
         self._cells = memoryview(self._map).cast("q")
+        self._reads = slot is None
         self._slot = 0 if slot is None else slot * _WIDTH
         self._base = self._slot  # of the block that is counted in
         self.at_work = AtWork(self._cells, self._slot + _AT_WORK)
@@ -147,6 +152,20 @@ class Counts:
             at = _NAMES + block * _NAME_BYTES
             self._map[at : at + len(name)] = name
             return block
+
+    def reopen(self, path: Path) -> None:
+        """Go on in a new file, where the old one was deleted: a writer with what its slot holds, a reader with all of it.
+
+        Raises ServingError.
+        """
+        fresh = Counts(path)
+        if self._reads:
+            fresh._map[:] = self._map[:]
+        else:
+            fresh._cells[self._slot : self._slot + _WIDTH] = self._cells[self._slot : self._slot + _WIDTH]
+        for view in (self, *self._views.values()):
+            view._map, view._cells = fresh._map, fresh._cells
+        self.at_work.move(fresh._cells)
 
     def close(self) -> None:
         self._cells.release()

@@ -31,6 +31,7 @@ class Host:
         self.process: asyncio.subprocess.Process | None = None
         self._arguments = [str(state), str(folder), str(socket)]
         self._keeper: asyncio.Task[None] | None = None
+        self.ready = False  # it said that it listens
 
     async def start(self, patience_s: float | None = None) -> None:
         """Raises ServingError when the release cannot be loaded, within LOAD_S seconds unless told otherwise."""
@@ -45,6 +46,7 @@ class Host:
         self.socket.unlink(missing_ok=True)
 
     async def _launch(self, patience_s: float, *more: str) -> None:
+        self.ready = False
         ours, theirs = os.pipe()
         try:
             self.process = await spawn("noria.serving.host", [*self._arguments, str(theirs), *more], (theirs,))
@@ -75,6 +77,7 @@ class Host:
         answer = json.loads(word)
         if "error" in answer:
             raise ServingError(answer["error"])
+        self.ready = True
 
     async def _keep(self) -> None:
         backoff = Backoff()
@@ -125,6 +128,15 @@ class Hosts:
     async def keep_only(self, digests: set[str]) -> None:
         for digest in self._hosts.keys() - digests:
             await self._hosts.pop(digest).stop()
+
+    def start_unreachable_again(self) -> list[str]:
+        """End the hosts whose socket was deleted: their keepers start them with a new one."""
+        gone = [digest for digest, host in self._hosts.items() if host.process is not None and not host.socket.exists()]
+        for digest in gone:
+            if (process := self._hosts[digest].process) is not None and self._hosts[digest].ready:
+                self._hosts[digest].ready = False
+                send_signal(process)
+        return gone
 
     def pids(self) -> dict[str, int]:
         return {digest: host.process.pid for digest, host in self._hosts.items() if host.process is not None}

@@ -40,6 +40,7 @@ from noria.serving.following import Following, Key
 from noria.serving.group import Group, Plan, named
 from noria.serving.hosts import LOAD_S, Hosts
 from noria.serving.keys import read_keys
+from noria.serving.mending import mend_environment, mend_hosts
 from noria.serving.proof import Proofs
 from noria.serving.scaler import Decisions, Scaler
 from noria.serving.usage import Meter, Usage
@@ -238,12 +239,26 @@ class Tree:
                 if text != self._stumbled:
                     print(f"noria.serving: {text}", file=sys.stderr, flush=True)
                 self._stumbled = text
-            self._keep_log_small()
+            with contextlib.suppress(OSError, NoriaError):  # gone, or no room for it: tried again at the next poll
+                if self._options.log is not None:
+                    rotate_inherited(self._options.log)
+                await self._mend()
 
-    def _keep_log_small(self) -> None:
-        if self._options.log is not None:
-            with contextlib.suppress(OSError):  # gone, or no room for the copy: tried again at the next poll
-                rotate_inherited(self._options.log)
+    async def _mend(self) -> None:
+        """Make again what somebody deleted: the control socket, the facts, the files in serving/."""
+        said: list[str] = []
+        if self._control is not None and not (self._state / SOCKET).exists():
+            self._control.close()
+            self._control = await self._listen()
+            said.append(f"{SOCKET} was deleted: it is made again")
+        if not (self._state / FACTS).exists():
+            self._write_facts()
+        for name, place in self._places.items():
+            limited = self._options.access.rate is not None
+            said += mend_environment(self._state, name, place.group, place.counts, limited)
+        said += mend_hosts(self._hosts)
+        for text in said:
+            print(f"noria.serving: {text}", file=sys.stderr, flush=True)
 
     def _aim(self, again: bool = False) -> None:
         """Begin to apply what is new. ``again`` retries routes that were refused before."""

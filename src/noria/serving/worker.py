@@ -1,8 +1,9 @@
 """One worker: `python -m noria.serving.worker SETTINGS`. Answers on the inherited listening socket, obeys the parent's channel.
 
 The channel carries one JSON document a line. Down: ``load``, ``try``, ``routes``, ``accept``, ``shed``, ``retire``, each answered
-by its ``id``, and ``drain``, ``usage`` and ``waiting``, which are not. Up, besides the answers: ``{"complaint": {digest, text}}``
-when a release fails on a request, and a ``pulse`` once a second. When the parent ends, the worker drains and ends.
+by its ``id``, and ``drain``, ``usage``, ``waiting`` and ``recount``, which are not. Up, besides the answers:
+``{"complaint": {digest, text}}`` when a release fails on a request, and a ``pulse`` once a second. When the parent ends, the worker
+drains and ends.
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ class Worker:
                     self._apps.tell(message["usage"])
                 elif message["op"] == "waiting":
                     self._apps.wait_for(message["waiting"])
+                elif message["op"] == "recount":
+                    self._counts.reopen(counts_path(self._state, self._start.environment))
                 else:
                     self._run(self._answer(message, orders[message["op"]]))
         await self._drain()

@@ -1,0 +1,33 @@
+"""Files that a running server shares with its processes, made again where somebody deleted them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from noria.serving import counts, rates
+from noria.serving.counts import Counts, counts_path
+from noria.serving.group import Group
+from noria.serving.hosts import Hosts
+
+
+def mend_environment(state: Path, name: str, group: Group, counters: Counts, limited: bool) -> Iterator[str]:
+    """The counters of an environment, with what they held; and the budgets of its callers, empty. Says what was made again.
+
+    Raises OSError, NoriaError where that is not possible.
+    """
+    path = counts_path(state, name)
+    if not path.exists():
+        counts.create(path)
+        counters.reopen(path)
+        group.tell("recount")
+        yield f"{path} was deleted: it is made again with what it held"
+    if limited and not rates.rates_path(state, name).exists():
+        rates.create(rates.rates_path(state, name))
+        yield f"{rates.rates_path(state, name)} was deleted: a worker that starts counts anew"
+
+
+def mend_hosts(hosts: Hosts) -> Iterator[str]:
+    """Hosts that nobody new can reach."""
+    for digest in hosts.start_unreachable_again():
+        yield f"the socket of {digest[:12]}'s host was deleted: it is started again"
