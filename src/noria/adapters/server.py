@@ -137,8 +137,15 @@ class Server:
         ``waiting`` what it still waits for. It is waited for as long as it gives signs of life, and while not ``stopped``.
         Raises PortInUseError when an address is taken, ServingError when it ends or falls silent, StoppedError.
         """
-        if self.alive():
-            return self.status()
+        began = time.monotonic()
+        while self.runs():  # it may be busy, or somebody else has just started it
+            if self.alive():
+                return self.status()
+            if stopped():
+                raise StoppedError("told to stop while waiting for the model server")
+            if time.monotonic() - began > SILENT_S:
+                raise ServingError(f"the model server has not answered for {SILENT_S:g} s", where=str(self.state / "server.log"))
+            time.sleep(LOOK_S)
         self.state.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "noria.serving", "--state", str(self.state.resolve()), "--workers", str(workers)]
         command += ["--max-body", str(max_body_bytes), "--max-rows", str(max_rows)]

@@ -2,8 +2,8 @@
 
 The channel carries one JSON document a line. Down: ``load``, ``try``, ``routes``, ``accept``, ``shed``, ``retire``, each answered
 by its ``id``, and ``drain``, ``usage``, ``waiting`` and ``recount``, which are not. Up, besides the answers:
-``{"complaint": {digest, text}}`` when a release fails on a request, and a ``pulse`` once a second. When the parent ends, the worker
-drains and ends.
+``{"complaint": {digest, text}}`` when a release fails on a request, and a ``pulse`` once a second. When the parent ends, the
+worker drains and ends.
 """
 
 from __future__ import annotations
