@@ -581,12 +581,7 @@ RULE = Record(
     "a mapping with name and expr",
     (
         Key("name", TEXT, "What the rule says, in words.", required=True),
-        Key(
-            "expr",
-            TEXT,
-            "A SQL expression over the columns that must hold; null counts as holding. It reads nothing else.",
-            required=True,
-        ),
+        Key("expr", TEXT, "A SQL expression over the columns that must hold; null counts as holding.", required=True),
         Key("at_most", SHARE, "The share of rows that may break it.", "0%"),
     ),
 )
