@@ -18,7 +18,7 @@ def walk(case: Case) -> None:
     case.write("noria.yaml", re.sub(r"\nchecks:\n(  .*\n)+", "\n", settings))
     case.commit()
     case.noria("run")
-    case.noria("predict", "--input", "q.jsonl", "--output", "s.jsonl")
+    case.noria("predict", "--input", "q.jsonl", "--output", "s.jsonl", code=1)
     refused = [json.loads(line) for line in (case.home / "s.jsonl.rejected.jsonl").read_text().splitlines()]
     assert [entry["row"] for entry in refused] == [1, 2]
     assert ["spend" in refused[0]["reason"], "age" in refused[1]["reason"]] == [True, True]
