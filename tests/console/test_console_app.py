@@ -339,7 +339,7 @@ def test_status_and_lists(client: Client) -> None:
     status = client.get("/api/status").json()
     production = next(e for e in status["environments"] if e["name"] == "production")
     assert (production["release"], production["previous"]) == ("v2", "v1")
-    assert production["canary"]["candidate"] == {"requests": 1942, "errors": 1, "slow": 4}
+    assert production["canary"]["candidate"] == {"requests": 1942, "errors": 1, "slow": 4, "both": 0}
     assert [t["number"] for t in client.get("/api/turns").json()["turns"]] == [8, 7, 6, 5, 4, 3, 2, 1]
     assert [r["version"] for r in client.get("/api/releases").json()["releases"]] == ["v4", "v3", "v2", "v1"]
 

@@ -28,6 +28,7 @@ YAML = (
     "  approvals: {approvals}, freeze: [{freeze}]}}}}\n"
 )
 Call = Callable[..., httpx.Response]
+WHO = "api:e3b98a4d"  # the token is "t": printf t | sha256sum
 
 
 @pytest.fixture
@@ -65,19 +66,19 @@ def test_a_rollout_is_held_resumed_and_aborted(line: Line, call: Call) -> None:
     assert call("/api/rollouts").json() == {"environments": {}, "ended": []}
     enter(line, "v2")
     assert call("/api/resume", {}).status_code == 409
-    assert call("/api/hold", {"why": "the fair is on"}).json()["text"] == "v2 held by api: the fair is on"
+    assert call("/api/hold", {"why": "the fair is on"}).json()["text"] == f"v2 held by {WHO}: the fair is on"
     production = call("/api/rollouts").json()["environments"]["production"]
     assert (production["canary"]["state"], production["canary"]["share"], production["probation"]) == ("held", 0.1, None)
     assert production["canary"]["plan"] == ["10 % of traffic", "50 % of traffic", "100 % of traffic"]
     assert call("/api/hold", {}).status_code == 409
     assert call("/api/resume", {"environment": "production"}).json()["release"] == "v2"
     assert call("/api/abort", {"environment": "nowhere"}).status_code == 404
-    assert call("/api/abort", {"why": "not today"}).json()["text"] == "v2 aborted by api: not today"
+    assert call("/api/abort", {"why": "not today"}).json()["text"] == f"v2 aborted by {WHO}: not today"
     listed = call("/api/rollouts").json()
     assert listed["environments"] == {}
     (ended,) = listed["ended"]
     assert (ended["release"], ended["environment"], ended["before"]) == ("v2", "production", "v1")
-    assert (ended["state"], ended["reason"]) == ("rolled back", "v2 aborted by api: not today")
+    assert (ended["state"], ended["reason"]) == ("rolled back", f"v2 aborted by {WHO}: not today")
     assert ended["ended_at"] >= ended["started_at"]
 
 
