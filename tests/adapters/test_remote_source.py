@@ -209,7 +209,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(DataError, match="needs fsspec") as caught:
         list(connect("s3://bucket/x.csv").look())
-    assert "noria[remote]" in str(caught.value.hint)
+    assert "fsspec[http]" in str(caught.value.hint)
 
 
 def test_any_other_file_system_works_too(tmp_path: Path) -> None:

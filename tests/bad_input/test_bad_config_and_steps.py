@@ -126,4 +126,4 @@ def test_failing_tests_stop_the_commit(small: Small) -> None:
         "test_small.py", "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertEqual(1, 2)\n"
     )
     small.commit("broken tests")
-    refused(small, small.run(), "check failed", "python -m unittest", "failures=1")
+    refused(small, small.run(), "check failed", "python -m unittest", "exit code 1")

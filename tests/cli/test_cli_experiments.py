@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from noria import names
-from noria.adapters import environment
+from noria.adapters import environment, signing
 from noria.cli import execute
 from noria.domain.data import FilePin, Snapshot
 from noria.domain.release import Form
@@ -97,6 +97,7 @@ def write(home: Path) -> Told:
         Snapshot("flights", "e" * 64, (FilePin("data/june.csv", "1" * 64, 9, 100), july)),
     ]
     with closing(Ledger.open(home / ".noria")) as ledger:
+        signing.public_key(home / ".noria")  # as an installation has it that sealed something
         ledger.projects.ensure(PROJECT, str(home))
         for snapshot in snapshots:
             ledger.data.put_snapshot(PROJECT, snapshot)
@@ -130,6 +131,9 @@ def write(home: Path) -> Told:
         ledger.series.put(PROJECT, second, "train", {"loss": [(0.0, 0.8), (1.0, 0.25), (2.0, 0.2)]})
         ledger.releases.seal(PROJECT, "f" * 64, first, first_turn, Form.COMPILED, before, {"roc_auc": 0.8}, "x")
         ledger.routes.put(Route(PROJECT, "production", 0, "f" * 64, "v1"))
+        serves = {"environment": "production", "digest": "f" * 64}
+        ledger.events.append(PROJECT, "release.sealed", "v1", "v1 sealed", {"digest": "f" * 64})
+        ledger.events.append(PROJECT, "rollout.promoted", "v1", "v1 serves all of production", serves)
     evidence = home / ".noria" / "releases" / ("f" * 64) / "evidence"
     evidence.mkdir(parents=True)
     for name, facts in (("evaluation", evaluation(0.8)), ("environment", LIBRARY), ("params", {"train": {"lr": 0.1}, "seed": 0})):

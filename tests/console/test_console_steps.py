@@ -55,7 +55,7 @@ def test_one_held_early_stands_where_it_was(state: RolloutState) -> None:
 
 def judged(step: int, blocks: tuple[Block, ...], moment: advance.Moment, policy: RolloutPolicy = POLICY) -> Look:
     """What the judge itself says: the page must understand its sentences."""
-    ruling = advance.judge(policy, step, Evidence(blocks), moment, 1)
+    ruling = advance.judge(policy, step, Evidence(blocks), moment)
     return Look(1.0, ruling.reason.text, ruling.stands)
 
 
@@ -103,7 +103,7 @@ def test_what_it_says_of_several_guards_leaves_no_marks_behind() -> None:
 
 def test_probation_tells_how_long() -> None:
     policy = replace(POLICY, probation_s=7_200.0, guards=replace(POLICY.guards, quality=QualityGuard("brier", 0.02, 1.0)))
-    ruling = advance.judge_probation(policy, Evidence(SEEN), advance.Moment(), 1)
+    ruling = advance.judge_probation(policy, Evidence(SEEN), advance.Moment())
     look = Look(1.0, ruling.reason.text, ruling.stands)
     rollout = replace(story.ROLLOUT, state=RolloutState.PROBATION, look=look)
     assert re.fullmatch(r"on probation for [\w ]+ more", steps.headline(rollout))

@@ -185,7 +185,7 @@ def test_counts_that_begin_anew_do_not_bring_an_aborted_candidate_back(world: Wo
     world.see((450, 0, 0), (50, 0, 0))
     engine.tallies.clear()  # the server started anew
     engine.see((9, 0, 0), (1, 0, 0))
-    engine.at_next("stats", lambda: actions.abort(world.line, None, "ann"))
+    engine.at_next("stats", lambda: actions.abort(world.line, None, "ann"), calls=3)
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
         world.look()
     assert (world.route.candidate, world.newest.state) == (None, RolloutState.ROLLED_BACK)
@@ -199,10 +199,10 @@ def test_a_person_rolls_back_while_probation_is_judged(world: World, engine: Bus
     assert world.see(*GOOD).state is RolloutState.PROBATION
     if over:
         world.pass_time(90_000)
-        engine.at_next("stats", lambda: actions.roll_back(world.line, None, "ann"), calls=2)
+        engine.at_next("stats", lambda: actions.roll_back(world.line, None, "ann"), calls=3)
     else:
         engine.see((250, 0, 0), (1_000, 200, 0))
-        engine.at_next("stats", lambda: actions.promote(world.line, "v3", None, "ann"), calls=2)
+        engine.at_next("stats", lambda: actions.promote(world.line, "v3", None, "ann"), calls=3)
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
         world.look()
     assert world.route.champion_version == ("v1" if over else "v3")

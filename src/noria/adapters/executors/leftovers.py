@@ -13,8 +13,6 @@ import signal
 import sys
 from pathlib import Path
 
-import psutil
-
 from noria.names import new_id
 
 MARK = "NORIA_STEP"  # names the job to what it starts
@@ -30,6 +28,8 @@ def new_mark() -> str:
 
 def end(session: int, mark: str) -> None:
     """End every process of a job's session, and every one that carries its mark."""
+    import psutil  # where jobs are watched; an interpreter of recorded packages, in which they run, may not have it
+
     wanted = f"{MARK}={mark}".encode()
     for _ in range(ROUNDS):
         found = [pid for pid in psutil.pids() if pid != os.getpid() and (_session(pid) == session or wanted in _environment(pid))]
@@ -49,6 +49,8 @@ def inside() -> bool:
     """Whether this process, or one that it descends from, is a step's."""
     if MARK in os.environ:
         return True
+    import psutil
+
     with contextlib.suppress(psutil.Error):
         return any(f"{MARK}=".encode() in _environment(parent.pid) for parent in psutil.Process().parents())
     return False
@@ -63,6 +65,8 @@ def _session(pid: int) -> int | None:
 
 def _environment(pid: int) -> bytes:
     """What a process was started with; empty where that is hidden."""
+    import psutil
+
     try:
         if PROC:
             return Path(f"/proc/{pid}/environ").read_bytes()
@@ -73,6 +77,8 @@ def _environment(pid: int) -> bytes:
 
 def _kill(pid: int) -> bool:
     """Whether there was something to end: a process that ended already waits for its parent."""
+    import psutil
+
     try:
         if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return False
