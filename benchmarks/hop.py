@@ -32,7 +32,7 @@ def sentence(state: Path) -> str:
     (folder,) = (p for p in (state / "releases").iterdir() if p.name.startswith(socket.stem.removeprefix("host-")))
     bundle = open_bundle(folder, public_keys(state))
     command = [sys.executable, "-m", "benchmarks.hop", str(state), str(folder)]
-    around = os.environ | dict.fromkeys(child._ONE_THREAD, "1")
+    around = os.environ | dict.fromkeys(child.ONE_THREAD, "1")
     done = subprocess.run(command, env=around, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode != 0:
         raise BenchError(f"the hosted model alone: {done.stderr[-500:]}")
