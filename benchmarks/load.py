@@ -288,7 +288,7 @@ def main(plan: str) -> int:
     try:
         from uvloop import run
     except ImportError:
-        from asyncio import run
+        from asyncio import run  # type: ignore[assignment]
     run(Pool(json.loads(plan)).run())
     return 0
 

@@ -158,8 +158,8 @@ def _sample(pid: int) -> Sample:
     memory = dict(re.findall(r"^(Pss|Pss_Anon):\s+(\d+) kB", (place / "smaps_rollup").read_text(), re.MULTILINE))
     threads = re.search(r"^Threads:\s+(\d+)", (place / "status").read_text(), re.MULTILINE)
     assert threads is not None
-    sizes = (int(memory[name]) / 1000 for name in ("Pss", "Pss_Anon"))
-    return Sample(time.monotonic(), *sizes, len(os.listdir(place / "fd")), int(threads.group(1)))
+    pss, own = (int(memory[name]) / 1000 for name in ("Pss", "Pss_Anon"))
+    return Sample(time.monotonic(), pss, own, len(os.listdir(place / "fd")), int(threads.group(1)))
 
 
 def _logged(folder: Path) -> Counter[str]:
