@@ -51,6 +51,13 @@ def test_a_harmful_candidate_is_found_soon() -> None:
     assert (paths.max(axis=1) >= math.log(200)).mean() > 0.99
 
 
+def test_a_little_harm_is_found_when_there_are_requests_enough() -> None:
+    """Number 43: 11 errors in a hundred instead of 10, half of 190,000 requests each: 19,950 events. Evidence that looks for odds
+    of 1.25 and more alone shrinks here, whatever the number of requests."""
+    paths = harm_paths(0.11 / 0.21, 0.5, runs=200, events=19_950, seed=43)
+    assert (paths.max(axis=1) >= math.log(200)).mean() > 0.95
+
+
 @given(share=st.floats(0.001, 0.999), true_share=st.floats(0, 1))
 def test_one_event_is_expected_to_change_nothing_at_the_null_and_to_lower_it_below(share: float, true_share: float) -> None:
     own, theirs = (math.exp(eprocess.harm_log_evidence([(share, *who)])) for who in [(0, 1), (1, 0)])
