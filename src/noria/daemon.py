@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -31,6 +32,7 @@ from noria.engine import actions, assembly, logbook, scaled, wheel
 from noria.engine.pilot import Pilot
 from noria.engine.scout import Scout
 from noria.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
+from noria.stages.audit import Guard
 from noria.stages.learn import learn
 from noria.stages.line import Line
 from noria.stages.watch import Watch, watch
@@ -40,7 +42,12 @@ LOOK_S = 0.2  # between two looks at a rollout's evidence
 MONITOR_S = 0.5
 SCOUT_S = 0.5
 SYNC_S = 5.0
+CHANGED = (
+    "`noria audit verify` tells more. Restore a copy of the state folder, let `noria audit accept` note it, or start a new one "
+    "with NORIA_HOME."
+)
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - it is compared with
+CHAIN_S = 1.0  # between two looks at the audit log
 SERVER_S = 0.2  # between two looks whether the model server is there
 NEWS_S = 0.2
 
@@ -55,6 +62,9 @@ class Daemon:
         self.stopping = threading.Event()
         self.triggered = threading.Event()
         self.addresses: dict[str, str] = {}
+        self.standstill = ""  # why nothing is decided any more: the audit log was changed
+        self._working = replace(line, check_lease=self._demand_whole)
+        self._guard = Guard(line.ledger, line.state)
         self.waiting: dict[str, str] = {}  # by environment: the release of this project that the server is still loading
         self._lock = _lock(line.state)
         self._threads: list[Background] = []
@@ -79,13 +89,14 @@ class Daemon:
         self.addresses["console"] = self._open_console()
         self._write_facts()
         loops: list[tuple[str, Callable[[], float]]] = [
-            ("scout", self._scouting()),
-            ("wheel", self._turn),
+            ("chain", self._check_chain),
+            ("scout", self._unless_broken(self._scouting())),
+            ("wheel", self._unless_broken(self._turn)),
             ("server", self._keeping_server(project)),
-            ("pilot", self._drive()),
+            ("pilot", self._unless_broken(self._drive())),
             ("scaled", self._hear_scaled),
-            ("monitor", self._monitoring()),
-            ("logbook", self._keep_logs),
+            ("monitor", self._unless_broken(self._monitoring())),
+            ("logbook", self._unless_broken(self._keep_logs)),
         ]
         for name, step in loops:
             self._threads.append(Background(name, partial(self._forever, name, step)).start())
@@ -154,10 +165,31 @@ class Daemon:
 
     def _demand_chain(self) -> None:
         """Raises StoreError when the audit log is not what was written: whatever is decided now would rest on it."""
-        chain = self.line.ledger.events.verify()
-        if not chain.ok:
-            hint = "`noria audit verify` tells more. Restore a copy of the state folder, or start a new one with NORIA_HOME."
-            raise StoreError(f"the audit log was changed: {chain.text}", where=str(self.line.state), hint=hint)
+        problem = self._guard.begin()
+        if problem:
+            raise StoreError(f"the audit log was changed: {problem}", where=str(self.line.state), hint=CHANGED)
+
+    def _check_chain(self) -> float:
+        """Notice a change of the audit log while the daemon works. From then on nothing is decided; what serves goes on."""
+        if not self.standstill and (problem := self._guard.look()):
+            self.standstill = f"the audit log was changed: {problem}"
+            self._write_facts()
+            told = f"{self.standstill}; no turn starts and no rollout goes on, what serves stays"
+            self.line.event("audit.broken", "audit", told)
+        return CHAIN_S
+
+    def _unless_broken(self, step: Callable[[], float]) -> Callable[[], float]:
+        return lambda: CHAIN_S if self.standstill else step()
+
+    def _demand_whole(self) -> None:
+        """Raises StoppedError: what is in hand stops before its next change of state."""
+        if self.standstill:
+            raise StoppedError(f"{self.standstill}; the daemon stands still")
+
+    def demand_going(self) -> None:
+        """Raises StoreError where the daemon stands still: only what a person brings back or holds is done."""
+        if self.standstill:
+            raise StoreError(self.standstill, where=str(self.line.state), hint=CHANGED)
 
     def _keeping_server(self, project: config.Project) -> Callable[[], float]:
         """Start the model server again whenever it is gone: at the same addresses, as the project file was when it could be
@@ -211,11 +243,12 @@ class Daemon:
         self.waiting = {name: one["release"] for name, one in found.items()}
 
     def _write_facts(self) -> None:
-        own = {"pid": os.getpid(), "folder": identity(self.line.state)}
-        write_json(self.line.state / "daemon.json", own | {"console": self.addresses["console"], "addresses": self.addresses})
+        own: dict[str, object] = {"pid": os.getpid(), "folder": identity(self.line.state)}
+        own |= {"console": self.addresses["console"], "addresses": self.addresses, "standstill": self.standstill}
+        write_json(self.line.state / "daemon.json", own)
 
     def _scouting(self) -> Callable[[], float]:
-        scout = Scout(self.line)
+        scout = Scout(self._working)
         watcher = files.Watcher([self.line.home])
 
         def look() -> float:
@@ -233,13 +266,13 @@ class Daemon:
             self.triggered.clear()
             self.stopping.wait(QUIET_S)
         pending = self.line.ledger.triggers.pending(self.line.name) or self.line.ledger.turns.unfinished(self.line.name)
-        if not pending or wheel.waiting(self.line) is not None or wheel.resting(self.line):
+        if not pending or wheel.waiting(self._working) is not None or wheel.resting(self._working):
             return 0.0
-        wheel.turn_once(self.line)
+        wheel.turn_once(self._working)
         return 0.0
 
     def _drive(self) -> Callable[[], float]:
-        driven = Pilot(self.line)
+        driven = Pilot(self._working)
 
         def look() -> float:
             driven.drive()
@@ -259,8 +292,8 @@ class Daemon:
             for environment in project.environments:
                 monitor = monitors.get(environment)
                 if monitor is None or not monitor.fits(project):
-                    monitor = monitors[environment] = Watch(self.line, project, environment)
-                if learn(self.line, project, watch(self.line, project, monitor)) is not None:
+                    monitor = monitors[environment] = Watch(self._working, project, environment)
+                if learn(self._working, project, watch(self._working, project, monitor)) is not None:
                     self.triggered.set()
             return MONITOR_S
 
@@ -305,26 +338,31 @@ class Hand:
         return actions.roll_back(self.daemon.line, environment, actor, to)
 
     def promote(self, release: str, environment: str | None, force: bool, actor: str) -> dict[str, object]:
+        self.daemon.demand_going()
         return actions.promote(self.daemon.line, release, environment, actor, force=force)
 
     def approve(self, release: str, environment: str | None, actor: str) -> dict[str, object]:
+        self.daemon.demand_going()
         return actions.approve(self.daemon.line, release, environment, actor)
 
     def hold(self, environment: str | None, why: str, actor: str) -> dict[str, object]:
         return actions.hold(self.daemon.line, environment, actor, why)
 
     def resume(self, environment: str | None, actor: str) -> dict[str, object]:
+        self.daemon.demand_going()
         return actions.resume(self.daemon.line, environment, actor)
 
     def abort(self, environment: str | None, why: str, actor: str) -> dict[str, object]:
         return actions.abort(self.daemon.line, environment, actor, why)
 
     def trigger(self, reason: str, actor: str) -> dict[str, object]:
+        self.daemon.demand_going()
         made = actions.trigger(self.daemon.line, reason, actor)
         self.daemon.triggered.set()
         return made
 
     def set_clock(self, at: str, speed: float, actor: str) -> dict[str, object]:
+        self.daemon.demand_going()
         return actions.set_clock(self.daemon.line, at, speed, actor)
 
 

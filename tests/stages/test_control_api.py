@@ -42,7 +42,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 @pytest.fixture
 def call(line: Line) -> Call:
-    hand = Hand(cast(Daemon, SimpleNamespace(line=line)))
+    hand = Hand(cast(Daemon, SimpleNamespace(line=line, demand_going=lambda: None)))
     app = build(lambda: read(line.ledger, "p", Surroundings()), lambda _: [], hand, token="t", hosts=frozenset({HOST}))
 
     async def ask(path: str, body: dict[str, Any] | None) -> httpx.Response:

@@ -42,7 +42,8 @@ def verify(home: Home, as_json: bool) -> int:
 
     with home.ledger_to_read() as ledger:
         found = audit.verify(ledger, home.state)
-    document = {"ok": found.ok, **msgspec.structs.asdict(found)}
+    facts = msgspec.structs.asdict(found)
+    document = {"ok": found.ok, **{name: value for name, value in facts.items() if name != "state"}}
     emit(as_json, document, lambda: "\n".join(found.problems) or found.text)
     return ExitCode.PASSED if found.ok else ExitCode.NO
 
@@ -53,7 +54,8 @@ def verify(home: Home, as_json: bool) -> int:
 def accept(home: Home, as_json: bool) -> None:
     """Sign the log as it stands now, after a verification found that events are missing and nobody can put them back.
 
-    What was found goes into the log, and stays there. A broken chain is not mended by it.
+    What was found goes into the log, and stays there. State that no event bears out is told no more. A broken chain is not mended
+    by it.
 
     \b
     Example:  noria audit accept
@@ -68,7 +70,7 @@ def accept(home: Home, as_json: bool) -> None:
         if found.ok:
             raise RefusedError("nothing is wrong with the log", hint="`noria audit verify` says so.")
         text = f"{actor()} accepts the log as it stands: {found.text}"
-        ledger.events.append(home.project_name(), "audit.accepted", "audit", text, actor=actor())
+        ledger.events.append(home.project_name(), audit.ACCEPTED, "audit", text, {"state": list(found.state)}, actor=actor())
         ledger.head.accept(lambda data: signing.sign(home.state, data))
     emit(as_json, {"accepted": list(found.problems), "events": found.events + 1}, lambda: text)
 

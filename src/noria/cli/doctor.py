@@ -213,7 +213,9 @@ def processes(home: Home) -> Iterator[Finding]:
     if daemon is None:
         yield Finding("daemon", "ok", "stopped", "`noria up` starts it.")
     else:
-        yield Finding("daemon", "ok", f"runs (pid {daemon.pid})")
+        still = daemon.standstill
+        text = f"runs (pid {daemon.pid}){still and f' and stands still: {still}'}"
+        yield Finding("daemon", "fail" if still else "ok", text, "No turn starts and no rollout goes on." if still else "")
         yield from _reachable("console", daemon.console)
     yield from _server(home, daemon is not None)
 

@@ -24,7 +24,8 @@ def command(home: Home, as_json: bool) -> None:
     Example:  noria status
               noria status --json | jq .addresses.production
 
-    JSON keys: project, daemon, server, server_use {workers, processes, cpu, memory_bytes}, addresses {console, ENVIRONMENT},
+    JSON keys: project, daemon, standstill (why it decides nothing any more), server, server_use {workers, processes, cpu,
+    memory_bytes}, addresses {console, ENVIRONMENT},
     environments [{name, release, previous, trouble, canary, probation}], turns, quality, deliveries, quarantined_rows,
     waiting_triggers, alerts, clock, next.
     """
@@ -68,7 +69,7 @@ def render(view: StatusView, console: str | None) -> str:
 
 def _lamps(view: StatusView, console: str | None) -> list[tuple[str, object]]:
     lamps: list[tuple[str, object]] = [
-        ("daemon", "runs" if view.around.daemon else "stopped; `noria up` starts it"),
+        ("daemon", _daemon(view.around)),
         ("server", _server(view.around)),
     ]
     if console:
@@ -78,6 +79,12 @@ def _lamps(view: StatusView, console: str | None) -> list[tuple[str, object]]:
     if view.waiting_triggers:
         lamps.append(("waiting", plural(view.waiting_triggers, "trigger")))
     return lamps
+
+
+def _daemon(around: Surroundings) -> str:
+    if around.standstill:
+        return click.style(plain(f"stands still: {around.standstill}. `noria audit verify` tells more"), fg="red")
+    return "runs" if around.daemon else "stopped; `noria up` starts it"
 
 
 def _server(around: Surroundings) -> str:

@@ -36,6 +36,7 @@ class Surroundings:
     steps: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # environment -> the policy's canary shares
     addresses: Mapping[str, str] = field(default_factory=dict)  # environment, or "console" -> http://127.0.0.1:8000
     daemon: bool = False
+    standstill: str = ""  # why the daemon that runs decides nothing any more
     server: bool = False
     use: ServerUse | None = None  # None: no server, or it does not know yet
     answering: Mapping[tuple[str, str], str] = field(default_factory=dict)  # environment, project -> the champion in the workers
@@ -50,6 +51,7 @@ class RunningDaemon:
 
     pid: int
     console: str | None  # http://127.0.0.1:8080
+    standstill: str = ""  # why it decides nothing any more
 
 
 def surroundings(state: Path, project: Project | None = None) -> Surroundings:
@@ -63,6 +65,7 @@ def surroundings(state: Path, project: Project | None = None) -> Surroundings:
     around = Surroundings(
         addresses=everywhere,
         daemon=daemon is not None,
+        standstill=daemon.standstill if daemon is not None else "",
         server=bool(addresses),
         use=_use(status),
         answering={(name, r["project"]): r["champion"] for name, facts in environments.items() for r in facts["routes"]},
@@ -120,7 +123,7 @@ def running_daemon(state: Path) -> RunningDaemon | None:
         return None
     if facts.get("folder", identity(state)) != identity(state):
         return None  # a copy of the folder of a project whose daemon runs
-    return RunningDaemon(pid, facts.get("console")) if is_alive(pid) else None
+    return RunningDaemon(pid, facts.get("console"), str(facts.get("standstill", ""))) if is_alive(pid) else None
 
 
 def identity(folder: Path) -> list[int]:

@@ -14,6 +14,7 @@ from noria.store.totals import Totals
 PASSED = frozenset({"released", "rolling out", "promoted", "rolled back", "held", "superseded", "not released"})
 INCIDENTS = (  # kinds of events that somebody should look at
     "daemon.trouble",
+    "audit.broken",
     "environment.rolled_back",
     "rollout.rolled_back",
     "data.unreadable",
@@ -113,6 +114,7 @@ def _incidents(view: StatusView, totals: Totals) -> Iterable[Family]:
 
 def _daemon(view: StatusView) -> Iterable[Family]:
     yield "noria_server_up", "gauge", "Whether the model server answers.", [({}, float(view.around.server))]
+    yield "noria_standstill", "gauge", "1 where the daemon decides nothing any more.", [({}, float(bool(view.around.standstill)))]
     errors: list[Sample] = [({"thread": name}, n) for name, n in sorted(background.errors().items())]
     yield "noria_thread_errors_total", "counter", "Errors that the daemon's threads met and outlived.", errors
     yield (

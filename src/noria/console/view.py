@@ -184,6 +184,7 @@ def document(view: StatusView) -> dict[str, Any]:
         "at": view.at,
         "clock": asdict(view.clock),
         "daemon": view.around.daemon,
+        "standstill": view.around.standstill or None,
         "server": view.around.server,
         "server_use": asdict(view.around.use) if view.around.use is not None else None,
         "addresses": dict(view.around.addresses),

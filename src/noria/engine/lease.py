@@ -7,9 +7,12 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 
 from noria.errors import LeaseLostError, StoppedError
+from noria.stages.line import Line
 from noria.store.jobs import Job
 from noria.store.ledger import Ledger
 
@@ -76,6 +79,15 @@ class Held:
     def done(self, outcome: str) -> None:
         """The job is finished, not to be taken again."""
         self._outcome = outcome
+
+    def over(self, line: Line) -> Line:
+        """The line whose changes of state check this lease, besides what it checked before."""
+
+        def check(before: Callable[[], None] = line.check_lease) -> None:
+            before()
+            self.check()
+
+        return replace(line, check_lease=check)
 
     def check(self) -> None:
         """Raise LeaseLostError when another engine took the job over."""

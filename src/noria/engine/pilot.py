@@ -110,7 +110,7 @@ class Pilot:
                 continue
             with held:
                 rollout = line.ledger.rollouts.get(rollout_id)
-                stage.go_on(replace(line, check_lease=held.check), project_of(line, rollout), rollout)
+                stage.go_on(held.over(line), project_of(line, rollout), rollout)
                 held.done("")
 
     def _ready(self, rollout: Rollout) -> bool:
@@ -140,7 +140,7 @@ class Pilot:
         if held is None:
             return
         with held:
-            self._look(replace(line, check_lease=held.check), rollout.id)
+            self._look(held.over(line), rollout.id)
             now = line.ledger.rollouts.get(rollout.id)
             if now.ended_at is not None:
                 held.done(str(now.state))
@@ -214,4 +214,4 @@ def guard(line: Line, environment: str, judge: Callable[[Line, Route], Reason | 
         held = Held.claim(line.ledger, line.name, "guard", f"{environment} {route.revision}") if route and reason else None
         if route and reason and held:
             with held:
-                held.done(stage.give_way(replace(line, check_lease=held.check), route, reason.text))
+                held.done(stage.give_way(held.over(line), route, reason.text))

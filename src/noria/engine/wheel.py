@@ -7,7 +7,6 @@ import os
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import replace
 
 from noria import config
 from noria.decide import pace
@@ -49,7 +48,7 @@ def turn_once(line: Line) -> Turn | None:
     if held is None:
         return None
     with held:
-        mine = replace(line, check_lease=held.check)
+        mine = held.over(line)
         left = mine.ledger.turns.unfinished(line.name)
         started = left[0] if left else mine.ledger.turns.start(line.name)
         ended = run(mine, started, by_itself=True) if started is not None else None
@@ -113,7 +112,7 @@ def turn_by_hand(line: Line, reason: str) -> Turn:
             told = True
         time.sleep(0.1)
     with held:
-        mine = replace(line, check_lease=held.check)
+        mine = held.over(line)
         for left in mine.ledger.turns.unfinished(line.name):
             run(mine, left)
         mine.ledger.triggers.add(line.name, TriggerKind.MANUAL, reason, detail={"tree": "home"})

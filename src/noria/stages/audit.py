@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from noria.adapters import signing
 from noria.decide.audit import KINDS, Approved, State, judge_state
 from noria.errors import StoreError
+from noria.store.events import Place
 from noria.store.heads import FILE
 from noria.store.ledger import Ledger
 
 MOST = 20  # problems that are told
+ACCEPTED = "audit.accepted"  # the kind of an event: a person goes on in spite of what was found
+AT_ONCE = 10_000  # events that one look of a daemon checks, of those that were appended ...
+AGAIN = 200  # ... and of the older ones, which it goes through again and again
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -23,6 +29,7 @@ class Audit(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     unsigned: int
     text: str
+    state: tuple[str, ...] = ()  # all that no event bears out; of the problems, only the first are of it
 
     @property
     def ok(self) -> bool:
@@ -34,7 +41,8 @@ def verify(ledger: Ledger, state: Path) -> Audit:
     chain = ledger.events.verify()
     problems = [] if chain.ok else [chain.text]
     problems += _head(ledger, state, chain.count) if chain.ok else []
-    found = judge_state(ledger.events.each(KINDS), _states(ledger))
+    accepted = _accepted(ledger)
+    found = [text for text in judge_state(ledger.events.each(KINDS), _states(ledger)) if text not in accepted]
     problems += found[:MOST]
     if len(found) > MOST:
         problems.append(f"and {len(found) - MOST:,} more of the kind")
@@ -46,7 +54,38 @@ def verify(ledger: Ledger, state: Path) -> Audit:
     else:
         text = f"{chain.text}, and its end is the one that was signed"
         text += f"; {unsigned:,} newer events are not signed yet" if unsigned else ""
-    return Audit(chain.count, chain.first_bad_seq, tuple(problems), unsigned, text)
+    return Audit(chain.count, chain.first_bad_seq, tuple(problems), unsigned, text, tuple(found))
+
+
+def _accepted(ledger: Ledger) -> frozenset[str]:
+    """What a person has accepted of the state that no event bears out."""
+    told: list[Mapping[str, Any]] = [event.facts for event in ledger.events.each((ACCEPTED,))]
+    return frozenset(text for facts in told for text in facts.get("state", ()))
+
+
+class Guard:
+    """Looks after the chain while a daemon works: the whole at the start, then what was appended since the last look, and of the
+    older events a few at each look."""
+
+    def __init__(self, ledger: Ledger, state: Path) -> None:
+        self._ledger, self._state = ledger, state
+        self._newest = self._older = Place()
+
+    def begin(self) -> str:
+        """What is wrong with chain, signed head and state; empty where nothing is."""
+        found = verify(self._ledger, self._state)
+        self._newest = self._ledger.events.place(found.events)
+        return "" if found.ok else found.text
+
+    def look(self) -> str:
+        """The same of the chain and its head, at the cost of what is new."""
+        events = self._ledger.events
+        self._newest, problem = events.verify_after(self._newest, AT_ONCE)
+        if not problem:
+            self._older, problem = events.verify_after(self._older, AGAIN)
+        if self._older.seq >= self._newest.seq:
+            self._older = Place()
+        return problem or "; ".join(_head(self._ledger, self._state, self._newest.seq))
 
 
 def _head(ledger: Ledger, state: Path, events: int) -> list[str]:

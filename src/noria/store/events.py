@@ -29,6 +29,13 @@ class ChainCheck:
     text: str
 
 
+class Place(msgspec.Struct, frozen=True):
+    """How far the chain was checked: an event and its hash, or the beginning."""
+
+    seq: int = 0
+    hash: str = GENESIS
+
+
 class EventStore:
     def __init__(self, database: Database, clock: ClockStore, head: HeadStore) -> None:
         self._database, self._clock, self._head = database, clock, head
@@ -111,6 +118,24 @@ class EventStore:
                 return ChainCheck(count, False, row["seq"], f"event {row['seq']} was changed, or one before it is missing")
             previous = row["hash"]
         return ChainCheck(count, True, None, f"{count:,} events, the chain holds")
+
+    def place(self, seq: int) -> Place:
+        """An event that was checked; the beginning where there is none."""
+        row = self._database.row("SELECT hash FROM events WHERE seq = ?", (seq,))
+        return Place(seq, row["hash"]) if row else Place()
+
+    def verify_after(self, place: Place, limit: int) -> tuple[Place, str]:
+        """Check up to ``limit`` events that come after a place, and that event itself: how far the chain holds now, and what is
+        wrong there; an empty text where nothing is."""
+        for row in self._database.rows("SELECT * FROM events WHERE seq >= ? ORDER BY seq LIMIT ?", (place.seq, limit + 1)):
+            again = row["seq"] == place.seq
+            due = (place.seq, row["previous"]) if again else (place.seq + 1, place.hash)
+            if (row["seq"], row["previous"]) != due or row["hash"] != chained(row) or (again and row["hash"] != place.hash):
+                return place, f"event {row['seq']} was changed, or one before it is missing"
+            place = Place(row["seq"], row["hash"])
+        if place.seq and not self._database.row("SELECT 1 FROM events WHERE seq = ?", (place.seq,)):
+            return place, f"event {place.seq} is missing"
+        return place, ""
 
 
 def chained(row: sqlite3.Row | Mapping[str, Any]) -> str:

@@ -111,7 +111,7 @@ class HeadStore:
     def problem(self, verify: Verify, events: int) -> str:
         """What the head says against the chain, which has so many events; empty where it bears the head out."""
         try:
-            head = _read(self._path.read_bytes())
+            head = self._signed()
         except FileNotFoundError:
             head = None
         except OSError as error:
@@ -122,12 +122,19 @@ class HeadStore:
             return f"the signed head of the chain is damaged: {head}"
         if not verify(head.said, bytes.fromhex(head.signature)):
             return "the signature of the chain's head does not verify"
+        if self._holds(head):  # asked first: events may have come since they were counted
+            return ""
         if head.seq > events:
             gone = "all" if not events else f"the last {head.seq - events:,}"
             return f"{gone} of {head.seq:,} events are gone: so many were signed"
-        if not self._holds(head):
-            return f"event {head.seq:,} is another one than was signed"
-        return ""
+        return f"event {head.seq:,} is another one than was signed"
+
+    def _signed(self) -> Head | str | None:
+        """What the file holds; not while another process writes it."""
+        with self._path.open("rb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_SH)
+            return _read(file.read())
 
     def unsigned(self, events: int) -> int:
         """How many events came after the head; all where there is none."""
