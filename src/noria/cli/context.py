@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from noria.errors import NotFoundError, StoreError, UsageError
+from noria.errors import NoriaError, NotFoundError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from noria.adapters.server import Server
@@ -62,6 +62,13 @@ class Home:
         from noria import config  # heavier than `noria status` needs
 
         return config.load(self.path)
+
+    def gated(self) -> tuple[str, ...]:
+        """The metrics that the gates ask for, in their order; none while the project file cannot be read."""
+        try:
+            return tuple(gate.metric for gate in self.project().gates)
+        except NoriaError:
+            return ()
 
     def environment(self, named: str | None) -> str:
         """The environment's name; the last one of noria.yaml, where production is, when none is named. Raises NotFoundError."""

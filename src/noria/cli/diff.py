@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,7 @@ from noria.cli import story
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, number, pairs, plain, plural, section, table
 from noria.console.view import turn_facts
+from noria.domain.evaluation import gated_first
 
 if TYPE_CHECKING:
     from noria.decide.compare import (
@@ -64,7 +65,7 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
     with closing(home.existing_ledger()) as ledger:
         archive = compare.Archive(ledger, BlobStore(home.state / "blobs"), home.project_name(), home.path, home.state)
         sides = compare.defaults(archive, a, b)
-        found = compare.difference(archive, *sides)
+        found = _in_order(compare.difference(archive, *sides), home.gated())
         turn = ledger.turns.ended_early(archive.project) if b is None or compare.LATEST in (a, b) else None
         early = turn_facts(turn) if turn else None
         emit(
@@ -72,6 +73,12 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
             lambda: document(sides, found) | {"ended_early": early},
             lambda: "\n".join(filter(None, [story.early(early), render(found, archive, everything)])),
         )
+
+
+def _in_order(found: Difference, gated: Sequence[str]) -> Difference:
+    """What gates ask for stands first among the metrics."""
+    named = {metric.name: metric for metric in found.metrics}
+    return replace(found, metrics=tuple(named[name] for name in gated_first(named, gated)))
 
 
 def document(sides: tuple[Named, Named], found: Difference) -> dict[str, Any]:

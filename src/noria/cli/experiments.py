@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from noria.cli.context import Home, actor
 from noria.cli.output import ExitCode, duration, emit, plain, table
+from noria.domain.evaluation import gated_first
 from noria.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def run(home: Home, request: Request, as_json: bool) -> int:
     emit(
         as_json,
         lambda: {"experiments": [_facts(one) for one in made]},
-        lambda: "\n\n".join([_render(made, varied), *(_said(run, *log) for run, log in said.items())]),
+        lambda: "\n\n".join([_render(made, varied, home.gated()), *(_said(run, *log) for run, log in said.items())]),
     )
     return ExitCode.PASSED if all(one.outcome == experiment.DONE for one in made) else ExitCode.NO
 
@@ -152,8 +154,8 @@ def _said(run: str, step: str, text: str) -> str:
     return f"{run}: {step} said last (whole log: noria show {run} --log {step}):\n{plain(text, lines=True)}"
 
 
-def _render(made: list[Run], varied: list[str]) -> str:
-    metrics = list(dict.fromkeys(name for run in made for name in run.metrics))[:SHOWN_METRICS]
+def _render(made: list[Run], varied: list[str], gated: Sequence[str]) -> str:
+    metrics = gated_first(dict.fromkeys(name for run in made for name in run.metrics), gated)[:SHOWN_METRICS]
     rows = [
         (
             run.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from noria import names
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, emit, json_option, number, pairs, plural, table
 from noria.console.view import release_facts
+from noria.domain.evaluation import gated_first
 from noria.domain.release import Release
 from noria.domain.rollout import Route
 
@@ -43,7 +45,7 @@ def _list(home: Home, limit: int, as_json: bool) -> None:
         releases = ledger.releases.list(project)[:limit]
         routes = [route for route in ledger.routes.all() if route.project == project]
     document = {"releases": [release_facts(r) | {"serves": serves(r, routes)} for r in releases]}
-    emit(as_json, document, lambda: render(releases, routes))
+    emit(as_json, document, lambda: render(releases, routes, home.gated()))
 
 
 @command.command("export")
@@ -124,22 +126,23 @@ def serves(release: Release, routes: list[Route]) -> list[str]:
     return [route.environment for route in routes if route.champion == release.digest]
 
 
-def render(releases: list[Release], routes: list[Route]) -> str:
+def render(releases: list[Release], routes: list[Route], gated: Sequence[str] = ()) -> str:
     """One line a release."""
     if not releases:
         return "no release yet; next: noria run"
     rows = [
-        (r.version, ago(r.created_at), names.short(r.digest), r.form, (r.commit or "–")[:10], _state(r, routes)) for r in releases
+        (r.version, ago(r.created_at), names.short(r.digest), r.form, (r.commit or "–")[:10], _state(r, routes, gated))
+        for r in releases
     ]
     return table(("release", "sealed", "digest", "form", "commit", "what"), rows)
 
 
-def _state(release: Release, routes: list[Route]) -> str:
+def _state(release: Release, routes: list[Route], gated: Sequence[str]) -> str:
     where = serves(release, routes)
     if where:
         barred = f"; barred: {release.barred}" if release.barred else ""
         return f"serves {', '.join(where)}" + (" (imported, not gated)" if release.imported else "") + barred
     if release.imported and not release.barred:
         return "imported, not gated"
-    metrics = ", ".join(f"{name} {number(value)}" for name, value in list(release.metrics.items())[:2])
+    metrics = ", ".join(f"{name} {number(release.metrics[name])}" for name in gated_first(release.metrics, gated)[:2])
     return f"barred: {release.barred}" if release.barred else metrics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import click
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, duration, emit, json_option, number, plain, plural, table
 from noria.console.view import turn_facts
+from noria.domain.evaluation import gated_first
 from noria.domain.run import Run, RunKind
 from noria.domain.turn import Turn
 
@@ -68,7 +69,7 @@ def _search(home: Home, where: str | None, sort: str | None, kind: RunKind | Non
     order = query.parse_order(sort) if sort is not None else None
     with closing(home.existing_ledger()) as ledger:
         runs = ledger.runs.search(home.project_name(), asked, order, kind, limit)
-    emit(as_json, {"runs": [run_facts(r) for r in runs]}, lambda: render_runs(runs, list(_shown(asked, order, runs))))
+    emit(as_json, {"runs": [run_facts(r) for r in runs]}, lambda: render_runs(runs, _shown(asked, order, runs, home.gated())))
 
 
 @command.command("tag")
@@ -155,14 +156,14 @@ def render_runs(runs: list[Run], fields: list[tuple[str, str]]) -> str:
     return table(("run", "when", "kind", "verdict", *(name for _, name in fields), "tags"), rows)
 
 
-def _shown(where: Query | None, order: Order | None, runs: list[Run]) -> Iterator[tuple[str, str]]:
-    """The metrics and parameters to show, as (group, name): those of the query, else the first few of the runs."""
+def _shown(where: Query | None, order: Order | None, runs: list[Run], gated: Sequence[str]) -> list[tuple[str, str]]:
+    """The metrics and parameters to show, as (group, name): those of the query, then what gates ask for."""
     from noria.decide import query  # loaded by now
 
     asked: list[Field] = [] if where is None else list(query.fields(where))
     found = [(f.group, f.name) for f in [*asked, *([order.field] if order else [])] if f.group]
-    found += [("metrics", name) for run in runs for name in run.metrics]
-    yield from list(dict.fromkeys(found))[:COLUMNS]
+    found += [("metrics", name) for name in gated_first(dict.fromkeys(n for run in runs for n in run.metrics), gated)]
+    return list(dict.fromkeys(found))[:COLUMNS]
 
 
 def _cell(run: Run, group: str, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from noria.cli.output import emit, json_option, plain
 from noria.console.view import delivery_facts, release_facts, turn_facts
 from noria.decide.compare import summary
 from noria.domain.data import Delivery
+from noria.domain.evaluation import gated_first
 from noria.domain.release import Release
 from noria.domain.rollout import Rollout, total
 from noria.domain.run import Run, StepRecord, StepState
@@ -54,15 +55,24 @@ def command(home: Home, ref: str, step: str | None, as_json: bool) -> None:
     JSON keys of a release: kind, release, serves, turn, run, triggers, evaluation, gate, parity, environment, params, data,
     training, steps, reference, origin (of an imported one: file, sha256, by, at, framework), rollouts, quality, missing [what the
     bundle does not hold], not_reproducible (why: what was erased; null when nothing was).
-    Of a run: kind, run, turn, triggers, series {step: {metric: {points, last, least, most}}}, logs {step: its last lines}; of
-    `latest`, ended_early: a turn that came after it and to no run.
-    Of the others: kind, and turn, run, triggers, rollouts, series and logs, or delivery. With --log: run, step, log.
+    Of a run: kind, run, turn, triggers, evaluation and gate (null where no candidate was measured), series {step: {metric:
+    {points, last, least, most}}}, logs {step: its last lines}; of `latest`, ended_early: a turn that came after it and to no run.
+    Of the others: kind, and turn, run, triggers, evaluation, gate, rollouts, series and logs, or delivery. With --log: run, step,
+    log.
     """
     with closing(home.existing_ledger()) as ledger:
         document = find(home, ledger, home.project_name(), ref)
+        in_order(document, home.gated())
         if step is not None:
             return show_log(home, document.get("run"), ref, step, as_json)
     return emit(as_json, document, lambda: story.tell(document))
+
+
+def in_order(document: dict[str, Any], gated: Sequence[str]) -> None:
+    """What gates ask for stands first among the metrics."""
+    for facts in (document.get("evaluation"), document.get("run"), document.get("release")):
+        if isinstance(facts, dict) and isinstance(facts.get("metrics"), dict):
+            facts["metrics"] = {name: facts["metrics"][name] for name in gated_first(facts["metrics"], gated)}
 
 
 def show_log(home: Home, run: dict[str, Any] | None, ref: str, step: str, as_json: bool) -> None:
@@ -161,6 +171,7 @@ def of_turn(state: Path, ledger: Ledger, project: str, turn: Turn) -> dict[str, 
         "turn": turn_facts(turn),
         "triggers": _triggers(ledger, turn),
         "run": asdict(run) if run else None,
+        **_judged(ledger, turn),
         "rollouts": [rollout_facts(r) for r in ledger.rollouts.list(project, SHOWN, turn_id=turn.id)],
         **(_left_by(state, ledger, run) if run else {}),
     }
@@ -170,7 +181,13 @@ def of_run(state: Path, ledger: Ledger, project: str, run: Run) -> dict[str, Any
     """A run, the turn it belongs to, and what its steps left."""
     turn = ledger.turns.find(project, run.turn_id) if run.turn_id else None
     facts = {"run": asdict(run), "turn": turn_facts(turn) if turn else None, "triggers": _triggers(ledger, turn)}
-    return {"kind": "run", **facts, **_left_by(state, ledger, run)}
+    return {"kind": "run", **facts, **_judged(ledger, turn), **_left_by(state, ledger, run)}
+
+
+def _judged(ledger: Ledger, turn: Turn | None) -> dict[str, Any]:
+    """The evaluation of the turn's candidate, and its gates, whether it was released or not; None where none was measured."""
+    nothing: dict[str, Any] = {"evaluation": None, "gate": None}
+    return nothing | (ledger.turns.judged([turn.id]).get(turn.id, {}) if turn else {})
 
 
 def _left_by(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:

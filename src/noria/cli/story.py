@@ -72,6 +72,8 @@ def turn(document: Facts) -> str:
         ("Why", _why(document)),
         ("Made from", _pins(document.get("run"))),
         ("Steps", _steps(_of(document, "run", "steps"))),
+        ("Evaluation", _evaluation(document.get("evaluation"))),
+        ("Gates", _gates(document.get("gate"))),
         ("Logs", _logs(document)),
         ("Series", _series(document)),
         ("Rollouts", _rollouts(document["rollouts"])),
@@ -100,6 +102,8 @@ def run(document: Facts) -> str:
         ("Made from", _pins(facts)),
         ("Parameters", pairs(list(facts["params"].items()))),
         ("Steps", _steps(facts["steps"])),
+        ("Evaluation", _evaluation(document.get("evaluation"))),
+        ("Gates", _gates(document.get("gate"))),
         ("Logs", _logs(document)),
         ("Metrics", metrics),
         ("Series", _series(document)),
@@ -261,7 +265,7 @@ def _evaluation(facts: Facts | None) -> str:
         return ""
     versus = facts.get("versus") or {}
     rows = [
-        (name, number(m["value"]), f"{number(m['low'])} to {number(m['high'])}", f"{m['n']:,}", _versus(versus.get(name)))
+        (name, _known(m["value"]), f"{_known(m['low'])} to {_known(m['high'])}", f"{m['n']:,}", _versus(versus.get(name)))
         for name, m in facts["metrics"].items()
     ]
     champion = f"against {facts['champion']}" if facts.get("champion") else "champion"
@@ -284,8 +288,14 @@ def _best(facts: Facts) -> str:
 def _versus(comparison: Facts | None) -> str:
     if comparison is None:
         return "–"
-    difference, low, high = (f"{comparison[name]:+.4g}" for name in ("difference", "low", "high"))
-    return f"{difference} ({low} to {high}), champion {number(comparison['champion'])}"
+    found = [comparison[name] for name in ("difference", "low", "high")]
+    difference, low, high = ("not defined" if value is None else f"{value:+.4g}" for value in found)
+    return f"{difference} ({low} to {high}), champion {_known(comparison['champion'])}"
+
+
+def _known(value: float | None) -> str:
+    """A number that may not be defined: JSON holds it as null."""
+    return "not defined" if value is None else number(value)
 
 
 def _gates(verdict: Facts | None) -> str:

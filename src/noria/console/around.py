@@ -32,6 +32,7 @@ class Surroundings:
     """Without a project file in hand its words stay empty, and the environments are those that have a route."""
 
     goal: str = ""
+    gated: tuple[str, ...] = ()  # metrics that gates ask for, in the gates' order
     environments: tuple[str, ...] = ()  # in the project file's order
     steps: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # environment -> the policy's canary shares
     addresses: Mapping[str, str] = field(default_factory=dict)  # environment, or "console" -> http://127.0.0.1:8000
@@ -108,6 +109,7 @@ def _with_words(around: Surroundings, project: Project) -> Surroundings:
     return replace(
         around,
         goal=project.goal,
+        gated=tuple(gate.metric for gate in project.gates),
         environments=tuple(project.environments),
         steps={name: shares(environment.rollout) for name, environment in project.environments.items()},
         false_alarm=project.monitor.false_alarm,

@@ -9,6 +9,7 @@ from noria import background
 from noria.console.view import StatusView
 from noria.domain.quality import Window
 from noria.domain.turn import TurnOutcome
+from noria.domain.verdict import Outcome
 from noria.store.totals import Totals
 
 PASSED = frozenset({"released", "rolling out", "promoted", "rolled back", "held", "superseded", "not released"})
@@ -50,6 +51,7 @@ def _turns(view: StatusView, totals: Totals) -> Iterable[Family]:
         ({"verdict": "not enough data"}, totals.turns.get(TurnOutcome.NOT_ENOUGH_DATA, 0)),
     ]
     yield "noria_gates_total", "counter", "Candidates that were measured, by the verdict of their gates.", gates
+    yield from _gates(totals)
     yield "noria_turn_user_seconds_total", "counter", "Seconds in the project's own code, over all turns.", [({}, totals.user_s)]
     last = [turn for turn in view.turns if turn.ended_at is not None][:1]
     ended: list[Sample] = [({"outcome": str(turn.outcome)}, turn.ended_at or 0.0) for turn in last]
@@ -58,6 +60,19 @@ def _turns(view: StatusView, totals: Totals) -> Iterable[Family]:
     data: list[Sample] = [({"verdict": verdict}, n) for verdict, n in sorted(totals.deliveries.items())]
     yield "noria_deliveries_total", "counter", "Files of data that arrived, by what came of them.", data
     yield "noria_quarantined_rows", "gauge", "Rows of files that stand in quarantine.", [({}, view.quarantined_rows)]
+
+
+def _gates(totals: Totals) -> Iterable[Family]:
+    """Each gate as it judged the newest candidate. A gate that could not be measured has no value."""
+    named = [({"environment": totals.gates_of, "gate": found["gate"]}, found) for found in totals.gates]
+    verdicts: list[Sample] = [
+        (labels | {"verdict": str(verdict)}, float(found["outcome"] == verdict)) for labels, found in named for verdict in Outcome
+    ]
+    yield "noria_gate_verdict", "gauge", "The last verdict of each gate: 1 at the one that it gave.", verdicts
+    values: list[Sample] = [
+        (labels | {"metric": found["metric"]}, found["value"]) for labels, found in named if found["value"] is not None
+    ]
+    yield "noria_gate_value", "gauge", "The value that each gate looked at last.", values
 
 
 def _serving(view: StatusView, totals: Totals) -> Iterable[Family]:

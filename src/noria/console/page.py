@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from noria.console import chart, steps, words
 from noria.console.view import StatusView
+from noria.domain.evaluation import gated_first
 from noria.domain.rollout import evidence_words
 from noria.domain.turn import TurnOutcome
 from noria.names import short
@@ -68,11 +69,21 @@ def _templates() -> Environment:
         "colour": chart.colour,
         "codes": steps.codes,
         "told": evidence_words,
+        "gated_first": gated_first,
+        "known": known,
     }
     made.globals |= {"tone": tone, "chart": chart.quality_chart, "judged": chart.judged, "sank": chart.sank}
     made.globals |= {name: getattr(steps, name) for name in ("bar", "cleared", "headline", "plan", "traffic", "ways")}
-    made.globals |= {"rollout_tones": steps.TONES}
+    made.globals |= {"rollout_tones": steps.TONES, "verdicts": VERDICTS}
     return made
+
+
+def known(value: float | None) -> str:
+    """A number that may not be defined: kept as null."""
+    return words.number(value) if value is not None else "not defined"
+
+
+VERDICTS = {"pass": "good", "fail": "bad"}  # else: not enough data
 
 
 def tone(outcome: TurnOutcome) -> str:

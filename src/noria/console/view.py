@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from noria.store.ledger import Ledger
 
 TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS, ENDED = 100, 120, 8, 5, 30, 50  # how much of each is shown
+JUDGED = 20  # turns whose gates and evaluation are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class StatusView:
     alerts: tuple[Alert, ...] = ()  # newest first
     events: tuple[Event, ...] = ()  # newest first
     ended: tuple[Rollout, ...] = ()  # rollouts that ended, newest first
+    judged: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # turn -> its `evaluation` and `gate`, of the newest
 
     @classmethod
     def read(cls, ledger: Ledger, project: str, state: Path, policy: Project | None = None) -> StatusView:
@@ -98,6 +100,7 @@ def read(ledger: Ledger, project: str, around: Surroundings) -> StatusView:
     """One look at the ledger; nothing is changed."""
     now = time.time()
     releases = tuple(ledger.releases.list(project))
+    turns = tuple(ledger.turns.list(project, TURNS))
     clock = ledger.clock.read(project)
     return StatusView(
         project=project,
@@ -105,7 +108,8 @@ def read(ledger: Ledger, project: str, around: Surroundings) -> StatusView:
         around=around,
         clock=ClockView(clock.now(now), clock.speed, False) if clock else ClockView(now, 1.0, True),
         environments=_environments(ledger, project, around, {r.digest: r for r in releases}),
-        turns=tuple(ledger.turns.list(project, TURNS)),
+        turns=turns,
+        judged=ledger.turns.judged([turn.id for turn in turns[:JUDGED]]),
         releases=releases,
         windows=tuple(sorted(ledger.quality.windows(project, WINDOWS), key=lambda w: (w.start, w.release))),
         deliveries=tuple(ledger.data.deliveries(project, DELIVERIES)),

@@ -27,7 +27,7 @@ from statistics import NormalDist
 
 from noria.domain.evaluation import Comparison, Evaluation, Measure
 from noria.domain.policy import Gate
-from noria.domain.verdict import Outcome, Reason, Verdict, combine
+from noria.domain.verdict import GateVerdict, Outcome, Reason, Verdict, combine
 
 ROWS = 50
 EACH_CLASS = 10
@@ -42,6 +42,23 @@ def judge(gates: Sequence[Gate], evaluation: Evaluation) -> Verdict:
     if not gates:
         return combine((Reason("gate.none", "no gates are set"),))
     return combine(tuple(_gate(gate, evaluation) for gate in gates))
+
+
+def each(gates: Sequence[Gate], verdict: Verdict, evaluation: Evaluation) -> tuple[GateVerdict, ...]:
+    """The verdict, gate by gate."""
+    if not gates:
+        return ()
+    return tuple(
+        GateVerdict(gate.text, gate.metric, str(reason.outcome), _seen(gate, reason, evaluation), reason.text)
+        for gate, reason in zip(gates, verdict.reasons, strict=True)
+    )
+
+
+def _seen(gate: Gate, reason: Reason, evaluation: Evaluation) -> float | None:
+    """The value that a gate looked at."""
+    measure = evaluation.metrics.get(gate.metric) if gate.by is None else None
+    value = reason.numbers.get("value", measure.value if measure is not None else math.nan)
+    return value if math.isfinite(value) else None
 
 
 def _gate(gate: Gate, evaluation: Evaluation) -> Reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 
@@ -44,3 +45,15 @@ class Evaluation:
     champion_note: str = ""  # why there is no comparison, when a champion exists
     best: str | None = None  # v7: the best release so far, where a gate names it; it may be the champion
     versus_best: dict[str, Comparison] = field(default_factory=dict)  # by metric
+
+
+def gated_first(metrics: Iterable[str], gated: Sequence[str]) -> list[str]:
+    """The names in the order in which people read them: those that gates ask for, in the gates' order, then the others as they
+    come. ``validation.roc_auc`` stands where ``roc_auc`` does."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(gated))}
+
+    def place(name: str) -> tuple[int, bool]:
+        bare = name.removeprefix("validation.")
+        return places.get(bare, len(places)), bare != name
+
+    return sorted(metrics, key=place)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 
 class Outcome(StrEnum):
     PASS = "pass"  # noqa: S105 - no password: every requirement holds
@@ -20,6 +22,16 @@ class Reason:
     text: str  # one sentence with its numbers
     outcome: Outcome = Outcome.PASS
     numbers: dict[str, float] = field(default_factory=dict)
+
+
+class GateVerdict(msgspec.Struct, frozen=True):
+    """What came of one gate."""
+
+    gate: str  # as the project writes it
+    metric: str
+    outcome: str
+    value: float | None  # what the gate looked at; None where it could not be measured
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
-import msgspec
-
 from noria.domain.release import Release
 from noria.domain.run import StepRecord
 from noria.domain.trigger import TriggerKind
@@ -79,7 +77,6 @@ def stages(line: Line, sheet: Sheet) -> Turn:
 
     enter(line, sheet, Stage.EVALUATE)
     measured = evaluate(line, sheet, packaged, serving)
-    line.ledger.turns.record(sheet.turn.id, "evaluate", msgspec.to_builtins(measured[0]))
     verdict = gate(line, sheet, measured[0])
     metrics = {name: measure.value for name, measure in measured[0].metrics.items()}
     if not verdict.passed:

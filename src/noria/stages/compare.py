@@ -23,6 +23,7 @@ from noria.errors import NoriaError, NotFoundError, UsageError
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
 from noria.store.releases import PREFIX
+from noria.store.turns import EVALUATION
 
 LATEST = "latest"
 HINT = "Name a release (v3), a turn (12), a run (or the beginning of its id), an environment, or `latest`."
@@ -166,7 +167,7 @@ def _evidence(bundle: Path | None, name: str) -> Any:
 
 def _measured(archive: Archive, run: Run) -> dict[str, Any] | None:
     """The evaluation of a run that became no release, where its turn recorded it."""
-    return archive.ledger.turns.recorded(run.turn_id, "evaluate") if run.turn_id else None
+    return archive.ledger.turns.recorded(run.turn_id, EVALUATION) if run.turn_id else None
 
 
 def _kept(archive: Archive, digest: str) -> dict[str, Any] | None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from noria.decide import gate as judge
 from noria.domain.evaluation import Evaluation
 from noria.domain.verdict import Verdict
 from noria.stages.line import Line, Sheet
+from noria.store.turns import EVALUATION, GATE
 
 
 def gate(line: Line, sheet: Sheet, evaluation: Evaluation) -> Verdict:
-    """Pass, fail or not enough data, each with its numbers; recorded in the audit log."""
+    """Pass, fail or not enough data, each with its numbers; recorded in the audit log, and gate by gate for
+    whoever asks about the turn."""
     verdict = judge.judge(sheet.project.gates, evaluation)
     facts = {name: measure.value for name, measure in evaluation.metrics.items()}
+    found = msgspec.to_builtins(verdict) | {
+        "environment": next(reversed(list(sheet.project.environments)), ""),  # whose champion it was compared with
+        "gates": msgspec.to_builtins(judge.each(sheet.project.gates, verdict, evaluation)),
+    }
+    line.ledger.turns.record(sheet.turn.id, EVALUATION, msgspec.to_builtins(evaluation))
+    line.ledger.turns.record(sheet.turn.id, GATE, found)
     line.event(f"gate.{verdict.outcome.name.lower()}", sheet.run_id, f"gate: {verdict.sentence()}", metrics=facts)
     return verdict

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from noria.store.connection import Database
+from noria.store.rows import parsed
+from noria.store.turns import GATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,8 @@ class Totals:
     rollouts: dict[str, int] = field(default_factory=dict)  # by state
     deliveries: dict[str, int] = field(default_factory=dict)  # accepted, quarantined
     releases: dict[str, int] = field(default_factory=dict)  # released, barred
+    gates: tuple[dict[str, Any], ...] = ()  # of the newest candidate that was judged; `domain.verdict.GateVerdict`
+    gates_of: str = ""  # the environment whose champion it was compared with
     user_s: float = 0.0  # in the project's own code, over all turns
 
 
@@ -25,6 +30,7 @@ class TotalStore:
         self._database = database
 
     def of(self, project: str) -> Totals:
+        newest = self._newest_gates(project)
         row = self._database.row("SELECT total(user_s) AS seconds FROM turns WHERE project = ?", (project,))
         return Totals(
             turns=self._counted("SELECT outcome AS what, count(*) AS many FROM turns WHERE project = ? GROUP BY 1", project),
@@ -41,8 +47,18 @@ class TotalStore:
                 "FROM releases WHERE project = ? GROUP BY 1",
                 project,
             ),
+            gates=tuple(newest.get("gates", ())),
+            gates_of=str(newest.get("environment", "")),
             user_s=float(row["seconds"]) if row else 0.0,
         )
+
+    def _newest_gates(self, project: str) -> dict[str, Any]:
+        row = self._database.row(
+            "SELECT facts FROM turn_records JOIN turns ON turns.id = turn_id "
+            "WHERE turns.project = ? AND turn_records.stage = ? ORDER BY number DESC LIMIT 1",
+            (project, GATE),
+        )
+        return parsed(row["facts"]) if row else {}
 
     def _counted(self, statement: str, project: str) -> dict[str, int]:
         return {str(row["what"]): int(row["many"]) for row in self._database.rows(statement, (project,))}

@@ -8,6 +8,10 @@
 
   function apply(html) {
     const fresh = new DOMParser().parseFromString(html, "text/html");
+    for (const open of live.querySelectorAll("details[open]")) {
+      const same = fresh.getElementById(open.id);
+      if (same) same.open = true;
+    }
     for (const section of fresh.querySelectorAll("[data-part]")) {
       const old = live.querySelector(`[data-part="${section.dataset.part}"]`);
       if (old && old.outerHTML !== section.outerHTML) old.replaceWith(document.importNode(section, true));
