@@ -117,4 +117,4 @@ def environment() -> dict[str, str]:
     """The process's environment, with a Git that knows one author and no settings of the machine."""
     who = {"NAME": "Ada", "EMAIL": "ada@example.org"}
     names = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in who.items()}
-    return os.environ | names | {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "NORIA_WARM": "1"}
+    return os.environ | names | {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "NORIA_WARM": "0"}

@@ -1,8 +1,8 @@
 """A warm, single-use interpreter: `python -P -m noria.adapters.executors.child REPLY_FD MODULE ...`.
 
-It imports the third-party libraries it is told to, then waits for one job (a line of JSON) on standard input, runs it, replies,
-and waits to be killed with whatever it started. Lines on the reply pipe: ``{"state": "ready" | "started" | "user" | "system"}``,
-and last ``{"state": "done", ...}``.
+It imports the third-party libraries it is told to for as long as no job comes, takes one job (a line of JSON) on standard input,
+runs it, replies, and waits to be killed with whatever it started. Lines on the reply pipe:
+``{"state": "ready" | "started" | "user" | "system"}``, and last ``{"state": "done", ...}``.
 
 When the parent dies, an idle child reads the end of its input and ends. A busy one cannot be trusted to look: the kernel sends
 SIGKILL to its whole process group as the pipe closes (fcntl F_SETSIG), whatever the project's code is doing.
@@ -53,13 +53,14 @@ def main(arguments: list[str]) -> None:
     reply, orders = Reply(int(arguments[0])), _own_stdin()
     faulthandler.enable()
     leftovers.adopt()
-    preload(arguments[1:])
     reply.send(state="ready")
+    missing = preload(arguments[1:], orders.fileno())
     line = orders.readline()
     if not line.endswith(b"\n"):
         return  # the parent is gone, or needs no more work
     _die_with_parent(orders.fileno())
     work = json.loads(line)
+    preload([name for name in missing if hidden(name, work["paths"])])
     enter(work)
     reading = Reading(Path(work["cwd"]))
     before = spent()
@@ -85,11 +86,23 @@ def spent() -> dict[str, float]:
     }
 
 
-def preload(modules: list[str]) -> None:
-    """Import what is installed; a library that is missing or broken is the job's trouble, if it needs it."""
-    for name in modules:
+def preload(modules: list[str], orders: int | None = None) -> list[str]:
+    """Import what is installed, until a job waits in ``orders``: it imports what it needs. Returns what is left.
+
+    A library that is missing or broken is the job's trouble, if it needs it.
+    """
+    for at, name in enumerate(modules):
+        if orders is not None and readable(orders, 0.0):
+            return modules[at:]
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    return []
+
+
+def hidden(name: str, paths: Sequence[str]) -> bool:
+    """Whether the project has a module of a library's name: the library comes first, at whatever moment the job came."""
+    top = name.partition(".")[0]
+    return any(Path(path, found).exists() for path in paths for found in (top, f"{top}.py"))
 
 
 def enter(work: dict[str, Any]) -> None:

@@ -28,15 +28,20 @@ from noria.adapters.executors.log import Log
 from noria.adapters.executors.task import cores
 from noria.errors import NoriaError, StepError
 
-PRELOAD = (
+PRELOAD = (  # in small pieces: a job that comes waits for one of them only
     "polars",
     "numpy",
+    "joblib",
+    "scipy.sparse",
+    "scipy.linalg",
+    "scipy.optimize",
+    "scipy.stats",
+    "sklearn.base",
     "sklearn.pipeline",
     "sklearn.compose",
     "sklearn.preprocessing",
     "sklearn.ensemble",
     "sklearn.linear_model",
-    "joblib",
     "skl2onnx",
     "onnxruntime",
 )
@@ -75,7 +80,7 @@ class Child:
     reply: int
     mark: str  # in its environment, and that of all it starts
     pending: bytearray = field(default_factory=bytearray)  # an unfinished line of the reply pipe
-    ready: bool = False
+    ready: bool = False  # its interpreter has started and listens
     closed: bool = False  # it will say no more
 
     @classmethod

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 LIMIT = 1000  # files; a step that reads more of its project reads data, which belongs in a dataset
-OWN = frozenset({".git", ".noria", "__pycache__"})
+OWN = frozenset({".git", ".noria", "__pycache__", "site-packages"})
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
