@@ -33,10 +33,12 @@ environments: {production: {rollout: direct}}
 CONTRACT = "columns:\n  a: {type: float, range: [-100, 100]}\n"
 WORK = """\
 import polars as pl
-from sklearn.linear_model import LogisticRegression
 
 def table(points: pl.DataFrame, shift=0.0): return points.with_columns(pl.col("a") + shift)
-def train(features, label, c=1.0): return LogisticRegression(C=c).fit(features, label.to_numpy())
+def train(features, label, c=1.0):
+    from sklearn.linear_model import LogisticRegression  # no other step needs it
+
+    return LogisticRegression(C=c).fit(features, label.to_numpy())
 """
 DAY_S = 86400.0
 

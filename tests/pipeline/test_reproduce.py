@@ -50,7 +50,6 @@ WORK = """\
 import random
 import numpy as np
 import polars as pl
-from sklearn.ensemble import RandomForestClassifier
 
 def half(points: pl.DataFrame, item): return points.select("id", item).with_columns(pl.col(item) / 2)
 def table(points: pl.DataFrame, half: dict[str, pl.DataFrame], note):
@@ -61,7 +60,10 @@ def table(points: pl.DataFrame, half: dict[str, pl.DataFrame], note):
     for side in half.values(): made = made.join(side, on="id", maintain_order="left")
     return made.with_columns(noise=pl.Series(noise))
 def features(rows): return rows.select("a", "b")
-def train(features, label): return RandomForestClassifier(5).fit(features, label.to_numpy())
+def train(features, label):
+    from sklearn.ensemble import RandomForestClassifier  # no other step needs it
+
+    return RandomForestClassifier(5).fit(features, label.to_numpy())
 """
 UNSEEDED = WORK.replace("float(np.random.normal())", "float(np.random.default_rng().normal())")
 DRIFTING = UNSEEDED.replace("made.with_columns(", "made.with_columns(a=pl.col('a') + pl.Series(noise) / 3, ")

@@ -303,7 +303,7 @@ def _packaged(
     else:
         joblib.dump(original.model, folder / "model.joblib")
     (folder / GOLDEN).write_bytes(msgspec.json.encode(package.golden(form, signature)))
-    p50, p99 = package.latency(form, rows)
+    p50, p99 = forms.latency(form, rows)
     return {
         **made.facts(),
         "latency_p50_ms": p50,

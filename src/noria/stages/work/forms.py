@@ -5,6 +5,7 @@ Predictions are float64: the probability of the positive class [n] (binary), of 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,11 @@ from noria.decide import decision
 from noria.domain.signature import MATRIX, Signature, Task
 from noria.errors import StepError
 from noria.stages.work import columns, functions
+
+CALLS = 300
+CALLS_MIN = 30
+DISTINCT = 20  # rows that take turns
+PATIENCE_S = 1.0  # slow models get fewer than CALLS calls
 
 
 class Form(Protocol):
@@ -91,6 +97,21 @@ class Original(PythonModel):
 
     def prepared(self, rows: pl.DataFrame) -> Callable[[], object]:
         return lambda: self.said(rows)
+
+
+def latency(form: Form, rows: pl.DataFrame) -> tuple[float, float]:
+    """Median and 99th percentile of one-row calls, in ms: up to 300 calls within a second, at least 30."""
+    calls = [form.prepared(rows.slice(i, 1)) for i in range(min(DISTINCT, rows.height))]
+    calls[0]()  # the first call allocates
+    taken: list[float] = []
+    until = time.perf_counter() + PATIENCE_S
+    for i in range(CALLS):
+        begun = time.perf_counter()
+        calls[i % len(calls)]()
+        taken.append((time.perf_counter() - begun) * 1e3)
+        if time.perf_counter() > until and len(taken) >= CALLS_MIN:
+            break
+    return float(np.percentile(taken, 50)), float(np.percentile(taken, 99))
 
 
 def of_task(answers: NDArray[np.float64], task: Task) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +25,11 @@ COMPILED = "model.onnx"
 NEVER = 1e-3  # no row may differ by more
 SELDOM = 1e-4  # and only the share RARE of the rows by more than this
 RARE = 0.001
-CALLS = 300
-CALLS_MIN = 30
-DISTINCT = 20  # rows that take turns
 TIE = 1e-9  # probabilities this close to a threshold may fall on either side of it
 NO_THRESHOLD = (
     "the classes that `predict` says follow from its probabilities by no threshold that could be found; "
     "`model.decision.threshold` sets one, and so does an attribute `threshold` of the model"
 )
-PATIENCE_S = 1.0  # slow models get fewer than CALLS calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +76,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         form = forms.Compiled(Path(job["folder"]) / COMPILED, signature)
     rows_asked = golden(form, signature)
     (Path(job["folder"]) / GOLDEN).write_bytes(msgspec.json.encode(rows_asked))
-    p50, p99 = latency(form, rows)
+    p50, p99 = forms.latency(form, rows)
     return {
         **made.facts(),
         "batch": row_by_row(form, rows),
@@ -228,28 +223,13 @@ def golden(form: forms.Form, signature: Signature) -> Golden:
 
 def row_by_row(form: forms.Form, rows: pl.DataFrame) -> bool:
     """Whether held-out rows get the same answers together as one by one: then requests may share a call."""
-    some = rows.head(DISTINCT)
+    some = rows.head(forms.DISTINCT)
     try:
         alone = np.concatenate([form.predict(some.slice(i, 1)) for i in range(some.height)])
         together = form.predict(some)
     except BaseException:  # noqa: BLE001 - whatever the project's code raises: a row that fails must fail alone
         return False
     return bool(np.allclose(together, alone, rtol=1e-6, atol=1e-9, equal_nan=True))
-
-
-def latency(form: forms.Form, rows: pl.DataFrame) -> tuple[float, float]:
-    """Median and 99th percentile of one-row calls, in ms: up to 300 calls within a second, at least 30."""
-    calls = [form.prepared(rows.slice(i, 1)) for i in range(min(DISTINCT, rows.height))]
-    calls[0]()  # the first call allocates
-    taken: list[float] = []
-    until = time.perf_counter() + PATIENCE_S
-    for i in range(CALLS):
-        begun = time.perf_counter()
-        calls[i % len(calls)]()
-        taken.append((time.perf_counter() - begun) * 1e3)
-        if time.perf_counter() > until and len(taken) >= CALLS_MIN:
-            break
-    return float(np.percentile(taken, 50)), float(np.percentile(taken, 99))
 
 
 def _are_probabilities(values: NDArray[np.float64]) -> bool:

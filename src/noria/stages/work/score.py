@@ -18,7 +18,6 @@ from noria.adapters.asking import Frames
 from noria.domain.release import Form
 from noria.domain.signature import Signature
 from noria.stages.work import columns, forms
-from noria.stages.work.package import latency
 
 SCORES = "scores.npy"
 CALLED = "called.npy"
@@ -44,7 +43,7 @@ def timed(job: dict[str, Any]) -> dict[str, Any]:
     The job as for ``run``, and ``rounds``. Returns ``latency_p50_ms`` and ``latency_p99_ms``, a list of each: one for a round.
     """
     form, rows, _ = _opened(job)
-    p50, p99 = zip(*(latency(form, rows) for _ in range(job["rounds"])), strict=True)
+    p50, p99 = zip(*(forms.latency(form, rows) for _ in range(job["rounds"])), strict=True)
     return {"latency_p50_ms": list(p50), "latency_p99_ms": list(p99)}
 
 
