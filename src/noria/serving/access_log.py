@@ -69,5 +69,5 @@ def _line(entry: tuple[Any, ...]) -> dict[str, Any]:
     at, method, path, status, seconds, told, caller = entry
     line = {"at": round(at, 6), "method": method, "path": path[:TEXT_MOST], "status": status, "ms": round(seconds * 1000, 3)}
     if told is not None:
-        line |= dict(zip(("rows", "release", "variant"), told, strict=True))
+        line |= dict(zip(("rows", "release", "variant", "failed"), told, strict=False))
     return line | ({"key": caller} if caller else {})

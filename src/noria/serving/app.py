@@ -12,7 +12,7 @@ from typing import Any
 from noria import background, names
 from noria.domain.access import UNGUARDED
 from noria.errors import NoriaError, ServingError
-from noria.serving import invocations, metrics, openapi, protocol
+from noria.serving import invocations, metrics, openapi, partly, protocol
 from noria.serving.access_log import AccessLog
 from noria.serving.counts import Counts
 from noria.serving.door import Door, Peer
@@ -23,6 +23,7 @@ from noria.serving.http import (
     Reply,
     Scope,
     Send,
+    Told,
     error_reply,
     guard,
     internal_reply,
@@ -245,17 +246,32 @@ class App:
         if table.route is None or table.champion is None:
             raise _no_release()
         ask = invocations.read(protocol.parse(body), table.champion.signature, table.also, self._settings.max_rows)
-        rows, told = self._record(table, ask, await self._router.answer(table, ask))
-        return json_reply({"predictions": [row["prediction"] for row in rows]}, told=told)
+        answered = await self._router.answer(table, ask)
+        if not answered.lacking:
+            rows, told = self._record(table, ask, answered)
+            return json_reply({"predictions": [row["prediction"] for row in rows]}, told=told)
+        rows, told = self._record(table, *partly.answered_part(ask, answered))
+        found = partly.spread([row["prediction"] for row in rows], answered.lacking)
+        errors = {str(row): text for row, text in partly.words(answered).items()}
+        return json_reply({"predictions": found, "errors": errors}, told=(*told[:3], len(errors)))
 
     def _recorded(self, table: RouteTable, ask: protocol.Ask, answered: Answered) -> Reply:
         """The reply, once the log holds it."""
+        if answered.lacking:
+            return self._partly_recorded(table, ask, answered)
         rows, told = self._record(table, ask, answered)
         return json_reply({"predictions": rows, "release": answered.version, "variant": answered.variant}, told=told)
 
-    def _record(
-        self, table: RouteTable, ask: protocol.Ask, answered: Answered
-    ) -> tuple[list[dict[str, Any]], tuple[int, str, str]]:
+    def _partly_recorded(self, table: RouteTable, ask: protocol.Ask, answered: Answered) -> Reply:
+        """The same where rows have no answer."""
+        rows, told = self._record(table, *partly.answered_part(ask, answered))
+        found = partly.spread(rows, answered.lacking)
+        for row, text in partly.words(answered).items():
+            found[row] = {"error": {"code": partly.CODE, "message": text}}
+        facts = {"predictions": found, "release": answered.version, "variant": answered.variant}
+        return json_reply(facts, told=(*told[:3], len(answered.lacking)))
+
+    def _record(self, table: RouteTable, ask: protocol.Ask, answered: Answered) -> tuple[list[dict[str, Any]], Told]:
         """The answered rows, once the log holds them; and what the access log tells of them."""
         assert table.route is not None
         outputs = protocol.outputs(answered.release.signature, answered.answers)

@@ -37,7 +37,8 @@ _SUM_US = _BUCKET + len(BUCKETS_S) + 1
 _FULL = _SUM_US + 1
 _UNSAMPLED = _FULL + 1
 _OUTSIDE = _UNSAMPLED + 1
-_SHADOW = _OUTSIDE + 1
+_UNANSWERED = _OUTSIDE + 1
+_SHADOW = _UNANSWERED + 1
 _BLOCK = _SHADOW + len(SHADOWED)  # cells of a project
 _AT_WORK = PROJECTS * _BLOCK  # calls of a compiled candidate, or of the release before, that have begun and not ended
 _RING = _AT_WORK + 1  # where the revisions begin
@@ -46,11 +47,11 @@ _WIDTH = _RING + REVISIONS * _ENTRY
 _NAMES = SLOTS * _WIDTH * 8  # bytes before the names
 _NAME_BYTES = 64
 SIZE_BYTES = _NAMES + PROJECTS * _NAME_BYTES
-VERSION = 7  # of this layout; part of the file's name
+VERSION = 8  # of this layout; part of the file's name
 
 
 def counts_path(state: Path, environment: str) -> Path:
-    """``.noria/serving/production.counts7``."""
+    """``.noria/serving/production.counts8``."""
     return state / "serving" / f"{environment}.counts{VERSION}"
 
 
@@ -195,6 +196,10 @@ class Counts:
         """Answered rows with a value that training never saw the like of."""
         self._cells[self._base + _OUTSIDE] += rows
 
+    def unanswered(self, rows: int) -> None:
+        """Rows of well-formed requests that no release could answer."""
+        self._cells[self._base + _UNANSWERED] += rows
+
     def shadowed(self, result: str) -> None:
         """One request that another release was to score too: scored, failed, or dropped (not scored, or not written down)."""
         self._cells[self._base + _SHADOW + SHADOWED.index(result)] += 1
@@ -267,6 +272,9 @@ class Counts:
 
     def rows_outside(self) -> int:
         return self.total(_OUTSIDE)
+
+    def rows_unanswered(self) -> int:
+        return self.total(_UNANSWERED)
 
     def feedback(self) -> int:
         return self.total(_FEEDBACK)

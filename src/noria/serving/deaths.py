@@ -162,7 +162,7 @@ def _telling(text: str) -> str:
 
 
 def last_words(counts: Path, slot: int) -> Path:
-    """``.noria/serving/production.counts7.0.fault``: where a worker leaves its trace when a fault ends it."""
+    """``.noria/serving/production.counts8.0.fault``: where a worker leaves its trace when a fault ends it."""
     return counts.with_name(f"{counts.name}.{slot}.fault")
 
 

@@ -37,12 +37,14 @@ from noria.adapters.server import PARENT, short_path
 from noria.domain.signature import Input, Kind
 from noria.errors import ServingError
 from noria.serving import frames, golden
+from noria.serving.apart import Patience, tell_apart
 from noria.serving.bundle import Bundle, open_bundle, public_keys
 from noria.serving.child import CODE_ENDED, PROVE
 
 QUEUE_LIMIT = 1024  # requests that wait for the one thread
 WARNINGS = 100  # different ones that are logged
 BATCH_ROWS = 256  # of one call, and the rest of a request
+HALVED = 8  # failed calls of several requests, then each is asked alone
 HANG_S = 60.0  # beyond the time when anybody waits for the answer: then the call counts as one that never ends
 LOOK_S = 0.5  # between two looks at the parent and at the thread that predicts
 FLUSH_S = 1.0  # to hand out the last answers
@@ -58,6 +60,7 @@ class Job:
     n: int
     until: float  # monotonic seconds; nobody waits for the answer after that
     answer: Callable[[dict[str, Any]], None]
+    apart: bool = False  # where its rows fail together, each is told by itself
 
 
 class HostedModel:
@@ -158,6 +161,8 @@ class Desk:
         self._model = model
         self._root = root
         self._most = BATCH_ROWS if together else 1
+        self._together = together
+        self._patience = Patience()
         self._on_end = on_end
         self._ended = False
         self._until = math.inf  # monotonic seconds: when the answer at work is of use to nobody any more
@@ -184,9 +189,7 @@ class Desk:
                 now = time.monotonic()
                 jobs = [job for job in jobs if now < job.until]  # nobody waits for the others any more
                 self._until = max((job.until for job in jobs), default=math.inf)
-                if len(jobs) < 2 or not self._replied_together(jobs):
-                    for job in jobs:
-                        job.answer(_again(job) if self._ended else self._reply(job))
+                self._answer(jobs)
                 self._until = math.inf
         finally:
             self._ended = True
@@ -207,8 +210,22 @@ class Desk:
             rows += jobs[-1].n
         return jobs
 
+    def _answer(self, jobs: list[Job]) -> None:
+        """In one call, or where that fails in halves, down to each alone: nobody fails for what somebody else asked."""
+        waiting, failed = [jobs] if jobs else [], 0
+        while waiting:
+            some = waiting.pop()
+            if len(some) == 1 or failed > HALVED:
+                for job in some:
+                    job.answer(_again(job) if self._ended else self._reply(job))
+            elif not self._replied_together(some):
+                failed += 1
+                waiting += [some[len(some) // 2 :], some[: len(some) // 2]]
+
     def _replied_together(self, jobs: list[Job]) -> bool:
-        """Answer all in one call; False when it fails: then each is asked alone, so that only the guilty one fails."""
+        """Answer all in one call; False when it fails."""
+        if self._ended:
+            return False
         columns = {name: [value for job in jobs for value in job.columns[name]] for name in jobs[0].columns}
         rows = sum(job.n for job in jobs)
         try:
@@ -225,13 +242,24 @@ class Desk:
 
     def _reply(self, job: Job) -> dict[str, Any]:
         try:
-            return {"id": job.number, "ok": True, "values": self._model.predict(job.columns, job.n)}
-        except Exception as error:  # noqa: BLE001 - whatever the project's code raises is an answer
-            return {"id": job.number, "ok": False, "error": explain(error, self._root)}
+            try:
+                return {"id": job.number, "ok": True, "values": self._model.predict(job.columns, job.n)}
+            except Exception as error:  # noqa: BLE001 - whatever the project's code raises is an answer
+                failed = {"id": job.number, "ok": False, "error": explain(error, self._root)}
+            return failed | self._told_apart(job) if job.apart and job.n > 1 and self._together else failed
         except BaseException as error:  # noqa: BLE001 - a panic or an exit: an answer too, and the last one
             self._ended = True
             traceback.print_exception(error)
             return {"id": job.number, "ok": False, "error": f"{explain(error, self._root)}; that ended the host process"}
+
+    def _told_apart(self, job: Job) -> dict[str, Any]:
+        """The rows of a failed request that have an answer all the same; nothing where none has."""
+
+        def ask(start: int, stop: int) -> list[Any]:
+            return self._model.predict({name: values[start:stop] for name, values in job.columns.items()}, stop - start)
+
+        found = tell_apart(job.n, ask, self._patience)
+        return {"values": found.answers, "failed": found.failed, "untold": found.untold} if found.answered else {}
 
 
 def _again(job: Job) -> dict[str, Any]:
@@ -259,7 +287,7 @@ async def serve(make: Callable[[Callable[[], object]], Desk], socket: Path, read
         with contextlib.suppress(EOFError, OSError, ValueError, msgspec.DecodeError):
             while True:
                 m = await frames.read(reader)
-                desk.put(Job(m["id"], m["columns"], m["n"], m["until"], answer))
+                desk.put(Job(m["id"], m["columns"], m["n"], m["until"], answer, m.get("apart", False)))
         writers.discard(writer)
         writer.close()
 

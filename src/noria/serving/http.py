@@ -31,6 +31,7 @@ Scope = dict[str, Any]
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Told = tuple[int, str, str] | tuple[int, str, str, int]  # rows, release, variant, and rows without an answer where there are any
 
 BODY_SECONDS = 10.0  # a client gets this long to send its body
 TOLD = 4000  # characters of an error's message, and of its hint
@@ -72,7 +73,7 @@ class Reply(msgspec.Struct, frozen=True):  # one is made for each answer: a data
     body: bytes
     kind: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    told: tuple[int, str, str] | None = None  # for the access log: rows, release and variant of a prediction
+    told: Told | None = None  # of a prediction, for the access log
 
     async def send(self, send: Send) -> None:
         fixed = [(b"content-type", self.kind), (b"content-length", b"%d" % len(self.body))]
@@ -80,7 +81,7 @@ class Reply(msgspec.Struct, frozen=True):  # one is made for each answer: a data
         await send({"type": "http.response.body", "body": self.body})
 
 
-def json_reply(value: Any, status: int = 200, told: tuple[int, str, str] | None = None) -> Reply:
+def json_reply(value: Any, status: int = 200, told: Told | None = None) -> Reply:
     return Reply(status, _encode(value), told=told)
 
 

@@ -15,7 +15,7 @@ from noria.errors import BadBodyError, SignatureError, TooLargeError
 from noria.serving import protocol, tensors
 from noria.serving.problems import SHOWN, Problems, listed, nearest
 from noria.serving.protocol import Ask, Record
-from noria.serving.router import Answered
+from noria.serving.router import WHOLE, Answered, Lacking
 from noria.serving.tensors import Tensor, Values
 
 PREDICT = "predict"
@@ -292,24 +292,29 @@ def _takes(signature: Signature) -> str:
 
 
 def write(
-    request: Request, model: str, answered: Answered, rows: list[Record], ids: list[str], outside: dict[int, list[str]]
+    request: Request, model: str, answered: Answered, rows: list[Record | None], ids: list[str], outside: dict[int, list[str]]
 ) -> tuple[bytes, int | None]:
-    """The answer's body, and the length of its JSON part when binary data follows. ``rows`` are `protocol.outputs`, ``outside``
-    is what `protocol.outside` found."""
+    """The answer's body, and the length of its JSON part when binary data follows. ``rows`` are `protocol.outputs`, None where
+    there is no answer; ``outside`` is what `protocol.outside` found. No answer is NaN in binary form, and an output that has
+    none comes in JSON then, with null."""
     binary: list[bytes] = []
     outputs = []
-    found = {name: [row[name] for row in rows] for name in rows[0]}
+    names = next(row for row in rows if row is not None)
+    found = {name: [None if row is None else row[name] for row in rows] for name in names}
     signature = answered.release.signature
+    answers = answered.answers
+    if answered.lacking:
+        answers = [[None] * len(signature.classes) if answer is None else answer for answer in answers]
     for output in (*outputs_of(signature), *aliases_of(signature)):
         as_bytes = request.wanted.get(output.name)
         if as_bytes is None:
             continue
-        entry = tensor(output, found, answered.answers)
-        if as_bytes:
+        entry = tensor(output, found, answers)
+        if as_bytes and (not answered.lacking or output.datatype in tensors.FLOATS):
             binary.append(tensors.to_bytes(output.datatype, entry.pop("data")))
             entry["parameters"] = {"binary_data_size": len(binary[-1])}
         outputs.append(entry)
-    text = message(model, answered.version, answered.variant, request.id, ids, outputs, outside)
+    text = message(model, answered.version, answered.variant, request.id, ids, outputs, outside, answered.lacking)
     return (b"".join((text, *binary)), len(text)) if binary else (text, None)
 
 
@@ -320,7 +325,7 @@ def tensor(output: Output, found: dict[str, list[Any]], answers: list[Any]) -> d
         return {"name": output.name, "datatype": output.datatype, "shape": [len(answers), output.width], "data": values}
     values = found["prediction" if output.name == PREDICT else output.name]
     if output.datatype == "BYTES":
-        values = list(map(str, values))
+        values = list(map(str, values)) if None not in values else [None if v is None else str(v) for v in values]
     return {"name": output.name, "datatype": output.datatype, "shape": [len(answers)], "data": values}
 
 
@@ -332,6 +337,7 @@ def message(
     ids: list[str],
     outputs: list[dict[str, Any]],
     outside: dict[int, list[str]] | None = None,
+    lacking: Lacking = WHOLE,
 ) -> bytes:
     """The JSON part of an answer."""
     head = {"model_name": model, "model_version": version}
@@ -340,6 +346,8 @@ def message(
     parameters = {"release": version, "variant": variant, "prediction_ids": ",".join(ids)}
     if outside:
         parameters["outside"] = ",".join(f"{row}:{name}" for row, names in outside.items() for name in names)
+    if lacking:
+        parameters |= {name: ",".join(map(str, rows)) for name, rows in msgspec.structs.asdict(lacking).items() if rows}
     return _encode(head | {"parameters": parameters, "outputs": outputs})
 
 

@@ -34,6 +34,7 @@ COUNTERS: tuple[tuple[str, str, str, Callable[[Counts], Mapping[Any, int]]], ...
         "",
         lambda c: {"": c.rows_outside()},
     ),
+    ("noria_prediction_rows_unanswered_total", "Rows that no release could answer.", "", lambda c: {"": c.rows_unanswered()}),
     ("noria_predictions_dropped_total", "Answered rows that are not in the prediction log.", "reason", Counts.dropped),
     ("noria_shadow_total", "Requests that another release was to score too, by what came of it.", "result", Counts.shadows),
     ("noria_feedback_total", "Labels recorded.", "", lambda c: {"": c.feedback()}),

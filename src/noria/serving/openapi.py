@@ -49,7 +49,7 @@ def document(signature: Signature | None, single: bool = False, here: Here = NOW
     }
     schemas["Recorded"] = {"type": "object", "properties": {"recorded": {"type": "integer"}}, "required": ["recorded"]}
     info = {"title": "Noria model server", "version": __version__}
-    schemas["Invoked"] = {"type": "object", "properties": {"predictions": {"type": "array"}}, "required": ["predictions"]}
+    schemas["Invoked"] = _invoked()
     components = {"schemas": schemas | openapi_v2.schemas(signature)}
     made = {"openapi": "3.1.0", "info": info, "paths": paths | openapi_v2.paths(here.project), "components": components}
     return _guarded(made, here)
@@ -101,8 +101,10 @@ def _predictions(signature: Signature | None) -> dict[str, Any]:
         row["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
     names = {"type": "array", "items": {"type": "string"}}
     row["outside"] = names | {"description": "Inputs whose values lie outside what training saw; absent when there are none"}
+    answered = {"type": "object", "properties": row, "required": ["id", "prediction"]}
+    lacking = _ref("Error") | {"description": "In place of a row that has no answer, where others of its request have"}
     properties = {
-        "predictions": {"type": "array", "items": {"type": "object", "properties": row, "required": ["id", "prediction"]}},
+        "predictions": {"type": "array", "items": {"anyOf": [answered, lacking]}},
         "release": {"type": "string"},
         "variant": {"enum": ["champion", "candidate", "fallback"]},
     }
@@ -159,6 +161,15 @@ def _invocations() -> dict[str, Any]:
     rows = {"type": "array", "items": _ref("Record"), "minItems": 1}
     form = {"type": "object", "properties": {"dataframe_records": rows}, "required": ["dataframe_records"]}
     return {"required": True, "description": told, "content": _json(form | {"additionalProperties": False})}
+
+
+def _invoked() -> dict[str, Any]:
+    errors = {"type": "object", "additionalProperties": {"type": "string"}}
+    properties = {
+        "predictions": {"type": "array", "description": "One for each row, null where there is no answer"},
+        "errors": errors | {"description": "Row -> why it has no answer; absent where all have one"},
+    }
+    return {"type": "object", "properties": properties, "required": ["predictions"]}
 
 
 def _post(summary: str, body: dict[str, Any], status: str, schema: str) -> dict[str, Any]:

@@ -78,7 +78,9 @@ def _answer() -> dict[str, Any]:
     entry = _object({"name": _TEXT, "shape": _SHAPE, "datatype": {"enum": list(tensors.DATATYPES)}})
     entry["properties"] |= {"data": {"type": "array"}, "parameters": _PARAMETERS}
     outputs = {"type": "array", "items": entry}
-    answer = _object({"model_name": _TEXT, "model_version": _TEXT, "parameters": _PARAMETERS, "outputs": outputs})
+    told = "failed: the rows without an answer, as 1,4; untold: rows that were not told from such. Their data are null, or NaN"
+    parameters = _PARAMETERS | {"description": told}
+    answer = _object({"model_name": _TEXT, "model_version": _TEXT, "parameters": parameters, "outputs": outputs})
     answer["properties"] |= {"id": _TEXT}
     return answer
 

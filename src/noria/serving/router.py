@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
+
+import msgspec
 
 from noria.domain.rollout import Route
 from noria.errors import NoriaError, RequestError
@@ -21,7 +23,7 @@ from noria.serving import protocol
 from noria.serving.counts import Counts, turned
 from noria.serving.fast import Reader, reader
 from noria.serving.protocol import Ask, Columns
-from noria.serving.runtime import AGAIN_S, Answers, AwayError, BeyondModelError, LoadedRelease, ReleaseFailed
+from noria.serving.runtime import AGAIN_S, Answers, AwayError, BeyondModelError, LoadedRelease, PartlyError, ReleaseFailed
 from noria.serving.seen import BUCKETS, Seen, bucket
 
 _UNMARKED = nullcontext()
@@ -38,6 +40,19 @@ class WaitsError(NoriaError):
 
 class NoAnswerError(NoriaError):
     """The champion failed; nobody is behind it."""
+
+
+class Lacking(msgspec.Struct, frozen=True):
+    """The rows of a request that have no answer, while others have."""
+
+    failed: Sequence[int] = ()
+    untold: Sequence[int] = ()  # not told from those that fail: there are too many
+
+    def __len__(self) -> int:
+        return len(self.failed) + len(self.untold)
+
+
+WHOLE = Lacking()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,7 @@ class Answered:
     variant: str  # champion, candidate, fallback; pinned: the client named the release
     seconds: float
     other: LoadedRelease | None = None  # that is to score the request too
+    lacking: Lacking = WHOLE  # rows without an answer
 
 
 def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = 1000, seen: Seen | None = None) -> RouteTable:
@@ -123,7 +139,7 @@ class Router:
             answered = await self._on_probation(table, route, ask, started, at_once)
         else:
             answered = await self._by_champion(table, route, ask, started, counted, drawn)
-        if drawn and answered.variant != "fallback":
+        if drawn and answered.variant != "fallback" and not answered.lacking:
             return replace(answered, other=table.champion if answered.release is table.candidate else table.other)
         return answered
 
@@ -144,8 +160,8 @@ class Router:
     async def pinned(self, release: LoadedRelease, version: str, ask: Ask) -> Answered:
         """The answer of a release that the client named: not routed, no evidence for either arm. Raises NoAnswerError."""
         started = time.monotonic()
-        answers = await self._last_answers(release, version, ask)
-        return Answered(answers, release, version, "pinned", time.monotonic() - started)
+        answers, lacking = await self._last_answers(release, version, ask)
+        return Answered(answers, release, version, "pinned", time.monotonic() - started, lacking=lacking)
 
     async def _by_candidate(
         self, table: RouteTable, route: Route, candidate: LoadedRelease, ask: Ask, started: float, counted: bool
@@ -167,7 +183,8 @@ class Router:
         self, table: RouteTable, route: Route, ask: Ask, started: float, counted: bool, drawn: bool = False
     ) -> Answered:
         """An answer that would have been too late of a candidate is an error of the champion as well, though it is given. It is
-        counted when it is too late, as the candidate's are: else where both hang the candidate alone would seem to fail."""
+        counted when it is too late, as the candidate's are: else where both hang the candidate alone would seem to fail. So is
+        one that lacks rows."""
         pairs = shadowed(table)
         overdue = self._overdue(table, route, started) if counted and not pairs else None
         failed = False
@@ -182,7 +199,10 @@ class Router:
             in_time = overdue is None or overdue.stop()
             if failed:
                 self._count(route, False, started, error=True, counted=counted and not pairs and in_time)
-        self._count(route, False, started, error=late(route, answered.seconds), counted=counted and not pairs and in_time)
+        if answered.lacking and drawn and pairs:
+            self.unanswered(table, ask)
+        error = late(route, answered.seconds) or bool(answered.lacking)
+        self._count(route, False, started, error=error, counted=counted and not pairs and in_time)
         return answered
 
     def _overdue(self, table: RouteTable, route: Route, started: float) -> _Overdue | None:
@@ -209,34 +229,48 @@ class Router:
         begun = time.monotonic()
         previous, until = table.previous, begun + CHAMPION_DEADLINE_S
         assert previous is not None
+        lacking = WHOLE
         try:
             with self._counts.at_work if previous.runtime.immediate else _UNMARKED:
-                answers = await asked(previous, columns_for(previous, table, ask), len(ask.records), until)
+                columns = columns_for(previous, table, ask)
+                answers, lacking = await self._apart(previous, columns, len(ask.records), until)
         except (ReleaseFailed, RequestError, TimeoutError) as error:
             self._complain(previous.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
             self._count(route, True, started)  # neither answers: that says nothing of one against the other
-            raise NoAnswerError(f"release {route.champion_version} could not answer this request") from error
+            self._counts.of(route.project).unanswered(len(ask.records))
+            raise unanswered(route.champion_version, len(ask.records)) from error
         both = (time.monotonic() - begun) * 1000 > route.deadline_ms  # too late as well, had it been asked to score
         # Where pairs are dropped, failures of the old release alone are not seen: then those of the new one alone count neither.
-        seconds = self._count(route, True, started, error=not both and not self.crowded())
-        return Answered(answers, previous, route.previous_version or "", "fallback", seconds)
+        seconds = self._count(route, True, started, error=not both and not lacking and not self.crowded())
+        return Answered(answers, previous, route.previous_version or "", "fallback", seconds, lacking=lacking)
 
     async def _champion_answers(self, table: RouteTable, route: Route, ask: Ask, started: float, variant: str) -> Answered:
         champion = table.champion
         assert champion is not None
-        answers = await self._last_answers(champion, route.champion_version, ask)
-        return Answered(answers, champion, route.champion_version, variant, time.monotonic() - started)
+        answers, lacking = await self._last_answers(champion, route.champion_version, ask)
+        return Answered(answers, champion, route.champion_version, variant, time.monotonic() - started, lacking=lacking)
 
-    async def _last_answers(self, release: LoadedRelease, version: str, ask: Ask) -> Answers:
+    async def _apart(self, release: LoadedRelease, columns: Columns, n: int, until: float) -> tuple[Answers, Lacking]:
+        """The answers of a release that nobody stands behind, as far as there are any: a row that fails costs no other its."""
+        try:
+            return await asked(release, columns, n, until, apart=True), WHOLE
+        except PartlyError as error:
+            self._complain(release.digest, error.message)
+            lacking = Lacking(error.failed, error.untold)
+            self._counts.of(release.project).unanswered(len(lacking))
+            return error.answers, lacking
+
+    async def _last_answers(self, release: LoadedRelease, version: str, ask: Ask) -> tuple[Answers, Lacking]:
         """The answers of a release that nobody stands behind: a request that it was not asked yet waits for its next process."""
         began = time.monotonic()
         while True:
             try:
-                return await asked(release, ask.columns, len(ask.records), began + CHAMPION_DEADLINE_S)
+                return await self._apart(release, ask.columns, len(ask.records), began + CHAMPION_DEADLINE_S)
             except (ReleaseFailed, TimeoutError) as error:
                 if not isinstance(error, AwayError) or time.monotonic() > began + BACK_S:
                     self._complain(release.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
-                    raise NoAnswerError(f"release {version} could not answer this request") from error
+                    self._counts.of(release.project).unanswered(len(ask.records))
+                    raise unanswered(version, len(ask.records)) from error
             await asyncio.sleep(AGAIN_S)
 
     def _count(self, route: Route, candidate: bool, started: float, error: bool = False, counted: bool = True) -> float:
@@ -287,9 +321,17 @@ def shadowed(table: RouteTable) -> bool:
     return table.other is not None and table.candidate is not None and not (table.route and table.route.share)
 
 
-async def asked(release: LoadedRelease, columns: Columns, n: int, until: float) -> Answers:
-    """Answers before ``until``; a compiled release cannot be interrupted, so its late answer is refused afterwards."""
-    answers = await release.runtime.predict(columns, n, until)
+def unanswered(version: str, rows: int) -> NoAnswerError:
+    hint = "Send its rows in several requests: those that it can answer are answered then." if rows > 1 else None
+    return NoAnswerError(f"release {version} could not answer this request", hint=hint)
+
+
+async def asked(release: LoadedRelease, columns: Columns, n: int, until: float, apart: bool = False) -> Answers:
+    """Answers before ``until``; a compiled release cannot be interrupted, so its late answer is refused afterwards.
+
+    ``apart``: see `Runtime.predict`.
+    """
+    answers = await release.runtime.predict(columns, n, until, apart)
     if time.monotonic() > until:
         raise TimeoutError
     return answers

@@ -8,6 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from noria.domain.release import Form
 from noria.domain.signature import MATRIX, Kind, Signature, Task
 from noria.errors import NoriaError, ServingError, SignatureError
 from noria.serving import frames
+from noria.serving.apart import Patience, tell_apart
 from noria.serving.bundle import Bundle
 from noria.serving.protocol import SINGLE_END
 
@@ -37,6 +39,16 @@ class ReleaseFailed(NoriaError):
     """A release raised, broke, or answered with something that is not a number; the router decides what follows."""
 
 
+class PartlyError(ReleaseFailed):
+    """Some rows of a request have no answer; ``answers``: of each row, None where there is none."""
+
+    def __init__(self, why: str, answers: Answers, failed: Sequence[int], untold: Sequence[int] = ()) -> None:
+        super().__init__(why)
+        self.answers = answers
+        self.failed = failed
+        self.untold = untold  # not told from those that fail
+
+
 class AwayError(ReleaseFailed):
     """The release was not asked: its host process is just being started again."""
 
@@ -50,8 +62,11 @@ class Runtime(Protocol):
 
     immediate: bool
 
-    async def predict(self, columns: Columns, n: int, until: float) -> Answers:
-        """Answers for ``n`` rows before ``until`` (monotonic seconds). Raises ReleaseFailed or TimeoutError."""
+    async def predict(self, columns: Columns, n: int, until: float, apart: bool = False) -> Answers:
+        """Answers for ``n`` rows before ``until`` (monotonic seconds). ``apart``: where that fails, the rows are told apart.
+
+        Raises ReleaseFailed or TimeoutError; PartlyError where some rows are answered.
+        """
 
     async def ready(self) -> bool:
         """Whether it can be asked now."""
@@ -72,12 +87,14 @@ class OnnxRuntime:
         self._names = [i.name for i in bundle.signature.inputs]
         self._width = bundle.signature.width
         self.single = any(node.type == "tensor(float)" for node in self._session.get_inputs())
+        self._patience = Patience()
         self._warm_up(bundle.signature)
 
-    async def predict(self, columns: Columns, n: int, until: float) -> Answers:
+    async def predict(self, columns: Columns, n: int, until: float, apart: bool = False) -> Answers:
+        run = self._run_apart if apart and n > 1 else self._run
         if n <= INLINE_ROWS:
-            return self._run(columns, n)
-        return await asyncio.to_thread(self._run, columns, n)
+            return run(columns, n)
+        return await asyncio.to_thread(run, columns, n)
 
     async def ready(self) -> bool:
         return True
@@ -118,6 +135,23 @@ class OnnxRuntime:
             raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
         return checked(raw, n, self._width)
 
+    def _run_apart(self, columns: Columns, n: int) -> Answers:
+        try:
+            return self._run(columns, n)
+        except (BeyondModelError, PartlyError):
+            raise
+        except ReleaseFailed as error:
+            found = tell_apart(n, partial(self._some, columns), self._patience)
+            if not found.answered:
+                raise
+            raise PartlyError(error.message, found.answers, found.failed, found.untold) from error
+
+    def _some(self, columns: Columns, start: int, stop: int) -> Answers:
+        try:
+            return self._run({name: values[start:stop] for name, values in columns.items()}, stop - start)
+        except PartlyError as error:
+            return error.answers
+
     def _fed(self, columns: Columns, n: int) -> dict[str, Any]:
         if not self.matrix:
             return {name: feed(columns[name]) for name, feed in self._feeds}
@@ -139,7 +173,8 @@ def _demand_single(columns: Columns) -> None:
 
 
 def checked(raw: Any, n: int, width: int) -> Answers:
-    """The model's output as lists, refused unless its shape is right and every number finite."""
+    """The model's output as lists, refused unless its shape is right and every number finite: raises PartlyError where
+    only some rows are."""
     values = raw if isinstance(raw, np.ndarray) else np.asarray(raw, dtype=np.float64)
     wanted = (n, width) if width else (n,)
     if not width and values.shape == (n, 1):
@@ -148,8 +183,30 @@ def checked(raw: Any, n: int, width: int) -> Answers:
         raise ReleaseFailed(f"the model answered shape {values.shape} where {wanted} was due")
     answers: Answers = values.tolist()
     if not (_finite(answers[0]) if n == 1 else np.isfinite(values).all()):
-        raise ReleaseFailed("the model answered a number that is not finite")
+        raise _infinite(values, answers)
     return answers
+
+
+def _infinite(values: Any, answers: Answers) -> ReleaseFailed:
+    told = "the model answered a number that is not finite"
+    bad = ~np.isfinite(values.reshape(len(answers), -1)).all(axis=1)
+    if bad.all():
+        return ReleaseFailed(told)
+    return PartlyError(told, [None if b else a for a, b in zip(answers, bad, strict=True)], np.flatnonzero(bad).tolist())
+
+
+def checked_some(answers: Answers, failed: Sequence[int], untold: Sequence[int], why: str, width: int) -> PartlyError:
+    """What a host answered, where rows have no answer. Raises ReleaseFailed when no row has a sound one."""
+    rows = [row for row, answer in enumerate(answers) if answer is not None]
+    if not rows:
+        raise ReleaseFailed(why)
+    more: Sequence[int] = ()
+    try:
+        checked([answers[row] for row in rows], len(rows), width)
+    except PartlyError as error:
+        more = [rows[place] for place in error.failed]
+    kept = [None if row in set(more) else answer for row, answer in enumerate(answers)]
+    return PartlyError(why, kept, sorted({*failed, *more}), untold)
 
 
 def _finite(answer: Any) -> bool:
@@ -247,7 +304,7 @@ class HostedRuntime:
         self._reading: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
 
-    async def predict(self, columns: Columns, n: int, until: float) -> Answers:
+    async def predict(self, columns: Columns, n: int, until: float, apart: bool = False) -> Answers:
         number = next(self._ids)
         answer: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
@@ -256,7 +313,7 @@ class HostedRuntime:
                 writer = await self._connected()
                 if writer.is_closing():  # the host has just ended, and the reading task was not told yet
                     raise ConnectionResetError("it ended")
-                writer.write(frames.pack({"id": number, "columns": columns, "n": n, "until": until}))
+                writer.write(frames.pack({"id": number, "columns": columns, "n": n, "until": until, "apart": apart}))
                 return checked(await answer, n, self._width)
         except OSError as error:
             if isinstance(error, TimeoutError):
@@ -319,8 +376,16 @@ class HostedRuntime:
             answer.set_result(message["values"])
         elif message.get("again"):
             answer.set_exception(AwayError(str(message["error"])))
+        elif "failed" in message:
+            answer.set_exception(self._partly(message))
         else:
             answer.set_exception(ReleaseFailed(str(message["error"])))
+
+    def _partly(self, message: dict[str, Any]) -> ReleaseFailed:
+        try:
+            return checked_some(message["values"], message["failed"], message["untold"], message["error"], self._width)
+        except ReleaseFailed as error:
+            return error
 
     def _lost(self, why: str) -> None:
         for answer in self._waiting.values():

@@ -8,14 +8,15 @@ evidence for nobody. Both are in the prediction log before the answer leaves.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from noria import __version__, background
 from noria.errors import BadBodyError, ServingError, UnknownTargetError
-from noria.serving import inference, protocol
+from noria.serving import inference, partly, protocol
 from noria.serving.counts import Counts
-from noria.serving.http import Headers, Receive, Reply, Scope, json_reply, method_reply, read_body
+from noria.serving.http import Headers, Receive, Reply, Scope, Told, json_reply, method_reply, read_body
 from noria.serving.recorder import Recorder
 from noria.serving.router import Answered, Router, RouteTable, now
 from noria.serving.runtime import INLINE_ROWS, LoadedRelease
@@ -86,17 +87,25 @@ class OpenInference:
     def _recorded(self, table: RouteTable, request: inference.Request, answered: Answered) -> Reply:
         """The reply, once the log holds it."""
         assert table.route is not None
+        ask, found, lacking = request.ask, answered, answered.lacking
+        if lacking:
+            ask, found = partly.answered_part(ask, answered)
         signature = answered.release.signature
-        rows = protocol.outputs(signature, answered.answers)
-        ids = self._recorder.predicted(table.route, request.ask, answered, rows)
+        rows: list[Any] = protocol.outputs(signature, found.answers)
+        ids = self._recorder.predicted(table.route, ask, found, rows)
         self.counts.predicted(answered.variant, len(ids), answered.seconds)
         if answered.other is not None and self._shadow is not None:
-            self._shadow.add(table, request.ask, answered, ids[0], rows)
-        outside = protocol.outside(signature, request.ask.columns)
+            self._shadow.add(table, ask, answered, ids[0], rows)
+        outside = protocol.outside(signature, ask.columns)
         if outside:
             self.counts.outside(len(outside))
+        told: Told = (len(ids), answered.version, answered.variant)
+        if lacking:
+            told = partly.told(answered, len(ids))
+            places = partly.spread(range(len(ids)), lacking, -1)
+            outside = {row: outside[place] for row, place in enumerate(places) if place in outside}
+            rows, ids = partly.spread(rows, lacking), partly.spread(ids, lacking, "")
         content, head = inference.write(request, table.route.project, answered, rows, ids, outside)
-        told = (len(ids), answered.version, answered.variant)
         if head is None:
             return Reply(200, content, told=told)
         return Reply(200, content, BINARY, ((HEAD_BYTES, b"%d" % head),), told)
