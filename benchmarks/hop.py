@@ -9,6 +9,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,9 +73,10 @@ def _median_ms(call: Callable[[], object]) -> float:
 
 def main(state: Path, folder: Path) -> None:
     bundle = open_bundle(folder, public_keys(state))
-    enter(bundle)
-    model, row = HostedModel(bundle), _row(bundle)
-    print(_median_ms(lambda: model.predict(row, 1)))
+    with tempfile.TemporaryDirectory() as place:
+        enter(bundle, Path(place) / "code")
+        model, row = HostedModel(bundle), _row(bundle)
+        print(_median_ms(lambda: model.predict(row, 1)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.domain.signature import Input, Kind, Signature, Task
-from noria.errors import NoriaError
-from noria.serving import protocol
+from noria.errors import NoriaError, SignatureError
+from noria.serving import inference, invocations, protocol
 from noria.serving.fast import Reader
 from noria.serving.protocol import Ask
 
@@ -28,12 +29,12 @@ ODD = st.sampled_from([None, True, 1, 1.5, 2**63, -(2**70), "x", "a:b", 'q"\\u00
 GOOD = st.fixed_dictionaries(
     {
         "a": st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False),
-        "n": st.integers(-(2**63), 2**63 - 1),
+        "n": st.integers(-(2**63), 2**63 - 1) | st.integers(-(2**70), 2**70).map(float) | st.sampled_from([30.0, -0.0, 30.5]),
         "t:x": st.none() | st.text(max_size=5),
         "b": st.booleans(),
     },
     optional={
-        "id": st.none() | st.text(max_size=3) | st.integers(),
+        "id": st.none() | st.text(max_size=3) | st.integers() | st.sampled_from([7.0, 7.5, 1e300]),
         "when": st.sampled_from([None, "2026-01-01T00:00:00", "soon", 3]),
         "extra": ODD,
     },
@@ -49,10 +50,14 @@ def careful(body: bytes) -> Ask | None:
         return None
 
 
+def typed(columns: dict[str, list[Any]]) -> dict[str, list[tuple[type, Any]]]:
+    return {name: [(type(value), value) for value in values] for name, values in columns.items()}
+
+
 def same(found: Ask, wanted: Ask | None) -> None:
     assert wanted is not None
     assert list(found.records) == wanted.records
-    assert (found.columns, found.keys, found.event_times) == (wanted.columns, wanted.keys, wanted.event_times)
+    assert (typed(found.columns), found.keys, found.event_times) == (typed(wanted.columns), wanted.keys, wanted.event_times)
 
 
 def agree(body: bytes) -> None:
@@ -95,4 +100,46 @@ def test_what_is_common_is_read(body: bytes) -> None:
     found = READER.read(body)
     assert found is not None
     same(found, careful(body))
-    assert [type(v) for v in found.columns["a"]] == [type(v) for v in careful(body).columns["a"]]  # type: ignore[union-attr]
+
+
+def taken(number: float) -> int | None:
+    """What `/predict`, `/invocations` and `/v2` make of a number where a whole one is due: the same, or all refuse it."""
+    row = {"a": 1.5, "n": number, "t:x": "x", "b": True}
+    inputs = [
+        {"name": name, "shape": [1], "datatype": datatype, "data": [row[name]]}
+        for name, datatype in (("a", "FP64"), ("n", "INT64"), ("t:x", "BYTES"), ("b", "BOOL"))
+    ]
+    doubled = [entry | {"datatype": "FP64"} if entry["name"] == "n" else entry for entry in inputs]
+    asks: list[Callable[[], Ask]] = [
+        lambda: protocol.read(protocol.parse(json.dumps(row).encode()), SIGNATURE, ALSO, 3),
+        lambda: invocations.read(protocol.parse(json.dumps({"instances": [row]}).encode()), SIGNATURE, ALSO, 3),
+        lambda: inference.read(json.dumps({"inputs": inputs}).encode(), None, SIGNATURE, ALSO, 3).ask,
+        lambda: inference.read(json.dumps({"inputs": doubled}).encode(), None, SIGNATURE, ALSO, 3).ask,
+    ]
+    found: list[int | None] = []
+    for ask in asks:
+        try:
+            (value,) = ask().columns["n"]
+            assert type(value) is int
+            found.append(value)
+        except SignatureError:
+            found.append(None)
+    assert len(set(found)) == 1, found
+    quick = READER.read(json.dumps(row).encode())
+    assert quick is None or typed(quick.columns)["n"] == [(int, found[0])]
+    return found[0]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**65), 2**65).map(float))
+def test_a_whole_number_is_one_however_it_is_written(number: float) -> None:
+    """30.0 is taken as 30 where a whole number is due, and 30.5 is refused: on every path, by either reader."""
+    whole = number.is_integer() and -(2**63) <= number < 2**63
+    assert taken(number) == (int(number) if whole else None)
+
+
+def test_a_key_and_a_label_may_be_written_so_too() -> None:
+    assert protocol.key_text(7.0, "id") == "7"
+    with pytest.raises(SignatureError, match=r"7\.5"):
+        protocol.key_text(7.5, "id")
+    assert protocol.same_class(2.0, ("1", "2"))
+    assert not protocol.same_class(2.5, ("1", "2"))

@@ -246,7 +246,7 @@ def change(index: int, **fields: Any) -> list[dict[str, Any]]:
         (change(0, data=[1.0, True]), "input 'x', row 1 must be a number, not True"),
         (change(0, data=[1.0, 10**400]), "input 'x', row 1 is beyond FP64"),
         (change(1, data=[1, 2**31]), "input 'n', row 1: 2147483648 is no INT32"),
-        (change(1, data=[1, 2.0]), "input 'n', row 1 must be a whole number, not 2.0"),
+        (change(1, data=[1, 2.5]), "input 'n', row 1 must be a whole number, not 2.5"),
         (change(1, data=[None, 2]), "input 'n', row 0, must not be null"),
         (change(2, data=["a", 7]), "input 's', row 1 must be a string, not 7"),
         (change(0, parameters=[]), "input 'x': parameters must be an object"),

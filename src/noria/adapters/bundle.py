@@ -10,6 +10,7 @@ changed, since code may import it; a link would let bytes from elsewhere pass fo
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -93,6 +94,11 @@ def make_links(folder: Path, links: Mapping[str, str]) -> None:
             place.symlink_to(target)
         except OSError as error:
             raise _bad(folder, f"the link {path} cannot be made: {error.strerror}") from error
+
+
+def lay_out_code(folder: Path, place: Path) -> None:
+    """Make ``place`` a copy of a bundle's code to work in: what code leaves beside itself makes the bundle no less whole."""
+    shutil.copytree(folder / CODE, place, symlinks=True)
 
 
 def links_of(content: bytes) -> dict[str, str]:

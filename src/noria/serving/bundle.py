@@ -64,12 +64,6 @@ class Bundle:
         """Of the file beside a large model's graph that holds its weights; None when they are inside."""
         return self.manifest.files.get(self.manifest.model.file + weights.SUFFIX)
 
-    @property
-    def code_paths(self) -> tuple[Path, ...]:
-        """Where the sealed source tree is imported from, in order."""
-        paths = self.manifest.hosted.paths if self.manifest.hosted else ()
-        return tuple((self.folder / "code" / p).resolve() for p in paths)
-
 
 def public_keys(state: Path) -> tuple[str, ...]:
     """The Ed25519 public keys of ``signing.pub``, as hex: a release may be signed with any. Raises ServingError."""

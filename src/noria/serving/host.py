@@ -1,8 +1,8 @@
 """The host process of one release: `python -m noria.serving.host STATE BUNDLE SOCKET READY_FD [prove]`.
 
-The sealed source tree and the pickled model live here and nowhere else. One thread predicts, one loop listens. An exception of
-the project's code is an answer. What is more than an exception (a panic of a native library, `sys.exit`) is an answer to the
-request that met it, and the end of this process: nobody knows what it left behind. It ends with its parent, too.
+The pickled model and a copy of the sealed source tree live here and nowhere else. One thread predicts, one loop listens. An
+exception of the project's code is an answer. What is more than an exception (a panic of a native library, `sys.exit`) is an
+answer to the request that met it, and the end of this process: nobody knows what it left behind. It ends with its parent, too.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from typing import Any
 import msgspec
 
 from noria import names
+from noria.adapters.bundle import CODE, lay_out_code
 from noria.adapters.server import PARENT, short_path
 from noria.domain.signature import Input, Kind
 from noria.errors import ServingError
@@ -40,6 +41,7 @@ from noria.serving import frames, golden
 from noria.serving.apart import Patience, tell_apart
 from noria.serving.bundle import Bundle, open_bundle, public_keys
 from noria.serving.child import CODE_ENDED, PROVE
+from noria.serving.hosts import clear_copies, copy_of
 
 QUEUE_LIMIT = 1024  # requests that wait for the one thread
 WARNINGS = 100  # different ones that are logged
@@ -131,13 +133,14 @@ class SealedLoader(SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
-def enter(bundle: Bundle) -> None:
-    """Make the sealed tree this interpreter's world. Nothing is to be cached in it: what was added makes a release invalid."""
+def enter(bundle: Bundle, copy: Path) -> None:
+    """Make the sealed tree this interpreter's world: a copy of it, in which the code may leave what it likes."""
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.environ.setdefault("NUMBA_CACHE_DIR", f"{tempfile.gettempdir()}/noria-{os.urandom(8).hex()}")
-    code = (bundle.folder / "code").resolve()
-    if code.is_dir():
-        os.chdir(code)
+    if (bundle.folder / CODE).is_dir():
+        lay_out_code(bundle.folder, copy)
+        os.chdir(copy)
+    code = copy.resolve()
 
     def finder(path: str) -> FileFinder:
         if not Path(path).resolve().is_relative_to(code):
@@ -145,7 +148,8 @@ def enter(bundle: Bundle) -> None:
         return FileFinder(path, (SealedLoader, SOURCE_SUFFIXES), (ExtensionFileLoader, EXTENSION_SUFFIXES))
 
     sys.path_hooks.insert(0, finder)
-    sys.path[:0] = [str(p) for p in bundle.code_paths]
+    paths = bundle.manifest.hosted.paths if bundle.manifest.hosted else ()
+    sys.path[:0] = [str((code / path).resolve()) for path in paths]
 
 
 class Desk:
@@ -357,9 +361,11 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.showwarning = Once()
+    copy = copy_of(socket)
     try:
         bundle = open_bundle(folder, public_keys(state))
-        enter(bundle)
+        clear_copies(socket)
+        enter(bundle, copy)
         model = HostedModel(bundle)
         model.warm()
         if PROVE in arguments[4:]:
@@ -367,12 +373,12 @@ def main(arguments: list[str]) -> int:
     except ServingError as error:
         return _say(ready_fd, str(error))
     except BaseException as error:  # noqa: BLE001 - importing and unpickling run the project's code: any error is its answer
-        return _say(ready_fd, explain(error, folder / "code"))
+        return _say(ready_fd, explain(error, copy.resolve()))
     if os.getppid() != parent:
         return 1
     print(f"noria.serving.host: {names.short(bundle.digest)} is ready, pid {os.getpid()}", file=sys.stderr, flush=True)
     facts = bundle.manifest.hosted
-    make = partial(Desk, model, (folder / "code").resolve(), facts is not None and facts.batch)
+    make = partial(Desk, model, copy.resolve(), facts is not None and facts.batch)
     code = asyncio.run(serve(make, socket, partial(_say, ready_fd)))
     sys.stdout.flush()
     os._exit(code)  # threads of the project's code are not waited for

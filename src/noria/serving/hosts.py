@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from glob import escape
 from pathlib import Path
 
 from noria import names
@@ -18,6 +20,7 @@ from noria.serving.channel import LINE_LIMIT
 from noria.serving.child import PROVE, Backoff, send_signal, spawn
 from noria.serving.proof import ending
 
+COPY = ".code"
 LOAD_S = 60.0  # importing the project's libraries and unpickling its model, where another release serves meanwhile
 BACK_S = 600.0  # the same of one that served already: nothing is won by ending it when the machine is busy
 
@@ -44,6 +47,7 @@ class Host:
         if self.process is not None:
             await _end(self.process)
         self.socket.unlink(missing_ok=True)
+        await asyncio.to_thread(clear_copies, self.socket)
 
     async def _launch(self, patience_s: float, *more: str) -> None:
         self.ready = False
@@ -92,6 +96,17 @@ class Host:
                 with contextlib.suppress(ServingError, OSError):  # said in the log by the host; tried again
                     backoff.born()
                     await self._launch(BACK_S)
+
+
+def copy_of(socket: Path) -> Path:
+    """Where the host process that asks has its copy of the release's code: beside its socket."""
+    return socket.with_name(f"{socket.stem}.{os.getpid()}{COPY}")
+
+
+def clear_copies(socket: Path) -> None:
+    """Take away what earlier host processes of a socket worked in."""
+    for left in socket.parent.glob(f"{escape(socket.stem)}.*{COPY}"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

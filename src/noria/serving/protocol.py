@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from noria.domain.signature import Input, Kind, Signature, Task
+from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import BadBodyError, SignatureError, TooLargeError
 from noria.serving.problems import NAME_LENGTH, Problems, listed, nearest
 
@@ -127,6 +127,8 @@ def columns(records: Sequence[Record], signature: Signature, also: frozenset[str
         name = spec.name
         values = [record.get(name, _MISSING) for record in records]
         if not _acceptable(spec, values):
+            if spec.kind is Kind.INTEGER:
+                values = list(map(whole, values))
             _look(spec, values, problems)
             if problems.enough:
                 break
@@ -147,6 +149,11 @@ def _acceptable(spec: Input, values: list[Any]) -> bool:
     if not types <= _ACCEPTED[spec.kind]:
         return False
     return int not in types or all(v is None or -(2**63) <= v < 2**63 for v in values)
+
+
+def whole(value: Any) -> Any:
+    """30.0 is 30: JSON has one type of numbers, and clients of other languages write either. All else is as it was."""
+    return int(value) if type(value) is float and value.is_integer() and -(2**63) <= value < 2**63 else value
 
 
 def _look(spec: Input, values: list[Any], problems: Problems) -> None:
@@ -202,6 +209,7 @@ def key_text(value: Any, where: str) -> str | None:
     """A key as text. Raises SignatureError."""
     if value is None:
         return None
+    value = whole(value)
     if type(value) not in (str, int) or not 0 < len(text := str(value)) <= ID_LIMIT:
         raise SignatureError(f"{where} must be a string of up to {ID_LIMIT} characters or a whole number, not {_shown(value)}")
     return text
@@ -349,7 +357,7 @@ def _check_label(label: Label, where: str, signature: Signature | None) -> None:
 
 def same_class(label: Label, classes: tuple[str, ...]) -> bool:
     """Whether a label's text names a class; true and 1, false and 0 mean the same."""
-    texts = {str(label), str(int(label)) if isinstance(label, bool) else str(label)}
+    texts = {str(label), class_text(label)}
     if isinstance(label, int | float) and label in (0, 1):
         texts |= {str(int(label)), str(bool(label)), str(bool(label)).lower()}
     return bool(texts & set(classes))

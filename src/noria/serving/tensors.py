@@ -15,6 +15,7 @@ import numpy as np
 
 from noria.domain.signature import Input, Kind
 from noria.errors import SignatureError
+from noria.serving.protocol import whole
 
 Values = list[Any]
 
@@ -58,6 +59,9 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Te
     types = set(map(type, values))
     nulls = NoneType in types
     types.discard(NoneType)
+    if float in types and datatype in WHOLES:
+        values = list(map(whole, values))
+        types = set(map(type, values)) - {NoneType}
     if not types <= _SCALARS[datatype]:
         index = next(i for i, v in enumerate(values) if v is not None and type(v) not in _SCALARS[datatype])
         raise SignatureError(f"{at(name, shape, index)} must be {_word(datatype)}, not {_shown(values[index])}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from noria.adapters.asking import Frames
+from noria.adapters.bundle import lay_out_code
 from noria.domain.release import Form
 from noria.domain.signature import Signature
 from noria.stages.work import columns, forms
@@ -52,15 +52,15 @@ def _opened(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame, Signature]:
     bundle = Path(job["bundle"]).resolve()
     manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
     if manifest["form"] == Form.HOSTED:
-        enter(bundle / "code", Path(job["folder"]) / "code", manifest["hosted"]["paths"])
+        enter(bundle, Path(job["folder"]) / "code", manifest["hosted"]["paths"])
     signature = msgspec.convert(manifest["signature"], Signature)
     rows = columns.frame(pl.read_ipc(job["rows"]), signature.inputs)
     return sealed_form(bundle, manifest, signature), rows, signature
 
 
-def enter(code: Path, copy: Path, paths: Sequence[str]) -> None:
-    """Work in a copy of the sealed code, as a host does in its own: what it leaves beside itself is no part of a bundle."""
-    shutil.copytree(code, copy, symlinks=True)
+def enter(bundle: Path, copy: Path, paths: Sequence[str]) -> None:
+    """Work in a copy of the sealed code, as a host does in its own."""
+    lay_out_code(bundle, copy)
     os.chdir(copy)
     found = [str((copy / path).resolve()) for path in paths]
     sys.path[:0] = found
