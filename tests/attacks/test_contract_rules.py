@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,7 @@ import pytest
 from noria.config.contracts import load_contract
 from noria.decide import contract as judge
 from noria.domain.contract import Contract, RowRule
-from noria.domain.expression import DEEPEST, LONGEST, ExpressionError, parse
+from noria.domain.expression import DEEPEST, LIGHT, LONGEST, ExpressionError, parse
 from noria.domain.verdict import Verdict
 from noria.errors import ConfigError
 from noria.stages import rules
@@ -122,3 +123,63 @@ def test_a_rule_that_may_grow_is_computed_apart_and_within_limits(monkeypatch: p
     monkeypatch.setattr(rules, "TIMEOUT_S", 0.0)
     with pytest.raises(ConfigError, match="takes longer than 0 s"):
         ruled("s ~ '^a'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" + "+x" * 1500 + " > 0",  # 12 s and 700 MB of planning
+        "x" + "::double::text" * 20 + " = 'a'",  # 40 conversions within each other do not end
+        " OR ".join(f"n = {i}" for i in range(200)),
+    ],
+    ids=("long", "converted", "many"),
+)
+def test_a_rule_whose_length_costs_the_engine_is_computed_apart(text: str) -> None:
+    """Number 47: numbers and comparisons alone may take the engine for ever as well, on three rows."""
+    asked: list[str] = []
+
+    def apart(sql: str, table: pl.DataFrame) -> pl.Series:
+        asked.append(sql)
+        return pl.repeat(True, table.height, eager=True)
+
+    assert parse(text).heavy
+    assert judge.judge(Contract(rules=(RowRule("long", text),)), TABLE, now=None, apart=apart).verdict.passed
+    assert len(asked) == 1
+
+
+def test_a_rule_over_a_large_table_is_computed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 47: what is computed here and now passes over so many bytes at most."""
+    asked: list[str] = []
+    monkeypatch.setattr(judge, "LIGHT_BYTES", 200)
+
+    def apart(sql: str, table: pl.DataFrame) -> pl.Series:
+        asked.append(sql)
+        return pl.repeat(True, table.height, eager=True)
+
+    for text in ("x > 0", "x > 0 AND x < 9 AND x != 4"):  # 3 and 11 parts of 48 bytes and a mask
+        judge.judge(Contract(rules=(RowRule("sane", text),)), TABLE, now=None, apart=apart)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "between", "end"),
+    [
+        ("pow(x, {i}.5)", " + ", " > 0"),
+        ("median(x + {i})", " + ", " > 0"),
+        ("initcap(reverse(s)) = '{i}'", " OR ", ""),
+        ("strpos(s, '{i}')", " + ", " > 0"),
+    ],
+)
+def test_the_worst_that_is_computed_here_and_now_has_its_bound(part: str, between: str, end: str) -> None:
+    """Number 47: as long as a rule may be, over as much as it may read, it takes seconds and not minutes."""
+    parts: list[str] = []
+    while parse(between.join([*parts, part.format(i=len(parts))]) + end).parts <= LIGHT:
+        parts.append(part.format(i=len(parts)))
+    rule = parse(between.join(parts) + end)
+    assert not rule.heavy
+    rows = judge.LIGHT_BYTES // rule.parts // 24
+    numbers = pl.int_range(rows, eager=True)
+    table = pl.DataFrame({"x": numbers.cast(pl.Float64), "s": (numbers % 1_000_000).cast(pl.String)}).select(rule.columns)
+    begun = time.monotonic()
+    assert len(judge.compute(rule.sql, table)) in (1, rows)
+    assert time.monotonic() - begun < 40  # 0.2 to 2 s

@@ -21,6 +21,7 @@ from noria.errors import ConfigError
 
 SAMPLE = 1000  # failing rows that are kept
 REASON = "noria_reason"
+LIGHT_BYTES = 2_000_000_000  # that a rule may pass over here and now, a second or so; beyond that it needs limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +322,8 @@ def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Com
         return _broken("rule", f"rule '{rule.name}' needs {_some(lacking)}, which the file does not have")
     try:
         some = table.select(needed or table.columns[:1]).with_columns(cs.float().fill_nan(None))
-        holds = (apart if allowed.heavy else compute)(allowed.sql, some)
+        passed = allowed.parts * (some.estimated_size() + 8 * some.height)
+        holds = (apart if allowed.heavy or passed > LIGHT_BYTES else compute)(allowed.sql, some)
     except UncomputedError as error:
         if any(r.name in needed and _wrong_type(r, table[r.name]) for r in contract.columns):
             return pl.repeat(False, table.height, eager=True)  # the type has its own reason

@@ -13,6 +13,8 @@ from difflib import get_close_matches
 
 LONGEST = 4_000  # characters
 DEEPEST = 20  # parts within parts: the engine takes 50
+LIGHT = 100  # words and signs: the engine's own planning takes milliseconds up to here, and 12 s for 2,000
+CASTS = 8  # conversions: what 40 within each other take doubles with each one more
 
 OF_NUMBERS = """abs cbrt ceil ceiling cos div exp floor greatest least ln log log10 log1p log2 mod pi pow power round sign sin
     sqrt tan"""
@@ -53,12 +55,14 @@ class ExpressionError(ValueError):
 class Expression:
     """An expression that is allowed. ``sql``: as the engine is given it; ``columns``: those that it reads.
 
-    ``heavy``: what it takes does not follow from the rows alone: texts that it builds, or patterns. It needs limits.
+    ``heavy``: what it takes does not follow from the rows alone: texts that it builds, patterns, or what the engine makes of its
+    length. It needs limits. ``parts``: its words and signs; each is a pass over the columns at most.
     """
 
     sql: str
     columns: tuple[str, ...]
     heavy: bool
+    parts: int
 
 
 class UncomputedError(Exception):
@@ -79,10 +83,13 @@ class Token:
 
 def parse(text: str) -> Expression:
     """Raises ExpressionError."""
-    reader = _Reader(_tokens(text))
+    tokens = _tokens(text)
+    reader = _Reader(tokens)
     sql = reader.either()
     reader.demand_end()
-    return Expression(sql, tuple(dict.fromkeys(reader.columns)), reader.heavy)
+    parts = len(tokens) - 1
+    heavy = reader.heavy or parts > LIGHT or reader.casts > CASTS
+    return Expression(sql, tuple(dict.fromkeys(reader.columns)), heavy, parts)
 
 
 def _tokens(text: str) -> list[Token]:
@@ -106,6 +113,7 @@ class _Reader:
     def __init__(self, tokens: list[Token]) -> None:
         self.columns: list[str] = []
         self.heavy = False
+        self.casts = 0
         self._tokens = tokens
         self._at = 0
         self._depth = 0
@@ -271,6 +279,7 @@ class _Reader:
         return f"({sql} END)"
 
     def _type(self) -> str:
+        self.casts += 1
         token = self._advance()
         if token.word not in TYPES:
             raise self._error(f"{token.text!r} is no type; there are {', '.join(sorted(TYPES))}", token)
