@@ -126,7 +126,7 @@ class Scripted:
     def __init__(self, *acts: Any) -> None:
         self.acts = list(acts)
 
-    async def predict(self, columns: Any, n: int, until: float) -> list[Any]:
+    async def predict(self, columns: Any, n: int, until: float, apart: bool = False) -> list[Any]:
         act = self.acts.pop(0)
         if isinstance(act, BaseException):
             raise act
@@ -188,7 +188,7 @@ class Hanging(Scripted):
         super().__init__()
         self.go = go
 
-    async def predict(self, columns: Any, n: int, until: float) -> list[Any]:
+    async def predict(self, columns: Any, n: int, until: float, apart: bool = False) -> list[Any]:
         await self.go.wait()
         return [[0.9, 0.1]]
 

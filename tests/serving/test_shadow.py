@@ -42,7 +42,7 @@ class Scripted:
         self.immediate = immediate
         self.asked = 0
 
-    async def predict(self, columns: Any, n: int, until: float) -> list[Any]:
+    async def predict(self, columns: Any, n: int, until: float, apart: bool = False) -> list[Any]:
         self.asked += 1
         if not self.immediate:
             await asyncio.sleep(0)

@@ -34,7 +34,7 @@ class Willing:
 
     immediate = True
 
-    async def predict(self, columns: Any, n: int, until: float) -> list[Any]:
+    async def predict(self, columns: Any, n: int, until: float, apart: bool = False) -> list[Any]:
         return [[0.5, 0.5]] * n
 
     async def close(self) -> None:
