@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 from serving_bundles import BINARY, PROJECT, Seal, compiled
 
+from noria.adapters.routes import ROUTES, write_routes
 from noria.cli import status
 from noria.console import view
 from noria.console.around import ServerUse, Surroundings
@@ -24,7 +25,6 @@ from noria.domain.workers import Workers
 from noria.errors import ServingError
 from noria.serving import rehearsal, tree
 from noria.serving.deaths import Deaths
-from noria.serving.desired import ROUTES, write_routes
 from noria.serving.fast import Reader, reader
 from noria.serving.group import Plan, WorkerLink
 from noria.serving.rehearsal import rehearse

@@ -123,6 +123,17 @@ def contents(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                     yield path, entry
 
 
+def listing(folder: Path) -> dict[str, dict[str, str]]:
+    """What the manifest says the bundle holds: all that is in it but the manifest itself."""
+    files, links = {}, {}
+    for path, entry in sorted(contents(folder)):
+        if entry.is_symlink():
+            links[path] = os.readlink(folder / path)
+        elif path not in OWN:
+            files[path] = names.digest_file(folder / path)
+    return {"files": files, **({"links": links} if links else {})}
+
+
 def _signed(folder: Path, keys: Sequence[str], name: str, seal: str) -> tuple[bytes, str]:
     """The bytes of a file, and which key signed them."""
     try:

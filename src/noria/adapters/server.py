@@ -130,8 +130,11 @@ class Server:
         recording: LogPolicy = RECORD_ALL,
         log: Path | None = None,
         stopped: Callable[[], bool] = lambda: False,
+        leash: int | None = None,
     ) -> dict[str, Any]:
         """The running server's status; starts one unless one is alive (then that one is adopted as it is).
+
+        With a ``leash``, the reading end of a pipe, it ends as soon as nobody holds the other end any more.
 
         Returns when every release was tried, or earlier where that takes long: the server answers by then, and says under
         ``waiting`` what it still waits for. It is waited for as long as it gives signs of life, and while not ``stopped``.
@@ -155,7 +158,7 @@ class Server:
             command += ["--environment", f"{name}={host}:{port}"]
         sink = (log or self.state / "server.log").resolve()
         self._end_orphans()
-        self._spawn([*command, "--log", str(sink)], sink, stopped)
+        self._spawn([*command, "--log", str(sink)], sink, stopped, leash)
         return self.status()
 
     def sync(self, timeout_s: float = 120.0) -> Synced:
@@ -208,8 +211,10 @@ class Server:
             if not self._gone(5.0):
                 raise ServingError(f"the model server (pid {pid}) does not end", where=str(self.state))
 
-    def _spawn(self, command: list[str], log: Path, stopped: Callable[[], bool]) -> None:
+    def _spawn(self, command: list[str], log: Path, stopped: Callable[[], bool], leash: int | None) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
+        held = () if leash is None else (leash,)
+        command += [] if leash is None else ["--leash-fd", str(leash)]
         ours, theirs = os.pipe()
         try:
             with log.open("ab") as sink:
@@ -219,7 +224,7 @@ class Server:
                     stdout=sink,
                     stderr=sink,
                     start_new_session=True,
-                    pass_fds=(theirs,),
+                    pass_fds=(theirs, *held),
                 )
         finally:
             os.close(theirs)

@@ -22,6 +22,7 @@ import msgspec
 from noria.adapters import archive, bundle, signing
 from noria.adapters.archive import Content, Member
 from noria.adapters.bundle import Verified
+from noria.adapters.routes import ROUTES, read_routes, write_routes
 from noria.domain.release import Release
 from noria.domain.rollout import Route
 from noria.domain.signature import Signature
@@ -29,7 +30,6 @@ from noria.engine import export
 from noria.engine.export import FACTS, Facts, Meter, Piece
 from noria.errors import DataError, NoriaError, RefusedError, ServingError
 from noria.serving import protocol, tree
-from noria.serving.desired import ROUTES, read_routes, write_routes
 from noria.stages.bundle import whole
 from noria.stages.line import Progress, silent
 from noria.store.disk import full_disk, make_state

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def _workers(text: str) -> Workers:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST}, and no range like 1:4") from None
 
 
-def parse(arguments: list[str]) -> tuple[Options, int | None]:
-    """The options, and the pipe on which the parent hears how the start went."""
+def parse(arguments: list[str]) -> tuple[Options, int | None, int | None]:
+    """The options, the pipe on which the parent hears how the start went, and the one whose other end it lives with."""
     parser = argparse.ArgumentParser(prog="python -m noria.serving", description="Noria's model server.")
     parser.add_argument("--state", type=Path, required=True, help="the state folder, .noria of a project")
     parser.add_argument("--environment", type=_environment, action="append", required=True, metavar="NAME=HOST:PORT")
@@ -70,10 +71,21 @@ def parse(arguments: list[str]) -> tuple[Options, int | None]:
     parser.add_argument("--recording", type=_recording, default=RECORD_ALL, metavar="JSON", help="what the log holds")
     parser.add_argument("--log", type=Path, help="the file that standard error goes to: it is kept from growing")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--leash-fd", type=int, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     state, places = found.state.resolve(), dict(found.environment)
     options = Options(state, places, found.workers, found.max_body, found.max_rows, found.access, found.recording, found.log)
-    return options, found.ready_fd
+    return options, found.ready_fd, found.leash_fd
+
+
+def end_with(leash: int) -> None:
+    """End this process, as SIGTERM does, when the other end of a pipe is let go."""
+
+    def wait() -> None:
+        os.read(leash, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="leash", daemon=True).start()
 
 
 class Starter:
@@ -95,7 +107,9 @@ class Starter:
 
 
 def run(arguments: list[str]) -> int:
-    options, ready_fd = parse(arguments)
+    options, ready_fd, leash_fd = parse(arguments)
+    if leash_fd is not None:
+        end_with(leash_fd)
     survive_full_disk()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with contextlib.suppress(PermissionError):  # already the leader of a session

@@ -8,15 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from noria.adapters.routes import ROUTES, read_routes
 from noria.domain.rollout import Route
-from noria.errors import StoreError
 
 if TYPE_CHECKING:
     from noria.store.ledger import Ledger
-
-ROUTES = "routes.json"
 
 
 class Desired:
@@ -47,20 +43,3 @@ class Desired:
 
             self._ledger = Ledger.open(self._path.parent)
         return self._ledger.routes.all()
-
-
-def read_routes(file: Path) -> list[Route] | None:
-    """The routes in a file; None when there is no such file. Raises StoreError when it cannot be read."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=list[Route])
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as error:
-        raise StoreError(f"the routes cannot be read: {error}", where=str(file)) from error
-
-
-def write_routes(file: Path, routes: list[Route]) -> None:
-    """Whole or not at all. Raises OSError."""
-    fresh = file.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(routes), indent=1))
-    fresh.replace(file)

@@ -25,15 +25,13 @@ from noria.stages.bundle import verify
 from noria.stages.line import Line, Sheet
 from noria.stages.orders import Inputs
 from noria.stages.package import Package
+from noria.stages.private import Private, Timed, private_server
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from noria.stages.measure import Reference
-
-
-ROUNDS = 5  # of measuring latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +51,14 @@ class Rival:
 
 def evaluate(line: Line, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
     """Measure the candidate; where a champion exists, compare both on the same rows."""
-    model = sheet.project.model
-    assert model is not None
+    if not judge.asks_for_latency(sheet.project.gates):
+        return _compared(line, sheet, package, champion)
+    with private_server(line, sheet, package) as private:  # it starts while models are scored
+        evaluation, reference = _compared(line, sheet, package, champion)
+        return _with_latency(line, sheet, private, evaluation), reference
+
+
+def _compared(line: Line, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
     best = best_so_far(line, [gate.metric for gate in sheet.project.gates if gate.best])
     with ThreadPoolExecutor(3) as pool:
         mine = pool.submit(_score, line, sheet, f"run:{sheet.run_id}", package.model, package, "score.candidate")
@@ -69,38 +73,24 @@ def evaluate(line: Line, sheet: Sheet, package: Package, champion: Release | Non
 
     if best is not None and (second is None or second.scores.predictions is None):
         second = serving  # the champion is the best, or the best cannot be compared on these rows
-    evaluation, reference = measure.measure(sheet, package, candidate, serving, second)
-    return _with_latency(line, sheet, package, evaluation), reference
+    return measure.measure(sheet, package, candidate, serving, second)
 
 
-def _with_latency(line: Line, sheet: Sheet, package: Package, evaluation: Evaluation) -> Evaluation:
+def _with_latency(line: Line, sheet: Sheet, private: Private, evaluation: Evaluation) -> Evaluation:
     """The evaluation with the latency that a gate asks for: measured now, for this verdict alone, and once more where the
-    verdict hangs on it. What was measured when the model was packaged may be another day's."""
-    gates = sheet.project.gates
-    if not judge.asks_for_latency(gates):
-        return evaluation
-    p50, p99 = _timed(line, sheet, package)
-    found = _timed_as(evaluation, p50, p99)
-    if judge.hangs_on_latency(gates, found):
-        line.progress(f"latency: {statistics.median(p99):.3g} ms is near the gate: measured again")
-        more = _timed(line, sheet, package)
-        found = _timed_as(evaluation, p50 + more[0], p99 + more[1])
+    verdict hangs on it. What was measured when the model was packaged may be another day's, and was no request."""
+    first = private.measure()
+    found = _timed_as(evaluation, first)
+    if judge.hangs_on_latency(sheet.project.gates, found):
+        line.progress(f"latency: {found.latency_p99_ms:.3g} ms is near the gate: measured again")
+        found = _timed_as(evaluation, first, private.measure())
     return found
 
 
-def _timed_as(evaluation: Evaluation, p50: list[float], p99: list[float]) -> Evaluation:
+def _timed_as(evaluation: Evaluation, *timed: Timed) -> Evaluation:
+    p50, p99 = ([one for each in timed for one in getattr(each, name)] for name in ("p50_ms", "p99_ms"))
     middle = statistics.median(p50), statistics.median(p99)
     return replace(evaluation, latency_p50_ms=middle[0], latency_p99_ms=middle[1], latency_rounds_ms=tuple(p99))
-
-
-def _timed(line: Line, sheet: Sheet, package: Package) -> tuple[list[float], list[float]]:
-    """The medians and 99th percentiles of ROUNDS, in a process of its own that does nothing else."""
-    tree, name = f"run:{sheet.run_id}", "score.latency"
-    order = _order(line, sheet, tree, package.model, package, name)
-    task = replace(order.task, target="noria.stages.work.score:timed", job={**order.task.job, "rounds": ROUNDS}, outs={})
-    record = steps.demand(steps.perform(line, sheet, replace(order, task=task, always=True)))
-    result = steps.output(line, record).result
-    return result["latency_p50_ms"], result["latency_p99_ms"]
 
 
 def best_so_far(line: Line, metrics: Sequence[str]) -> Release | None:

@@ -99,24 +99,13 @@ def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evalua
     manifest = serving_facts(sheet, package.form, package.trained, package.packaged) | {
         "run": sheet.run_id,
         "pins": msgspec.to_builtins(sheet.pins),
-        **_listed(folder),
+        **bundle.listing(folder),
     }
     content = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
     (folder / "manifest.json").write_bytes(content)
     (folder / "manifest.sig").write_bytes(signing.sign(line.state, content))
     _sync(folder)
     return folder
-
-
-def _listed(folder: Path) -> dict[str, dict[str, str]]:
-    """What the manifest says the bundle holds: all that is in it but the manifest itself."""
-    files, links = {}, {}
-    for path, entry in sorted(bundle.contents(folder)):
-        if entry.is_symlink():
-            links[path] = os.readlink(folder / path)
-        elif path not in bundle.OWN:
-            files[path] = names.digest_file(folder / path)
-    return {"files": files, **({"links": links} if links else {})}
 
 
 def _evidence(

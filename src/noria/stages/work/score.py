@@ -37,16 +37,6 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     return {"rows": rows.height}
 
 
-def timed(job: dict[str, Any]) -> dict[str, Any]:
-    """How long the form takes for a row, in a process that does nothing else.
-
-    The job as for ``run``, and ``rounds``. Returns ``latency_p50_ms`` and ``latency_p99_ms``, a list of each: one for a round.
-    """
-    form, rows, _ = _opened(job)
-    p50, p99 = zip(*(forms.latency(form, rows) for _ in range(job["rounds"])), strict=True)
-    return {"latency_p50_ms": list(p50), "latency_p99_ms": list(p99)}
-
-
 def _opened(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame, Signature]:
     """The sealed form, and the rows as it takes them."""
     bundle = Path(job["bundle"]).resolve()
