@@ -216,7 +216,9 @@ def _percent(gate: Gate) -> str:
 
 
 def _rows(versus: Comparison) -> str:
-    """``400 rows, of which 3 differ``: rows that only one of both called rightly."""
+    """``400 rows, of which 3 differ``: rows that only one of both called rightly; or that few rows make the difference."""
+    if versus.alike is not None:
+        return f"{versus.n:,} rows, of which a few outweigh the rest (as {versus.alike:.1f} would that are alike)"
     if versus.differing is None:
         return f"{versus.n:,} rows"
     return f"{versus.n:,} rows, of which {versus.differing:,} differ{'s' if versus.differing == 1 else ''}"

@@ -27,6 +27,7 @@ class Comparison:
     high: float
     n: int
     differing: int | None = None  # rows that only one of both called rightly; None for metrics that do not count calls
+    alike: float | None = None  # few rows make the difference: as many that were alike would spread as much. None: not few
 
 
 @dataclass(frozen=True, slots=True)

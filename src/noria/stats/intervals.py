@@ -5,14 +5,13 @@ seen: the worst that a row may be is allowed for, as rows that were not seen may
 
 - accuracy and recall: exact bounds of a share; of a difference Tango's score bounds (`stats.proportions`).
 - precision, f1 and f1_macro: exact bounds where they are a share of rows, else melded ones of the counts (`stats.proportions`).
-- Other means over rows (brier, log_loss, mae): the normal bound of a mean, of the row by row differences when two models are
+- brier and log_loss: the normal bound of a mean, of the row by row differences when two models are
   compared, with z^2 / 2 rows more that are as bad as can be: where nothing was seen these give the bound that a share of such
   rows has (Wilson 1927). Of log loss, which knows no worst, a difference is one of losses that are at most LOG_LOSS_MOST.
 - roc_auc: DeLong, DeLong and Clarke-Pearson (Biometrics 1988), computed by sorting (Sun and Xu, 2014), on the logit scale (Pepe,
   The Statistical Evaluation of Medical Tests, 2003, section 5.2). Rows are added as for means where fewer than FEW_WRONG rows of
   a class are ranked wrongly, for then that variance is not known, and to differences, where the wider bound counts.
-- The rest: the percentile bootstrap (Efron and Tibshirani 1993, chapter 13), the same resampled rows for both models, 400
-  repetitions from a fixed seed.
+- The rest (mae, rmse, r2, average_precision): by how much each row moves the metric (`stats.influence`).
 
 Rows are taken as independent of each other.
 """
@@ -20,7 +19,6 @@ Rows are taken as independent of each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -28,15 +26,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from noria.domain.evaluation import Comparison, Measure
 from noria.domain.signature import Task
-from noria.stats import metrics, proportions
+from noria.stats import influence, metrics, proportions
 from noria.stats.metrics import Floats, Undefined
 
-REPETITIONS = 400
-SEED = 1978
-CHUNK = 4_000_000  # resampled rows held in memory at once
 LOG_LOSS_MOST = -math.log(0.001)  # of a row that is compared: one that was called impossible counts as one in a thousand
 FEW_WRONG = 5.0  # rows of the rarer class times 1 - roc_auc
-FEW_DIFFER = 30  # rows; of fewer differences the largest tells little of the largest that there may be
+MEANS = frozenset({"brier", "log_loss"})  # of losses that have a worst, or are given one
 
 
 def measure(name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confidence: float = 0.95) -> Measure:
@@ -49,12 +44,12 @@ def measure(name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confiden
         low, high = _area(metrics.roc_auc_parts(truth, answer), confidence)
     elif name in _BY_CELLS:
         low, high = _share(name, truth, answer, confidence)
-    elif metrics.METRICS[name].per_row:
+    elif name in MEANS:
         rows = metrics.row_losses(name, task, truth, answer)
-        most = {"brier": 1.0, "log_loss": max(LOG_LOSS_MOST, float(rows.max()))}.get(name, float(rows.max()))
+        most = 1.0 if name == "brier" else max(LOG_LOSS_MOST, float(rows.max()))
         low, high = _mean(rows, 0.0, most, confidence)
     else:
-        low, high = _quantiles(_replicates(name, truth, (answer,))[:, 0], value, confidence)
+        low, high = influence.bounds(influence.of_metric(name, truth, answer), confidence)
     positives = int(truth.sum()) if task is Task.BINARY else None
     return Measure(value, min(low, value), max(high, value), len(truth), positives)
 
@@ -69,19 +64,21 @@ def compare(
     other = metrics.checked(task, y, champion)[1]
     if len(truth) < 2:
         raise Undefined("one row is too few for bounds")
-    differing = None
+    differing = alike = None
     if name == "roc_auc":
         low, high = _areas(metrics.roc_auc_parts(truth, mine), metrics.roc_auc_parts(truth, other), confidence)
     elif name in _BY_CELLS:
         calls = metrics.called(mine), metrics.called(other)
         low, high, differing = _shares(name, truth, *calls, confidence)
-    elif metrics.METRICS[name].per_row:
+    elif name in MEANS:
         rows, theirs, (low, high) = _means(name, task, truth, mine, other, confidence)
         difference = float(rows.mean())
     else:
-        both = _replicates(name, truth, (mine, other))
-        low, high = _quantiles(both[:, 0] - both[:, 1], difference, confidence)
-    return Comparison(theirs, difference, min(low, difference), max(high, difference), len(truth), differing)
+        moved = influence.of_difference(name, truth, mine, other)
+        errors = task is Task.REGRESSION
+        low, high = (influence.bounds_of_errors if errors else influence.bounds)(moved, confidence)
+        alike = moved.alike if errors and moved.alike < influence.FEW_ALIKE else None
+    return Comparison(theirs, difference, min(low, difference), max(high, difference), len(truth), differing, alike)
 
 
 def _mean(rows: Floats, least: float, most: float, confidence: float) -> tuple[float, float]:
@@ -103,10 +100,7 @@ def _means(
     if name == "log_loss":
         losses = [np.minimum(each, LOG_LOSS_MOST) for each in losses]
     rows = losses[0] - losses[1]
-    most = {"brier": 1.0, "log_loss": LOG_LOSS_MOST}.get(name)
-    if most is None:  # an error has no bound: what was seen has to do
-        enough = np.count_nonzero(rows) >= FEW_DIFFER
-        most = float(np.abs(rows).max() if enough else max(each.max() for each in losses))
+    most = LOG_LOSS_MOST if name == "log_loss" else 1.0
     return rows, float(losses[1].mean()), _mean(rows, -most, most, confidence)
 
 
@@ -204,37 +198,6 @@ def _melded(name: str, rows: Floats, confidence: float) -> tuple[float, float]:
     return proportions.from_cells(cells, _BY_CELLS[name], confidence, labels, others)
 
 
-def _quantiles(replicates: Floats, value: float, confidence: float) -> tuple[float, float]:
-    whole = replicates[np.isfinite(replicates)]  # a resample without positives or spread has no value
-    if len(whole) < REPETITIONS // 2:
-        raise Undefined("too few rows for bounds")
-    low, high = np.quantile(whole, [1 - confidence, confidence])
-    return min(float(low), value), max(float(high), value)
-
-
-def _replicates(name: str, y: Floats, answers: tuple[Floats, ...]) -> Floats:
-    """The metric of each model on each resample: [REPETITIONS, models]."""
-    rng = np.random.default_rng(SEED)
-    return _from_rows(rng, _BY_WEIGHTS[name], y, answers)
-
-
-def _from_rows(
-    rng: np.random.Generator, formula: Callable[[Floats, Floats, Floats], Floats], y: Floats, answers: tuple[Floats, ...]
-) -> Floats:
-    step = max(1, min(REPETITIONS, CHUNK // len(y)))
-    parts = []
-    for start in range(0, REPETITIONS, step):
-        weights = _weights(rng, min(step, REPETITIONS - start), len(y))
-        parts.append(np.column_stack([formula(y, answer, weights) for answer in answers]))
-    return np.concatenate(parts)
-
-
-def _weights(rng: np.random.Generator, repetitions: int, rows: int) -> Floats:
-    """How often each row was drawn [repetitions, rows]: ``rows`` draws with replacement."""
-    drawn = rng.integers(0, rows, (repetitions, rows)) + rows * np.arange(repetitions)[:, None]
-    return np.bincount(drawn.ravel(), minlength=repetitions * rows).reshape(repetitions, rows).astype(np.float64)
-
-
 def _ratio(top: Floats, bottom: Floats, empty: float) -> Floats:
     return np.divide(top, bottom, out=np.full_like(top, empty), where=bottom > 0)
 
@@ -266,17 +229,6 @@ def _cells_f1_macro(y: Floats, calls: Floats, drawn: Floats) -> Floats:
     return result
 
 
-def _weighted_rmse(y: Floats, p: Floats, weights: Floats) -> Floats:
-    return np.sqrt(weights @ (y - p) ** 2 / len(y))
-
-
-def _weighted_r2(y: Floats, p: Floats, weights: Floats) -> Floats:
-    centred = y - y.mean()  # keeps the difference of squares exact for labels far from zero
-    spread = weights @ centred**2 - (weights @ centred) ** 2 / len(y)
-    missed: NDArray[np.float64] = weights @ (y - p) ** 2
-    return 1 - _ratio(missed, np.where(spread > 1e-12 * float(centred @ centred), spread, 0.0), np.nan)
-
-
 def _cells_accuracy(y: Floats, calls: Floats, drawn: Floats) -> Floats:
     return _ratio(drawn[:, y == calls].sum(axis=1), drawn.sum(axis=1), np.nan)
 
@@ -287,9 +239,4 @@ _BY_CELLS = {
     "recall": _cells_recall,
     "f1": _cells_f1,
     "f1_macro": _cells_f1_macro,
-}
-_BY_WEIGHTS = {
-    "average_precision": metrics.weighted_average_precision,
-    "rmse": _weighted_rmse,
-    "r2": _weighted_r2,
 }

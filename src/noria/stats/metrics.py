@@ -193,27 +193,19 @@ def _roc_auc(y: Floats, p: Floats) -> float:
     return float(roc_auc_parts(y, p)[0].mean())
 
 
+def ranked(score: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The rows by falling score, and where each group of equal scores ends among them."""
+    order = np.argsort(-score, kind="stable")
+    return order, np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+
+
 def _average_precision(y: Floats, p: Floats) -> float:
+    """The sum of (R_k - R_{k-1}) P_k over distinct scores."""
     if not (y == 1).any():
         raise Undefined("no row is positive: average precision needs one")
-    return float(weighted_average_precision(y, p, np.ones((1, len(y))))[0])
-
-
-def weighted_average_precision(y: Floats, p: Floats, weights: Floats) -> Floats:
-    """Average precision [r] under each row of ``weights`` [r, n]: sum of (R_k - R_{k-1}) P_k over distinct scores.
-
-    NaN where a row of weights leaves no positive.
-    """
-    order = np.argsort(-p, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(p[order]) != 0, True))
-    chosen = weights[:, order]
-    hits = np.cumsum(chosen * y[order], axis=1)[:, ends]
-    rows = np.cumsum(chosen, axis=1)[:, ends]
-    steps = np.diff(hits, axis=1, prepend=0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(rows > 0, hits / rows, 0.0)
-        result: Floats = (steps * precision).sum(axis=1) / hits[:, -1]
-    return result
+    order, ends = ranked(p)
+    hits = np.cumsum(y[order])[ends]
+    return float((np.diff(hits, prepend=0.0) * hits / (ends + 1)).sum() / hits[-1])
 
 
 def _counts(y: Floats, p: Floats) -> tuple[int, int, int]:
