@@ -261,6 +261,26 @@ def test_a_clock_that_jumped_deletes_nothing(
         )
 
 
+def test_a_damaged_segment_goes_when_it_is_as_old_as_the_days_that_go(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Number 50: a segment that could not be compacted stayed for ever, with all that could be read of it."""
+    (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 10d}}\n")
+    for path in (home / ".noria/log/production").glob("*.plog"):
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:60] + b"\xff" + path.read_bytes()[61:])
+        path.chmod(0o400)
+    old, young = sorted((home / ".noria/log/production").glob("*.plog"))
+    assert "2 damaged segments left as they are" in say(capsys, "compact", "-e", "production")
+    os.utime(old, (NOW - 12 * 86_400, NOW - 12 * 86_400))
+    done = ask(capsys, "compact", "-e", "production", "--trust-clock")["environments"]["production"]
+    assert (done["expired"]["dates"], done["expired"]["damaged"]) == ([], 1)
+    assert (old.exists(), young.exists()) == (False, True)
+    assert "nothing to compact" not in say(capsys, "compact", "-e", "production")  # the younger one is still looked at
+    assert execute(["audit", "log", "--json"]) == 0
+    events = [e for e in json.loads(capsys.readouterr().out)["events"] if e["kind"] == "log.expired"]
+    assert [e["facts"]["damaged"] for e in events] == [1]
+    assert events[0]["text"].startswith("1 damaged segment of production's log deleted, as serving.log.keep says")
+
+
 def test_the_daemons_look_compacts_what_is_a_day_old_and_deletes_what_is_over(home: Path) -> None:
     folder = home / ".noria" / "log" / "production"
     line = assembly.assemble(home)

@@ -6,8 +6,10 @@ import json
 import random
 import shutil
 import stat
+import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,9 +21,12 @@ from noria.engine.export import Meter, Piece, Source, write
 from noria.errors import StoreError
 from noria.names import digest_bytes
 from noria.stages import audit
+from noria.stages.damage import tell_damage
 from noria.stages.line import silent
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
+from noria.store.pairs import PairBook
+from noria.store.segments import MAGIC
 
 FLIPS = 150
 
@@ -93,6 +98,53 @@ def test_the_doctor_tells_of_damage_in_the_prediction_log(
     cli.execute(["doctor", "--json"])
     (found,) = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["name"] == "prediction log"]
     assert (found["state"], found["text"]) == ("warn", "of b 1 place (9 bytes) cannot be read (and 1 more)")
+
+
+def test_damage_of_the_shadow_log_is_told_apart_from_that_of_the_prediction_log(tmp_path: Path) -> None:
+    """Number 51: whoever gathers a rollout's evidence counts what cannot be read, of either log, and says so once."""
+    with closing(Ledger.open(tmp_path)) as ledger:
+        line = SimpleNamespace(name="p", ledger=ledger)
+        line.event = lambda kind, subject, text, **facts: ledger.events.append("p", kind, subject, text, facts)
+        for folder in ("log", "shadow"):
+            (tmp_path / folder).mkdir()
+            segment = tmp_path / folder / "w0.plog"
+            segment.write_bytes(MAGIC + b"\x05\0\0\0\x01\x02\x03\x04spoilt")
+            segment.chmod(0o400)
+        book = PairBook(tmp_path / "log", tmp_path / "shadow", "r", "p", "v2")
+        for _ in range(2):
+            assert book.poll()
+            for damage, shadow in zip(book.damage(), (False, True), strict=True):
+                tell_damage(line, "production", damage, book.told, shadow=shadow)  # type: ignore[arg-type]
+        told = {event.subject: event.text for event in ledger.events.tail(kinds=["log.damaged"])}
+    assert told.keys() == {"production/w0", "production/shadow/w0"}
+    assert told["production/shadow/w0"].startswith("production's shadow log: 1 damaged place (14 bytes)")
+
+
+def test_a_clock_that_jumped_collects_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Number 50: `noria gc` deletes by age, too; one start with the clock 400 days ahead made everything old."""
+    (tmp_path / "noria.yaml").write_text("project: p\n")
+    monkeypatch.chdir(tmp_path)
+    with closing(Ledger.open(tmp_path / ".noria")) as ledger:
+        ledger.projects.ensure("p", str(tmp_path))
+        ledger.events.append("p", "turn.started", "turn-1", "a turn began")
+    journal = tmp_path / ".noria/search/x.journal"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("asked and told")
+    assert cli.execute(["gc"]) == 0
+    assert "nothing to delete" in capsys.readouterr().out
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 400 * 86_400)
+    assert cli.execute(["gc"]) == 0
+    assert "It would be refused, because nothing was recorded between" in capsys.readouterr().out
+    assert cli.execute(["gc", "--yes"]) != 0
+    said = capsys.readouterr().err
+    assert "nothing was deleted by its age, because nothing was recorded between" in said
+    assert "`noria gc --yes --trust-clock` deletes now" in said
+    assert journal.exists()
+    assert cli.execute(["gc", "--yes", "--trust-clock"]) == 0
+    assert not journal.exists()
 
 
 def test_an_export_is_readable_by_its_owner_only(tmp_path: Path) -> None:

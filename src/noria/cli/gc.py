@@ -22,28 +22,32 @@ LARGEST = 5
     "--keep", default="30d", show_default=True, metavar="TIME", help="Runs and refused files stay this long: 12h, 30d, 8w."
 )
 @click.option("--yes", is_flag=True, help="Delete. Without it nothing is deleted.")
+@click.option("--trust-clock", is_flag=True, help="Delete although nothing was recorded for days before now.")
 @json_option
 @pass_home
-def command(home: Home, keep: str, yes: bool, as_json: bool) -> None:
+def command(home: Home, keep: str, yes: bool, trust_clock: bool, as_json: bool) -> None:
     """Say what nothing needs any more; with --yes, delete it.
 
     Kept: all that releases were made of, with their bundles; pinned snapshots; the accepted files of each dataset; the newest
     result of each step; runs and refused files younger than --keep; whatever changed in the last hour. What `noria data log` and
     `noria runs` tell of older runs stays, without their files.
 
+    Nothing is deleted while the clock stands behind a gap of more than 3 days in all that was recorded, for 2 days: it may have
+    jumped.
+
     \b
     Example:  noria gc
               noria gc --keep 8w --yes
 
     JSON keys: deleted (false without --yes), keep_s, count, size_bytes, kinds {kind: {count, size_bytes}}, largest [{kind, name,
-    size_bytes}], forgotten {results, snapshots}, kept {kind: count}.
+    size_bytes}], forgotten {results, snapshots}, kept {kind: count}, doubt (why the clock is not believed, or empty).
     """
     from noria.engine import gc
 
     keep_s = _seconds(keep)
     home.existing_ledger().close()  # says so where nothing has happened yet
     with at_work(home, as_json) as line:
-        found = gc.collect(line, keep_s) if yes else gc.plan(line, keep_s)
+        found = gc.collect(line, keep_s, trust_clock=trust_clock) if yes else gc.plan(line, keep_s)
     emit(as_json, lambda: document(found, keep_s, yes), lambda: render(found, keep_s, yes))
 
 
@@ -67,6 +71,7 @@ def document(found: Plan, keep_s: float, deleted: bool) -> dict[str, Any]:
         "largest": [{"kind": str(i.waste), "name": i.name, "size_bytes": i.size_bytes} for i in found.largest(LARGEST)],
         "forgotten": {"results": _count(found.results), "snapshots": _count(found.snapshots)},
         "kept": _kept(found),
+        "doubt": found.doubt,
     }
 
 
@@ -103,4 +108,5 @@ def render(found: Plan, keep_s: float, deleted: bool) -> str:
     results, snapshots = _count(found.results), _count(found.snapshots)
     forgotten = f"forgotten: {plural(results, 'result')} of steps, {plural(snapshots, 'snapshot')}"
     parts = [head, table(("kind", "count", "size"), rows), forgotten, table(("the largest", "size", "what"), large)]
-    return "\n\n".join(parts if deleted else [*parts, "Nothing was deleted. `noria gc --yes` does it."])
+    how = f"it would be refused, because {found.doubt}" if found.doubt else "`noria gc --yes` does it"
+    return "\n\n".join(parts if deleted else [*parts, f"Nothing was deleted. {how[:1].upper()}{how[1:]}."])

@@ -142,7 +142,7 @@ def compact(home: Home, environment: str | None, trust_clock: bool, as_json: boo
               noria predictions compact -e production --json
 
     JSON keys: environments {name: {segments, records, files, size_bytes, damaged, expired {dates,
-    predictions, labels}, kept (why days that are over were not deleted, or empty)}}.
+    predictions, labels, damaged (segments)}, kept (why days that are over were not deleted, or empty)}}.
     """
     from noria.engine import logbook
 
@@ -157,7 +157,9 @@ def compact(home: Home, environment: str | None, trust_clock: bool, as_json: boo
 def _told(kept: Kept) -> str:
     done = kept.compacted
     old = f"; {kept.refused}" if kept.refused else ""
-    old += f"; {plural(len(kept.expired.dates), 'day')} older than serving.log.keep deleted" if kept.expired.dates else ""
+    gone = [plural(len(kept.expired.dates), "day")] if kept.expired.dates else []
+    gone += [plural(kept.expired.damaged, "damaged segment")] if kept.expired.damaged else []
+    old += f"; {' and '.join(gone)} older than serving.log.keep deleted" if gone else ""
     if not done.segments and not done.damaged:
         return f"{kept.environment}: nothing to compact{old}"
     files = f"{plural(done.records, 'record')} of {plural(done.segments, 'segment')} in {plural(done.files, 'file')}"

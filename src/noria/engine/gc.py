@@ -11,17 +11,20 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
+from noria.decide.clock import SETTLED_S, jump
 from noria.decide.retention import YOUNG_S, Kind, unneeded
+from noria.domain.policy import lasting
 from noria.domain.run import StepRecord
 from noria.engine.lease import Held
 from noria.errors import RefusedError
 from noria.stages.data import BLOBS
 from noria.stages.line import Line
 from noria.stages.needs import Needs, contents, gather
+from noria.store import compacted
 from noria.store.keep import Result
 
 PATIENCE_S = 5.0  # for those who are about to let go
@@ -63,6 +66,11 @@ class Plan:
     snapshots: dict[str, list[str]]  # project -> digests
     before: float  # runs that ended earlier are not kept for themselves
     needs: Needs = field(repr=False)
+    doubt: str = ""  # why the clock, by which things are old, is not believed
+
+    @property
+    def empty(self) -> bool:
+        return not (self.items or any(self.results.values()) or any(self.snapshots.values()))
 
     @property
     def size_bytes(self) -> int:
@@ -89,16 +97,28 @@ def plan(line: Line, keep_s: float) -> Plan:
     names = _cached(line, projects, needs) | _names(line, results, snapshots)
     items = [*_blobs(line, needs, names, now), *_folders(line, projects, needs, now, before)]
     keys = {project: [result.key for result in found] for project, found in results.items()}
-    return Plan(tuple(items), keys, snapshots, before, needs)
+    doubted = jump([*line.ledger.events.moments(now), *_written(line)], now)
+    return Plan(tuple(items), keys, snapshots, before, needs, doubted.text if doubted is not None else "")
 
 
-def collect(line: Line, keep_s: float) -> Plan:
+def _written(line: Line) -> Iterator[float]:
+    """When logs of environments were written, too: a model server goes on while nothing else happens."""
+    for folder in (line.state / "log").glob("*"):
+        if folder.is_dir():
+            yield from compacted.moments(folder)
+
+
+def collect(line: Line, keep_s: float, *, trust_clock: bool = False) -> Plan:
     """Delete what nothing needs; what that was.
 
-    Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in.
+    Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in; and while the clock
+    stands beyond a gap in its own history, unless a person says that it is right (``trust_clock``).
     """
     with exclusive(line) as leases:
         found = plan(line, keep_s)
+        if found.doubt and not found.empty and not trust_clock:
+            hint = f"It is believed {lasting(SETTLED_S)} after that; if it is right, `noria gc --yes --trust-clock` deletes now."
+            raise RefusedError(f"nothing was deleted by its age, because {found.doubt}", hint=hint)
         with line.ledger.transaction():
             for project, keys in found.results.items():
                 line.ledger.keep.forget_results(project, keys)
@@ -107,8 +127,8 @@ def collect(line: Line, keep_s: float) -> Plan:
                 line.ledger.keep.note_collection(project, found.before)
         gone = _delete(line, found, leases)
         _forget_marks(line, found)
-        done = Plan(tuple(gone), found.results, found.snapshots, found.before, found.needs)
-        if gone or any(found.results.values()) or any(found.snapshots.values()):
+        done = replace(found, items=tuple(gone))
+        if not done.empty:
             text = f"{len(gone):,} things that nothing needs were deleted ({done.size_bytes:,} bytes)"
             facts = {
                 "size_bytes": done.size_bytes,

@@ -74,12 +74,20 @@ def keep(line: Line, project: Project, environment: str, *, again: bool = False,
         line.event("log.damaged", f"{environment}/{name}", text)
     refused = _refused(line, environment, keep_s) if keep_s is not None and not trust_clock else ""
     gone = compaction.expire(folder, keep_s) if keep_s is not None and not refused else compaction.Expired((), 0, 0)
+    _tell_expired(line, environment, gone)
+    return Kept(environment, done, gone, refused)
+
+
+def _tell_expired(line: Line, environment: str, gone: Expired) -> None:
+    facts = {"dates": list(gone.dates), "predictions": gone.predictions, "labels": gone.labels, "damaged": gone.damaged}
+    segments = f"{gone.damaged:,} damaged segment{'' if gone.damaged == 1 else 's'}"
     if gone.dates:
         span = gone.dates[0] if len(gone.dates) == 1 else f"{gone.dates[0]} to {gone.dates[-1]}"
-        facts = {"dates": list(gone.dates), "predictions": gone.predictions, "labels": gone.labels}
         text = f"{environment}'s log of {span} was deleted, as serving.log.keep says: {gone.predictions:,} predictions"
+        line.event("log.expired", environment, f"{text}, {segments}" if gone.damaged else text, **facts)
+    elif gone.damaged:
+        text = f"{segments} of {environment}'s log deleted, as serving.log.keep says: what could be read of them is as old"
         line.event("log.expired", environment, text, **facts)
-    return Kept(environment, done, gone, refused)
 
 
 def _refused(line: Line, environment: str, keep_s: float) -> str:

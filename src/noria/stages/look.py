@@ -19,6 +19,7 @@ from noria.domain.verdict import Outcome
 from noria.errors import RefusedError
 from noria.stages import champion
 from noria.stages import rollout as stage
+from noria.stages.damage import tell_damage
 from noria.stages.line import Line
 
 if TYPE_CHECKING:
@@ -168,6 +169,9 @@ def _evidence(line: Line, around: Surroundings, rollout: Rollout) -> Evidence:
     if around.book is None:
         return Evidence(rollout.blocks)
     around.book.poll()
+    of_log, of_shadow = around.book.damage()
+    tell_damage(line, rollout.environment, of_log, around.book.told)
+    tell_damage(line, rollout.environment, of_shadow, around.book.told, shadow=True)
     guards = around.environment.rollout.guards
     found = Evidence(rollout.blocks, latencies=around.book.latencies()) if guards.quantile else Evidence(rollout.blocks)
     if guards.quality is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -20,18 +19,17 @@ from noria.domain.quality import Alert, Window
 from noria.domain.signature import Signature
 from noria.domain.verdict import Outcome, Verdict
 from noria.errors import NotFoundError
+from noria.stages.damage import tell_damage
 from noria.stages.fold import FORMAT, Fold, Gauge, Held, Notes, Span, Sum
 from noria.stages.line import Line
 from noria.stages.measure import Reference
 from noria.stats import calendar
 from noria.store.disk import full_disk
 from noria.store.reading import LogReader
-from noria.store.records import Damage
 
 PART_BYTES = 1 << 20  # of the log that are read at a time
 WORK_S = 0.3  # of one look: the daemon has other things to do as well
 SAVE_S = 60.0  # between two times that the notes are written down, where no window was judged
-TOLD = 1000  # events about damage that are looked through
 
 
 class Watch:
@@ -156,19 +154,6 @@ def watch(line: Line, project: Project, monitor: Watch) -> tuple[Breach, ...]:
                 breaches += _judge(line, project.monitor, monitor, release, gauge, span)
     monitor.save(now=judged)
     return tuple(breaches)
-
-
-def tell_damage(line: Line, environment: str, damage: Mapping[str, Damage], told: list[str]) -> None:
-    """Each damaged segment once, whoever met it first; ``told``: those that need not be looked for again."""
-    fresh = {f"{environment}/{name}": found for name, found in damage.items() if name not in told}
-    if not fresh:
-        return
-    known = {event.subject for event in line.ledger.events.newest(line.name, TOLD, kind="log.damaged")}
-    for subject, found in fresh.items():
-        if subject not in known:
-            text = f"{environment}'s prediction log: {found.words} in a segment cannot be read; what stood there counts nowhere"
-            line.event("log.damaged", subject, text, places=found.places, size_bytes=found.size_bytes)
-        told.append(subject.partition("/")[2])
 
 
 def _judge(line: Line, policy: MonitorPolicy, monitor: Watch, release: str, gauge: Gauge, span: Span) -> list[Breach]:

@@ -115,9 +115,23 @@ def last_day(keep_s: float, now: float | None = None) -> str:
 
 
 def expired(folder: Path, keep_s: float) -> bool:
-    """Whether there are days that ended longer than ``keep_s`` ago. Raises StoreError."""
-    last = last_day(keep_s)
-    return any(file.date <= last for batch in read(folder).batches for file in batch.files)
+    """Whether there are days that ended longer than ``keep_s`` ago, or damaged segments that were last written before. Raises
+    StoreError."""
+    last, index = last_day(keep_s), read(folder)
+    return any(file.date <= last for batch in index.batches for file in batch.files) or bool(
+        expired_segments(folder, index, last)
+    )
+
+
+def expired_segments(folder: Path, index: Index, last: str) -> list[str]:
+    """The damaged segments all of whose records are of ``last`` or of days before: none was made after the last write."""
+    found = []
+    for name in index.damaged:
+        with contextlib.suppress(FileNotFoundError):
+            written = (folder / f"{name}.plog").stat().st_mtime
+            if datetime.fromtimestamp(written, UTC).date().isoformat() <= last:
+                found.append(name)
+    return found
 
 
 def moments(folder: Path) -> list[float]:

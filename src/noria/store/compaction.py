@@ -51,6 +51,7 @@ class Expired:
     dates: tuple[str, ...]
     predictions: int
     labels: int
+    damaged: int = 0  # segments of which not all could be read: nobody knows how many records they held
 
 
 def compact(folder: Path, *, again: bool = False) -> Done:
@@ -75,7 +76,8 @@ def compact(folder: Path, *, again: bool = False) -> Done:
 
 
 def expire(folder: Path, keep_s: float, now: float | None = None) -> Expired:
-    """Delete the days of an environment's log that ended longer than ``keep_s`` ago; what is not compacted stays.
+    """Delete the days of an environment's log that ended longer than ``keep_s`` ago, and damaged segments that were last written
+    before; what else is not compacted stays.
 
     Raises StoreError when another process compacts.
     """
@@ -85,12 +87,15 @@ def expire(folder: Path, keep_s: float, now: float | None = None) -> Expired:
     with _alone(folder):
         index = compacted.read(folder)
         old = {f.path: f for batch in index.batches for f in batch.files if f.date <= last}
-        if old:
+        gone = compacted.expired_segments(folder, index, last)
+        if old or gone:
             kept = [_without(batch, old) for batch in index.batches]
-            compacted.write(folder, Index([batch for batch in kept if batch.files], index.damaged))
+            for name in gone:
+                (folder / f"{name}.plog").unlink(missing_ok=True)
+            compacted.write(folder, Index([batch for batch in kept if batch.files], sorted({*index.damaged} - {*gone})))
             _sweep(folder)
     rows = {record: sum(f.rows for f in old.values() if f.record == record) for record in PLACES}
-    return Expired(tuple(sorted({f.date for f in old.values()})), rows["prediction"], rows["feedback"])
+    return Expired(tuple(sorted({f.date for f in old.values()})), rows["prediction"], rows["feedback"], len(gone))
 
 
 def _without(batch: Batch, old: dict[str, File]) -> Batch:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from noria.domain.signature import class_text
 from noria.store.reading import LogReader
-from noria.store.records import Feedback, Prediction, Shadow, ids_from
+from noria.store.records import Damage, Feedback, Prediction, Shadow, ids_from
 
 MOST_PAIRS = 1_000_000  # evidence decides long before: more are passed over
 MOST_TIMES = 1_000_000  # of each release, the newest
@@ -233,6 +233,7 @@ class PairBook:
         self._places = _Remembered()  # key -> places of its predictions
         self._early = _Remembered()  # id or key of a label -> what was said, while no pair is known that it belongs to
         self._heard = 0
+        self.told: list[str] = []  # damaged segments that were told of
         self._old_ms, self._new_ms = _Times(), _Times()
         self._request: tuple[float, float, str] | None = None  # the last row's: rows of one request stand together
 
@@ -247,6 +248,10 @@ class PairBook:
                 if time.monotonic() > until:
                     return False
         return True
+
+    def damage(self) -> tuple[dict[str, Damage], dict[str, Damage]]:
+        """What could not be read of the prediction log and of the shadow log, by segment."""
+        return self._log.damage(), self._shadow.damage()
 
     def labelled(self) -> Labelled:
         return self._numbers.labelled()
