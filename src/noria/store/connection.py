@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from noria.errors import NoriaError, StoreError
 from noria.store.disk import UNWRITABLE, disk_full
@@ -27,6 +28,16 @@ NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 WRITES_NOT = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+class Row(sqlite3.Row):
+    """A row whose missing columns are told: their names are in the file as well, and may be damaged as all that is in it."""
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return super().__getitem__(key)
+        except IndexError as error:
+            raise StoreError(f"the ledger is damaged: a table has no column {key} any more", hint=CURE) from error
 
 
 class Link:
@@ -74,11 +85,11 @@ class Database:
         with translated(self.path):
             if self._read_only is not None:
                 made = self._read_only.connect(BUSY_MS / 1000)
-                made.row_factory = sqlite3.Row
+                made.row_factory = Row
                 return made
             made = sqlite3.connect(self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
             try:
-                made.row_factory = sqlite3.Row
+                made.row_factory = Row
                 for statement in self.preparations:
                     made.execute(statement)
                 _use_wal(made)

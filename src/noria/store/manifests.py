@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from noria import names
 from noria.domain.data import FilePin
+from noria.store.rows import UNREADABLE, damaged
 
 CHUNK_FILES = 512  # entries of a chunk, on average; a power of two
 Span = tuple[str, str | None]  # from this name on, up to but not including that one; None: to the end
@@ -64,9 +65,12 @@ def pack(pins: Sequence[FilePin]) -> tuple[Chunk, bytes]:
 
 
 def unpack(content: str | bytes) -> Iterator[FilePin]:
-    """The entries of a chunk."""
-    for entry in msgspec.json.decode(content):
-        yield FilePin(*entry)
+    """The entries of a chunk. Raises StoreError when it was damaged."""
+    try:
+        pins = [FilePin(*entry) for entry in msgspec.json.decode(content)]
+    except UNREADABLE as error:
+        raise damaged("chunks", error) from error
+    yield from pins
 
 
 def digest(dataset: str, chunks: Iterable[Chunk]) -> str:

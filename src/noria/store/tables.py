@@ -6,6 +6,7 @@ import msgspec
 
 from noria.domain.table import TableType
 from noria.store.connection import Database
+from noria.store.rows import parsed
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -25,7 +26,7 @@ class TableStore:
     def get(self, project: str, dataset: str) -> Settled | None:
         """What was decided; None before anything was."""
         row = self._database.row("SELECT source, basis, type FROM tables WHERE project = ? AND dataset = ?", (project, dataset))
-        return None if row is None else Settled(row["source"], row["basis"], msgspec.json.decode(row["type"], type=TableType))
+        return None if row is None else Settled(row["source"], row["basis"], parsed(row["type"], kind=TableType))
 
     def put(self, project: str, dataset: str, settled: Settled) -> None:
         """Write it, or write it anew."""
