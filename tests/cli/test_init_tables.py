@@ -49,6 +49,14 @@ def test_bytes_and_categories_are_drafted(tmp_path: Path, capsys: pytest.Capture
     assert "raw Binary" in capsys.readouterr().out
 
 
+def test_a_table_in_the_place_of_a_folder_is_named_with_the_command_to_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table().write_csv(tmp_path / "my rows.csv")
+    assert cli.execute(["-C", str(tmp_path), "init", "my rows.csv"]) == 2
+    assert "noria init --data 'my rows.csv' --label COLUMN" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "rows.csv"])
 def test_a_column_that_stands_twice_is_refused_in_every_format(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str

@@ -49,6 +49,22 @@ def made(model: Any, names: list[str], table: pl.DataFrame = TABLE) -> tuple[pac
     return package.compiled(original, None, signature, held, tried), original, held
 
 
+def test_splits_at_amounts_of_two_decimals_compile() -> None:
+    """Number 20, its other side: trees split at values of the data, as 21.87. The nearest number of 32 bits may lie beyond the
+    split: asked with that one, which nobody has, a model and its graph differ."""
+    rng = np.random.default_rng(1)
+    rows = pl.DataFrame({"age": np.round(rng.exponential(40, 4_000), 2), "code": rng.integers(0, 4, 4_000).astype(float)})
+    label = (rng.random(rows.height) < 1 / (1 + np.exp((rows["age"].to_numpy() - 40) / 20))).astype(int)
+    fitted = HistGradientBoostingClassifier(max_iter=60, random_state=0).fit(rows, label)
+    nodes = np.concatenate([trees[0].nodes for trees in fitted._predictors])
+    splits = np.unique(nodes["num_threshold"][(nodes["is_leaf"] == 0) & (nodes["feature_idx"] == 0)])
+    held = rows.filter(pl.col("age").is_in(splits[np.float32(splits) > splits]))
+    assert held.height > probes.NULL_BASES
+    signature = Signature((Input("age", Kind.NUMBER, low=0.0, high=400.0), Input("code", Kind.NUMBER)), Task.BINARY, ("0", "1"))
+    found = package.compiled(forms.Original(fitted, None, signature), None, signature, held)
+    assert found.content is not None, found.reason
+
+
 @pytest.mark.parametrize(
     "model",
     [

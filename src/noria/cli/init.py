@@ -6,6 +6,7 @@ import json
 import keyword
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class Written:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), required=False)
+@click.argument("directory", type=click.Path(path_type=Path), required=False)
 @click.option("--data", "data", type=click.Path(path_type=Path), help="Your own table: a CSV or Parquet file.")
 @click.option("--label", help="The column to predict; with --data.")
 @json_option
@@ -56,6 +57,9 @@ def command(ctx: click.Context, directory: Path | None, data: Path | None, label
     start = ctx.find_root().obj or Path(".")
     home = (start / directory if directory else start).resolve()
     demand_text(home)
+    if home.is_file():
+        hint = f"for a project from this table: noria init --data {shlex.quote(str(directory))} --label COLUMN"
+        raise UsageError(f"{directory} is a file, and a project is a folder", hint=hint)
     if (data is None) != (label is None):
         raise UsageError("--data and --label go together", hint="noria init --data customers.csv --label churned")
     if data is not None and label is not None:

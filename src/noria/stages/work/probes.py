@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from noria.adapters.asking import DTYPES, rows_of
+from noria.adapters.asking import rows_of
 from noria.domain import golden
 from noria.domain.signature import Input, Kind, Signature
 
@@ -64,7 +64,7 @@ def made(signature: Signature, rows: pl.DataFrame) -> Probes:
     asked = [*asked[: MOST - golden.ROWS], *golden.made_up(signature)]
     told = [*told[: MOST - golden.ROWS], *(f"golden row {i} is asked" for i in range(golden.ROWS))]
     columns = {i.name: [record[i.name] for record in asked] for i in signature.inputs}
-    return Probes(_single(rows_of(columns, signature)), told)
+    return Probes(rows_of(columns, signature), told)
 
 
 def answered(ask: Callable[[pl.DataFrame], NDArray[np.float64]], rows: pl.DataFrame) -> tuple[NDArray[np.float64], list[str]]:
@@ -114,12 +114,6 @@ def _odd(entry: Input, value: Any) -> list[Any]:
         0.0,
         -2 * FRACTION,
     ]
-
-
-def _single(rows: pl.DataFrame) -> pl.DataFrame:
-    """Numbers that float32 holds: rounding them is what held-out rows are asked for."""
-    exact = [pl.col(name).cast(pl.Float32).cast(pl.Float64) for name, kind in rows.schema.items() if kind == DTYPES[Kind.NUMBER]]
-    return rows.with_columns(exact)
 
 
 def _shown(value: Any) -> str:
