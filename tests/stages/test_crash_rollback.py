@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from engine_stub import Scripted, digest_of, line_of
 
+from noria.adapters.driver import Asked, Stats
 from noria.domain.rollout import CHAMPION, Crashes, Rollout, RolloutState, Route, candidate_of
 from noria.engine import pilot
 from noria.stages import champion as champion_stage
@@ -42,6 +43,10 @@ def canary(line: Line) -> Rollout:
     return rollout
 
 
+def asked(line: Line) -> Asked:
+    return Asked(line.driver, "p", "production")
+
+
 def champion(line: Line) -> str:
     route = line.ledger.routes.get("p", "production")
     assert route is not None
@@ -50,13 +55,13 @@ def champion(line: Line) -> str:
 
 def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(line: Line, server: Scripted) -> None:
     server.crashes = {V2: Crashes(2, 2, "SIGSEGV in worker 0")}
-    pilot.guard(line, "production")
+    pilot.guard(line, "production", asked(line))
     assert champion(line) == "v2"
     server.here = False
-    pilot.guard(line, "production")
+    pilot.guard(line, "production", asked(line))
     server.here = True
     server.crashes = {V2: Crashes(3, 3, "SIGSEGV in worker 0", CHAMPION)}
-    pilot.guard(line, "production")
+    pilot.guard(line, "production", asked(line))
     assert champion(line) == "v1"
     assert len(server.told) == 1
     assert line.ledger.releases.get("p", "v2").barred == (
@@ -65,21 +70,21 @@ def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(line: Line, server: 
     (event,) = line.ledger.events.tail("p", kinds=("environment.rolled_back",))
     assert "production rolled back from v2 to v1: v2 rolled back: it crashed 3 processes" in event.text
     server.crashes = {V1: Crashes(9, 9, "SIGSEGV in worker 0")}
-    pilot.guard(line, "production")
+    pilot.guard(line, "production", asked(line))
     assert champion(line) == "v1"  # there is no fit release to go back to
 
 
 def test_a_champion_that_the_server_refuses_gives_way(line: Line, server: Scripted) -> None:
     """Number 58: the server could not serve the new release, status said that it does, and nothing rolled back."""
     server.refused = {V2: "a name is odd"}
-    pilot.guard(line, "production", champion_stage.refused)
+    pilot.guard(line, "production", asked(line), champion_stage.refused)
     assert champion(line) == "v2"  # tried again, it loads
     server.broken = {V1: "damaged", V2: "damaged"}
-    pilot.guard(line, "production", champion_stage.refused)
+    pilot.guard(line, "production", asked(line), champion_stage.refused)
     assert champion(line) == "v2"  # nothing loads: the trouble is another, and no release is barred for it
     assert line.ledger.releases.get("p", "v2").barred is None
     server.broken = {V2: "a name is odd"}
-    pilot.guard(line, "production", champion_stage.refused)
+    pilot.guard(line, "production", asked(line), champion_stage.refused)
     assert champion(line) == "v1"
     barred = line.ledger.releases.get("p", "v2").barred
     assert barred == "production rolled back from v2 to v1: v2 rolled back: it could not be loaded: a name is odd"
@@ -89,7 +94,7 @@ def test_a_crash_loop_bars_nobody_where_the_release_before_does_not_load_either(
     """Number 58: a lost key makes every release unloadable; one after the other would have been barred."""
     server.crashes = {V2: Crashes(3, 3, "worker 0 does not start with it: damaged", CHAMPION)}
     server.broken = {V1: "damaged"}
-    pilot.guard(line, "production")
+    pilot.guard(line, "production", asked(line))
     assert champion(line) == "v2"
 
 
@@ -110,7 +115,7 @@ def test_the_pilot_waits_for_whoever_promoted_before_it_acts_on_a_refusal(
 def test_an_undecided_candidate_makes_room_when_the_champion_falls(line: Line, server: Scripted) -> None:
     rollout = canary(line)
     server.crashes = {V2: Crashes(4, 4, "SIGABRT in its host")}
-    pilot.guard(line, "production")
+    pilot.guard(line, "production", asked(line))
     assert champion(line) == "v1"
     assert line.ledger.rollouts.get(rollout.id).state is RolloutState.SUPERSEDED
     assert line.ledger.releases.get("p", "v3").barred is None
@@ -143,3 +148,26 @@ def test_a_candidate_that_the_server_refuses_is_rolled_back(line: Line, server: 
     server.refused = {V3: "golden row 2 was answered 0.5, where 0.25 was due"}
     assert stage.fallen(line, rollout, server.stats("p", "production"))
     assert line.ledger.rollouts.get(rollout.id).reason.startswith("v3 could not be loaded: golden row 2 was answered 0.5")
+
+
+def test_the_engine_is_asked_once_in_a_look(line: Line, server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pilot asked for the champion's crashes, for what the server refuses and for the rollout each anew; where nobody
+    answered, it waited each time."""
+    asked_at: list[str] = []
+    ask = server.stats
+
+    def stats(project: str, environment: str) -> Stats:
+        asked_at.append(environment)
+        return ask(project, environment)
+
+    monkeypatch.setattr(server, "stats", stats)
+    yaml = "project: p\nenvironments:\n  production: {rollout: {steps: [10%, 100%], replay: 0}}\n"
+    (line.home / "noria.yaml").write_text(yaml)
+    canary(line)
+    driven = pilot.Pilot(line)
+    driven.drive()
+    assert asked_at == ["production"]
+    server.here = False
+    driven = pilot.Pilot(line)
+    driven.drive()
+    assert asked_at == ["production"] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from noria.adapters import bundle, signing
@@ -35,6 +36,25 @@ class Driver(Protocol):
 
     def stats(self, project: str, environment: str) -> Stats:
         """Raises ServingError when the engine does not answer."""
+
+
+class Asked:
+    """What an engine says of one environment in one look: asked once, when it is first needed. So is its silence."""
+
+    def __init__(self, driver: Driver, project: str, environment: str) -> None:
+        self._ask = partial(driver.stats, project, environment)
+        self._found: Stats | ServingError | None = None
+
+    def stats(self) -> Stats:
+        """Raises ServingError when the engine did not answer."""
+        if self._found is None:
+            try:
+                self._found = self._ask()
+            except ServingError as error:
+                self._found = error
+        if isinstance(self._found, ServingError):
+            raise self._found
+        return self._found
 
 
 class Embedded:

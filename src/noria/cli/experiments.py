@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +146,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "reason": run.reason,
         "params": run.params,
         "metrics": run.metrics,
+        "serving": run.serving or None,
         "steps": [{"name": s.name, "state": str(s.state), "reason": s.reason.text, "seconds": s.seconds} for s in run.steps],
     }
 
@@ -167,7 +168,18 @@ def _render(made: list[Run], varied: list[str], gated: Sequence[str]) -> str:
         )
         for run in made
     ]
+    for serving in {repr(run.serving): run.serving for run in made if run.serving}.values():  # other rows, other scores
+        values = serving["metrics"]
+        cells = (f"{values[name]:.5g}" if name in values else "–" for name in metrics)
+        rows.append((serving["release"], "serves", *("" for _ in varied), *cells, "", _beside(serving)))
     return table(("run", "outcome", *varied, *metrics, "time", ""), rows)
+
+
+def _beside(serving: Mapping[str, Any]) -> str:
+    """How what serves was judged on the rows of a run, or why it was not."""
+    if serving["note"]:
+        return f"on the same rows: not known: {serving['note']}"
+    return "on the same rows: its code and parameters, fitted on the same training rows"
 
 
 def _quiet(_: str) -> None:

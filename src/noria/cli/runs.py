@@ -150,10 +150,30 @@ def render_runs(runs: list[Run], fields: list[tuple[str, str]]) -> str:
     """One line a run: what was asked about, or what most runs have."""
     if not runs:
         return "no run meets that"
+    beside = any(r.serving for r in runs)
     rows = [
-        (r.id, ago(r.started_at), r.kind, r.outcome or "running", *(_cell(r, *field) for field in fields), _tags(r)) for r in runs
+        (
+            r.id,
+            ago(r.started_at),
+            r.kind,
+            r.outcome or "running",
+            *(_cell(r, *field) for field in fields),
+            *([_serving(r, fields)] if beside else []),
+            _tags(r),
+        )
+        for r in runs
     ]
-    return table(("run", "when", "kind", "verdict", *(name for _, name in fields), "tags"), rows)
+    more = ("serves, same rows",) if beside else ()
+    return table(("run", "when", "kind", "verdict", *(name for _, name in fields), *more, "tags"), rows)
+
+
+def _serving(run: Run, fields: list[tuple[str, str]]) -> str:
+    """``v3 0.871``: what serves on the rows that the run was judged on, by the first metric that is shown and known of it."""
+    if not run.serving:
+        return "–"
+    values = run.serving["metrics"]
+    named = next((name for group, name in fields if group == "metrics" and name in values), None)
+    return f"{run.serving['release']} {number(values[named]) if named is not None else 'not known'}"
 
 
 def _shown(where: Query | None, order: Order | None, runs: list[Run], gated: Sequence[str]) -> list[tuple[str, str]]:

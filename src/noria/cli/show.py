@@ -73,6 +73,9 @@ def in_order(document: dict[str, Any], gated: Sequence[str]) -> None:
     for facts in (document.get("evaluation"), document.get("run"), document.get("release")):
         if isinstance(facts, dict) and isinstance(facts.get("metrics"), dict):
             facts["metrics"] = {name: facts["metrics"][name] for name in gated_first(facts["metrics"], gated)}
+        if isinstance(facts, dict) and facts.get("serving"):
+            values = facts["serving"]["metrics"]
+            facts["serving"] = facts["serving"] | {"metrics": {name: values[name] for name in gated_first(values, gated)}}
 
 
 def show_log(home: Home, run: dict[str, Any] | None, ref: str, step: str, as_json: bool) -> None:

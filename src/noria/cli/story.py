@@ -106,11 +106,22 @@ def run(document: Facts) -> str:
         ("Gates", _gates(document.get("gate"))),
         ("Logs", _logs(document)),
         ("Metrics", metrics),
+        ("What serves, on the same rows", _serving(facts.get("serving"))),
         ("Series", _series(document)),
         ("Plots", _files(facts["plots"])),
         ("Artifacts", _files(facts["artifacts"])),
     )
     return "\n".join(section(title, body) for title, body in chapters if body)
+
+
+def _serving(facts: Facts | None) -> str:
+    """What serves, on the rows that an experiment or a trial was judged on."""
+    if not facts:
+        return ""
+    if facts["note"]:
+        return plain(f"{facts['release']} has no score there: {facts['note']}")
+    told = f"{facts['release']}: its code and parameters, fitted on the same training rows as this run"
+    return "\n".join([plain(told), pairs([(name, number(value)) for name, value in facts["metrics"].items()])])
 
 
 def early(turn: Facts | None) -> str:

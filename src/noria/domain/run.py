@@ -78,6 +78,8 @@ class Run:
     note: str = ""
     artifacts: dict[str, str] = field(default_factory=dict)  # "step/path" -> blob digest
     plots: dict[str, str] = field(default_factory=dict)  # "step/path" -> blob digest
+    # what serves, fitted and scored on the very same rows: `release`, `metrics`, and `note`: why it has none
+    serving: dict[str, Any] = field(default_factory=dict)
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -89,12 +89,14 @@ def _run(line: Line, sheet: Sheet, asked: Asked) -> Run:
     if not whole and last in (wanted.start, wanted.only):
         raise UsageError(f"{last} comes last: name it with --to, or leave the choice out")
     metrics: dict[str, float] = {}
+    serving: dict[str, Any] = {}
     try:
         done = graph.run(line, sheet, EVERYTHING if whole else wanted)
         for made in done.values():
             steps.demand(made)
         if whole and model is not None:
             metrics = search.validate(line, sheet, done)
+            serving = search.beside(line, sheet, done)
         outcome, reason = DONE, _sentence(sheet.records)
     except StepError as error:
         outcome, reason = FAILED, str(error)
@@ -109,6 +111,7 @@ def _run(line: Line, sheet: Sheet, asked: Asked) -> Run:
         kind=RunKind.EXPERIMENT,
         tags=asked.tags,
         note=asked.note,
+        serving=serving,
     )
 
 

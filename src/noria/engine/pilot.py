@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from noria import config
+from noria.adapters.driver import Asked, Stats
 from noria.config import Environment, Project
 from noria.domain.policy import Freeze
 from noria.domain.rollout import Rollout, RolloutState, Route
@@ -64,30 +65,32 @@ class Pilot:
     def _visit(self, name: str, under_way: set[str]) -> None:
         """A look at one environment: at its champion, its release on probation, its rollout."""
         line = self._line
+        engine = Asked(line.driver, line.name, name)
         if time.monotonic() >= self._rests.get(name, 0.0):
             self._rests[name] = time.monotonic() + SLOW_S
-            guard(line, name)
-            self._hear_refusal(name)
+            if guard(line, name, engine) or self._hear_refusal(name, engine):
+                return  # what serves is another release now: what the engine said of the one before is over
         probing, active = line.ledger.rollouts.probing(line.name, name), line.ledger.rollouts.active(line.name, name)
         for rollout in filter(None, (probing, active)):
             under_way.add(rollout.id)
             if self._ready(rollout):
-                self._under_lease(rollout)
+                self._under_lease(rollout, engine)
 
-    def _hear_refusal(self, name: str) -> None:
-        """A champion that the server refuses gives way, unless whoever promoted it says so first."""
+    def _hear_refusal(self, name: str, engine: Asked) -> bool:
+        """A champion that the server refuses gives way, unless whoever promoted it says so first; whether one did."""
         line, now = self._line, time.monotonic()
         route = line.ledger.routes.get(line.name, name)
         with contextlib.suppress(ServingError):  # no server, no refusal
-            if route is None or route.champion not in line.driver.stats(line.name, name).failed:
+            if route is None or route.champion not in engine.stats().failed:
                 self._refused.pop(name, None)
-                return
+                return False
             revision, since = self._refused.setdefault(name, (route.revision, now))
             if revision != route.revision:
                 self._refused[name] = (route.revision, now)
             elif now - since >= REFUSED_S:
                 self._rests[name] = now + AGAIN_S  # each look loads releases
-                guard(line, name, champion.refused)
+                return guard(line, name, engine, champion.refused)
+        return False
 
     def _hear_replays(self) -> None:
         """What came of those that ended; what one raised is raised here."""
@@ -119,7 +122,7 @@ class Pilot:
             return False
         if rollout.state is RolloutState.REPLAY:
             if time.monotonic() >= self._rests.get(f"replay {rollout.id}", 0.0):
-                self._replays[rollout.id] = in_background(lambda: self._under_lease(rollout))
+                self._replays[rollout.id] = in_background(lambda: self._under_lease(rollout, self._asked(rollout)))
             return False
         if time.monotonic() < self._rests.get(rollout.id, 0.0):
             return False
@@ -133,19 +136,22 @@ class Pilot:
         named = [route.environment for route in line.ledger.routes.all() if route.project == line.name]
         return list(dict.fromkeys([*named, *line.ledger.rollouts.waiting(line.name)]))
 
-    def _under_lease(self, rollout: Rollout) -> None:
+    def _asked(self, rollout: Rollout) -> Asked:
+        return Asked(self._line.driver, self._line.name, rollout.environment)
+
+    def _under_lease(self, rollout: Rollout, engine: Asked) -> None:
         """One look, unless another engine drives it."""
         line = self._line
         held = Held.claim(line.ledger, line.name, "rollout", rollout.id)
         if held is None:
             return
         with held:
-            self._look(held.over(line), rollout.id)
+            self._look(held.over(line), rollout.id, engine)
             now = line.ledger.rollouts.get(rollout.id)
             if now.ended_at is not None:
                 held.done(str(now.state))
 
-    def _look(self, line: Line, rollout_id: str) -> None:
+    def _look(self, line: Line, rollout_id: str, engine: Asked) -> None:
         """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
         rollout = line.ledger.rollouts.get(rollout_id)
         if rollout.ended_at is not None:
@@ -161,9 +167,9 @@ class Pilot:
             elif rollout.state is RolloutState.REPLAY:
                 stage.replay(line, environment, rollout)
             elif rollout.state is RolloutState.PROBATION:
-                look.look_at_probation(line, self._around(line, project, environment, rollout), rollout)
+                look.look_at_probation(line, self._around(line, project, environment, rollout, engine), rollout)
             elif rollout.state is RolloutState.CANARY or rollout.resumes is not RolloutState.WAITING:
-                look.look(line, self._around(line, project, environment, rollout), rollout)
+                look.look(line, self._around(line, project, environment, rollout, engine), rollout)
         except ServingError as error:
             look.blind(line, environment, rollout, error.message)
 
@@ -179,10 +185,10 @@ class Pilot:
             today = now.freeze if now is not None else ()
         return project, replace(environment, freeze=tuple(dict.fromkeys((*environment.freeze, *today))))
 
-    def _around(self, line: Line, project: Project, environment: Environment, rollout: Rollout) -> Surroundings:
+    def _around(self, line: Line, project: Project, environment: Environment, rollout: Rollout, engine: Asked) -> Surroundings:
         if rollout.id not in self._books:
             self._books[rollout.id] = look.book_of(line, environment, rollout)
-        return Surroundings(project, environment, self._books[rollout.id])
+        return Surroundings(project, environment, self._books[rollout.id], engine)
 
 
 def in_background(work: Callable[[], None]) -> Future[None]:
@@ -206,12 +212,17 @@ def project_of(line: Line, rollout: Rollout) -> Project:
     return config.load(sealed if (sealed / "noria.yaml").is_file() else line.home)
 
 
-def guard(line: Line, environment: str, judge: Callable[[Line, Route], Reason | None] = champion.crash_loop) -> None:
-    """Roll a champion back that crashes again and again, or does not load."""
+Judge = Callable[[Line, Route, Stats], Reason | None]
+
+
+def guard(line: Line, environment: str, engine: Asked, judge: Judge = champion.crash_loop) -> bool:
+    """Roll a champion back that crashes again and again, or does not load; whether it was tried."""
     route = line.ledger.routes.get(line.name, environment)
     with contextlib.suppress(ServingError):  # no server, no crashes
-        reason = judge(line, route) if route is not None else None
+        reason = judge(line, route, engine.stats()) if route is not None else None
         held = Held.claim(line.ledger, line.name, "guard", f"{environment} {route.revision}") if route and reason else None
         if route and reason and held:
             with held:
                 held.done(stage.give_way(held.over(line), route, reason.text))
+            return True
+    return False

@@ -13,6 +13,7 @@ from noria.domain.trigger import TriggerKind
 from noria.domain.turn import Stage, Turn, TurnOutcome
 from noria.domain.verdict import Outcome
 from noria.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError, StoppedError
+from noria.stages import champion
 from noria.stages.check import check
 from noria.stages.evaluate import evaluate
 from noria.stages.gate import gate
@@ -71,7 +72,7 @@ def stages(line: Line, sheet: Sheet) -> Turn:
     trained = train(line, sheet)
     enter(line, sheet, Stage.PACKAGE)
     packaged = package(line, sheet, trained)
-    serving = champion(line, sheet)
+    serving = champion.serving(line, sheet.project)
     if serving is not None and same_as(line, packaged, serving):
         return end(line, sheet, TurnOutcome.NOTHING_CHANGED, f"the model came out byte for byte as {serving.version}'s")
 
@@ -109,15 +110,6 @@ def asked_for_more(line: Line, sheet: Sheet) -> bool:
     """Whether something else than the refused data started the turn: a commit, the schedule, the monitor."""
     more = (TriggerKind.PUSH, TriggerKind.SCHEDULE, TriggerKind.BREACH)
     return any(t.kind in more for t in line.ledger.triggers.of_turn(sheet.turn.id))
-
-
-def champion(line: Line, sheet: Sheet) -> Release | None:
-    """The release that the candidate must match: the one that serves the last environment, where quality counts most."""
-    for environment in reversed(list(sheet.project.environments)):
-        route = line.ledger.routes.get(line.name, environment)
-        if route is not None:
-            return line.ledger.releases.get(line.name, route.champion_version)
-    return None
 
 
 def end(

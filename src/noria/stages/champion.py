@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from noria.adapters.driver import reachable
-from noria.config import Environment
+from noria.adapters.driver import Stats, reachable
+from noria.config import Environment, Project
 from noria.decide import back, crash
 from noria.domain.release import Release
 from noria.domain.rollout import CHAMPION, Rollout, RolloutState, Route
@@ -29,6 +29,15 @@ OUTCOMES = {
     RolloutState.ROLLED_BACK: TurnOutcome.ROLLED_BACK,
     RolloutState.SUPERSEDED: TurnOutcome.SUPERSEDED,
 }
+
+
+def serving(line: Line, project: Project) -> Release | None:
+    """The release that a candidate must match: the one that serves the last environment, where quality counts most."""
+    for environment in reversed(list(project.environments)):
+        route = line.ledger.routes.get(line.name, environment)
+        if route is not None:
+            return line.ledger.releases.get(line.name, route.champion_version)
+    return None
 
 
 def close(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
@@ -246,19 +255,19 @@ def target(line: Line, route: Route, wanted: str | None) -> back.Back:
     return found
 
 
-def crash_loop(line: Line, route: Route) -> Reason | None:
-    """Why the champion must give way to a release before it, or None. Raises ServingError without a server."""
-    crashes = line.driver.stats(line.name, route.environment).crashes.get(route.champion)
+def crash_loop(line: Line, route: Route, stats: Stats) -> Reason | None:
+    """Why the champion must give way to a release before it, or None."""
+    crashes = stats.crashes.get(route.champion)
     if crashes is None or crashes.role != CHAMPION:
         return None
     reason = crash.of_champion(crashes, _previous(line, route) is not None)
     return reason if reason is not None and _previous_loads(line, route) else None
 
 
-def refused(line: Line, route: Route) -> Reason | None:
+def refused(line: Line, route: Route, stats: Stats) -> Reason | None:
     """Why a champion that the server refuses must give way, or None: tried once more, it loads, or the release before does not
-    load either, and then nothing is gained by it. Raises ServingError without a server."""
-    if route.champion not in line.driver.stats(line.name, route.environment).failed:
+    load either, and then nothing is gained by it."""
+    if route.champion not in stats.failed:
         return None
     why = line.driver.load(route.champion)
     if not why:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from noria.adapters.driver import Stats
+from noria.adapters.driver import Asked, Stats
 from noria.adapters.server import ArmTallies
 from noria.config import Environment, Project
 from noria.domain.policy import StepKind, percent
@@ -41,6 +41,7 @@ class Surroundings:
     project: Project
     environment: Environment
     book: PairBook | None  # None: the policy asks for nothing that the prediction log tells
+    engine: Asked
 
 
 def book_of(line: Line, environment: Environment, rollout: Rollout) -> PairBook | None:
@@ -63,7 +64,7 @@ def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
 
     environment = around.environment
     route = line.ledger.routes.get(line.name, environment.name)
-    stats = line.driver.stats(line.name, environment.name)
+    stats = around.engine.stats()
     if stage.fallen(line, rollout, stats) or route is None or route.rollout_id != rollout.id:
         return None
     step = environment.rollout.steps[rollout.step]
@@ -96,7 +97,7 @@ def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Rul
         champion.end_probation(line, environment.name, "it does not serve any more")
         return None
     if route.rollout_id == rollout.id and route.candidate is None:  # else a newer candidate is on its way: labels still come
-        stats = line.driver.stats(line.name, environment.name)
+        stats = around.engine.stats()
         share = _share_on_probation(route, stats.tallies.get(route.revision))
         rollout, route = _record(line, rollout, route, stats, share, paired=True)
     moment = _moment(line, around, rollout)

@@ -18,20 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from noria import names
+from noria import config, names
 from noria.adapters import environment, source_code
 from noria.adapters.executors.task import Resources, StepTask, cores
 from noria.config import Algorithm, Model, Search
 from noria.config.gate import METRICS
 from noria.config.search import DEFAULT as VALIDATED
+from noria.config.search import TRAIN
 from noria.decide import plan
 from noria.decide import search as judge
 from noria.decide.plan import StepFacts
 from noria.decide.search import Trial, TrialState
+from noria.domain.release import Release
 from noria.domain.run import Run, RunKind, StepRecord, StepState, flat
 from noria.domain.verdict import Reason
-from noria.errors import NotFoundError
-from noria.stages import steps
+from noria.errors import CorruptBlobError, LeaseLostError, NoriaError, NotFoundError, StoppedError
+from noria.stages import champion, pin, steps
 from noria.stages.line import Line, Sheet, silent
 from noria.stages.model import SEED, model_facts, train_params, with_train_params
 from noria.stages.orders import Inputs, table_digests
@@ -75,12 +77,75 @@ def validate(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[s
     if model.search is not None:
         found = chosen(line, sheet, done)
         return {f"validation.{found['metric']}": found["value"]}
-    given = train_params(sheet)
-    only = Algorithm("train", model.train, {}, tuple(given))
+    sheet, only = _with_one(sheet, model.train)
+    rows = steps.demand(steps.perform(line, sheet, _rows_order(line, sheet, done)))
+    return _fitted(line, sheet, steps.output(line, rows), only, train_params(sheet), "validate")
+
+
+def beside(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+    """What serves, on the rows that this run, or each trial of its search, is judged on; empty where nothing serves.
+
+    Its own model has seen those rows in its training, and its score on them would flatter it. So its code, with its parameters,
+    is fitted once more, on the same training rows of each fold, and scored on the same validation rows: ``release``, ``metrics``,
+    and ``note``: why there are none.
+    """
+    release = champion.serving(line, sheet.project)
+    if release is None:
+        return {}
+    try:
+        metrics, note = _fitted_again(replace(line, progress=silent), replace(sheet, records=[]), done, release), ""
+    except (LeaseLostError, StoppedError, CorruptBlobError):
+        raise
+    except NoriaError as error:
+        metrics, note = {}, error.message.partition("\n")[0]
+    return {"release": release.version, "metrics": metrics, "note": note}
+
+
+def _fitted_again(line: Line, sheet: Sheet, done: Mapping[str, StepRecord], release: Release) -> dict[str, float]:
+    """Metrics of a release's training on the validation folds of this run. Raises NoriaError where they cannot be had."""
+    if release.imported or release.commit is None:
+        raise NotFoundError("it was imported: how it was trained is not known here")
+    ours = sheet.project.model
+    assert ours is not None, "who calls has looked"
+    tree = pin.tree_of(line, release.commit, None, sheet.project)
+    project = config.load(tree)
+    theirs, evidence = project.model, line.bundle(release.digest) / "evidence"
+    if theirs is None or (theirs.label, theirs.task) != (ours.label, ours.task):
+        raise NotFoundError(f"it predicts {theirs.label if theirs is not None else 'nothing'}, and this run {ours.label}")
+    try:
+        params = msgspec.json.decode((evidence / "params.json").read_bytes())
+        inputs = [one["name"] for one in msgspec.json.decode((evidence / "training.json").read_bytes())["signature"]["inputs"]]
+    except (OSError, msgspec.DecodeError, LookupError, TypeError) as error:
+        raise NotFoundError("its record of parameters and inputs is not there any more") from error
+    searched = theirs.search.algorithms.get(params.get("algorithm", "")) if theirs.search is not None else None
+    asked = sheet if ours.search is not None else _with_one(sheet, ours.train)[0]
+    rows = steps.output(line, steps.demand(steps.perform(line, asked, _rows_order(line, asked, done))))
+    absent = [name for name in inputs if name not in rows.result["inputs"]]
+    if absent:
+        raise NotFoundError(f"it reads {', '.join(absent[:3])}, which the rows of this run do not have")
+    kinds = {name: rows.result["inputs"][name] for name in inputs}
+    rows = replace(rows, result={**rows.result, "inputs": kinds})
+    theirs_too = replace(project, data=sheet.project.data, params=params)
+    mine = replace(sheet, project=theirs_too, tree=tree, commit=release.commit, dirty=None, sealed=None, found={})
+    mine, only = _with_one(mine, searched.train if searched is not None else theirs.train, folds=len(rows.result["folds"]))
+    return _fitted(line, mine, rows, only, train_params(mine), "serving")
+
+
+def _with_one(sheet: Sheet, train: str, folds: int | None = None) -> tuple[Sheet, Algorithm]:
+    """The sheet with a search of one algorithm whose parameters are set, as the folds of a search take it."""
+    model = sheet.project.model
+    assert model is not None, "who calls has looked"
+    only = Algorithm(TRAIN, train, {}, tuple(train_params(sheet)))
     asked = Search(VALIDATED[model.task], {only.name: only}, trials=1)
-    sheet = replace(sheet, project=replace(sheet.project, model=replace(model, search=asked)))
-    one = _Search(line, sheet, steps.demand(steps.perform(line, sheet, _rows_order(line, sheet, done))), Path())
-    made = [steps.demand(steps.perform(line, sheet, one.fold(f"validate.fold-{n}", n, only, given))) for n in range(asked.folds)]
+    asked = asked if folds is None else replace(asked, folds=folds)
+    return replace(sheet, project=replace(sheet.project, model=replace(model, search=asked))), only
+
+
+def _fitted(line: Line, sheet: Sheet, rows: Output, only: Algorithm, given: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Metrics of one algorithm, each the mean over the folds. Raises StepError."""
+    one = _Search(line, sheet, rows, Path())
+    folds = range(one.asked.folds)
+    made = [steps.demand(steps.perform(line, sheet, one.fold(f"{name}.fold-{n}", n, only, given))) for n in folds]
     return mean_metrics([steps.output(line, record).result for record in made])
 
 
@@ -140,7 +205,7 @@ def _make(line: Line, sheet: Sheet, done: Mapping[str, StepRecord], order: Order
         before = line.ledger.steps.latest(line.name, order.name)
         having = steps.having_read(line, order, before[1].get("read", ()) if before else ())
         journal = _journal(line, sheet, plan.key(replace(_facts(sheet, done), read=having.read)))
-        made = _Search(line, sheet, rows, journal).run()
+        made = _Search(line, sheet, steps.output(line, rows), journal, beside(line, sheet, done)).run()
         record = made.record(StepRecord(order.name, StepState.RAN, reason, key, seconds=time.perf_counter() - began), order)
     sheet.records.append(record)
     return record
@@ -172,10 +237,11 @@ class _Made:
 class _Search:
     """One search under way. The thread that made it asks and tells; others wait for the steps of trials."""
 
-    def __init__(self, line: Line, sheet: Sheet, rows: StepRecord, journal: Path) -> None:
+    def __init__(self, line: Line, sheet: Sheet, rows: Output, journal: Path, serving: Mapping[str, Any] | None = None) -> None:
         self.line, self.sheet, self.journal = line, sheet, journal
         self.asked, self.model = _asked(sheet)
-        self.rows = steps.output(line, rows)
+        self.rows = rows
+        self.serving = dict(serving or {})  # what serves, on the same rows
         self.higher_is_better = _higher_is_better(self.asked.metric)
         self.at_once = self.asked.parallel or cores()
         self.told: list[Trial] = []
@@ -372,6 +438,7 @@ class _Search:
             tags=(NAME, *(tag for tag in said.tags if tag not in (NAME, BEST))),
             note="\n".join(said.notes),
             artifacts=said.artifacts,
+            serving=self.serving,
         )
 
     def _run_id(self, number: int) -> str:
