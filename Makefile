@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup services clients torch lint bench tables lock docs clean
+.PHONY: help demo test setup services clients torch imports lint bench tables lock docs clean
 
 help:                  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ clients:               ## clients of the Open Inference Protocol, in .clients; w
 torch: setup           ## PyTorch, in .torch; without it the tests of its modules are skipped (PIP_CONSTRAINT chooses the build)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .torch -r requirements/torch.in
 
+imports: setup         ## CatBoost and statsmodels, in .imports; without them the tests of their models are skipped
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target .imports -r requirements/imports.txt
+
 lint: setup            ## style, floors, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,9 +56,10 @@ lock:                  ## renew the locks in requirements/ (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/dev.in -o requirements/lock.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/services.in -o requirements/services.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/clients.in -o requirements/clients.txt
+	uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header requirements/imports.in -o requirements/imports.txt
 
 docs: setup            ## renew the pages that are made from the code: commands, errors, the project file
 	$(BIN)/python docs/make.py
 
 clean:                 ## remove the environment, the peers', the demo and the tools' caches
-	rm -rf $(VENV) .services .clients .torch .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .services .clients .torch .imports .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis

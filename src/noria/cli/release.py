@@ -9,7 +9,7 @@ import click
 
 from noria import names
 from noria.cli.context import Home, pass_home
-from noria.cli.output import emit, json_option, number, pairs, plural
+from noria.cli.output import emit, json_option, pairs, plural
 from noria.cli.versions import at_work
 from noria.console.view import release_facts
 from noria.domain.signature import Task
@@ -144,15 +144,10 @@ def _render(found: Imported) -> str:
         ("from", f"{origin['file']} ({origin['framework']}), sha256 {origin['sha256'][:16]}"),
         ("task", signature["task"] + (f": {', '.join(signature['classes'][:12])}" if signature["classes"] else "")),
         (plural(len(inputs), "input"), shown + more),
-        ("parity", _parity(found)),
+        ("form", found.reason),
+        ("compared", f"on {origin['compared_on']}"),
+        *[("note", text) for text in origin["notes"]],
         *[("derived", text) for text in origin["derived"]],
+        *[("warning", text) for text in origin["warnings"]],
     ]
     return f"{pairs(items)}\n\nnext: noria promote {release.version}"
-
-
-def _parity(found: Imported) -> str:
-    parity, rows = found.parity, found.origin["compared_on"]
-    if parity is None:
-        return "does not convert to ONNX: hosted as it is"
-    worst = f"the worst differs by {number(parity['worst'])}"
-    return f"{'holds' if parity['holds'] else 'does not hold: hosted as it is'} on {rows}, {worst}"

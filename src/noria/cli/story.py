@@ -47,11 +47,17 @@ def _origin(facts: Facts | None) -> str:
         ("file", f"{facts['file']}, {facts['size_bytes']:,} bytes"),
         ("sha256", facts["sha256"]),
         ("framework", facts["framework"]),
-        ("by", f"{facts['by']}, {facts['at']}" + (", who vouched for the pickle" if facts["vouched"] else "")),
+        ("by", f"{facts['by']}, {facts['at']}" + (", who vouched for its code" if facts["vouched"] else "")),
         ("compared on", facts["compared_on"]),
         ("gates", "none: promoting it by hand is its approval"),
     ]
-    return pairs(items + [("trusted", name) for name in facts["trusted"]] + [("derived", text) for text in facts["derived"]])
+    read = facts.get("read_with", {})  # releases from before it was recorded say nothing
+    for library, version in facts.get("written_with", {}).items():
+        other = "" if read.get(library, version) == version else f"; read by {read[library]}"
+        items.append(("saved by", f"{library} {version}{other}"))
+    items += [("warning", text) for text in facts.get("warnings", ())] + [("trusted", name) for name in facts["trusted"]]
+    items += [("note", text) for text in facts.get("notes", ())]
+    return pairs(items + [("derived", text) for text in facts["derived"]])
 
 
 def turn(document: Facts) -> str:

@@ -26,7 +26,8 @@ import msgspec
 
 from noria import errors, names
 from noria.adapters import environment, signing, weights
-from noria.adapters.frameworks import files
+from noria.adapters.frameworks import file_kinds
+from noria.adapters.frameworks.file_kinds import Content
 from noria.domain.golden import GOLDEN
 from noria.domain.release import IMPORTED, Form, Release
 from noria.domain.run import Pins
@@ -39,6 +40,8 @@ from noria.store.disk import full_disk, sync_all, sync_folder
 TIMEOUT_S = 600.0
 MODEL_MOST = 2 << 30  # bytes; what protobuf holds
 EXTERNAL = ".data"  # the usual suffix of a graph's weights
+BESIDE_MOST = 10_000  # files of weights of one graph
+RESERVED = ("job.json", "result.json")  # names in the folder that it is read in
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Imported:
     origin: dict[str, Any]
     signature: dict[str, Any]
     parity: dict[str, Any] | None
+    reason: str  # why it is compiled, or hosted
 
 
 def take_in(line: Line, order: Order) -> Imported:
@@ -73,37 +77,54 @@ def take_in(line: Line, order: Order) -> Imported:
     Raises NotFoundError, UsageError for what has to be said and was not, DataError for a file that is damaged, RefusedError for
     one that is not trusted or does not fit, DiskFullError. Then nothing was kept but the event of who vouched.
     """
-    kind = _kind(order.file)
+    content = _content(line, order.file)
+    kind = content.kind or ""
     with full_disk(line.state), _scratch(line) as (run_id, folder):
-        copy = _copied(order.file, folder, kind)
+        copy = _copied(order.file, folder, content)
         sha256 = _sha256(copy)
-        if kind == "pickle":
-            _vouched(line, order, sha256)
+        if kind in file_kinds.RUNS_CODE:
+            _vouched(line, order, sha256, kind)
         line.progress(f"reading {order.file.name} (sha256 {sha256[:16]}) in a process of its own")
         target = folder / "bundle"
         target.mkdir()
         result = _asked(copy, kind, target, order)
-        beside = {path.name: _sha256(path) for path in sorted(folder.glob(f"*{EXTERNAL}"))}
+        ours = {copy.name, "job.json", "result.json"}
+        beside = (
+            {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name not in ours}
+            if kind == "onnx"
+            else {}
+        )
         origin = _origin(line, order, kind, sha256, result) | ({"weights": beside} if beside else {})
         digest = _sealed(line, run_id, target, result, origin)
         return _released(line, run_id, digest, result, origin)
 
 
-def _kind(file: Path) -> str:
+def _content(line: Line, file: Path) -> Content:
+    """What kind of model the file holds, by its content; by its suffix where that tells nothing."""
     if file.is_dir():
-        raise UsageError(f"{file} is a folder", hint="Name the file of the model in it.")
+        found = file_kinds.folder(file)
+        raise UsageError(f"{file} is {found.what}", hint=found.hint)
     if not file.is_file():
         raise NotFoundError("there is no such file", where=str(file))
-    kind = files.SUFFIXES.get(file.suffix.lower())
-    if kind is None:
-        known = ".onnx, .txt (LightGBM), .json and .ubj (XGBoost), .skops, .joblib, .pkl"
-        raise UsageError(f"{file.name} is no model file that can be imported", hint=f"Known: {known}")
     size_bytes = file.stat().st_size
     if not size_bytes:
         raise DataError("is empty (0 bytes)", where=str(file))
     if size_bytes > MODEL_MOST:
         raise RefusedError(f"is larger than {MODEL_MOST / 1e9:.1f} GB", where=str(file))
-    return kind
+    try:
+        found = file_kinds.recognise(file)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    if found.what:
+        raise DataError(f"is {found.what}", where=str(file), hint=found.hint)
+    by_suffix = file_kinds.SUFFIXES.get(file.suffix.lower())
+    if found.kind is None and by_suffix is None:
+        raise UsageError(f"{file.name} is no model file that can be imported", hint=f"Known: {file_kinds.KNOWN}")
+    if found.kind is not None and by_suffix not in (None, found.kind) and found.suffix != file.suffix.lower():
+        line.progress(f"{file.name} is {file_kinds.NAMED[found.kind]}, whatever its suffix says")
+    kind = found.kind or by_suffix
+    assert kind is not None
+    return Content(kind, suffix=found.suffix or (file.suffix.lower() if by_suffix == kind else f".{kind}"))
 
 
 @contextmanager
@@ -116,19 +137,24 @@ def _scratch(line: Line) -> Iterator[tuple[str, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copied(file: Path, folder: Path, kind: str) -> Path:
+def _copied(file: Path, folder: Path, content: Content) -> Path:
     """What is hashed is what is read. Weights of a graph that lie beside it come along."""
-    copy = folder / f"model{file.suffix.lower()}"
+    copy = folder / f"model{content.suffix}"
     try:
         shutil.copyfile(file, copy)
-        for beside in file.parent.glob(f"{glob.escape(file.name)}*{EXTERNAL}") if kind == "onnx" else ():
-            _demand_beside(file, beside)
-            shutil.copyfile(beside, folder / beside.name)
+        for beside in file.parent.glob(f"{glob.escape(file.name)}*{EXTERNAL}") if content.kind == "onnx" else ():
+            _beside(file, beside, folder)
     except OSError as error:
         if error.errno in (13, 1, 5, 21):
             raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from error
         raise
     return copy
+
+
+def _beside(file: Path, beside: Path, folder: Path) -> None:
+    """Copy weights that lie beside the graph."""
+    _demand_beside(file, beside)
+    shutil.copyfile(beside, folder / beside.name)
 
 
 def _demand_beside(file: Path, beside: Path) -> None:
@@ -143,14 +169,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _vouched(line: Line, order: Order, sha256: str) -> None:
+def _vouched(line: Line, order: Order, sha256: str, kind: str) -> None:
     if not order.vouched:
         raise RefusedError(
-            f"{order.file.name} is a pickle: loading it runs the code that is in it, as you, here and wherever it is served. "
+            f"{order.file.name} is {file_kinds.NAMED[kind]}: loading it runs the code that is in it, as you, here and "
+            f"wherever it is served. "
             f"Its sha256 is {sha256}",
             hint="If you know where it is from, vouch for it: --vouch-for-pickle. ONNX, skops and booster files need no trust.",
         )
-    text = f"{line.actor} vouches for the pickle {order.file.name}, sha256 {sha256}: its code runs"
+    text = f"{line.actor} vouches for {order.file.name}, {file_kinds.NAMED[kind]}, sha256 {sha256}: its code runs"
     line.event("pickle.vouched", order.file.name, text, sha256=sha256)
 
 
@@ -171,8 +198,28 @@ def _asked(copy: Path, kind: str, target: Path, order: Order) -> dict[str, Any]:
     }
     place = copy.parent / "job.json"
     place.write_text(json.dumps(job))
+    result = copy.with_name("result.json")
     code, said = apart(place, order.file.name)
-    return _answer(copy.with_name("result.json"), code, said, order.file.name)
+    if _brought(result, order.file, copy.parent):
+        code, said = apart(place, order.file.name)
+    return _answer(result, code, said, order.file.name)
+
+
+def _brought(result: Path, file: Path, folder: Path) -> bool:
+    """Whether weights were missing that lie beside the file under names that only the graph knows: they are copied then."""
+    try:
+        names = json.loads(result.read_bytes()).get("beside", [])
+    except (OSError, ValueError):
+        return False
+    if not names or len(names) > BESIDE_MOST or not all(isinstance(n, str) and Path(n).name == n for n in names):
+        return False
+    found = [file.with_name(name) for name in names]
+    if any(one.name in RESERVED or one == file or not one.is_file() for one in found):
+        return False
+    for one in found:
+        _beside(file, one, folder)
+    result.unlink()
+    return True
 
 
 def apart(job: Path, name: str) -> tuple[int, str]:
@@ -229,11 +276,14 @@ def _origin(line: Line, order: Order, kind: str, sha256: str, result: dict[str, 
         "framework": result["framework"],
         "by": line.actor,
         "at": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
-        "vouched": kind == "pickle",
+        "vouched": kind in file_kinds.RUNS_CODE,
         "trusted": list(order.trusted),
         "compared_on": result["rows"],
         "derived": [text for text in result["derived"] if text],
         "notes": result["notes"],
+        "written_with": result["written_with"],
+        "read_with": result["read_with"],
+        "warnings": result["warnings"],
         "gates": "none: imported",
     }
 
@@ -291,4 +341,4 @@ def _released(line: Line, run_id: str, digest: str, result: dict[str, Any], orig
         made = line.ledger.releases.seal(line.name, digest, run_id, None, Form(result["form"]), None, {}, identity)
         text = f"{made.version} imported from {origin['file']} ({origin['framework']}), {made.form}; it passed no gates"
         line.event("release.imported", made.version, text, digest=digest, sha256=origin["sha256"], framework=origin["framework"])
-    return Imported(made, origin, result["signature"], result["parity"])
+    return Imported(made, origin, result["signature"], result["parity"], result["reason"])

@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 import onnxruntime as ort
 
-from noria.adapters import weights
+from noria.adapters import graph_outputs, weights
 from noria.adapters.server import connect
 from noria.domain.release import Form
-from noria.domain.signature import MATRIX, Kind, Signature, Task
+from noria.domain.signature import MATRIX, Kind, Signature
 from noria.errors import NoriaError, ServingError, SignatureError
 from noria.serving import frames
 from noria.serving.apart import Patience, tell_apart
@@ -282,12 +282,10 @@ def _feeds(session: Any, signature: Signature) -> list[tuple[str, Callable[[list
 
 def _output(session: Any, signature: Signature) -> str:
     """The name of the output that carries the numbers."""
-    floats = [node for node in session.get_outputs() if node.type in ("tensor(float)", "tensor(double)")]
-    if signature.task is not Task.REGRESSION:
-        floats = [node for node in floats if len(node.shape) == 2]
-    if not floats:
+    found = graph_outputs.likeliest(graph_outputs.of_session(session), signature.task, len(signature.classes))
+    if found is None:
         raise ServingError("the model has no output of numbers of the shape that its task needs")
-    return str(floats[0].name)
+    return found
 
 
 class HostedRuntime:

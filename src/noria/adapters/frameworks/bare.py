@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noria.adapters import graph_outputs
 from noria.domain.signature import Task
 
 KINDS = {"lightgbm": "Booster", "xgboost": "Booster", "onnx": "ModelProto"}  # package -> the class that is bare
 
 
-class Answering(ABC):
+class Face:
+    """What Noria wraps around a model: it takes the table of the signature's inputs as it comes."""
+
+    library = ""  # whose the model is
+
+
+class Answering(Face, ABC):
     """``predict`` of what answers as its ``task`` is."""
 
     task: Task
@@ -50,14 +57,14 @@ class Bare(Answering):
         return np.column_stack([1.0 - found, found]) if found.ndim == 1 else found
 
     def _answers(self, table: Any) -> NDArray[np.float64]:
+        if self.kind == "onnx":
+            return self._run(table)
         rows = matrix(table)
         if self.kind == "lightgbm":
             return np.asarray(self.content.predict(rows, num_threads=1), dtype=np.float64)
-        if self.kind == "xgboost":
-            return np.asarray(self.content.inplace_predict(rows, validate_features=False), dtype=np.float64)
-        return self._run(table, rows)
+        return np.asarray(self.content.inplace_predict(rows, validate_features=False), dtype=np.float64)
 
-    def _run(self, table: Any, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _run(self, table: Any) -> NDArray[np.float64]:
         import onnxruntime as ort  # only graphs need it
 
         if self._session is None:
@@ -67,11 +74,11 @@ class Bare(Answering):
             self._session = ort.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
         taken = self._session.get_inputs()
         if len(taken) == 1 and taken[0].name not in getattr(table, "columns", ()):
-            feeds = {taken[0].name: rows.astype(_dtype(taken[0].type))}
+            feeds = {taken[0].name: _as(matrix(table), taken[0])}
         else:
-            feeds = {node.name: np.asarray(table[node.name]).reshape(-1, 1).astype(_dtype(node.type)) for node in taken}
-        outputs = [o.name for o in self._session.get_outputs() if o.type in ("tensor(float)", "tensor(double)")]
-        return np.asarray(self._session.run(outputs[-1:], feeds)[0], dtype=np.float64)
+            feeds = {node.name: _as(np.asarray(table[node.name]).reshape(-1, 1), node) for node in taken}
+        output = graph_outputs.likeliest(graph_outputs.of_session(self._session), self.task)
+        return np.asarray(self._session.run([output] if output else None, feeds)[0], dtype=np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"kind": self.kind, "content": self.content, "task": self.task, "_session": None}
@@ -117,6 +124,17 @@ def matrix(table: Any) -> NDArray[np.float64]:
     return np.asarray(found, dtype=np.float64)
 
 
-def _dtype(kind: str) -> Any:
-    known = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
-    return known.get(kind, object)
+def _as(values: NDArray[Any], node: Any) -> NDArray[Any]:
+    """Values as the type that an input of a graph has. Raises ValueError for null where it takes whole numbers only."""
+    wanted = DTYPES.get(node.type.removeprefix("tensor(").removesuffix(")"), object)
+    if wanted is object:
+        return values.astype(object)
+    if np.dtype(wanted).kind in "iub" and not np.isfinite(values.astype(np.float64)).all():
+        raise ValueError(f"null, where {node.name} takes whole numbers only")
+    return values.astype(wanted)
+
+
+DTYPES = {
+    "float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_, "int8": np.int8, "int16": np.int16,
+    "int32": np.int32, "int64": np.int64, "uint8": np.uint8, "uint16": np.uint16, "uint32": np.uint32, "uint64": np.uint64,
+}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import re
@@ -11,20 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from noria.adapters.frameworks.bare import dressed
-from noria.domain.signature import Kind, Task, class_text
+from noria.adapters.frameworks.file_kinds import AGAIN
+from noria.domain.signature import Kind, Task
 from noria.errors import DataError, RefusedError
 
-SUFFIXES = {
-    ".onnx": "onnx",
-    ".txt": "lightgbm",
-    ".lgb": "lightgbm",
-    ".json": "xgboost",
-    ".ubj": "xgboost",
-    ".skops": "skops",
-    ".joblib": "pickle",
-    ".pkl": "pickle",
-    ".pickle": "pickle",
-}
 PLACEHOLDER = re.compile(r"Column_\d+|f\d+")  # what boosters call columns that had no names
 BOOSTER_TASKS = {  # the beginning of an objective -> what its answers are
     "binary:logistic": Task.BINARY,
@@ -59,6 +50,12 @@ class Known:
     classes: tuple[str, ...] = ()
     kinds: dict[str, Kind] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    kind: Kind | None = None  # of all columns of the one matrix it takes, where they are not any numbers
+    unsure: str = ""  # why the task cannot be told, where it cannot
+
+
+class UnusableError(DataError):
+    """What the file holds does not load, or does not answer. Another version of its library may be why."""
 
 
 def read(path: Path, kind: str, task: Task | None, classes: Sequence[str], trusted: Sequence[str]) -> Known:
@@ -70,11 +67,20 @@ def read(path: Path, kind: str, task: Task | None, classes: Sequence[str], trust
         from noria.adapters.frameworks import graph_files
 
         return graph_files.read(path, task, classes)
+    if kind == "catboost":
+        from noria.adapters.frameworks import catboost
+
+        return catboost.read(path, task)
+    if kind == "pt2":
+        from noria.adapters.frameworks import torch
+
+        return torch.read(path, task)
     readers = {"lightgbm": _lightgbm, "xgboost": _xgboost}
     if kind in readers:
         return readers[kind](path, task)
-    model = _skops(path, trusted) if kind == "skops" else _pickle(path)
-    return _estimator(model, kind, task)
+    from noria.adapters.frameworks import pickled
+
+    return pickled.known(pickled.load_skops(path, trusted) if kind == "skops" else pickled.load_pickle(path), kind, task)
 
 
 def version(package: str) -> str:
@@ -87,11 +93,17 @@ def version(package: str) -> str:
     return package
 
 
-EXTRAS = {"boosters": "lightgbm xgboost-cpu onnxmltools", "skops": "skops"}  # what the extras of these names bring
+EXTRAS = {
+    "boosters": "lightgbm xgboost-cpu onnxmltools",
+    "skops": "skops",
+    "catboost": "catboost",
+    "torch": "torch",
+}  # what the extras of these names bring
 
 
 def missing(package: str, extra: str) -> RefusedError:
-    return RefusedError(f"{package} is not installed", hint=f"Install it: pip install {EXTRAS[extra]}")
+    hint = f"Install it, here and where the release is served: pip install {EXTRAS[extra]}"
+    return RefusedError(f"{package}, which reads such files, is not installed", hint=hint)
 
 
 def _lightgbm(path: Path, task: Task | None) -> Known:
@@ -99,14 +111,17 @@ def _lightgbm(path: Path, task: Task | None) -> Known:
         import lightgbm
     except ImportError as error:
         raise missing("lightgbm", "boosters") from error
+    if not path.read_bytes()[:100].lstrip().startswith(b"tree"):
+        raise DataError("is not a whole LightGBM model: its first line is not `tree`", hint="save_model of a booster writes one.")
     try:
         booster = lightgbm.Booster(model_file=str(path))
         objective = str(booster.dump_model(num_iteration=1).get("objective", "none")).split(" ")[0]
     except lightgbm.basic.LightGBMError as error:
-        raise DataError(f"is not a whole LightGBM model: {error}") from error
+        raise DataError(f"is not a whole LightGBM model: {_plain(error, path)}", hint=AGAIN) from error
     width, found = booster.num_feature(), task or _task(objective)
     classes = _numbered(found, booster.num_model_per_iteration())
-    return Known(_bare(booster, found), version("lightgbm"), _names(booster.feature_name()), width, found, classes)
+    names, label = _names(booster.feature_name()), version("lightgbm")
+    return Known(_bare(booster, found), label, names, width, found, classes, unsure=_unsure(objective))
 
 
 def _xgboost(path: Path, task: Task | None) -> Known:
@@ -119,14 +134,41 @@ def _xgboost(path: Path, task: Task | None) -> Known:
         booster.load_model(str(path))
         learner = json.loads(booster.save_config())["learner"]
     except (xgboost.core.XGBoostError, ValueError, KeyError) as error:
-        text = str(error).strip().splitlines() or [""]
-        raise DataError(f"is not a whole XGBoost model: {text[0][:300]}") from error
+        raise DataError(f"is not a whole XGBoost model: {_plain(error, path)}", hint=AGAIN) from error
     if not booster.num_features():
         raise DataError("is not a whole XGBoost model: it takes no features")
-    found = task or _task(str(learner["objective"]["name"]))
+    _demand_one_target(learner)
+    objective = str(learner["objective"]["name"])
+    found = task or _task(objective)
     classes = _numbered(found, int(learner["learner_model_param"]["num_class"]))
-    names = _names(booster.feature_names or [])
-    return Known(_bare(booster, found), version("xgboost"), names, booster.num_features(), found, classes)
+    names, label = _names(booster.feature_names or []), version("xgboost")
+    return Known(_bare(booster, found), label, names, booster.num_features(), found, classes, unsure=_unsure(objective))
+
+
+def _plain(error: Exception, path: Path) -> str:
+    """A library's words without the place in its own source, and without the path of our copy."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[[0-9:]+\] \S+:\d+: ", "", text).replace(str(path), "the file")[:300]
+
+
+def _demand_one_target(learner: dict[str, Any]) -> None:
+    targets = 0
+    with contextlib.suppress(KeyError, ValueError):  # older files do not say
+        targets = int(learner["learner_model_param"]["num_target"])
+    if targets > 1:
+        raise RefusedError(f"it predicts {targets} values a row, and a release answers one", hint="Train a model for each value.")
+
+
+def _unsure(objective: str) -> str:
+    if objective.startswith(("rank:", "lambdarank", "rank_xendcg")):
+        return (
+            f"its objective {objective} scores rows for their order in a group; `--task regression` serves the scores as numbers"
+        )
+    return (
+        f"its objective is {objective}"
+        if objective not in ("none", "custom")
+        else "its objective is a function of who trained it"
+    )
 
 
 def _task(objective: str) -> Task | None:
@@ -148,65 +190,3 @@ def _names(found: Sequence[str]) -> tuple[str, ...]:
 
 def _bare(booster: Any, task: Task | None) -> Any:
     return dressed(booster, task) if task is not None else booster
-
-
-def _skops(path: Path, trusted: Sequence[str]) -> Any:
-    try:
-        import skops.io
-    except ImportError as error:
-        raise missing("skops", "skops") from error
-    try:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=str(path))) - set(trusted))
-    except Exception as error:  # whatever the container's reader raises, it cannot be read
-        raise DataError(f"is not a whole skops file: {type(error).__name__}: {str(error)[:300]}") from error
-    if unknown:
-        hint = "If you know them: " + " ".join(f"--trust {name}" for name in unknown)
-        raise RefusedError(f"it holds types that skops does not know as safe: {', '.join(unknown)}", hint=hint)
-    try:
-        return skops.io.load(str(path), trusted=list(trusted))
-    except ImportError as error:
-        raise RefusedError(f"it needs {error.name}, which is not installed here") from error
-    except Exception as error:  # its state is restored by foreign classes, which may raise anything
-        raise DataError(f"cannot be loaded: {type(error).__name__}: {str(error)[:300]}") from error
-
-
-def _pickle(path: Path) -> Any:
-    """Runs the code that is in the file: only for a file that a person vouches for, in a process of its own."""
-    import joblib
-
-    try:
-        return joblib.load(path)
-    except ImportError as error:
-        hint = "An imported model has no project code: its classes must come from installed packages."
-        raise RefusedError(f"it needs the module {error.name}, which is not installed here", hint=hint) from error
-    except Exception as error:  # unpickling runs any code: it may raise anything
-        raise DataError(f"cannot be unpickled: {type(error).__name__}: {str(error)[:300]}") from error
-
-
-def _estimator(model: Any, kind: str, task: Task | None) -> Known:
-    if type(model).__name__ == "Booster":
-        raise RefusedError(
-            f"it holds a bare booster of {type(model).__module__.partition('.')[0]}",
-            hint="Save it in its own format (save_model) and import that file: it says more, and needs no trust.",
-        )
-    if not hasattr(model, "predict"):
-        raise DataError(f"holds a {type(model).__name__}, which has no `predict`")
-    package = type(model).__module__.partition(".")[0]
-    classes = tuple(class_text(value) for value in getattr(model, "classes_", ()))
-    found = task or _task_of(model, classes)
-    names = tuple(map(str, getattr(model, "feature_names_in_", ())))
-    width = getattr(model, "n_features_in_", None)
-    notes = (f"read as {kind}",)
-    label = version("scikit-learn") if package == "sklearn" else version(package)
-    return Known(model, label, names, int(width) if width is not None else None, found, classes, notes=notes)
-
-
-def _task_of(model: Any, classes: Sequence[str]) -> Task | None:
-    from sklearn.base import is_classifier, is_regressor
-
-    if classes or is_classifier(model):
-        return Task.BINARY if len(classes) == 2 else Task.MULTICLASS
-    try:
-        return Task.REGRESSION if is_regressor(model) else None
-    except Exception:  # noqa: BLE001 - an object that is no estimator: nothing is known of it
-        return None

@@ -8,6 +8,7 @@ import onnx
 import polars as pl
 from onnx import TensorProto, helper
 
+from noria.adapters import graph_outputs
 from noria.adapters.frameworks import lightgbm, xgboost
 from noria.adapters.frameworks.bare import Bare
 from noria.domain.signature import MATRIX, Signature, Task, is_matrix
@@ -34,11 +35,32 @@ class BareFramework:
             made = onnx.load_from_string(graph.SerializeToString(deterministic=True))
             _say_opset(made)
             made.graph.name = "noria"  # the converters give it a name at random
-        _matrix_input(made, signature)
-        both_classes(made, signature)
-        onnx.checker.check_model(made)
-        content: bytes = made.SerializeToString(deterministic=True)
-        return content
+        return finished(made, signature)
+
+
+def finished(made: Any, signature: Signature) -> bytes:
+    """The graph as the server takes it: its inputs, both classes' probabilities, checked."""
+    _matrix_input(made, signature)
+    both_classes(made, signature)
+    onnx.checker.check_model(made)
+    content: bytes = made.SerializeToString(deterministic=True)
+    return content
+
+
+def outputs_of(made: Any) -> list[graph_outputs.Output]:
+    """The outputs of a graph."""
+    return [graph_outputs.Output(o.name, _kind(o), _dims(o)) for o in made.graph.output]
+
+
+def _kind(entry: Any) -> str:
+    if not entry.type.HasField("tensor_type"):
+        return ""
+    return str(TensorProto.DataType.Name(entry.type.tensor_type.elem_type)).lower()
+
+
+def _dims(entry: Any) -> tuple[int | None, ...] | None:
+    tensor = entry.type.tensor_type
+    return tuple(int(d.dim_value) or None for d in tensor.shape.dim) if tensor.HasField("shape") else None
 
 
 def _say_opset(made: Any) -> None:
@@ -70,10 +92,10 @@ def _matrix_input(made: Any, signature: Signature) -> None:
 
 def both_classes(made: Any, signature: Signature) -> None:
     """A binary model that answers one probability a row gets the other one beside it."""
-    floats = [o for o in made.graph.output if o.type.tensor_type.elem_type in (TensorProto.FLOAT, TensorProto.DOUBLE)]
-    if signature.task is not Task.BINARY or not floats:
+    chosen = graph_outputs.likeliest(outputs_of(made), signature.task, len(signature.classes))
+    if signature.task is not Task.BINARY or chosen is None:
         return
-    output = floats[-1]
+    output = next(o for o in made.graph.output if o.name == chosen)
     shape = output.type.tensor_type.shape.dim
     if len(shape) == 2 and shape[1].dim_value != 1:
         return

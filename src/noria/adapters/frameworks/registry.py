@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from noria.adapters.frameworks import graphs, sklearn, torch
+from noria.adapters.frameworks import catboost, graphs, sklearn, torch
 from noria.domain.signature import Signature
 from noria.errors import NoriaError
 
@@ -28,7 +28,12 @@ class Framework(Protocol):
         """
 
 
-_frameworks: list[Framework] = [graphs.BareFramework(), torch.TorchFramework(), sklearn.SklearnFramework()]
+_frameworks: list[Framework] = [
+    graphs.BareFramework(),
+    torch.TorchFramework(),
+    catboost.CatBoostFramework(),
+    sklearn.SklearnFramework(),
+]
 
 
 def register(framework: Framework) -> None:
@@ -45,4 +50,5 @@ def to_onnx(model: object, signature: Signature, sample: pl.DataFrame) -> bytes:
             except Exception as error:  # converters raise anything; the caller keeps the original then
                 text = (str(error).strip().splitlines() or [""])[0][:300]
                 raise NoriaError(f"does not convert to ONNX: {type(error).__name__}: {text}") from error
-    raise NoriaError(f"no compiler knows {type(model).__module__.partition('.')[0]} models ({type(model).__name__})")
+    library = getattr(model, "library", "") or type(model).__module__.partition(".")[0]
+    raise NoriaError(f"no compiler knows {library} models ({type(model).__name__})")

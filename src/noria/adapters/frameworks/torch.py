@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from noria.adapters.frameworks.bare import Answering, matrix
 from noria.domain.signature import MATRIX, Signature, Task, is_matrix
-from noria.errors import NoriaError, StepError
+from noria.errors import NoriaError, RefusedError, StepError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
+
+    from noria.adapters.frameworks.files import Known
 
 OPSET = 18
 SUM_OFF = 1e-3  # how far the probabilities of a row may be from 1 together
@@ -79,11 +83,14 @@ class TorchModel(Answering):
 
         rows = torch.from_numpy(np.ascontiguousarray(matrix(table), dtype=np.float32))
         with torch.inference_mode():
-            said = self.module(rows.to(_dtype(self.module)))
+            said = self.module(rows.to(self._asked_type()))
         if not isinstance(said, torch.Tensor) or len(said) != len(rows):
             what = f"the shape {list(said.shape)}" if isinstance(said, torch.Tensor) else type(said).__name__
             raise StepError(f"the module answers {what} for {len(rows)} rows; one tensor with a row for each is due")
         return np.asarray(said.double().numpy(), dtype=np.float64)
+
+    def _asked_type(self) -> Any:
+        return _dtype(self.module)
 
     def __getstate__(self) -> dict[str, Any]:
         """Equal modules have equal bytes: PyTorch's own pickles name addresses in memory."""
@@ -92,6 +99,27 @@ class TorchModel(Answering):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.module = pickle.loads(state["module"])  # noqa: S301 - part of a pickle that whoever loads it verified
+
+
+class Exported(TorchModel):
+    """A program that `torch.export` wrote (.pt2), kept as the bytes of its file: as an object it cannot be pickled."""
+
+    library = "torch"
+
+    def __init__(self, content: bytes, task: Task) -> None:
+        import torch
+
+        self.content, self.task = content, task
+        self.module = torch.export.load(io.BytesIO(content)).module()
+
+    def _asked_type(self) -> Any:
+        return _inputs(self.module)[0].dtype
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"content": self.content, "task": self.task}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # the program is read again
 
 
 class TorchFramework:
@@ -117,7 +145,7 @@ class TorchFramework:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing, and that there is a newer exporter, which needs packages of its own
             torch.onnx.export(
-                _asked(model.module),
+                _asked(model.module, model._asked_type()),
                 (torch.from_numpy(rows),),
                 target,
                 input_names=[MATRIX],
@@ -134,6 +162,42 @@ class TorchFramework:
         return content
 
 
+def read(path: Path, task: Task | None) -> Known:
+    """A program that `torch.export.save` wrote. Loading it may run code in it. Raises DataError, RefusedError."""
+    from noria.adapters.frameworks.files import Known, UnusableError, missing, version
+
+    try:
+        import torch
+    except ImportError as error:
+        raise missing("torch", "torch") from error
+    content = path.read_bytes()
+    try:
+        module = torch.export.load(io.BytesIO(content)).module()
+    except Exception as error:  # PyTorch's reader raises what its parts raise
+        text = (str(error).strip().splitlines() or [""])[0][:300]
+        raise UnusableError(f"is not a whole program of PyTorch: {type(error).__name__}: {text}") from error
+    given = _inputs(module)
+    width = given[0].shape[1] if len(given) == 1 and len(given[0].shape) == 2 else None
+    if not isinstance(width, int):
+        shown = ", ".join(str(list(one.shape)) for one in given)
+        raise RefusedError(f"it takes {shown}, and rows are given as one matrix [n, k] of numbers", hint=EXPORTED)
+    if isinstance(given[0].shape[0], int):
+        raise RefusedError(f"it was exported for exactly {given[0].shape[0]} rows at a time", hint=EXPORTED)
+    model = Exported(content, task) if task is not None else module
+    return Known(model, version("torch"), (), width, task, notes=("read as pt2",), unsure="a program does not say it")
+
+
+EXPORTED = (
+    "Export it with a free number of rows: torch.export.save(torch.export.export(model.eval(), (torch.zeros(2, K),), "
+    'dynamic_shapes=({0: torch.export.Dim("n")},)), "model.pt2")'
+)
+
+
+def _inputs(module: Any) -> list[Any]:
+    """What an exported program takes: tensors without values, whose free dimensions are no whole numbers."""
+    return [node.meta["val"] for node in module.graph.nodes if node.op == "placeholder"]
+
+
 def is_module(model: object) -> bool:
     """Whether ``model`` is a PyTorch module that says by itself nothing of how it predicts. PyTorch is not imported for that."""
     bases = {f"{c.__module__}.{c.__qualname__}" for c in type(model).__mro__}
@@ -141,12 +205,12 @@ def is_module(model: object) -> bool:
     return "torch.nn.modules.module.Module" in bases and not own
 
 
-def _asked(module: Any) -> Any:
-    """The module behind a change of type, where its weights are not float32."""
+def _asked(module: Any, kind: Any) -> Any:
+    """The module behind a change of type, where it does not take float32. An exported program has one mode: it is told none."""
     import torch
 
-    kind = _dtype(module)
-    if kind == torch.float32:
+    exported = hasattr(module, "graph")
+    if kind == torch.float32 and not exported:
         return module
 
     class Asked(torch.nn.Module):  # type: ignore[misc]  # torch has no types where it is not installed
@@ -156,6 +220,9 @@ def _asked(module: Any) -> Any:
 
         def forward(self, rows: Any) -> Any:
             return self.inner(rows.to(kind))
+
+        def train(self, mode: bool = True) -> Any:
+            return self if exported else super().train(mode)
 
     return Asked().eval()
 

@@ -21,13 +21,13 @@ import polars as pl
 
 from noria.adapters import formats, weights
 from noria.adapters.asking import DTYPES
-from noria.adapters.frameworks import files
-from noria.adapters.frameworks.bare import Bare, OnMatrix
-from noria.adapters.frameworks.files import Known
+from noria.adapters.frameworks import files, written_with
+from noria.adapters.frameworks.bare import Bare, Face, OnMatrix
+from noria.adapters.frameworks.files import Known, UnusableError
 from noria.config import document
 from noria.domain.golden import GOLDEN
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
-from noria.errors import ConfigError, DataError, NoriaError, RefusedError, UsageError
+from noria.errors import ConfigError, DataError, NoriaError, RefusedError, StepError, UsageError
 from noria.stages.work import columns, deciding, forms, package, train
 
 MADE_UP = 200  # rows
@@ -61,16 +61,24 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     ``label``, ``task``, ``classes``, ``key``, ``event_time``, ``trusted``; None or empty where nothing was said.
 
     Returns ``form``, ``reason``, ``signature``, ``framework``, ``parity``, ``rows`` (which ones the forms were compared on),
-    ``derived`` and ``notes`` (sentences), ``latency_p50_ms``, ``latency_p99_ms``.
+    ``derived``, ``notes`` and ``warnings`` (sentences), ``written_with`` and ``read_with`` (library: version),
+    ``latency_p50_ms``, ``latency_p99_ms``.
     """
     told = _described(job["signature"])
     task = Task(job["task"]) if job["task"] else told.task if told else None
     classes = job["classes"] or ([class_text(c) for c in told.classes] if told else [])
-    known = files.read(Path(job["file"]), job["kind"], task, classes, job["trusted"])
     sample = _sample(job["sample"], job["label"])
-    signature, derived = described(known, told, sample, classes, job)
-    rows, shown = _compared(sample, signature)
-    original = _original(known, signature, rows)
+    written = written_with.versions(Path(job["file"]), job["kind"])
+    differs = written_with.differing(written)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of versions, which are compared here
+            known = files.read(Path(job["file"]), job["kind"], task, classes, job["trusted"])
+        signature, derived = described(known, told, sample, classes, job)
+        rows, shown = _compared(sample, signature)
+        original = _original(known, signature, rows, sample is None and told is None)
+    except UnusableError as error:
+        raise _likely(error, written, differs) from error
     signature = _nullable(signature, told, rows, original)
     said = {t.name for t in told.inputs if t.nullable is not None} if told else set()
     tried = [i.name for i in signature.inputs if i.nullable and i.name not in said and not rows[i.name].null_count()]
@@ -81,7 +89,23 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "rows": shown,
         "derived": derived,
         "notes": list(known.notes),
+        "written_with": written,
+        "read_with": written | differs,
+        "warnings": [_warning(written, differs)] if differs else [],
     }
+
+
+def _warning(written: dict[str, str], differs: dict[str, str]) -> str:
+    said, cure = written_with.sentence(written, differs), written_with.cure(written, differs)
+    return f"{said}: it may answer otherwise than where it was trained; {cure} serves it with what it was saved by"
+
+
+def _likely(error: UnusableError, written: dict[str, str], differs: dict[str, str]) -> DataError:
+    """The same, with the likely cause, where the file was saved by another version."""
+    if not differs:
+        return error
+    hint = f"{written_with.cure(written, differs)}, here and where it is served; or save it again by the installed version."
+    return UnusableError(f"{error.message}; {written_with.sentence(written, differs)}: likely the cause", hint=hint)
 
 
 # --- the signature
@@ -97,7 +121,8 @@ def described(
     derived: list[str] = []
     if known.task is None:
         hint = "Say --task regression, or --task binary --classes NO,YES, or --task multiclass --classes A,B,C."
-        raise UsageError("what its answers mean cannot be told from the model", hint=hint)
+        why = f": {known.unsure}" if known.unsure else ""
+        raise UsageError(f"what its answers mean cannot be told from the model{why}", hint=hint)
     if told is not None:
         inputs = _as_told(known, told)
     else:
@@ -169,16 +194,32 @@ def _names(known: Known, sample: pl.DataFrame | None) -> tuple[tuple[str, ...], 
 
 def _input(name: str, known: Known, sample: pl.DataFrame | None) -> Input:
     """A column of numbers takes whole ones and others: that a sample has only whole ones proves nothing."""
+    due = known.kinds.get(name, known.kind)
     if sample is None:
-        return Input(name, known.kinds.get(name, Kind.NUMBER))
+        return Input(name, due or Kind.NUMBER)
     values = sample[name]
     kind = columns.kind_of(name, values.dtype)
-    kind = Kind.NUMBER if kind is Kind.INTEGER else kind
-    if known.kinds and (known.kinds[name] is Kind.STRING) != (kind is Kind.STRING):
-        raise RefusedError(f"the model takes {name} as {known.kinds[name]}, and the sample has {values.dtype}")
+    if (
+        due is Kind.INTEGER
+        and kind is Kind.NUMBER
+        and values.drop_nulls().is_finite().all()
+        and (values.drop_nulls() % 1 == 0).all()
+    ):
+        kind = Kind.INTEGER
+    elif due is not Kind.INTEGER and kind is Kind.INTEGER:
+        kind = Kind.NUMBER
+    if due is not None and kind is not due and (Kind.STRING in (kind, due) or due is Kind.INTEGER):
+        raise RefusedError(f"the model takes {name} as {due}, and the sample has {_odd_one(values, due)}")
     if kind is not Kind.NUMBER or values.null_count() == len(values):
         return Input(name, kind)
     return Input(name, kind, low=float(values.min()), high=float(values.max()))  # type: ignore[arg-type]  # numbers
+
+
+def _odd_one(values: pl.Series, due: Kind) -> str:
+    """A value that is not of the kind, with the column's type."""
+    held = values.drop_nulls()
+    odd = held.filter(held % 1 != 0) if due is Kind.INTEGER and held.dtype.is_float() else held
+    return f"{values.dtype}" + (f", such as {odd[0]!r}" if len(odd) else "")
 
 
 def _as_told(known: Known, told: Described) -> tuple[Input, ...]:
@@ -256,23 +297,42 @@ def _nullable(signature: Signature, told: Described | None, rows: pl.DataFrame, 
 # --- the model
 
 
-def _original(known: Known, signature: Signature, rows: pl.DataFrame) -> forms.Original:
+def _original(known: Known, signature: Signature, rows: pl.DataFrame, derived_alone: bool) -> forms.Original:
     """The model in the way in which it can be asked. Raises RefusedError when it answers no row."""
     tried = []
     model = known.model
-    for one in (model,) if isinstance(model, Bare) else (model, OnMatrix(model)):
+    for one in (model,) if isinstance(model, Face) else (model, OnMatrix(model)):
         original = forms.Original(one, None, signature)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # "fitted without feature names": then ask without
                 answers = original.predict(rows)
+        except StepError as error:
+            _demand_single(error)
+            tried.append(error.message)
+            continue
         except BaseException as error:  # noqa: BLE001 - whatever the model raises means that it is not asked like that
             tried.append(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}")
             continue
         _demand_answers(answers, signature)
         return original
     hint = "Give rows that it takes (--sample), or say what it takes (--signature)."
-    raise RefusedError(f"the model does not answer rows of this signature: {tried[-1]}", hint=hint)
+    if derived_alone:
+        hint = f"Its inputs were taken as {_kinds(signature)}, for nothing told otherwise. {hint}"
+    cause = next((text for text in tried if "feature names" not in text), tried[-1])
+    raise UnusableError(f"the model does not answer rows of this signature: {cause}", hint=hint)
+
+
+def _kinds(signature: Signature) -> str:
+    return " and ".join(
+        dict.fromkeys({Kind.STRING: "text", Kind.BOOLEAN: "booleans"}.get(i.kind, "numbers") for i in signature.inputs)
+    )
+
+
+def _demand_single(error: StepError) -> None:
+    """Raise RefusedError for answers of several values a row: no other rows would change that."""
+    if error.message.startswith("the model answered shape"):
+        raise RefusedError(f"{error.message}: it predicts something else than one answer a row", hint=error.hint) from error
 
 
 def _demand_answers(answers: Any, signature: Signature) -> None:
@@ -301,7 +361,7 @@ def _packaged(
     elif isinstance(known.model, Bare) and known.model.kind == "onnx":
         raise RefusedError(f"the graph cannot be served: {made.reason.removeprefix('hosted: ')}")
     else:
-        joblib.dump(original.model, folder / "model.joblib")
+        _keep(original.model, folder / "model.joblib")
     (folder / GOLDEN).write_bytes(msgspec.json.encode(package.golden(form, signature)))
     p50, p99 = forms.latency(form, rows)
     return {
@@ -311,12 +371,25 @@ def _packaged(
     }
 
 
+def _keep(model: Any, path: Path) -> None:
+    """Raises RefusedError for what cannot be saved. What cloudpickle saved with its code (a lambda), it saves again."""
+    try:
+        joblib.dump(model, path)
+    except Exception as error:  # pickling runs the model's own code: it may raise anything
+        text = f"it is to be hosted, and cannot be saved again: {type(error).__name__}: {str(error)[:300]}"
+        cloudpickle = sys.modules.get("cloudpickle")
+        if cloudpickle is None:
+            raise RefusedError(text, hint="Use functions and classes that installed packages define.") from error
+        path.write_bytes(cloudpickle.dumps(model))
+
+
 def main(path: Path) -> int:
     job = json.loads(path.read_bytes())
     try:
         result = run(job)
     except NoriaError as error:
         result = {"error": type(error).__name__, "message": error.message, "where": error.where, "hint": error.hint}
+        result["beside"] = list(getattr(error, "names", ()))  # weights that the graph names, and that were not copied
     except MemoryError:
         result = {"error": "DataError", "message": "there is not enough memory to load it", "where": None, "hint": None}
     except BaseException as error:  # noqa: BLE001 - loading and asking it runs foreign code: any error is its answer

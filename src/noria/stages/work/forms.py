@@ -16,7 +16,7 @@ import onnxruntime as ort
 import polars as pl
 from numpy.typing import NDArray
 
-from noria.adapters import weights
+from noria.adapters import graph_outputs, weights
 from noria.adapters.asking import Frames, PythonModel, shaped
 from noria.adapters.executors.timing import user_code
 from noria.decide import decision
@@ -56,7 +56,10 @@ class Compiled:
         content = model if isinstance(model, bytes) else str(model)
         self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._taken = [node.name for node in self._session.get_inputs()]
-        self._output = _output(self._session, signature.task)
+        output = graph_outputs.likeliest(graph_outputs.of_session(self._session), signature.task, len(signature.classes))
+        if output is None:
+            raise StepError("the compiled model has no output of numbers")
+        self._output = output
         self._signature = signature
         self._names = [i.name for i in signature.inputs]
 
@@ -117,12 +120,3 @@ def latency(form: Form, rows: pl.DataFrame) -> tuple[float, float]:
 def of_task(answers: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
     """Of a binary task the positive class's probability alone."""
     return answers[:, 1] if task is Task.BINARY else answers
-
-
-def _output(session: Any, task: Task) -> str:
-    floats = [node for node in session.get_outputs() if node.type in ("tensor(float)", "tensor(double)")]
-    if task is not Task.REGRESSION:
-        floats = [node for node in floats if len(node.shape) == 2]
-    if not floats:
-        raise StepError("the compiled model has no output of numbers")
-    return str(floats[0].name)
