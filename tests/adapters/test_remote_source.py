@@ -57,7 +57,7 @@ def serving(command: list[str], says: str, folder: Path) -> Iterator[int]:
         yield int(found.group(1))
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=120)
 
 
 @pytest.fixture(scope="module")

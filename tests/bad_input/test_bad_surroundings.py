@@ -91,7 +91,7 @@ def commit_beside(small: Small, subject: str, config: str | None) -> None:
     def git(*arguments: str, text: str | None = None) -> str:
         env = surroundings(GIT_INDEX_FILE=str(small.home / ".git" / "beside"))
         done = subprocess.run(
-            ["git", *arguments], cwd=small.home, env=env, input=text, capture_output=True, text=True, check=True, timeout=30
+            ["git", *arguments], cwd=small.home, env=env, input=text, capture_output=True, text=True, check=True, timeout=120
         )
         return done.stdout.strip()
 
@@ -112,7 +112,7 @@ def test_a_store_of_a_later_version_and_a_damaged_one_say_so(small: Small) -> No
     for command in (["status"], ["run"], ["up"]):
         done = subprocess.run(
             [sys.executable, "-m", "noria", *command, "--json"],
-            cwd=small.home, env=surroundings(), capture_output=True, text=True, timeout=60, check=False,
+            cwd=small.home, env=surroundings(), capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 4, done
         error = json.loads(done.stdout)["error"]

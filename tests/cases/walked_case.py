@@ -51,7 +51,7 @@ class Case:
             text=True,
             encoding="utf-8",
             errors="replace",
-            timeout=170,
+            timeout=500,
             check=False,
         )
         said = done.stdout + done.stderr
@@ -65,7 +65,7 @@ class Case:
     def noria_json(self, *words: str, code: int | None = 0) -> Any:
         """Runs `noria WORDS --json`; returns the document on its standard output."""
         command = [sys.executable, "-m", "noria", *words, "--json"]
-        done = subprocess.run(command, cwd=self.home, env=environment(), capture_output=True, text=True, timeout=170, check=False)
+        done = subprocess.run(command, cwd=self.home, env=environment(), capture_output=True, text=True, timeout=500, check=False)
         assert code is None or done.returncode == code, f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return json.loads(done.stdout)
 
@@ -104,7 +104,7 @@ class Case:
         return self.run("git", "rev-parse", "HEAD").strip()
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 300.0) -> Any:
     """The first true answer of ``condition``."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

@@ -37,7 +37,7 @@ def test_every_kind_of_source_is_checked(tmp_path: Path) -> None:
         database.execute("INSERT INTO t VALUES (7)")
     done = subprocess.run(
         [sys.executable, "-m", "noria", "check", "--json"],
-        cwd=tmp_path, env={**os.environ, "TOKEN": "hunter2hunter2"}, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, env={**os.environ, "TOKEN": "hunter2hunter2"}, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "hunter2" not in done.stdout + done.stderr

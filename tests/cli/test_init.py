@@ -41,7 +41,7 @@ def own_tests(home: Path) -> subprocess.CompletedProcess[str]:
     """The generated project's own tests, in a process of their own."""
     command = [sys.executable, "-m", "unittest", "discover", "-q", "-s", "tests"]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads of a booster stall each other where other tests run
-    return subprocess.run(command, cwd=home, env=alone, capture_output=True, text=True, timeout=150, check=False)
+    return subprocess.run(command, cwd=home, env=alone, capture_output=True, text=True, timeout=500, check=False)
 
 
 def load_train(home: Path):

@@ -33,7 +33,7 @@ def until() -> Callable[[Callable[[], bool]], None]:
     """Wait for a condition, at most half a minute."""
 
     def wait(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, "it did not come true"
             time.sleep(0.02)

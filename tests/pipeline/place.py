@@ -59,14 +59,14 @@ class Place:
     def noria(self, *arguments: str, code: int | None = 0) -> str:
         """What a command printed; it must end with ``code``."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=150)
+        out, err = process.communicate(timeout=500)
         assert "Traceback" not in err, err
         assert code is None or process.returncode == code, f"{process.returncode}\n{out}\n{err}"
         return out + err
 
     def json(self, *arguments: str, code: int | None = 0) -> Any:
         process = self.start(*arguments, "--json")
-        out, err = process.communicate(timeout=150)
+        out, err = process.communicate(timeout=500)
         assert code is None or process.returncode == code, f"{process.returncode}\n{out}\n{err}"
         return json.loads(out)
 

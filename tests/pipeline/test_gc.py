@@ -223,7 +223,7 @@ def test_beside_a_running_turn_it_refuses(place: Place, until: Callable[[Callabl
         assert place.json("gc")["deleted"] is False
     finally:
         turn.terminate()
-        turn.communicate(timeout=30)
+        turn.communicate(timeout=120)
 
 
 def test_a_wrong_time_is_told(place: Place) -> None:

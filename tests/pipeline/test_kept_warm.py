@@ -32,6 +32,6 @@ def test_steps_run_whether_any_waits_or_none(place: Place, warm: str) -> None:
     place.put("work.py", "import polars as pl\ndef one(): return pl.DataFrame({'a': [1]})\ndef two(one): return one\n")
     place.put(".gitignore", ".noria\n").commit()
     process = place.start("run", "--json", env={"NORIA_WARM": warm})
-    out, err = process.communicate(timeout=150)
+    out, err = process.communicate(timeout=500)
     assert process.returncode == 0, out + err
     assert {step["name"]: step["state"] for step in json.loads(out)["steps"]} == {"one": "ran", "two": "ran"}

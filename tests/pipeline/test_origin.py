@@ -36,7 +36,7 @@ def origin(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
         server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while (found := re.search(r"port (\d+)", log.read_text())) is None:
             assert server.poll() is None
             assert time.monotonic() < deadline, log.read_text()
@@ -44,7 +44,7 @@ def origin(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         yield f"http://127.0.0.1:{found.group(1)}", folder
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=120)
 
 
 def test_what_was_collected_is_fetched_again_and_must_be_the_same(place: Place, origin: tuple[str, Path]) -> None:

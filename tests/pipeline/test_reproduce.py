@@ -116,7 +116,7 @@ def alone(*arguments: str, cwd: Path, code: int | None = 0) -> dict[str, Any]:
     env = {**os.environ, "NORIA_HOME": str(cwd / "noria-home")}
     done = subprocess.run(
         [sys.executable, "-m", "noria", *arguments, "--json"],
-        cwd=cwd, env=env, capture_output=True, text=True, timeout=150, check=False,
+        cwd=cwd, env=env, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     assert code is None or done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -131,7 +131,7 @@ def hosted(seal: Seal, scratch: Path, name: str = "hosted", features: str = FEAT
     return seal.seal(folder, facts)
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
     """The first true answer of ``condition``."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

@@ -358,11 +358,11 @@ def test_a_killed_command_goes_on(file: Path, tmp_path: Path) -> None:
         due = parts_seen + 3
         wait_for(lambda due=due: journal.exists() and len(journal.read_bytes().splitlines()) >= due)
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=120)
         assert (process.returncode, b"Traceback" in err) == (-9 if number == signal.SIGKILL else 130, False)
         assert not (tmp_path / "out.jsonl").exists()
         parts_seen = len(journal.read_bytes().splitlines())
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, check=True, timeout=300)
     facts = json.loads(done.stdout)
     assert (facts["rows"], facts["rejected"], facts["resumed"] >= 2000 * (parts_seen - 1)) == (60_000, 0, True)
     assert pl.read_ndjson(tmp_path / "out.jsonl")["flight_id"].to_list() == [f"00{i}" for i in range(60_000)]

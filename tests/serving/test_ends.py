@@ -38,7 +38,7 @@ from noria.serving.tree import Options, Place, Tree, bind
 Ends = list[tuple[int, int]]  # slot and exit code
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
+async def until(condition: Callable[[], Any], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

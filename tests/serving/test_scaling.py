@@ -119,7 +119,7 @@ async def group_of(seal: Seal, digest: str, size: int) -> AsyncIterator[tuple[Gr
         await group.close(10.0)
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Any], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

@@ -223,7 +223,7 @@ def test_workers_and_hosts_end_with_a_killed_parent(world: World) -> None:
     children = [psutil.Process(p) for p in (*world.workers(), *status["hosts"].values())]
     assert len(children) == 3
     os.kill(status["pid"], signal.SIGKILL)
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=120)
     assert alive == []
     with pytest.raises(ServingError):
         world.server.status()

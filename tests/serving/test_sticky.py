@@ -140,7 +140,7 @@ def test_processes_that_begin_together_share_one_file(tmp_path: Path) -> None:
     workers = [context.Process(target=_mark, args=(tmp_path / "seen", own, together, found)) for own in range(3)]
     for worker in workers:
         worker.start()
-    assert [found.get(timeout=20) for _ in workers] == [[True] * 3] * 3
+    assert [found.get(timeout=120) for _ in workers] == [[True] * 3] * 3
     for worker in workers:
         worker.join()
 

@@ -136,7 +136,7 @@ def test_a_repository_from_afar_that_cannot_be_read_is_said_once_and_data_is_loo
         YAML + f"data: {{rows: {{source: data/*.csv, settle: 50ms}}}}\ngit: {{repository: {tmp_path}/nowhere}}\n"
     )
     scout = Scout(line)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not scout.look():
         assert time.monotonic() < deadline, told(line, "project.unreadable")
     (said,) = told(line, "code.unreadable")

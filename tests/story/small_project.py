@@ -109,7 +109,7 @@ class Ran:
         return " | ".join(str(error[k]) for k in ("message", "where", "hint"))
 
 
-def until(condition: Callable[[], T | None], what: str, within_s: float = 60.0) -> T:
+def until(condition: Callable[[], T | None], what: str, within_s: float = 180.0) -> T:
     """Poll until ``condition`` gives something true."""
     deadline = time.monotonic() + within_s
     while True:
@@ -161,7 +161,7 @@ class Small:
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["git", *arguments], cwd=self.home, env=surroundings(), capture_output=True, text=True, check=True, timeout=30
+            ["git", *arguments], cwd=self.home, env=surroundings(), capture_output=True, text=True, check=True, timeout=120
         )
         return done.stdout.strip()
 
@@ -237,12 +237,12 @@ class Up:
     def kill(self) -> None:
         """`kill -9`: the daemon alone; the server stays."""
         os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=120)
 
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=120)
 
     def __enter__(self) -> Up:
         return self

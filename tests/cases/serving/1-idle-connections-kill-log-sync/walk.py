@@ -33,7 +33,7 @@ def silent(port: int, number: int) -> Any:
 
 
 def ask(port: int, method: str, path: str, record: Any = None) -> tuple[int, bytes]:
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     link.request(method, path, None if record is None else json.dumps(record))
     answer = link.getresponse()
     found = answer.status, answer.read()

@@ -19,7 +19,7 @@ for line in server.stdout:
     if line.rstrip() == "}":
         break
 address = json.loads("".join(lines))["address"]
-answer = urllib.request.urlopen(address + "/predict", data=sys.argv[1].encode(), timeout=20)
+answer = urllib.request.urlopen(address + "/predict", data=sys.argv[1].encode(), timeout=60)
 print(json.dumps([answer.status, json.load(answer)]))
 server.terminate()
 server.wait(20)
