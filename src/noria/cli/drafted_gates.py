@@ -34,7 +34,7 @@ def gates(task: Task, label: pl.Series, held: int) -> tuple[tuple[str, str], ...
         (f"{main} no worse than champion", "fails what is shown to be worse, on the same held-out rows"),
         *((f"{other} no worse than champion by 2%", "the same, and a little is allowed") for other in others),
         (allowed, f"the best release so far: small steps down do not add up{few}"),
-        ("latency_p99_ms <= 50", "one row, in the server's form"),
+        ("latency_p99_ms <= 50", "one row, over HTTP"),
     )
 
 

@@ -32,7 +32,10 @@ FORMS = (
     ("roc_auc >= champion - 0.01", "when shown to be at most so far behind; `mae <= champion + 5%` is a share of the error"),
     ("roc_auc >= best - 0.02", "the same against the best release so far: small steps down do not add up"),
     ("worst(roc_auc, by=origin) >= 0.55", "when the worst slice that has rows enough reaches it"),
-    ("latency_p99_ms <= 50", "when the median of five rounds is, measured for this verdict; of ten where it hangs on them"),
+    (
+        "latency_p99_ms <= 50",
+        "when the median of five rounds is, asked over HTTP for this verdict; of ten where it hangs on them",
+    ),
 )
 SMALLER_IS_BETTER = frozenset({"brier", "log_loss", "mae", "rmse"})
 HINT = (

@@ -10,9 +10,9 @@ that a row may be; rows of which a few outweigh the rest give what the skewness 
 The worst that a row may be: the worst that was seen, or an answer that was meant for another row; in a ranking, a positive row
 below all others or a negative one above them.
 
-Where errors have no worst and fewer than FEW_ALIKE rows would make the spread if they were alike, its size is hardly known: a
-difference then has bounds as much wider as Cantelli's inequality (1928), which asks nothing of the distribution, is wider than
-the normal bound, with half of the doubt left for the spread.
+Errors have no worst. Where few rows would make their spread if they were alike (8, and of many rows one in a hundred, up to 30),
+its size is hardly known: a difference then has bounds as much wider as Cantelli's inequality (1928), which asks nothing of the
+distribution, is wider than the normal bound, with half of the doubt left for the spread.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from scipy.special import gammaincinv
 from noria.stats import metrics
 from noria.stats.metrics import Floats
 
-FEW_ALIKE = 8.0  # rows
+FEW_ALIKE, MANY_ALIKE = 8.0, 30.0  # rows
+ONE_IN = 100
 
 
 class Influence(msgspec.Struct, frozen=True):
@@ -46,6 +47,11 @@ class Influence(msgspec.Struct, frozen=True):
         return float(squares.sum() ** 2 / (squares**2).sum()) if squares.any() else float(len(squares))
 
 
+def outweighed(found: Influence) -> bool:
+    """Whether few rows outweigh the rest."""
+    return found.alike < max(FEW_ALIKE, min(MANY_ALIKE, len(found.rows) / ONE_IN))
+
+
 def bounds(found: Influence, confidence: float) -> tuple[float, float]:
     """One-sided bounds of the value."""
     n = len(found.rows)
@@ -56,9 +62,9 @@ def bounds(found: Influence, confidence: float) -> tuple[float, float]:
 
 
 def bounds_of_errors(found: Influence, confidence: float) -> tuple[float, float]:
-    """The same of a difference of errors, of which few may decide (`FEW_ALIKE`)."""
+    """The same of a difference of errors, of which few may decide."""
     low, high = bounds(found, confidence)
-    if found.alike >= FEW_ALIKE:
+    if not outweighed(found):
         return low, high
     each = (1 + confidence) / 2
     wider = math.sqrt(each / (1 - each)) / NormalDist().inv_cdf(max(confidence, 0.75))

@@ -77,7 +77,7 @@ def compare(
         moved = influence.of_difference(name, truth, mine, other)
         errors = task is Task.REGRESSION
         low, high = (influence.bounds_of_errors if errors else influence.bounds)(moved, confidence)
-        alike = moved.alike if errors and moved.alike < influence.FEW_ALIKE else None
+        alike = moved.alike if errors and influence.outweighed(moved) else None
     return Comparison(theirs, difference, min(low, difference), max(high, difference), len(truth), differing, alike)
 
 
