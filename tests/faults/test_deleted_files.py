@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "serving"))
 
-from serving_bundles import RECORD, Seal, compiled, hosted, wait_for
+from serving_bundles import RECORD, Seal, compiled, hosted, logged, wait_for
 from serving_world import World
 
 from noria.adapters.server import FACTS, SOCKET
@@ -55,3 +55,16 @@ def test_what_was_deleted_is_made_again(world: World) -> None:
     shutil.rmtree(world.state / "serving")
     wait_for(lambda: world.server.status()["hosts"][second] != victim)
     wait_for(lambda: again.post("/predict", json=RECORD, timeout=60).status_code == 200, 120)
+
+
+def test_a_log_that_was_deleted_under_its_writer_goes_on_and_is_counted(world: World) -> None:
+    """Number 54's kind: log/ENVIRONMENT is made again, what was in it is named as lost, and what is answered then is kept."""
+    world.serve(compiled(world.seal, world.scratch))
+    client, folder = world.client(), world.state / "log" / "production"
+    assert client.post("/predict", json=RECORD).status_code == 200
+    shutil.rmtree(folder)
+    wait_for(lambda: len(list(folder.glob("*.plog"))) == 2)  # both workers'
+    answered = [client.post("/predict", json=RECORD).json()["predictions"][0]["id"] for _ in range(5)]
+    assert {row["id"] for row in logged(world.state, "production")} == set(answered)
+    assert 'noria_log_segments_deleted_total{environment="production"} 2' in client.get("/metrics").text
+    assert "bytes of records: they are lost" in (world.state / "server.log").read_text()

@@ -38,7 +38,8 @@ _FULL = _SUM_US + 1
 _UNSAMPLED = _FULL + 1
 _OUTSIDE = _UNSAMPLED + 1
 _UNANSWERED = _OUTSIDE + 1
-_SHADOW = _UNANSWERED + 1
+_DELETED = _UNANSWERED + 1
+_SHADOW = _DELETED + 1
 _BLOCK = _SHADOW + len(SHADOWED)  # cells of a project
 _AT_WORK = PROJECTS * _BLOCK  # calls of a compiled candidate, or of the release before, that have begun and not ended
 _RING = _AT_WORK + 1  # where the revisions begin
@@ -200,6 +201,10 @@ class Counts:
         """Rows of well-formed requests that no release could answer."""
         self._cells[self._base + _UNANSWERED] += rows
 
+    def log_deleted(self) -> None:
+        """A segment of the prediction log was deleted while it was written."""
+        self._cells[self._base + _DELETED] += 1
+
     def shadowed(self, result: str) -> None:
         """One request that another release was to score too: scored, failed, or dropped (not scored, or not written down)."""
         self._cells[self._base + _SHADOW + SHADOWED.index(result)] += 1
@@ -275,6 +280,9 @@ class Counts:
 
     def rows_unanswered(self) -> int:
         return self.total(_UNANSWERED)
+
+    def logs_deleted(self) -> int:
+        return self.total(_DELETED)
 
     def feedback(self) -> int:
         return self.total(_FEEDBACK)

@@ -19,7 +19,7 @@ def render(counts: Counts, environment: str, routes: Sequence[Route], usage: Map
     named = dict.fromkeys([*(route.project for route in routes), *counts.projects()])
     each = [(f'{label},project="{project}"', counts.of(project)) for project in named]
     each = [(of, found) for of, found in each if of != f'{label},project=""' or any(found.codes().values())]
-    parts = (_requests(each), _latency(each), _arms(counts, label, routes), _usage(label, usage or {}))
+    parts = (_requests(each), _latency(each), _log(counts, label), _arms(counts, label, routes), _usage(label, usage or {}))
     return "\n".join((*itertools.chain.from_iterable(parts), ""))
 
 
@@ -61,6 +61,12 @@ def _latency(each: Each) -> Iterable[str]:
             yield f'{name}_bucket{{{label},le="{bound}"}} {running}'
         yield f"{name}_sum{{{label}}} {total}"
         yield f"{name}_count{{{label}}} {running}"
+
+
+def _log(counts: Counts, label: str) -> Iterable[str]:
+    name = "noria_log_segments_deleted_total"
+    yield from _head(name, "counter", "Segments of the prediction log that somebody deleted while they were written.")
+    yield f"{name}{{{label}}} {counts.logs_deleted()}"
 
 
 def _arms(counts: Counts, label: str, routes: Sequence[Route]) -> Iterable[str]:

@@ -79,7 +79,7 @@ class Worker:
         self._counts = Counts(counts, start.slot)
         self._counts.at_work.taken()  # left by a tree that was killed
         leave_last_words(counts, start.slot)
-        self._log = LogWriter(self._state / "log" / start.environment, start.environment)
+        self._log = LogWriter(self._state / "log" / start.environment, start.environment, deleted=self._counts.log_deleted)
         self._access_log = AccessLog(self._state / "log" / start.environment) if start.access.log else None
         self._shadow = Shadow(self._counts, self.complain, shadow_folder(self._state, start.environment), start.environment)
         self._apps = Apps(self._app_maker())

@@ -10,8 +10,10 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +31,7 @@ GROUP_S = 0.05
 SEGMENT_S = 6 * 3600.0  # a segment is finished at that age, so that it can be compacted and, once it is old, deleted
 NO_SEGMENT = -1  # the handle while none could be made: the disk was full
 SPARE = 3  # descriptors: what making a segment takes at once
-LOOK_S = 60.0  # between two looks at the segment's age
+LOOK_S = 1.0  # between two looks at the segment: whether it is old, or gone
 
 
 class LogWriter:
@@ -43,10 +45,12 @@ class LogWriter:
         sync: Literal["group", "each"] = "group",
         segment_bytes: int = 64 << 20,
         segment_s: float = SEGMENT_S,
+        deleted: Callable[[], object] = lambda: None,
     ) -> None:
         self._folder = folder
         self._name = names.new_id(environment)
         self._each = sync == "each"
+        self._deleted = deleted  # called when the segment in hand was deleted by somebody else
         self._limit = segment_bytes
         self._age_limit = segment_s
         self._number = -1
@@ -57,6 +61,7 @@ class LogWriter:
         self._spoilt = False  # a part of a record could not be cut off again: nothing may follow it
         self._unsynced: OSError | None = None
         self._fd = NO_SEGMENT
+        self._path = folder  # of the segment in hand
         self._size = 0
         self._begun = time.monotonic()
         self._put_spare_by()
@@ -123,6 +128,7 @@ class LogWriter:
                 os.close(handle)
                 path.unlink()
                 raise
+        self._path = path
         return handle, len(MAGIC)
 
     def _open_somehow(self) -> tuple[int, int]:
@@ -161,6 +167,20 @@ class LogWriter:
             with contextlib.suppress(OSError, StoreError):
                 self._rotate()
 
+    def _follow(self) -> None:
+        """Go on in a new segment, in a folder that is made again, where somebody deleted the one in hand: what is written to that
+        one is read by nobody. What was in it is not brought back: it may have been deleted on purpose."""
+        if self._fd == NO_SEGMENT or self._closed:
+            return
+        path, lost = self._path, self._size - len(MAGIC)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(self._fd)):
+                return
+        self._rotate()
+        self._deleted()
+        text = f"{path} was deleted with {lost:,} bytes of records: they are lost, the log goes on in {self._path.name}"
+        print(f"noria: {text}", file=sys.stderr, flush=True)
+
     def _finish(self) -> None:
         """Sync and close the segment; it is finished, and read-only, when it holds exactly what was written."""
         if self._fd == NO_SEGMENT:
@@ -187,6 +207,7 @@ class LogWriter:
 
     def _sync_written(self) -> None:
         with self._lock:
+            self._follow()
             self._rotate_by_age()
             if self._closed or self._fd == NO_SEGMENT:
                 return
