@@ -39,7 +39,8 @@ class Command:
                 env=work.env | (dict.fromkeys(THREADS, str(work.cpus)) if work.cpus else {}) | {leftovers.MARK: self._mark},
                 start_new_session=True,
             )
-        self._tree = Tree(self._process.pid, work.memory_bytes)
+        self.pid = self._process.pid  # of its session, too
+        self._tree = Tree(self.pid, work.memory_bytes)
         self._usage: Any = None
 
     def watch(self) -> Done:

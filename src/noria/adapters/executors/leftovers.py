@@ -2,28 +2,101 @@
 
 A process is known by the job's session, and by a mark in the environment that it was started with. One that has both changed its
 session and cleared its environment is found only while it descends from the job's process.
+
+Where the engine itself is killed, its keeper does this (``keeper``); and where that was killed too, the next engine of this user:
+a mark ends with the engine that made it, by its number, the moment at which it began, and the namespace that its number is of.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
+from noria.adapters.executors import keeper
 from noria.names import new_id
 
 MARK = "NORIA_STEP"  # names the job to what it starts
 ROUNDS = 20  # processes that start others while they are ended are looked for again, so many times
 PROC = Path("/proc/self/environ").exists()
 SUBREAPER = 36  # Linux: PR_SET_CHILD_SUBREAPER
+DEATH_SIGNAL = 1  # Linux: PR_SET_PDEATHSIG
 
 
 def new_mark() -> str:
     """A mark that no other job has."""
-    return new_id("step")
+    return f"{new_id('step')}.{_engine(os.getpid())}"
+
+
+@functools.cache
+def _engine(pid: int) -> str:
+    """This process, ``pid``, as no other is named: NUMBER-BEGUN-NAMESPACE."""
+    return f"{pid}-{keeper.started(pid)}-{_namespace()}"
+
+
+def _namespace() -> str:
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return ""
+
+
+class Keeper:
+    """A process that ends the jobs of this one when this one is killed. Where it cannot be started, there is none."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper.__file__, _engine(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def begins(self, session: int) -> None:
+        self._tell(f"+{session}")
+
+    def ends(self, session: int) -> None:
+        self._tell(f"-{session}")
+
+    def close(self) -> None:
+        """All jobs ended; so does it."""
+        self._tell("q")
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):  # it was killed, or closed
+                os.write(self._process.stdin.fileno(), line.encode() + b"\n")
+
+
+def end_orphans() -> int:
+    """End what is left of steps whose engine is gone; how many processes that were."""
+    ended = 0
+    for pid, mark in keeper.marks():
+        number, begun, namespace = [*mark.rpartition(".")[2].split("-"), "", ""][:3]
+        if not begun or namespace != _namespace() or not number.isdigit() or keeper.started(int(number)) == begun:
+            continue
+        if pid != os.getpid() and keeper.mark(pid) == mark:
+            ended += _kill(pid)
+    return ended
+
+
+def die_with_parent() -> None:
+    """End when the thread that started this process does, where the system has that."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # a C library without prctl
+            ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def end(session: int, mark: str) -> None:

@@ -171,6 +171,8 @@ class Pool:
         self._jobs: set[Job] = set()
         self._refill: threading.Timer | None = None
         self._rest: threading.Timer | None = None
+        self._keeper: leftovers.Keeper | None = None
+        self._keeping = threading.Lock()
         self._closed = False
         self._wanted = False  # commands alone need no interpreters
 
@@ -207,6 +209,18 @@ class Pool:
         for job in jobs:
             job.cancel()
             job.join()
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def keeper(self) -> leftovers.Keeper:
+        """Who ends the jobs when this process is killed. With the first one, what killed engines of before left is ended."""
+        with self._keeping:
+            if self._keeper is None:
+                self._keeper = leftovers.Keeper()
+                if ended := leftovers.end_orphans():
+                    told = f"noria: {ended} processes were left by steps whose engine was killed: they are ended"
+                    print(told, file=sys.stderr, flush=True)
+            return self._keeper
 
     def __enter__(self) -> Pool:
         return self
@@ -305,10 +319,11 @@ class Job:
         try:
             with self._executor.slots.taken(self._work, self._cancelled) as kept_to, Log(self._work.log) as log:
                 if self._work.command is not None:
-                    self._done = Command(self._work, log, self._cancelled, kept_to).watch()
+                    command = Command(self._work, log, self._cancelled, kept_to)
+                    self._done = self._kept(command.pid, command.watch)
                 else:
                     watched = self._watched(log, kept_to)
-                    self._done = watched.watch()
+                    self._done = self._kept(watched.child.process.pid, watched.watch)
         except (OSError, NoriaError) as error:  # no process, no log: the machine's trouble is the job's end
             kind = "cancelled" if self._cancelled.is_set() else "exited"
             self._done = Done(False, None, f"could not be run: {error}", kind, 0.0, 0.0, 0.0, "")
@@ -319,6 +334,14 @@ class Job:
             self._finished.set()
             if watched is not None:
                 watched.child.release()
+
+    def _kept(self, session: int, watch: Callable[[], Done]) -> Done:
+        keeper = self._executor.keeper()
+        keeper.begins(session)
+        try:
+            return watch()
+        finally:
+            keeper.ends(session)
 
     def _watched(self, log: Log, kept_to: tuple[int, ...]) -> Watched:
         """The job in the hands of a process. Raises StepError when none takes it."""

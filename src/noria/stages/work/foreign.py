@@ -21,6 +21,7 @@ import polars as pl
 
 from noria.adapters import formats, weights
 from noria.adapters.asking import DTYPES
+from noria.adapters.executors import leftovers
 from noria.adapters.frameworks import files, written_with
 from noria.adapters.frameworks.bare import Bare, Face, OnMatrix
 from noria.adapters.frameworks.files import Known, UnusableError
@@ -384,6 +385,7 @@ def _keep(model: Any, path: Path) -> None:
 
 
 def main(path: Path) -> int:
+    leftovers.die_with_parent()
     job = json.loads(path.read_bytes())
     try:
         result = run(job)

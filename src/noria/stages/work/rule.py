@@ -8,11 +8,13 @@ from pathlib import Path
 
 import polars as pl
 
+from noria.adapters.executors import leftovers
 from noria.decide.contract import compute
 from noria.domain.expression import UncomputedError
 
 
 def main(folder: Path) -> None:
+    leftovers.die_with_parent()
     table = pl.read_ipc(folder / "table.arrow")
     answer: dict[str, object] = {"ok": True}
     try:
