@@ -78,6 +78,29 @@ def test_a_flipped_byte_in_the_ledger_is_told_in_words(content: bytes, tmp_path:
     assert "the ledger is damaged" in told
 
 
+def test_commands_tell_of_a_flipped_byte_with_an_exit_code(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Number 54: each command works, or says what is damaged and ends with a code; none leaves a traceback."""
+    (tmp_path / "noria.yaml").write_text("project: p\n")
+    monkeypatch.chdir(tmp_path)
+    state, chance = tmp_path / ".noria", random.Random(56)
+    state.mkdir()
+    anywhere, names = [at for at in range(100, len(content)) if content[at]], names_of_columns(content)
+    commands = (["status"], ["releases"], ["audit", "verify"], ["data", "log"], ["gc"], ["doctor"])
+    codes = set()
+    for number in range(60):
+        spoilt = bytearray(content)
+        spoilt[chance.choice(names if number % 2 else anywhere)] ^= 1 << chance.randrange(8)
+        for old in state.glob("ledger.db-*"):
+            old.unlink()
+        (state / "ledger.db").write_bytes(spoilt)
+        codes |= {int(cli.execute(command)) for command in commands}
+        assert "something broke" not in capsys.readouterr().err
+    assert codes <= {0, 1, 4}
+    assert not (state / "crashes").exists()
+
+
 def read_all_of(ledger: Ledger, state: Path) -> None:
     audit.verify(ledger, state)
     ledger.data.deliveries("p")
