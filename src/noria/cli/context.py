@@ -44,7 +44,8 @@ class Home:
                 return found
         raise UsageError(
             f"there is no {PROJECT_FILE} in {here} or above it",
-            hint="`noria init` writes a small working project; `noria -C DIR ...` works in another folder.",
+            hint="`noria init` writes a small working project; `noria -C DIR ...` works in another folder. "
+            "To import a model that is trained already, one line in it is enough: `project: NAME`.",
         )
 
     @property

@@ -333,7 +333,7 @@ def _package(document: Facts) -> str:
         [
             (k.replace("_", " "), number(v) if isinstance(v, float) else v)
             for k, v in parity.items()
-            if not isinstance(v, dict | list)
+            if v is not None and not isinstance(v, dict | list)
         ]
     )
 

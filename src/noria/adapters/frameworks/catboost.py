@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from noria.adapters.frameworks.bare import Face
 from noria.domain.signature import Kind, Signature, Task, class_text
-from noria.errors import DataError, RefusedError
+from noria.errors import DataError, NoriaError, RefusedError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -90,10 +90,10 @@ def read(path: Path, task: Task | None) -> Known:
         found = Task.BINARY if len(classes) == 2 else Task.MULTICLASS
     elif found is None and loss in REGRESSES:
         found = Task.REGRESSION
-    return known(model, found, classes, "read as catboost", f"its loss is {loss or 'not known'}")
+    return known(model, found, classes, f"its loss is {loss or 'not known'}")
 
 
-def known(model: Any, task: Task | None, classes: Sequence[str], note: str, unsure: str = "") -> Known:
+def known(model: Any, task: Task | None, classes: Sequence[str], unsure: str = "") -> Known:
     """What an estimator tells."""
     from noria.adapters.frameworks.files import Known, version
 
@@ -105,13 +105,10 @@ def known(model: Any, task: Task | None, classes: Sequence[str], note: str, unsu
     named = () if names == [str(place) for place in range(len(names))] else tuple(names)
     categories = [names[place] for place in model.get_cat_feature_indices()]
     kinds = {name: Kind.NUMBER for name in named if name not in categories} if named else {}
-    note_of = (
-        (f"its categories are {', '.join(categories)}: hosted, for CatBoost exports no categories to ONNX",) if categories else ()
-    )
     why = unsure or f"{type(model).__name__} does not say whether it classifies"
     return Known(
         CatBoostModel(model), version("catboost"), named, len(names), task, tuple(classes), {} if categories else kinds,
-        (note, *note_of), unsure=why,
+        unsure=why,
     )  # fmt: skip
 
 
@@ -124,12 +121,14 @@ class CatBoostFramework:
         return isinstance(model, CatBoostModel) or type(model).__module__.partition(".")[0] == "catboost"
 
     def compile(self, model: Any, signature: Signature, sample: pl.DataFrame) -> bytes:
-        """Raises CatBoostError for categories."""
+        """Raises NoriaError for categories, CatBoostError for what else it does not export."""
         import onnx
 
         from noria.adapters.frameworks import graph_files, graphs
 
         inner = model.model if isinstance(model, CatBoostModel) else model
+        if inner.get_cat_feature_indices():
+            raise NoriaError("CatBoost exports no categories")
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "model.onnx"
             inner.save_model(str(target), format="onnx")

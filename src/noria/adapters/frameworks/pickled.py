@@ -114,12 +114,12 @@ def known(model: Any, kind: str, task: Task | None) -> Known:
     classes = tuple(class_text(value) for value in _classes(model))
     found = task or _task_of(model, classes)
     if package == "catboost":
-        return catboost.known(model, found, classes, f"read as {kind}")
+        return catboost.known(model, found, classes)
     names = tuple(map(str, getattr(model, "feature_names_in_", ())))
     width = getattr(model, "n_features_in_", None)
-    notes: tuple[str, ...] = (f"read as {kind}",)
+    notes: tuple[str, ...] = ()
     if classes and not hasattr(model, "predict_proba"):
-        notes += ("it has no `predict_proba`: answers are a class alone, with the probability 1",)
+        notes = ("it has no `predict_proba`: answers are a class alone, with the probability 1",)
     return Known(
         model, version(DISTRIBUTIONS["sklearn"] if package == "sklearn" else package), names,
         int(width) if width is not None else None, found, classes, notes=notes, unsure=_unsure(model),

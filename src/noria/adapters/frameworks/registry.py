@@ -47,6 +47,8 @@ def to_onnx(model: object, signature: Signature, sample: pl.DataFrame) -> bytes:
         if framework.matches(model):
             try:
                 return framework.compile(model, signature, sample)
+            except NoriaError as error:
+                raise NoriaError(f"does not convert to ONNX: {error.message}") from error
             except Exception as error:  # converters raise anything; the caller keeps the original then
                 text = (str(error).strip().splitlines() or [""])[0][:300]
                 raise NoriaError(f"does not convert to ONNX: {type(error).__name__}: {text}") from error

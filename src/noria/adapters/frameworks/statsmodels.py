@@ -71,11 +71,10 @@ def known(results: Any, task: Task | None) -> Known:
     names, kinds = _of_formula(results) if getattr(model, "formula", None) is not None else (_columns(results), {})
     width = len(names)
     named = () if not kinds and all(UNNAMED.fullmatch(one) for one in names) else names
-    notes = ["read as pickle"]
-    if not kinds and constant(results) is not None:
-        notes.append("its constant is added to each row; requests do not carry it")
+    added = not kinds and constant(results) is not None
+    notes = ("its constant is added to each row; requests do not carry it",) if added else ()
     return Known(
-        StatsModel(results, found), version("statsmodels"), named, width, found, _classes(results, found), kinds, tuple(notes),
+        StatsModel(results, found), version("statsmodels"), named, width, found, _classes(results, found), kinds, notes,
     )  # fmt: skip
 
 

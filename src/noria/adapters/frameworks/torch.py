@@ -184,7 +184,7 @@ def read(path: Path, task: Task | None) -> Known:
     if isinstance(given[0].shape[0], int):
         raise RefusedError(f"it was exported for exactly {given[0].shape[0]} rows at a time", hint=EXPORTED)
     model = Exported(content, task) if task is not None else module
-    return Known(model, version("torch"), (), width, task, notes=("read as pt2",), unsure="a program does not say it")
+    return Known(model, version("torch"), (), width, task, unsure="a program does not say it")
 
 
 EXPORTED = (

@@ -161,7 +161,8 @@ def converted(
     if narrow:
         first = next(place for place in told if not held[place])
         names = ", ".join(sorted(narrow))
-        reason += f"; null is refused in {names}: training saw none there, and compiled {told[first]} where {asked.told[first]}"
+        saw = "training saw" if called == "held-out rows" else "the sample has"
+        reason += f"; null is refused in {names}: {saw} none there, and compiled {told[first]} where {asked.told[first]}"
         inputs = tuple(replace(i, nullable=i.nullable and i.name not in narrow) for i in signature.inputs)
         signature = replace(signature, inputs=inputs)
     return Made(content, parity, reason, signature, asked.rows.height)
