@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
-import re
-from datetime import UTC, datetime
-from typing import Any
-
-from cronsim import CronSim, CronSimError
-
-from noria.config import freezing, gate, units
-from noria.config.document import EACH, Item
+from noria.config.document import EACH
+from noria.config.scalars import (
+    CRON,
+    ENCODING,
+    FREEZE,
+    GATE,
+    LIMIT,
+    MARK,
+    NULLS,
+    PARALLEL,
+    PLAIN,
+    PORT,
+    QUOTE,
+    STEP_SCALAR,
+    TARGET,
+    TIME_FORMAT,
+)
 from noria.config.shapes import (
     ANY,
     CHANCE,
@@ -38,139 +46,8 @@ from noria.config.shapes import (
     WordOr,
     whole,
 )
-from noria.domain.policy import Assign, Freeze, Gate, WhenFull
+from noria.domain.policy import Assign, WhenFull
 from noria.domain.signature import Task
-from noria.errors import ConfigError
-
-TARGET_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
-
-
-def _target(item: Item) -> str:
-    if not isinstance(item.value, str) or re.fullmatch(TARGET_PATTERN, item.value) is None:
-        raise ValueError
-    return item.value
-
-
-def _gate(item: Item) -> Gate:
-    if not isinstance(item.value, str):
-        raise ValueError
-    try:
-        return gate.parse_gate(item.value)
-    except ConfigError as error:
-        raise item.error(error.message, error.hint) from error
-
-
-def _step(item: Item) -> float | str:
-    return "shadow" if item.value == "shadow" else SOME_SHARE.take(item)
-
-
-def _freeze(item: Item) -> Freeze:
-    if not isinstance(item.value, str):
-        raise ValueError
-    try:
-        return freezing.parse(item.value)
-    except ValueError as error:
-        raise item.error(f"{item.value!r} is no time of freeze: {error}") from error
-
-
-def _cron(item: Item) -> str:
-    if not isinstance(item.value, str):
-        raise ValueError
-    try:
-        next(CronSim(item.value, datetime(2024, 1, 1, tzinfo=UTC)))
-    except (CronSimError, StopIteration) as error:
-        raise item.error(f"{item.value!r} is not a cron line: {error or 'it never comes due'}", CRON_HINT) from error
-    return item.value
-
-
-def _nulls(item: Item) -> float:
-    if item.value == "never":
-        return 0.0
-    if isinstance(item.value, str):
-        return units.share(item.value.removeprefix("<=").strip())
-    return float(SHARE.read(item))
-
-
-def _plain(item: Item) -> str | int | float | bool:
-    """A value of its own type, as another library is to get it."""
-    if not isinstance(item.value, str | int | float | bool):
-        raise ValueError
-    return item.value
-
-
-def _format(item: Item) -> str:
-    """Directives of strptime that both Python and Polars know, a date among them."""
-    if not isinstance(item.value, str):
-        raise ValueError
-    directives = re.findall(r"%(.?)", item.value.replace("%.f", ""))
-    if any(letter not in DIRECTIVES for letter in directives):
-        raise ValueError
-    known = set(directives)
-    if not ({"Y", "y"} & known and {"m", "b", "B"} & known and "d" in known):
-        raise item.error(f"{item.value!r} tells no year, month and day", "As %m/%d/%Y, %d.%m.%Y %H:%M or %Y-%m-%d %H:%M:%S%z.")
-    return item.value
-
-
-def _encoding(item: Item) -> str:
-    if not isinstance(item.value, str):
-        raise ValueError
-    try:
-        return codecs.lookup(item.value).name
-    except LookupError:
-        raise item.error(f"there is no encoding {item.value!r}", "As utf-8, cp1252, latin-1 or utf-16.") from None
-
-
-def _mark(item: Item) -> str:
-    """One character, as pyarrow takes it."""
-    text = {"tab": "\t", "\\t": "\t"}.get(item.value, item.value) if isinstance(item.value, str) else None
-    if text is None or len(text) != 1 or not text.isascii() or text.isalnum() or text in "\r\n":
-        raise ValueError
-    return text
-
-
-def _quote(item: Item) -> str:
-    return "" if item.value == "none" else _mark(item)
-
-
-def _limit(item: Item) -> float | None:
-    """One end of a range: a number, or null for none."""
-    return None if item.value is None else float(NUMBER.read(item))
-
-
-def _parallel(item: Item) -> int | str:
-    if item.value == "auto":
-        return "auto"
-    if type(item.value) is not int or not 1 <= item.value <= 256:
-        raise ValueError
-    return item.value
-
-
-DIRECTIVES = frozenset("YymdbBHIMSpzT%")  # of a time's format
-CRON_HINT = 'Write minute, hour, day, month, weekday: "0 3 * * mon".'
-TARGET = Scalar('a function as "module:function"', _target, {"type": "string", "pattern": TARGET_PATTERN})
-GATE = Scalar('a gate like "roc_auc >= 0.6"', _gate, {"type": "string", "pattern": gate.PATTERN})
-CRON = Scalar("a cron line", _cron, {"type": "string"})
-STEP_SCALAR = Scalar(
-    "a share like 10%, shadow, {shadow: 20%}, {pause: 10m} or {approve: 1}",
-    _step,
-    {"anyOf": [{"const": "shadow"}, SOME_SHARE.schema()]},
-)
-FREEZE = Scalar("a time like `fri 16:00 .. mon 08:00`", _freeze, {"type": "string", "pattern": freezing.PATTERN})
-NULLS: Any = Scalar(
-    'never, "<= 10%" or 0.1',
-    _nulls,
-    {
-        "anyOf": [
-            {"const": "never"},
-            {"type": "number", "minimum": 0, "maximum": 1},
-            {"type": "string", "pattern": r"^(<=)?\s*[0-9.]+\s*%$"},
-        ]
-    },
-)
-TIME_FORMAT = Scalar("a format like %m/%d/%Y or %d.%m.%Y %H:%M", _format, {"type": "string", "pattern": "%"})
-PLAIN = Scalar("text, a number, true or false", _plain, {"type": ["string", "number", "boolean"]})
-LIMIT = Scalar("a number", _limit, {"type": ["number", "null"]})
-PORT = whole("a port from 0 to 65535", 0, 65535)
 
 # Where `${VAR}` is replaced: addresses, and what may be a secret. In every other text it stays as it is, and in a command it is
 # the shell's.
@@ -196,9 +73,6 @@ SQL = Record(
         Key("cursor", TEXT, "A column of its result that only grows: then only rows beyond the last ones are read.", "none"),
     ),
 )
-MARK = Scalar("one character", _mark, {"type": "string", "minLength": 1})
-QUOTE = Scalar("one character, or none", _quote, {"type": "string", "minLength": 1})
-ENCODING = Scalar("the name of an encoding", _encoding, {"type": "string"})
 CSV = Record(
     "a mapping",
     (
@@ -274,11 +148,6 @@ ALGORITHM = Record(
         Key("space", SPACE, "Its hyperparameters, besides those of all algorithms.", "none"),
     ),
     short="train",
-)
-PARALLEL: Any = Scalar(
-    "auto, or a number from 1 to 256",
-    _parallel,
-    {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 256}]},
 )
 SEARCH = Record(
     "a mapping",
