@@ -32,8 +32,9 @@ from noria.serving.child import spawn
 from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import Deaths
 from noria.serving.group import Group, Plan, WorkerGoneError, WorkerLink
+from noria.serving.place import Place, bind
 from noria.serving.runtime import HostedRuntime
-from noria.serving.tree import Options, Place, Tree, bind
+from noria.serving.tree import Options, Tree
 
 Ends = list[tuple[int, int]]  # slot and exit code
 

@@ -22,7 +22,7 @@ from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
 from noria.serving.deaths import Deaths
 from noria.serving.group import Group, Plan, WorkerLink
-from noria.serving.tree import bind
+from noria.serving.place import bind
 
 SILENT_S = 2.5  # a pulse comes every second
 

@@ -29,9 +29,9 @@ from noria.serving import counts
 from noria.serving.channel import Start
 from noria.serving.counts import counts_path
 from noria.serving.group import Group, Plan
+from noria.serving.place import bind
 from noria.serving.pulse import Pulse
 from noria.serving.scaler import KEPT, Decisions, Scaler
-from noria.serving.tree import bind
 from noria.serving.usage import Meter, cores
 from noria.stages.line import Line
 from noria.store.ledger import Ledger

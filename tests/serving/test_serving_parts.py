@@ -16,11 +16,11 @@ from noria.domain.rollout import Route, Tally, tally_key
 from noria.errors import ServingError
 from noria.serving import counts
 from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
+from noria.serving.place import bind
 from noria.serving.protocol import Ask
 from noria.serving.recorder import Ids
 from noria.serving.router import NoAnswerError, Router, table_of
 from noria.serving.runtime import LoadedRelease, ReleaseFailed, checked
-from noria.serving.tree import bind
 
 ASK = Ask([RECORD], {"carrier": ["AA"], "distance": [3.5]}, [None], [None])
 

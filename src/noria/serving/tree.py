@@ -8,11 +8,10 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -25,31 +24,30 @@ from noria.adapters.out_of_memory import OutOfMemory
 from noria.adapters.server import FACTS, LOCK, SOCKET, short_path
 from noria.decide import crash, scaling
 from noria.decide.scaling import Decision
-from noria.domain.access import UNGUARDED, Access, is_loopback
+from noria.domain.access import UNGUARDED, Access
 from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.domain.rollout import Route, revision_of
 from noria.domain.workers import TWO, Workers
-from noria.errors import NoriaError, PortInUseError, ServingError
+from noria.errors import NoriaError, ServingError
 from noria.serving import counts, rates
 from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
-from noria.serving.deaths import Deaths, told
+from noria.serving.deaths import Deaths
 from noria.serving.desired import Desired
-from noria.serving.flow import Flow
 from noria.serving.following import Following, Key
 from noria.serving.group import Group, Plan, named
 from noria.serving.hosts import LOAD_S, Hosts
 from noria.serving.keys import read_keys
 from noria.serving.mending import mend
+from noria.serving.place import Place, bind, facts, fit
 from noria.serving.proof import Proofs
 from noria.serving.scaler import Decisions, Scaler
-from noria.serving.usage import Meter, Usage
+from noria.serving.usage import Usage
 from noria.store.rotating import rotate_inherited
 
 BEAT_S = 1.0
 POLL_S = 0.5  # a nudge that got lost is made good after this long
 STOP_S = 12.0  # workers get this long to finish what they began
-BACKLOG = 1024
 LINE_LIMIT = 65536
 GRACE_S = (
     3.0  # at the start, connections queue for so long; then what is ready answers, and for the rest is said what it waits for
@@ -71,28 +69,6 @@ class Options:
     access: Access = UNGUARDED
     recording: LogPolicy = RECORD_ALL
     log: Path | None = None  # the file that standard error goes to, kept from growing
-
-
-@dataclass(slots=True)
-class Place:
-    """One environment of the tree."""
-
-    listener: socket.socket
-    group: Group
-    counts: Counts
-    deaths: Deaths
-    scaler: Scaler
-    meter: Meter = field(default_factory=Meter)
-    flow: Flow = field(default_factory=Flow)
-    usage: Usage | None = None
-    applied: dict[str, Route] = field(default_factory=dict)  # by project
-    refused: dict[str, Route] = field(default_factory=dict)  # the newest route of a project, when it could not be applied
-    retries: dict[str, tuple[float, float]] = field(default_factory=dict)  # by project: when to try again, and the pause
-
-    @property
-    def address(self) -> str:
-        host, port = self.listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Tree:
@@ -338,7 +314,7 @@ class Tree:
         before = place.group.plan
         routes = (*(r for r in before.routes if r.project != route.project), route)
         place.deaths.forget(routes)
-        await place.group.flip(_fit(place, Plan(routes, before.releases | plan.without(failed).releases)))
+        await place.group.flip(fit(place, Plan(routes, before.releases | plan.without(failed).releases)))
         place.applied[route.project] = route
         serving = {d for p in self._places.values() for d in p.group.plan.releases}
         await self._hosts.keep_only(serving | {d for other in self._following.routes() for d in named(other)})
@@ -379,7 +355,7 @@ class Tree:
 
     async def _flip_without_unfit(self, place: Place) -> None:
         """Of the plan at the moment that the task begins: another flip may have come between, and must not be undone."""
-        await place.group.flip(_fit(place, place.group.plan))
+        await place.group.flip(fit(place, place.group.plan))
 
     def _remember(self, route: Route, failed: dict[str, str]) -> None:
         """Keep why releases could not be loaded for as long as a wanted route names them."""
@@ -506,35 +482,13 @@ class Tree:
 
     def _facts(self, name: str, place: Place) -> dict[str, Any]:
         scaled = self._decisions.last(name)
-        return _facts(place) | {
+        return facts(place) | {
             "waiting": self._waiting(name),
             "bounds": str(self._options.workers),
             "scaled": msgspec.to_builtins(scaled),
             "usage": msgspec.to_builtins(place.usage),
             "rates": msgspec.to_builtins(place.flow.rates(place.counts, place.applied.values(), time.monotonic())),
         }
-
-
-def _fit(place: Place, plan: Plan) -> Plan:
-    """The plan without candidates that crash, and without releases that no route names."""
-    routes = tuple(_alone(route) if place.deaths.unfit(route) else route for route in plan.routes)
-    wanted = {digest for route in routes for digest in named(route)}
-    return Plan(routes, plan.releases).without(plan.releases.keys() - wanted)
-
-
-def _alone(route: Route) -> Route:
-    return replace(route, candidate=None, candidate_version=None, share=0.0, shadow=0.0)
-
-
-def _facts(place: Place) -> dict[str, Any]:
-    return {
-        "route": msgspec.to_builtins(next(iter(place.applied.values()), None)),
-        "routes": msgspec.to_builtins(list(place.applied.values())),
-        "refused": msgspec.to_builtins(next(iter(place.refused.values()), None)),
-        "workers": place.group.pids(),
-        "restarts": place.group.restarts,
-        "complaints": place.group.complaints,
-    } | told(place.deaths)
 
 
 def _numbers(tally: Any) -> list[int]:
@@ -547,29 +501,6 @@ def _hosted(folder: Path) -> bool:
         return bool(json.loads((folder / "manifest.json").read_bytes()).get("form") == "hosted")
     except (OSError, ValueError, AttributeError) as error:
         raise ServingError(f"the release is not whole: {error}", where=str(folder)) from error
-
-
-def bind(environment: str, host: str, port: int, *, keyed: bool = False) -> socket.socket:
-    """A listening socket. Raises PortInUseError, ServingError for an address that is not loopback when there are no keys."""
-    if not keyed and not is_loopback(host):
-        raise ServingError(
-            f"{environment}: {host} is not a loopback address, and no keys are named",
-            hint="Name a list of keys (`serving: {keys_file: ...}`, or --key-file of `noria serve`), or listen on 127.0.0.1.",
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise PortInUseError(
-            f"{environment}: {host}:{port} cannot be listened on: {error.strerror}",
-            hint="Choose another port for this environment, or stop the program that has it.",
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 @contextlib.contextmanager

@@ -1,0 +1,89 @@
+"""One environment of the server tree: where it listens, its workers, and which routes it follows."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from noria.domain.access import is_loopback
+from noria.domain.rollout import Route
+from noria.errors import PortInUseError, ServingError
+from noria.serving.counts import Counts
+from noria.serving.deaths import Deaths, told
+from noria.serving.flow import Flow
+from noria.serving.group import Group, Plan, named
+from noria.serving.scaler import Scaler
+from noria.serving.usage import Meter, Usage
+
+BACKLOG = 1024
+
+
+@dataclass(slots=True)
+class Place:
+    """One environment of the tree."""
+
+    listener: socket.socket
+    group: Group
+    counts: Counts
+    deaths: Deaths
+    scaler: Scaler
+    meter: Meter = field(default_factory=Meter)
+    flow: Flow = field(default_factory=Flow)
+    usage: Usage | None = None
+    applied: dict[str, Route] = field(default_factory=dict)  # by project
+    refused: dict[str, Route] = field(default_factory=dict)  # the newest route of a project, when it could not be applied
+    retries: dict[str, tuple[float, float]] = field(default_factory=dict)  # by project: when to try again, and the pause
+
+    @property
+    def address(self) -> str:
+        host, port = self.listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def fit(place: Place, plan: Plan) -> Plan:
+    """The plan without candidates that crash, and without releases that no route names."""
+    routes = tuple(_alone(route) if place.deaths.unfit(route) else route for route in plan.routes)
+    wanted = {digest for route in routes for digest in named(route)}
+    return Plan(routes, plan.releases).without(plan.releases.keys() - wanted)
+
+
+def _alone(route: Route) -> Route:
+    return replace(route, candidate=None, candidate_version=None, share=0.0, shadow=0.0)
+
+
+def facts(place: Place) -> dict[str, Any]:
+    """What the control socket tells of it."""
+    return {
+        "route": msgspec.to_builtins(next(iter(place.applied.values()), None)),
+        "routes": msgspec.to_builtins(list(place.applied.values())),
+        "refused": msgspec.to_builtins(next(iter(place.refused.values()), None)),
+        "workers": place.group.pids(),
+        "restarts": place.group.restarts,
+        "complaints": place.group.complaints,
+    } | told(place.deaths)
+
+
+def bind(environment: str, host: str, port: int, *, keyed: bool = False) -> socket.socket:
+    """A listening socket. Raises PortInUseError, ServingError for an address that is not loopback when there are no keys."""
+    if not keyed and not is_loopback(host):
+        raise ServingError(
+            f"{environment}: {host} is not a loopback address, and no keys are named",
+            hint="Name a list of keys (`serving: {keys_file: ...}`, or --key-file of `noria serve`), or listen on 127.0.0.1.",
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise PortInUseError(
+            f"{environment}: {host}:{port} cannot be listened on: {error.strerror}",
+            hint="Choose another port for this environment, or stop the program that has it.",
+        ) from error
+    listener.setblocking(False)
+    return listener
