@@ -7,13 +7,14 @@ import pytest
 from scipy.stats import ttest_ind
 
 from noria.decide import quality
+from noria.decide.quality import Units
 from noria.domain.policy import MonitorPolicy
 from noria.domain.verdict import Outcome
 
 POLICY = MonitorPolicy(min_labelled=200, false_alarm=0.05)
 RNG = np.random.default_rng(7)
 HOLDOUT = RNG.normal(0.155, 0.02, 14)
-REFERENCE = (float(HOLDOUT.mean()), float(HOLDOUT.std(ddof=1)), len(HOLDOUT))
+REFERENCE = Units.of(HOLDOUT)
 
 
 @pytest.mark.parametrize("shift", [-0.05, 0.0, 0.01, 0.055])
@@ -21,7 +22,7 @@ REFERENCE = (float(HOLDOUT.mean()), float(HOLDOUT.std(ddof=1)), len(HOLDOUT))
 def test_p_value_is_scipys(shift: float, margin: float) -> None:
     losses = RNG.normal(0.155 + shift, 0.05, 28)
     policy = MonitorPolicy(min_labelled=200, false_alarm=0.05, margin=margin)
-    ruling = quality.judge(losses, 1_812, *REFERENCE, policy, "brier")
+    ruling = quality.judge(Units.of(losses), 1_812, REFERENCE, policy, "brier")
     expected = ttest_ind(losses - margin, HOLDOUT, equal_var=False, alternative="greater").pvalue
     assert ruling.p_value == pytest.approx(expected, rel=1e-9)
     assert ruling.verdict.outcome is (Outcome.FAIL if expected <= 0.05 else Outcome.PASS)
@@ -30,12 +31,13 @@ def test_p_value_is_scipys(shift: float, margin: float) -> None:
 
 def test_sentences() -> None:
     losses = 0.210 + 0.05 * np.resize([-1.0, 1.0], 28)
-    sank = quality.judge(losses, 1_812, 0.155, 0.02, 14, POLICY, "brier")
+    sank = quality.judge(Units.of(losses), 1_812, Units(14, 0.155, 0.02), POLICY, "brier")
     assert sank.verdict.sentence() == (
         "brier 0.210 on 1,812 labelled of 28 days, against 0.155 on its holdout (14 days): worse beyond chance "
         f"(p = {sank.p_value:.1g}, limit 0.05)"
     )
-    held = quality.judge(losses - 0.06, 1_812, 0.155, 0.02, 14, MonitorPolicy(margin=0.01), "absolute_error", "rows")
+    policy = MonitorPolicy(margin=0.01)
+    held = quality.judge(Units.of(losses - 0.06), 1_812, Units(14, 0.155, 0.02), policy, "absolute_error", "rows")
     assert held.verdict.sentence() == (
         "absolute_error 0.150 on 1,812 labelled of 28 rows, against 0.155 on its holdout (14 rows): not worse beyond the "
         f"margin of 0.01 and chance (p = {held.p_value:.3f}, limit 0.001)"
@@ -53,7 +55,7 @@ def test_sentences() -> None:
     ],
 )
 def test_too_little_is_its_own_answer(losses: list[float], labelled: int, holdout: int, text: str) -> None:
-    ruling = quality.judge(np.array(losses), labelled, 0.1, 0.01, holdout, POLICY)
+    ruling = quality.judge(Units.of(np.array(losses)), labelled, Units(holdout, 0.1, 0.01), POLICY)
     assert (ruling.verdict.outcome, ruling.verdict.sentence(), ruling.p_value) == (Outcome.NOT_ENOUGH_DATA, text, 1.0)
 
 
@@ -63,8 +65,7 @@ def test_false_alarms_stay_at_their_rate_when_days_differ() -> None:
     alarms = 0
     for _ in range(2_000):
         window, holdout = rng.normal(0.2, 0.03, 28), rng.normal(0.2, 0.03, 14)
-        reference = (float(holdout.mean()), float(holdout.std(ddof=1)), 14)
-        alarms += quality.judge(window, 5_000, *reference, POLICY).verdict.outcome is Outcome.FAIL
+        alarms += quality.judge(Units.of(window), 5_000, Units.of(holdout), POLICY).verdict.outcome is Outcome.FAIL
     assert 51 <= alarms <= 149
 
 
@@ -83,8 +84,7 @@ def test_whether_it_can_be_judged_at_all_is_said_beforehand() -> None:
     assert (can, "at present 121 labels come in 28 d" in text) == (False, True)
 
 
-def test_units_by_their_spread_are_judged_as_units_one_by_one() -> None:
+def test_units_are_their_number_mean_and_spread() -> None:
     losses = RNG.normal(0.2, 0.05, 28)
-    one = quality.judge(losses, 1_812, *REFERENCE, POLICY, "brier")
-    units = quality.Units(28, float(losses.mean()), float(losses.std(ddof=1)))
-    assert quality.judge_units(units, 1_812, *REFERENCE, POLICY, "brier") == one
+    assert Units.of(losses) == Units(28, float(losses.mean()), float(losses.std(ddof=1)))
+    assert (Units.of(losses[:0]), Units.of(losses[:1]).sd) == (Units(0, 0.0, 0.0), 0.0)

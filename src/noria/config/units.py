@@ -7,10 +7,9 @@ import re
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 PERIODS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
-DURATION = r"^[0-9]+(\.[0-9]+)?\s*(ms|s|m|h|d|w)$"
-SIZE = r"^[0-9]+(\.[0-9]+)?\s*(B|KB|MB|GB|TB)$"
-PERCENT = r"^[0-9]+(\.[0-9]+)?\s*%$"
-RATE = r"^([0-9]+)\s+per\s+(minute|hour|day|week|[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d|w))$"
+AMOUNT, SPAN, SPACE = r"[0-9]+(\.[0-9]+)?", "ms|s|m|h|d|w", "B|KB|MB|GB|TB"  # of what patterns are made
+DURATION, SIZE, PERCENT = rf"^{AMOUNT}\s*({SPAN})$", rf"^{AMOUNT}\s*({SPACE})$", rf"^{AMOUNT}\s*%$"
+RATE = rf"^([0-9]+)\s+per\s+(minute|hour|day|week|[0-9]+(?:\.[0-9]+)?(?:{SPAN}))$"
 FREQUENCY = r"^([0-9]{1,9})\s*/\s*(s|min|h)$"
 HOST = r"^([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])$"
 _LONGEST_S = 100 * 366 * 86400.0

@@ -29,54 +29,35 @@ class QualityRuling:
     p_value: float
 
 
-def judge(
-    losses: NDArray[Any],
-    labelled: int,
-    reference_mean: float,
-    reference_sd: float,
-    reference_n: int,
-    policy: MonitorPolicy,
-    metric: str = "loss",
-    unit: str = "days",
-) -> QualityRuling:
-    """Compare a window with the holdout by Welch's one-sided test.
-
-    ``losses`` are the mean losses of independent units (days, or rows), shape [units]; lower is better. ``labelled``
-    counts the labelled rows behind them. ``reference_*`` describe the holdout's units: mean, standard deviation, count.
-    """
-    finite = bool(np.isfinite(losses).all())
-    mean = float(np.mean(losses)) if len(losses) else 0.0
-    sd = float(np.std(losses, ddof=1)) if len(losses) > 1 and finite else 0.0
-    units = Units(len(losses), mean, sd)
-    return judge_units(units, labelled, reference_mean, reference_sd, reference_n, policy, metric, unit)
-
-
 @dataclass(frozen=True, slots=True)
 class Units:
-    """The losses of a window's independent units: how many, their mean and their standard deviation."""
+    """Mean losses of independent units (days, or rows): how many, their mean and their standard deviation."""
 
     n: int
     mean: float
     sd: float
 
+    @classmethod
+    def of(cls, losses: NDArray[Any]) -> Units:
+        """Of losses [units]; lower is better."""
+        finite = bool(np.isfinite(losses).all())
+        mean = float(np.mean(losses)) if len(losses) else 0.0
+        return cls(len(losses), mean, float(np.std(losses, ddof=1)) if len(losses) > 1 and finite else 0.0)
 
-def judge_units(
-    units: Units,
-    labelled: int,
-    reference_mean: float,
-    reference_sd: float,
-    reference_n: int,
-    policy: MonitorPolicy,
-    metric: str = "loss",
-    unit: str = "days",
+
+def judge(
+    units: Units, labelled: int, reference: Units, policy: MonitorPolicy, metric: str = "loss", unit: str = "days"
 ) -> QualityRuling:
-    """The same, of units that are known by their number, mean and spread."""
-    lack = _lack(units, labelled, reference_n, policy, unit)
+    """Compare a window with the holdout, the ``reference``, by Welch's one-sided test.
+
+    ``labelled`` counts the labelled rows behind the window's units.
+    """
+    lack = _lack(units, labelled, reference.n, policy, unit)
     if lack is not None:
         return QualityRuling(combine((lack,)), units.mean, 1.0)
-    p_value = welch.welch_p_value(units.mean, units.sd, units.n, reference_mean, reference_sd, reference_n, margin=policy.margin)
-    numbers = {"value": units.mean, "reference": reference_mean, "p_value": p_value, "margin": policy.margin}
-    numbers |= {"labelled": float(labelled), "units": float(units.n), "reference_units": float(reference_n)}
+    p_value = welch.welch_p_value(units.mean, units.sd, units.n, reference.mean, reference.sd, reference.n, margin=policy.margin)
+    numbers = {"value": units.mean, "reference": reference.mean, "p_value": p_value, "margin": policy.margin}
+    numbers |= {"labelled": float(labelled), "units": float(units.n), "reference_units": float(reference.n)}
     return QualityRuling(combine((_reason(numbers, policy, metric, unit),)), units.mean, p_value)
 
 

@@ -160,16 +160,9 @@ def _judge(line: Line, policy: MonitorPolicy, monitor: Watch, release: str, gaug
     again = span.judged
     monitor.fold.close(release, span, gauge)
     units, labelled, back_s = judged_units(monitor.notes.releases[release], span, gauge, policy)
-    ruling = quality.judge_units(
-        units,
-        labelled=labelled,
-        reference_mean=gauge.reference.mean,
-        reference_sd=gauge.reference.sd,
-        reference_n=gauge.reference.n,
-        policy=policy,
-        metric=gauge.reference.metric,
-        unit="days" if gauge.by_day else "rows",
-    )
+    reference = quality.Units(gauge.reference.n, gauge.reference.mean, gauge.reference.sd)
+    unit = "days" if gauge.by_day else "rows"
+    ruling = quality.judge(units, labelled, reference, policy, gauge.reference.metric, unit)
     drifted = _drift(monitor.notes.releases[release], gauge, span, policy)
     window = Window(
         project=line.name,
