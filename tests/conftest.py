@@ -35,6 +35,8 @@ SECONDS = {  # processor seconds of a file with all that it starts, roughly; wha
     "serving/test_keys.py": 18,
     "serving/test_replay.py": 18,
     "decide/test_simulate.py": 18,
+    "imports/test_import_libraries.py": 40,
+    "imports/test_odd_model_files.py": 18,
     "serving/test_crashes.py": 15,
     "serving/test_shadow.py": 15,
     "serving/test_v2.py": 15,

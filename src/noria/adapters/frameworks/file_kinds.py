@@ -49,7 +49,10 @@ TO_ONNX_TORCH = (
     'torch.onnx.export(model, (torch.zeros(2, K),), "model.onnx", input_names=["rows"], dynamic_axes={"rows": {0: "n"}}, '
     "dynamo=False)"
 )
-TO_ONNX_KERAS = 'import keras; keras.saving.load_model("{name}").export("model.onnx", format="onnx")'
+TO_ONNX_KERAS = (  # a model that was loaded says what it takes only once it was called
+    'import keras, numpy; model = keras.saving.load_model("{name}"); model(numpy.zeros((2, K), "float32")); '
+    'model.export("model.onnx", format="onnx")'
+)
 TF2ONNX = "pip install tf2onnx; python -m tf2onnx.convert"
 TF_OUTPUT = "--output model.onnx, and import that."
 AGAIN = "Copy or download it again, and compare its size and sha256 with where it is from."
@@ -120,7 +123,7 @@ def _archive(path: Path, head: bytes) -> Content | None:
 
 def _keras(path: Path, version: str) -> Content:
     name = "Keras" + (f" {version}" if version else "")
-    hint = f"Export it to ONNX where Keras is installed, and import that: {TO_ONNX_KERAS.format(name=path.name)}"
+    hint = f"Export it to ONNX where Keras is installed, K being the number of inputs: {TO_ONNX_KERAS.format(name=path.name)}"
     return Content(what=f"a model of {name}, which Noria does not host: every server would need Keras and its backend", hint=hint)
 
 
@@ -246,7 +249,7 @@ def _binary(path: Path, head: bytes) -> Content | None:
     if head.startswith(b"CBM1"):
         return Content("catboost", suffix=".cbm")
     if head.startswith(b"\x89HDF"):
-        hint = f"Where it is a Keras model: {TO_ONNX_KERAS.format(name=path.name)}, and import model.onnx."
+        hint = f"Where it is a Keras model of K inputs: {TO_ONNX_KERAS.format(name=path.name)}, and import model.onnx."
         return Content(what="HDF5, as Keras wrote models once; Noria does not read it", hint=hint)
     if head.startswith(b"binf"):
         hint = 'Load it with the XGBoost that wrote it, and save it again: booster.save_model("model.ubj")'

@@ -37,14 +37,14 @@ def read(path: Path, task: Task | None, classes: Sequence[str]) -> Known:
     normalise(made)
     found = task or _task(made, labels)
     known = tuple(classes) or (labels if found is not Task.REGRESSION else ())
-    notes: tuple[str, ...] = (f"its outputs were {', '.join(before)}",)
+    notes: tuple[str, ...] = (f"its outputs were {', '.join(before)}",) if len(before) > 1 else ()
     if dictionaries:
         notes += ("its dictionaries of probabilities are left out",)
     if found is not None:
         output = chosen(made, found, len(known))
         del made.graph.output[:]
         made.graph.output.append(output)
-        notes += (f"answers come from {output.name}",)
+        notes += (f"answers come from {output.name}",) if len(before) > 1 else ()
     names, width, kinds, kind = _inputs(made)
     content = made.SerializeToString(deterministic=True)
     demand_runnable(content)

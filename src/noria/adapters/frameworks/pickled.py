@@ -74,7 +74,8 @@ def _not_there(error: ImportError) -> NoriaError:
         )
     hint = OWN_CODE.format(name=DISTRIBUTIONS.get(top, top))
     if top in ("keras", "tensorflow"):
-        hint = f"Export it to ONNX where Keras is installed: {TO_ONNX_KERAS.format(name='model.keras')}"
+        export = TO_ONNX_KERAS.format(name="model.keras")
+        hint = f"Export it to ONNX where Keras is installed, K being the number of inputs: {export}"
     elif top == "torch":
         hint = f"Export it to ONNX where PyTorch is installed, K being the number of inputs: {TO_ONNX_TORCH}"
     elif top in DISTRIBUTIONS or top in ("catboost", "statsmodels", "lightgbm", "cloudpickle"):
