@@ -193,6 +193,39 @@ def xgboost_graph(rows: pl.DataFrame) -> Made:
     return of_onnxmltools("xgboost", rows)
 
 
+def categories(library: str, form: str, rows: pl.DataFrame) -> Made:
+    """Fitted on categories of pandas: each text has the code that training gave it, whatever else is in a request."""
+    booster = pytest.importorskip(library)
+    pytest.importorskip("pandas")
+    table = rows.select("age", "plan").to_pandas().astype({"plan": "category"})
+    more = {"verbose": -1} if library == "lightgbm" else {"enable_categorical": True}
+    of = booster.LGBMClassifier if library == "lightgbm" else booster.XGBClassifier
+    label = (rows["plan"] == "pro").to_numpy() ^ (rows["age"].to_numpy() > 2)
+    model = of(n_estimators=8, **more).fit(table, label.astype(int))
+    file = {"estimator": "m.joblib", "lightgbm": "m.txt", "xgboost": "m.json"}[library if form == "booster" else form]
+    if form == "estimator":
+        joblib.dump(model, file)
+    else:
+        (model.booster_ if library == "lightgbm" else model).save_model(file)
+    return Made(model.predict_proba(table[:ASKED])[:, 1], file, LABEL + VOUCH, "hosted", ("age", "plan"))
+
+
+def lightgbm_categories(rows: pl.DataFrame) -> Made:
+    return categories("lightgbm", "booster", rows)
+
+
+def lightgbm_estimator_categories(rows: pl.DataFrame) -> Made:
+    return categories("lightgbm", "estimator", rows)
+
+
+def xgboost_categories(rows: pl.DataFrame) -> Made:
+    return categories("xgboost", "booster", rows)
+
+
+def xgboost_estimator_categories(rows: pl.DataFrame) -> Made:
+    return categories("xgboost", "estimator", rows)
+
+
 def of_skl2onnx(rows: pl.DataFrame, model: Any, zipmap: Any, label: str = "level") -> Made:
     model.fit(numbers(rows), rows[label].to_numpy())
     options = {id(model): {"zipmap": zipmap}}
@@ -229,6 +262,7 @@ def behind_an_encoder(rows: pl.DataFrame) -> Made:
 MAKERS = [
     cbm, cbm_of_three, cbm_regression, catboost_joblib, catboost_graph, catboost_categories, logit, formula, several, exported,
     branching, lightgbm_graph, xgboost_graph, with_dictionaries, without_dictionaries, of_a_network, behind_an_encoder,
+    lightgbm_categories, lightgbm_estimator_categories, xgboost_categories, xgboost_estimator_categories,
 ]  # fmt: skip
 
 

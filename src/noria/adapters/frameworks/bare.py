@@ -59,7 +59,7 @@ class Bare(Answering):
     def _answers(self, table: Any) -> NDArray[np.float64]:
         if self.kind == "onnx":
             return self._run(table)
-        rows = matrix(table)
+        rows = categorical(table) if has_text(table) and knows_categories(self.content) else matrix(table)
         if self.kind == "lightgbm":
             return np.asarray(self.content.predict(rows, num_threads=1), dtype=np.float64)
         return np.asarray(self.content.inplace_predict(rows, validate_features=False), dtype=np.float64)
@@ -103,6 +103,36 @@ class OnMatrix:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["model"])  # type: ignore[misc]  # what it can do depends on the model
+
+
+class OnCategories(OnMatrix):
+    """A booster's estimator that was fitted on categories of pandas: texts are given as such."""
+
+    def predict(self, table: Any) -> Any:
+        return self.model.predict(categorical(table))
+
+    def _predict_proba(self, table: Any) -> Any:
+        return self.model.predict_proba(categorical(table))
+
+
+def has_text(table: Any) -> bool:
+    """Whether a table of Polars has a column of text."""
+    return any(str(dtype) == "String" for dtype in getattr(table, "dtypes", ()))
+
+
+def knows_categories(model: Any) -> bool:
+    """Whether a booster of LightGBM or XGBoost, or an estimator around one, holds the texts of its categories: then it tells by
+    itself which code each has, whatever else is in a request. XGBoost does from 3.1 on."""
+    booster = model.get_booster() if hasattr(model, "get_booster") else getattr(model, "booster_", model)
+    if hasattr(booster, "get_categories"):
+        return not booster.get_categories().empty()
+    return bool(getattr(booster, "pandas_categorical", None))
+
+
+def categorical(table: Any) -> Any:
+    """As pandas has it, texts as categories."""
+    made = table.to_pandas()
+    return made.astype({name: "category" for name, kind in table.schema.items() if str(kind) == "String"})
 
 
 def _plain(table: Any) -> Any:

@@ -16,6 +16,7 @@ from noria.errors import NoriaError
 
 BOOSTERS = {"lightgbm": lightgbm, "xgboost": xgboost}  # package -> its way to ONNX
 BOOSTER_OPSET = 15
+TEXT_CATEGORIES = "its categories are texts, and a graph of its trees takes numbers alone"
 
 
 class BareFramework:
@@ -31,6 +32,8 @@ class BareFramework:
         if model.kind == "onnx":
             made = onnx.load_from_string(model.content)
         else:
+            if not is_matrix(signature):
+                raise NoriaError(TEXT_CATEGORIES)
             graph = BOOSTERS[model.kind].convert(model.content, len(signature.inputs), BOOSTER_OPSET)
             made = onnx.load_from_string(graph.SerializeToString(deterministic=True))
             _say_opset(made)

@@ -14,8 +14,9 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
-from noria.adapters.frameworks.graphs import BOOSTERS
+from noria.adapters.frameworks.graphs import BOOSTERS, TEXT_CATEGORIES
 from noria.domain.signature import MATRIX, Kind, Signature, is_matrix
+from noria.errors import NoriaError
 
 THRESHOLDS = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 OPSET = {"": 18, "ai.onnx.ml": 3}  # stated, so that a newer converter does not change what an older server can load
@@ -33,6 +34,8 @@ class SklearnFramework:
         """Raises whatever skl2onnx raises for what it cannot convert."""
         _teach_boosters()
         model = _of_probabilities(model)
+        if not is_matrix(signature) and type(model).__module__.partition(".")[0] in BOOSTERS:
+            raise NoriaError(TEXT_CATEGORIES)
         matrix = is_matrix(signature) and not _takes_columns(model)
         wanted = model if matrix or _takes_columns(model) else _joined(model, sample)
         columns = [(i.name, _type(i.kind)) for i in signature.inputs]

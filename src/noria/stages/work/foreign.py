@@ -23,7 +23,7 @@ from noria.adapters import formats, weights
 from noria.adapters.asking import DTYPES
 from noria.adapters.executors import leftovers
 from noria.adapters.frameworks import files, written_with
-from noria.adapters.frameworks.bare import Bare, Face, OnMatrix
+from noria.adapters.frameworks.bare import Bare, Face, OnCategories, OnMatrix, knows_categories
 from noria.adapters.frameworks.files import Known, UnusableError
 from noria.config import document
 from noria.domain.golden import GOLDEN
@@ -302,7 +302,7 @@ def _original(known: Known, signature: Signature, rows: pl.DataFrame, derived_al
     """The model in the way in which it can be asked. Raises RefusedError when it answers no row."""
     tried = []
     model = known.model
-    for one in (model,) if isinstance(model, Face) else (model, OnMatrix(model)):
+    for one in _ways(model, signature):
         original = forms.Original(one, None, signature)
         try:
             with warnings.catch_warnings():
@@ -322,6 +322,14 @@ def _original(known: Known, signature: Signature, rows: pl.DataFrame, derived_al
         hint = f"Its inputs were taken as {_kinds(signature)}, for nothing told otherwise. {hint}"
     cause = next((text for text in tried if "feature names" not in text), tried[-1])
     raise UnusableError(f"the model does not answer rows of this signature: {cause}", hint=hint)
+
+
+def _ways(model: Any, signature: Signature) -> tuple[Any, ...]:
+    """A model that knows categories must get them: asked otherwise it may answer, and something else."""
+    if isinstance(model, Face):
+        return (model,)
+    text = any(i.kind is Kind.STRING for i in signature.inputs)
+    return (OnCategories(model),) if text and knows_categories(model) else (model, OnMatrix(model))
 
 
 def _kinds(signature: Signature) -> str:
