@@ -13,6 +13,8 @@ from noria.cli.context import PROJECT_FILE, Home
 from noria.cli.output import ExitCode, emit, json_option, plain, plural
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from noria.config import DataSource, Project
     from noria.stages.tables import Decided
     from noria.store.tables import Settled
@@ -168,7 +170,37 @@ def _tables(home: Home, project: Project, source: DataSource) -> list[Finding]:
         found += [finding, *(_alone(each.name, path, project, source, decided) if finding.ok else ())]
         read |= bool(columns)
         base = base or (columns if finding.ok else ())
-    return [*found, Finding(source.name, True, tables.words(decided))] if read else found
+    if not read:
+        return found
+    return [
+        *found,
+        *_repeats(home, source, decided, [f.what for f in found if f.ok and not f.warning]),
+        _as_read(source, decided),
+    ]
+
+
+def _as_read(source: DataSource, decided: Decided) -> Finding:
+    from noria.stages import tables
+
+    key = f"; of rows with the same {', '.join(source.key)} the newest file's stands" if source.key else ""
+    return Finding(source.name, True, f"{tables.words(decided)}{key}")
+
+
+def _repeats(home: Home, source: DataSource, decided: Decided, good: list[str]) -> list[Finding]:
+    """Whether the newest file holds the rows of the one before it once more."""
+    from noria.adapters import files, sources
+    from noria.stages import repeats
+
+    names = list(dict.fromkeys(good))
+    if len(names) < 2 or not sources.nearby(source):
+        return []
+    paths = {each.name: path for each, path in sources.read(source, home.path) if path is not None}
+
+    def read(name: str) -> pl.DataFrame:
+        return files.read_table(paths[name], name=name, kind=decided.type, dialect=source.csv)
+
+    found = repeats.newest(names, names, source.key, read)
+    return [Finding(source.name, True, found.words(source.name), warning=not source.key)] if found is not None else []
 
 
 def _settled(home: Home, project: Project, source: DataSource) -> tuple[Settled | None, set[str]]:

@@ -16,11 +16,12 @@ from noria.adapters import formats
 from noria.adapters.formats import delimited
 from noria.cli import drafted_gates
 from noria.cli.scalar import scalar
-from noria.decide import tables
+from noria.decide import repeats, tables
+from noria.decide.repeats import Repeat
 from noria.decide.tables import Undecided
 from noria.domain.signature import Task
 from noria.domain.table import PLAIN, Column, Dialect, Kind, TableType
-from noria.errors import DataError, UsageError
+from noria.errors import DataError, NoriaError, UsageError
 
 CLASSES_MOST = 20  # a label with more values is no class
 ROWS_LEAST = 50  # fewer cannot be split, trained and judged
@@ -68,6 +69,7 @@ class Draft:
     event_time: str | None
     holdout: tuple[str, str]  # what noria.yaml says of it, why
     gates: tuple[tuple[str, str], ...]  # gate, why
+    repeats: str = ""  # of a file beside it that holds the same rows, as whole exports do
     few: str = ""  # what so few rows can and cannot show; empty where there are enough
     dialect: Dialect = PLAIN
 
@@ -138,6 +140,24 @@ class Read:
     dialect: Dialect = PLAIN
     type: TableType = field(default_factory=TableType)
     undecided: dict[str, Undecided] = field(default_factory=dict)
+
+
+def beside(path: Path) -> Repeat | None:
+    """What the file holds once more of the one before it, among those beside it whose names differ in digits alone."""
+    alike = repeats.DIGITS.sub("0", path.name)
+    there = [one for one in path.parent.iterdir() if repeats.DIGITS.sub("0", one.name) == alike and one.is_file()]
+    ordered = repeats.by_age(one.name for one in there)
+    if len(ordered) < 2:
+        return None
+    place = max(1, ordered.index(path.name))
+    try:
+        before, after = (read(path.with_name(name)).table for name in ordered[place - 1 : place + 1])
+    except NoriaError:
+        return None  # another kind of file: `noria check` tells, where it is to be read
+    if before.schema != after.schema:
+        return None
+    first, second = ordered[place - 1 : place + 1]
+    return repeats.judge(repeats.prints(first, before, ()), repeats.prints(second, after, ()), ())
 
 
 def draft(given: pl.DataFrame | Read, path: Path, source: str, label: str, dataset: str) -> Draft:

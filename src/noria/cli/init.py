@@ -9,7 +9,7 @@ import runpy
 import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,8 @@ def command(ctx: click.Context, directory: Path | None, data: Path | None, label
     Example:  noria init hello
               noria init --data customers.csv --label churned
 
-    JSON keys: project, home, files, commit, next; with --data also task, label, inputs, left_out, key, event_time.
+    JSON keys: project, home, files, commit, next; with --data also task, label, inputs, left_out, key, event_time, few_rows,
+    repeats.
     """
     start = ctx.find_root().obj or Path(".")
     home = (start / directory if directory else start).resolve()
@@ -88,6 +89,9 @@ def init_own(home: Path, data: Path, label: str) -> tuple[Draft, Written]:
     inside = data.is_relative_to(home)
     source = str(data.relative_to(home)) if inside else f"data/{data.name}"
     drafted = drafting.draft(table, data, source, label, _identifier(slug(data.stem, "table")))
+    found = drafting.beside(data)
+    if found is not None:
+        drafted = replace(drafted, repeats=f"{found.name} holds {found.repeated:,} of the {found.rows:,} rows of {found.before}")
     written = Written(home, slug(home.name, "my-project"))
     contents = {
         _own_name(name, drafted.dataset): _template(f"own/{name}").render(name=written.project, draft=drafted)
@@ -238,6 +242,7 @@ def _draft_document(drafted: Draft) -> dict[str, Any]:
         "key": drafted.key,
         "event_time": drafted.event_time,
         "few_rows": drafted.few,
+        "repeats": drafted.repeats,
     }
 
 
@@ -247,10 +252,19 @@ def _render(written: Written, drafted: Draft | None) -> str:
         lines.append(f"It predicts {drafted.label.name} ({drafted.task}: {drafted.why_task}) from {len(drafted.inputs)} columns.")
         lines += [f"  left out: {name} ({why})" for name, why in drafted.left_out]
         lines += [drafted.few] * bool(drafted.few)
+        lines += [_exports(drafted)] * bool(drafted.repeats)
     lines += [f"Git: {written.commit}."]
     here = written.home == Path.cwd()
     lines.append(f"Next: {'' if here else f'cd {written.home} && '}noria run")
     return "\n".join(map(plain_line, lines))
+
+
+def _exports(drafted: Draft) -> str:
+    """What to do where each file is a whole export."""
+    text = f"{drafted.repeats}: each file seems to be a whole export"
+    if drafted.key:
+        return f"{text}. noria.yaml says `key: [{drafted.key}]`: where the source takes several, the newest row of each stands."
+    return f"{text}, and no column names a row: leave the source at one file, or their rows count several times."
 
 
 def plain_line(line: str) -> str:

@@ -104,6 +104,7 @@ DATA = Record(
         ),
         Key("every", DURATION, "How often a remote source or a query is looked at.", "1m"),
         Key("contract", TEXT, "The file that says what the data promises.", "none"),
+        Key("key", TEXTS, "Columns that name a row over all files: of rows with the same key the newest file's stands.", "none"),
         Key("settle", DURATION, "A file that was not renamed into place counts when it has not changed for this long.", "2s"),
     ),
     short="source",

@@ -181,6 +181,8 @@ def _dataset(home: Path, name: str, section: Section, environments: Iterable[str
         raise section.at("contract").error("files that are not read have no contract", "Leave out contract, or format: files.")
     if "csv" in section and ("sql" in section or section.get("format") == "files"):
         raise section.at("csv").error("csv says how text files are written, and these are none", "Leave out csv.")
+    if "key" in section and (section.get("format") == "files" or section.get("source", "").startswith("log:")):
+        raise section.at("key").error("a key names rows of files that are tables, and these are none", "Leave out key.")
     query: Section | None = section.get("sql")
     return DataSource(
         name,
@@ -190,6 +192,7 @@ def _dataset(home: Path, name: str, section: Section, environments: Iterable[str
         sql=Query(**query.given(url="url", query="query", cursor="cursor")) if query is not None else None,
         secrets=_secrets(section.item),
         csv=_dialect(section),
+        key=tuple(section.get("key", ())),
         **section.given(settle_s="settle", format="format", options="options", every_s="every", pin="pin"),
     )
 

@@ -48,6 +48,7 @@ class DataSource:
     sql: Query | None = None
     format: str = "auto"  # or files: they are no tables
     csv: Dialect = PLAIN  # how text files are written
+    key: tuple[str, ...] = ()  # columns that name a row over all files: of equal ones the newest file's stands
     options: dict[str, str | int | float | bool] = field(default_factory=dict, repr=False)  # of an address's file system
     every_s: float = 60.0  # wall clock, of a source that is not on this machine
     pin: str = "content"  # or version: its objects never change, so that they need not be copied

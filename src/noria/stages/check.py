@@ -21,7 +21,7 @@ from noria.domain.verdict import Outcome, Reason, Verdict, combine
 from noria.errors import DataError
 from noria.stages import arrivals as arrivals_of
 from noria.stages import code as sealing
-from noria.stages import orders, rules, steps, tables
+from noria.stages import orders, repeats, rules, steps, tables
 from noria.stages.arrivals import refusal
 from noria.stages.line import Arrival, Line, Sheet
 from noria.stages.tables import Decided
@@ -54,6 +54,8 @@ def data(line: Line, sheet: Sheet) -> None:
             delivery = receive(line, source, arrival, decided)
             if not delivery.accepted:
                 sheet.refused.append(f"{delivery.name} quarantined: {delivery.reason}")
+        if not source.opaque:
+            repeats.say(line, source, arrivals)
         if sheet.project.model is not None and sheet.project.model.rows == dataset and not source.opaque:
             _say_alone(line, sheet.project.model, source, arrivals)
 
@@ -205,7 +207,7 @@ def _named(line: Line, arrival: Arrival) -> Path:
 def _known_keys(line: Line, source: DataSource, decided: Decided, arrival: Arrival) -> pl.DataFrame | None:
     """The keys of the accepted files, less an earlier version of this one."""
     contract = source.contract
-    if contract is None or not contract.unique:
+    if contract is None or not contract.unique or source.key:  # by a key, a newer row takes the place of an older one
         return None
     standing = [pin for pin in line.ledger.data.standing(line.name, arrival.dataset).values() if pin.name != arrival.name]
     parts = [

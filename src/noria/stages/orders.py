@@ -99,16 +99,26 @@ def _read_as(sheet: Sheet, name: str) -> dict[str, Any]:
     """How the files of a dataset are read, for a step process."""
     kind = sheet.tables.get(name)
     dialect = msgspec.to_builtins(sheet.project.data[name].csv)
-    return {"dialect": dialect} | ({} if kind is None else {"type": msgspec.to_builtins(kind)})
+    key = sheet.project.data[name].key
+    return (
+        {"dialect": dialect} | ({"key": list(key)} if key else {}) | ({} if kind is None else {"type": msgspec.to_builtins(kind)})
+    )
 
 
 def table_digests(sheet: Sheet, inputs: Iterable[str], done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Dataset -> digest of how its files are read, of those among a step's inputs."""
     return {
-        name: names.digest_bytes(msgspec.json.encode([sheet.tables[name], sheet.project.data[name].csv], order="sorted"))
+        name: names.digest_bytes(msgspec.json.encode(_as_read(sheet, name), order="sorted"))
         for name in inputs
         if name in sheet.tables and name not in done
     }
+
+
+def _as_read(sheet: Sheet, name: str) -> list[object]:
+    """All that decides how a dataset's files become one table; a key is named where there is one alone, so that what was made
+    without stays known."""
+    source = sheet.project.data[name]
+    return [sheet.tables[name], source.csv, *([source.key] if source.key else [])]
 
 
 def _below(name: str) -> str:

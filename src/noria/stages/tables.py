@@ -148,6 +148,9 @@ def refusals(source: DataSource, decided: Decided, opened: Opened, base: Collect
         if extra:
             hint = f"listed in {source.contract_file or 'a contract'}, it is taken"
             found.append(f"has the {_columns(extra)}, which the files that were accepted before have not; {hint}")
+    unnamed = [name for name in source.key if columns and name not in columns]
+    if unnamed:
+        found.append(f"has no {_columns(unnamed)}, by which data.{source.name}.key names its rows")
     found += [f"{one.text}; {_format_hint(source, one)[:-1]}" for one in decided.undecided if one.column in columns]
     return found
 

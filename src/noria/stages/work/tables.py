@@ -15,6 +15,7 @@ import polars as pl
 
 from noria.adapters import files
 from noria.adapters.asking import as_kind, kind_of_table
+from noria.decide import repeats
 from noria.domain.table import Dialect, TableType
 from noria.errors import StepError
 
@@ -58,7 +59,16 @@ def _table(facts: dict[str, Any], paths: list[Path]) -> pl.DataFrame:
     named = facts.get("names") or [path.name for path in paths]
     parts = [files.Part(name, path) for name, path in zip(named, paths, strict=True)]
     kind = msgspec.convert(facts["type"], TableType) if "type" in facts else None
-    return files.read_tables(parts, kind, msgspec.convert(facts.get("dialect", {}), Dialect))
+    dialect = msgspec.convert(facts.get("dialect", {}), Dialect)
+    if not facts.get("key"):
+        return files.read_tables(parts, kind, dialect)
+    named_parts = {part.name: part for part in parts}
+    newest_first = reversed(repeats.by_age(named_parts))
+    table, gone = repeats.newest_rows((files.read_tables([named_parts[n]], kind, dialect) for n in newest_first), facts["key"])
+    assert table is not None, "there are files"
+    if gone:
+        print(f"{gone:,} rows gave way to newer ones with the same {', '.join(facts['key'])}: {table.height:,} stand", flush=True)
+    return table
 
 
 def _inner(kind: Any) -> Any:
