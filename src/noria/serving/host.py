@@ -97,7 +97,9 @@ def explain(error: BaseException, root: Path) -> str:
     for frame in traceback.extract_tb(error.__traceback__):
         with contextlib.suppress(ValueError):
             place = f" in {Path(frame.filename).relative_to(root)}:{frame.lineno}"
-    return f"{type(error).__name__}: {str(error)[:500]}{place}"
+    missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
+    cure = f"; install what has {missing.partition('.')[0]} in the environment that serves it" if missing else ""
+    return f"{type(error).__name__}: {str(error)[:500]}{place}{cure}"
 
 
 def _middle(entry: Input) -> Any:
