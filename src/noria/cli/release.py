@@ -62,7 +62,8 @@ def take_in(
     vouched: bool,
     as_json: bool,
 ) -> None:
-    """Make a release of FILE: ONNX (.onnx), LightGBM (.txt), XGBoost (.json, .ubj), skops (.skops), or a pickle (.joblib, .pkl).
+    """Make a release of FILE: ONNX (.onnx), LightGBM (.txt), XGBoost (.json, .ubj), CatBoost (.cbm), skops (.skops),
+    PyTorch (.pt2), or a pickle (.joblib, .pkl); its content tells which.
 
     It is read in a process of its own, compiled to ONNX where it converts and answers alike, else hosted without any project
     code; then signed and numbered as every release. It passed no gates: `noria promote` is its approval. A noria.yaml with
@@ -76,7 +77,8 @@ def take_in(
               noria release import model.txt --signature signature.yaml
               noria release import pipeline.joblib --sample rows.parquet --vouch-for-pickle
 
-    JSON keys: release {version, digest, form, ...}, origin {file, sha256, framework, by, at, vouched, compared_on, derived},
+    JSON keys: release {version, digest, form, ...}, origin {file, sha256, framework, by, at, vouched, compared_on, derived,
+    notes, written_with, read_with, warnings},
     signature {inputs, task, classes, key, event_time}, parity {rows, worst, over, holds} (null where it did not convert).
     """
     from noria.engine import importing
