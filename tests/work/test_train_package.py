@@ -7,7 +7,8 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import joblib
 import msgspec
@@ -18,9 +19,13 @@ import pytest
 from noria.adapters.executors.limits import Work
 from noria.adapters.executors.pool import Pool
 from noria.domain.golden import ROWS, Golden
+from noria.domain.run import StepRecord, StepState
 from noria.domain.signature import Kind, Signature
+from noria.domain.verdict import Reason
 from noria.errors import DataError, StepError
 from noria.names import digest_file
+from noria.stages import steps
+from noria.stages import train as stage
 from noria.stages.work import columns, forms, package, score, tables, train
 
 MODULE = """
@@ -167,6 +172,24 @@ def test_the_signature_tells_kinds_ranges_classes_and_nulls(tmp_path: Path) -> N
     assert signature.classes == ("0", "1")
     rate = labelled()["late"][:1600].mean()
     assert made["label_rate"] == pytest.approx(rate)
+
+
+def test_an_input_that_tells_the_label_alone_is_said_of_a_table_that_a_step_made(tmp_path: Path) -> None:
+    """Number 23: it was said of datasets; the table that is trained on is more often a step's."""
+    rows = labelled().with_columns(pl.col("late").cast(pl.Int8).alias("hour"))
+    made = trained(tmp_path, facts(), rows)
+    assert made["alone"] == ["hour predicts late alone (AUC 1.000): is it known when a prediction is asked for?"]
+    assert trained(tmp_path, facts())["alone"] == []
+
+    said: list[tuple[str, str]] = []
+    line = SimpleNamespace(event=lambda kind, subject, text, **_: said.append((kind, text)))
+    record = StepRecord("train", StepState.RAN, Reason("step.never_ran", "never ran"), "k")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "output", lambda *_: steps.Output({}, made))
+        for data in ({}, {"rows": None}):  # a step's table, and a dataset: of that it was said when it arrived
+            project = SimpleNamespace(model=SimpleNamespace(rows="rows"), data=data)
+            stage._say_alone(cast(Any, line), cast(Any, SimpleNamespace(project=project)), record)
+    assert said == [("data.tells_the_label", f"step rows: {made['alone'][0]}")]
 
 
 def test_without_named_inputs_every_other_column_is_one(tmp_path: Path) -> None:

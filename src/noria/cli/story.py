@@ -289,7 +289,11 @@ def _evaluation(facts: Facts | None) -> str:
     speed = (
         f"latency {facts['latency_p50_ms']:.3g} ms median, {facts['latency_p99_ms']:.3g} ms p99; {facts['model_size_mb']:.3g} MB"
     )
-    notes = [text for text in (facts.get("holdout"), speed, facts.get("champion_note"), _best(facts)) if text]
+    notes = [
+        text
+        for text in (facts.get("holdout"), speed, facts.get("champion_note"), _best(facts), *facts.get("remarks", ()))
+        if text
+    ]
     return "\n".join([table(("metric", "value", "one-sided 95 % bounds", "rows", champion), rows), *map(plain, notes)])
 
 

@@ -46,6 +46,7 @@ class Evaluation:
     champion_note: str = ""  # why there is no comparison, when a champion exists
     best: str | None = None  # v7: the best release so far, where a gate names it; it may be the champion
     versus_best: dict[str, Comparison] = field(default_factory=dict)  # by metric
+    remarks: tuple[str, ...] = ()  # of the rows that it was trained on: what predicts the label alone
 
 
 def gated_first(metrics: Iterable[str], gated: Sequence[str]) -> list[str]:

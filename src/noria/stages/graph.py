@@ -12,6 +12,7 @@ from graphlib import TopologicalSorter
 from pathlib import PurePosixPath
 
 from noria.adapters import git
+from noria.adapters.inside import demand_inside
 from noria.config import Project, Step
 from noria.config.document import nearest
 from noria.decide.plan import Decision
@@ -144,6 +145,7 @@ def hand_out(line: Line, sheet: Sheet, records: Mapping[str, StepRecord]) -> Non
     by another run, or long ago. A file there that no run left is moved aside, not overwritten.
     """
     files = orders.out_files(line, sheet, records)
+    demand_inside(line.home, files)
     for path, digest in files.items():
         place = line.home / path
         if place.is_file() and not line.places.learned(line.home, path) and line.places.digests(line.home, path)[path] != digest:

@@ -95,6 +95,7 @@ def _evaluation(
         champion_note=champion.scores.note if champion is not None else "",
         best=best.release.version if best else None,
         versus_best=versus if best is champion else against(best),
+        remarks=tuple(package.trained.get("alone", ())),
     )
 
 

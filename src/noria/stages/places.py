@@ -14,6 +14,7 @@ from pathlib import Path
 
 from noria import names
 from noria.adapters import checkout
+from noria.adapters.inside import demand_inside
 from noria.errors import StepError
 from noria.store.blobs import BlobStore
 from noria.store.ledger import Ledger
@@ -74,7 +75,11 @@ class Places:
         return [kept[path] for path in files]
 
     def place(self, tree: Path, files: Mapping[str, str]) -> None:
-        """Make blobs the files of a tree, as writable copies; a file that holds the content already is left alone."""
+        """Make blobs the files of a tree, as writable copies; a file that holds the content already is left alone.
+
+        Raises StepError where a folder on the way is a link that leaves the tree.
+        """
+        demand_inside(tree, files)
         for path, digest in files.items():
             if self._known(tree, path) != digest:
                 self._blobs.materialise(digest, tree / path)

@@ -13,7 +13,7 @@ from noria.adapters import environment, source_code
 from noria.adapters.executors.task import Resources, StepTask
 from noria.config import Model
 from noria.decide.plan import StepFacts
-from noria.domain.run import StepRecord
+from noria.domain.run import StepRecord, StepState
 from noria.stages import graph, orders, search, steps
 from noria.stages.graph import Foretold, Selection
 from noria.stages.line import Line, Sheet
@@ -26,7 +26,19 @@ TRAINED = {"model": "model.joblib", "holdout": "holdout.arrow"}
 def train(line: Line, sheet: Sheet) -> StepRecord:
     """The trained model's record. Raises StepError when a step of the project fails; finished siblings are kept."""
     done = run_steps(line, sheet)
-    return steps.demand(steps.perform(line, sheet, training(line, sheet, done)))
+    made = steps.demand(steps.perform(line, sheet, training(line, sheet, done)))
+    _say_alone(line, sheet, made)
+    return made
+
+
+def _say_alone(line: Line, sheet: Sheet, made: StepRecord) -> None:
+    """Say what predicts the label alone in a table that a step made; of a dataset it is said when a file arrives."""
+    model = sheet.project.model
+    assert model is not None, "who calls has looked"
+    if model.rows in sheet.project.data or made.state is not StepState.RAN:
+        return
+    for text in steps.output(line, made).result.get("alone", ()):
+        line.event("data.tells_the_label", model.rows, f"step {model.rows}: {text}", step=model.rows)
 
 
 def run_steps(line: Line, sheet: Sheet) -> dict[str, StepRecord]:

@@ -13,6 +13,7 @@ from noria import track
 from noria.adapters.executors.limits import Done, Work
 from noria.adapters.executors.pool import Job, Pool, surroundings
 from noria.adapters.executors.task import INPUT, Finished, StepTask, Usage, Workspace
+from noria.adapters.inside import demand_inside
 
 INPUTS = "in"  # of a step's folder
 TRACKED = "track.jsonl"
@@ -31,7 +32,8 @@ class LocalExecutor:
         self.pool.warm()
 
     def submit(self, task: StepTask) -> Run:
-        """Lay the inputs out and start the step. Raises CorruptBlobError or NotFoundError for an input that is not whole."""
+        """Lay the inputs out and start the step. Raises CorruptBlobError or NotFoundError for an input that is not whole,
+        StepError for an out that a link leads out of the tree."""
         folder = self.workspace.scratch(task.id)
         tree = self.workspace.tree(task.tree)
         for name, digest in task.inputs.items():
@@ -169,7 +171,9 @@ def _usage(done: Done) -> Usage:
 
 
 def _forget(tree: Path, outs: Mapping[str, str]) -> None:
-    """What an earlier run left must not pass for this one's; the folders that outs lie in are made."""
+    """What an earlier run left must not pass for this one's; the folders that outs lie in are made. Raises StepError where a
+    link on the way leads out of the tree: nothing is removed there."""
+    demand_inside(tree, outs.values())
     for out in outs.values():
         place = tree / out
         if place.is_dir() and not place.is_symlink():

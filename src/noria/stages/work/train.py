@@ -16,6 +16,7 @@ from noria.adapters.asking import Frames, kind_of_table, with_features
 from noria.adapters.executors.timing import user_code
 from noria.adapters.frameworks.bare import dressed
 from noria.adapters.frameworks.torch import SHOWN_ROWS, TorchModel, is_module
+from noria.decide.alone import judge_inputs
 from noria.domain.profile import Profile
 from noria.domain.signature import Input, Kind, Signature, Task, class_text
 from noria.errors import DataError, StepError
@@ -36,7 +37,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     The job: ``rows`` (see ``tables.argument``), ``model``, ``params``, ``seed``, ``folder``.
     Returns ``signature``, ``profile`` (of the training inputs), ``split``, ``frames`` (the kinds of table that the functions
     take), ``tried`` (inputs that may be null though training saw none: a trial granted it), ``label_rate`` (binary: share of the
-    positive class).
+    positive class), ``alone`` (a sentence for each input that predicts the label alone).
     """
     model, folder = job["model"], Path(job["folder"])
     made = split(tables.argument(job["rows"]), model)
@@ -65,8 +66,14 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "frames": msgspec.to_builtins(frames),
         "tried": [i.name for i in signature.inputs if i.nullable and not train[i.name].null_count()],
         "label_rate": _label_rate(label, signature),
+        "alone": _alone(made.train, model, [i.name for i in inputs]),
         "seed": job["seed"],
     }
+
+
+def _alone(rows: pl.DataFrame, model: dict[str, Any], inputs: list[str]) -> list[str]:
+    found = judge_inputs(rows, inputs, model["label"], Task(model["task"]))
+    return [one.words(model["label"]) for one in found]
 
 
 def _profile(train: pl.DataFrame, inputs: list[str], rows: pl.DataFrame, event_time: str | None) -> Profile:
