@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from threadpoolctl import threadpool_limits
 
 from noria.cli import draft as drafting
 from noria.cli import execute
@@ -35,6 +37,13 @@ def _git_knows_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(empty.parent))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads of a booster spin for each other on a busy machine: one table took ten minutes."""
+    with threadpool_limits(1, user_api="openmp"):
+        yield
 
 
 def own_tests(home: Path) -> subprocess.CompletedProcess[str]:

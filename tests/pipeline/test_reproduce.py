@@ -241,8 +241,8 @@ def test_a_step_that_is_not_deterministic_is_named_with_the_reason(tmp_path: Pat
     assert found["agrees"] is True
     diverged = found["divergence"]
     assert (diverged["step"], diverged["deterministic"], diverged["files"]) == ("table", False, ["output"]), diverged
-    assert diverged["causes"] == ["work.py:10 makes a generator without a seed: np.random.default_rng()"]
-    assert "table is the first step that differs: not deterministic: work.py:10" in found["text"]
+    assert diverged["causes"] == ["work.py:9 makes a generator without a seed: np.random.default_rng()"]
+    assert "table is the first step that differs: not deterministic: work.py:9" in found["text"]
     assert {step["name"]: step["agrees"] for step in found["steps"]}["half@a"] is True
 
     place.put("work.py", DRIFTING).commit()

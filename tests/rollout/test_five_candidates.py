@@ -10,7 +10,7 @@ import pytest
 from rollout_traffic import Clients
 from small_project import Small, address_of, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SHAPE = """\
 import time
@@ -54,7 +54,7 @@ def verdict(small: Small, subject: str) -> tuple[str, str] | None:
 
 def deliver(small: Small, subject: str) -> tuple[str, str]:
     small.commit(subject)
-    return until(lambda: verdict(small, subject), subject, 150)
+    return until(lambda: verdict(small, subject), subject, 400)
 
 
 def test_each_candidate_ends_as_it_should_and_no_request_fails(small: Small) -> None:

@@ -174,7 +174,7 @@ def test_a_hosted_candidate_that_ends_its_host_twice_is_suspended_and_fails_nobo
     world.serve(good, candidate=bad, candidate_version="v2", share=1.0, deadline_ms=5000, rollout_id="r")
     client = world.client()
     for deaths in (1, 2):
-        wait_for(lambda: client.post("/predict", json=RECORD).json()["variant"] == "candidate", 30)
+        wait_for(lambda: client.post("/predict", json=RECORD).json()["variant"] == "candidate")
         answer = client.post("/predict", json=RECORD | {"carrier": "abort"})
         assert (answer.status_code, answer.json()["variant"]) == (200, "fallback")
         wait_for(lambda deaths=deaths: facts(world)["crashes"].get(bad, {}).get("deaths") == deaths)

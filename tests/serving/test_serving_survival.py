@@ -98,7 +98,7 @@ def test_kill_9_of_a_host_is_the_candidates_failure_and_heals(world: World) -> N
     os.kill(world.server.status()["hosts"][candidate], signal.SIGKILL)
     answer = client.post("/predict", json=RECORD)
     assert answer.status_code == 200
-    wait_for(lambda: client.post("/predict", json=RECORD).json()["variant"] == "candidate", 30)
+    wait_for(lambda: client.post("/predict", json=RECORD).json()["variant"] == "candidate")
 
 
 def test_workers_come_back_while_the_candidates_host_is_down(world: World) -> None:
@@ -111,11 +111,11 @@ def test_workers_come_back_while_the_candidates_host_is_down(world: World) -> No
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     client = world.client()
-    wait_for(lambda: len(set(world.workers()) - victims) == 2, 30)
+    wait_for(lambda: len(set(world.workers()) - victims) == 2)
     variants = [client.post("/predict", json=RECORD).json()["variant"] for _ in range(30)]
     assert set(variants) == {"champion", "fallback"}
     socket.with_suffix(".away").rename(socket)
-    wait_for(lambda: client.post("/predict", json=RECORD).json()["variant"] == "candidate", 30)
+    wait_for(lambda: client.post("/predict", json=RECORD).json()["variant"] == "candidate")
 
 
 def test_kills_in_a_loop_lose_nothing_and_interrupt_only_what_is_in_flight(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

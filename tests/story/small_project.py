@@ -170,7 +170,7 @@ class Small:
         self.git("commit", "-q", "-m", subject)
         return self.git("rev-parse", "HEAD")
 
-    def noria(self, *arguments: str, timeout_s: float = 60.0, preexec: Callable[[], None] | None = None) -> Ran:
+    def noria(self, *arguments: str, timeout_s: float = 300.0, preexec: Callable[[], None] | None = None) -> Ran:
         done = subprocess.run(
             [sys.executable, "-m", "noria", *arguments],
             cwd=self.home, env=surroundings(), capture_output=True, text=True, timeout=timeout_s, preexec_fn=preexec, check=False,
@@ -217,7 +217,7 @@ class Up:
         self._log = (project.home.parent / f"{project.home.name}-up-{time.time_ns()}.log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "noria", "up", *arguments],
-            cwd=project.home, env=surroundings(**{"NORIA_WARM": "1", **(env or {})}), stdout=self._log, stderr=subprocess.STDOUT,
+            cwd=project.home, env=surroundings(**(env or {})), stdout=self._log, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     @property
@@ -269,7 +269,7 @@ def end_server(project: Small) -> None:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
             continue
-        until(lambda pid=pid: not alive(pid), f"server process {pid} is gone", 20)
+        until(lambda pid=pid: not alive(pid), f"server process {pid} is gone")
 
 
 def server_pids(project: Small) -> list[int]:
