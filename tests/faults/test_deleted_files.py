@@ -66,5 +66,5 @@ def test_a_log_that_was_deleted_under_its_writer_goes_on_and_is_counted(world: W
     wait_for(lambda: len(list(folder.glob("*.plog"))) == 2)  # both workers'
     answered = [client.post("/predict", json=RECORD).json()["predictions"][0]["id"] for _ in range(5)]
     assert {row["id"] for row in logged(world.state, "production")} == set(answered)
-    assert 'noria_log_segments_deleted_total{environment="production"} 2' in client.get("/metrics").text
+    assert 'noria_worker_logs_deleted_total{environment="production"} 2' in client.get("/metrics").text
     assert "bytes of records: they are lost" in (world.state / "server.log").read_text()

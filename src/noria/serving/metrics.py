@@ -64,8 +64,8 @@ def _latency(each: Each) -> Iterable[str]:
 
 
 def _log(counts: Counts, label: str) -> Iterable[str]:
-    name = "noria_log_segments_deleted_total"
-    yield from _head(name, "counter", "Segments of the prediction log that somebody deleted while they were written.")
+    name = "noria_worker_logs_deleted_total"
+    yield from _head(name, "counter", "Segments of the log, of all projects, that somebody deleted while workers wrote them.")
     yield f"{name}{{{label}}} {counts.logs_deleted()}"
 
 
