@@ -153,7 +153,7 @@ def test_over_a_broken_chain_nothing_is_decided_and_everybody_is_told(
     assert cli.execute(["status", "--json"]) == 0
     assert "event 3 was changed" in json.loads(capsys.readouterr().out)["standstill"]
     assert cli.execute(["status"]) == 0
-    assert "stands still: the audit log was changed: event 3" in capsys.readouterr().out
+    assert "daemon   stands still: the audit log was changed: event 3" in capsys.readouterr().out
     cli.execute(["doctor", "--json"])
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert checks["daemon"]["state"] == checks["audit chain"]["state"] == "fail"

@@ -83,7 +83,7 @@ def _lamps(view: StatusView, console: str | None) -> list[tuple[str, object]]:
 
 def _daemon(around: Surroundings) -> str:
     if around.standstill:
-        return click.style(plain(f"stands still: {around.standstill}. `noria audit verify` tells more"), fg="red")
+        return f"stands still: {around.standstill}. `noria audit verify` tells more"
     return "runs" if around.daemon else "stopped; `noria up` starts it"
 
 
