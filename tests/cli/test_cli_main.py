@@ -181,6 +181,39 @@ def test_a_reader_that_leaves_early_hears_no_trace(home: Path) -> None:
     assert done.stderr == ""
 
 
+READS_AHEAD = """
+import threading, time
+import pyarrow as pa, pyarrow.csv as csv
+from noria import cli
+
+class Rows:
+    closed = False
+    def __init__(self): self.pieces, self.reading = [b"1,2\\n" * 250] * 4, threading.Event()
+    def read(self, count):
+        if self.pieces: return self.pieces.pop()
+        self.reading.set()
+        while True: time.sleep(0.0001)
+    def readable(self): return True
+    def close(self): pass
+
+def execute(arguments):
+    rows = Rows()
+    kept.append(csv.open_csv(pa.PythonFile(rows, "r"), csv.ReadOptions(block_size=1000)))
+    assert rows.reading.wait(60)
+    print("said")
+    return 3
+
+kept, cli.execute = [], execute
+cli.main()
+"""
+
+
+def test_a_thread_of_a_library_does_not_change_how_a_command_ends() -> None:
+    """`check` of a refused file ended with 134 now and then: Arrow read ahead while the interpreter was taken down."""
+    done = subprocess.run([sys.executable, "-c", READS_AHEAD], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said\n", "")
+
+
 def test_status_before_anything_happened(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["-C", str(home), "status"]) == 0
     assert "no turn yet; next: noria run" in capsys.readouterr().out

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
+import os
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -91,7 +95,21 @@ def main() -> NoReturn:
     """The console script ``noria``."""
     streams.speak_utf8()
     streams.open_streams()
-    sys.exit(execute(sys.argv[1:]))
+    leave(execute(sys.argv[1:]))
+
+
+def leave(code: int) -> NoReturn:
+    """End this process as the interpreter would, but for taking itself down.
+
+    Libraries have threads of their own, such as those by which Arrow reads ahead. One that lets go of a Python object, or calls
+    one, while the interpreter is taken down aborts the process: the command is done, and its exit code would be 134.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter calls first: threads that are no daemons end
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # it was closed, or nobody reads it
+            stream.flush()
+    os._exit(code)
 
 
 def execute(arguments: list[str]) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,11 +57,7 @@ def head(path: Path, dialect: Dialect, separator: str) -> list[str]:
     try:
         with _opened(path, dialect) as stream:
             options = parsing(dialect, separator, invalid_row_handler=lambda _: "skip")
-            reader = pc.open_csv(stream, _reading(dialect), options)
-            found: list[str] = reader.schema.names
-            with suppress(pa.ArrowInvalid, StopIteration):  # a process that ends while it reads ahead is aborted
-                reader.read_next_batch()
-                reader.read_next_batch()
+            found: list[str] = pc.open_csv(stream, _reading(dialect), options).schema.names
     except pa.ArrowInvalid as error:
         found = _lone_head(path, dialect, separator)
         if not found:
