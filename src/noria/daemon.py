@@ -32,7 +32,7 @@ from noria.engine import actions, assembly, logbook, scaled, wheel
 from noria.engine.pilot import Pilot
 from noria.engine.scout import Scout
 from noria.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
-from noria.stages.audit import Guard
+from noria.stages.audit import ChainWatch
 from noria.stages.learn import learn
 from noria.stages.line import Line
 from noria.stages.watch import Watch, watch
@@ -64,7 +64,7 @@ class Daemon:
         self.addresses: dict[str, str] = {}
         self.standstill = ""  # why nothing is decided any more: the audit log was changed
         self._working = replace(line, check_lease=self._demand_whole)
-        self._guard = Guard(line.ledger, line.state)
+        self._chain_watch = ChainWatch(line.ledger, line.state)
         self.waiting: dict[str, str] = {}  # by environment: the release of this project that the server is still loading
         self._lock = _lock(line.state)
         self._threads: list[Background] = []
@@ -165,13 +165,13 @@ class Daemon:
 
     def _demand_chain(self) -> None:
         """Raises StoreError when the audit log is not what was written: whatever is decided now would rest on it."""
-        problem = self._guard.begin()
+        problem = self._chain_watch.begin()
         if problem:
             raise StoreError(f"the audit log was changed: {problem}", where=str(self.line.state), hint=CHANGED)
 
     def _check_chain(self) -> float:
         """Notice a change of the audit log while the daemon works. From then on nothing is decided; what serves goes on."""
-        if not self.standstill and (problem := self._guard.look()):
+        if not self.standstill and (problem := self._chain_watch.look()):
             self.standstill = f"the audit log was changed: {problem}"
             self._write_facts()
             told = f"{self.standstill}; no turn starts and no rollout goes on, what serves stays"

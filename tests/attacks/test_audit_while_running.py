@@ -22,7 +22,7 @@ from noria.daemon import Daemon
 from noria.engine.lease import Held
 from noria.errors import StoppedError, StoreError
 from noria.stages import audit
-from noria.stages.audit import Guard
+from noria.stages.audit import ChainWatch
 from noria.stages.line import Line
 from noria.store.ledger import Ledger
 
@@ -42,8 +42,8 @@ def change(state: Path, statement: str) -> None:
         database.execute(statement)
 
 
-def begun(ledger: Ledger) -> Guard:
-    guard = Guard(ledger, ledger.database.path.parent)
+def begun(ledger: Ledger) -> ChainWatch:
+    guard = ChainWatch(ledger, ledger.database.path.parent)
     assert guard.begin() == ""
     return guard
 
@@ -119,7 +119,7 @@ def daemon_on(ledger: Ledger) -> Daemon:
     facts.event = lambda kind, subject, text: events.append((kind, subject, text))
     daemon = Daemon.__new__(Daemon)
     daemon.line, daemon.stopping, daemon.standstill = cast(Any, facts), threading.Event(), ""
-    daemon.addresses, daemon._guard = {"console": "http://127.0.0.1:1"}, Guard(ledger, state)
+    daemon.addresses, daemon._chain_watch = {"console": "http://127.0.0.1:1"}, ChainWatch(ledger, state)
     return daemon
 
 

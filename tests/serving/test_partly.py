@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +20,10 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from test_desk import Slow
 
 from noria.serving import apart
-from noria.serving.apart import CALLS, MOST_S, SHARE, Patience, tell_apart
+from noria.serving.apart import CALLS, MOST_S, SHARE, RetryBudget, tell_apart
 from noria.serving.host import Desk, HostedModel, Job
 from noria.serving.runtime import PartlyError, ReleaseFailed, checked, checked_some
 
@@ -43,7 +43,7 @@ def test_rows_are_told_apart_within_bounds(case: tuple[int, set[int]]) -> None:
             raise KeyError("XX")
         return list(range(start, stop))
 
-    found = tell_apart(rows, ask, Patience())
+    found = tell_apart(rows, ask, RetryBudget())
     without = {*found.failed, *found.untold}
     assert len(calls) <= CALLS
     assert set(found.failed) <= bad <= without
@@ -56,7 +56,7 @@ def test_rows_are_told_apart_within_bounds(case: tuple[int, set[int]]) -> None:
 def test_a_fifth_of_all_time_at_most_goes_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Number 20: who sends many bad rows does not keep the model from others; when the time is up, rows stay untold."""
     now = [0.0]
-    patience = Patience(lambda: now[0])
+    budget = RetryBudget(lambda: now[0])
     monkeypatch.setattr(apart.time, "monotonic", lambda: now[0])
 
     def ask(start: int, stop: int) -> list[int]:
@@ -66,33 +66,16 @@ def test_a_fifth_of_all_time_at_most_goes_into_it(monkeypatch: pytest.MonkeyPatc
     spent = 0.0
     for turn in range(100):
         before = now[0]
-        assert len(tell_apart(1000, ask, patience).untold) == 1000
+        assert len(tell_apart(1000, ask, budget).untold) == 1000
         spent += now[0] - before
         assert spent <= MOST_S + SHARE * now[0] + 2 * 0.3
         now[0] += turn % 3
 
 
-class Picky:
-    """Doubles numbers; below zero it raises. It begins when it is told to."""
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-        self.go = threading.Event()
-        self.begun = threading.Event()
-
-    def predict(self, columns: dict[str, list[Any]], n: int) -> list[Any]:
-        self.begun.set()
-        assert self.go.wait(10)
-        self.calls.append(n)
-        if min(columns["x"]) < 0:
-            raise ValueError("negative")
-        return [value * 2 for value in columns["x"]]
-
-
 @pytest.mark.parametrize("together", [True, False])
 def test_a_host_answers_the_good_rows(together: bool) -> None:
     """Number 20: also beside many requests of others; rows that depend on each other are not asked in parts."""
-    model, answers = Picky(), queue.Queue[dict[str, Any]]()
+    model, answers = Slow(), queue.Queue[dict[str, Any]]()
     desk = Desk(cast(HostedModel, model), Path("/nowhere"), together)
     asked: dict[int, list[float]] = {0: [1.0], 1: [1.0, -1.0, 3.0], 2: [-1.0] * 200, 3: [5.0], 4: [6.0, 7.0], 5: [-1.0]}
     for number, values in asked.items():

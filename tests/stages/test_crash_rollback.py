@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from engine_stub import Scripted, digest_of, line_of
 
-from noria.adapters.driver import Asked, Stats
+from noria.adapters.driver import EngineStats, Stats
 from noria.domain.rollout import CHAMPION, Crashes, Rollout, RolloutState, Route, candidate_of
 from noria.engine import pilot
 from noria.stages import champion as champion_stage
@@ -43,8 +43,8 @@ def canary(line: Line) -> Rollout:
     return rollout
 
 
-def asked(line: Line) -> Asked:
-    return Asked(line.driver, "p", "production")
+def asked(line: Line) -> EngineStats:
+    return EngineStats(line.driver, "p", "production")
 
 
 def champion(line: Line) -> str:

@@ -38,7 +38,7 @@ class Driver(Protocol):
         """Raises ServingError when the engine does not answer."""
 
 
-class Asked:
+class EngineStats:
     """What an engine says of one environment in one look: asked once, when it is first needed. So is its silence."""
 
     def __init__(self, driver: Driver, project: str, environment: str) -> None:

@@ -13,7 +13,7 @@ from noria.domain.signature import Task
 NUMBERS = ("float", "double")
 
 
-class Output(msgspec.Struct, frozen=True):
+class GraphOutput(msgspec.Struct, frozen=True):
     """``kind`` as in ``tensor(float)``, empty of what is no tensor; ``shape``: None where a dimension or the rank is not told."""
 
     name: str
@@ -28,10 +28,10 @@ class Output(msgspec.Struct, frozen=True):
         return self.shape[-1] if self.shape else None
 
 
-def of_session(session: Any) -> list[Output]:
+def of_session(session: Any) -> list[GraphOutput]:
     """Those of a session of onnxruntime."""
     return [
-        Output(
+        GraphOutput(
             node.name,
             node.type[len("tensor(") : -1] if node.type.startswith("tensor(") else "",
             tuple(d if isinstance(d, int) else None for d in node.shape or ()) or None,
@@ -40,7 +40,7 @@ def of_session(session: Any) -> list[Output]:
     ]
 
 
-def fitting(outputs: Sequence[Output], task: Task, classes: int = 0) -> list[Output]:
+def fitting(outputs: Sequence[GraphOutput], task: Task, classes: int = 0) -> list[GraphOutput]:
     """Those of the type and width of answers, in their order; where several are and some are called probabilities, these.
 
     ``classes``: how many there are, 0 where it is not known.
@@ -56,7 +56,7 @@ def fitting(outputs: Sequence[Output], task: Task, classes: int = 0) -> list[Out
     return named if len(found) > 1 and named else found
 
 
-def likeliest(outputs: Sequence[Output], task: Task, classes: int = 0) -> str | None:
+def likeliest(outputs: Sequence[GraphOutput], task: Task, classes: int = 0) -> str | None:
     """The name of the one to ask; None where none has numbers of the shape that the task needs."""
     found = fitting(outputs, task, classes)
     rows = [o for o in outputs if o.kind in NUMBERS and (task is Task.REGRESSION or (o.shape is not None and len(o.shape) == 2))]

@@ -27,7 +27,7 @@ import msgspec
 from noria import errors, names
 from noria.adapters import environment, signing, weights
 from noria.adapters.frameworks import file_kinds
-from noria.adapters.frameworks.file_kinds import Content
+from noria.adapters.frameworks.file_kinds import FileContent
 from noria.domain.golden import GOLDEN
 from noria.domain.release import IMPORTED, Form, Release
 from noria.domain.run import Pins
@@ -99,7 +99,7 @@ def take_in(line: Line, order: Order) -> Imported:
         return _released(line, run_id, digest, result, origin)
 
 
-def _content(line: Line, file: Path) -> Content:
+def _content(line: Line, file: Path) -> FileContent:
     """What kind of model the file holds, by its content; by its suffix where that tells nothing."""
     if file.is_dir():
         found = file_kinds.folder(file)
@@ -124,7 +124,7 @@ def _content(line: Line, file: Path) -> Content:
         line.progress(f"{file.name} is {file_kinds.NAMED[found.kind]}, whatever its suffix says")
     kind = found.kind or by_suffix
     assert kind is not None
-    return Content(kind, suffix=found.suffix or (file.suffix.lower() if by_suffix == kind else f".{kind}"))
+    return FileContent(kind, suffix=found.suffix or (file.suffix.lower() if by_suffix == kind else f".{kind}"))
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _scratch(line: Line) -> Iterator[tuple[str, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copied(file: Path, folder: Path, content: Content) -> Path:
+def _copied(file: Path, folder: Path, content: FileContent) -> Path:
     """What is hashed is what is read. Weights of a graph that lie beside it come along."""
     copy = folder / f"model{content.suffix}"
     try:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from noria import config
-from noria.adapters.driver import Asked, Stats
+from noria.adapters.driver import EngineStats, Stats
 from noria.config import Environment, Project
 from noria.domain.policy import Freeze
 from noria.domain.rollout import Rollout, RolloutState, Route
@@ -65,7 +65,7 @@ class Pilot:
     def _visit(self, name: str, under_way: set[str]) -> None:
         """A look at one environment: at its champion, its release on probation, its rollout."""
         line = self._line
-        engine = Asked(line.driver, line.name, name)
+        engine = EngineStats(line.driver, line.name, name)
         if time.monotonic() >= self._rests.get(name, 0.0):
             self._rests[name] = time.monotonic() + SLOW_S
             if guard(line, name, engine) or self._hear_refusal(name, engine):
@@ -76,7 +76,7 @@ class Pilot:
             if self._ready(rollout):
                 self._under_lease(rollout, engine)
 
-    def _hear_refusal(self, name: str, engine: Asked) -> bool:
+    def _hear_refusal(self, name: str, engine: EngineStats) -> bool:
         """A champion that the server refuses gives way, unless whoever promoted it says so first; whether one did."""
         line, now = self._line, time.monotonic()
         route = line.ledger.routes.get(line.name, name)
@@ -136,10 +136,10 @@ class Pilot:
         named = [route.environment for route in line.ledger.routes.all() if route.project == line.name]
         return list(dict.fromkeys([*named, *line.ledger.rollouts.waiting(line.name)]))
 
-    def _asked(self, rollout: Rollout) -> Asked:
-        return Asked(self._line.driver, self._line.name, rollout.environment)
+    def _asked(self, rollout: Rollout) -> EngineStats:
+        return EngineStats(self._line.driver, self._line.name, rollout.environment)
 
-    def _under_lease(self, rollout: Rollout, engine: Asked) -> None:
+    def _under_lease(self, rollout: Rollout, engine: EngineStats) -> None:
         """One look, unless another engine drives it."""
         line = self._line
         held = Held.claim(line.ledger, line.name, "rollout", rollout.id)
@@ -151,7 +151,7 @@ class Pilot:
             if now.ended_at is not None:
                 held.done(str(now.state))
 
-    def _look(self, line: Line, rollout_id: str, engine: Asked) -> None:
+    def _look(self, line: Line, rollout_id: str, engine: EngineStats) -> None:
         """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
         rollout = line.ledger.rollouts.get(rollout_id)
         if rollout.ended_at is not None:
@@ -185,7 +185,9 @@ class Pilot:
             today = now.freeze if now is not None else ()
         return project, replace(environment, freeze=tuple(dict.fromkeys((*environment.freeze, *today))))
 
-    def _around(self, line: Line, project: Project, environment: Environment, rollout: Rollout, engine: Asked) -> Surroundings:
+    def _around(
+        self, line: Line, project: Project, environment: Environment, rollout: Rollout, engine: EngineStats
+    ) -> Surroundings:
         if rollout.id not in self._books:
             self._books[rollout.id] = look.book_of(line, environment, rollout)
         return Surroundings(project, environment, self._books[rollout.id], engine)
@@ -215,7 +217,7 @@ def project_of(line: Line, rollout: Rollout) -> Project:
 Judge = Callable[[Line, Route, Stats], Reason | None]
 
 
-def guard(line: Line, environment: str, engine: Asked, judge: Judge = champion.crash_loop) -> bool:
+def guard(line: Line, environment: str, engine: EngineStats, judge: Judge = champion.crash_loop) -> bool:
     """Roll a champion back that crashes again and again, or does not load; whether it was tried."""
     route = line.ledger.routes.get(line.name, environment)
     with contextlib.suppress(ServingError):  # no server, no crashes

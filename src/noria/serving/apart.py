@@ -34,7 +34,7 @@ class Apart(msgspec.Struct, frozen=True):
         return len(self.failed) + len(self.untold) < len(self.answers)
 
 
-class Patience:
+class RetryBudget:
     """The seconds that may go into telling rows apart: MOST_S at once, and no more than SHARE of all time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,12 +53,12 @@ class Patience:
         self._left -= seconds
 
 
-def tell_apart(rows: int, ask: Ask, patience: Patience) -> Apart:
+def tell_apart(rows: int, ask: Ask, budget: RetryBudget) -> Apart:
     """``rows`` were asked together, which failed. What is more than an exception (a panic, an exit) is raised."""
     answers: list[Any] = [None] * rows
     failed: list[int] = []
     parts = [(-rows, 0, rows)]  # that failed, as a heap: of the largest one the most rows are won
-    calls, began, left = 0, time.monotonic(), patience.left()
+    calls, began, left = 0, time.monotonic(), budget.left()
     try:
         while parts and -parts[0][0] > 1 and calls < CALLS and time.monotonic() - began < left:
             _, start, stop = heapq.heappop(parts)
@@ -72,7 +72,7 @@ def tell_apart(rows: int, ask: Ask, patience: Patience) -> Apart:
                 else:
                     failed += [row for row in range(low, high) if answers[row] is None]
     finally:
-        patience.spend(time.monotonic() - began)
+        budget.spend(time.monotonic() - began)
     failed += [start for size, start, _ in parts if size == -1]
     untold = [row for size, start, stop in parts if size < -1 for row in range(start, stop)]
     return Apart(answers, sorted(failed), sorted(untold))

@@ -38,7 +38,7 @@ from noria.adapters.server import PARENT, short_path
 from noria.domain.signature import Input, Kind
 from noria.errors import ServingError
 from noria.serving import frames, golden
-from noria.serving.apart import Patience, tell_apart
+from noria.serving.apart import RetryBudget, tell_apart
 from noria.serving.bundle import Bundle, open_bundle, public_keys
 from noria.serving.child import CODE_ENDED, PROVE
 from noria.serving.hosts import clear_copies, copy_of
@@ -168,7 +168,7 @@ class Desk:
         self._root = root
         self._most = BATCH_ROWS if together else 1
         self._together = together
-        self._patience = Patience()
+        self._retry_budget = RetryBudget()
         self._on_end = on_end
         self._ended = False
         self._until = math.inf  # monotonic seconds: when the answer at work is of use to nobody any more
@@ -264,7 +264,7 @@ class Desk:
         def ask(start: int, stop: int) -> list[Any]:
             return self._model.predict({name: values[start:stop] for name, values in job.columns.items()}, stop - start)
 
-        found = tell_apart(job.n, ask, self._patience)
+        found = tell_apart(job.n, ask, self._retry_budget)
         return {"values": found.answers, "failed": found.failed, "untold": found.untold} if found.answered else {}
 
 

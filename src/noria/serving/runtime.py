@@ -22,7 +22,7 @@ from noria.domain.release import Form
 from noria.domain.signature import MATRIX, Kind, Signature
 from noria.errors import NoriaError, ServingError, SignatureError
 from noria.serving import frames
-from noria.serving.apart import Patience, tell_apart
+from noria.serving.apart import RetryBudget, tell_apart
 from noria.serving.bundle import Bundle
 from noria.serving.protocol import SINGLE_END
 
@@ -87,7 +87,7 @@ class OnnxRuntime:
         self._names = [i.name for i in bundle.signature.inputs]
         self._width = bundle.signature.width
         self.single = any(node.type == "tensor(float)" for node in self._session.get_inputs())
-        self._patience = Patience()
+        self._retry_budget = RetryBudget()
         self._warm_up(bundle.signature)
 
     async def predict(self, columns: Columns, n: int, until: float, apart: bool = False) -> Answers:
@@ -141,7 +141,7 @@ class OnnxRuntime:
         except (BeyondModelError, PartlyError):
             raise
         except ReleaseFailed as error:
-            found = tell_apart(n, partial(self._some, columns), self._patience)
+            found = tell_apart(n, partial(self._some, columns), self._retry_budget)
             if not found.answered:
                 raise
             raise PartlyError(error.message, found.answers, found.failed, found.untold) from error

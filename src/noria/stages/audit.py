@@ -11,7 +11,7 @@ import msgspec
 from noria.adapters import signing
 from noria.decide.audit import KINDS, Approved, State, judge_state
 from noria.errors import StoreError
-from noria.store.events import Place
+from noria.store.events import ChainEnd
 from noria.store.heads import FILE
 from noria.store.ledger import Ledger
 
@@ -63,13 +63,13 @@ def _accepted(ledger: Ledger) -> frozenset[str]:
     return frozenset(text for facts in told for text in facts.get("state", ()))
 
 
-class Guard:
+class ChainWatch:
     """Looks after the chain while a daemon works: the whole at the start, then what was appended since the last look, and of the
     older events a few at each look."""
 
     def __init__(self, ledger: Ledger, state: Path) -> None:
         self._ledger, self._state = ledger, state
-        self._newest = self._older = Place()
+        self._newest = self._older = ChainEnd()
 
     def begin(self) -> str:
         """What is wrong with chain, signed head and state; empty where nothing is."""
@@ -84,7 +84,7 @@ class Guard:
         if not problem:
             self._older, problem = events.verify_after(self._older, AGAIN)
         if self._older.seq >= self._newest.seq:
-            self._older = Place()
+            self._older = ChainEnd()
         return problem or "; ".join(_head(self._ledger, self._state, self._newest.seq))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from noria.adapters.driver import Asked, Stats
+from noria.adapters.driver import EngineStats, Stats
 from noria.adapters.server import ArmTallies
 from noria.config import Environment, Project
 from noria.domain.policy import StepKind, percent
@@ -41,7 +41,7 @@ class Surroundings:
     project: Project
     environment: Environment
     book: PairBook | None  # None: the policy asks for nothing that the prediction log tells
-    engine: Asked
+    engine: EngineStats
 
 
 def book_of(line: Line, environment: Environment, rollout: Rollout) -> PairBook | None:

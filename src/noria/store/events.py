@@ -29,7 +29,7 @@ class ChainCheck:
     text: str
 
 
-class Place(msgspec.Struct, frozen=True):
+class ChainEnd(msgspec.Struct, frozen=True):
     """How far the chain was checked: an event and its hash, or the beginning."""
 
     seq: int = 0
@@ -119,12 +119,12 @@ class EventStore:
             previous = row["hash"]
         return ChainCheck(count, True, None, f"{count:,} events, the chain holds")
 
-    def place(self, seq: int) -> Place:
+    def place(self, seq: int) -> ChainEnd:
         """An event that was checked; the beginning where there is none."""
         row = self._database.row("SELECT hash FROM events WHERE seq = ?", (seq,))
-        return Place(seq, row["hash"]) if row else Place()
+        return ChainEnd(seq, row["hash"]) if row else ChainEnd()
 
-    def verify_after(self, place: Place, limit: int) -> tuple[Place, str]:
+    def verify_after(self, place: ChainEnd, limit: int) -> tuple[ChainEnd, str]:
         """Check up to ``limit`` events that come after a place, and that event itself: how far the chain holds now, and what is
         wrong there; an empty text where nothing is."""
         for row in self._database.rows("SELECT * FROM events WHERE seq >= ? ORDER BY seq LIMIT ?", (place.seq, limit + 1)):
@@ -132,7 +132,7 @@ class EventStore:
             due = (place.seq, row["previous"]) if again else (place.seq + 1, place.hash)
             if (row["seq"], row["previous"]) != due or row["hash"] != chained(row) or (again and row["hash"] != place.hash):
                 return place, f"event {row['seq']} was changed, or one before it is missing"
-            place = Place(row["seq"], row["hash"])
+            place = ChainEnd(row["seq"], row["hash"])
         if place.seq and not self._database.row("SELECT 1 FROM events WHERE seq = ?", (place.seq,)):
             return place, f"event {place.seq} is missing"
         return place, ""

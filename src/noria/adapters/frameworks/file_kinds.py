@@ -58,7 +58,7 @@ TF_OUTPUT = "--output model.onnx, and import that."
 AGAIN = "Copy or download it again, and compare its size and sha256 with where it is from."
 
 
-class Content(msgspec.Struct, frozen=True):
+class FileContent(msgspec.Struct, frozen=True):
     """What a file holds: of a ``kind`` that can be imported, or else ``what`` it is and how to go on from there."""
 
     kind: str | None = None
@@ -67,33 +67,41 @@ class Content(msgspec.Struct, frozen=True):
     suffix: str = ""  # under which the library reads it; empty: any
 
 
-def recognise(path: Path) -> Content:
+def recognise(path: Path) -> FileContent:
     """Told by the first bytes, of an archive by its names. Neither ``kind`` nor ``what`` where they tell nothing."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    tests: tuple[Callable[[Path, bytes], Content | None], ...] = (_stand_in, _archive, _torch, _pickle, _graph, _text, _binary)
+    tests: tuple[Callable[[Path, bytes], FileContent | None], ...] = (
+        _stand_in,
+        _archive,
+        _torch,
+        _pickle,
+        _graph,
+        _text,
+        _binary,
+    )
     for test in tests:
         found = test(path, head)
         if found is not None:
             return found
-    return Content()
+    return FileContent()
 
 
-def _stand_in(path: Path, head: bytes) -> Content | None:
+def _stand_in(path: Path, head: bytes) -> FileContent | None:
     """What lies where the model should be, because something went wrong before."""
     start = head.lstrip()[:400].lower()
     if head.startswith(b"version https://git-lfs"):
         hint = f"Fetch the file: git lfs pull --include {path.name}"
-        return Content(what="a pointer of Git LFS, not the model itself", hint=hint)
+        return FileContent(what="a pointer of Git LFS, not the model itself", hint=hint)
     if start.startswith((b"<!doctype html", b"<html")):
-        return Content(what="a web page, not a model: its download was answered by a page, such as a sign-in", hint=AGAIN)
+        return FileContent(what="a web page, not a model: its download was answered by a page, such as a sign-in", hint=AGAIN)
     if start.startswith(b"<?xml") and b"<pmml" in head.lower():
         hint = "Save the model itself, or its ONNX graph, where it was trained; the trees of a PMML cannot be taken back from it."
-        return Content(what="PMML, which Noria does not read", hint=hint)
+        return FileContent(what="PMML, which Noria does not read", hint=hint)
     return None
 
 
-def _archive(path: Path, head: bytes) -> Content | None:
+def _archive(path: Path, head: bytes) -> FileContent | None:
     if not head.startswith(b"PK\x03\x04"):
         return None
     try:
@@ -101,38 +109,42 @@ def _archive(path: Path, head: bytes) -> Content | None:
             names = archive.namelist()
             keras = json.loads(archive.read("metadata.json")) if {"metadata.json", "config.json"} <= set(names) else {}
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, RuntimeError):
-        return Content(what="an archive that is cut off or damaged: its table of contents cannot be read", hint=AGAIN)
+        return FileContent(what="an archive that is cut off or damaged: its table of contents cannot be read", hint=AGAIN)
     ends = {name.rpartition("/")[2] for name in names}
     if "keras_version" in keras or "model.weights.h5" in ends:
         return _keras(path, str(keras.get("keras_version", "")))
     if "schema.json" in names:
-        return Content("skops")
+        return FileContent("skops")
     if ends & {"archive_format", "serialized_exported_program.json"}:
-        return Content("pt2")
+        return FileContent("pt2")
     if "data.pkl" in ends:
         script = any("/code/" in name for name in names)
         return _torch_file(path, script)
     if names and all(name.endswith(".npy") for name in names):
-        return Content(what="a file of NumPy arrays (.npz), not a model")
+        return FileContent(what="a file of NumPy arrays (.npz), not a model")
     if "model.ini" in names:
-        return Content(what="a MOJO of H2O, which Noria does not read", hint="Train the model in a library that exports ONNX.")
+        return FileContent(
+            what="a MOJO of H2O, which Noria does not read", hint="Train the model in a library that exports ONNX."
+        )
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     hint = "If one of its files is the model: unpack it, and import that file."
-    return Content(what=f"a zip archive of {len(names)} files ({shown}), not a model", hint=hint)
+    return FileContent(what=f"a zip archive of {len(names)} files ({shown}), not a model", hint=hint)
 
 
-def _keras(path: Path, version: str) -> Content:
+def _keras(path: Path, version: str) -> FileContent:
     name = "Keras" + (f" {version}" if version else "")
     hint = f"Export it to ONNX where Keras is installed, K being the number of inputs: {TO_ONNX_KERAS.format(name=path.name)}"
-    return Content(what=f"a model of {name}, which Noria does not host: every server would need Keras and its backend", hint=hint)
+    return FileContent(
+        what=f"a model of {name}, which Noria does not host: every server would need Keras and its backend", hint=hint
+    )
 
 
-def _torch_file(path: Path, script: bool) -> Content:
+def _torch_file(path: Path, script: bool) -> FileContent:
     if script:
         load = f'model = torch.jit.load("{path.name}")'
-        return Content(what="a TorchScript program, which Noria does not host", hint=_export(load))
+        return FileContent(what="a TorchScript program, which Noria does not host", hint=_export(load))
     load = "build the module as in training and load its weights"
-    return Content(
+    return FileContent(
         what="a file of torch.save, weights or a module: it does not say what is computed with them", hint=_export(load)
     )
 
@@ -141,22 +153,22 @@ def _export(load: str) -> str:
     return f"Export it to ONNX, and import that, K being the number of inputs: {load}; {TO_ONNX_TORCH}"
 
 
-def _torch(path: Path, head: bytes) -> Content | None:
+def _torch(path: Path, head: bytes) -> FileContent | None:
     return _torch_file(path, False) if head.startswith(TORCH_BEFORE_ZIP) else None
 
 
-def _pickle(path: Path, head: bytes) -> Content | None:
+def _pickle(path: Path, head: bytes) -> FileContent | None:
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return Content("pickle")
+        return FileContent("pickle")
     name = next((name for magic, name in COMPRESSED.items() if head.startswith(magic)), "zlib" if head[:2] in ZLIB else None)
     if name is None:
         return None
     inside = peeked(path)
     if inside[:1] == b"\x80" or (name == "lz4" and path.suffix.lower() in (".joblib", ".pkl", ".pickle", ".lz4")):
-        return Content("pickle")
+        return FileContent("pickle")
     if name == "zlib":
         return None
-    return Content(what=f"compressed by {name}", hint="Unpack it, and import what is in it.")
+    return FileContent(what=f"compressed by {name}", hint="Unpack it, and import what is in it.")
 
 
 def peeked(path: Path) -> bytes:
@@ -206,37 +218,37 @@ class _Zlib:
         self._file.close()
 
 
-def _graph(path: Path, head: bytes) -> Content | None:
+def _graph(path: Path, head: bytes) -> FileContent | None:
     """ONNX has no magic number: a protobuf that begins with a small version, and then a field of a model."""
     if head[4:8] == b"TFL3":
         hint = f"Convert it: {TF2ONNX} --tflite {path.name} {TF_OUTPUT}"
-        return Content(what="a TensorFlow Lite model, which Noria does not read", hint=hint)
+        return FileContent(what="a TensorFlow Lite model, which Noria does not read", hint=hint)
     begins = len(head) > 2 and head[0] == 0x08 and head[1] < 0x80 and head[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
-    return Content("onnx") if begins else None
+    return FileContent("onnx") if begins else None
 
 
-def _text(path: Path, head: bytes) -> Content | None:
+def _text(path: Path, head: bytes) -> FileContent | None:
     start = head.lstrip()
     if start.startswith((b"tree\n", b"tree\r\n")):
-        return Content("lightgbm")
+        return FileContent("lightgbm")
     if start.startswith(b"{L") and b"learner" in head[:64]:
-        return Content("xgboost", suffix=".ubj")
+        return FileContent("xgboost", suffix=".ubj")
     if start[:1] not in (b"{", b"["):
         return None
     if b'"learner"' in head:
-        return Content("xgboost", suffix=".json")
+        return FileContent("xgboost", suffix=".json")
     if b'"nodeid"' in head[:2000]:
         return _dump("XGBoost", "model.json")
     if b'"tree_info"' in head or b'"tree_structure"' in head:
         return _dump("LightGBM", "model.txt")
     if any(key in head or key in _tail(path) for key in (b'"oblivious_trees"', b'"features_info"', b'"model_info"')):
-        return Content("catboost", suffix=".json")
-    return Content(what="JSON, and not as XGBoost or CatBoost write a model", hint=f"Known: {KNOWN}")
+        return FileContent("catboost", suffix=".json")
+    return FileContent(what="JSON, and not as XGBoost or CatBoost write a model", hint=f"Known: {KNOWN}")
 
 
-def _dump(library: str, name: str) -> Content:
+def _dump(library: str, name: str) -> FileContent:
     what = f"a dump of {library}'s trees, which {library} itself cannot load"
-    return Content(what=what, hint=f'Save the model instead: booster.save_model("{name}")')
+    return FileContent(what=what, hint=f'Save the model instead: booster.save_model("{name}")')
 
 
 def _tail(path: Path) -> bytes:
@@ -245,26 +257,26 @@ def _tail(path: Path) -> bytes:
         return file.read()
 
 
-def _binary(path: Path, head: bytes) -> Content | None:
+def _binary(path: Path, head: bytes) -> FileContent | None:
     if head.startswith(b"CBM1"):
-        return Content("catboost", suffix=".cbm")
+        return FileContent("catboost", suffix=".cbm")
     if head.startswith(b"\x89HDF"):
         hint = f"Where it is a Keras model of K inputs: {TO_ONNX_KERAS.format(name=path.name)}, and import model.onnx."
-        return Content(what="HDF5, as Keras wrote models once; Noria does not read it", hint=hint)
+        return FileContent(what="HDF5, as Keras wrote models once; Noria does not read it", hint=hint)
     if head.startswith(b"binf"):
         hint = 'Load it with the XGBoost that wrote it, and save it again: booster.save_model("model.ubj")'
-        return Content(what="XGBoost's old binary format, which no XGBoost of today reads", hint=hint)
+        return FileContent(what="XGBoost's old binary format, which no XGBoost of today reads", hint=hint)
     if head.startswith(b"PAR1"):
-        return Content(what="a table (Parquet), not a model", hint="Rows are given as --sample.")
+        return FileContent(what="a table (Parquet), not a model", hint="Rows are given as --sample.")
     if head.startswith(b"\x93NUMPY"):
-        return Content(what="an array of NumPy, not a model")
+        return FileContent(what="an array of NumPy, not a model")
     if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100 << 20:
         what = "a file of weights alone (safetensors): it does not say what is computed with them"
-        return Content(what=what, hint=_export("build the module as in training and load its weights"))
+        return FileContent(what=what, hint=_export("build the module as in training and load its weights"))
     return None
 
 
-def folder(path: Path) -> Content:
+def folder(path: Path) -> FileContent:
     """What kind of model a folder holds, and which file of it can be imported."""
     if (path / "MLmodel").is_file():
         files = (
@@ -272,8 +284,8 @@ def folder(path: Path) -> Content:
         )
         inside = next((file for file in files if file.is_file()), None)
         hint = f"Import the model in it: {path / inside.name}" if inside else "Import the file of the model that lies in it."
-        return Content(what="a folder, a model of MLflow", hint=hint)
+        return FileContent(what="a folder, a model of MLflow", hint=hint)
     if (path / "saved_model.pb").is_file():
         hint = f"Convert it: {TF2ONNX} --saved-model {path} {TF_OUTPUT}"
-        return Content(what="a folder, a SavedModel of TensorFlow, which Noria does not host", hint=hint)
-    return Content(what="a folder", hint="Name the file of the model in it.")
+        return FileContent(what="a folder, a SavedModel of TensorFlow, which Noria does not host", hint=hint)
+    return FileContent(what="a folder", hint="Name the file of the model in it.")

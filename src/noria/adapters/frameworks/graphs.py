@@ -50,9 +50,9 @@ def finished(made: Any, signature: Signature) -> bytes:
     return content
 
 
-def outputs_of(made: Any) -> list[graph_outputs.Output]:
+def outputs_of(made: Any) -> list[graph_outputs.GraphOutput]:
     """The outputs of a graph."""
-    return [graph_outputs.Output(o.name, _kind(o), _dims(o)) for o in made.graph.output]
+    return [graph_outputs.GraphOutput(o.name, _kind(o), _dims(o)) for o in made.graph.output]
 
 
 def _kind(entry: Any) -> str:
