@@ -200,12 +200,12 @@ def checked_some(answers: Answers, failed: Sequence[int], untold: Sequence[int],
     rows = [row for row, answer in enumerate(answers) if answer is not None]
     if not rows:
         raise ReleaseFailed(why)
-    more: Sequence[int] = ()
+    more: set[int] = set()
     try:
         checked([answers[row] for row in rows], len(rows), width)
     except PartlyError as error:
-        more = [rows[place] for place in error.failed]
-    kept = [None if row in set(more) else answer for row, answer in enumerate(answers)]
+        more = {rows[place] for place in error.failed}
+    kept = [None if row in more else answer for row, answer in enumerate(answers)]
     return PartlyError(why, kept, sorted({*failed, *more}), untold)
 
 

@@ -28,9 +28,8 @@ def main(engine: str) -> None:
             sessions[number] = started(number)
         else:
             sessions.pop(number, None)
-    same = {
-        number for number, begun in sessions.items() if started(number) in ("", begun)
-    }  # a number may be somebody else's by now
+    # A number may be somebody else's by now.
+    same = {number for number, begun in sessions.items() if started(number) in ("", begun)}
     if not os.path.isdir("/proc/self"):
         for session in same:
             _end(-session)
