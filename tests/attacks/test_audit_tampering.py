@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
@@ -16,8 +17,13 @@ import pytest
 
 from noria import cli
 from noria.adapters import signing
+from noria.domain.data import Delivery, FilePin
 from noria.domain.release import Form
 from noria.domain.rollout import Route
+from noria.domain.run import Pins, Run, StepRecord, StepState
+from noria.domain.trigger import TriggerKind
+from noria.domain.turn import TurnOutcome
+from noria.domain.verdict import Outcome, Reason
 from noria.stages import audit
 from noria.store.heads import FILE
 from noria.store.ledger import Ledger
@@ -53,6 +59,40 @@ def state(tmp_path: Path) -> Path:
         text = "cli:anna approves of v1 for production"
         ledger.events.append("p", "release.approved", "v1", text, {"environment": "production"}, actor="cli:anna")
     return folder
+
+
+@pytest.fixture
+def worked(state: Path) -> Path:
+    """That ledger, with files that arrived, and a turn that failed its gate."""
+    with closing(opened(state)) as ledger:
+        deliver(ledger, "rows.csv", GOOD, True, {"digest": GOOD})
+        deliver(ledger, "bad.csv", OTHER, False, {"digest": OTHER})
+        deliver(ledger, "kept.bin", GOOD, True, {"files": 1})
+        fail_gate(ledger)
+    assert verified(state).ok
+    return state
+
+
+def deliver(ledger: Ledger, name: str, digest: str, accepted: bool, facts: dict[str, Any]) -> None:
+    """As the check does: many files that nobody reads have one event of their dataset."""
+    delivery = Delivery(f"delivery-{name}", "d", name, digest, 1, int(accepted), int(not accepted), accepted, "why", at=1.0)
+    ledger.data.deliver("p", delivery, FilePin(name, digest, 1, 1) if accepted else None)
+    subject = "d" if "files" in facts else delivery.id
+    ledger.events.append("p", f"data.{'accepted' if accepted else 'quarantined'}", subject, f"{name} arrived", facts)
+
+
+def fail_gate(ledger: Ledger) -> None:
+    """As a turn does whose candidate was measured and refused."""
+    ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
+    turn = ledger.turns.start("p")
+    assert turn is not None
+    ledger.turns.update(turn.id, outcome=TurnOutcome.GATE_FAILED, reason="too bad", run_id="run-7")
+    pins = Pins("c" * 40, None, {"d": GOOD}, "params", "config", "environment")
+    step = StepRecord("train", StepState.RAN, Reason(Outcome.PASS, "new"), "key", "output", peak_rss_mb=float("nan"))
+    metrics = {"auc": 0.51, "loss": float("inf"), "share": 0.1 + 0.2}
+    ledger.runs.put(Run("run-7", "p", turn.id, pins, 1.0, 2.0, "gate failed", steps=(step,), metrics=metrics))
+    facts = {"outcome": "gate failed", "run": "run-7", "run_digest": audit.run_digest(ledger.runs.get("run-7"))}
+    ledger.events.append("p", "turn.ended", turn.id, "turn 1 gate failed: too bad", facts)
 
 
 def verified(state: Path) -> audit.Audit:
@@ -109,6 +149,55 @@ def test_what_was_done_to_the_ledger_is_found(state: Path, attack: str) -> None:
     found = changed(state, *statements)
     assert not found.ok
     assert any(words in problem for problem in found.problems), found.problems
+
+
+FORGED = {
+    "a refused file is accepted": (
+        ["UPDATE deliveries SET accepted = 1 WHERE name = 'bad.csv'",
+         f"INSERT INTO files SELECT project, dataset, 'bad.csv', '{OTHER}', 1, 1, NULL FROM files WHERE name = 'rows.csv'"],
+        "bad.csv was quarantined; the ledger says otherwise",
+    ),
+    "another content in a file's place": (
+        [f"UPDATE files SET digest = '{OTHER}' WHERE name = 'rows.csv'"],
+        "rows.csv counts as accepted into d, and never arrived with this content",
+    ),
+    "another content, all over": (
+        [f"UPDATE {table} SET digest = '{OTHER}' WHERE name = 'rows.csv'" for table in ("files", "deliveries")],
+        "rows.csv has not the content that was judged: bbbbbbbbbbbb, not aaaaaaaaaaaa",
+    ),
+    "a file more": (
+        [text for table in ("deliveries", "files") for text in (
+            f"CREATE TEMP TABLE new_{table} AS SELECT * FROM {table} WHERE name = 'kept.bin'",
+            f"UPDATE new_{table} SET name = 'x'" + (", id = 'delivery-x'" if table == "deliveries" else ""),
+            f"INSERT INTO {table} SELECT * FROM new_{table}",
+        )],
+        "d has 1 judged file more than its events say",
+    ),
+    "a turn that passed": (["UPDATE turns SET outcome = 'promoted'"], "turn 1 is promoted; by the events it is gate failed"),
+    "a turn that never ended": (["UPDATE turns SET outcome = 'running'"], "turn 1 is running; by the events it is gate failed"),
+    "a turn more": (
+        ["INSERT INTO turns (id, project, number, triggers, trigger, started_at, stage, outcome, reason, user_s) "
+         "SELECT 'turn-x', project, 2, triggers, trigger, started_at, stage, outcome, reason, user_s FROM turns"],
+        "turn 2 is in no event: nobody started it",
+    ),
+    "a turn is gone": (["DELETE FROM turns"], "started, and the ledger has no such turn any more"),
+    "a better metric": (
+        ["UPDATE runs SET metrics = replace(metrics, '0.51', '0.91')"],
+        "run run-7 is not the one that was recorded at the end of its turn",
+    ),
+    "another commit": (
+        ["UPDATE runs SET pins = replace(pins, 'ccccc', 'ddddd')"],
+        "run run-7 is not the one that was recorded at the end of its turn",
+    ),
+    "a run is gone": (["DELETE FROM runs"], "run run-7 was recorded, and the ledger has no such run any more"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", FORGED)
+def test_forged_rows_of_files_turns_and_runs_are_found(worked: Path, attack: str) -> None:
+    """Number 51: what arrived, how a turn ended, and what its run measured are checked against the events, too."""
+    statements, words = FORGED[attack]
+    assert any(words in problem for problem in changed(worked, *statements).problems), verified(worked).problems
 
 
 def test_the_evidence_is_not_overwritten_by_what_comes_after(state: Path) -> None:
@@ -211,3 +300,25 @@ def test_the_commands_tell_it_and_a_person_may_accept_it(
     assert "the last 1 of 6 events are gone" in noria("audit", "log", "--limit", "1")["events"][0]["text"]
     (state / "ledger.db").unlink()
     assert noria("audit", "verify", code=4)["error"]["message"] == "the ledger is missing, and its events were signed"
+
+
+def test_work_that_goes_on_meanwhile_is_no_forgery(worked: Path) -> None:
+    """Number 51: rows and events that come while they are compared are compared as of one moment."""
+    enough, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with closing(opened(worked)) as other:
+            while not enough.is_set():
+                other.triggers.add("p", TriggerKind.MANUAL, "by hand")
+                assert other.turns.start("p") is not None
+                begun.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert begun.wait(60)
+        with closing(Ledger.open(worked)) as ledger:
+            assert [audit.verify(ledger, worked).text for _ in range(20) if not audit.verify(ledger, worked).ok] == []
+    finally:
+        enough.set()
+        thread.join()

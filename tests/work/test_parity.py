@@ -217,3 +217,30 @@ def test_questions_are_the_same_for_the_same_signature_and_hold_what_is_odd() ->
     many = probes.made(wide, pl.DataFrame({f"c{i}": [1.0, 2.0] for i in range(900)}))
     assert many.rows.height == probes.MOST
     assert {f"c{i} = null" for i in range(900)} <= set(many.told)
+
+
+class Refuses:
+    """A model that raises on a negative number; ``company``: what it says of a row depends on the others."""
+
+    def __init__(self, company: bool = False, exits: bool = False) -> None:
+        self.company, self.exits = company, exits
+
+    def predict(self, rows: pl.DataFrame) -> Any:
+        age = rows["age"].to_numpy()
+        if (age < 0).any():
+            raise SystemExit if self.exits else ValueError("no age is negative")
+        return age - age.mean() if self.company else age / 100
+
+
+@pytest.mark.parametrize(
+    ("model", "ages", "due"),
+    [
+        (Refuses(), [30.0, -1.0, 50.0, -2.0], True),
+        (Refuses(company=True), [30.0, -1.0, 50.0], False),
+        (Refuses(), [-1.0, -2.0], False),
+        (Refuses(exits=True), [30.0, -1.0, 50.0], False),
+    ],
+)
+def test_a_held_out_row_that_a_model_refuses_says_nothing_of_the_others(model: Any, ages: list[float], due: bool) -> None:
+    """Number 20: of a request to a model that raised on a held-out row, the good rows are answered, too."""
+    assert package.row_by_row(model, pl.DataFrame({"age": ages})) is due

@@ -14,6 +14,7 @@ from noria.domain.turn import Stage, Turn, TurnOutcome
 from noria.domain.verdict import Outcome
 from noria.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError, StoppedError
 from noria.stages import champion
+from noria.stages.audit import run_digest
 from noria.stages.check import check
 from noria.stages.evaluate import evaluate
 from noria.stages.gate import gate
@@ -130,8 +131,10 @@ def end(
         recorded = line.ledger.turns.get(sheet.turn.id)
         decided = recorded.outcome not in (TurnOutcome.RUNNING, TurnOutcome.ROLLING_OUT)
         decided |= (recorded.outcome, outcome) == (TurnOutcome.ROLLING_OUT, TurnOutcome.RELEASED)  # what it waited for came
+        facts = {}
         if sheet.pins is not None:
-            keep(line, sheet, str(recorded.outcome if decided else outcome), text, metrics or {}, now)
+            run = keep(line, sheet, str(recorded.outcome if decided else outcome), text, metrics or {}, now)
+            facts = {"run": run.id, "run_digest": run_digest(line.ledger.runs.get(run.id))}  # as it is read back
         run_id = sheet.run_id if sheet.pins is not None else None  # a turn that ended at the check has no run
         changes: dict[str, object] = {"run_id": run_id, "user_s": sheet.user_s, "overhead_s": overhead(line, sheet, now)}
         if not decided:
@@ -139,7 +142,7 @@ def end(
         if sealed is not None:
             changes["release"] = sealed.version
         ended = line.ledger.turns.update(sheet.turn.id, **changes)
-        line.event("turn.ended", sheet.turn.id, _sentence(ended), outcome=str(ended.outcome))
+        line.event("turn.ended", sheet.turn.id, _sentence(ended), outcome=str(ended.outcome), **facts)
     return ended
 
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import msgspec
 
+from noria import names
 from noria.adapters import signing
 from noria.decide.audit import KINDS, Approved, State, judge_state
+from noria.domain.run import Run, RunKind, lasting
 from noria.errors import StoreError
 from noria.store.events import ChainEnd
 from noria.store.heads import FILE
 from noria.store.ledger import Ledger
+from noria.store.rows import to_json
 
 MOST = 20  # problems that are told
 ACCEPTED = "audit.accepted"  # the kind of an event: a person goes on in spite of what was found
@@ -42,7 +45,8 @@ def verify(ledger: Ledger, state: Path) -> Audit:
     problems = [] if chain.ok else [chain.text]
     problems += _head(ledger, state, chain.count) if chain.ok else []
     accepted = _accepted(ledger)
-    found = [text for text in judge_state(ledger.events.each(KINDS), _states(ledger)) if text not in accepted]
+    with ledger.database.one_moment():
+        found = [text for text in judge_state(ledger.events.each(KINDS), _states(ledger)) if text not in accepted]
     problems += found[:MOST]
     if len(found) > MOST:
         problems.append(f"and {len(found) - MOST:,} more of the kind")
@@ -88,6 +92,11 @@ class ChainWatch:
         return problem or "; ".join(_head(self._ledger, self._state, self._newest.seq))
 
 
+def run_digest(run: Run) -> str:
+    """Of what never changes in a run: the event of its turn's end holds it."""
+    return names.digest_bytes(to_json(lasting(run)).encode())
+
+
 def _head(ledger: Ledger, state: Path, events: int) -> list[str]:
     """What the signed head says against the chain."""
     keys: tuple[str, ...] = ()
@@ -108,6 +117,9 @@ def _states(ledger: Ledger) -> dict[str, State]:
             [route for route in routes if route.project == project.name],
             [Approved(a.release, a.environment, a.actor) for a in ledger.approvals.list(project.name)],
             ledger.data.each_delivery(project.name),
+            ledger.turns.each(project.name),
+            ((run.id, run_digest(run)) for run in ledger.runs.each(project.name, RunKind.TURN)),
+            ledger.data.never_accepted(project.name),
         )
         for project in ledger.projects.list()
     }

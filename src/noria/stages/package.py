@@ -120,7 +120,7 @@ def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) ->
         code=trained.key,
         files={},
         inputs={"train": trained.output},
-        params={"golden": str(golden.VERSION), "batch": "1", "asked": "2"},
+        params={"golden": str(golden.VERSION), "batch": "2", "asked": "2"},
         command=None,
         environment=environment.digest(sheet.environment),
     )

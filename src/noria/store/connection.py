@@ -119,6 +119,22 @@ class Database:
         if link.depth == 0 and self._read_only is None:
             self.committed()
 
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """All that is read inside is of one moment, whatever others write meanwhile; nothing may be written."""
+        link = self._link()
+        if link.depth:
+            yield
+            return
+        with translated(self.path):
+            link.connection.execute("BEGIN DEFERRED")
+            link.depth += 1
+            try:
+                yield
+            finally:
+                link.depth -= 1
+                _undo(link.connection, "ROLLBACK")
+
     def _inside(self, link: Link) -> sqlite3.Connection:
         """The connection, unless SQLite gave up the open transaction by itself (as it does when the disk is full)."""
         if link.depth and not link.connection.in_transaction:

@@ -300,6 +300,15 @@ class DataStore:
         rows = self._database.each("SELECT * FROM deliveries WHERE project = ?", (project,))
         return (self._deliveries.read(row) for row in rows)
 
+    def never_accepted(self, project: str) -> builtins.list[tuple[str, str]]:
+        """The dataset and the name of each file that counts as accepted, and whose content no delivery brought."""
+        brought = (
+            "SELECT 1 FROM deliveries AS d WHERE d.project = f.project AND d.dataset = f.dataset AND d.name = f.name "
+            "AND d.digest = f.digest AND d.accepted"
+        )
+        sql = f"SELECT dataset, name FROM files AS f WHERE project = ? AND NOT EXISTS ({brought}) ORDER BY dataset, name"  # noqa: S608  # the text is ours
+        return [(row["dataset"], row["name"]) for row in self._database.rows(sql, (project,))]
+
     def alone(self, project: str, dataset: str, name: str) -> bool:
         """Whether no other file is accepted than this one, if it is."""
         sql = "SELECT 1 FROM files WHERE project = ? AND dataset = ? AND name <> ? LIMIT 1"

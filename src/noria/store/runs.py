@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +51,11 @@ class RunStore:
     def list(self, project: str, limit: int = 50) -> builtins.list[Run]:
         """Newest first."""
         return self._table.many("project = ? ORDER BY started_at DESC LIMIT ?", project, limit)
+
+    def each(self, project: str, kind: RunKind) -> Iterator[Run]:
+        """Every run of a kind, one at a time."""
+        rows = self._database.each("SELECT * FROM runs WHERE project = ? AND kind = ?", (project, str(kind)))
+        return (self._table.read(row) for row in rows)
 
     def find(self, project: str, beginning: str) -> Run:
         """The run whose id is ``beginning`` or the only one whose id begins so. Raises NotFoundError."""

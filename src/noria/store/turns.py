@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -81,6 +81,10 @@ class TurnStore:
     def list(self, project: str, limit: int = 50) -> builtins.list[Turn]:
         """Newest first."""
         return self._table.many("project = ? ORDER BY number DESC LIMIT ?", project, limit)
+
+    def each(self, project: str) -> Iterator[Turn]:
+        """Every turn, one at a time."""
+        return (self._table.read(row) for row in self._database.each("SELECT * FROM turns WHERE project = ?", (project,)))
 
     def ended_early(self, project: str) -> Turn | None:
         """The newest turn, where it ended before it came to a run."""
