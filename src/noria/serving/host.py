@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import math
@@ -372,6 +373,8 @@ def main(arguments: list[str]) -> int:
         model.warm()
         if PROVE in arguments[4:]:
             golden.ask(bundle, lambda columns: model.predict(columns, 1))
+        gc.collect()
+        gc.freeze()  # libraries and the model stay: collections under load need not walk them
     except ServingError as error:
         return _say(ready_fd, str(error))
     except BaseException as error:  # noqa: BLE001 - importing and unpickling run the project's code: any error is its answer
