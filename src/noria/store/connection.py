@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import re
 import sqlite3
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,7 @@ class Database:
         self._read_only = ReadOnly(path) if cannot_write(path) else None
         self.hide: Callable[[str], str] = str  # takes what is secret out of words that are kept
         self.committed: Callable[[], None] = _nothing  # called after an outermost transaction was kept
+        _open.add(self)
         self.migrate()
 
     def connection(self) -> sqlite3.Connection:
@@ -212,6 +215,18 @@ class Database:
         if self._read_only is not None:
             self._read_only.close()
         self._local = threading.local()
+
+
+_open: weakref.WeakSet[Database] = weakref.WeakSet()
+_OWNER = os.getpid()  # a process that was forked off must not close what its parent works with
+
+
+@atexit.register
+def _close_all() -> None:
+    """The last one who closes a database moves what was committed out of the log beside it: a copy of the file alone is whole."""
+    for database in list(_open) if os.getpid() == _OWNER else ():
+        with suppress(sqlite3.Error):
+            database.close()
 
 
 def _nothing() -> None:
