@@ -41,7 +41,7 @@ def test_a_model_server_that_was_killed_is_started_again_and_everybody_is_told(s
         found = {check["name"]: check for check in small.noria("doctor", "--json").facts["checks"]}
         assert found["server"]["state"] == "warn"
         assert "started again once" in found["server"]["text"]
-    assert not alive(new)  # a person ended the daemon, and so the server
+    until(lambda: not alive(new), "a person ended the daemon, and so the server")
 
 
 def test_a_server_that_cannot_come_back_is_told_by_the_doctor(small: Small) -> None:
