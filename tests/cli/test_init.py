@@ -253,6 +253,13 @@ def test_the_contract_is_inferred_with_slack(tmp_path: Path) -> None:
     assert contract["unique"] == ["customer_id"]
 
 
+def test_what_numbers_the_rows_may_go_on(tmp_path: Path) -> None:
+    """The customers of the next file have later numbers: a range of those that were seen would refuse it whole."""
+    initialise(tmp_path / "shop", customers(300).with_columns(pl.int_range(1, 301).alias("customer_id")), "churned")
+    columns = yaml.safe_load((tmp_path / "shop/contracts/customers.yaml").read_text())["columns"]
+    assert columns["customer_id"] == {"type": "int", "nulls": "never"}
+
+
 @pytest.mark.parametrize(
     ("values", "task"),
     [

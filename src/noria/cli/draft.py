@@ -178,6 +178,7 @@ def draft(given: pl.DataFrame | Read, path: Path, source: str, label: str, datas
             is_class=name == label and task is not Task.REGRESSION,
             written=found.type.columns.get(name, Column()).format,
             undecided=found.undecided.get(name),
+            counts=name == key or _row_number(table[name]),
         )
         for name in table.columns
     }
@@ -325,15 +326,18 @@ def _why_not(left_out: list[tuple[str, str]]) -> str:
     return "; ".join(f"{name}: {why}" for name, why in left_out)[:300]
 
 
-def describe(column: pl.Series, *, is_class: bool = False, written: str = "", undecided: Undecided | None = None) -> Drafted:
-    """The column's contract with slack, as one YAML flow mapping, and some values; ``written``: the format of its dates."""
+def describe(
+    column: pl.Series, *, is_class: bool = False, written: str = "", undecided: Undecided | None = None, counts: bool = False
+) -> Drafted:
+    """The column's contract with slack, as one YAML flow mapping, and some values; ``written``: the format of its dates;
+    ``counts``: it names or numbers rows, so that later ones lie outside of what was seen."""
     kind = _kind(column.dtype)
     parts = [f"type: {kind}"] if kind else []
     parts += [f"format: {json.dumps(written)}"] if written and kind in (Kind.DATE, Kind.DATETIME) else []
     parts.append(f"nulls: {_nulls(column)}")
     if is_class:
         parts.append(f"values: [{', '.join(_class(_text(v)) for v in column.drop_nulls().unique().sort().to_list())}]")
-    elif kind in ("int", "float") and column.drop_nulls().len() and not (kind == "float" and column.is_infinite().any()):
+    elif kind in ("int", "float") and not counts and column.drop_nulls().len() and not (kind == "float" and column.is_infinite().any()):
         parts.append(f"range: {_range(column)}")
     values = (
         column.drop_nulls().unique(maintain_order=True).head(EXAMPLES).to_list()
