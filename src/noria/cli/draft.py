@@ -337,7 +337,7 @@ def describe(
     parts.append(f"nulls: {_nulls(column)}")
     if is_class:
         parts.append(f"values: [{', '.join(_class(_text(v)) for v in column.drop_nulls().unique().sort().to_list())}]")
-    elif kind in ("int", "float") and not counts and column.drop_nulls().len() and not (kind == "float" and column.is_infinite().any()):
+    elif kind in ("int", "float") and not counts and column.drop_nulls().len() and not _holds_infinite(column):
         parts.append(f"range: {_range(column)}")
     values = (
         column.drop_nulls().unique(maintain_order=True).head(EXAMPLES).to_list()
@@ -350,6 +350,10 @@ def describe(
         note = f"    # {undecided.example} may be day or month first: say {choices} in place of the type"
     other = "bytes" if column.dtype == pl.Binary else "other"
     return Drafted(column.name, kind or other, "{" + ", ".join(parts) + "}", values, note)
+
+
+def _holds_infinite(column: pl.Series) -> bool:
+    return column.dtype.is_float() and bool(column.is_infinite().any())
 
 
 def _kind(dtype: pl.DataType) -> str | None:
