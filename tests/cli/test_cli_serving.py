@@ -120,3 +120,15 @@ def test_feedback(
 def test_no_server(home: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["-C", home, "predict", "{}"]) == 4
     assert "noria up" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["with a space", "with-a-line-end\n", "schlüssel"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(
+    home: str, server: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    monkeypatch.setenv("NORIA_API_KEY", key)
+    assert execute(["-C", home, "predict", "-e", "staging", '{"a": 1}']) == 2
+    said = capsys.readouterr().err
+    assert "NORIA_API_KEY must be printable ASCII without spaces" in said
+    assert key.strip() not in said
+    assert server.asked == []

@@ -22,7 +22,15 @@ def test_what_is_said_counts(monkeypatch: pytest.MonkeyPatch, said: str | None, 
 @pytest.mark.parametrize("said", ["", "-1", "two", "1.5", "²"])
 def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("NORIA_WARM", said)
-    with pytest.raises(UsageError, match="NORIA_WARM is"):
+    with pytest.raises(UsageError) as told:
+        kept_warm(6)
+    assert told.value.message == f"NORIA_WARM must be a whole number, got {said!r}"
+
+
+@pytest.mark.parametrize("said", ["65", "9" * 5000])
+def test_more_processes_than_any_machine_holds_are_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("NORIA_WARM", said)
+    with pytest.raises(UsageError, match="NORIA_WARM must be a whole number from 0 to 64, got '"):
         kept_warm(6)
 
 

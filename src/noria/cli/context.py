@@ -51,8 +51,9 @@ class Home:
     @property
     def state(self) -> Path:
         """Where everything is kept: NORIA_HOME, or .noria in the project's home."""
-        chosen = os.environ.get("NORIA_HOME")
-        return Path(chosen).expanduser().resolve() if chosen else self.path / ".noria"
+        from noria.store import disk  # `noria --help` needs no state
+
+        return disk.state_folder(self.path)
 
     @property
     def ledger_file(self) -> Path:

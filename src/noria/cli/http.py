@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from noria.cli.context import Home
-from noria.errors import NotFoundError, RequestError, ServingError
+from noria.errors import NotFoundError, RequestError, ServingError, UsageError
 
 TIMEOUT_S = 30.0
 
@@ -49,8 +49,12 @@ def post(base: str, path: str, body: object) -> Any:
 
 
 def _headers() -> dict[str, str]:
-    """With the API key that NORIA_API_KEY holds, for a server that asks for one."""
+    """With the API key that NORIA_API_KEY holds, for a server that asks for one. Raises UsageError, which does not show it."""
     key = os.environ.get("NORIA_API_KEY")
+    if key and (not key.isascii() or not key.isprintable() or " " in key):
+        wrong = next(place for place, sign in enumerate(key, 1) if not "!" <= sign <= "~")
+        text = f"NORIA_API_KEY must be printable ASCII without spaces, got another character at place {wrong} of {len(key)}"
+        raise UsageError(text)
     return {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
 
 

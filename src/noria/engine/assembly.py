@@ -19,8 +19,11 @@ from noria.errors import UsageError
 from noria.stages.line import Line, Progress, silent
 from noria.stages.places import Places
 from noria.store.blobs import BlobStore
+from noria.store.disk import state_folder
 from noria.store.ledger import Ledger
 from noria.store.locks import Locks
+
+MOST_WARM = 64  # step processes that wait: each holds up to 270 MB
 
 
 class OnDemand:
@@ -54,18 +57,18 @@ def _processes(size: int, places: Places) -> Executor:
     return LocalExecutor(Pool(size=size), places)
 
 
-def state_folder(home: Path) -> Path:
-    """`.noria` in the home, or where NORIA_HOME says."""
-    return Path(os.environ.get("NORIA_HOME") or home / ".noria").resolve()
-
-
 def kept_warm(usual: int) -> int:
-    """How many step processes wait for work: as NORIA_WARM says, for a machine of little memory; else ``usual``, at least one."""
+    """How many step processes wait for work: as NORIA_WARM says, for a machine of little memory; else ``usual``, at least one.
+
+    Raises UsageError.
+    """
     said = os.environ.get("NORIA_WARM")
     if said is None:
         return max(1, usual)
     if not said.isascii() or not said.isdigit():
-        raise UsageError(f"NORIA_WARM is {said!r}, and no number of processes", hint="`NORIA_WARM=0` keeps none ready")
+        raise UsageError(f"NORIA_WARM must be a whole number, got {said!r}", hint="`NORIA_WARM=0` keeps no process ready.")
+    if len(said) > len(str(MOST_WARM)) or int(said) > MOST_WARM:
+        raise UsageError(f"NORIA_WARM must be a whole number from 0 to {MOST_WARM}, got {said!r}")
     return int(said)
 
 

@@ -12,11 +12,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from noria.errors import DiskFullError, StoreError
+from noria.errors import DiskFullError, StoreError, UsageError
 
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 UNWRITABLE = "Give this user the right to write there, or name another folder: NORIA_HOME=DIR, for `noria serve` --state DIR."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: the process's own file-size limit
+
+
+def state_folder(home: Path) -> Path:
+    """Where everything of the project in ``home`` is kept: NORIA_HOME, or ``.noria`` in it. Raises UsageError."""
+    chosen = os.environ.get("NORIA_HOME")
+    try:
+        folder = (Path(chosen).expanduser() if chosen else home / ".noria").resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # a user that is not there; links in a circle
+        raise UsageError(f"NORIA_HOME must name a folder, got {chosen!r}: {error}") from None
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        name = "NORIA_HOME" if chosen else "the state folder"
+        raise UsageError(f"{name} must name a folder, got {chosen or str(folder)!r}, which is a file")
+    return folder
 
 
 def sync_folder(folder: Path) -> None:
