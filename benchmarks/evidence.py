@@ -12,10 +12,10 @@ import argparse
 import math
 import platform
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from benchmarks import pairs
 from benchmarks.pairs import Failing

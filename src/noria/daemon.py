@@ -14,12 +14,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 import uvicorn
+from msgspec.structs import replace
 
 from noria import config
 from noria.adapters import descriptors, files

@@ -20,9 +20,8 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, SupportsFloat
+from typing import IO, Any, NamedTuple, SupportsFloat
 
 VARIABLE = "NORIA_TRACK"
 NAME_LIMIT = 200  # characters of a metric's or tag's name
@@ -130,12 +129,11 @@ def _descriptor(path: str) -> int:
     return found[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Tracked:
+class Tracked(NamedTuple):  # no Struct: the project's own process imports this file, and msgspec takes it 10 ms
     """What a step logged. ``said`` tells in sentences what was left out: lines that say nothing, points that were thinned."""
 
-    series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # metric -> (x, value), in the order logged
-    artifacts: list[str] = field(default_factory=list)  # paths as logged, each once
+    series: dict[str, list[tuple[float, float]]]  # metric -> (x, value), in the order logged
+    artifacts: list[str]  # paths as logged, each once
     note: str = ""
     tags: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
@@ -155,7 +153,7 @@ def read(path: Path) -> Tracked:
             for number, line in _lines(file):
                 reader.take(number, line)
     except FileNotFoundError:
-        return Tracked()
+        return Tracked({}, [])
     return reader.result()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from noria.console.around import Surroundings
 from noria.console.view import Canary, ClockView, EnvironmentView, StatusView

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from console_story import view
+from msgspec.structs import replace
 
 from noria.console import metrics
 from noria.domain.turn import TurnOutcome

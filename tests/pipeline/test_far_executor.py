@@ -6,10 +6,10 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from place import Place
 
 from noria.adapters.executors.local import LocalExecutor

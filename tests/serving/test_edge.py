@@ -10,12 +10,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from msgspec.structs import replace
 from serving_bundles import BINARY, RECORD, Seal, compiled, logged, wait_for
 from serving_world import World
 

@@ -7,7 +7,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType

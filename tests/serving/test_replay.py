@@ -10,13 +10,13 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from msgspec.structs import replace
 from serving_bundles import BINARY, FEATURES, PROJECT, Seal, compiled, hosted, wait_for
 
 from noria.adapters.out_of_memory import OutOfMemory

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from msgspec.structs import force_setattr
 from test_arrivals import World
 
 from noria import config
@@ -99,7 +100,7 @@ def test_what_does_not_fit_is_refused_with_file_column_and_value(
     world.take()
     world.write("data/b.csv", f"{FIRST.splitlines()[0]}\n{later}\n")
     told: list[str] = []
-    object.__setattr__(world.line, "progress", told.append)
+    force_setattr(world.line, "progress", told.append)
     world.take()
     assert len(world.refused) == 1
     assert f"data/b.csv quarantined: {column}: {said}; in this dataset it is" in world.refused[0]

@@ -167,7 +167,7 @@ def test_a_torn_end_is_left_out_and_other_languages_mistakes_are_told(file: Path
         "line 6 was left out: it has none of the keys m, artifact, note and tags",
         "4 more lines could not be read",
     )
-    assert track.read(file.with_name("none")) == track.Tracked()
+    assert track.read(file.with_name("none")) == track.Tracked({}, [])
 
 
 def test_a_longer_torn_line_is_left_out_too(file: Path) -> None:

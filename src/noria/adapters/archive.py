@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+import msgspec
 from blake3 import blake3
 
 from noria.errors import DataError
@@ -49,8 +49,7 @@ class Writer:
         self._file.write(bytes(2 * BLOCK))
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """A file of an archive. ``content`` ends after ``size_bytes``, and is read before the next member is asked for."""
 
     name: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -40,8 +39,7 @@ class About(msgspec.Struct, frozen=True):
     absent: tuple[str, ...] = ()  # submodules whose commit is not on this machine
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):
     """One entry of an index."""
 
     mode: str

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
+
+import msgspec
 
 from noria.adapters import bundle, signing
 from noria.adapters.server import ArmTallies, Server
@@ -12,13 +13,12 @@ from noria.domain.rollout import Crashes, Route
 from noria.errors import ServingError, StoreError
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(msgspec.Struct, frozen=True):
     """What an engine has seen in one environment. ``tallies`` by the revision of the route, cumulative; the rest by digest."""
 
-    tallies: dict[int, ArmTallies] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)  # releases that could not be loaded, and why
-    crashes: dict[str, Crashes] = field(default_factory=dict)
+    tallies: dict[int, ArmTallies] = {}
+    failed: dict[str, str] = {}  # releases that could not be loaded, and why
+    crashes: dict[str, Crashes] = {}
 
 
 class Driver(Protocol):

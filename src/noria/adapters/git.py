@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from noria.decide.dirt import Change
 from noria.errors import NoriaError, NotFoundError
@@ -23,8 +24,7 @@ Done = subprocess.CompletedProcess[bytes]
 _IDENTITY = "--format=%s%x00%an%x00%ct"
 
 
-@dataclass(frozen=True, slots=True)
-class CommitInfo:
+class CommitInfo(msgspec.Struct, frozen=True):
     subject: str
     author: str
     at: float  # seconds since 1970, when it was committed

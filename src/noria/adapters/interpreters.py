@@ -15,9 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 import noria
 from noria.adapters.environment import normal
@@ -37,8 +38,7 @@ _RECORD = "import json, sys; from noria.adapters import environment; json.dump(e
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(msgspec.Struct, frozen=True):
     """A lock file: the versions of each package that it allows, and the digests of their archives."""
 
     name: str
@@ -53,8 +53,7 @@ class Lock:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class Interpreter:
+class Interpreter(msgspec.Struct, frozen=True):
     """An interpreter that can import this Noria, and what it records of itself."""
 
     python: Path
@@ -63,10 +62,9 @@ class Interpreter:
     made: bool = False  # just now
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(msgspec.Struct, frozen=True):
     python: str
-    lines: dict[str, str] = field(default_factory=dict)  # package -> requirement with digests
+    lines: dict[str, str] = {}  # package -> requirement with digests
 
     @property
     def digest(self) -> str:

@@ -10,11 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.adapters.descriptors import readable
 from noria.adapters.out_of_memory import OutOfMemory

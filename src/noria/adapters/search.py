@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from noria.config import Dimension
 from noria.decide.search import Trial, TrialState
@@ -25,8 +26,7 @@ DIGITS = 6  # significant ones of a number that was drawn
 Space = Mapping[str, Dimension]
 
 
-@dataclass(frozen=True, slots=True)
-class Suggestion:
+class Suggestion(msgspec.Struct, frozen=True):
     """A trial to make. ``params``: of its algorithm, by name."""
 
     number: int

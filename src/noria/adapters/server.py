@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +40,26 @@ LOOK_S = 0.2
 ORPHANS_S = 3.0  # processes of a server that was killed get this long to finish their requests
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(msgspec.Struct, frozen=True):
     """What a nudge led to. ``failed`` names releases that could not be loaded; their routes were not applied."""
 
     applied: dict[str, int]  # environment -> revision that every worker answers by
-    failed: dict[str, str] = field(default_factory=dict)  # digest -> reason
+    failed: dict[str, str] = {}  # digest -> reason
     ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ArmTallies:
+class ArmTallies(msgspec.Struct, frozen=True):
     """Cumulative counts of one route revision."""
 
-    champion: Tally = field(default_factory=Tally)  # requests that were assigned to the champion
-    candidate: Tally = field(default_factory=Tally)  # requests that were assigned to the candidate, whoever answered in the end
+    champion: Tally = msgspec.field(default_factory=Tally)  # requests that were assigned to the champion
+    candidate: Tally = msgspec.field(default_factory=Tally)  # requests assigned to the candidate, whoever answered in the end
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """By digest: releases that were refused, with the reason, and those that crashed the processes they ran in."""
 
-    failed: dict[str, str] = field(default_factory=dict)
-    crashes: dict[str, Crashes] = field(default_factory=dict)
+    failed: dict[str, str] = {}
+    crashes: dict[str, Crashes] = {}
 
 
 @contextlib.contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
+from msgspec.structs import replace
 
 from noria.cli.context import PROJECT_FILE, Home
 from noria.cli.output import ExitCode, emit, json_option, plain, plural
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from noria.store.tables import Settled
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One thing that was checked."""
 
     what: str

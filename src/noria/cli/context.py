@@ -7,11 +7,11 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
+import msgspec
 
 from noria.errors import NoriaError, NotFoundError, StoreError, UsageError
 
@@ -26,8 +26,7 @@ PROJECT_FILE = "noria.yaml"
 PROJECT_LINE = re.compile(r"""^project:[ \t]*["']?([a-z][a-z0-9_-]{0,62})["']?[ \t]*(?:#.*)?$""", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(msgspec.Struct, frozen=True):
     """A folder with a noria.yaml."""
 
     path: Path

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
+from msgspec.structs import replace
 
 from noria import names
 from noria.cli import story
@@ -84,7 +85,8 @@ def _in_order(found: Difference, gated: Sequence[str]) -> Difference:
 def document(sides: tuple[Named, Named], found: Difference) -> dict[str, Any]:
     """The JSON document: stable keys, no number that JSON cannot hold."""
     head = {"before": _side(sides[0]), "after": _side(sides[1]), "same": _same(found)}
-    cleaned: dict[str, Any] = _finite(head | {name: part for name, part in asdict(found).items() if name not in head})
+    parts = msgspec.to_builtins(found)
+    cleaned: dict[str, Any] = _finite(head | {name: part for name, part in parts.items() if name not in head})
     return cleaned
 
 

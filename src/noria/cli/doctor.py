@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 import click
+import msgspec
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, day, emit, json_option, number, plain
@@ -30,8 +30,7 @@ DISK_WARN_BYTES, DISK_FAIL_BYTES = 2 * 1024**3, 200 * 1024**2
 MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """``state`` is ok, warn or fail; ``advice`` says what to do next."""
 
     name: str
@@ -53,7 +52,7 @@ def command(home: Home, as_json: bool) -> int:
     """
     findings = [finding for check in CHECKS for finding in examine(check, home)]
     ok = all(f.state != "fail" for f in findings)
-    emit(as_json, {"ok": ok, "checks": [asdict(f) for f in findings]}, lambda: render(findings))
+    emit(as_json, {"ok": ok, "checks": [msgspec.to_builtins(f) for f in findings]}, lambda: render(findings))
     return ExitCode.PASSED if ok else ExitCode.NO
 
 

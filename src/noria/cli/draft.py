@@ -7,9 +7,9 @@ import json
 import math
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
 from noria.adapters import formats
@@ -40,19 +40,17 @@ ESTIMATORS = {  # (linear, regression)
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Drafted:
+class Drafted(msgspec.Struct, frozen=True):
     """One column: its contract ``rule`` as YAML, and values that occur."""
 
     name: str
     kind: str  # int, float, string, bool, datetime, date
     rule: str
-    examples: list[object] = field(default_factory=list)
+    examples: list[object] = []
     note: str = ""  # that stands behind the rule
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """All that the templates ask for."""
 
     dataset: str
@@ -132,14 +130,13 @@ def read(path: Path) -> Read:
     return Read(table.with_columns(pl.col(amounts).cast(pl.Float64)), dialect, found, {one.column: one for one in undecided})
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True):
     """A data file: its table, how it is written, the types of its columns, and dates that may be read in two ways."""
 
     table: pl.DataFrame
     dialect: Dialect = PLAIN
-    type: TableType = field(default_factory=TableType)
-    undecided: dict[str, Undecided] = field(default_factory=dict)
+    type: TableType = msgspec.field(default_factory=TableType)
+    undecided: dict[str, Undecided] = {}
 
 
 def beside(path: Path) -> Repeat | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from noria import names
 from noria.cli.context import Home, pass_home
@@ -54,7 +54,7 @@ def _facts(found: Plan, erased: bool) -> dict[str, Any]:
     touched = found.touched
     return {
         "erased": erased,
-        "files": [asdict(file) for file in found.files],
+        "files": [msgspec.to_builtins(file) for file in found.files],
         "size_bytes": found.size_bytes,
         "snapshots": sorted(digest for digests in touched.snapshots.values() for digest in digests),
         "releases": list(touched.releases),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from noria.cli.context import Home, actor
 from noria.cli.output import ExitCode, duration, emit, plain, table
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 SHOWN_METRICS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What the options say. ``chosen`` are --to, --from and --only."""
 
-    overrides: dict[str, Any] = field(default_factory=dict)
-    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    overrides: dict[str, Any] = {}
+    sweep: dict[str, list[Any]] = {}
     chosen: tuple[str | None, str | None, str | None] = (None, None, None)
     tags: tuple[str, ...] = ()
     note: str = ""

@@ -9,12 +9,13 @@ import runpy
 import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from msgspec.structs import replace
 
 from noria import names
 from noria.cli.context import demand_text
@@ -29,13 +30,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 IDENTITY = {"user.name": "Noria", "user.email": "noria@localhost"}  # of the first commit, where Git knows nobody
 
 
-@dataclass(slots=True)
-class Written:
+class Written(msgspec.Struct):
     """What init did."""
 
     home: Path
     project: str
-    files: list[str] = field(default_factory=list)
+    files: list[str] = []
     commit: str = ""  # one sentence
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from noria.cli import http
 from noria.cli.context import Home, pass_home
@@ -92,7 +92,7 @@ def command(
     except KeyboardInterrupt:
         click.echo("stopped; the same command goes on from here", err=True)
         raise
-    emit(as_json, asdict(done), lambda: _summary(done))
+    emit(as_json, msgspec.to_builtins(done), lambda: _summary(done))
     return ExitCode.NO if done.rejected else ExitCode.PASSED
 
 

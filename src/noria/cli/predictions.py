@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, number, plural, table
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 FORMATS = (".parquet", ".csv")
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What is asked for."""
 
     environment: str
@@ -38,8 +37,7 @@ class Wish:
     limit: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """How many there are: ``predictions`` and of them ``labelled``; ``estimated``: for how many they stand where some were
     sampled; by release."""
 
@@ -150,7 +148,8 @@ def compact(home: Home, environment: str | None, trust_clock: bool, as_json: boo
     names = [home.environment(environment)] if environment else list(project.environments)
     with at_work(home, as_json) as line:
         kept = [logbook.keep(line, project, name, again=True, trust_clock=trust_clock) for name in names]
-    done = {k.environment: asdict(k.compacted) | {"expired": asdict(k.expired), "kept": k.refused} for k in kept}
+    plain = msgspec.to_builtins
+    done = {k.environment: plain(k.compacted) | {"expired": plain(k.expired), "kept": k.refused} for k in kept}
     emit(as_json, {"environments": done}, lambda: "\n".join(_told(k) for k in kept))
 
 

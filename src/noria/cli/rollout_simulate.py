@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+import msgspec
+from msgspec.structs import replace
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import duration, emit, json_option, number, percent, plural, table
@@ -26,8 +27,7 @@ MUCH = 5  # times the guard, of the candidate that is much worse
 Kind = Literal["share", "duration_s", "frequency"]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """The options as they were written; None takes what noria.yaml says."""
 
     errors: str
@@ -112,11 +112,11 @@ def command(
         raise UsageError(f"this cannot be simulated: {error}") from error
     document = {
         "environment": name,
-        "settings": asdict(rule),
+        "settings": msgspec.to_builtins(rule),
         "traffic_per_s": scenarios[0].traffic_per_s,
-        "foretold": [asdict(one) for one in foretold],
+        "foretold": [msgspec.to_builtins(one) for one in foretold],
         "warnings": warnings,
-        "results": [asdict(one) for one in found],
+        "results": [msgspec.to_builtins(one) for one in found],
     }
     emit(as_json, document, lambda: _render(name, rule, asked, said, foretold, warnings, found, compare=compare))
 

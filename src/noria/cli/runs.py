@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, duration, emit, json_option, number, plain, plural, table
@@ -141,7 +141,7 @@ def _why(turn: Turn) -> str:
 
 def run_facts(run: Run) -> dict[str, Any]:
     """A run without its steps; a metric that is not defined is null."""
-    facts = {name: value for name, value in asdict(run).items() if name not in ("steps", "pins", "project")}
+    facts = {name: value for name, value in msgspec.to_builtins(run).items() if name not in ("steps", "pins", "project")}
     metrics = {name: value if math.isfinite(value) else None for name, value in run.metrics.items()}
     return facts | {"kind": str(run.kind), "metrics": metrics, "tags": list(run.tags), "commit": run.pins.commit}
 

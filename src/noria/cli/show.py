@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from noria.cli import story
 from noria.cli.context import Home, pass_home
@@ -129,14 +129,14 @@ def of_release(state: Path, ledger: Ledger, project: str, release: Release) -> d
     turn = ledger.turns.find(project, release.turn_id) if release.turn_id else None
     run = _run(ledger, project, release.run_id)
     rollouts = [rollout_facts(r) for r in ledger.rollouts.list(project, SHOWN, digest=release.digest)]
-    windows = [asdict(w) for w in ledger.quality.windows(project, SHOWN, release=release.version)]
+    windows = [msgspec.to_builtins(w) for w in ledger.quality.windows(project, SHOWN, release=release.version)]
     return {
         "kind": "release",
         "release": release_facts(release),
         "serves": [r.environment for r in ledger.routes.all() if r.project == project and r.champion == release.digest],
         "turn": turn_facts(turn) if turn else None,
         "triggers": _triggers(ledger, turn),
-        "run": asdict(run) if run else None,
+        "run": msgspec.to_builtins(run) if run else None,
         **evidence,
         "rollouts": rollouts,
         "quality": windows,
@@ -173,7 +173,7 @@ def of_turn(state: Path, ledger: Ledger, project: str, turn: Turn) -> dict[str, 
         "kind": "turn",
         "turn": turn_facts(turn),
         "triggers": _triggers(ledger, turn),
-        "run": asdict(run) if run else None,
+        "run": msgspec.to_builtins(run) if run else None,
         **_judged(ledger, turn),
         "rollouts": [rollout_facts(r) for r in ledger.rollouts.list(project, SHOWN, turn_id=turn.id)],
         **(_left_by(state, ledger, run) if run else {}),
@@ -183,7 +183,7 @@ def of_turn(state: Path, ledger: Ledger, project: str, turn: Turn) -> dict[str, 
 def of_run(state: Path, ledger: Ledger, project: str, run: Run) -> dict[str, Any]:
     """A run, the turn it belongs to, and what its steps left."""
     turn = ledger.turns.find(project, run.turn_id) if run.turn_id else None
-    facts = {"run": asdict(run), "turn": turn_facts(turn) if turn else None, "triggers": _triggers(ledger, turn)}
+    facts = {"run": msgspec.to_builtins(run), "turn": turn_facts(turn) if turn else None, "triggers": _triggers(ledger, turn)}
     return {"kind": "run", **facts, **_judged(ledger, turn), **_left_by(state, ledger, run)}
 
 
@@ -196,7 +196,7 @@ def _judged(ledger: Ledger, turn: Turn | None) -> dict[str, Any]:
 def _left_by(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:
     """The series that the steps logged, in short, and how their logs end."""
     series = {
-        step: {name: asdict(found) for name, points in of_step.items() if (found := summary(points)) is not None}
+        step: {name: msgspec.to_builtins(found) for name, points in of_step.items() if (found := summary(points)) is not None}
         for step, of_step in ledger.series.of_run(run.project, run.id).items()
     }
     blobs = _blobs(state)
@@ -236,14 +236,15 @@ def of_delivery(delivery: Delivery) -> dict[str, Any]:
 
 
 def _triggers(ledger: Ledger, turn: Turn | None) -> list[dict[str, Any]]:
-    return [asdict(t) | {"kind": str(t.kind)} for t in ledger.triggers.of_turn(turn.id)] if turn else []
+    return [msgspec.to_builtins(t) | {"kind": str(t.kind)} for t in ledger.triggers.of_turn(turn.id)] if turn else []
 
 
 def rollout_facts(rollout: Rollout) -> dict[str, Any]:
     """A rollout with every look's counts, and their totals."""
-    blocks = [asdict(block) for block in rollout.blocks]
+    blocks = [msgspec.to_builtins(block) for block in rollout.blocks]
     totals = {
-        "champion": asdict(total(b.champion for b in rollout.blocks)),
-        "candidate": asdict(total(b.candidate for b in rollout.blocks)),
+        "champion": msgspec.to_builtins(total(b.champion for b in rollout.blocks)),
+        "candidate": msgspec.to_builtins(total(b.candidate for b in rollout.blocks)),
     }
-    return asdict(rollout) | {"state": str(rollout.state), "blocks": blocks, "totals": totals}
+    facts: dict[str, Any] = msgspec.to_builtins(rollout)
+    return facts | {"state": str(rollout.state), "blocks": blocks, "totals": totals}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from noria.cli.context import Home, actor
 
@@ -49,4 +49,5 @@ def size(size_bytes: int) -> str:
 
 def snapshot_facts(facts: SnapshotFacts) -> dict[str, Any]:
     """A version's stable keys: dataset, digest, files, rows, size_bytes, at."""
-    return asdict(facts)
+    found: dict[str, Any] = msgspec.to_builtins(facts)
+    return found

@@ -6,12 +6,12 @@ import difflib
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
+from noria.config.unshown import Guarded
 from noria.errors import ConfigError
 
 SIZE_LIMIT = 1 << 20  # bytes
@@ -30,19 +30,20 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
 _VARIABLE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Guarded, frozen=True):
     """A value and its place. ``value`` is None, bool, int, float, str, a list of items, or a dict of items by key.
 
     ``text`` is a scalar as it is written; ``keys`` holds the place of each key of a dict; ``secrets`` are the values that
     came from the environment, each with the ``${VAR}`` that stands for it: no message shows them.
     """
 
+    unshown: ClassVar = frozenset({"secrets"})
+
     value: Any
     where: str  # noria.yaml:12:3
     text: str = ""
     keys: Mapping[str, str] | None = None
-    secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    secrets: tuple[tuple[str, str], ...] = ()
 
     def plain(self) -> Any:
         """The value without places."""

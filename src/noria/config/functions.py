@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from noria.config.document import Item, nearest
 from noria.errors import ConfigError
@@ -17,15 +18,13 @@ MODULE_LIMIT = 2000  # modules that a hint is chosen from
 _PRUNED = frozenset({"__pycache__", "node_modules", "venv", "build", "dist"})
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(msgspec.Struct, frozen=True):
     name: str
     default: bool
     by_name: bool = True  # False: positional only
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(msgspec.Struct, frozen=True):
     """``arguments`` without ``*args``; ``open`` when it also takes ``**kwargs``. ``where`` is the line of its definition."""
 
     target: str

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import msgspec
+
+from noria.config.unshown import Guarded
 from noria.domain.access import UNGUARDED, Access
 from noria.domain.contract import Contract
 from noria.domain.policy import RECORD_ALL, Freeze, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
@@ -24,24 +26,26 @@ def _masked(words: str, secrets: tuple[tuple[str, str], ...]) -> str:
     return _PASSWORD.sub(r"\1***@", words)
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Guarded, frozen=True):
     """A SELECT in a database; ``cursor`` names a column that only grows."""
 
-    url: str = field(repr=False)
-    query: str = field(repr=False)
+    unshown: ClassVar = frozenset({"url", "query"})
+
+    url: str
+    query: str
     cursor: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DataSource:
+class DataSource(Guarded, frozen=True):
     """``source`` is a path, folder or glob relative to the home, an absolute one, an address, or ``log:ENVIRONMENT``.
 
     It is empty where ``sql`` is set.
     """
 
+    unshown: ClassVar = frozenset({"source", "options", "secrets"})
+
     name: str
-    source: str = field(repr=False)
+    source: str
     contract: Contract | None = None
     contract_file: str | None = None  # relative to the home
     settle_s: float = 2.0  # wall clock
@@ -49,10 +53,10 @@ class DataSource:
     format: str = "auto"  # or files: they are no tables
     csv: Dialect = PLAIN  # how text files are written
     key: tuple[str, ...] = ()  # columns that name a row over all files: of equal ones the newest file's stands
-    options: dict[str, str | int | float | bool] = field(default_factory=dict, repr=False)  # of an address's file system
+    options: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)  # of an address's file system
     every_s: float = 60.0  # wall clock, of a source that is not on this machine
     pin: str = "content"  # or version: its objects never change, so that they need not be copied
-    secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # values from the environment, and their ${VAR}
+    secrets: tuple[tuple[str, str], ...] = ()  # values from the environment, and their ${VAR}
 
     @property
     def opaque(self) -> bool:
@@ -69,22 +73,23 @@ class DataSource:
         return _masked(words, self.secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Guarded, frozen=True):
     """Exactly one of ``call`` ("module:function") and ``cmd`` is set. Paths are relative to noria.yaml, '/' separated."""
+
+    unshown: ClassVar = frozenset({"cmd", "env"})
 
     name: str
     call: str | None = None
-    cmd: str | None = field(default=None, repr=False)
+    cmd: str | None = None
     deps: tuple[str, ...] = ()  # datasets and steps it takes, by name; ``wide`` steps as all that they stand for
     files: tuple[str, ...] = ()  # paths that a command reads: of the project, or left by other steps
     needs: tuple[str, ...] = ()  # steps that come first: those in ``deps``, and those that leave ``files``
     params: tuple[str, ...] = ()  # parameters it reads: names of arguments, or dotted names for a command
-    item: dict[str, Any] = field(default_factory=dict)  # what this one of a foreach or matrix stands for, by argument
+    item: dict[str, Any] = msgspec.field(default_factory=dict)  # what this one of a foreach or matrix stands for, by argument
     outs: tuple[str, ...] = ()  # files and folders that a command leaves, metrics and plots among them
     metrics: tuple[str, ...] = ()
     plots: tuple[str, ...] = ()
-    env: dict[str, str] = field(default_factory=dict, repr=False)
+    env: dict[str, str] = msgspec.field(default_factory=dict)
     directory: str = "."  # where a command runs
     timeout_s: float = 600.0
     memory_bytes: int | None = None
@@ -96,16 +101,14 @@ class Step:
     wanted: bool = True  # False: its condition does not hold
 
 
-@dataclass(frozen=True, slots=True)
-class Holdout:
+class Holdout(msgspec.Struct, frozen=True):
     """At most one is set: the last seconds of event time, or a share of the rows by a hash of the key or the row."""
 
     last_s: float | None = None
     fraction: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Dimension:
+class Dimension(msgspec.Struct, frozen=True):
     """Where one hyperparameter is looked for: in ``choices``, or from ``low`` to ``high``, both included; whole if they are."""
 
     low: float | None = None
@@ -118,8 +121,7 @@ class Dimension:
         return len(self.choices) == 1
 
 
-@dataclass(frozen=True, slots=True)
-class Algorithm:
+class Algorithm(msgspec.Struct, frozen=True):
     """A training function, "module:function", and the space of its hyperparameters."""
 
     name: str
@@ -128,8 +130,7 @@ class Algorithm:
     takes: tuple[str, ...] = ()  # of the params file's section `train`, the parameters that it gets besides
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(msgspec.Struct, frozen=True):
     """A search over algorithms and hyperparameters, on validation rows inside the training side."""
 
     metric: str
@@ -140,8 +141,7 @@ class Search:
     parallel: int | None = None  # trials at a time; None: as many as there are cores
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(msgspec.Struct, frozen=True):
     rows: str  # the labelled table: a step or a dataset
     label: str
     train: str  # module:function; where a search chooses among algorithms, the first of them
@@ -160,14 +160,14 @@ class Model:
     search: Search | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Checks:
-    code: str | None = field(default=None, repr=False)
+class Checks(Guarded, frozen=True):
+    unshown: ClassVar = frozenset({"code"})
+
+    code: str | None = None
     timeout_s: float = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(msgspec.Struct, frozen=True):
     name: str
     after: str | None = None
     approvals: int = 0
@@ -175,8 +175,7 @@ class Environment:
     freeze: tuple[Freeze, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(msgspec.Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = 8000
     workers: Workers = TWO
@@ -186,26 +185,27 @@ class Serving:
     log: LogPolicy = RECORD_ALL
 
 
-@dataclass(frozen=True, slots=True)
-class Console:
+class Console(msgspec.Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = 8080
     hosts: tuple[str, ...] = ()  # names that the Host header may say, besides the address itself
 
 
-@dataclass(frozen=True, slots=True)
-class GitWatch:
+class GitWatch(Guarded, frozen=True):
+    unshown: ClassVar = frozenset({"repository"})
+
     branch: str | None = None  # main, or what is checked out where there is no main
-    repository: str | None = field(default=None, repr=False)  # None: the home's own
+    repository: str | None = None  # None: the home's own
     every_s: float = 2.0  # wall clock
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(Guarded, frozen=True):
     """``steps`` stand in an order in which they can run; ``digest`` is of the bytes of noria.yaml."""
 
+    unshown: ClassVar = frozenset({"goal", "secrets"})
+
     name: str
-    goal: str = field(repr=False)
+    goal: str
     home: Path
     digest: str
     data: dict[str, DataSource]
@@ -222,9 +222,7 @@ class Project:
     monitor: MonitorPolicy
     retrain: RetrainPolicy
     git: GitWatch
-    secrets: tuple[tuple[str, str], ...] = field(
-        default=(), repr=False
-    )  # of addresses: values from the environment, their ${VAR}
+    secrets: tuple[tuple[str, str], ...] = ()  # of addresses: values from the environment, their ${VAR}
 
     def masked(self, words: str) -> str:
         """``words`` without what came from the environment, and without a password in an address."""

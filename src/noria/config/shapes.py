@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from noria import names
 from noria.config import units
@@ -28,8 +29,7 @@ class Shape(Protocol):
         """Its JSON Schema."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(msgspec.Struct, frozen=True):
     """One value; ``take`` raises ValueError for what it does not accept."""
 
     words: str
@@ -46,8 +46,7 @@ class Scalar:
         return dict(self.json)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """One of a few words."""
 
     options: tuple[str, ...]
@@ -67,8 +66,7 @@ class Choice:
         return {"enum": list(self.options)}
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(msgspec.Struct, frozen=True):
     """A list; the same value twice is an error when ``distinct``."""
 
     element: Shape
@@ -92,8 +90,7 @@ class ListOf:
         return {"type": "array", "items": self.element.schema(), **size, **({"uniqueItems": True} if self.distinct else {})}
 
 
-@dataclass(frozen=True, slots=True)
-class MapOf:
+class MapOf(msgspec.Struct, frozen=True):
     """A mapping whose keys the user chooses: Noria names, or any text when they are ``columns``."""
 
     element: Shape
@@ -114,8 +111,7 @@ class MapOf:
         return {"type": "object", "additionalProperties": self.element.schema(), **keys}
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """A key of a record and the sentence that explains it; ``default`` is how the reference prints it."""
 
     name: str
@@ -125,8 +121,7 @@ class Key:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(msgspec.Struct, frozen=True):
     """A record that was read: the values of the keys that were given, and where they stand."""
 
     item: Item
@@ -151,30 +146,26 @@ class Section:
         return found
 
     def given(self, **fields: str) -> dict[str, Any]:
-        """``given(every_s="every")``: the values of the keys that were given, under the names of a dataclass's fields."""
+        """``given(every_s="every")``: the values of the keys that were given, under the names of a record's fields."""
         return {name: self.values[key] for name, key in fields.items() if key in self.values}
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A mapping with known keys; a plain text stands for ``{short: text}``. One of ``either`` must be there: who asks checks."""
 
     words: str
     keys: tuple[Key, ...]
     short: str | None = None
     either: tuple[str, ...] = ()
-    _known: dict[str, Key] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_known", {key.name: key for key in self.keys})
 
     def read(self, item: Item) -> Section:
         given = self._given(item)
+        known = {key.name: key for key in self.keys}
         for name in given:
-            if name not in self._known:
+            if name not in known:
                 where = (item.keys or {}).get(name, item.where)
-                raise ConfigError(f"unknown key {name!r}", where=where, hint=nearest(name, self._known))
-        values = {name: self._known[name].shape.read(child) for name, child in given.items() if child.value is not None}
+                raise ConfigError(f"unknown key {name!r}", where=where, hint=nearest(name, known))
+        values = {name: known[name].shape.read(child) for name, child in given.items() if child.value is not None}
         for key in self.keys:
             if key.required and key.name not in values:
                 raise item.error(f"{key.name!r} is missing", f"{key.name}: {key.sentence}")
@@ -201,12 +192,12 @@ class Record:
         if self.either:
             whole |= {"type": "object", "anyOf": [{"required": [name]} for name in self.either]}
         if self.short is not None:
-            return {"anyOf": [self._known[self.short].shape.schema(), whole]}
+            short = next(key for key in self.keys if key.name == self.short)
+            return {"anyOf": [short.shape.schema(), whole]}
         return whole
 
 
-@dataclass(frozen=True, slots=True)
-class WordOr:
+class WordOr(msgspec.Struct, frozen=True):
     """One word, or a record."""
 
     word: str
@@ -227,8 +218,7 @@ class WordOr:
         return {"anyOf": [{"const": self.word}, self.record.schema()]}
 
 
-@dataclass(frozen=True, slots=True)
-class ScalarOr:
+class ScalarOr(msgspec.Struct, frozen=True):
     """One plain value, or a record; the words of the scalar tell of both."""
 
     scalar: Scalar

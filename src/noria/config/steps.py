@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from noria.config.condition import find, holds, known_names
 from noria.config.document import Item, nearest
@@ -23,8 +25,7 @@ WIDEST = 10_000  # steps that a matrix may stand for
 TRAIN = "train"  # the section of the params file that the training function reads
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(msgspec.Struct, frozen=True):
     """``each`` stands in an order in which it can run; ``wide``: a step with foreach or matrix -> what it stands for."""
 
     each: dict[str, Step]
@@ -81,8 +82,7 @@ def _demand_free_names(root: Section, steps: Iterable[str], data: Iterable[str])
             raise item.error(f"{name!r} is already a dataset; a step needs a name of its own")
 
 
-@dataclass(frozen=True, slots=True)
-class _World:
+class _World(msgspec.Struct, frozen=True):
     """What steps may name."""
 
     source: Source

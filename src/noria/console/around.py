@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
 
 from noria.adapters.server import SOCKET, Server
 from noria.domain.policy import RolloutPolicy, StepKind
@@ -17,37 +19,34 @@ if TYPE_CHECKING:
     from noria.config import Project
 
 
-@dataclass(frozen=True, slots=True)
-class ServerUse:
+class ServerUse(msgspec.Struct, frozen=True):
     """What the processes of the model server take at present."""
 
-    workers: Mapping[str, int] = field(default_factory=dict)  # environment -> how many
+    workers: Mapping[str, int] = {}  # environment -> how many
     processes: int = 0
     cpu: float = 0.0  # of a core
     memory_bytes: int = 0  # shared pages are divided where that was measured, else counted in each process
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """Without a project file in hand its words stay empty, and the environments are those that have a route."""
 
     goal: str = ""
     gated: tuple[str, ...] = ()  # metrics that gates ask for, in the gates' order
     environments: tuple[str, ...] = ()  # in the project file's order
-    steps: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # environment -> the policy's canary shares
-    addresses: Mapping[str, str] = field(default_factory=dict)  # environment, or "console" -> http://127.0.0.1:8000
+    steps: Mapping[str, tuple[float, ...]] = {}  # environment -> the policy's canary shares
+    addresses: Mapping[str, str] = {}  # environment, or "console" -> http://127.0.0.1:8000
     daemon: bool = False
     standstill: str = ""  # why the daemon that runs decides nothing any more
     server: bool = False
     use: ServerUse | None = None  # None: no server, or it does not know yet
-    answering: Mapping[tuple[str, str], str] = field(default_factory=dict)  # environment, project -> the champion in the workers
+    answering: Mapping[tuple[str, str], str] = {}  # environment, project -> the champion in the workers
     idle: frozenset[str] = frozenset()  # environments in which no worker answers at present
-    failed: Mapping[str, str] = field(default_factory=dict)  # release, by its digest -> why the server does not serve it
+    failed: Mapping[str, str] = {}  # release, by its digest -> why the server does not serve it
     false_alarm: float = 0.001  # a window with a smaller p-value is one whose quality sank
 
 
-@dataclass(frozen=True, slots=True)
-class RunningDaemon:
+class RunningDaemon(msgspec.Struct, frozen=True):
     """What state/daemon.json tells of the process that `noria up` started."""
 
     pid: int

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
+import msgspec
 from markupsafe import Markup
 
 from noria.console.words import day, number
@@ -19,8 +19,7 @@ COLOURS = 6  # classes r0 to r5 in the style sheet
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 14, 14, 28
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """From project time and metric to pixels."""
 
     width: int

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from dataclasses import dataclass
 
+import msgspec
 from markupsafe import Markup
 
 from noria.console.words import percent
@@ -25,14 +25,12 @@ TONES = {  # what a state means to the eye
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PlanStep:
+class PlanStep(msgspec.Struct, frozen=True):
     words: str  # 10 % of traffic
     where: str  # done, here, next
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """Something a person may do."""
 
     what: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from noria.console.around import Surroundings, surroundings
 from noria.domain.data import Delivery
@@ -24,8 +25,7 @@ TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS, ENDED = 100, 120, 8, 5, 30, 50  # ho
 JUDGED = 20  # turns whose gates and evaluation are shown
 
 
-@dataclass(frozen=True, slots=True)
-class Canary:
+class Canary(msgspec.Struct, frozen=True):
     """A rollout that is not decided yet, or on probation, with its evidence so far."""
 
     rollout: Rollout
@@ -36,8 +36,7 @@ class Canary:
     shadow: float = 0.0  # share of requests that the release which does not answer scores too
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentView:
+class EnvironmentView(msgspec.Struct, frozen=True):
     name: str
     address: str | None
     route: Route | None
@@ -48,8 +47,7 @@ class EnvironmentView:
     trouble: str = ""  # where the server does not answer by the release that is to serve: what it does instead, and why
 
 
-@dataclass(frozen=True, slots=True)
-class ClockView:
+class ClockView(msgspec.Struct, frozen=True):
     """The project clock; ``wall`` when it is simply the time of day."""
 
     at: float
@@ -57,8 +55,7 @@ class ClockView:
     wall: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StatusView:
+class StatusView(msgspec.Struct, frozen=True):
     project: str
     at: float  # wall time of this view
     around: Surroundings
@@ -73,7 +70,7 @@ class StatusView:
     alerts: tuple[Alert, ...] = ()  # newest first
     events: tuple[Event, ...] = ()  # newest first
     ended: tuple[Rollout, ...] = ()  # rollouts that ended, newest first
-    judged: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # turn -> its `evaluation` and `gate`, of the newest
+    judged: Mapping[str, Mapping[str, Any]] = {}  # turn -> its `evaluation` and `gate`, of the newest
 
     @classmethod
     def read(cls, ledger: Ledger, project: str, state: Path, policy: Project | None = None) -> StatusView:
@@ -186,19 +183,19 @@ def document(view: StatusView) -> dict[str, Any]:
         "project": view.project,
         "goal": view.around.goal,
         "at": view.at,
-        "clock": asdict(view.clock),
+        "clock": msgspec.to_builtins(view.clock),
         "daemon": view.around.daemon,
         "standstill": view.around.standstill or None,
         "server": view.around.server,
-        "server_use": asdict(view.around.use) if view.around.use is not None else None,
+        "server_use": msgspec.to_builtins(view.around.use) if view.around.use is not None else None,
         "addresses": dict(view.around.addresses),
         "environments": [environment_facts(e) for e in view.environments],
         "turns": [turn_facts(t) for t in view.turns],
-        "quality": [asdict(w) for w in view.windows],
+        "quality": [msgspec.to_builtins(w) for w in view.windows],
         "deliveries": [delivery_facts(d) for d in view.deliveries],
         "quarantined_rows": view.quarantined_rows,
         "waiting_triggers": view.waiting_triggers,
-        "alerts": [asdict(a) for a in view.alerts],
+        "alerts": [msgspec.to_builtins(a) for a in view.alerts],
         "next": view.next_step,
     }
 
@@ -237,8 +234,8 @@ def canary_facts(canary: Canary) -> dict[str, Any]:
         "reason": rollout.reason,
         "looks": len(rollout.blocks),
         "look": look_facts(rollout.look) if rollout.look else None,
-        "champion": asdict(canary.champion),
-        "candidate": asdict(canary.candidate),
+        "champion": msgspec.to_builtins(canary.champion),
+        "candidate": msgspec.to_builtins(canary.candidate),
     }
 
 
@@ -266,25 +263,29 @@ def ended_facts(rollout: Rollout) -> dict[str, Any]:
 
 def look_facts(look: Look) -> dict[str, Any]:
     """``at``, ``text``, and where each guard stands."""
-    stands = [asdict(stand) | {"harmful": stand.harmful, "cleared": stand.cleared} for stand in look.stands]
+    stands = [msgspec.to_builtins(stand) | {"harmful": stand.harmful, "cleared": stand.cleared} for stand in look.stands]
     return {"at": look.at, "text": look.text, "guards": stands}
 
 
 def turn_facts(turn: Turn) -> dict[str, Any]:
     """A turn's fields, with ``outcome`` and ``stage`` as text."""
-    return asdict(turn) | {"stage": str(turn.stage), "outcome": str(turn.outcome), "triggers": list(turn.triggers)}
+    facts: dict[str, Any] = msgspec.to_builtins(turn)
+    return facts | {"stage": str(turn.stage), "outcome": str(turn.outcome), "triggers": list(turn.triggers)}
 
 
 def release_facts(release: Release) -> dict[str, Any]:
     """A release's fields, with ``form`` as text."""
-    return asdict(release) | {"form": str(release.form)}
+    facts: dict[str, Any] = msgspec.to_builtins(release)
+    return facts | {"form": str(release.form)}
 
 
 def delivery_facts(delivery: Delivery) -> dict[str, Any]:
     """A delivery's fields; counts and digests only."""
-    return asdict(delivery)
+    facts: dict[str, Any] = msgspec.to_builtins(delivery)
+    return facts
 
 
 def event_facts(event: Event) -> dict[str, Any]:
     """An event's fields."""
-    return asdict(event)
+    facts: dict[str, Any] = msgspec.to_builtins(event)
+    return facts

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from noria.decide import evidence as guards
 from noria.decide.evidence import Evidence
@@ -22,8 +22,7 @@ from noria.domain.rollout import Advice, Stand
 from noria.domain.verdict import Outcome, Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """When the look is taken, in seconds of the project clock, and who has agreed."""
 
     patient_s: float = 0.0  # since patience began to count
@@ -32,8 +31,7 @@ class Moment:
     deferred: bool = False  # labels come later than patience: quality is judged in probation
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(msgspec.Struct, frozen=True):
     advice: Advice
     reason: Reason
     stands: tuple[Stand, ...]

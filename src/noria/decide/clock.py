@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 DAY_S = 86_400.0
 GAP_S = 3 * DAY_S  # with nothing recorded in between: a machine that was off, or a clock that jumped
 SETTLED_S = 2 * DAY_S  # on the other side of a gap, and the clock is believed
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(msgspec.Struct, frozen=True):
     """Nothing was recorded between two moments, the later of which is not long ago."""
 
     before: float

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from noria.config.gate import SMALLER_IS_BETTER
 from noria.decide import plan
@@ -20,8 +21,7 @@ LARGER_IS_BETTER = frozenset({"roc_auc", "average_precision", "accuracy", "preci
 MEASURED = ("latency_p50_ms", "latency_p99_ms", "model_size_mb")  # read from the evaluation itself: no bounds
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(msgspec.Struct, frozen=True):
     """One of the two, with everything that is recorded about it. None: not recorded, or no longer there."""
 
     name: str  # as a person calls it: v3, turn 12, run-0197a3c2e5f1-9c1b7e22
@@ -29,14 +29,13 @@ class Side:
     release: str | None = None  # v3, when the run became one
     params: Mapping[str, object] | None = None  # flat
     evaluation: Evaluation | None = None
-    snapshots: Mapping[str, Snapshot | None] = field(default_factory=dict)
+    snapshots: Mapping[str, Snapshot | None] = {}
     environment: Mapping[str, Any] | None = None
-    series: Mapping[str, Mapping[str, Points]] = field(default_factory=dict)  # step -> metric -> points
-    steps: Mapping[str, StepFacts] = field(default_factory=dict)  # what each step depended on
+    series: Mapping[str, Mapping[str, Points]] = {}  # step -> metric -> points
+    steps: Mapping[str, StepFacts] = {}  # what each step depended on
 
 
-@dataclass(frozen=True, slots=True)
-class CodeFile:
+class CodeFile(msgspec.Struct, frozen=True):
     """Lines that a file gained and lost; None for a file that is not text."""
 
     path: str
@@ -44,8 +43,7 @@ class CodeFile:
     removed: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(msgspec.Struct, frozen=True):
     before: str | None  # commit
     after: str | None
     dirty_before: bool
@@ -54,22 +52,19 @@ class Code:
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StepDifference:
+class StepDifference(msgspec.Struct, frozen=True):
     name: str
     text: str  # why the results may differ, in the words of the plan
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DataFile:
+class DataFile(msgspec.Struct, frozen=True):
     name: str
     rows_before: int | None  # None: the file is new
     rows_after: int | None  # None: the file is gone
 
 
-@dataclass(frozen=True, slots=True)
-class DataDifference:
+class DataDifference(msgspec.Struct, frozen=True):
     """``files`` are those that differ, None where a snapshot is no longer recorded."""
 
     dataset: str
@@ -79,8 +74,7 @@ class DataDifference:
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ValueDifference:
+class ValueDifference(msgspec.Struct, frozen=True):
     """A parameter; ``has_before`` and ``has_after`` tell a missing one from one that is null."""
 
     name: str
@@ -91,8 +85,7 @@ class ValueDifference:
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MetricDifference:
+class MetricDifference(msgspec.Struct, frozen=True):
     """``difference`` is after - before with one-sided 95 % bounds.
 
     ``paired`` is the number of rows on which both were scored, None when the bounds take the two evaluations as independent
@@ -112,24 +105,21 @@ class MetricDifference:
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     points: int
     last: float
     least: float
     most: float
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesDifference:
+class SeriesDifference(msgspec.Struct, frozen=True):
     name: str  # step.metric
     before: Summary | None
     after: Summary | None
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FileDifference:
+class FileDifference(msgspec.Struct, frozen=True):
     """A plot or an artifact: "step/path" and its blobs' digests."""
 
     name: str
@@ -138,16 +128,14 @@ class FileDifference:
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Environments:
+class Environments(msgspec.Struct, frozen=True):
     """``differences`` in phrases; None when a record is missing, so that only ``changed`` is known, from the digests."""
 
     differences: tuple[str, ...] | None
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """All of it, the unchanged too; a reader filters by ``changed``."""
 
     before: str

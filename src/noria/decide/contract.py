@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 
+import msgspec
 import polars as pl
 import polars.selectors as cs
 
@@ -24,8 +24,7 @@ REASON = "noria_reason"
 LIGHT_BYTES = 2_000_000_000  # that a rule may pass over here and now, a second or so; beyond that it needs limits
 
 
-@dataclass(frozen=True, slots=True)
-class ContractRuling:
+class ContractRuling(msgspec.Struct, frozen=True):
     """``failing``: the first 1,000 rows that break a row-level rule, as they came, with a column ``noria_reason``."""
 
     verdict: Verdict
@@ -33,8 +32,7 @@ class ContractRuling:
     failing_rows: int  # all of them
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """A broken promise; ``rows`` marks the rows that break it, and ``words`` says of such a row why."""
 
     reason: Reason

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 TIME = "reads the clock"
 IDENTITY = "makes a new identifier"
@@ -50,8 +51,7 @@ COMMAND = (  # in a line for the shell
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True):
     """A place that may make results differ."""
 
     where: str  # file:line, or "cmd"

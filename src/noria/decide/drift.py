@@ -8,7 +8,8 @@ column that follows the calendar is compared with windows that do so too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from noria.domain.policy import lasting
 from noria.domain.profile import Profile, Wander
@@ -19,15 +20,14 @@ FALSE_ALARM = 0.001  # per window, of any column, where nothing changed
 BEYOND = 1.5  # times the farthest window of the training
 
 
-@dataclass(frozen=True, slots=True)
-class DriftRuling:
+class DriftRuling(msgspec.Struct, frozen=True):
     """``scores``: population stability index by column, less what chance alone would give; ``worst``: its largest; ``left_out``:
     why a column whose index lies above the limit is not called drifted."""
 
     verdict: Verdict
-    scores: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = {}
     worst: str = ""
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = {}
 
 
 def judge(

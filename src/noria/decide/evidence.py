@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from noria.domain.policy import QualityGuard, QuantileGuard, RolloutPolicy, percent
@@ -30,8 +30,7 @@ def _none() -> Floats:
     return np.zeros(0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, eq=False):
     """All that came in since a rollout began.
 
     ``blocks``: in order, each written down at a look and never changed after. ``differences`` [n]: loss of the candidate less
@@ -41,9 +40,9 @@ class Evidence:
     """
 
     blocks: Sequence[Block] = ()
-    differences: Floats = field(default_factory=_none)
+    differences: Floats = msgspec.field(default_factory=_none)
     pairs: int = 0
-    latencies: tuple[Floats, Floats] = field(default_factory=lambda: (_none(), _none()))
+    latencies: tuple[Floats, Floats] = msgspec.field(default_factory=lambda: (_none(), _none()))
 
 
 def guards(policy: RolloutPolicy) -> int:

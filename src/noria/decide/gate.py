@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import NormalDist
+
+from msgspec.structs import replace
 
 from noria.domain.evaluation import Comparison, Evaluation, Measure
 from noria.domain.policy import Gate

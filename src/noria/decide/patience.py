@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from noria.domain.policy import percent
@@ -22,8 +22,7 @@ NEVER = 10**12  # requests; more are no number that a person waits for
 PLATEAUS = 10_000  # failures of the candidate on the way
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     """A guard on a share of requests: errors, or slow answers."""
 
     name: str
@@ -32,8 +31,7 @@ class Rate:
     paired: bool = True  # whether a shadow step judges it: errors yes, slow answers no
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(msgspec.Struct, frozen=True):
     """A guard on the mean of paired differences of a bounded loss. ``labels_per_s``: pairs that get their label."""
 
     name: str
@@ -42,8 +40,7 @@ class Loss:
     labels_per_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A rollout's settings. ``shares``: of the canary steps below full traffic; at least one, or a shadow step before them."""
 
     shares: tuple[float, ...]
@@ -63,8 +60,7 @@ class Plan:
         return len(self.shares) + (self.shadow > 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """What one guard takes. Of a loss, ``canary`` and ``requests`` count labelled pairs."""
 
     guard: str
@@ -75,8 +71,7 @@ class Taken:
     harm_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """A guard that cannot be expected to decide within patience."""
 
     guard: str

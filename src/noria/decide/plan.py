@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from noria import names
 from noria.domain.run import Pins
@@ -13,22 +14,20 @@ from noria.domain.verdict import Reason
 NAMED = 3  # changed things that a reason names; the rest is counted
 
 
-@dataclass(frozen=True, slots=True)
-class StepFacts:
+class StepFacts(msgspec.Struct, frozen=True):
     """Everything a step's result depends on, as digests."""
 
     code: str  # of what runs
-    files: dict[str, str] = field(default_factory=dict)  # source file -> digest
-    inputs: dict[str, str] = field(default_factory=dict)  # dataset or earlier step -> digest
-    params: dict[str, str] = field(default_factory=dict)  # parameter -> digest of its canonical JSON
+    files: dict[str, str] = {}  # source file -> digest
+    inputs: dict[str, str] = {}  # dataset or earlier step -> digest
+    params: dict[str, str] = {}  # parameter -> digest of its canonical JSON
     command: str | None = None
     environment: str = ""
-    read: dict[str, str] = field(default_factory=dict)  # file that it opened while it ran -> digest; "" for one not there
-    tables: dict[str, str] = field(default_factory=dict)  # dataset -> digest of the types by which its files are read
+    read: dict[str, str] = {}  # file that it opened while it ran -> digest; "" for one not there
+    tables: dict[str, str] = {}  # dataset -> digest of the types by which its files are read
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     run: bool
     reason: Reason
 
@@ -36,7 +35,7 @@ class Decision:
 def key(facts: StepFacts) -> str:
     """The identity of a step's result: equal facts, equal key."""
     later = ("read", "tables")  # without them keys are as they were made before there were such
-    known = {name: getattr(facts, name) for name in StepFacts.__slots__ if name not in later or getattr(facts, name)}
+    known = {name: getattr(facts, name) for name in StepFacts.__struct_fields__ if name not in later or getattr(facts, name)}
     return names.digest_bytes(json.dumps(known, sort_keys=True, separators=(",", ":")).encode())
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,8 +19,7 @@ FARTHEST_S = 28 * DAY_S  # ... and by as many windows as hold enough labels, up 
 MIN_UNITS = 5  # fewer means than this on either side say nothing about their own spread
 
 
-@dataclass(frozen=True, slots=True)
-class QualityRuling:
+class QualityRuling(msgspec.Struct, frozen=True):
     """``value`` is the mean of the losses, 0 without labels. ``p_value`` is one-sided, of "no worse than the holdout and
     margin"; 1 where there is not enough data."""
 
@@ -29,8 +28,7 @@ class QualityRuling:
     p_value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Units:
+class Units(msgspec.Struct, frozen=True):
     """Mean losses of independent units (days, or rows): how many, their mean and their standard deviation."""
 
     n: int

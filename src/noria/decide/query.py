@@ -17,8 +17,9 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from noria.errors import UsageError
 
@@ -55,8 +56,7 @@ DEPTH_LIMIT = 50  # of brackets and `not` inside each other
 HINT = "Write for example: metrics.auc > 0.8 and params.train.lr <= 0.1 and tag = 'baseline'."
 
 
-@dataclass(frozen=True, slots=True)
-class Language:
+class Language(msgspec.Struct, frozen=True):
     """What can be asked of one sort of things. ``numbers``: groups and fields that hold numbers; ``times``: moments in UTC."""
 
     noun: str
@@ -97,8 +97,7 @@ _TESTS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """``group`` is metrics, params (inputs, outputs), or empty for a field of the run (the prediction) itself."""
 
     group: str
@@ -109,8 +108,7 @@ class Field:
         return f"{self.group}.{self.name}" if self.group else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(msgspec.Struct, frozen=True):
     field: Field
     op: str
     text: str
@@ -118,26 +116,22 @@ class Compare:
     quoted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(msgspec.Struct, frozen=True):
     part: Query
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
+class Every(msgspec.Struct, frozen=True):
     parts: tuple[Query, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Either:
+class Either(msgspec.Struct, frozen=True):
     parts: tuple[Query, ...]
 
 
 Query = Compare | Not | Every | Either
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """Runs without the field come last, either way."""
 
     field: Field

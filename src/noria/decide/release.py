@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+
+import msgspec
 
 from noria import names
 from noria.domain.run import Pins
@@ -24,7 +25,7 @@ def may_release(pins: Pins) -> Verdict:
 
 def pins_identity(pins: Pins) -> str:
     """The digest of everything but the environment: a patched machine makes no barred work good again."""
-    facts = {name: value for name, value in asdict(pins).items() if name != "environment"}
+    facts = {name: value for name, value in msgspec.to_builtins(pins).items() if name != "environment"}
     return names.digest_bytes(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
 
 

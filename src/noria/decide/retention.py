@@ -8,8 +8,9 @@ to look up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 YOUNG_S = 3600.0  # what was written this recently stays, whoever needs it: its owner may not have said so yet
 
@@ -24,8 +25,7 @@ class Kind(StrEnum):
     QUARANTINE = "quarantine"  # samples of what was refused, until they are older than the retention
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """``name`` is what people call it; ``at`` (seconds since 1970) is when it was last of use."""
 
     kind: Kind
@@ -39,8 +39,7 @@ class Holder:
     erased: bool = False  # a release: a part of it was erased, so that it cannot be made again
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """What all holders together need."""
 
     holders: tuple[Holder, ...]

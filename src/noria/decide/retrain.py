@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from noria.decide import pace
 from noria.domain.policy import RetrainPolicy
 from noria.domain.trigger import TriggerKind
 
 
-@dataclass(frozen=True, slots=True)
-class Breach:
+class Breach(msgspec.Struct, frozen=True):
     """What the monitor saw leave its bounds."""
 
     kind: str  # quality, drift
@@ -18,8 +17,7 @@ class Breach:
     text: str  # one sentence
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """``kind`` is None when nothing shall start; ``wait_until`` (project clock) when it may later."""
 
     kind: TriggerKind | None

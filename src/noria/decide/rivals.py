@@ -17,9 +17,9 @@ life nobody knows so well.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from statistics import NormalDist
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,8 +29,7 @@ from noria.stats.metrics import Floats
 WARM = 100  # requests of the candidate before anybody who looks all the time looks first
 
 
-@dataclass(frozen=True, slots=True)
-class Thresholds:
+class Thresholds(msgspec.Struct, frozen=True):
     """A canary judged by its rate in each interval."""
 
     failures: int  # that many checks failed: roll back

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from noria.domain.workers import Workers
 
@@ -37,8 +39,7 @@ class Rule(StrEnum):
     CAPPED = "capped"  # more are wanted, and allowed, than the machine has cores
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """One second of all workers that accept connections."""
 
     at: float  # seconds, monotonic
@@ -51,8 +52,7 @@ class Sample:
         return sum(self.busy)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """``size`` workers from now on. The same number as before for FULL and CAPPED: whoever asks says so once."""
 
     before: int

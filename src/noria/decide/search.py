@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean, median
 from typing import Any
+
+import msgspec
 
 from noria.domain.verdict import Outcome, Reason
 
@@ -23,8 +24,7 @@ class TrialState(StrEnum):
     FAILED = "failed"  # a fold failed
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True):
     """A trial that ended. ``means``: after each fold, the mean of the metric over the folds so far."""
 
     number: int

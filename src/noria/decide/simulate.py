@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,16 +33,14 @@ class Verdict(StrEnum):
     HELD = "held"  # patience ended
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
+class Arm(msgspec.Struct, frozen=True):
     """Shares of requests, 0 to 1."""
 
     errors: float
     slow: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
+class Scenario(msgspec.Struct, frozen=True):
     """What comes in, and how the two releases do."""
 
     name: str
@@ -60,8 +58,7 @@ class Scenario:
     loss_sd: float = 0.1  # of the differences: as a normal distribution cut to [-1, 1] gives them
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """What the judge of a rollout goes by, in plain numbers."""
 
     shares: tuple[float, ...]  # of the canary steps below full traffic
@@ -94,24 +91,21 @@ class Rule:
         return self.shadow > 0 and step == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     verdict: Verdict
     requests: int  # of both releases
     canary: int  # of the candidate, which it answered or scored
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
+class Spread(msgspec.Struct, frozen=True):
     """Of rollouts that were decided; of all, when none was."""
 
     median: float
     p90: float
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What a rule did with a scenario's rollouts."""
 
     rule: str
@@ -125,20 +119,19 @@ class Result:
     seconds: Spread
 
 
-@dataclass(slots=True)
-class Stream:
+class Stream(msgspec.Struct):
     """Requests of one rollout, made up as far as somebody asked; the same from the same seed, whoever asks."""
 
     scenario: Scenario
     end_s: float  # nothing is looked at after it
     seed: tuple[int, ...]
-    times: Floats = field(default_factory=lambda: np.zeros(0))
-    lots: Floats = field(default_factory=lambda: np.zeros((4, 0)))  # whose, failed, slow, the candidate's failure of a pair
-    labels: Floats = field(default_factory=lambda: np.zeros((2, 0)))  # when each comes, and the difference of losses
-    rngs: list[np.random.Generator] = field(default_factory=list)
-    busy: Floats = field(default_factory=lambda: np.ones(1))  # by minute
-    work: Floats = field(default_factory=lambda: np.zeros(0))  # when each request would come if every minute were alike
-    outages: Floats = field(default_factory=lambda: np.zeros(0))  # when each begins
+    times: Floats = msgspec.field(default_factory=lambda: np.zeros(0))
+    lots: Floats = msgspec.field(default_factory=lambda: np.zeros((4, 0)))  # whose, failed, slow, the candidate's of a pair
+    labels: Floats = msgspec.field(default_factory=lambda: np.zeros((2, 0)))  # when each comes, and the difference of losses
+    rngs: list[np.random.Generator] = []
+    busy: Floats = msgspec.field(default_factory=lambda: np.ones(1))  # by minute
+    work: Floats = msgspec.field(default_factory=lambda: np.zeros(0))  # when each request would come if every minute were alike
+    outages: Floats = msgspec.field(default_factory=lambda: np.zeros(0))  # when each begins
 
     def __post_init__(self) -> None:
         self.rngs = [np.random.default_rng([*self.seed, i]) for i in range(9)]
@@ -262,8 +255,7 @@ def _spread(values: Iterable[float]) -> Spread:
     return Spread(float(median), float(p90))
 
 
-@dataclass(frozen=True, slots=True)
-class Looks:
+class Looks(msgspec.Struct, frozen=True):
     """A step's looks: which request of the stream each comes after, and what came in since the look before it.
 
     ``blocks`` [looks, 7]: champion's requests, errors and slow answers, then the candidate's, then pairs that both failed.
@@ -379,8 +371,7 @@ def _place(found: NDArray[np.bool_]) -> int:
     return int(found.argmax()) if found.any() else len(found)
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(msgspec.Struct, frozen=True):
     """Paired differences of a bounded loss, as a normal distribution cut to [-1, 1] gives them."""
 
     name: str

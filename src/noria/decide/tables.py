@@ -6,7 +6,9 @@ The rule for text is written in docs/data.md, and tests/decide/test_table_rule.p
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from noria.domain.contract import ColumnRule, Contract
 from noria.domain.table import Column, FileLooks, Kind, Looks, TableType
@@ -16,8 +18,7 @@ _ORDER = (Kind.INT, Kind.FLOAT, Kind.BOOL, Kind.DATE, Kind.DATETIME)  # the narr
 _TIMES = frozenset("HIMSTRXcfp")  # directives of a format that tell the time of a day
 
 
-@dataclass(frozen=True, slots=True)
-class Undecided:
+class Undecided(msgspec.Struct, frozen=True):
     """A column whose dates may be read in two ways."""
 
     column: str

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 KEPT_OPEN = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping", "/metrics"})
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     """So many requests in so much time, and as many at once after a pause."""
 
     most: int
     per_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """What guards the server's door. The default is a server on loopback: no keys, no limit, nothing written down."""
 
     keys_file: str | None = None  # one key a line; absolute

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnRule:
+class ColumnRule(msgspec.Struct, frozen=True):
     name: str
     type: str | None = None  # int, float, string, bool, datetime, date
     nulls: float = 1.0  # largest share of nulls, 0 to 1; `never` is 0
@@ -17,8 +16,7 @@ class ColumnRule:
     format: str | None = None  # how dates and times of a text file are written: %m/%d/%Y
 
 
-@dataclass(frozen=True, slots=True)
-class RowRule:
+class RowRule(msgspec.Struct, frozen=True):
     """A Polars SQL expression over the file's columns that must hold; null counts as holding."""
 
     name: str
@@ -26,8 +24,7 @@ class RowRule:
     at_most: float = 0.0  # tolerated share of failing rows
 
 
-@dataclass(frozen=True, slots=True)
-class Contract:
+class Contract(msgspec.Struct, frozen=True):
     columns: tuple[ColumnRule, ...] = ()
     unique: tuple[str, ...] = ()  # columns that together identify a row
     rows_min: int = 1
@@ -37,4 +34,4 @@ class Contract:
     extra_columns: str = "allow"  # or "forbid"
     rules: tuple[RowRule, ...] = ()
     source: str = ""  # the file it was read from
-    digest: str = field(default="")
+    digest: str = ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class FilePin:
+class FilePin(msgspec.Struct, frozen=True):
     """One file of a snapshot: its name within the dataset, and its content."""
 
     name: str  # relative to the project home, '/' separated
@@ -16,8 +15,7 @@ class FilePin:
     origin: str | None = None  # address and version of an immutable remote object that was pinned, not copied
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A version of a dataset: an ordered manifest of accepted files. ``digest`` is of the manifest."""
 
     dataset: str
@@ -29,8 +27,7 @@ class Snapshot:
         return sum(f.rows for f in self.files)
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotFacts:
+class SnapshotFacts(msgspec.Struct, frozen=True):
     """A version of a dataset without its manifest."""
 
     dataset: str
@@ -41,8 +38,7 @@ class SnapshotFacts:
     at: float  # seconds since 1970 when it was first recorded; 0 for a dataset without files, which is not
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotDifference:
+class SnapshotDifference(msgspec.Struct, frozen=True):
     """What lies between two versions, each in the order of names."""
 
     added: tuple[FilePin, ...]
@@ -50,8 +46,7 @@ class SnapshotDifference:
     changed: tuple[tuple[FilePin, FilePin], ...]  # before, after
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One file as it arrived, judged once. rows_in == rows_passed + rows_quarantined, always."""
 
     id: str

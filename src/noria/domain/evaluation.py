@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(msgspec.Struct, frozen=True):
     """One metric with its one-sided 95 % bounds, on ``n`` rows."""
 
     value: float
@@ -17,8 +17,7 @@ class Measure:
     positives: int | None = None  # rows of the positive class (binary); None for other tasks
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """Candidate minus champion on the same rows, with one-sided 95 % bounds of the difference."""
 
     champion: float
@@ -30,14 +29,13 @@ class Comparison:
     alike: float | None = None  # few rows make the difference: as many that were alike would spread as much. None: not few
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(msgspec.Struct, frozen=True):
     rows: int
     positives: int  # rows of the positive class (binary) or 0
     metrics: dict[str, Measure]
-    versus: dict[str, Comparison] = field(default_factory=dict)  # by metric; empty without a champion
+    versus: dict[str, Comparison] = {}  # by metric; empty without a champion
     champion: str | None = None  # v11
-    slices: dict[str, dict[str, dict[str, Measure]]] = field(default_factory=dict)  # column -> value -> metric
+    slices: dict[str, dict[str, dict[str, Measure]]] = {}  # column -> value -> metric
     latency_p50_ms: float = 0.0
     latency_p99_ms: float = 0.0
     latency_rounds_ms: tuple[float, ...] = ()  # the 99th percentile of each round, where a gate asks for it
@@ -45,7 +43,7 @@ class Evaluation:
     holdout: str = ""  # "last 7 days: 2013-03-25 to 2013-03-31, 6,012 rows"
     champion_note: str = ""  # why there is no comparison, when a champion exists
     best: str | None = None  # v7: the best release so far, where a gate names it; it may be the champion
-    versus_best: dict[str, Comparison] = field(default_factory=dict)  # by metric
+    versus_best: dict[str, Comparison] = {}  # by metric
     remarks: tuple[str, ...] = ()  # of the rows that it was trained on: what predicts the label alone
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """``hash`` covers every other field and ``previous``, the hash of the event before."""
 
     seq: int
@@ -18,6 +17,6 @@ class Event:
     kind: str  # "turn.started", "release.sealed", "rollout.promoted", ...
     subject: str  # id of what changed
     text: str  # one sentence
-    facts: dict[str, object] = field(default_factory=dict)  # digests and counts, never row values
+    facts: dict[str, object] = {}  # digests and counts, never row values
     previous: str = ""
     hash: str = ""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
+
+import msgspec
 
 LONGEST = 4_000  # characters
 DEEPEST = 20  # parts within parts: the engine takes 50
@@ -51,8 +52,7 @@ class ExpressionError(ValueError):
         self.position = position
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(msgspec.Struct, frozen=True):
     """An expression that is allowed. ``sql``: as the engine is given it; ``columns``: those that it reads.
 
     ``heavy``: what it takes does not follow from the rows alone: texts that it builds, patterns, or what the engine makes of its
@@ -69,8 +69,7 @@ class UncomputedError(Exception):
     """Why an expression could not be computed, for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     kind: str
     text: str
     at: int

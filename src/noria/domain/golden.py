@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from noria.domain.signature import Input, Kind, Signature
 
@@ -21,8 +22,7 @@ TEXTS = ("", "A", "a b", "0")  # no signature lists the texts of its inputs: a m
 Answer = float | list[float]  # a value (regression), the positive class's probability (binary), or one of each class
 
 
-@dataclass(frozen=True, slots=True)
-class Golden:
+class Golden(msgspec.Struct, frozen=True):
     """Rows as columns, and an answer for each. ``left_out``: made-up rows that the model did not answer, or not twice alike."""
 
     columns: dict[str, list[Any]]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+
+class Gate(msgspec.Struct, frozen=True):
     """``roc_auc >= 0.60``; ``roc_auc >= champion - 0.01``; ``mae no worse than best``; ``worst(roc_auc, by=origin) >= 0.55``."""
 
     text: str
@@ -23,8 +23,7 @@ class Gate:
     bound: bool = False  # a confidence was asked for: the bound must reach the threshold, not the value alone
 
 
-@dataclass(frozen=True, slots=True)
-class QualityGuard:
+class QualityGuard(msgspec.Struct, frozen=True):
     """How much greater the candidate's mean loss may be, on requests that both releases scored and that got a label."""
 
     metric: str  # brier, mae, or accuracy, whose loss is 1 for a wrong class
@@ -32,16 +31,14 @@ class QualityGuard:
     bound: float = 1.0  # an absolute error above it counts as it; 1 for losses that lie between 0 and 1
 
 
-@dataclass(frozen=True, slots=True)
-class QuantileGuard:
+class QuantileGuard(msgspec.Struct, frozen=True):
     """How much later the candidate's quantile of latency may be."""
 
     quantile: float  # 0.99
     by_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class Guards:
+class Guards(msgspec.Struct, frozen=True):
     """How much worse than the champion would be too much."""
 
     errors: float = 0.01  # share of requests, absolute
@@ -72,8 +69,7 @@ def lasting(seconds: float) -> str:
     return f"{max(0.0, seconds):.3g} s"
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutStep:
+class RolloutStep(msgspec.Struct, frozen=True):
     kind: StepKind
     share: float = 0.0  # of requests, in (0, 1]
     seconds: float = 0.0  # of a pause, project clock
@@ -94,8 +90,7 @@ class RolloutStep:
         return f"{'shadow of ' if self.kind is StepKind.SHADOW else ''}{percent(self.share)} of traffic"
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayPolicy:
+class ReplayPolicy(msgspec.Struct, frozen=True):
     """Logged requests that the candidate must answer before any live one."""
 
     requests: int = 500  # the newest; 0: none
@@ -109,8 +104,7 @@ class Assign(StrEnum):
     KEY = "key"  # all requests of a key to the same release
 
 
-@dataclass(frozen=True, slots=True)
-class Freeze:
+class Freeze(msgspec.Struct, frozen=True):
     """A time in which no release goes out: `fri 16:00 .. mon 08:00` each week, or from one day to another; rollback may always.
 
     ``start`` and ``end``: minutes since Monday 00:00 when ``weekly``, else since 1970-01-01, both on the clock of ``zone``.
@@ -126,8 +120,7 @@ class Freeze:
 NO_REPLAY = ReplayPolicy(requests=0)
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutPolicy:
+class RolloutPolicy(msgspec.Struct, frozen=True):
     """The last step is all traffic. No steps: direct. Durations are of the project clock."""
 
     steps: tuple[RolloutStep, ...] = ()
@@ -145,16 +138,14 @@ class RolloutPolicy:
         return not self.steps
 
 
-@dataclass(frozen=True, slots=True)
-class RetrainPolicy:
+class RetrainPolicy(msgspec.Struct, frozen=True):
     on: tuple[str, ...] = ("code", "data", "quality")
     schedule: str | None = None  # cron line, project clock
     at_most_count: int | None = None  # turns that start by themselves ...
     at_most_period_s: float | None = None  # ... within this time on the project clock
 
 
-@dataclass(frozen=True, slots=True)
-class MonitorPolicy:
+class MonitorPolicy(msgspec.Struct, frozen=True):
     every_s: float = 86400.0  # window, project clock
     label_delay_s: float = 86400.0  # a window is judged when it ended this long ago
     min_labelled: int = 200  # fewer labels than this: not enough data
@@ -170,8 +161,7 @@ class WhenFull(StrEnum):
     COUNT = "count"  # it is answered, and counted as not recorded
 
 
-@dataclass(frozen=True, slots=True)
-class LogPolicy:
+class LogPolicy(msgspec.Struct, frozen=True):
     """What the prediction log holds, and for how long."""
 
     sample: float = 1.0  # the share of predictions that is recorded; of a rollout in progress all are

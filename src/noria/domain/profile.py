@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnProfile:
+class ColumnProfile(msgspec.Struct, frozen=True):
     """Counts over fixed bins (numbers: inner edges at training quantiles) or values (text).
 
     ``counts`` has len(edges) + 1 entries for numbers, len(values) + 1 for text (the last is 'other');
@@ -21,21 +20,19 @@ class ColumnProfile:
     counts: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Wander:
+class Wander(msgspec.Struct, frozen=True):
     """How far the windows of one length lay from the whole of the table that they are parts of, by column: the stability index
     less what chance gives, ``mean`` over all windows and of the farthest one (``most``)."""
 
     every_s: float
     windows: int
-    mean: dict[str, float] = field(default_factory=dict)
-    most: dict[str, float] = field(default_factory=dict)
+    mean: dict[str, float] = {}
+    most: dict[str, float] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True):
     """``wander``: of tables whose rows have a time, for several lengths of windows, the shortest first."""
 
     rows: int
-    columns: dict[str, ColumnProfile] = field(default_factory=dict)
+    columns: dict[str, ColumnProfile] = {}
     wander: tuple[Wander, ...] = ()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """Quality of one release in one window of the project clock, from labels that came in."""
 
     project: str
@@ -24,8 +23,7 @@ class Window:
     drift_column: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(msgspec.Struct, frozen=True):
     id: str
     project: str
     kind: str  # quality, drift

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Form(StrEnum):
@@ -14,8 +15,7 @@ class Form(StrEnum):
 IMPORTED = "import"  # how the run's id begins of a release that no run made
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     version: str  # v12
     digest: str  # of the bundle's manifest
     project: str

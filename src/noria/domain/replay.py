@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(msgspec.Struct, frozen=True):
     """Counts and summaries, never rows. A request is one logged row; times are those of the model's call."""
 
     requests: int = 0  # that both releases were asked
@@ -35,8 +34,7 @@ class Replayed:
 CHAMPION, CANDIDATE = "champion", "candidate"  # whose turn it is, as the process that replays says it
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What a replay is to do; releases by their digest."""
 
     state: str  # folder

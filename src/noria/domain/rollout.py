@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import reduce
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Route:
+
+class Route(msgspec.Struct, frozen=True):
     """The desired state of one environment; the server applies the row with the highest revision."""
 
     project: str
@@ -60,8 +60,7 @@ class RolloutState(StrEnum):
     SUPERSEDED = "superseded"  # a newer candidate took its place
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(msgspec.Struct, frozen=True):
     """Counts of one arm at one traffic share since the rollout's step began (cumulative)."""
 
     requests: int = 0
@@ -82,8 +81,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
     return reduce(Tally.plus, tallies, Tally())
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """What came in between two looks, at one traffic share."""
 
     share: float  # the chance that an event is the candidate's when it is no worse: 0.5 of requests that both scored
@@ -93,8 +91,7 @@ class Block:
     paired: bool = False  # one release answered and the other scored afterwards: their slow answers cannot be compared
 
 
-@dataclass(frozen=True, slots=True)
-class Stand:
+class Stand(msgspec.Struct, frozen=True):
     """Where one guard stood at a look. Evidence are e-values: 1 says nothing."""
 
     guard: str  # errors, slow answers, brier, p99
@@ -120,8 +117,7 @@ def evidence_words(evidence: float) -> str:
     return f"{evidence:,.0f}" if evidence >= 10 else f"{evidence:.2g}"
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """The newest look at a rollout."""
 
     at: float  # wall clock
@@ -132,8 +128,7 @@ class Look:
 CHAMPION = "champion"
 
 
-@dataclass(frozen=True, slots=True)
-class Crashes:
+class Crashes(msgspec.Struct, frozen=True):
     """Processes that died while a release was running in them, since it got its place."""
 
     deaths: int
@@ -155,8 +150,7 @@ class Advice(StrEnum):
     HOLD = "hold"  # patience ended
 
 
-@dataclass(frozen=True, slots=True)
-class Rollout:
+class Rollout(msgspec.Struct, frozen=True):
     """Moments called ``..._clock`` are of the project clock; the others of the wall clock."""
 
     id: str

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from noria.domain.verdict import Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Pins:
+class Pins(msgspec.Struct, frozen=True):
     """Everything that fixes a run's identity, as digests."""
 
     commit: str | None  # full hex id; None outside a Git repository
@@ -34,8 +34,7 @@ class StepState(StrEnum):
     BLOCKED = "blocked"  # a step it needs failed
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRecord(msgspec.Struct, frozen=True):
     name: str
     state: StepState
     reason: Reason
@@ -50,7 +49,7 @@ class StepRecord:
     written_mb: float = 0.0  # megabytes written to storage
     attempts: int = 1
     tracked: str | None = None  # blob digest of what it logged
-    artifacts: dict[str, str] = field(default_factory=dict)  # path -> blob digest of the files it asked to keep
+    artifacts: dict[str, str] = {}  # path -> blob digest of the files it asked to keep
 
 
 class RunKind(StrEnum):
@@ -59,8 +58,7 @@ class RunKind(StrEnum):
     TRIAL = "trial"  # one of a search
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     id: str
     project: str
     turn_id: str | None
@@ -70,16 +68,16 @@ class Run:
     outcome: str | None = None
     reason: str = ""
     steps: tuple[StepRecord, ...] = ()
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = {}
     kind: RunKind = RunKind.TURN
     parent: str | None = None  # the run whose search this is a trial of
-    params: dict[str, object] = field(default_factory=dict)  # flat: "train.lr" -> 0.1
+    params: dict[str, object] = {}  # flat: "train.lr" -> 0.1
     tags: tuple[str, ...] = ()
     note: str = ""
-    artifacts: dict[str, str] = field(default_factory=dict)  # "step/path" -> blob digest
-    plots: dict[str, str] = field(default_factory=dict)  # "step/path" -> blob digest
+    artifacts: dict[str, str] = {}  # "step/path" -> blob digest
+    plots: dict[str, str] = {}  # "step/path" -> blob digest
     # what serves, fitted and scored on the very same rows: `release`, `metrics`, and `note`: why it has none
-    serving: dict[str, Any] = field(default_factory=dict)
+    serving: dict[str, Any] = {}
 
 
 def lasting(run: Run) -> list[object]:

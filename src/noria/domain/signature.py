@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import SupportsFloat
+
+import msgspec
 
 
 class Kind(StrEnum):
@@ -23,8 +24,7 @@ class Task(StrEnum):
     REGRESSION = "regression"
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(msgspec.Struct, frozen=True):
     name: str
     kind: Kind
     nullable: bool = True
@@ -32,8 +32,7 @@ class Input:
     high: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Which class an answer is called where it is not the likeliest one. With a threshold: of two classes the second, from this
     probability on. Without: what the model's own ``predict`` says, which answers carry as the place of the class, after the
     probabilities."""
@@ -42,8 +41,7 @@ class Decision:
     told: bool = False  # by noria.yaml: what the model's ``predict`` says does not matter
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(msgspec.Struct, frozen=True):
     """``classes`` are the labels in the order of the model's probability columns; empty for regression."""
 
     inputs: tuple[Input, ...]

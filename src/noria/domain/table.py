@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 NULL_WORDS = frozenset(
     ["NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "-NaN", "NaT", "null", "NULL", "Null", "None", "none"]
@@ -23,8 +24,7 @@ class Kind(StrEnum):
     DATE = "date"
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(msgspec.Struct, frozen=True):
     """How a text file is written: ``data.NAME.csv``."""
 
     separator: str = ""  # empty: by suffix, a comma or a tab
@@ -37,8 +37,7 @@ class Dialect:
 PLAIN = Dialect()
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """The type of a column. ``kind``: one of ``Kind``, another type's own name (``List(Int64)``), or empty as long as no file has
     a value in it."""
 
@@ -49,15 +48,13 @@ class Column:
     why: str = ""  # why digits are text
 
 
-@dataclass(frozen=True, slots=True)
-class TableType:
+class TableType(msgspec.Struct, frozen=True):
     """The columns of a dataset in their order."""
 
-    columns: dict[str, Column] = field(default_factory=dict)
+    columns: dict[str, Column] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Looks:
+class Looks(msgspec.Struct, frozen=True):
     """What the values of one column of one file look like: ``fits`` are all types that take every value as it is written."""
 
     fits: frozenset[Column] = frozenset()
@@ -66,8 +63,7 @@ class Looks:
     why: str = ""  # why digits are text
 
 
-@dataclass(frozen=True, slots=True)
-class FileLooks:
+class FileLooks(msgspec.Struct, frozen=True):
     """The columns of one file in their order."""
 
     name: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 
 class TriggerKind(StrEnum):
@@ -15,12 +16,11 @@ class TriggerKind(StrEnum):
     MANUAL = "manual"  # a person asked
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(msgspec.Struct, frozen=True):
     id: str
     project: str
     kind: TriggerKind
     reason: str  # one sentence
-    detail: dict[str, str] = field(default_factory=dict)
+    detail: dict[str, str] = {}
     at: float = 0.0  # wall time, seconds since 1970
     turn_id: str | None = None  # the turn that took it, once one did

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 REPEATS = "repeats"  # what a turn notes that found nothing new, and has the verdict of the turn that did the work
 
@@ -42,8 +43,7 @@ class TurnOutcome(StrEnum):
     ERROR = "error"  # infrastructure: disk, ledger, server
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     id: str
     project: str
     number: int  # 1, 2, ... per project

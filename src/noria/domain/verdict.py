@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 import msgspec
@@ -14,14 +13,13 @@ class Outcome(StrEnum):
     NOT_ENOUGH_DATA = "not enough data"  # the evidence decides neither way
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """One sentence for people, and the code and numbers behind it for programs."""
 
     code: str  # stable, dotted: "gate.threshold", "step.code_changed", "contract.range"
     text: str  # one sentence with its numbers
     outcome: Outcome = Outcome.PASS
-    numbers: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, float] = {}
 
 
 class GateVerdict(msgspec.Struct, frozen=True):
@@ -34,8 +32,7 @@ class GateVerdict(msgspec.Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The outcome of a judge; ``reasons`` are in the order a person should read them."""
 
     outcome: Outcome

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 MOST = 64  # an environment has a slot of counters for each
 
 
-@dataclass(frozen=True, slots=True)
-class Workers:
+class Workers(msgspec.Struct, frozen=True):
     """Never fewer than ``least``, never more than ``most``; a fixed number where both are the same."""
 
     least: int = 2

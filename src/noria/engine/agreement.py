@@ -7,10 +7,10 @@ deterministic, and its code is searched for why; when they are equal, the differ
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.config import Project
 from noria.decide.determinism import Cause, causes, causes_in_command
@@ -28,8 +28,7 @@ CAUSES = 3  # that the sentence names
 CHOSEN = ("algorithm", "train", "params", "value")  # what a search leaves; the rest tells how it went
 
 
-@dataclass(frozen=True, slots=True)
-class StepAgreement:
+class StepAgreement(msgspec.Struct, frozen=True):
     """One step, then and now. ``agrees`` is None when what it left then is no longer known."""
 
     name: str
@@ -37,8 +36,7 @@ class StepAgreement:
     files: tuple[str, ...] = ()  # that differ
 
 
-@dataclass(frozen=True, slots=True)
-class MetricAgreement:
+class MetricAgreement(msgspec.Struct, frozen=True):
     """One metric, then and now; None where it was not measured."""
 
     recorded: float | None
@@ -46,8 +44,7 @@ class MetricAgreement:
     difference: float  # absolute; infinite when one of them is missing or no number
 
 
-@dataclass(frozen=True, slots=True)
-class Divergence:
+class Divergence(msgspec.Struct, frozen=True):
     """The first step that left other bytes from equal inputs. ``deterministic`` is None when it was not run once more."""
 
     step: str

@@ -13,11 +13,11 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.adapters import archive, bundle, signing
 from noria.adapters.archive import Content, Member
@@ -38,8 +38,7 @@ BUNDLE = "bundle/"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-@dataclass(frozen=True, slots=True)
-class Laid:
+class Laid(msgspec.Struct, frozen=True):
     """A release that lies in the state folder, verified."""
 
     release: Release

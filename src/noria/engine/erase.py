@@ -12,11 +12,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria import names
 from noria.adapters import bundle, git
@@ -33,8 +33,7 @@ from noria.stages.verify import DAMAGED_FOLDER
 from noria.store.keep import Erased, Result
 
 
-@dataclass(frozen=True, slots=True)
-class Doomed:
+class Doomed(msgspec.Struct, frozen=True):
     """One content of a file."""
 
     dataset: str
@@ -43,8 +42,7 @@ class Doomed:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Touched:
+class Touched(msgspec.Struct, frozen=True):
     """Who used what goes, in every project of this ledger: blobs belong to all of them. By project where names may be equal."""
 
     snapshots: dict[str, frozenset[str]]
@@ -60,8 +58,7 @@ class Touched:
         return sum(len(keys) for keys in self.results.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(msgspec.Struct, frozen=True):
     """Files in the code of a release that go: the erased contents themselves, and what steps left there before bundles held the
     commit's files only."""
 
@@ -71,8 +68,7 @@ class Sealed:
     files: tuple[str, ...]  # paths in the bundle
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What goes, and what that touches."""
 
     files: tuple[Doomed, ...]

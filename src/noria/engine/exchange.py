@@ -14,11 +14,11 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+from msgspec.structs import replace
 
 from noria import __version__, config, names
 from noria.adapters import archive
@@ -53,8 +53,7 @@ TOGETHER = 5_000  # ... so many ...
 TOGETHER_BYTES = 64 << 20  # ... and so many bytes at most
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """snapshot.json. ``manifest`` is the digest of files.json."""
 
     format: int
@@ -66,8 +65,7 @@ class Head:
     manifest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(msgspec.Struct, frozen=True):
     """What an import did. ``known``: the version was in the ledger already; ``added``: contents that were not in the store."""
 
     facts: SnapshotFacts
@@ -238,13 +236,12 @@ def _kept(line: Line, path: Path, head: Head) -> None:
         keeping.settle()
 
 
-@dataclass(slots=True)
-class _Keeping:
+class _Keeping(msgspec.Struct):
     """Contents on their way into the store; small ones wait in a folder until there are many."""
 
     line: Line
     folder: Path
-    waiting: list[Path] = field(default_factory=list)
+    waiting: list[Path] = []
     size_bytes: int = 0
 
     def take(self, _: str, piece: Piece, content: Content) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
+
+import msgspec
 
 from noria import config, names
 from noria.adapters import environment
@@ -26,11 +27,10 @@ TRAIN = "train"  # the training function as a step that one may name
 DONE, FAILED = "done", "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What a person asked for."""
 
-    overrides: Mapping[str, Any] = field(default_factory=dict)  # parameter by dotted name -> value
+    overrides: Mapping[str, Any] = {}  # parameter by dotted name -> value
     selection: Selection = EVERYTHING
     tags: tuple[str, ...] = ()
     note: str = ""

@@ -18,11 +18,11 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import msgspec
+from msgspec.structs import replace
 
 from noria import __version__, config, names
 from noria.adapters import archive, interpreters, signing
@@ -50,8 +50,7 @@ COMMIT = re.compile(r"[0-9a-f]{7,64}")
 Take = Callable[[str, "Piece", Content], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """A file of an export."""
 
     digest: str
@@ -59,8 +58,7 @@ class Piece:
     executable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(msgspec.Struct, frozen=True):
     """A dataset that was left out."""
 
     snapshot: str
@@ -68,8 +66,7 @@ class Absent:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """release.json."""
 
     format: int
@@ -78,7 +75,7 @@ class Facts:
     release: Release
     pieces: dict[str, Piece]  # every other file, by its path
     snapshots: dict[str, str]  # dataset -> digest of its manifest; empty without data
-    left_out: dict[str, Absent] = field(default_factory=dict)
+    left_out: dict[str, Absent] = {}
     lock: str = ""  # the commit's lock file, within bundle/code; empty where it has none
     sealed_with: str = ""  # the key of the bundle's own signature, where it is an older one of the same installation
 
@@ -92,8 +89,7 @@ class Facts:
         return sum(piece.size_bytes for piece in self.pieces.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """Where the bytes of a piece are: in a file, in hand, or read once they are needed."""
 
     piece: Piece
@@ -283,8 +279,7 @@ def _place(name: str) -> tuple[int, str]:
 # --- the way back
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacked:
+class Unpacked(msgspec.Struct, frozen=True):
     """An export in a folder of its own."""
 
     facts: Facts

@@ -11,9 +11,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from noria.decide.clock import SETTLED_S, jump
 from noria.decide.retention import YOUNG_S, Kind, unneeded
@@ -46,8 +48,7 @@ class Waste(StrEnum):
     DAMAGED = "damaged"  # what a verification put aside
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One thing that goes: a blob by its digest, else a file or folder by its path."""
 
     waste: Waste
@@ -57,15 +58,14 @@ class Item:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What goes, and what the ledger forgets."""
 
     items: tuple[Item, ...]
     results: dict[str, list[str]]  # project -> keys of steps
     snapshots: dict[str, list[str]]  # project -> digests
     before: float  # runs that ended earlier are not kept for themselves
-    needs: Needs = field(repr=False)
+    needs: Needs
     doubt: str = ""  # why the clock, by which things are old, is not believed
 
     @property

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,7 @@ BESIDE_MOST = 10_000  # files of weights of one graph
 RESERVED = ("job.json", "result.json")  # names in the folder that it is read in
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """``file`` and what the person says of it; empty where nothing is said."""
 
     file: Path
@@ -60,8 +58,7 @@ class Order:
     vouched: bool = False  # for a pickle: the person lets its code run
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(msgspec.Struct, frozen=True):
     """The release, and where it came from."""
 
     release: Release

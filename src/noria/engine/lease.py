@@ -8,8 +8,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from types import TracebackType
+
+from msgspec.structs import replace
 
 from noria.errors import LeaseLostError, StoppedError
 from noria.stages.line import Line

@@ -4,8 +4,9 @@ the shadow log goes what no rollout needs any more."""
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from noria.config import Project
 from noria.decide.clock import SETTLED_S, jump
@@ -25,8 +26,7 @@ JUDGED = frozenset(
 )  # what may still read the shadow log
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """What was done to the log of one environment."""
 
     environment: str

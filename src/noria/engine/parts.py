@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,8 +38,7 @@ SUFFIXES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """A line of the journal: this part ends at row ``end`` of input file ``file``."""
 
     number: int

@@ -9,11 +9,11 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria import config
 from noria.adapters import environment, git, interpreters
@@ -46,8 +46,7 @@ NAMED = 5  # differences that the sentence names
 TOLERANCE = 1e-6  # absolute, of metrics, when the model's bytes differ
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """How to reproduce. ``rebuild``: in the recorded environment, made anew; False: in this one; None: in this one, and say
     when another would matter."""
 
@@ -55,8 +54,10 @@ class Asked:
     rebuild: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reproduction:
+_AS_IT_COMES = Asked()
+
+
+class Reproduction(msgspec.Struct, frozen=True):
     """What came out. ``agrees``: every metric is within ``tolerance``; ``bytes_agree``: the model is the same, byte for byte."""
 
     release: str
@@ -77,8 +78,7 @@ class Reproduction:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Recipe:
+class _Recipe(msgspec.Struct, frozen=True):
     """What a release was made of, in a store of its own."""
 
     release: Release
@@ -89,7 +89,7 @@ class _Recipe:
     key: str = ""
 
 
-def reproduce(line: Line, release: Release, folder: Path, asked: Asked = Asked()) -> Reproduction:
+def reproduce(line: Line, release: Release, folder: Path, asked: Asked = _AS_IT_COMES) -> Reproduction:
     """A release of this line's store, in ``folder``.
 
     Raises RefusedError when ``folder`` is not empty or data was erased, CorruptBlobError when it was damaged.
@@ -214,8 +214,7 @@ def _made(recipe: _Recipe, folder: Path, root: Path, asked: Asked) -> Reproducti
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Surroundings:
+class _Surroundings(msgspec.Struct, frozen=True):
     """The interpreter that steps run in, beside the recorded environment."""
 
     python: Path

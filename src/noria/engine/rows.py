@@ -7,7 +7,6 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
 from noria.adapters import formats
 from noria.adapters.formats import delimited, detect, texts
@@ -37,8 +37,7 @@ WORDS = {Kind.STRING: "text", Kind.NUMBER: "a number", Kind.INTEGER: "a whole nu
 FORMATS = ("parquet", "csv", "tsv", "jsonl", "ndjson", "json", "arrow", "ipc", "feather")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """A file: ``name`` as people know it, ``path`` where its bytes are, ``kind`` the suffix that tells its format."""
 
     name: str
@@ -48,8 +47,7 @@ class Source:
     dialect: Dialect | None = None  # how a text file is written; None: as it looks
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """A row that has no answer: its number in its file, from 1, and why."""
 
     row: int
@@ -57,8 +55,7 @@ class Refused:
     record: Any
 
 
-@dataclass(slots=True)
-class Chunk:
+class Chunk(msgspec.Struct):
     """Some rows of a file in order. ``numbers`` are those of the rows of ``table``, from 1; ``end``: rows of the file that are
     done with this chunk. ``inputs`` has the signature's columns of the same rows."""
 
@@ -66,7 +63,7 @@ class Chunk:
     table: pl.DataFrame
     inputs: pl.DataFrame
     end: int
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[Refused] = []
 
 
 def kind_of(name: str) -> str:
@@ -325,8 +322,7 @@ def _reason(record: dict[str, Any], signature: Signature) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Broken:
+class _Broken(msgspec.Struct, frozen=True):
     """A line that is not JSON."""
 
     text: str

@@ -14,12 +14,13 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 
 from noria import config, names
 from noria.adapters import formats, signing
@@ -46,8 +47,7 @@ PART_S = 5.0  # ... or as many as came in this time
 TOLD_S = 5.0  # between two words about how far it is
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """``columns``: those of the input that stay in the output, all when None. ``strict``: the first row without an answer ends
     the job. ``restart``: nothing of an earlier job is used, and the output may be replaced."""
 
@@ -60,8 +60,7 @@ class Order:
     part_rows: int = PART_ROWS
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True):
     """What came of it. ``resumed``: rows that an earlier, interrupted job had done."""
 
     output: str
@@ -185,15 +184,14 @@ def _sole(folder: Path, output: Path) -> Iterator[None]:
         os.close(handle)
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(msgspec.Struct):
     """What is not on disk yet."""
 
     file: int = 0
     end: int = 0
-    since: float = field(default_factory=time.monotonic)
-    tables: list[pl.DataFrame] = field(default_factory=list)
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    since: float = msgspec.field(default_factory=time.monotonic)
+    tables: list[pl.DataFrame] = []
+    refused: list[dict[str, Any]] = []
 
     @property
     def rows(self) -> int:

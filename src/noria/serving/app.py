@@ -6,8 +6,9 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from noria import background, names
 from noria.domain.access import UNGUARDED
@@ -44,8 +45,7 @@ Short = Callable[[RouteTable, Headers, bytes, Admit | None], Reply | None]
 Handler = Callable[[Receive, int | None, Scope], Awaitable[Reply]]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """What a worker is told when it starts."""
 
     environment: str

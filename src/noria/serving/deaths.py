@@ -14,9 +14,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from noria.adapters.out_of_memory import OutOfMemory
 from noria.decide import crash
@@ -31,13 +32,12 @@ MODEL = "serving/runtime.py"  # in the trace of a worker that was computing an a
 LOADING = re.compile(re.escape(MODEL) + r'", line \d+ in (__init__|load)\b')  # of a thread that brings one into memory
 
 
-@dataclass(slots=True)
-class Tale:
+class Tale(msgspec.Struct):
     """Deaths of one release in one role."""
 
     deaths: int = 0
     how: str = ""
-    moments: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    moments: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def facts(self, role: str) -> Crashes:
         return Crashes(self.deaths, crash.burst(self.moments), self.how, role)
@@ -174,5 +174,5 @@ def leave_last_words(counts: Path, slot: int) -> None:
 
 def told(deaths: Deaths) -> dict[str, Any]:
     """What the status says."""
-    crashes = {digest: asdict(found) for digest, found in deaths.facts().items()}
+    crashes = {digest: msgspec.to_builtins(found) for digest, found in deaths.facts().items()}
     return {"crashes": crashes, "suspended": dict(deaths.suspended)}

@@ -6,8 +6,9 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+import msgspec
 
 from noria.domain.rollout import Route
 
@@ -16,13 +17,12 @@ Loaded = TypeVar("Loaded")
 OVERTAKEN = 3  # times that trying releases is broken off for a newer route
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct):
     """One route on its way into force."""
 
     route: Route
+    task: asyncio.Task[None]
     firm: bool = False  # it is loaded: now it comes into force, whatever is wanted meanwhile
-    task: asyncio.Task[None] = field(init=False)
 
 
 class Following(Generic[Loaded]):
@@ -76,11 +76,12 @@ class Following(Generic[Loaded]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, key: Key, route: Route) -> None:
-        work = self._works[key] = Work(route)
-        work.task = asyncio.create_task(self._run(key, work))
-        work.task.add_done_callback(lambda task: self._ended(key, task))
+        task = asyncio.create_task(self._run(key))  # it runs from the loop's next turn on, when its work is there
+        self._works[key] = Work(route, task)
+        task.add_done_callback(lambda task: self._ended(key, task))
 
-    async def _run(self, key: Key, work: Work) -> None:
+    async def _run(self, key: Key) -> None:
+        work = self._works[key]
         try:
             loaded = await self._load(key, work.route)
             work.firm = True

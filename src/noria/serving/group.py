@@ -9,7 +9,6 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Container, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,11 @@ class UnservedError(ServingError):
         self.failed = failed
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A route for each project, and where their releases lie: digest -> (folder, host socket or None)."""
 
     routes: tuple[Route, ...] = ()
-    releases: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
+    releases: dict[str, tuple[Path, Path | None]] = {}
 
     def without(self, digests: Container[str]) -> Plan:
         """The same routes, with fewer releases."""

@@ -68,7 +68,7 @@ class GoneError(Exception):
     """The client left before its body was whole; there is nobody to answer."""
 
 
-class Reply(msgspec.Struct, frozen=True):  # one is made for each answer: a dataclass takes eight times as long
+class Reply(msgspec.Struct, frozen=True):  # one is made for each answer
     status: int
     body: bytes
     kind: bytes = JSON

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,8 +21,7 @@ PREDICT = "predict"
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """A tensor that answers. ``width`` is 0 for shape [n], else of shape [n, width]: the probabilities of all classes."""
 
     name: str
@@ -31,8 +29,7 @@ class Output:
     width: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """An inference request that the release can read."""
 
     ask: Ask

@@ -7,9 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+
+import msgspec
 
 from noria.errors import ConfigError, NoriaError
 from noria.names import is_name
@@ -22,8 +23,7 @@ HINT = "One key a line, as NAME:KEY or KEY alone; lines that begin with # are no
 SCOPES = frozenset({"predict", "feedback"})  # what a key may do; a line that names none may both
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """A key of the list, by its name, and what it may do."""
 
     name: str

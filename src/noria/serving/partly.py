@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from noria.serving.protocol import Ask
 from noria.serving.router import WHOLE, Answered, Lacking

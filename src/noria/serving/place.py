@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.domain.access import is_loopback
 from noria.domain.rollout import Route
@@ -21,8 +21,7 @@ from noria.serving.usage import Meter, Usage
 BACKLOG = 1024
 
 
-@dataclass(slots=True)
-class Place:
+class Place(msgspec.Struct):
     """One environment of the tree."""
 
     listener: socket.socket
@@ -30,12 +29,12 @@ class Place:
     counts: Counts
     deaths: Deaths
     scaler: Scaler
-    meter: Meter = field(default_factory=Meter)
-    flow: Flow = field(default_factory=Flow)
+    meter: Meter = msgspec.field(default_factory=Meter)
+    flow: Flow = msgspec.field(default_factory=Flow)
     usage: Usage | None = None
-    applied: dict[str, Route] = field(default_factory=dict)  # by project
-    refused: dict[str, Route] = field(default_factory=dict)  # the newest route of a project, when it could not be applied
-    retries: dict[str, tuple[float, float]] = field(default_factory=dict)  # by project: when to try again, and the pause
+    applied: dict[str, Route] = {}  # by project
+    refused: dict[str, Route] = {}  # the newest route of a project, when it could not be applied
+    retries: dict[str, tuple[float, float]] = {}  # by project: when to try again, and the pause
 
     @property
     def address(self) -> str:

@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
 from types import NoneType
@@ -39,8 +38,7 @@ _EXAMPLES: dict[Kind, Any] = {Kind.STRING: "text", Kind.NUMBER: 1.5, Kind.INTEGE
 _decode = msgspec.json.Decoder().decode
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """A request that the champion can read."""
 
     records: Sequence[Record]
@@ -315,8 +313,7 @@ def example(signature: Signature) -> Record:
 # -- feedback
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """A label for an earlier prediction, by its id or by the entity's key."""
 
     id: str | None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 EVERY_S = 1.0
 LOOK_S = 0.05  # between timers; each may be late
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(msgspec.Struct, frozen=True):
     """``busy``: the share of wall time that the process had the CPU. ``wait_ms``: how late timers fired, on average."""
 
     busy: float

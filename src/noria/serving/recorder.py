@@ -8,9 +8,10 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from noria.domain.policy import RECORD_ALL, LogPolicy, WhenFull
 from noria.domain.rollout import Route
@@ -49,8 +50,7 @@ def moment() -> float:
     return int(time.time() * 1e6) / 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
+class _Written(msgspec.Struct, frozen=True):
     """The rows of a request as they are to be recorded."""
 
     route: Route

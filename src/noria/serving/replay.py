@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,25 +42,23 @@ OWN_SHARE = 0.8  # of the time: it stops by itself before it is stopped
 Say = Callable[[str], None]
 
 
-@dataclass(slots=True)
-class Arm:
+class Arm(msgspec.Struct):
     """What one release did with the requests so far."""
 
     release: LoadedRelease
-    failed: list[bool] = field(default_factory=list)
-    slow: list[bool] = field(default_factory=list)
-    times_ms: list[float] = field(default_factory=list)  # of its answers
+    failed: list[bool] = []
+    slow: list[bool] = []
+    times_ms: list[float] = []  # of its answers
     answer: Any = None  # to the request at hand; None: it failed
 
 
-@dataclass(slots=True)
-class Compared:
+class Compared(msgspec.Struct):
     """The answers that both gave, as far as the facts need them."""
 
-    distances: list[float] = field(default_factory=list)  # classes
-    changed: list[bool] = field(default_factory=list)
-    numbers: list[tuple[float, float]] = field(default_factory=list)  # regression: the champion's, the candidate's
-    spread: list[float] = field(default_factory=list)  # all answers of the champion
+    distances: list[float] = []  # classes
+    changed: list[bool] = []
+    numbers: list[tuple[float, float]] = []  # regression: the champion's, the candidate's
+    spread: list[float] = []  # all answers of the champion
 
     def add(self, champion: Arm, candidate: Arm) -> None:
         old, new = champion.release.signature, candidate.release.signature

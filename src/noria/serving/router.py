@@ -11,11 +11,11 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.domain.rollout import Route
 from noria.errors import NoriaError, RequestError
@@ -55,8 +55,7 @@ class Lacking(msgspec.Struct, frozen=True):
 WHOLE = Lacking()
 
 
-@dataclass(frozen=True, slots=True)
-class RouteTable:
+class RouteTable(msgspec.Struct, frozen=True):
     """One applied route and its loaded releases. Requests hold the table they began with."""
 
     route: Route | None = None
@@ -71,8 +70,7 @@ class RouteTable:
     seen: Seen | None = None  # where a request goes where its key goes: which keys were counted
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     answers: Answers
     release: LoadedRelease
     version: str

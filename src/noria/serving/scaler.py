@@ -13,10 +13,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.decide import scaling
 from noria.decide.scaling import Decision, Sample

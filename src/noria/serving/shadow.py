@@ -13,9 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from noria.domain.rollout import Route
 from noria.errors import NoriaError, RequestError
@@ -31,8 +32,7 @@ from noria.store.records import Shadow as Record
 WAITING = 64  # requests of one worker that wait to be scored, or are being scored
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
+class _Pair(msgspec.Struct, frozen=True):
     """A request, and who is to score it too. One that the champion failed has no answer and no row in a log."""
 
     table: RouteTable

@@ -7,10 +7,10 @@ checked the shape against the limit of rows: nothing here is made larger than wh
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from noria.domain.signature import Input, Kind
@@ -42,8 +42,7 @@ _EXACT = 2**53  # whole numbers up to here are float64 numbers
 _LENGTH = struct.Struct("<I")
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True):
     """One tensor of a request. ``values`` are in row-major order; ``nulls``: whether one of them is None."""
 
     name: str

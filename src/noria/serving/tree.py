@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -57,8 +56,7 @@ RETRY_S = 5.0  # after this long a refused route is tried again where nothing el
 RETRY_MOST_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """The command line of `python -m noria.serving`."""
 
     state: Path

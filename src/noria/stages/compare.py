@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,7 @@ LATEST = "latest"
 HINT = "Name a release (v3), a turn (12), a run (or the beginning of its id), an environment, or `latest`."
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(msgspec.Struct, frozen=True):
     """Where a project's past is kept."""
 
     ledger: Ledger
@@ -40,8 +38,7 @@ class Archive:
     state: Path  # .noria
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """A run by the name it was asked for, with the release that it became, if any."""
 
     name: str

@@ -6,9 +6,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+
+import msgspec
 
 from noria import names
 from noria.config.document import nearest
@@ -33,8 +34,7 @@ class Link(StrEnum):
     COPY = "copy"
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(msgspec.Struct, frozen=True):
     """A version of a dataset, and who has a name for it."""
 
     facts: SnapshotFacts
@@ -168,8 +168,7 @@ def whole(line: Line, facts: SnapshotFacts, *, here: bool = True) -> None:
 # --- a version in a folder
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedOut:
+class CheckedOut(msgspec.Struct, frozen=True):
     """What a checkout did."""
 
     facts: SnapshotFacts

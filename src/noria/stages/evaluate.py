@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.adapters import environment
 from noria.adapters.executors.task import Resources, StepTask
@@ -34,15 +34,13 @@ if TYPE_CHECKING:
     from noria.stages.measure import Reference
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(msgspec.Struct, frozen=True):
     predictions: NDArray[np.float64] | None
     note: str  # why there are none
     called: NDArray[np.intp] | None = None  # the classes by the release's own rule; None: the likeliest
 
 
-@dataclass(frozen=True, slots=True)
-class Rival:
+class Rival(msgspec.Struct, frozen=True):
     """Another release, and what it says to the same rows."""
 
     release: Release

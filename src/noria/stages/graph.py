@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import PurePosixPath
+
+import msgspec
 
 from noria.adapters import git
 from noria.adapters.inside import demand_inside
@@ -27,8 +28,7 @@ from noria.stages.steps import whole
 AT_ONCE = 64  # threads that wait for steps; how many run is the executor's to say
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """Which steps a run is about. At most one is set; none: all of them."""
 
     to: str | None = None  # this step and all it needs
@@ -97,8 +97,7 @@ def run(line: Line, sheet: Sheet, selection: Selection = EVERYTHING) -> dict[str
             line.places.flush()
 
 
-@dataclass(frozen=True, slots=True)
-class Foretold:
+class Foretold(msgspec.Struct, frozen=True):
     """What would become of a step. ``decision`` is None where that depends on what a step before it will leave."""
 
     name: str

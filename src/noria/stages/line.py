@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from noria.adapters.driver import Driver
 from noria.adapters.executors.task import Executor, Handle
@@ -26,8 +27,7 @@ def silent(_: str) -> None:
     """Progress that nobody reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """The resources of one project's delivery line. ``check_lease`` raises when this engine lost its job."""
 
     name: str  # the project's name in the ledger
@@ -61,8 +61,7 @@ class Line:
         return self.state / "releases" / digest
 
 
-@dataclass(slots=True)
-class Sheet:
+class Sheet(msgspec.Struct):
     """What one run has learned so far; the stages fill it in, in their order."""
 
     turn: Turn
@@ -73,13 +72,13 @@ class Sheet:
     dirty: str | None
     environment: dict[str, object]
     pins: Pins | None = None
-    tables: dict[str, TableType] = field(default_factory=dict)  # dataset -> how its files are read; none of what is no table
+    tables: dict[str, TableType] = {}  # dataset -> how its files are read; none of what is no table
     arrivals: tuple[Arrival, ...] = ()
-    refused: list[str] = field(default_factory=list)  # one sentence per quarantined file
-    records: list[StepRecord] = field(default_factory=list)
-    under_way: dict[str, Handle] = field(default_factory=dict)  # tasks that run, by id
+    refused: list[str] = []  # one sentence per quarantined file
+    records: list[StepRecord] = []
+    under_way: dict[str, Handle] = {}  # tasks that run, by id
     by_hand: bool = False
-    found: dict[str, Any] = field(default_factory=dict)  # what a search chose: `algorithm`, and the `params` of its training
+    found: dict[str, Any] = {}  # what a search chose: `algorithm`, and the `params` of its training
     sealed: Path | None = None  # of a reproduction: the code that was sealed then
 
     @property
@@ -110,8 +109,7 @@ class Sheet:
         return tuple(self.tree / root for root in self.roots)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """A file that no delivery has judged yet; its bytes are already a blob."""
 
     dataset: str

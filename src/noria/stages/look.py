@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.adapters.driver import EngineStats, Stats
 from noria.adapters.server import ArmTallies
@@ -34,8 +34,7 @@ TOLD_S = 2.0  # between two notes of where an undecided rollout stands
 PAIRED = 0.5  # the chance that the one that failed, of two that were asked the same, is the candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """A rollout's project, its environment, and the book of what both releases scored."""
 
     project: Project

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -28,8 +28,7 @@ DAY_S = 86400.0
 LOSS = {Task.BINARY: "brier", Task.MULTICLASS: "log_loss", Task.REGRESSION: "mae"}  # the monitor's metric, a mean of row losses
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """The release's own quality on its holdout: what the monitor compares with."""
 
     metric: str

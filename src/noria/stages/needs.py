@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.decide.retention import Holder, Kept, Kind, keep
 from noria.domain.data import FilePin, SnapshotFacts
@@ -18,8 +18,7 @@ from noria.stages.line import Line
 from noria.stages.steps import Output
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(msgspec.Struct, frozen=True):
     """What is kept, and all blobs of it. ``broken``: manifests of results that are damaged or gone; nobody knows their files."""
 
     kept: Kept
@@ -27,15 +26,14 @@ class Needs:
     broken: frozenset[str]
 
 
-@dataclass(slots=True)
-class Uses:
+class Uses(msgspec.Struct):
     """Who needs one blob."""
 
-    data: set[tuple[str, str]] = field(default_factory=set)  # dataset, name of a file
-    snapshots: set[str] = field(default_factory=set)
-    results: set[str] = field(default_factory=set)  # digests of the manifests that name it, or its own
-    outs: set[str] = field(default_factory=set)  # its names there
-    by: dict[Kind, set[str]] = field(default_factory=dict)  # kind of holder -> their names
+    data: set[tuple[str, str]] = set()  # dataset, name of a file
+    snapshots: set[str] = set()
+    results: set[str] = set()  # digests of the manifests that name it, or its own
+    outs: set[str] = set()  # its names there
+    by: dict[Kind, set[str]] = {}  # kind of holder -> their names
 
     def of(self, kind: Kind) -> list[str]:
         """The holders of a kind that need it, by name."""
@@ -110,8 +108,7 @@ def _of_run(run: Run, since: float) -> Holder:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
+class _Left(msgspec.Struct, frozen=True):
     """What steps left: results, and besides logs, what they logged, artifacts."""
 
     results: frozenset[str]

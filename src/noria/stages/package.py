@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from noria.stages.orders import Inputs
 PACKAGED = {"onnx": "model.onnx", "weights": "model.onnx" + weights.SUFFIX, "golden": golden.GOLDEN}
 
 
-@dataclass(frozen=True, slots=True)
-class Package:
+class Package(msgspec.Struct, frozen=True):
     """A form that can be scored: a folder laid out like a bundle, not yet sealed."""
 
     folder: Path

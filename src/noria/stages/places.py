@@ -9,8 +9,9 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from noria import names
 from noria.adapters import checkout
@@ -25,12 +26,11 @@ WATCHED = 20_000  # files of a tree that are looked at for what a command left b
 PRUNED = frozenset({"__pycache__", "node_modules", "venv"})  # and every folder whose name begins with a dot
 
 
-@dataclass(slots=True)
-class _Index:
+class _Index(msgspec.Struct):
     """The marks of one tree."""
 
     marks: dict[str, Mark]
-    fresh: dict[str, Mark] = field(default_factory=dict)  # not yet in the ledger
+    fresh: dict[str, Mark] = {}  # not yet in the ledger
 
 
 class Places:

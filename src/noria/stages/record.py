@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,16 +17,15 @@ from noria.stages import steps
 from noria.stages.line import Line, Sheet
 
 
-@dataclass(slots=True)
-class Gathered:
+class Gathered(msgspec.Struct):
     """Of all steps of a run; names begin with the step's."""
 
-    metrics: dict[str, float] = field(default_factory=dict)
-    series: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)  # step -> metric -> points
-    plots: dict[str, str] = field(default_factory=dict)
-    artifacts: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = {}
+    series: dict[str, dict[str, list[tuple[float, float]]]] = {}  # step -> metric -> points
+    plots: dict[str, str] = {}
+    artifacts: dict[str, str] = {}
+    notes: list[str] = []
+    tags: list[str] = []
 
 
 def gather(line: Line, sheet: Sheet) -> Gathered:

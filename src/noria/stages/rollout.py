@@ -7,8 +7,9 @@ when it serves all traffic. Each change is one transaction; then the engine is t
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from noria import names
 from noria.adapters import driver

@@ -11,12 +11,12 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria import config, names
 from noria.adapters import environment, source_code
@@ -217,16 +217,14 @@ def _journal(line: Line, sheet: Sheet, key: str) -> Path:
     return folder / f"{key[:32]}.journal"
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """A trial under way, or waiting for its turn."""
 
     suggestion: Suggestion
     made: Future[_Made]
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(msgspec.Struct, frozen=True):
     """A trial that ended: how, and what is kept of it."""
 
     trial: Trial

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria import names
 from noria.adapters.executors.reading import besides
@@ -25,8 +25,7 @@ from noria.stages.line import Line, Sheet
 RETRY_S = (0.5, 2.0, 10.0, 60.0)  # pauses between attempts; the last one goes on
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """A step that may have to run: what it depends on, and the task that makes it."""
 
     name: str
@@ -37,8 +36,7 @@ class Order:
     always: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """What a step left: files by name, and the facts it reported."""
 
     files: dict[str, str]  # name -> blob digest

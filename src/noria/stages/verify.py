@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -43,8 +42,7 @@ class Cure(StrEnum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """A blob that was not whole. ``where``: what its bytes were found in, when it was put back."""
 
     digest: str
@@ -73,8 +71,7 @@ class Finding:
         return "of a refused file" if self.uses.of(Kind.QUARANTINE) else "of a release"
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True):
     """What a verification found. ``bundles``: releases whose sealed folder is not whole, and why."""
 
     blobs: int

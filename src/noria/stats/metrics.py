@@ -7,8 +7,8 @@ with probabilities [n, k]; regression ``y`` [n] with predictions [n].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,8 +31,7 @@ class UnfitError(DataError, ValueError):
     """Labels and predictions that no metric can be computed from. A DataError, because a person's model gave them."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetricInfo:
+class MetricInfo(msgspec.Struct, frozen=True):
     """What a metric is good for. ``per_row``: it is a mean over rows, so ``row_losses`` gives its parts."""
 
     name: str

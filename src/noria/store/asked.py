@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
 from noria.decide.query import WHOLE, Compare, Either, Every, Not, Query
@@ -28,16 +28,14 @@ FACTS: dict[str, pl.DataType | type[pl.DataType]] = {
 LABEL: dict[str, pl.DataType | type[pl.DataType]] = {"at": MOMENT, "id": pl.String, "key": pl.String, "kind": pl.String}
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """Rows of one sort, not yet read; ``kinds`` of the columns whose kind the values decide, as `tabular` names them."""
 
     rows: pl.LazyFrame
     kinds: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A project's part of a log: ``predictions`` with FACTS, inputs.NAME and outputs.NAME, ``feedback`` with LABEL and label;
     ``damage``: what of the log could not be read."""
 

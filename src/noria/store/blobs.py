@@ -15,10 +15,10 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+import msgspec
 from blake3 import blake3
 
 from noria import names
@@ -57,16 +57,15 @@ class Stored(NamedTuple):
     mtime: float  # seconds since 1970 when its bytes were last put
 
 
-@dataclass(slots=True)
-class _Batch(Generic[P]):
+class _Batch(msgspec.Struct, Generic[P]):
     """Small files that wait for the barrier before they get their names."""
 
     begins: str  # how the names of its files begin
-    yields: list[tuple[P, str]] = field(default_factory=list)  # in the order of the sources
-    written: dict[str, str] = field(default_factory=dict)  # digest -> the file that becomes the blob
-    held: dict[str, bytes] = field(default_factory=dict)  # digest -> what is not written yet
+    yields: list[tuple[P, str]] = []  # in the order of the sources
+    written: dict[str, str] = {}  # digest -> the file that becomes the blob
+    held: dict[str, bytes] = {}  # digest -> what is not written yet
     held_bytes: int = 0
-    packed: set[str] = field(default_factory=set)
+    packed: set[str] = set()
     packer: ThreadPoolExecutor | None = None  # writes what is packed while the next is read
     packing: Future[None] | None = None
     size_bytes: int = 0

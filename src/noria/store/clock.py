@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from noria.store.connection import Database
 
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from noria.store.events import EventStore
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(msgspec.Struct, frozen=True):
     """At wall time ``wall`` the project's time was ``at``; since then it runs ``speed`` times as fast. Seconds since 1970."""
 
     wall: float

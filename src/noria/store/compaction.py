@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,19 +32,17 @@ CHUNK_RECORDS = 20_000  # that are held as Python objects at a time
 ROW_GROUP = 65_536
 
 
-@dataclass(slots=True)
-class Done:
+class Done(msgspec.Struct):
     """What a compaction did; ``damaged``: segments that it met and left as they are, because not all of them can be read."""
 
     segments: int = 0
     records: int = 0
     files: int = 0
     size_bytes: int = 0  # of the Parquet files
-    damaged: list[str] = field(default_factory=list)
+    damaged: list[str] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(msgspec.Struct, frozen=True):
     """What retention deleted."""
 
     dates: tuple[str, ...]

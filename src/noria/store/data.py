@@ -6,9 +6,9 @@ import builtins
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from noria import names
 from noria.domain.data import Delivery, FilePin, Snapshot, SnapshotDifference, SnapshotFacts

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,8 +20,7 @@ GENESIS = "0" * 64
 HASHED = ("seq", "project", "at", "clock_at", "clock_speed", "actor", "kind", "subject", "text", "facts", "previous")
 
 
-@dataclass(frozen=True, slots=True)
-class ChainCheck:
+class ChainCheck(msgspec.Struct, frozen=True):
     count: int
     ok: bool
     first_bad_seq: int | None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from noria import names
 from noria.errors import LeaseLostError
@@ -15,8 +17,7 @@ from noria.store.rows import Table
 ATTEMPTS = 5  # claims of one job that ended without an outcome: then it is dead, and a person looks
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     id: str
     project: str
     kind: str

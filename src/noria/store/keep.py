@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from noria.domain.data import Delivery, FilePin, SnapshotFacts
 from noria.domain.run import Pins, Run, StepRecord
@@ -18,8 +19,7 @@ AT_ONCE = 64  # chunks that are read in one statement
 SNAPSHOT = "dataset, digest, file_count, row_count, size_bytes, at"
 
 
-@dataclass(frozen=True, slots=True)
-class Pinned:
+class Pinned(msgspec.Struct, frozen=True):
     """A version of a dataset that is kept for ever, under a name."""
 
     project: str
@@ -29,8 +29,7 @@ class Pinned:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Erased:
+class Erased(msgspec.Struct, frozen=True):
     """A file whose bytes a person took away for good."""
 
     project: str
@@ -41,8 +40,7 @@ class Erased:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """A remembered result of a step."""
 
     project: str
@@ -50,7 +48,7 @@ class Result:
     name: str
     at: float
     record: StepRecord
-    inputs: dict[str, str] = field(default_factory=dict)  # dataset, step or file -> digest
+    inputs: dict[str, str] = {}  # dataset, step or file -> digest
 
 
 class KeepStore:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 from blake3 import blake3
@@ -21,8 +20,7 @@ CHUNK_FILES = 512  # entries of a chunk, on average; a power of two
 Span = tuple[str, str | None]  # from this name on, up to but not including that one; None: to the end
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True):
     """A part of a manifest, known without its entries."""
 
     first: str  # name of its first entry

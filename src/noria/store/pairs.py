@@ -13,10 +13,10 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +35,7 @@ Floats = NDArray[np.float64]
 Place = tuple[float, str]  # when a prediction was made, and its id: rows of one request share the moment
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
+class Labelled(msgspec.Struct, frozen=True):
     """The pairs that have a label, in no order.
 
     ``y`` [n]; ``new`` and ``old`` [n] are probabilities of the second class (``y`` is 0 or 1) or numbers, or [n, k]
@@ -53,8 +52,7 @@ class Labelled:
         return len(self.y)
 
 
-@dataclass(slots=True)
-class _Said:
+class _Said(msgspec.Struct):
     """A label, and the order in which it counts."""
 
     at: float
@@ -67,14 +65,13 @@ class _Said:
         return self.at, self.number
 
 
-@dataclass(slots=True)
-class _Pair:
+class _Pair(msgspec.Struct):
     """Where a pair's numbers stand, what was said of it, and until when a label by key is its own."""
 
     slot: int
     place: Place = NEVER
     until: Place = NEVER
-    said: list[_Said] = field(default_factory=list)
+    said: list[_Said] = []
 
     def hear(self, said: _Said) -> bool:
         """Whether it belongs to it; ``until`` never grows, so that what does not will not."""

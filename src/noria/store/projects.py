@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import builtins
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from noria.store.connection import Database
 from noria.store.rows import Table
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectRow:
+class ProjectRow(msgspec.Struct, frozen=True):
     name: str
     home: str
     created_at: float
@@ -32,8 +32,7 @@ class ProjectStore:
         return self._table.many("TRUE ORDER BY name")
 
 
-@dataclass(frozen=True, slots=True)
-class Approval:
+class Approval(msgspec.Struct, frozen=True):
     project: str
     release: str
     environment: str

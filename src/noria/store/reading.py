@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -28,13 +27,12 @@ class Place(msgspec.Struct, frozen=True):
     given_up: bool = False
 
 
-@dataclass(slots=True)
-class _Segment:
+class _Segment(msgspec.Struct):
     """How far a segment was read: ``offset`` in bytes of its `.plog`, ``rows`` in either form."""
 
     offset: int = 0
     rows: int = 0
-    damage: Damage = field(default_factory=Damage)
+    damage: Damage = msgspec.field(default_factory=Damage)
     given_up: bool = False  # nothing more of it can be read
     mark: tuple[int, int, bool] | None = None  # size, mtime_ns and whether it was finished, when nothing more could be read
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import builtins
 import itertools
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from noria.domain.rollout import Route
 from noria.errors import StoreError

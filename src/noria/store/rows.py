@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import operator
 import sqlite3
@@ -15,17 +14,18 @@ import msgspec
 from noria.errors import StoreError
 from noria.store.connection import CURE, Database, Value
 
-R = TypeVar("R")
+R = TypeVar("R", bound=msgspec.Struct)
 UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError)
 PLAIN = {str, int, float, type(None)}  # most fields
 
 
 class Table(Generic[R]):
-    """A table whose columns are the fields of a frozen dataclass, and maybe a few more."""
+    """A table whose columns are the fields of a frozen Struct, and maybe a few more."""
 
     def __init__(self, database: Database, name: str, record: type[R], key: tuple[str, ...] = ("id",)) -> None:
         self.database, self.name, self.record, self.key = database, name, record, key
-        self.fields = [f.name for f in dataclasses.fields(record)]  # type: ignore[arg-type]  # every record is a dataclass
+        self.fields = list(record.__struct_fields__)
+        self._hints = {name: str(hint) for name, hint in record.__annotations__.items()}
         self._values = operator.attrgetter(*self.fields)
 
     def columns(self, record: R) -> dict[str, Value]:
@@ -72,9 +72,8 @@ class Table(Generic[R]):
 
     def read(self, row: sqlite3.Row) -> R:
         """A row as a record."""
-        hints = _hints(self.record)
         try:
-            facts = {name: decode(row[name], hints[name]) for name in self.fields}
+            facts = {name: decode(row[name], self._hints[name]) for name in self.fields}
             return msgspec.convert(facts, self.record, strict=False)
         except UNREADABLE as error:
             raise damaged(self.name, error) from error
@@ -126,7 +125,3 @@ def decode(value: Any, hint: str) -> Any:
         return math.nan
     nested = hint.startswith(("tuple", "dict", "Pins", "Look"))
     return msgspec.json.decode(value) if nested and isinstance(value, str) else value
-
-
-def _hints(record: type[Any]) -> dict[str, str]:
-    return {f.name: str(f.type) for f in dataclasses.fields(record)}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.decide import query
 from noria.decide.query import Order, Query

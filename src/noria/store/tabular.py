@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from noria.store.records import Feedback, Prediction, Record
@@ -28,8 +28,7 @@ _TEXTS = ("id", "project", "release", "variant", "rollout", "key", "event_time",
 _NUMBERS = ("latency_ms", "sample")
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """What stands in one file: records of one sort, project, day (UTC) and shape."""
 
     record: str  # prediction or feedback
@@ -38,8 +37,7 @@ class Group:
     columns: tuple[str, ...]  # inputs.NAME and outputs.NAME, or label
 
 
-@dataclass(slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """Some rows of a group; ``kinds`` by column, of those whose kind the values decide."""
 
     table: pa.Table

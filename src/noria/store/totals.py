@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from noria.store.connection import Database
 from noria.store.rows import parsed
 from noria.store.turns import GATE
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(msgspec.Struct, frozen=True):
     """Of one project, since it began."""
 
-    turns: dict[str, int] = field(default_factory=dict)  # by outcome
-    alerts: dict[str, int] = field(default_factory=dict)  # by kind
-    events: dict[str, int] = field(default_factory=dict)  # by kind
-    rollouts: dict[str, int] = field(default_factory=dict)  # by state
-    deliveries: dict[str, int] = field(default_factory=dict)  # accepted, quarantined
-    releases: dict[str, int] = field(default_factory=dict)  # released, barred
+    turns: dict[str, int] = {}  # by outcome
+    alerts: dict[str, int] = {}  # by kind
+    events: dict[str, int] = {}  # by kind
+    rollouts: dict[str, int] = {}  # by state
+    deliveries: dict[str, int] = {}  # accepted, quarantined
+    releases: dict[str, int] = {}  # released, barred
     gates: tuple[dict[str, Any], ...] = ()  # of the newest candidate that was judged; `domain.verdict.GateVerdict`
     gates_of: str = ""  # the environment whose champion it was compared with
     user_s: float = 0.0  # in the project's own code, over all turns

@@ -6,10 +6,10 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
 from noria.adapters.executors.task import cores
@@ -20,8 +20,7 @@ SAMPLE_S = 0.05  # between two looks at a job's memory and clock
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """One job: ``target``, a function ``module:name`` from a JSON object to a JSON object, or ``command``, for the shell."""
 
     target: str | None
@@ -36,8 +35,7 @@ class Work:
     cpus: int | None = None  # cores it is kept to; None: any, and one slot
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """How a job ended. ``kind``: ok, raised, timeout, memory, killed, exited, cancelled."""
 
     ok: bool

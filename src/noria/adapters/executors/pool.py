@@ -15,10 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
 from noria.adapters.executors import leftovers
@@ -72,14 +72,13 @@ REST_S = 300.0  # without work: then the others are let go
 QUIET_S = 0.5  # the pool is filled up again when nothing has run for this long: warming takes a core for a second
 
 
-@dataclass(slots=True, eq=False)
-class Child:
+class Child(msgspec.Struct, eq=False):
     """A step process and the pipes to it."""
 
     process: subprocess.Popen[bytes]
     reply: int
     mark: str  # in its environment, and that of all it starts
-    pending: bytearray = field(default_factory=bytearray)  # an unfinished line of the reply pipe
+    pending: bytearray = bytearray()  # an unfinished line of the reply pipe
     ready: bool = False  # its interpreter has started and listens
     closed: bool = False  # it will say no more
 

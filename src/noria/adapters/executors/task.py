@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 INPUT = "input:"  # in a job, "input:NAME" stands for the path of that input where the step runs
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(msgspec.Struct, frozen=True):
     """What a step may use. ``cpus`` None: as many as there are, without a claim on more than one of them."""
 
     cpus: int | None = None
@@ -24,8 +24,7 @@ class Resources:
     timeout_s: float = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class StepTask:
+class StepTask(msgspec.Struct, frozen=True):
     """One step. Exactly one of ``target`` and ``command`` is set.
 
     ``target`` is a function of Noria, ``module:name``, from a JSON object to a JSON object, in an interpreter of its own that
@@ -37,18 +36,17 @@ class StepTask:
     tree: str  # commit:ID, home:DIGEST, release:DIGEST or run:ID
     target: str | None = None
     command: str | None = None
-    job: Mapping[str, Any] = field(default_factory=dict)
+    job: Mapping[str, Any] = {}
     roots: tuple[str, ...] = (".",)
     directory: str = "."
-    inputs: Mapping[str, str] = field(default_factory=dict)  # name -> blob digest: files that the job or ``env`` speaks of
-    placed: Mapping[str, str] = field(default_factory=dict)  # path in the tree -> blob digest: what earlier commands left
-    outs: Mapping[str, str] = field(default_factory=dict)  # name -> path of a file or folder
-    env: Mapping[str, str | Sequence[str]] = field(default_factory=dict)  # added to what all have; a list becomes a path list
+    inputs: Mapping[str, str] = {}  # name -> blob digest: files that the job or ``env`` speaks of
+    placed: Mapping[str, str] = {}  # path in the tree -> blob digest: what earlier commands left
+    outs: Mapping[str, str] = {}  # name -> path of a file or folder
+    env: Mapping[str, str | Sequence[str]] = {}  # added to what all have; a list becomes a path list
     resources: Resources = Resources()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What a step used: seconds, and megabytes (10^6 bytes). Of the whole process tree as far as the system tells."""
 
     seconds: float = 0.0  # wall time from a free slot to the end
@@ -59,18 +57,17 @@ class Usage:
     written_mb: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """How a step ended. ``kind``: ok, raised, refused, timeout, memory, killed, exited, cancelled; outs: they are amiss."""
 
     kind: str
     error: str | None = None  # one sentence, when not ok
-    result: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)  # name -> blob digest; of a folder NAME/PATH for each file in it
+    result: Mapping[str, Any] = {}
+    files: Mapping[str, str] = {}  # name -> blob digest; of a folder NAME/PATH for each file in it
     usage: Usage = Usage()
     log: str | None = None  # blob digest of what it printed
     tracked: str | None = None  # blob digest of what it logged with ``noria.track``
-    artifacts: Mapping[str, str] = field(default_factory=dict)  # path -> blob digest of the files it asked to keep
+    artifacts: Mapping[str, str] = {}  # path -> blob digest of the files it asked to keep
     read: Sequence[str] = ()  # files of its tree that a target opened, as far as is known
 
     @property

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 
-@dataclass(slots=True)
-class _Stopwatch:
+class _Stopwatch:  # no Struct: a step's process imports this file, and msgspec takes it 10 ms
     """Of this process: a step process runs one job, in its main thread."""
 
-    total_s: float = 0.0
-    depth: int = 0
-    listener: Callable[[bool], None] | None = None
+    def __init__(self) -> None:
+        self.total_s = 0.0
+        self.depth = 0
+        self.listener: Callable[[bool], None] | None = None
 
 
 _stopwatch = _Stopwatch()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from noria.adapters.formats import arrow, delimited, detect, fitting, json_lines, parquet
 from noria.adapters.formats.fitting import Misfit
@@ -50,8 +51,7 @@ def as_it_looks(path: Path) -> Dialect:
     return detect.detect(path, detect.comma(path)) if kind is not None and kind.cells is Cells.TEXT else PLAIN
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A file as it is written: of text all cells are text."""
 
     table: pl.DataFrame
@@ -59,8 +59,7 @@ class Opened:
     name: str  # as people know it
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """A file of a dataset: its name as people know it, and where its bytes are."""
 
     name: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from noria.adapters.formats import texts
 from noria.adapters.formats.format import Cells
@@ -23,8 +24,7 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Misfit:
+class Misfit(msgspec.Struct, frozen=True):
     """A column of which some values are not of its type. ``text`` names no value; ``example`` is the first one, with its row."""
 
     column: str

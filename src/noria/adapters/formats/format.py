@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from noria.domain.table import Dialect
 from noria.errors import DataError
@@ -37,8 +38,7 @@ def demand_once(names: Sequence[str], path: Path) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(msgspec.Struct, frozen=True):
     """``suffixes`` are in small letters, the usual one first. ``magic`` begins and ends a whole file; text has none.
 
     ``read`` gives the table, or some of its columns where that is cheaper; it may raise DataError, PolarsError, ArrowException,

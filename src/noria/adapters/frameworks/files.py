@@ -7,9 +7,10 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from noria.adapters.frameworks.bare import dressed
 from noria.adapters.frameworks.file_kinds import AGAIN
@@ -38,8 +39,7 @@ BOOSTER_TASKS = {  # the beginning of an objective -> what its answers are
 NO_ANSWERS = ("multi:softmax", "binary:logitraw", "binary:hinge")  # objectives that answer neither probabilities nor values
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """A model, and what its file tells; what it does not tell is empty or None."""
 
     model: Any
@@ -48,7 +48,7 @@ class Known:
     width: int | None = None  # how many inputs it takes
     task: Task | None = None
     classes: tuple[str, ...] = ()
-    kinds: dict[str, Kind] = field(default_factory=dict)
+    kinds: dict[str, Kind] = {}
     notes: tuple[str, ...] = ()
     kind: Kind | None = None  # of all columns of the one matrix it takes, where they are not any numbers
     unsure: str = ""  # why the task cannot be told, where it cannot

@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+import msgspec
 
 from noria import names
 from noria.adapters.formats.format import demand_once
@@ -44,8 +45,7 @@ def matches(dataset: DataSource) -> bool:
     return dataset.sql is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(msgspec.Struct, frozen=True):
     """Rows whose cursor lies beyond ``after`` (None: from the first) and not beyond ``to``."""
 
     after: Cursor | None

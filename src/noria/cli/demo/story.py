@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from noria.cli.demo import commits
@@ -20,14 +20,13 @@ BUSY_RATE = 180.0  # requests a second
 FLIPS = 20
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(msgspec.Struct):
     """What the story learned; the closing table and story.json are made of it."""
 
-    rollback_ms: list[float] = field(default_factory=list)
+    rollback_ms: list[float] = []
     reproduced: bool = False
     reproduced_text: str = ""
-    notes: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = {}
 
 
 def day(month: int, number: int, hour: int = 10) -> datetime:

@@ -17,11 +17,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 from rich.console import Console
 
@@ -47,8 +47,7 @@ class StoryError(NoriaError):
     """The demo cannot go on: something did not happen in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One line of the passengers' record."""
 
     asked: float

@@ -18,12 +18,12 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import polars as pl
 
 CLIENTS = 8  # connections, each kept open
@@ -47,8 +47,7 @@ def rows(project: Path, data: Path) -> list[dict[str, Any]]:
     return found
 
 
-@dataclass(slots=True)
-class Clock:
+class Clock(msgspec.Struct, frozen=True):
     """Where the replay stands: it runs from an anchor at a stated speed."""
 
     at: datetime

@@ -10,7 +10,6 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import joblib
 import msgspec
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 
 from noria.adapters import formats, weights
 from noria.adapters.asking import DTYPES

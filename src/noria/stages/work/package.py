@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from noria.adapters import weights
@@ -33,8 +33,7 @@ NO_THRESHOLD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Parity:
+class Parity(msgspec.Struct, frozen=True):
     """Absolute differences between the original and the compiled model on held-out rows."""
 
     rows: int
@@ -88,8 +87,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """What became of a model: ONNX, or None where it is hosted; why, in one sentence; the signature that it is served with."""
 
     content: bytes | None

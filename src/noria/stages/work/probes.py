@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -26,8 +26,7 @@ BEYOND = 0.31  # of the range, on either side; fractions are odd ones, as splits
 FRACTION = 0.37
 
 
-@dataclass(frozen=True, slots=True)
-class Probes:
+class Probes(msgspec.Struct, frozen=True):
     """Questions, and what is odd about each: ``age = null``."""
 
     rows: pl.DataFrame

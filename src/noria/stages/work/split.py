@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from noria.domain.signature import Task, class_text
@@ -19,8 +19,7 @@ CLASSES_MAX = 1000
 DAY_S = 86400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(msgspec.Struct, frozen=True):
     """``facts``: ``kind``, ``sentence``, ``train_rows``, ``holdout_rows``, ``dropped_rows``; by time also ``train_until`` (of
     the newest training row) and ``holdout_from`` (every held-out row is later), in seconds since 1970."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import joblib
 import msgspec
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 
 from noria.adapters.asking import Frames, kind_of_table, with_features
 from noria.adapters.executors.timing import user_code
