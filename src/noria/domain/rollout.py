@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import reduce
 
 import msgspec
+from msgspec.structs import replace
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -28,6 +29,10 @@ class Route(msgspec.Struct, frozen=True):
     deadline_ms: float = 1000.0  # the candidate's deadline; after it the champion answers
     shadow: float = 0.0  # share of requests that the release which does not answer scores too
     sticky: bool = False  # a request goes where its key goes
+
+    def without_candidate(self) -> Route:
+        """The champion alone: what the end of a rollout leaves, and what a server makes of a candidate that crashes."""
+        return replace(self, candidate=None, candidate_version=None, share=0.0, shadow=0.0, sticky=False, rollout_id=None)
 
     @property
     def other(self) -> str | None:

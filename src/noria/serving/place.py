@@ -6,7 +6,6 @@ import socket
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from noria.domain.access import is_loopback
 from noria.domain.rollout import Route
@@ -44,13 +43,9 @@ class Place(msgspec.Struct):
 
 def fit(place: Place, plan: Plan) -> Plan:
     """The plan without candidates that crash, and without releases that no route names."""
-    routes = tuple(_alone(route) if place.deaths.unfit(route) else route for route in plan.routes)
+    routes = tuple(route.without_candidate() if place.deaths.unfit(route) else route for route in plan.routes)
     wanted = {digest for route in routes for digest in named(route)}
     return Plan(routes, plan.releases).without(plan.releases.keys() - wanted)
-
-
-def _alone(route: Route) -> Route:
-    return replace(route, candidate=None, candidate_version=None, share=0.0, shadow=0.0)
 
 
 def facts(place: Place) -> dict[str, Any]:

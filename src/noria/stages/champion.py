@@ -216,17 +216,11 @@ def fall_back(
             raise unloadable(release.version, failure)
     text = f"{environment} rolled back from {route.champion_version} to {release.version}: {why}"
     flipped = replace(
-        route,
+        route.without_candidate(),
         champion=release.digest,
         champion_version=release.version,
         previous=route.champion,
         previous_version=route.champion_version,
-        candidate=None,
-        candidate_version=None,
-        share=0.0,
-        shadow=0.0,
-        sticky=False,
-        rollout_id=None,
     )
     probing = rollout or line.ledger.rollouts.probing(line.name, environment)
     with line.ledger.transaction():

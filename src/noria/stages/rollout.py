@@ -377,7 +377,7 @@ def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
 
 def _alone(line: Line, route: Route) -> Route:
     """The champion without the candidate. If it is on probation still, the release before scores requests again as it did."""
-    alone = replace(route, candidate=None, candidate_version=None, share=0.0, shadow=0.0, sticky=False, rollout_id=None)
+    alone = route.without_candidate()
     probing = line.ledger.rollouts.probing(line.name, route.environment)
     if probing is None or probing.digest != route.champion:
         return alone
