@@ -77,6 +77,7 @@ def turn(ledger: Ledger, run_id: str, outcome: TurnOutcome, release: str | None 
     started = ledger.turns.start(PROJECT)
     assert started is not None
     ledger.turns.update(started.id, outcome=outcome, reason="because", run_id=run_id, release=release)
+    ledger.events.append(PROJECT, "turn.ended", started.id, f"{outcome}: because", {"outcome": str(outcome)})
     return started.id
 
 

@@ -142,6 +142,9 @@ def write(home: Path) -> Told:
             2000.0,
         )
         ledger.data.deliver(PROJECT, refused, None)
+        (accepted,) = ledger.data.deliveries(PROJECT, dataset="readings")[1:]
+        for kind, one in (("data.accepted", accepted), ("data.quarantined", refused)):
+            ledger.events.append(PROJECT, kind, one.id, f"{one.name}: {one.reason}", {"digest": one.digest})
         rollout = Rollout(
             "rollout-1", PROJECT, "production", None, "v2", digests[1], RolloutState.CANARY, 0, turn.started_at, None,
             "v2 takes 5 % of production, beside v1",
@@ -309,7 +312,8 @@ def test_show_what_is_not_there(say, ref: str) -> None:
 
 def test_audit(say, told: Told) -> None:
     events = json.loads(say("audit", "log", "--json"))["events"]
-    story = ["turn.started", "release.sealed", "release.sealed", "rollout.promoted", "rollout.started"]
+    delivered, sealed = ["data.accepted", "data.quarantined"], ["release.sealed", "release.sealed"]
+    story = ["turn.started", *delivered, *sealed, "rollout.promoted", "rollout.started"]
     assert [e["kind"] for e in events] == story
     assert len(json.loads(say("audit", "log", "--json", "--limit", "1"))["events"]) == 1
     assert json.loads(say("audit", "verify", "--json"))["ok"] is True
