@@ -15,7 +15,7 @@ import click
 import pytest
 
 from noria import __version__
-from noria.cli import COMMANDS, CRASHES_KEPT, execute, output
+from noria.cli import COMMANDS, CRASHES_KEPT, execute, output, up
 from noria.cli.context import Home
 from noria.console.around import identity, running_daemon
 from noria.errors import NoriaError, RefusedError, UsageError
@@ -340,3 +340,9 @@ def test_every_error_has_its_exit_code(home: Path, breaks) -> None:
         if kind.__module__ == "noria.errors":
             breaks(kind("x"))
             assert execute(["-C", str(home), "status"]) == kind.exit_code
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "127.0.0.1:x", ":65536", ":²", ":" + "9" * 5000])
+def test_an_address_that_is_none_is_refused_in_words(text: str) -> None:
+    with pytest.raises(UsageError, match="is not HOST:PORT"):
+        up.address(text)

@@ -23,10 +23,10 @@ from typing import Any
 import msgspec
 
 from noria.adapters.descriptors import readable
-from noria.domain.access import UNGUARDED, Access
+from noria.domain.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
 from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.domain.rollout import Crashes, Tally
-from noria.domain.workers import Workers
+from noria.domain.workers import TWO, Workers
 from noria.errors import PortInUseError, ServingError, StoppedError
 
 SOCKET = "server.sock"
@@ -119,9 +119,9 @@ class Server:
     def start(
         self,
         environments: dict[str, tuple[str, int]],
-        workers: int | Workers = 2,
-        max_body_bytes: int = 1_000_000,
-        max_rows: int = 1000,
+        workers: int | Workers = TWO,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        max_rows: int = MAX_ROWS,
         access: Access = UNGUARDED,
         recording: LogPolicy = RECORD_ALL,
         log: Path | None = None,

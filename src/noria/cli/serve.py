@@ -13,8 +13,8 @@ from noria import names
 from noria.cli.context import Home, demand_text, pass_home
 from noria.cli.output import emit, json_option, pairs
 from noria.cli.reproduce import exported, public_keys
-from noria.domain.access import Access, Rate, is_loopback
-from noria.domain.workers import MOST, Workers
+from noria.domain.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, Access, Rate, is_loopback
+from noria.domain.workers import MOST, TWO, Workers
 from noria.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("releases", metavar="RELEASE|FILE...", nargs=-1, required=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Its port; 0 takes any free one.")
-@click.option("--workers", metavar="N|MIN:MAX", default="2", show_default=True, help="Processes that answer.")
+@click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
+@click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535), help="Its port; 0 takes any free one.")
+@click.option("--workers", metavar="N|MIN:MAX", default=str(TWO), show_default=True, help="Processes that answer.")
 @click.option("--environment", "--env", "-e", default="production", show_default=True, help="Its name in log and metrics.")
 @click.option(
     "--state",
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 @click.option("--host-name", "hosts", multiple=True, help="A name that the Host header may say; may be given again.")
 @click.option("--rate", metavar="N/s", help="How often each API key may ask, as 100/s or 6000/min; without keys, each address.")
 @click.option("--access-log", is_flag=True, help="One JSON line for each request, in the folder's log/ENVIRONMENT/access.log.")
-@click.option("--max-body", default=1 << 20, show_default=True, type=click.IntRange(1), help="The most bytes of a request.")
-@click.option("--max-rows", default=1000, show_default=True, type=click.IntRange(1), help="The most rows of a request.")
+@click.option("--max-body", default=MAX_BODY_BYTES, show_default=True, type=click.IntRange(1), help="Most bytes of a request.")
+@click.option("--max-rows", default=MAX_ROWS, show_default=True, type=click.IntRange(1), help="Most rows of a request.")
 @json_option
 def command(
     releases: tuple[str, ...],

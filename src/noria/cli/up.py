@@ -9,6 +9,7 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import json_option, pairs, plain, to_json
+from noria.domain.access import HOST
 from noria.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ def address(text: str | None) -> tuple[str, int] | None:
     if text is None:
         return None
     host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise UsageError(f"{text!r} is not HOST:PORT", hint="As in 127.0.0.1:8000; port 0 takes any free one.")
-    return host or "127.0.0.1", int(port)
+    return host or HOST, int(port)
 
 
 @click.command()

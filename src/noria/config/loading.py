@@ -16,7 +16,19 @@ from noria.config.contracts import load_contract, read_bytes
 from noria.config.document import Item, nearest
 from noria.config.functions import Source, exists
 from noria.config.gate import demand_task
-from noria.config.project import Checks, Console, DataSource, Environment, GitWatch, Holdout, Model, Project, Query, Serving
+from noria.config.project import (
+    PRODUCTION,
+    Checks,
+    Console,
+    DataSource,
+    Environment,
+    GitWatch,
+    Holdout,
+    Model,
+    Project,
+    Query,
+    Serving,
+)
 from noria.config.recording import read_log
 from noria.config.rollout import read_rollout
 from noria.config.search import by_column, demand_train, read_search
@@ -50,7 +62,7 @@ def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Map
     if item.value is None:
         raise ConfigError("says nothing", where=FILE, hint=INIT)
     root = keys.PROJECT.read(item)
-    data = _data(home, root, list(root.get("environments") or {"production": None}))
+    data = _data(home, root, list(root.get("environments") or {PRODUCTION: None}))
     params_file, params = _params(home, root)
     params = overridden(params, overrides or {})
     source = Source(home)
@@ -383,7 +395,7 @@ def _holdout(section: Section) -> Holdout:
 def _environments(root: Section, model: Model | None) -> dict[str, Environment]:
     sections: dict[str, Section] = root.get("environments") or {}
     if not sections:
-        return {"production": Environment("production")}
+        return {PRODUCTION: Environment(PRODUCTION)}
     found: dict[str, Environment] = {}
     for name, section in sections.items():
         after = section.get("after")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from noria.config.unshown import Guarded
-from noria.domain.access import UNGUARDED, Access
+from noria.domain.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, UNGUARDED, Access
 from noria.domain.contract import Contract
 from noria.domain.policy import RECORD_ALL, Freeze, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
 from noria.domain.signature import Task
@@ -17,6 +17,7 @@ from noria.domain.table import PLAIN, Dialect
 from noria.domain.workers import TWO, Workers
 
 DIRECT = RolloutPolicy()
+PRODUCTION = "production"  # the environment of a project that names none
 _PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]+@")
 
 
@@ -176,17 +177,17 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class Serving(msgspec.Struct, frozen=True):
-    host: str = "127.0.0.1"
-    port: int = 8000
+    host: str = HOST
+    port: int = PORT
     workers: Workers = TWO
-    max_body_bytes: int = 1 << 20
-    max_rows: int = 1000
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_rows: int = MAX_ROWS
     access: Access = UNGUARDED
     log: LogPolicy = RECORD_ALL
 
 
 class Console(msgspec.Struct, frozen=True):
-    host: str = "127.0.0.1"
+    host: str = HOST
     port: int = 8080
     hosts: tuple[str, ...] = ()  # names that the Host header may say, besides the address itself
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.adapters.server import SOCKET, Server
-from noria.domain.policy import RolloutPolicy, StepKind
+from noria.domain.policy import MonitorPolicy, RolloutPolicy, StepKind
 from noria.errors import ServingError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     answering: Mapping[tuple[str, str], str] = {}  # environment, project -> the champion in the workers
     idle: frozenset[str] = frozenset()  # environments in which no worker answers at present
     failed: Mapping[str, str] = {}  # release, by its digest -> why the server does not serve it
-    false_alarm: float = 0.001  # a window with a smaller p-value is one whose quality sank
+    false_alarm: float = MonitorPolicy().false_alarm  # a window with a smaller p-value is one whose quality sank
 
 
 class RunningDaemon(msgspec.Struct, frozen=True):

@@ -18,9 +18,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from noria.domain.policy import RolloutPolicy
 from noria.stats import betting, eprocess
 from noria.stats.metrics import Floats
 
+POLICY = RolloutPolicy()  # what the project file leaves unsaid
 FIRST = 4096  # requests that are made up at first; then twice as many, until a rule has decided
 MOST = 4_000_000  # requests of one rollout
 MINUTE_S = 60.0
@@ -62,16 +64,16 @@ class Rule(msgspec.Struct, frozen=True):
     """What the judge of a rollout goes by, in plain numbers."""
 
     shares: tuple[float, ...]  # of the canary steps below full traffic
-    errors: float = 0.01
-    slow: float = 0.02
-    false_alarm: float = 0.01
-    missed: float = 0.05
-    patience_s: float = 3600.0
+    errors: float = POLICY.guards.errors
+    slow: float = POLICY.guards.slow_by
+    false_alarm: float = POLICY.false_alarm
+    missed: float = POLICY.missed
+    patience_s: float = POLICY.patience_s
     guards: int = 2  # that share false_alarm
     look_requests: int = 20  # of the candidate, without an event
     shadow: float = 0.0  # the share of requests that both score in a step before the canary's; 0: there is none
     quality: float = 0.0  # a greater mean loss that is too much, divided by its bound; 0: not guarded
-    failing: float = 0.5  # share of its requests that a candidate may fail and still go on
+    failing: float = POLICY.guards.failing  # share of its requests that a candidate may fail and still go on
 
     @property
     def harm_needed(self) -> float:

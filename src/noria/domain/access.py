@@ -6,6 +6,9 @@ import msgspec
 
 KEPT_OPEN = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping", "/metrics"})
 
+HOST, PORT = "127.0.0.1", 8000  # where the model server listens, unless told otherwise
+MAX_BODY_BYTES, MAX_ROWS = 1 << 20, 1000  # of one request, unless told otherwise
+
 
 class Rate(msgspec.Struct, frozen=True):
     """So many requests in so much time, and as many at once after a pause."""

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+SLOW_MS = 100.0  # an answer later than this is slow, unless told otherwise
+
 
 class Gate(msgspec.Struct, frozen=True):
     """``roc_auc >= 0.60``; ``roc_auc >= champion - 0.01``; ``mae no worse than best``; ``worst(roc_auc, by=origin) >= 0.55``."""
@@ -43,7 +45,7 @@ class Guards(msgspec.Struct, frozen=True):
 
     errors: float = 0.01  # share of requests, absolute
     failing: float = 0.5  # share of its requests that a candidate may fail and still go on, whatever the champion does
-    slow_ms: float = 100.0  # an answer later than this is slow
+    slow_ms: float = SLOW_MS  # an answer later than this is slow
     slow_by: float = 0.02  # share of slow answers, absolute
     quality: QualityGuard | None = None
     quantile: QuantileGuard | None = None

@@ -10,6 +10,8 @@ from functools import reduce
 import msgspec
 from msgspec.structs import replace
 
+from noria.domain.policy import SLOW_MS
+
 
 class Route(msgspec.Struct, frozen=True):
     """The desired state of one environment; the server applies the row with the highest revision."""
@@ -25,7 +27,7 @@ class Route(msgspec.Struct, frozen=True):
     previous: str | None = None  # digest kept resident for a rollback
     previous_version: str | None = None
     rollout_id: str | None = None
-    slow_ms: float = 50.0  # an answer later than this counts as slow
+    slow_ms: float = SLOW_MS  # an answer later than this counts as slow
     deadline_ms: float = 1000.0  # the candidate's deadline; after it the champion answers
     shadow: float = 0.0  # share of requests that the release which does not answer scores too
     sticky: bool = False  # a request goes where its key goes

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from noria.domain.access import UNGUARDED, Access
+from noria.domain.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
 from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.domain.workers import MOST, TWO, Workers
 from noria.errors import NoriaError
@@ -65,8 +65,8 @@ def parse(arguments: list[str]) -> tuple[Options, int | None, int | None]:
     parser.add_argument("--state", type=Path, required=True, help="the state folder, .noria of a project")
     parser.add_argument("--environment", type=_environment, action="append", required=True, metavar="NAME=HOST:PORT")
     parser.add_argument("--workers", type=_workers, default=TWO, metavar="N|MIN:MAX", help="processes of each environment")
-    parser.add_argument("--max-body", type=_positive, default=1_000_000, help="bytes of a request")
-    parser.add_argument("--max-rows", type=_positive, default=1000, help="records of a request")
+    parser.add_argument("--max-body", type=_positive, default=MAX_BODY_BYTES, help="bytes of a request")
+    parser.add_argument("--max-rows", type=_positive, default=MAX_ROWS, help="records of a request")
     parser.add_argument("--access", type=_access, default=UNGUARDED, metavar="JSON", help="keys, host names, rate, access log")
     parser.add_argument("--recording", type=_recording, default=RECORD_ALL, metavar="JSON", help="what the log holds")
     parser.add_argument("--log", type=Path, help="the file that standard error goes to: it is kept from growing")

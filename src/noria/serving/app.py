@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from noria import background, names
-from noria.domain.access import UNGUARDED
+from noria.domain.access import HOST, MAX_BODY_BYTES, MAX_ROWS, UNGUARDED
 from noria.errors import NoriaError, ServingError
 from noria.serving import invocations, metrics, openapi, partly, protocol
 from noria.serving.access_log import AccessLog
@@ -49,9 +49,9 @@ class Settings(msgspec.Struct, frozen=True):
     """What a worker is told when it starts."""
 
     environment: str
-    host: str = "127.0.0.1"
-    max_body_bytes: int = 1_000_000
-    max_rows: int = 1000
+    host: str = HOST
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_rows: int = MAX_ROWS
     max_concurrent: int = 512  # requests in flight in one worker; more are told to come again
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from noria.domain.access import MAX_ROWS
 from noria.domain.rollout import Route
 from noria.errors import NoriaError, RequestError
 from noria.serving import protocol
@@ -80,7 +81,7 @@ class Answered(msgspec.Struct, frozen=True):
     lacking: Lacking = WHOLE  # rows without an answer
 
 
-def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = 1000, seen: Seen | None = None) -> RouteTable:
+def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = MAX_ROWS, seen: Seen | None = None) -> RouteTable:
     """The champion must be loaded, and the candidate where there is one; the previous release may be missing."""
     champion = loaded[route.champion]
     candidate = loaded[route.candidate] if route.candidate else None

@@ -23,7 +23,7 @@ from noria.adapters.out_of_memory import OutOfMemory
 from noria.adapters.server import FACTS, LOCK, SOCKET, short_path
 from noria.decide import crash, scaling
 from noria.decide.scaling import Decision
-from noria.domain.access import UNGUARDED, Access
+from noria.domain.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
 from noria.domain.policy import RECORD_ALL, LogPolicy
 from noria.domain.rollout import Route, revision_of
 from noria.domain.workers import TWO, Workers
@@ -62,8 +62,8 @@ class Options(msgspec.Struct, frozen=True):
     state: Path
     environments: dict[str, tuple[str, int]]
     workers: Workers = TWO
-    max_body_bytes: int = 1_000_000
-    max_rows: int = 1000
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_rows: int = MAX_ROWS
     access: Access = UNGUARDED
     recording: LogPolicy = RECORD_ALL
     log: Path | None = None  # the file that standard error goes to, kept from growing
