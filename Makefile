@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup services clients torch imports lint bench tables lock docs clean
+.PHONY: help demo test setup services clients torch imports lint bench tables lock docs picture clean
 
 help:                  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ lock:                  ## renew the locks in requirements/ (needs uv)
 
 docs: setup            ## renew the pages that are made from the code: commands, errors, the project file
 	$(BIN)/python docs/make.py
+
+picture: setup         ## renew docs/console.webp from the demo's first scenes (needs Chromium)
+	$(BIN)/python docs/picture.py
 
 clean:                 ## remove the environment, the peers', the demo and the tools' caches
 	rm -rf $(VENV) .services .clients .torch .imports .bench .demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis

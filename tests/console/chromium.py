@@ -74,9 +74,9 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def picture(self, path: Path) -> None:
-        """The whole page as PNG."""
-        answer = self._call("Page.captureScreenshot", captureBeyondViewport=True)
+    def picture(self, path: Path, *, whole: bool = True) -> None:
+        """The whole page, or what its window shows, as PNG or as what else the suffix says (`.webp`)."""
+        answer = self._call("Page.captureScreenshot", format=path.suffix[1:], captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def _call(self, method: str, **parameters: Any) -> Any:

@@ -128,6 +128,11 @@ def test_the_readmes_two_commands_are_targets() -> None:
     assert set(shown) <= set(targets)
 
 
+def test_the_console_is_shown_by_a_small_picture() -> None:
+    shown = re.findall(r"^!\[.{40,}\]\((docs/console\.\w+)\)$", (ROOT / "README.md").read_text(), re.M)
+    assert [(ROOT / path).stat().st_size < 150_000 for path in shown] == [True]
+
+
 def test_every_target_of_the_makefile_says_what_it_does() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert [line for line in re.findall(r"^\w+:.*$", makefile, re.M) if "##" not in line] == []

@@ -141,15 +141,17 @@ def misbehaving_commit(theatre: Theatre) -> None:
     answers = theatre.passengers.read()
     fallback = [a for a in answers if a.variant == "fallback"]
     wrong = [a for a in answers if a.status != 200]
-    if "before any live request" in turn["reason"]:
+    if turn["release"] is None:
+        theatre.say("a gate stopped it before it became a release: no passenger met it")
+    elif "before any live request" in turn["reason"]:
         theatre.say(f"no passenger met it: logged requests were enough to tell; failed for a passenger: {len(wrong)}")
     else:
         theatre.say(
             f"{len(fallback)} requests met the failing candidate; each was answered by the champion; "
             f"failed for a passenger: {len(wrong)}"
         )
-    if turn["outcome"] != "rolled back":
-        theatre.say("the canary did not meet enough warm, damp days to judge: that is what the data says")
+        if turn["outcome"] != "rolled back":
+            theatre.say("the canary did not meet enough warm, damp days to judge: that is what the data says")
     revert(theatre)
 
 
