@@ -40,7 +40,7 @@ torch: setup           ## PyTorch, in .torch; without it the tests of its module
 imports: setup         ## CatBoost and statsmodels, in .imports; without them the tests of their models are skipped
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target .imports -r requirements/imports.txt
 
-lint: setup            ## style, floors, types
+lint: setup            ## style, rooms, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

@@ -2,8 +2,8 @@
 
     python -m benchmarks.evidence [--rollouts 2000] [--page FILE]
 
-Every rollout comes from `noria.decide.simulate`, with a look after each error and each slow answer. The same seed gives the same
-table. The tests check the same scenarios at a smaller size (tests/decide/test_simulate.py).
+Every rollout comes from `noria.delivery.simulation`, with a look after each error and each slow answer. The same seed gives the
+same table. The tests check the same scenarios at a smaller size (tests/delivery/test_simulate.py).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from benchmarks import pairs
 from benchmarks.pairs import Failing
-from noria.decide import rivals, simulate
-from noria.decide.simulate import Arm, Pairs, Result, Rule, Scenario
+from noria.delivery import rivals, simulation
+from noria.delivery.simulation import Arm, Pairs, Result, Rule, Scenario
 
 PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
 BEGIN, END = "<!-- made by `make tables`: begin -->", "<!-- end -->"
@@ -80,9 +80,9 @@ def validity(rollouts: int) -> str:
         "|---|---|---|---|",
     ]
     for name, (rule, good) in SETTINGS.items():
-        (null,) = simulate.run(good, rule, rollouts, SEED)
+        (null,) = simulation.run(good, rule, rollouts, SEED)
         worse = replace(good, champion=SELDOM, candidate=Arm(SELDOM.errors + rule.errors, SELDOM.slow))
-        (harm,) = simulate.run(worse, rule, rollouts, SEED + 1)
+        (harm,) = simulation.run(worse, rule, rollouts, SEED + 1)
         requests = f"{null.requests.median:,.0f} ({null.requests.p90:,.0f})"
         lines.append(f"| {name} | {_rate(null.rolled_back, rollouts)} | {_rate(harm.promoted, rollouts)} | {requests} |")
     return "\n".join(lines)
@@ -102,7 +102,7 @@ def beside(rollouts: int) -> str:
     ]
     for name, errors in COMPARED.items():
         scenario = Scenario(name, CHAMPION, replace(CHAMPION, errors=errors))
-        found = simulate.run(scenario, replace(RULE, patience_s=DAY_S), rollouts, SEED + 2, rivals.judges())
+        found = simulation.run(scenario, replace(RULE, patience_s=DAY_S), rollouts, SEED + 2, rivals.judges())
         lines += [_beside(one) for one in found]
     return "\n".join(lines)
 
@@ -118,7 +118,7 @@ def labels(rollouts: int) -> str:
         "|---|---|---|---|",
     ]
     for mean in (0.0, margin, 2 * margin):
-        one = simulate.quality(replace(LABELS, mean=mean), replace(RULE, guards=3), margin, most, rollouts, SEED + 3)
+        one = simulation.quality(replace(LABELS, mean=mean), replace(RULE, guards=3), margin, most, rollouts, SEED + 3)
         spread = f"{one.requests.median:,.0f} ({one.requests.p90:,.0f})"
         lines.append(f"| {mean:g} | {_rate(one.promoted, rollouts)} | {_rate(one.rolled_back, rollouts)} | {spread} |")
     return "\n".join(lines)
@@ -156,7 +156,7 @@ def apart(rollouts: int) -> str:
     for i, (name, play) in enumerate(COUNTED.items()):
         lines.append(f"| {name} | {_rate(pairs.blamed(play, rollouts, SEED + 10 + i), rollouts)} |")
     scenario = Scenario("", SELDOM, replace(SELDOM, slow=SELDOM.slow + RULE.slow))
-    (found,) = simulate.run(scenario, replace(RULE, shadow=1.0), rollouts, SEED + 30)
+    (found,) = simulation.run(scenario, replace(RULE, shadow=1.0), rollouts, SEED + 30)
     lines += [
         "",
         "Slower by the guard than a champion with 0.1 % slow answers, at 10 % after a shadow step of all requests, whose pairs",

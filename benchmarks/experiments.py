@@ -135,7 +135,7 @@ def _points_project(home: Path) -> Path:
 
 def _inside(home: Path, count: int) -> float:
     """Seconds in the calls, as the step logged it. Raises BenchError when the newest run does not hold all points."""
-    from noria.store.ledger import Ledger
+    from noria.storage.ledger import Ledger
 
     ledger = Ledger.open(home / ".noria")
     try:
@@ -198,8 +198,8 @@ def search(folder: Path, peers: Peers, rounds: int, count: int) -> list[Row]:
 
 def _search_project(home: Path, count: int) -> Path:
     """A project with ``count`` finished experiments in its ledger."""
-    from noria.domain.run import Pins, Run, RunKind
-    from noria.store.ledger import Ledger
+    from noria.pipeline.run import Pins, Run, RunKind
+    from noria.storage.ledger import Ledger
 
     home.mkdir(parents=True)
     (home / "noria.yaml").write_text('project: runs\nsteps:\n  s: {cmd: "cp a b", deps: [a], outs: [b]}\n')
@@ -231,8 +231,8 @@ def _search_project(home: Path, count: int) -> Path:
 
 
 def _search_call(home: Path, wanted: int, rounds: int) -> float:
-    from noria.decide import query
-    from noria.store.ledger import Ledger
+    from noria.kernel import query
+    from noria.storage.ledger import Ledger
 
     ledger = Ledger.open(home / ".noria")
     took = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.decide import evidence
+from noria.delivery import judge_guards
 from noria.stats import eprocess
 
 FALSE_ALARM, GUARDS = 0.01, 2
@@ -55,7 +55,7 @@ def probation(rng: np.random.Generator, failing: Failing, n: int, drawn: float, 
     own, theirs = new & ~old, scored & old
     at = np.flatnonzero(own | theirs)
     answered, pairs = (np.arange(1, n + 1) - np.cumsum(own))[at], np.cumsum(scored)[at]
-    shares = [evidence.share_on_probation(drawn, a, p) for a, p in zip(answered.tolist(), pairs.tolist(), strict=True)]
+    shares = [judge_guards.share_on_probation(drawn, a, p) for a, p in zip(answered.tolist(), pairs.tolist(), strict=True)]
     return np.array(shares), theirs[at], own[at]
 
 

@@ -163,7 +163,7 @@ def _sample(pid: int) -> Sample:
 
 
 def _logged(folder: Path) -> Counter[str]:
-    from noria.store.predictions import LogReader, Prediction
+    from noria.predictions.writer import LogReader, Prediction
 
     reader, found, ids = LogReader(folder), Counter[str](), set[str]()
     while part := reader.poll():

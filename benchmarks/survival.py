@@ -110,15 +110,15 @@ def rampage(under: Any, account: Account, seconds: float, victims: Victims, afte
 
 def count(folder: Path) -> Counter[str]:
     """Ids of an environment's log, each with how often it is there."""
-    from noria.store.predictions import Prediction, read_all
+    from noria.predictions.writer import Prediction, read_all
 
     return Counter(record.id for record in read_all(folder) if isinstance(record, Prediction))
 
 
 def processes(state: Path) -> dict[str, list[int]]:
     """Workers and hosts of a server; none while it does not answer."""
-    from noria.adapters.server import Server
-    from noria.errors import ServingError
+    from noria.kernel.errors import ServingError
+    from noria.serving.client import Server
 
     with suppress(ServingError):
         status = Server(state).status()

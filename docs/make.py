@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from noria import cli, errors
+from noria import cli
 from noria.config import reference
+from noria.kernel import errors
 from noria.serving.http import CODES
 
 HERE = Path(__file__).parent

@@ -22,20 +22,23 @@ import uvicorn
 from msgspec.structs import replace
 
 from noria import config
-from noria.adapters import descriptors, files
-from noria.background import Background
 from noria.console import app as console
-from noria.console.around import identity
-from noria.console.patience import Patience
-from noria.console.view import StatusView
-from noria.engine import actions, assembly, logbook, scaled, wheel
-from noria.engine.pilot import Pilot
-from noria.engine.scout import Scout
-from noria.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
-from noria.stages.audit import ChainWatch
-from noria.stages.learn import learn
-from noria.stages.line import Line
-from noria.stages.watch import Watch, watch
+from noria.console.idle_connections import Patience
+from noria.data import files
+from noria.delivery import scaling_events
+from noria.delivery.rollout_controller import Pilot
+from noria.engine import actions, assembly, turn_runner
+from noria.engine.trigger_watcher import Scout
+from noria.kernel import descriptors
+from noria.kernel.background import Background
+from noria.kernel.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
+from noria.monitor.retraining import learn
+from noria.monitor.watch import Watch, watch
+from noria.pipeline.context import Line
+from noria.predictions import retention
+from noria.trust.audit import ChainWatch
+from noria.views.runtime_status import identity
+from noria.views.status import StatusView
 
 QUIET_S = 0.1  # triggers that arrive together become one turn: wait until none came for this long
 LOOK_S = 0.2  # between two looks at a rollout's evidence
@@ -266,9 +269,9 @@ class Daemon:
             self.triggered.clear()
             self.stopping.wait(QUIET_S)
         pending = self.line.ledger.triggers.pending(self.line.name) or self.line.ledger.turns.unfinished(self.line.name)
-        if not pending or wheel.waiting(self._working) is not None or wheel.resting(self._working):
+        if not pending or turn_runner.waiting(self._working) is not None or turn_runner.resting(self._working):
             return 0.0
-        wheel.turn_once(self._working)
+        turn_runner.turn_once(self._working)
         return 0.0
 
     def _drive(self) -> Callable[[], float]:
@@ -281,8 +284,8 @@ class Daemon:
         return look
 
     def _hear_scaled(self) -> float:
-        scaled.hear(self.line)
-        return scaled.EVERY_S
+        scaling_events.hear(self.line)
+        return scaling_events.EVERY_S
 
     def _monitoring(self) -> Callable[[], float]:
         monitors: dict[str, Watch] = {}
@@ -300,8 +303,8 @@ class Daemon:
         return look
 
     def _keep_logs(self) -> float:
-        logbook.look(self.line, config.load(self.line.home))
-        return logbook.EVERY_S
+        retention.look(self.line, config.load(self.line.home))
+        return retention.EVERY_S
 
     def _open_console(self) -> str:
         project = config.load(self.line.home)

@@ -16,17 +16,17 @@ from typing import Any
 import pytest
 
 from noria import cli
-from noria.adapters import signing
-from noria.domain.data import Delivery, FilePin
-from noria.domain.release import Form
-from noria.domain.rollout import Route
-from noria.domain.run import Pins, Run, StepRecord, StepState
-from noria.domain.trigger import TriggerKind
-from noria.domain.turn import TurnOutcome
-from noria.domain.verdict import Outcome, Reason
-from noria.stages import audit
-from noria.store.heads import FILE
-from noria.store.ledger import Ledger
+from noria.data.snapshot import Delivery, FilePin
+from noria.kernel.trigger import TriggerKind
+from noria.kernel.verdict import Outcome, Reason
+from noria.pipeline.run import Pins, Run, StepRecord, StepState
+from noria.pipeline.turn_record import TurnOutcome
+from noria.releases import signing
+from noria.releases.release import Form
+from noria.serving.rollout_records import Route
+from noria.storage.heads import FILE
+from noria.storage.ledger import Ledger
+from noria.trust import audit
 
 GOOD, OTHER = "a" * 64, "b" * 64
 

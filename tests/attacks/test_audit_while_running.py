@@ -16,15 +16,15 @@ from typing import Any, cast
 import pytest
 
 from noria import cli
-from noria.adapters import signing
-from noria.console.around import identity
 from noria.daemon import Daemon
-from noria.engine.lease import Held
-from noria.errors import StoppedError, StoreError
-from noria.stages import audit
-from noria.stages.audit import ChainWatch
-from noria.stages.line import Line
-from noria.store.ledger import Ledger
+from noria.kernel.errors import StoppedError, StoreError
+from noria.pipeline.context import Line
+from noria.releases import signing
+from noria.storage.lease import Held
+from noria.storage.ledger import Ledger
+from noria.trust import audit
+from noria.trust.audit import ChainWatch
+from noria.views.runtime_status import identity
 
 
 @pytest.fixture

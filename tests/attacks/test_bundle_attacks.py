@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from noria import names
-from noria.adapters import bundle, signing
-from noria.adapters.bundle import MANIFEST, SEAL
-from noria.domain.release import Form, Release
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.errors import ServingError, StoreError
-from noria.serving.bundle import open_bundle, public_keys
-from noria.stages.bundle import whole
+from noria.kernel import names
+from noria.kernel.errors import ServingError, StoreError
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.releases import bundle_verifier, signing
+from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle_verifier import MANIFEST, SEAL
+from noria.releases.release import Form, Release
+from noria.releases.stored_bundle import whole
 
 FILES = {
     "model.joblib": "a model",
@@ -74,7 +74,7 @@ def refusals(folder: Path) -> tuple[str, str]:
 def test_a_whole_bundle_is_accepted_by_both(sealed: Path) -> None:
     keys = signing.known_keys(sealed.parent.parent)
     assert open_bundle(sealed, public_keys(sealed.parent.parent), sealed.name).digest == sealed.name
-    assert bundle.verify(sealed, keys).links == {"code/again.py": "deep/er.py"}
+    assert bundle_verifier.verify(sealed, keys).links == {"code/again.py": "deep/er.py"}
 
 
 def moved(folder: Path, name: str) -> Path:
@@ -115,7 +115,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link that is a file": (lambda f: _as_file(f), "again.py is not part of"),
     "a pipe": (lambda f: (moved(f, "code/work.py"), os.mkfifo(f / "code/work.py")), "no regular file"),
     "erased without a word": (
-        lambda f: (f / bundle.ERASED).write_text('{"release":"x","files":["code/work.py"]}'),
+        lambda f: (f / bundle_verifier.ERASED).write_text('{"release":"x","files":["code/work.py"]}'),
         "erased.json",
     ),
     "an empty seal": (lambda f: (f / SEAL).write_text(""), "signature"),
@@ -148,16 +148,16 @@ def test_what_was_tampered_with_is_refused_by_both_planes(sealed: Path, attack: 
 def test_a_signed_erasure_lets_files_be_gone_and_no_others(sealed: Path) -> None:
     """Number 1: an erasure is signed, and says which release and which files it is about."""
     state = sealed.parent.parent
-    bundle.erase(sealed, state, ["code/work.py"])
-    assert bundle.verify(sealed, signing.known_keys(state)).erased == ("code/work.py",)
-    bundle.erase(sealed, state, ["evidence/gate.json"])
-    assert len(bundle.verify(sealed, signing.known_keys(state)).erased) == 2
+    bundle_verifier.erase(sealed, state, ["code/work.py"])
+    assert bundle_verifier.verify(sealed, signing.known_keys(state)).erased == ("code/work.py",)
+    bundle_verifier.erase(sealed, state, ["evidence/gate.json"])
+    assert len(bundle_verifier.verify(sealed, signing.known_keys(state)).erased) == 2
     put("code/work.py")(sealed)
     assert "code/work.py was changed" in refusals(sealed)[0]
     put("code/work.py", FILES["code/work.py"])(sealed)
-    assert "code/work.py" not in bundle.verify(sealed, signing.known_keys(state)).files
-    word = (sealed / bundle.ERASED).read_bytes()
-    (sealed / bundle.ERASED).write_bytes(word.replace(b"code/work.py", b"code/deep/er.py"))
+    assert "code/work.py" not in bundle_verifier.verify(sealed, signing.known_keys(state)).files
+    word = (sealed / bundle_verifier.ERASED).read_bytes()
+    (sealed / bundle_verifier.ERASED).write_bytes(word.replace(b"code/work.py", b"code/deep/er.py"))
     assert "erased.json is not what was signed" in refusals(sealed)[0]
 
 
@@ -165,12 +165,12 @@ def test_a_signed_erasure_lets_files_be_gone_and_no_others(sealed: Path) -> None
 def test_a_stranger_s_manifest_cannot_make_links_that_leave(tmp_path: Path, target: str) -> None:
     """Number 45: what a signed manifest lists is judged before a link is made."""
     with pytest.raises(StoreError, match=r"again\.py is a link that leads to"):
-        bundle.make_links(tmp_path, {"code/again.py": target})
+        bundle_verifier.make_links(tmp_path, {"code/again.py": target})
     with pytest.raises(StoreError, match="outside the code"):
-        bundle.make_links(tmp_path, {"evidence/x": "gate.json"})
+        bundle_verifier.make_links(tmp_path, {"evidence/x": "gate.json"})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_copied_bundle_stays_whole(sealed: Path, tmp_path: Path) -> None:
     shutil.copytree(sealed, tmp_path / "copy", symlinks=True)
-    assert bundle.verify(tmp_path / "copy", signing.known_keys(sealed.parent.parent), sealed.name).digest == sealed.name
+    assert bundle_verifier.verify(tmp_path / "copy", signing.known_keys(sealed.parent.parent), sealed.name).digest == sealed.name

@@ -10,8 +10,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from noria.console import patience
-from noria.console.patience import Patience
+from noria.console import idle_connections
+from noria.console.idle_connections import Patience
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -21,7 +21,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 def test_the_console_bounds_heads_and_lets_go_of_who_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers 10, 49: what held for the model server held for the console."""
-    monkeypatch.setattr(patience, "WITHIN_S", 0.3)
+    monkeypatch.setattr(idle_connections, "WITHIN_S", 0.3)
 
     async def story() -> None:
         config = uvicorn.Config(app, http=Patience, ws="none", lifespan="off", log_config=None)

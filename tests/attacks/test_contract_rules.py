@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from noria.config.contracts import load_contract
-from noria.decide import contract as judge
-from noria.domain.contract import Contract, RowRule
-from noria.domain.expression import DEEPEST, LIGHT, LONGEST, ExpressionError, parse
-from noria.domain.verdict import Verdict
-from noria.errors import ConfigError
-from noria.stages import rules
+from noria.data import judge_contract as judge
+from noria.data import rule_process
+from noria.data.contract import Contract, RowRule
+from noria.kernel.errors import ConfigError
+from noria.kernel.expression import DEEPEST, LIGHT, LONGEST, ExpressionError, parse
+from noria.kernel.verdict import Verdict
 
 TABLE = pl.DataFrame(
     {"x": [1.5, -2.0, None], "n": [1, 2, 3], "s": ["ab", "c'd", None], 'odd "name': [True, False, None]}
@@ -102,7 +102,7 @@ def test_a_rule_that_may_grow_is_computed_apart_and_within_limits(monkeypatch: p
 
     def apart(sql: str, table: pl.DataFrame) -> pl.Series:
         asked.append(sql)
-        return rules.apart(sql, table)
+        return rule_process.apart(sql, table)
 
     def ruled(text: str) -> Verdict:
         return judge.judge(Contract(rules=(RowRule("sane", text),)), TABLE, now=None, apart=apart).verdict
@@ -117,10 +117,10 @@ def test_a_rule_that_may_grow_is_computed_apart_and_within_limits(monkeypatch: p
     bomb = "s"
     for _ in range(9):
         bomb = f"replace({bomb}, '', '{'a' * 40}')"
-    monkeypatch.setattr(rules, "MEMORY_BYTES", 256 * 1024**2)
+    monkeypatch.setattr(rule_process, "MEMORY_BYTES", 256 * 1024**2)
     with pytest.raises(ConfigError, match=r"used more than .* of memory"):
         ruled(f"length({bomb}) > 0")
-    monkeypatch.setattr(rules, "TIMEOUT_S", 0.0)
+    monkeypatch.setattr(rule_process, "TIMEOUT_S", 0.0)
     with pytest.raises(ConfigError, match="takes longer than 0 s"):
         ruled("s ~ '^a'")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.errors import NoriaError
-from noria.serving import inference, protocol
+from noria.kernel.errors import NoriaError
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.serving import protocol, v2_messages
 from noria.serving.http import TOLD, error_reply
 
 FEW = Signature((Input("a", Kind.NUMBER), Input("b", Kind.STRING)), Task.BINARY, ("0", "1"), key="id")
@@ -48,7 +48,7 @@ def test_tensors_that_nobody_asked_for_cost_little() -> None:
     raw = json.dumps({"inputs": [{"name": f"input numbed {i}", **TENSOR} for i in range(9000)]}).encode()
     began = time.process_time()
     with pytest.raises(NoriaError, match="and at least 995 more"):
-        inference.read(raw, None, MANY, frozenset(), 1000)
+        v2_messages.read(raw, None, MANY, frozenset(), 1000)
     assert time.process_time() - began < 3
 
 

@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from noria.serving import edge
-from noria.serving.edge import Edge, sweep
+from noria.serving import fast_http
+from noria.serving.fast_http import Edge, sweep
 from noria.serving.http import GoneError, Reply, read_body
 
 BODY = b'{"a": 1}'
@@ -183,7 +183,7 @@ def test_a_wish_for_another_protocol_is_not_heard_and_the_body_is_the_requests(l
 def test_who_speaks_too_slowly_is_told_and_who_says_nothing_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers 10, 59: 1,100 connections that say nothing, or trickle their headers, held their places for ever."""
     for name, value in (("HEAD_S", 0.5), ("SILENT_S", 0.5), ("LOOK_S", 0.05), ("LINGER_S", 0.2)):
-        monkeypatch.setattr(edge, name, value)
+        monkeypatch.setattr(fast_http, name, value)
     app = Echo()
 
     async def tell(dial: Callable[[], Any]) -> None:
@@ -217,8 +217,8 @@ def test_who_speaks_too_slowly_is_told_and_who_says_nothing_is_let_go_of(monkeyp
 
 def test_a_client_that_does_not_read_its_answers_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """Number 10: its place, and what it did not read, were held for as long as it liked."""
-    monkeypatch.setattr(edge, "LOOK_S", 0.05)
-    monkeypatch.setattr(edge, "STALLED_S", 0.5)
+    monkeypatch.setattr(fast_http, "LOOK_S", 0.05)
+    monkeypatch.setattr(fast_http, "STALLED_S", 0.5)
     body = b"x" * 60_000
 
     async def tell(dial: Callable[[], Any]) -> None:

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from noria import cli, names
-from noria.adapters import bundle, signing
-from noria.adapters.bundle import MANIFEST, SEAL
-from noria.adapters.driver import Embedded
-from noria.adapters.server import Server
-from noria.domain.rollout import Route
-from noria.errors import RefusedError, StoreError
-from noria.store.ledger import Ledger
+from noria import cli
+from noria.delivery.driver import Embedded
+from noria.kernel import names
+from noria.kernel.errors import RefusedError, StoreError
+from noria.releases import bundle_verifier, signing
+from noria.releases.bundle_verifier import MANIFEST, SEAL
+from noria.serving.client import Server
+from noria.serving.rollout_records import Route
+from noria.storage.ledger import Ledger
 
 
 def release(state: Path) -> str:
@@ -42,7 +43,7 @@ def test_a_missing_key_is_an_error_and_no_key_is_made(tmp_path: Path) -> None:
         assert "noria audit new-key" in (raised.value.hint or "")
     assert not (tmp_path / signing.KEY).exists()
     assert "is missing" in signing.missing(tmp_path)
-    verified = bundle.verify(tmp_path / "releases" / digest, signing.known_keys(tmp_path))
+    verified = bundle_verifier.verify(tmp_path / "releases" / digest, signing.known_keys(tmp_path))
     assert verified.digest == digest, "the public half is enough to verify and to serve"
     (tmp_path / signing.PUBLIC).unlink()
     with pytest.raises(StoreError, match="the signing key is missing"):
@@ -74,7 +75,7 @@ def test_a_new_key_is_made_when_it_is_asked_for_and_old_releases_stay_valid(tmp_
     assert stat.S_IMODE((tmp_path / signing.KEY).stat().st_mode) == 0o600
     assert signing.verify(new, b"x", signing.sign(tmp_path, b"x"))
     assert signing.public_key(tmp_path) == new
-    assert bundle.verify(tmp_path / "releases" / digest, signing.known_keys(tmp_path)).key == old
+    assert bundle_verifier.verify(tmp_path / "releases" / digest, signing.known_keys(tmp_path)).key == old
     assert signing.missing(tmp_path) == ""
 
 

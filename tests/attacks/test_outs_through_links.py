@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from noria.adapters.executors import local
-from noria.errors import StepError
-from noria.stages import graph, orders
-from noria.stages.places import Places
-from noria.store.blobs import BlobStore
-from noria.store.ledger import Ledger
+from noria.kernel.errors import StepError
+from noria.pipeline import graph, orders
+from noria.pipeline.executors import local
+from noria.pipeline.places import Places
+from noria.storage.blobs import BlobStore
+from noria.storage.ledger import Ledger
 
 
 @pytest.fixture

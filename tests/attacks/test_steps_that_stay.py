@@ -13,13 +13,13 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from noria.adapters.executors import leftovers
-from noria.adapters.executors.limits import Done, Work
-from noria.adapters.executors.pool import Pool
 from noria.cli.context import actor
 from noria.engine import actions
-from noria.errors import RefusedError
-from noria.stages.line import Line
+from noria.kernel import orphans
+from noria.kernel.errors import RefusedError
+from noria.pipeline.context import Line
+from noria.pipeline.executors.limits import Done, Work
+from noria.pipeline.executors.pool import Pool
 
 MODULE = """
 import os, subprocess, time
@@ -109,7 +109,7 @@ def test_no_variable_makes_another_person_and_a_step_is_none(monkeypatch: pytest
     monkeypatch.setenv("USER", "somebody-else")
     monkeypatch.setenv("LOGNAME", "somebody-else")
     assert actor() == mine
-    monkeypatch.setenv(leftovers.MARK, "step-1")
+    monkeypatch.setenv(orphans.MARK, "step-1")
     assert actor().startswith("step:")
     line = cast(Line, SimpleNamespace())
     with pytest.raises(RefusedError, match="a step cannot approve or promote"):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from noria.cli import execute
-from noria.engine import assembly, wheel
-from noria.engine.scout import Scout
-from noria.errors import NoriaError
-from noria.stages import needs
-from noria.stages.line import Line
+from noria.engine import assembly, turn_runner
+from noria.engine.trigger_watcher import Scout
+from noria.kernel.errors import NoriaError
+from noria.pipeline.context import Line
+from noria.trust import references
 
 SECRET = "tr0ub4dor-and-3"  # what must not be found
 YAML = """
@@ -62,7 +62,7 @@ def test_what_a_failing_step_says_is_in_its_log_alone(home: Path, what: str, cap
     read = "open('secret.txt').read()"
     (home / "proj.py").write_text(f"def raises(rows):\n    raise ValueError('no row for ' + {read})\n")
     for line in lines(home, YAML % what):
-        ended = wheel.turn_by_hand(line, "test")
+        ended = turn_runner.turn_by_hand(line, "test")
         assert ended.outcome == "step failed"
         assert SECRET.encode() not in kept(line.state)
     assert execute(["-C", str(home), "show", "1", "--log", "one"]) == 0
@@ -79,7 +79,7 @@ def test_values_from_the_environment_stand_in_nothing_that_is_kept(
         assert Scout(line).look() in (0, 1)
         (told,) = [event for event in line.ledger.events.tail(line.name) if event.kind == "code.unreadable"]
         assert "${REPO_TOKEN}" in told.text
-        assert wheel.turn_by_hand(line, "test").outcome == "error"
+        assert turn_runner.turn_by_hand(line, "test").outcome == "error"
         assert SECRET.encode() not in kept(line.state)
     execute(["-C", str(home), "check"])
     said = capsys.readouterr()
@@ -88,7 +88,7 @@ def test_values_from_the_environment_stand_in_nothing_that_is_kept(
 
 def test_an_address_in_words_of_git_is_without_its_user(home: Path) -> None:
     """Number 53: a token in the address of a repository is no part of the error."""
-    from noria.adapters import git
+    from noria.pipeline import git
 
     with pytest.raises(NoriaError) as told:
         git.fetch(f"http://{SECRET}:x@127.0.0.1:9/p.git", home / "mirror")
@@ -98,13 +98,13 @@ def test_an_address_in_words_of_git_is_without_its_user(home: Path) -> None:
 def test_logs_go_with_their_runs_and_results_stay(home: Path) -> None:
     """Number 53: what steps printed has a retention, also where a result is kept for longer."""
     for line in lines(home, YAML % 'cmd: "echo hello > out.txt; echo printed", outs: [out.txt]'):
-        ended = wheel.turn_by_hand(line, "test")
+        ended = turn_runner.turn_by_hand(line, "test")
         (result,) = line.ledger.keep.results(line.name)
         log = result.record.log
         assert log is not None
-        assert log in needs.gather(line, {line.name: 0.0}).blobs
-        later = needs.gather(line, {line.name: (ended.ended_at or 0) + 1e6})
+        assert log in references.gather(line, {line.name: 0.0}).blobs
+        later = references.gather(line, {line.name: (ended.ended_at or 0) + 1e6})
         assert log not in later.blobs
         assert result.record.output in later.blobs
         line.blobs.discard(log)
-        assert wheel.turn_by_hand(line, "again").outcome == "nothing changed"
+        assert turn_runner.turn_by_hand(line, "again").outcome == "nothing changed"

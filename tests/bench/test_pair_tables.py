@@ -9,7 +9,7 @@ import pytest
 from benchmarks import pairs
 from benchmarks.pairs import Failing, Play
 
-from noria.decide import evidence
+from noria.delivery import judge_guards
 
 ROLLOUTS = 150
 ALLOWED = pairs.FALSE_ALARM / pairs.GUARDS
@@ -48,8 +48,8 @@ def test_harm_on_probation_is_found_though_pairs_are_dropped(new: float, dropped
 
 
 def test_the_share_on_probation() -> None:
-    assert evidence.share_on_probation(0.1, 0, 0) == pytest.approx(1 / 1.1)
-    assert evidence.share_on_probation(0.1, 1000, 100) == pytest.approx(1 / 1.1)
-    assert evidence.share_on_probation(0.1, 1000, 90) == pytest.approx(1 / 1.1)  # chance alone
-    assert evidence.share_on_probation(0.1, 1000, 50) == pytest.approx(1 / 1.05)
-    assert evidence.share_on_probation(0.1, 1000, 0) == 1.0  # nobody to compare with
+    assert judge_guards.share_on_probation(0.1, 0, 0) == pytest.approx(1 / 1.1)
+    assert judge_guards.share_on_probation(0.1, 1000, 100) == pytest.approx(1 / 1.1)
+    assert judge_guards.share_on_probation(0.1, 1000, 90) == pytest.approx(1 / 1.1)  # chance alone
+    assert judge_guards.share_on_probation(0.1, 1000, 50) == pytest.approx(1 / 1.05)
+    assert judge_guards.share_on_probation(0.1, 1000, 0) == 1.0  # nobody to compare with

@@ -13,18 +13,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from noria import names
-from noria.adapters import environment, signing
 from noria.cli import execute
-from noria.domain.data import FilePin, Snapshot
-from noria.domain.release import Form
-from noria.domain.rollout import Route
-from noria.domain.run import Pins, Run, RunKind, StepRecord, StepState
-from noria.domain.trigger import TriggerKind
-from noria.domain.turn import TurnOutcome
-from noria.domain.verdict import Outcome, Reason
-from noria.store.blobs import BlobStore
-from noria.store.ledger import Ledger
+from noria.data.snapshot import FilePin, Snapshot
+from noria.kernel import names
+from noria.kernel.trigger import TriggerKind
+from noria.kernel.verdict import Outcome, Reason
+from noria.pipeline import environment
+from noria.pipeline.run import Pins, Run, RunKind, StepRecord, StepState
+from noria.pipeline.turn_record import TurnOutcome
+from noria.releases import signing
+from noria.releases.release import Form
+from noria.serving.rollout_records import Route
+from noria.storage.blobs import BlobStore
+from noria.storage.ledger import Ledger
 
 PROJECT = "pumps"
 LIBRARY = {"python": "3.11.7", "packages": {"numpy": "2.1.0", "polars": "1.34.0"}}

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from noria import names
 from noria.cli import execute
-from noria.console.around import Surroundings
-from noria.console.view import read
-from noria.domain.data import Delivery, FilePin
-from noria.domain.quality import Alert, Window
-from noria.domain.release import Form
-from noria.domain.rollout import Block, Look, Rollout, RolloutState, Route, Stand, Tally
-from noria.domain.run import Pins, Run, StepRecord, StepState
-from noria.domain.trigger import TriggerKind
-from noria.domain.turn import TurnOutcome
-from noria.domain.verdict import Outcome, Reason
-from noria.store.ledger import Ledger
+from noria.data.snapshot import Delivery, FilePin
+from noria.kernel import names
+from noria.kernel.trigger import TriggerKind
+from noria.kernel.verdict import Outcome, Reason
+from noria.monitor.records import Alert, Window
+from noria.pipeline.run import Pins, Run, StepRecord, StepState
+from noria.pipeline.turn_record import TurnOutcome
+from noria.releases.release import Form
+from noria.serving.rollout_records import Block, Look, Rollout, RolloutState, Route, Stand, Tally
+from noria.storage.ledger import Ledger
+from noria.views.runtime_status import Surroundings
+from noria.views.status import read
 
 PROJECT = "pumps"
 COMMIT = "9f2c41d0" * 5

@@ -17,8 +17,8 @@ import pytest
 from noria import __version__
 from noria.cli import COMMANDS, CRASHES_KEPT, execute, output, up
 from noria.cli.context import Home
-from noria.console.around import identity, running_daemon
-from noria.errors import NoriaError, RefusedError, UsageError
+from noria.kernel.errors import NoriaError, RefusedError, UsageError
+from noria.views.runtime_status import identity, running_daemon
 
 HEAVY = ("polars", "numpy", "sklearn", "onnxruntime", "scipy", "pyarrow", "starlette")
 OURS = ["init", "status", "runs", "show", "releases", "predict", "feedback", "audit", "doctor"]
@@ -337,7 +337,7 @@ def test_every_error_has_its_exit_code(home: Path, breaks) -> None:
         return [kind, *(k for sub in kind.__subclasses__() for k in family(sub))]
 
     for kind in family(NoriaError):
-        if kind.__module__ == "noria.errors":
+        if kind.__module__ == "noria.kernel.errors":
             breaks(kind("x"))
             assert execute(["-C", str(home), "status"]) == kind.exit_code
 

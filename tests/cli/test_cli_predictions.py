@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from noria import config
-from noria.adapters.server import Server
 from noria.cli import execute, http
 from noria.cli.context import Home
-from noria.engine import assembly, logbook
-from noria.store.predictions import Feedback, LogWriter, Prediction, read_all
+from noria.engine import assembly
+from noria.predictions import retention
+from noria.predictions.writer import Feedback, LogWriter, Prediction, read_all
+from noria.serving.client import Server
 
 NOW = int(time.time())
 WHOLE = {"places": 0, "size_bytes": 0}
@@ -240,7 +241,7 @@ def test_a_clock_that_jumped_deletes_nothing(
         line = assembly.assemble(home)
         line.event("daemon.started", "daemon", "an event of the wrong time")
         for _ in range(3):
-            (kept,) = logbook.look(line, config.load(home))
+            (kept,) = retention.look(line, config.load(home))
             assert kept.expired.dates == ()
             assert "nothing was recorded between" in kept.refused
         line.executor.close()
@@ -285,17 +286,17 @@ def test_the_daemons_look_compacts_what_is_a_day_old_and_deletes_what_is_over(ho
     folder = home / ".noria" / "log" / "production"
     line = assembly.assemble(home)
     try:
-        assert logbook.look(line, config.load(home)) == []  # too young, too little
+        assert retention.look(line, config.load(home)) == []  # too young, too little
         for path in folder.glob("*.plog"):
             os.utime(path, (NOW - 90_000, NOW - 90_000))
-        (kept,) = logbook.look(line, config.load(home))
+        (kept,) = retention.look(line, config.load(home))
         assert (kept.environment, kept.compacted.records, kept.expired.dates) == ("production", 42, ())
-        assert logbook.look(line, config.load(home)) == []
+        assert retention.look(line, config.load(home)) == []
         (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 1d}}\nmonitor: {every: 1h, label_delay: 1h}\n")
         write(home, answered(24 * 9, id="old"), *(answered(24 * day, id=f"between{day}") for day in range(1, 9)))
         for path in folder.glob("*.plog"):
             os.utime(path, (NOW - 90_000, NOW - 90_000))
-        (kept,) = logbook.look(line, config.load(home))
+        (kept,) = retention.look(line, config.load(home))
         assert kept.expired.predictions >= 1
         assert "old" not in {r.id for r in read_all(folder)}
     finally:

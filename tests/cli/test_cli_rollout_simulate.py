@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from noria.cli.rollout_simulate import command
-from noria.errors import NotFoundError, UsageError
+from noria.kernel.errors import NotFoundError, UsageError
 
 PROJECT = """\
 project: wheel

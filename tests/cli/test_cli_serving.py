@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from noria.adapters.server import Server
 from noria.cli import execute
+from noria.serving.client import Server
 
 ANSWER = {"predictions": [{"id": "p1", "prediction": 1, "probability": 0.81234567}], "release": "v2", "variant": "champion"}
 

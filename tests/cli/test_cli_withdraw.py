@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from noria.cli import execute
-from noria.domain.release import Form
-from noria.domain.rollout import Rollout, RolloutState, Route
-from noria.store.ledger import Ledger
+from noria.releases.release import Form
+from noria.serving.rollout_records import Rollout, RolloutState, Route
+from noria.storage.ledger import Ledger
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from noria.cli import drafted_gates
 from noria.config import parse_gate
 from noria.config.gate import demand_task
-from noria.decide import gate
-from noria.domain.evaluation import Evaluation
-from noria.domain.signature import Task
-from noria.domain.verdict import Outcome
+from noria.evaluation import judge_gate
+from noria.evaluation.records import Evaluation
+from noria.kernel.verdict import Outcome
+from noria.models.signature import Task
 from noria.stats import intervals
 from noria.stats.metrics import Floats
 
@@ -52,9 +52,9 @@ def test_five_commits_that_are_each_shown_to_be_worse_are_not_promoted(rows: int
     serving, refused, old = scores[0], 0, 0
     for candidate in scores[1:]:
         before = measured(y, candidate, serving, scores[0])
-        verdict = gate.judge(gates, before)
+        verdict = judge_gate.judge(gates, before)
         refused += verdict.outcome is Outcome.FAIL
-        old += gate.judge([within], before).outcome is Outcome.PASS
+        old += judge_gate.judge([within], before).outcome is Outcome.PASS
         if verdict.passed:
             serving = candidate
     assert refused == 5
@@ -66,7 +66,7 @@ def test_small_steps_that_nobody_can_show_end_at_the_best_release() -> None:
     """Number 30: each is no worse than the champion as far as one can tell; together they are."""
     y, scores = steps_down(1_500, 0.22, 9)
     gates = [parse_gate(text) for text, _ in drafted_gates.gates(Task.BINARY, pl.Series(y), 1_500)]
-    outcomes = [gate.judge(gates, measured(y, now, before, scores[0])).outcome for before, now in pairwise(scores)]
+    outcomes = [judge_gate.judge(gates, measured(y, now, before, scores[0])).outcome for before, now in pairwise(scores)]
     assert outcomes[-1] is not Outcome.PASS
     best = intervals.compare("roc_auc", Task.BINARY, y, scores[-1], scores[0])
     assert best.high < 0
@@ -78,7 +78,7 @@ def test_a_model_that_is_as_good_passes() -> None:
     y = (rng.random(4_000) < 0.4).astype(float)
     score, candidate = (1 / (1 + np.exp(1.1 - 2.2 * y - rng.normal(size=4_000))) for _ in range(2))
     gates = [parse_gate(text) for text, _ in drafted_gates.gates(Task.BINARY, pl.Series(y), 4_000)]
-    verdict = gate.judge(gates, measured(y, candidate, score, score))
+    verdict = judge_gate.judge(gates, measured(y, candidate, score, score))
     assert verdict.passed, verdict.sentence()
 
 
@@ -91,7 +91,7 @@ def test_one_that_is_as_good_can_pass_on_few_rows_too() -> None:
         seen = 1.3 * y + rng.normal(size=80)
         score, candidate = (1 / (1 + np.exp(-seen - 0.2 * rng.normal(size=80))) for _ in range(2))
         (text,) = [text for text, _ in drafted_gates.gates(Task.BINARY, pl.Series(y), 80) if "best" in text]
-        passed += gate.judge([parse_gate(text)], measured(y, candidate, score, score)).passed
+        passed += judge_gate.judge([parse_gate(text)], measured(y, candidate, score, score)).passed
     assert passed >= 20
 
 
@@ -101,8 +101,8 @@ def test_better_than_chance_is_asked_of_the_bound() -> None:
     (better, _), *_ = drafted_gates.gates(Task.BINARY, pl.Series(y), 80)
     found = [intervals.measure("roc_auc", Task.BINARY, y, np.random.default_rng([32, i]).random(80)) for i in range(200)]
     evaluations = [Evaluation(80, 40, {"roc_auc": one}) for one in found]
-    assert sum(gate.judge([parse_gate(better)], one).passed for one in evaluations) < 28
-    assert sum(gate.judge([parse_gate("roc_auc >= 0.55")], one).passed for one in evaluations) > 28  # of the value
+    assert sum(judge_gate.judge([parse_gate(better)], one).passed for one in evaluations) < 28
+    assert sum(judge_gate.judge([parse_gate("roc_auc >= 0.55")], one).passed for one in evaluations) > 28  # of the value
 
 
 LABELS = {

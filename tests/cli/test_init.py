@@ -25,9 +25,9 @@ from threadpoolctl import threadpool_limits
 
 from noria.cli import draft as drafting
 from noria.cli import execute
-from noria.domain.signature import Task
-from noria.errors import DataError, UsageError
-from noria.stages.work.split import split
+from noria.kernel.errors import DataError, UsageError
+from noria.models.signature import Task
+from noria.models.split import split
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,13 @@ import pytest
 
 from noria import cli, config
 from noria.console import metrics, page
-from noria.console.view import StatusView
-from noria.domain.evaluation import Comparison, Evaluation, Measure, gated_first
-from noria.domain.run import Pins, Run, RunKind
-from noria.domain.trigger import TriggerKind
-from noria.domain.turn import TurnOutcome
-from noria.stages.gate import gate
-from noria.store.ledger import Ledger
+from noria.evaluation.gate import gate
+from noria.evaluation.records import Comparison, Evaluation, Measure, gated_first
+from noria.kernel.trigger import TriggerKind
+from noria.pipeline.run import Pins, Run, RunKind
+from noria.pipeline.turn_record import TurnOutcome
+from noria.storage.ledger import Ledger
+from noria.views.status import StatusView
 
 PROJECT = """\
 project: p

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from noria import config
 from noria.config import document, units
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
 
 PLACE = re.compile(r"[\w./]+(:[0-9]+:[0-9]+)?")
 PROJECT = """\

@@ -8,8 +8,8 @@ import pytest
 from blake3 import blake3
 
 from noria import config
-from noria.domain.contract import ColumnRule, Contract, RowRule
-from noria.errors import ConfigError
+from noria.data.contract import ColumnRule, Contract, RowRule
+from noria.kernel.errors import ConfigError
 
 TEXT = """\
 columns:

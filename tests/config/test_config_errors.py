@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from noria import config
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
 
 MODEL = """
 def train(features, label, *, rate=0.1):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria import config
-from noria.domain.policy import Gate
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
+from noria.kernel.policy import Gate
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from noria import config
 from noria.config import document, units
-from noria.domain.access import Access, Rate
-from noria.domain.policy import Guards, MonitorPolicy, RetrainPolicy
-from noria.domain.signature import Task
-from noria.domain.workers import Workers
-from noria.errors import ConfigError
+from noria.kernel.access import Access, Rate
+from noria.kernel.errors import ConfigError
+from noria.kernel.policy import Guards, MonitorPolicy, RetrainPolicy
+from noria.kernel.workers import Workers
+from noria.models.signature import Task
 
 ROOT = Path(__file__).parents[2]
 SMALL = """\

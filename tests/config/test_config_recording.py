@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from noria import config
-from noria.domain.policy import RECORD_ALL, LogPolicy, WhenFull
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
+from noria.kernel.policy import RECORD_ALL, LogPolicy, WhenFull
 
 PROJECT = """project: x
 data: {points: points.csv}

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from noria import config
 from noria.config import Algorithm, Dimension, Search
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
 
 MODULE = """
 def trees(features, label, *, rate=0.1, leaves=31, seed=0):

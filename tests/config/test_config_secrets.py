@@ -8,7 +8,7 @@ import pytest
 from blake3 import blake3
 
 from noria import config
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
 
 SECRETS = {"TOKEN": "HUNTER2-and-more", "LINES": "it's\nhunter2", "LONG": "hunter2" * 30, "N": "4"}
 TEXT = """\

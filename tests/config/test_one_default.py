@@ -10,18 +10,18 @@ import pytest
 from msgspec.structs import replace
 
 from noria import config
-from noria.adapters.server import Server
 from noria.cli.serve import command
 from noria.config import keys
 from noria.config.shapes import Record
-from noria.console.around import Surroundings
-from noria.decide.simulate import Rule
-from noria.domain.rollout import Route
-from noria.domain.workers import Workers
+from noria.delivery.simulation import Rule
+from noria.kernel.workers import Workers
 from noria.serving.__main__ import parse
 from noria.serving.app import Settings
+from noria.serving.client import Server
+from noria.serving.rollout_records import Route
 from noria.serving.router import table_of
-from noria.serving.tree import Options
+from noria.serving.supervisor import Options
+from noria.views.runtime_status import Surroundings
 
 NOTHING = {"none", "no limit", "any", "for ever"}  # said in words: no value could be written there that means the same
 WORDS = {"serving.hosts", "git.branch", "git.repository", "rollout.probation", "data.csv", "step.cpus"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from noria.console.around import Surroundings
-from noria.console.view import Canary, ClockView, EnvironmentView, StatusView
-from noria.domain.data import Delivery
-from noria.domain.event import Event
-from noria.domain.quality import Alert, Window
-from noria.domain.release import Form, Release
-from noria.domain.rollout import Block, Look, Rollout, RolloutState, Route, Stand, Tally
-from noria.domain.turn import Stage, Turn, TurnOutcome
+from noria.data.snapshot import Delivery
+from noria.kernel.event import Event
+from noria.monitor.records import Alert, Window
+from noria.pipeline.turn_record import Stage, Turn, TurnOutcome
+from noria.releases.release import Form, Release
+from noria.serving.rollout_records import Block, Look, Rollout, RolloutState, Route, Stand, Tally
+from noria.views.runtime_status import Surroundings
+from noria.views.status import Canary, ClockView, EnvironmentView, StatusView
 
 NOW = 1_763_700_000.0
 PROJECT = "flight-delays"

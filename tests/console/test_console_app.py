@@ -18,10 +18,7 @@ from starlette.routing import Route
 
 from noria.console import app
 from noria.console.app import build
-from noria.console.around import Surroundings
-from noria.console.view import StatusView, nothing_yet
-from noria.domain.rollout import Rollout
-from noria.errors import (
+from noria.kernel.errors import (
     ForbiddenError,
     LeaseLostError,
     NoriaError,
@@ -32,6 +29,9 @@ from noria.errors import (
     StoreError,
     UsageError,
 )
+from noria.serving.rollout_records import Rollout
+from noria.views.runtime_status import Surroundings
+from noria.views.status import StatusView, nothing_yet
 
 TOKEN = "correct-horse-battery"
 BASE = "http://127.0.0.1:8080"

@@ -9,9 +9,9 @@ from console_story import view
 from msgspec.structs import replace
 
 from noria.console import metrics
-from noria.domain.turn import TurnOutcome
-from noria.store.ledger import Ledger
-from noria.store.totals import Totals
+from noria.pipeline.turn_record import TurnOutcome
+from noria.storage.ledger import Ledger
+from noria.views.totals import Totals
 
 LINE = re.compile(r'^(noria_[a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)+)\} (-?[0-9.e+-]+)$')
 FOUND = Totals(

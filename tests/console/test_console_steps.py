@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from noria.cli import group
-from noria.console import steps
-from noria.decide import advance
-from noria.decide.evidence import Evidence
-from noria.domain.policy import QualityGuard, RolloutPolicy, RolloutStep, StepKind
-from noria.domain.rollout import Block, Look, RolloutState, Tally, evidence_words
+from noria.delivery import judge_advance
+from noria.delivery.judge_guards import Evidence
+from noria.kernel.policy import QualityGuard, RolloutPolicy, RolloutStep, StepKind
+from noria.serving.rollout_records import Block, Look, RolloutState, Tally, evidence_words
+from noria.views import rollout_steps
 
 EVERY = {e.name: e.canary or e.probation for e in story.every_state().environments}
 POLICY = RolloutPolicy(
@@ -44,18 +44,18 @@ POLICY = RolloutPolicy(
 def test_the_plan_tells_where_it_is(state: str, told: str) -> None:
     canary = EVERY[state]
     assert canary is not None
-    assert " ".join(step.where for step in steps.plan(canary.rollout)) == told
+    assert " ".join(step.where for step in rollout_steps.plan(canary.rollout)) == told
 
 
 @pytest.mark.parametrize("state", [RolloutState.WAITING, RolloutState.REPLAY])
 def test_one_held_early_stands_where_it_was(state: RolloutState) -> None:
     held = replace(story.ROLLOUT, state=RolloutState.HELD, resumes=state, step=0)
-    assert steps.plan(held) == steps.plan(replace(held, state=state, resumes=None))
+    assert rollout_steps.plan(held) == rollout_steps.plan(replace(held, state=state, resumes=None))
 
 
-def judged(step: int, blocks: tuple[Block, ...], moment: advance.Moment, policy: RolloutPolicy = POLICY) -> Look:
+def judged(step: int, blocks: tuple[Block, ...], moment: judge_advance.Moment, policy: RolloutPolicy = POLICY) -> Look:
     """What the judge itself says: the page must understand its sentences."""
-    ruling = advance.judge(policy, step, Evidence(blocks), moment)
+    ruling = judge_advance.judge(policy, step, Evidence(blocks), moment)
     return Look(1.0, ruling.reason.text, ruling.stands)
 
 
@@ -65,48 +65,48 @@ SEEN = (Block(0.1, Tally(3_700, 2, 5), Tally(412, 1, 1), 1),)
 @pytest.mark.parametrize(
     ("step", "moment", "left"),
     [
-        (0, advance.Moment(), "v4 goes on"),  # nothing but guards: what began the step is told
-        (1, advance.Moment(step_s=0.0), "paused for 10 min more"),
-        (2, advance.Moment(), "waits for 1 approval (`noria approve`)"),
+        (0, judge_advance.Moment(), "v4 goes on"),  # nothing but guards: what began the step is told
+        (1, judge_advance.Moment(step_s=0.0), "paused for 10 min more"),
+        (2, judge_advance.Moment(), "waits for 1 approval (`noria approve`)"),
     ],
 )
-def test_the_headline_leaves_out_what_the_bars_show(step: int, moment: advance.Moment, left: str) -> None:
+def test_the_headline_leaves_out_what_the_bars_show(step: int, moment: judge_advance.Moment, left: str) -> None:
     look = judged(step, SEEN, moment)
     assert "for safety" in look.text
     rollout = replace(story.ROLLOUT, step=step, look=look, reason="v4 goes on")
-    assert steps.headline(rollout) == left
+    assert rollout_steps.headline(rollout) == left
 
 
 def test_a_held_one_tells_why() -> None:
-    look = judged(0, SEEN, advance.Moment(patient_s=10_000_000))
+    look = judged(0, SEEN, judge_advance.Moment(patient_s=10_000_000))
     assert look.text.startswith("no verdict within")
     held = replace(story.ROLLOUT, state=RolloutState.HELD, reason=f"v4 held at 10 %: {look.text}", look=look)
-    assert re.fullmatch(r"v4 held at 10 %: no verdict within [\w ]+", steps.headline(held))
+    assert re.fullmatch(r"v4 held at 10 %: no verdict within [\w ]+", rollout_steps.headline(held))
     asked = replace(held, reason="v4 held by anna: errors look odd; wait for the labels")
-    assert steps.headline(asked) == asked.reason
+    assert rollout_steps.headline(asked) == asked.reason
 
 
 def test_harm_stays_told_when_nothing_else_is() -> None:
-    look = judged(0, (Block(0.1, Tally(3_700, 0, 0), Tally(412, 60, 0), 1),), advance.Moment())
-    assert steps.headline(replace(story.ROLLOUT, look=look, reason="v4 begun")) == "roll back"
-    assert steps.cleared(look.stands) == "harm shown by errors"
+    look = judged(0, (Block(0.1, Tally(3_700, 0, 0), Tally(412, 60, 0), 1),), judge_advance.Moment())
+    assert rollout_steps.headline(replace(story.ROLLOUT, look=look, reason="v4 begun")) == "roll back"
+    assert rollout_steps.cleared(look.stands) == "harm shown by errors"
 
 
 def test_what_it_says_of_several_guards_leaves_no_marks_behind() -> None:
     """The step that ended was cleared by two guards, and the look since is only of guards: no `: :` stays of them."""
-    look = judged(0, SEEN, advance.Moment())
+    look = judged(0, SEEN, judge_advance.Moment())
     assert {stand.guard for stand in look.stands} >= {"errors", "slow answers"}
     told = "; ".join(f"{stand.guard}: {stand.text}; for safety 4.7 of 2.7, for harm 1 of 400" for stand in look.stands)
     rollout = replace(story.ROLLOUT, look=look, reason=f"v4 goes from 0 % to 10 %: {told}: go on to 10 % of traffic")
-    assert steps.headline(rollout) == "v4 goes from 0 % to 10 %: go on to 10 % of traffic"
+    assert rollout_steps.headline(rollout) == "v4 goes from 0 % to 10 %: go on to 10 % of traffic"
 
 
 def test_probation_tells_how_long() -> None:
     policy = replace(POLICY, probation_s=7_200.0, guards=replace(POLICY.guards, quality=QualityGuard("brier", 0.02, 1.0)))
-    ruling = advance.judge_probation(policy, Evidence(SEEN), advance.Moment())
+    ruling = judge_advance.judge_probation(policy, Evidence(SEEN), judge_advance.Moment())
     look = Look(1.0, ruling.reason.text, ruling.stands)
     rollout = replace(story.ROLLOUT, state=RolloutState.PROBATION, look=look)
-    assert re.fullmatch(r"on probation for [\w ]+ more", steps.headline(rollout))
+    assert re.fullmatch(r"on probation for [\w ]+ more", rollout_steps.headline(rollout))
 
 
 @pytest.mark.parametrize("state", list(EVERY))
@@ -114,7 +114,7 @@ def test_each_way_is_a_command_that_exists(state: str, tmp_path: Path) -> None:
     (tmp_path / "noria.yaml").write_text("project: p\n")
     canary = EVERY[state]
     assert canary is not None
-    found = steps.ways(canary.rollout)
+    found = rollout_steps.ways(canary.rollout)
     assert found
     for way in found:
         program, *words = shlex.split(way.command)
@@ -126,23 +126,23 @@ def test_each_way_is_a_command_that_exists(state: str, tmp_path: Path) -> None:
 
 
 def test_an_approval_is_offered_where_one_is_asked_for() -> None:
-    offered = {name: any("approve" in way.command for way in steps.ways(c.rollout)) for name, c in EVERY.items() if c}
+    offered = {name: any("approve" in way.command for way in rollout_steps.ways(c.rollout)) for name, c in EVERY.items() if c}
     assert offered == {"waiting": True, "replay": False, "canary": False, "held": False, "probation": False}
-    asking = replace(story.ROLLOUT, look=judged(2, SEEN, advance.Moment()))
-    assert "noria approve v4 -e production" in [way.command for way in steps.ways(asking)]
+    asking = replace(story.ROLLOUT, look=judged(2, SEEN, judge_advance.Moment()))
+    assert "noria approve v4 -e production" in [way.command for way in rollout_steps.ways(asking)]
 
 
 @given(st.floats(0, 1e300), st.floats(0, 1e300), st.floats(1.001, 1e6))
 def test_bars_are_in_order_and_pass_the_mark_exactly_when_it_is_enough(one: float, other: float, needed: float) -> None:
     low, high = sorted((one, other))
-    assert 0 <= steps.reach(low, needed) <= steps.reach(high, needed) <= 100
+    assert 0 <= rollout_steps.reach(low, needed) <= rollout_steps.reach(high, needed) <= 100
     if abs(one - needed) > 0.01 * needed:
-        assert (steps.reach(one, needed) >= steps.MARK) == (one > needed) or needed < 1.2
+        assert (rollout_steps.reach(one, needed) >= rollout_steps.MARK) == (one > needed) or needed < 1.2
 
 
 @pytest.mark.parametrize(("evidence", "needed", "width"), [(1.0, 1.0, 100.0), (0.5, 1.0, 0.0), (10, 100, 40.0), (100, 100, 80.0)])
 def test_reach(evidence: float, needed: float, width: float) -> None:
-    assert steps.reach(evidence, needed) == width
+    assert rollout_steps.reach(evidence, needed) == width
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ def test_told(evidence: float, text: str) -> None:
     ],
 )
 def test_codes(text: str, html: str) -> None:
-    assert str(steps.codes(text)) == html
+    assert str(rollout_steps.codes(text)) == html

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from noria.console import chart, words
+from noria.console import chart
+from noria.kernel import words
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from noria import errors
-from noria.adapters import environment
 from noria.cli import COMMANDS
 from noria.config import reference
+from noria.kernel import errors
+from noria.pipeline import environment
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -17,12 +17,12 @@ from typing import Any, cast
 
 import pytest
 
-from noria import background, daemon
-from noria.adapters import descriptors
-from noria.background import Background
-from noria.serving import tree
-from noria.store import predictions
-from noria.store.predictions import LogWriter, Prediction, read_all
+from noria import daemon
+from noria.kernel import background, descriptors
+from noria.kernel.background import Background
+from noria.predictions import writer
+from noria.predictions.writer import LogWriter, Prediction, read_all
+from noria.serving import supervisor
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = 120.0) -> None:
@@ -71,18 +71,18 @@ def test_a_record_is_synced_though_no_descriptor_is_left(tmp_path: Path, monkeyp
     """Number 10: the descriptor that syncing takes was not there, and no record was synced from then on."""
     synced: list[int] = []
     real = os.fdatasync
-    monkeypatch.setattr(predictions.os, "fdatasync", lambda fd: (synced.append(fd), real(fd)))
+    monkeypatch.setattr(writer.os, "fdatasync", lambda fd: (synced.append(fd), real(fd)))
     log = LogWriter(tmp_path, "production")
 
     def none_left(_: int) -> int:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(predictions.os, "dup", none_left)
+    monkeypatch.setattr(writer.os, "dup", none_left)
     log.append(record("a"))
     wait_for(lambda: synced)
     synced.clear()
     monkeypatch.undo()
-    monkeypatch.setattr(predictions.os, "fdatasync", lambda fd: (synced.append(fd), real(fd)))
+    monkeypatch.setattr(writer.os, "fdatasync", lambda fd: (synced.append(fd), real(fd)))
     log.append(record("b"))
     wait_for(lambda: synced)
     log.close()
@@ -92,7 +92,7 @@ def test_a_record_is_synced_though_no_descriptor_is_left(tmp_path: Path, monkeyp
 FULL = """
 import os, resource, sys
 from pathlib import Path
-from noria.store.predictions import LogWriter
+from noria.predictions.writer import LogWriter
 from test_background import record
 log = LogWriter(Path(sys.argv[1]), "production", segment_bytes=2000)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -123,7 +123,7 @@ def test_a_new_segment_is_made_where_others_hold_all_descriptors(tmp_path: Path)
 def test_the_soft_limit_is_raised_and_leaves_room_for_files() -> None:
     """Number 10: 1,024 descriptors, systemd's soft limit, were all there were."""
     script = (
-        "import json, resource\nfrom noria.adapters import descriptors\n"
+        "import json, resource\nfrom noria.kernel import descriptors\n"
         "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))\n"
         "print(json.dumps([descriptors.for_connections(), descriptors.raise_limit(), descriptors.for_connections()]))"
@@ -178,7 +178,7 @@ def test_a_console_that_ends_begins_anew(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_server_that_cannot_follow_its_routes_serves_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Number 10: what works in the background of the server's parent goes on too, whatever it meets."""
-    grown = tree.Tree(tree.Options(tmp_path, {}))
+    grown = supervisor.Tree(supervisor.Options(tmp_path, {}))
     tried: list[int] = []
 
     def aim(again: bool = False) -> None:

@@ -15,19 +15,19 @@ from types import SimpleNamespace
 import pytest
 
 from noria import cli
-from noria.domain.data import Delivery, FilePin
-from noria.domain.release import Form
-from noria.domain.rollout import Route
-from noria.engine.export import Meter, Piece, Source, write
-from noria.errors import NotFoundError, StoreError
-from noria.names import digest_bytes
-from noria.stages import audit
-from noria.stages.damage import tell_damage
-from noria.stages.line import silent
-from noria.store.blobs import BlobStore
-from noria.store.ledger import Ledger
-from noria.store.pairs import PairBook
-from noria.store.segments import MAGIC
+from noria.data.snapshot import Delivery, FilePin
+from noria.delivery.shadow_evidence import PairBook
+from noria.kernel.errors import NotFoundError, StoreError
+from noria.kernel.names import digest_bytes
+from noria.pipeline.context import silent
+from noria.predictions.damage import tell_damage
+from noria.predictions.segments import MAGIC
+from noria.releases.export import Meter, Piece, Source, write
+from noria.releases.release import Form
+from noria.serving.rollout_records import Route
+from noria.storage.blobs import BlobStore
+from noria.storage.ledger import Ledger
+from noria.trust import audit
 
 FLIPS = 150
 

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "serving"))
 from serving_bundles import RECORD, Seal, compiled, hosted, logged, wait_for
 from serving_world import World
 
-from noria.adapters.server import FACTS, SOCKET
+from noria.serving.client import FACTS, SOCKET
 
 
 @pytest.fixture

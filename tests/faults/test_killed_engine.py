@@ -16,15 +16,15 @@ sys.path.append(str(Path(__file__).parents[1] / "serving"))
 
 from serving_bundles import wait_for
 
-from noria.adapters.executors import keeper, leftovers
-from noria.adapters.executors.limits import Work
-from noria.adapters.executors.pool import Pool
+from noria.kernel import orphan_keeper, orphans
+from noria.pipeline.executors.limits import Work
+from noria.pipeline.executors.pool import Pool
 
 ENGINE = """
 import os, sys
 from pathlib import Path
-from noria.adapters.executors.limits import Work
-from noria.adapters.executors.pool import Pool
+from noria.pipeline.executors.limits import Work
+from noria.pipeline.executors.pool import Pool
 
 folder = Path(sys.argv[1])
 with Pool(size=0, preload=(), running=3) as pool:
@@ -69,11 +69,11 @@ def pids(folder: Path) -> dict[str, int]:
 
 
 def living(found: dict[str, int]) -> list[str]:
-    return [name for name, pid in found.items() if keeper.started(pid)]
+    return [name for name, pid in found.items() if orphan_keeper.started(pid)]
 
 
 def keepers(engine: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    return [child for child in psutil.Process(engine.pid).children() if keeper.__file__ in child.cmdline()]
+    return [child for child in psutil.Process(engine.pid).children() if orphan_keeper.__file__ in child.cmdline()]
 
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for under /proc")
@@ -94,8 +94,8 @@ def test_the_next_engine_ends_what_is_left_where_the_keeper_was_killed_too(
     found = pids(tmp_path)
     del found["bare"]  # it carries no mark
     bare = int((tmp_path / "bare").read_text())
-    mine = {leftovers.MARK: leftovers.new_mark()}
-    elsewhere = {leftovers.MARK: f"step-1.{engine.pid}-{keeper.started(engine.pid)}-1"}  # of another container
+    mine = {orphans.MARK: orphans.new_mark()}
+    elsewhere = {orphans.MARK: f"step-1.{engine.pid}-{orphan_keeper.started(engine.pid)}-1"}  # of another container
     with (
         subprocess.Popen(["sleep", "300"], env=os.environ | mine) as own,
         subprocess.Popen(["sleep", "300"], env=os.environ | elsewhere) as foreign,
@@ -103,7 +103,7 @@ def test_the_next_engine_ends_what_is_left_where_the_keeper_was_killed_too(
         try:
             for process in keepers(engine):
                 process.kill()
-            assert leftovers.end_orphans() == 0
+            assert orphans.end_orphans() == 0
             engine.kill()
             engine.wait()
             assert set(living(found)) >= {"shell", "away", "child"}
@@ -129,11 +129,11 @@ def test_a_number_that_is_somebody_elses_by_now_is_left_alone(monkeypatch: pytes
         try:
             lines = iter([b"+%d\n" % other.pid])
             begun = iter(["12345"])  # when the one that had the number began
-            first = keeper.started
-            monkeypatch.setattr(keeper, "started", lambda pid: next(begun, None) or first(pid))
+            first = orphan_keeper.started
+            monkeypatch.setattr(orphan_keeper, "started", lambda pid: next(begun, None) or first(pid))
             monkeypatch.setattr(sys, "stdin", type("Input", (), {"buffer": lines}))
             monkeypatch.setattr(signal, "signal", lambda *_: None)
-            keeper.main("0-0-0")
+            orphan_keeper.main("0-0-0")
             assert other.poll() is None
         finally:
             other.kill()

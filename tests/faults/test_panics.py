@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from noria.adapters import files
-from noria.adapters.executors import pool
-from noria.adapters.executors.limits import Work
 from noria.daemon import Daemon
-from noria.engine import lease
-from noria.engine.lease import Held
-from noria.errors import StoreError
+from noria.data import files
+from noria.kernel.errors import StoreError
+from noria.pipeline.executors import pool
+from noria.pipeline.executors.limits import Work
+from noria.storage import lease
+from noria.storage.lease import Held
 
 
 class Panic(BaseException):

@@ -10,24 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from noria.errors import DiskFullError, StoreError
-from noria.store import connection, disk, reading_only
-from noria.store.ledger import Ledger
-from noria.store.locks import Locks
+from noria.kernel.errors import DiskFullError, StoreError
+from noria.storage import connection, disk, read_only
+from noria.storage.ledger import Ledger
+from noria.storage.locks import Locks
 
 
 @pytest.fixture
 def sealed_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything passes for a folder that cannot be written, and SQLite makes no file beside the ledger: root may always."""
     monkeypatch.setattr(connection, "cannot_write", lambda path: path.exists())
-    opened = reading_only._opened
+    opened = read_only._opened
 
     def refusing(address: str, timeout_s: float) -> object:
         if address.endswith("?mode=ro") and not Path(address[5:].removesuffix("?mode=ro")).with_suffix(".db-shm").exists():
-            raise reading_only.sqlite3.OperationalError("unable to open database file")
+            raise read_only.sqlite3.OperationalError("unable to open database file")
         return opened(address, timeout_s)
 
-    monkeypatch.setattr(reading_only, "_opened", refusing)
+    monkeypatch.setattr(read_only, "_opened", refusing)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_copied_ledger_is_read_with_its_journal_or_without(
         shutil.copy(state / "ledger.db-wal", backup)
         shutil.copy(state / "ledger.db", backup)
     else:
-        with closing(reading_only.sqlite3.connect(state / "ledger.db")) as link:
+        with closing(read_only.sqlite3.connect(state / "ledger.db")) as link:
             link.execute("VACUUM INTO ?", (str(backup / "ledger.db"),))
     (backup / ".gitignore").write_text("*\n")
     before = listing(backup)
@@ -73,9 +73,9 @@ def test_a_ledger_of_an_earlier_version_says_what_to_do(state: Path, tmp_path: P
     """Number 56: it cannot be brought up to date where nothing can be written."""
     old = tmp_path / "old"
     old.mkdir()
-    with closing(reading_only.sqlite3.connect(state / "ledger.db")) as link:
+    with closing(read_only.sqlite3.connect(state / "ledger.db")) as link:
         link.execute("VACUUM INTO ?", (str(old / "ledger.db"),))
-    with closing(reading_only.sqlite3.connect(old / "ledger.db")) as link:
+    with closing(read_only.sqlite3.connect(old / "ledger.db")) as link:
         link.execute("PRAGMA user_version = 1")
     request.getfixturevalue("sealed_off")
     with pytest.raises(StoreError, match="cannot be brought to") as told:

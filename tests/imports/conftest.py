@@ -13,9 +13,9 @@ import pytest
 from imported import NAMES, PROJECT
 
 from noria import cli
-from noria.adapters.server import Server
-from noria.engine import importing
-from noria.stages.work import foreign
+from noria.models import foreign_model
+from noria.releases import importing
+from noria.serving.client import Server
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def home(tmp_path: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read models in this process: another one for each costs seconds, and what it finds is the same."""
-    monkeypatch.setattr(importing, "apart", lambda job, _: (foreign.main(job), ""))
+    monkeypatch.setattr(importing, "apart", lambda job, _: (foreign_model.main(job), ""))
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from noria import cli
-from noria.adapters.server import Server
-from noria.engine import importing
+from noria.releases import importing
+from noria.serving.client import Server
 
 
 def matrix(rows: pl.DataFrame) -> Any:

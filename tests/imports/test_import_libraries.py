@@ -23,7 +23,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from noria.adapters.server import Server
+from noria.serving.client import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, at import and at saving
 ASKED = 40

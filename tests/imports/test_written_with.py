@@ -15,7 +15,7 @@ import sklearn.base
 from sklearn.linear_model import LogisticRegression
 
 from noria import cli
-from noria.adapters.frameworks import written_with
+from noria.models.frameworks import written_with
 
 OLD = "1.2.2"
 ASKED = ["--sample", "rows.csv", "--label", "churned", "--vouch-for-pickle"]

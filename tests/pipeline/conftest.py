@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from git_fixtures import repo  # noqa: F401
 from place import Place
 
 

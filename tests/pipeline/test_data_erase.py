@@ -14,13 +14,14 @@ from place import Place
 from test_data_commands import CONTRACT, rows
 from test_reproduce import make
 
-from noria import names
-from noria.adapters import bundle, signing
-from noria.engine import assembly, erase, export, gc
-from noria.errors import NotFoundError, RefusedError, StoreError
-from noria.stages.data import BLOBS
-from noria.stages.line import Line
-from noria.stages.needs import gather
+from noria.data.versions import BLOBS
+from noria.engine import assembly
+from noria.kernel import names
+from noria.kernel.errors import NotFoundError, RefusedError, StoreError
+from noria.pipeline.context import Line
+from noria.releases import bundle_verifier, export, signing
+from noria.trust import erasure, gc
+from noria.trust.references import gather
 
 SECRET = "47.1125"  # of a person
 PROJECT = """\
@@ -103,7 +104,7 @@ def test_a_file_is_erased_wherever_the_store_had_it(words: Place) -> None:
 
 def test_what_is_still_in_its_source_comes_in_again_and_is_kept(words: Place) -> None:
     with at(words) as line:
-        (digest,) = {f.digest for f in erase.erase(line, "points").files if f.name == "data/b.csv"}
+        (digest,) = {f.digest for f in erasure.erase(line, "points").files if f.name == "data/b.csv"}
         assert line.ledger.data.standing(line.name, "points") == {}
         assert digest not in gather(line).blobs
     words.noria("run")
@@ -111,7 +112,7 @@ def test_what_is_still_in_its_source_comes_in_again_and_is_kept(words: Place) ->
         assert set(line.ledger.data.standing(line.name, "points")) == {"data/a.csv", "data/b.csv"}
         assert digest in gather(line).blobs, "no collection takes it for erased"
         with pytest.raises(NotFoundError, match="no snapshot and no file"):
-            erase.plan(line, "data/c.csv")
+            erasure.plan(line, "data/c.csv")
 
 
 def test_an_erasure_waits_for_nobody_and_is_finished_by_doing_it_again(words: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,18 +120,18 @@ def test_an_erasure_waits_for_nobody_and_is_finished_by_doing_it_again(words: Pl
     with at(words) as line, at(words) as other:
         kept = {blob.digest for blob in line.blobs.each()}
         with other.locks.using(BLOBS), pytest.raises(RefusedError, match="at work"):
-            erase.erase(line, "data/b.csv")
+            erasure.erase(line, "data/b.csv")
         assert {blob.digest for blob in line.blobs.each()} == kept
 
         def killed(*_: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(erase, "_record", killed)
+            patch.setattr(erasure, "_record", killed)
             with pytest.raises(KeyboardInterrupt):
-                erase.erase(line, "data/b.csv")
+                erasure.erase(line, "data/b.csv")
         assert line.ledger.keep.erased() == {}
-        done = erase.erase(line, "data/b.csv")
+        done = erasure.erase(line, "data/b.csv")
         assert (done.touched.steps, done.touched.count) == (("copy", "count"), 2)
         assert set(line.ledger.data.standing(line.name, "points")) == {"data/a.csv"}
         assert not {result.name for result in line.ledger.keep.results(line.name)} - {"same", "copy", "count"}
@@ -141,14 +142,14 @@ def as_sealed_before(place: Place, left: dict[str, str]) -> str:
     """Make the bundle of v1 one of before: sealed with what steps had left in the checkout. Its digest."""
     state = place.home / ".noria"
     (folder,) = (state / "releases").iterdir()
-    manifest = msgspec.json.decode((folder / bundle.MANIFEST).read_bytes())
+    manifest = msgspec.json.decode((folder / bundle_verifier.MANIFEST).read_bytes())
     for name, text in left.items():
         (folder / "code" / name).parent.mkdir(exist_ok=True)
         (folder / "code" / name).write_text(text)
         manifest["files"][f"code/{name}"] = names.digest_bytes(text.encode())
     content = msgspec.json.encode(manifest)
-    (folder / bundle.MANIFEST).write_bytes(content)
-    (folder / bundle.SEAL).write_bytes(signing.sign(state, content))
+    (folder / bundle_verifier.MANIFEST).write_bytes(content)
+    (folder / bundle_verifier.SEAL).write_bytes(signing.sign(state, content))
     digest = names.digest_bytes(content)
     with closing(sqlite3.connect(state / "ledger.db")) as database, database:
         database.execute("UPDATE releases SET digest = ?", (digest,))
@@ -169,18 +170,18 @@ def test_a_release_says_that_what_it_was_made_of_was_erased(tmp_path: Path) -> N
     assert (said["sealed"], said["checkouts"]) == ({"again v1": ["code/copy.csv", "code/made/cache.csv"]}, 1)
     with at(place) as line:
         steps = {result.name for result in line.ledger.keep.results(line.name)}
-        found = erase.plan(line, "points@v1")
+        found = erasure.plan(line, "points@v1")
         assert found.touched.releases == ("v1",)
         assert set(found.touched.steps) == steps, "all of them came from it"
         assert place.json("show", "v1")["not_reproducible"] is None
-        erase.erase(line, "points@v1")
+        erasure.erase(line, "points@v1")
         left = {blob.digest for blob in line.blobs.each()}
         assert left.isdisjoint(found.roots | found.left | found.manifests)
-        sealed = bundle.verify(line.bundle(digest), signing.known_keys(state))
+        sealed = bundle_verifier.verify(line.bundle(digest), signing.known_keys(state))
         assert sealed.erased == ("code/copy.csv", "code/made/cache.csv")
         (line.bundle(digest) / "code/made/cache.csv").write_text("id,name\n1,Zebra\n2,Yak\n")
         with pytest.raises(StoreError, match="was changed"):
-            bundle.verify(line.bundle(digest), signing.known_keys(state))
+            bundle_verifier.verify(line.bundle(digest), signing.known_keys(state))
         (line.bundle(digest) / "code/made/cache.csv").unlink()
     assert holding(place, "Zebra") == []
     place.noria("releases", "export", "v1", "--into", str(tmp_path / "v1.tar"), "--without-data")

@@ -14,14 +14,15 @@ import pytest
 from place import Place
 from test_data_commands import log, rows
 
-from noria.domain.data import FilePin, Snapshot
-from noria.engine import assembly, erase, exchange
-from noria.errors import DataError, NoriaError, RefusedError, UsageError
-from noria.names import digest_bytes
-from noria.stages import origin
-from noria.stages.line import Line
-from noria.stages.needs import gather
-from noria.store.data import manifest_digest
+from noria.data import exchange, refetch
+from noria.data.snapshot import FilePin, Snapshot
+from noria.data.store import manifest_digest
+from noria.engine import assembly
+from noria.kernel.errors import DataError, NoriaError, RefusedError, UsageError
+from noria.kernel.names import digest_bytes
+from noria.pipeline.context import Line
+from noria.trust import erasure
+from noria.trust.references import gather
 
 PROJECT = """\
 project: words
@@ -272,7 +273,7 @@ def test_an_import_that_would_be_refused_at_its_end_keeps_nothing(line: Line, fr
 def test_what_was_erased_comes_back_only_when_it_is_asked_for(line: Line, fresh: Line, tmp_path: Path) -> None:
     digest = exported(line, tmp_path / "x.tar")
     exchange.take_in(fresh, tmp_path / "x.tar")
-    gone = erase.erase(fresh, "data/b.csv")
+    gone = erasure.erase(fresh, "data/b.csv")
     (file,) = gone.files
     assert (file.size_bytes, gone.touched.pins) == (len(CONTENTS["data/b.csv"]), (f"imported-{digest[:12]}",))
     with pytest.raises(RefusedError, match=r"was erased here: data/b\.csv"):
@@ -297,14 +298,14 @@ def test_objects_that_stay_at_their_origin_are_fetched_for_an_export_unless_eras
         fetched.extend(snapshots)
         line.blobs.put_bytes(data)
 
-    monkeypatch.setattr(origin, "bring", bring)
+    monkeypatch.setattr(refetch, "bring", bring)
     facts = line.ledger.data.facts(version)
     exchange.export(line, facts, tmp_path / "x.tar")
     assert fetched == [version]
     done = exchange.take_in(fresh, tmp_path / "x.tar")
     (kept_pin,) = fresh.ledger.data.files_of(done.facts.digest)
     assert (kept_pin.digest, kept_pin.origin) == (pin.digest, None), "here it is a copy, which nobody collects"
-    erase.erase(line, pin.name)
+    erasure.erase(line, pin.name)
     with pytest.raises(RefusedError, match="was erased"):
         exchange.export(line, facts, tmp_path / "y.tar")
     assert fetched == [version], "what was erased is not fetched again"
@@ -312,7 +313,7 @@ def test_objects_that_stay_at_their_origin_are_fetched_for_an_export_unless_eras
 
 def test_a_version_of_a_log_comes_from_its_environment_alone(line: Line, fresh: Line, tmp_path: Path) -> None:
     pin = FilePin("log/production.parquet", line.blobs.put_bytes(b"x"), 1, 1)
-    digest = exchange.served.log_digest("said", pin)
+    digest = exchange.served_predictions.log_digest("said", pin)
     line.ledger.data.put_snapshot(line.name, Snapshot("said", digest, (pin,)))
     exchange.export(line, line.ledger.data.facts(digest), tmp_path / "x.tar")
     assert exchange.take_in(line, tmp_path / "x.tar").known

@@ -12,11 +12,11 @@ import pytest
 from msgspec.structs import replace
 from place import Place
 
-from noria.adapters.executors.local import LocalExecutor
-from noria.adapters.executors.pool import Pool
-from noria.domain.turn import TurnOutcome
-from noria.engine import assembly, wheel
-from noria.store.blobs import BlobStore
+from noria.engine import assembly, turn_runner
+from noria.pipeline.executors.local import LocalExecutor
+from noria.pipeline.executors.pool import Pool
+from noria.pipeline.turn_record import TurnOutcome
+from noria.storage.blobs import BlobStore
 
 PROJECT = """\
 project: far
@@ -86,7 +86,7 @@ def test_steps_run_where_nothing_is_shared_but_names_and_bytes(
     far = Elsewhere(tmp_path / "far", place.home, here.blobs)
     line = replace(here, executor=LocalExecutor(Pool(size=1, preload=("polars",)), far))
     try:
-        ended = wheel.turn_by_hand(line, "try it far away")
+        ended = turn_runner.turn_by_hand(line, "try it far away")
     finally:
         line.executor.close()
         here.executor.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from place import Place
 
-from noria.store.locks import Locks
+from noria.storage.locks import Locks
 
 PROJECT = """\
 project: keepers

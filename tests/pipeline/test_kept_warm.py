@@ -8,7 +8,7 @@ import pytest
 from place import Place
 
 from noria.engine.assembly import kept_warm
-from noria.errors import UsageError
+from noria.kernel.errors import UsageError
 
 
 @pytest.mark.parametrize(("said", "usual", "kept"), [(None, 6, 6), (None, 0, 1), ("2", 6, 2), ("0", 6, 0)])

@@ -20,12 +20,11 @@ import msgspec
 import pytest
 from place import Place
 
-from noria.adapters import signing
-from noria.domain.evaluation import Evaluation, Measure
-from noria.engine import agreement, export
-from noria.engine.alone import from_file
-from noria.errors import DataError, NoriaError, RefusedError
-from noria.names import digest_bytes
+from noria.delivery.standalone import from_file
+from noria.evaluation.records import Evaluation, Measure
+from noria.kernel.errors import DataError, NoriaError, RefusedError
+from noria.kernel.names import digest_bytes
+from noria.releases import agreement, export, signing
 
 PROJECT = """\
 project: again
@@ -423,7 +422,7 @@ def test_a_stranger_cannot_pass_for_the_sealed_bundle(exported: Exported, tmp_pa
 
 
 def test_files_of_a_dataset_stay_below_their_folder() -> None:
-    from noria.domain.data import FilePin, Snapshot
+    from noria.data.snapshot import FilePin, Snapshot
 
     for name in ("../../up.csv", "data/../../up.csv"):
         made = Snapshot("points", "0" * 64, (FilePin(name, "0" * 64, 1, 1),))

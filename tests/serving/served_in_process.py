@@ -11,18 +11,18 @@ from typing import Any
 import httpx
 from serving_bundles import PROJECT, Seal
 
-from noria.domain.access import UNGUARDED, Access
-from noria.domain.rollout import Route
+from noria.kernel.access import UNGUARDED, Access
+from noria.predictions.writer import LogWriter
+from noria.releases.bundle import open_bundle, public_keys
 from noria.serving import counts as counting
+from noria.serving.access_control import Door
 from noria.serving.app import App, Settings
-from noria.serving.apps import Apps
-from noria.serving.bundle import open_bundle, public_keys
 from noria.serving.counts import Counts, counts_path
-from noria.serving.door import Door
+from noria.serving.project_apps import Apps
 from noria.serving.recorder import Recorder
+from noria.serving.rollout_records import Route
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import load
-from noria.store.predictions import LogWriter
 
 
 class InProcess:

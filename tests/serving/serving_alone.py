@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 from serving_bundles import PROJECT, Seal
 
-from noria import names
-from noria.adapters import signing
-from noria.domain.release import Form, Release
-from noria.engine import export
-from noria.engine.export import FACTS, SEAL, Facts, Meter, Piece, Source
+from noria.kernel import names
+from noria.releases import export, signing
+from noria.releases.export import FACTS, SEAL, Facts, Meter, Piece, Source
+from noria.releases.release import Form, Release
 
 START_S = 20.0
 

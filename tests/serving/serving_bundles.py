@@ -18,9 +18,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from noria import names
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.store.predictions import read_all
+from noria.kernel import names
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.predictions.writer import read_all
 
 PROJECT = "delays"
 BINARY = Signature(

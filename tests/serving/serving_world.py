@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 from serving_bundles import PROJECT, RECORD, Seal
 
-from noria.adapters.server import ArmTallies, Server, Synced
-from noria.domain.rollout import Route
-from noria.store.ledger import Ledger
+from noria.serving.client import ArmTallies, Server, Synced
+from noria.serving.rollout_records import Route
+from noria.storage.ledger import Ledger
 
 
 class World:

@@ -16,10 +16,10 @@ from serving_alone import Alone, exported
 from serving_bundles import RECORD, Seal, compiled, wait_for
 from serving_world import World
 
-from noria.domain.access import Access
+from noria.kernel.access import Access
 from noria.serving.access_log import NAME, WAITING_MOST, AccessLog
 from noria.serving.http import json_reply
-from noria.store.rotating import RotatingFile, rotate_inherited
+from noria.storage.rotating_files import RotatingFile, rotate_inherited
 
 ANNA = "anna-0123456789abcdef"
 

@@ -12,11 +12,11 @@ from serving_alone import Alone, exported, refused
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled, logged, wait_for
 from serving_world import World
 
-from noria.adapters import signing
-from noria.adapters.server import ArmTallies
-from noria.domain.rollout import Route, Tally
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.store.ledger import Ledger
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.releases import signing
+from noria.serving.client import ArmTallies
+from noria.serving.rollout_records import Route, Tally
+from noria.storage.ledger import Ledger
 
 OTHER = "tips"
 REGRESSION = Signature(BINARY.inputs, Task.REGRESSION, key="table")

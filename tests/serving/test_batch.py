@@ -21,11 +21,12 @@ from serving_bundles import BINARY, Seal, compiled, hosted, wait_for
 from serving_world import World
 
 from noria import cli
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.engine import alone, parts, scoring
-from noria.engine.rows import Source
-from noria.engine.scoring import Order, Scored
-from noria.errors import DataError, NotFoundError, RefusedError, UsageError
+from noria.delivery import standalone
+from noria.delivery.batch import parts, scoring
+from noria.delivery.batch.rows import Source
+from noria.delivery.batch.scoring import Order, Scored
+from noria.kernel.errors import DataError, NotFoundError, RefusedError, UsageError
+from noria.models.signature import Input, Kind, Signature, Task
 
 ROWS = 97
 
@@ -47,7 +48,7 @@ def file(seal: Seal, tmp_path: Path) -> Path:
 
 
 def score(file: Path, given: Path | str, output: Path, **more: Any) -> Scored:
-    return scoring.score(Order(scoring.files(str(given)), output, **more), alone.from_file(file))
+    return scoring.score(Order(scoring.files(str(given)), output, **more), standalone.from_file(file))
 
 
 def records(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -348,7 +349,7 @@ def test_a_killed_command_goes_on(file: Path, tmp_path: Path) -> None:
     """kill -9 of the real command after some part of it is on disk, again and again."""
     flights(60_000).write_ndjson(tmp_path / "rows.jsonl")
     journal = tmp_path / ".out.jsonl.scoring" / parts.JOURNAL
-    script = "from noria.engine import scoring; scoring.BATCH_ROWS, scoring.PART_ROWS = 500, 2000\n"
+    script = "from noria.delivery.batch import scoring; scoring.BATCH_ROWS, scoring.PART_ROWS = 500, 2000\n"
     script += "import functools; scoring.Order = functools.partial(scoring.Order, batch_rows=500, part_rows=2000)\n"
     script += "import sys; from noria import cli; sys.exit(cli.execute(sys.argv[1:]))"
     arguments = [sys.executable, "-c", script, *command(tmp_path)[3:]]
@@ -395,5 +396,5 @@ def test_a_source_is_named_as_people_know_it(file: Path, tmp_path: Path) -> None
         tmp_path / "b.parquet"
     )
     order = Order((Source("flights:2013/a.parquet", tmp_path / "b.parquet", "parquet"),), tmp_path / "o.csv")
-    scoring.score(order, alone.from_file(file))
+    scoring.score(order, standalone.from_file(file))
     assert json.loads((tmp_path / "o.csv.rejected.jsonl").read_text())["file"] == "flights:2013/a.parquet"

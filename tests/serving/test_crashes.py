@@ -18,11 +18,11 @@ from onnx import TensorProto, helper, numpy_helper
 from serving_bundles import BINARY, FEATURES, RECORD, Seal, compiled, hosted, wait_for
 from serving_world import World
 
-from noria.adapters.out_of_memory import OutOfMemory
-from noria.domain.rollout import Tally
 from noria.serving import counts
 from noria.serving.counts import counts_path
-from noria.serving.deaths import _telling
+from noria.serving.crashes import _telling
+from noria.serving.out_of_memory import OutOfMemory
+from noria.serving.rollout_records import Tally
 
 SIDE = 3000  # of the matrices that make a call take a second or more
 

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from noria.domain.signature import Decision, Input, Kind, Signature, Task
-from noria.engine import scoring
-from noria.serving import golden, inference, protocol, replay
-from noria.store.pairs import _Numbers
+from noria.delivery.batch import scoring
+from noria.delivery.shadow_evidence import _Numbers
+from noria.models.signature import Decision, Input, Kind, Signature, Task
+from noria.serving import golden_rows, protocol, replay, v2_messages
 
 INPUTS = (Input("a", Kind.NUMBER),)
 TWO = ("no", "yes")
@@ -40,7 +40,7 @@ def test_two_classes_by_their_rule(decision: Decision | None, answers: list[list
     scored = scoring._outputs(told, np.array(answers))
     assert scored["prediction"].to_list() == due
     assert scored["probability"].to_list() == [row[1] for row in answers]
-    assert golden._answer(told, lambda columns: answers, {"a": [1.0]}) == answers[0][1]
+    assert golden_rows._answer(told, lambda columns: answers, {"a": [1.0]}) == answers[0][1]
     assert replay.variation(TWO, answers[0], TWO, answers[0][:2]) == 0.0
     assert msgspec.convert(msgspec.to_builtins(told), Signature) == told
     assert hash(told) == hash(msgspec.convert(msgspec.to_builtins(told), Signature))
@@ -59,10 +59,10 @@ def test_several_classes_as_the_model_says() -> None:
     assert told.width == 4
     assert protocol.outputs(told, answers) == [{"prediction": "c", "probabilities": {"a": 0.2, "b": 0.5, "c": 0.3}}]
     assert scoring._outputs(told, np.array(answers))["prediction"].to_list() == ["c"]
-    tensors = {output.name: output for output in inference.outputs_of(told)}
+    tensors = {output.name: output for output in v2_messages.outputs_of(told)}
     found = protocol.answerer(told)(answers)
-    assert inference.tensor(tensors["probabilities"], found, answers)["data"] == [0.2, 0.5, 0.3]
-    assert golden._answer(told, lambda columns: answers, {"a": [1.0]}) == [0.2, 0.5, 0.3]
+    assert v2_messages.tensor(tensors["probabilities"], found, answers)["data"] == [0.2, 0.5, 0.3]
+    assert golden_rows._answer(told, lambda columns: answers, {"a": [1.0]}) == [0.2, 0.5, 0.3]
 
 
 def test_pairs_know_which_label_is_the_second_class_and_which_class_each_was_called() -> None:
@@ -82,5 +82,5 @@ def test_pairs_know_which_label_is_the_second_class_and_which_class_each_was_cal
 
 
 def test_the_protocol_tells_a_threshold() -> None:
-    assert inference.metadata("m", ["v1"], signature(Decision(0.3)), "noria")["parameters"]["threshold"] == "0.3"
-    assert "threshold" not in inference.metadata("m", ["v1"], signature(None), "noria")["parameters"]
+    assert v2_messages.metadata("m", ["v1"], signature(Decision(0.3)), "noria")["parameters"]["threshold"] == "0.3"
+    assert "threshold" not in v2_messages.metadata("m", ["v1"], signature(None), "noria")["parameters"]

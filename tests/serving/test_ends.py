@@ -21,20 +21,20 @@ import pytest
 from serving_bundles import BINARY, FEATURES, PROJECT, Seal, compiled, hosted, wait_for
 from serving_world import World
 
-from noria.adapters.out_of_memory import OutOfMemory
-from noria.domain.rollout import Route, candidate_of
-from noria.errors import ServingError
+from noria.kernel.errors import ServingError
 from noria.serving import counts as counting
-from noria.serving import group as grouping
-from noria.serving import hosts
-from noria.serving.channel import Start
-from noria.serving.child import spawn
+from noria.serving import host_pool
+from noria.serving import worker_pool as grouping
+from noria.serving.child_process import spawn
 from noria.serving.counts import Counts, counts_path
-from noria.serving.deaths import Deaths
-from noria.serving.group import Group, Plan, WorkerGoneError, WorkerLink
-from noria.serving.place import Place, bind
+from noria.serving.crashes import Deaths
+from noria.serving.environment import Place, bind
+from noria.serving.out_of_memory import OutOfMemory
+from noria.serving.rollout_records import Route, candidate_of
 from noria.serving.runtime import HostedRuntime
-from noria.serving.tree import Options, Tree
+from noria.serving.supervisor import Options, Tree
+from noria.serving.worker_pool import Group, Plan, WorkerGoneError, WorkerLink
+from noria.serving.worker_start import Start
 
 Ends = list[tuple[int, int]]  # slot and exit code
 
@@ -164,7 +164,7 @@ def test_a_host_ends_once_however_often_its_successor_cannot_be_started(
     seal: Seal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a process that the project's code forked, which holds all that is open, keeps nobody waiting."""
-    monkeypatch.setattr(hosts, "LOAD_S", 20.0)
+    monkeypatch.setattr(host_pool, "LOAD_S", 20.0)
     helper = """import os, time
 if (parent := os.getpid()) and os.fork() == 0:
     while os.getppid() == parent:
@@ -186,12 +186,12 @@ async def _host(seal: Seal, digest: str, monkeypatch: pytest.MonkeyPatch) -> Non
     def open_files() -> int:
         return len(os.listdir("/proc/self/fd"))
 
-    host = hosts.Host(seal.state, seal.state / "releases" / digest, seal.state / "host.sock", codes.append)
+    host = host_pool.Host(seal.state, seal.state / "releases" / digest, seal.state / "host.sock", codes.append)
     await host.start()
     try:
         first, before = host.process, open_files()
         assert first is not None
-        monkeypatch.setattr(hosts, "spawn", scarce)
+        monkeypatch.setattr(host_pool, "spawn", scarce)
         os.kill(first.pid, signal.SIGSEGV)
         runtime = HostedRuntime(host.socket, BINARY)
         await until(lambda: codes)
@@ -294,8 +294,8 @@ def _abort(seal: Seal, digest: str, path: Path, before: str) -> int:
 import asyncio, os, time
 from pathlib import Path
 from noria.serving import runtime
-from noria.serving.bundle import open_bundle, public_keys
-from noria.serving.deaths import leave_last_words
+from noria.releases.bundle import open_bundle, public_keys
+from noria.serving.crashes import leave_last_words
 state = Path({str(seal.state)!r})
 leave_last_words(Path({str(path)!r}), 0)
 real = runtime.ort.InferenceSession

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.errors import NoriaError, SignatureError
-from noria.serving import inference, invocations, protocol
-from noria.serving.fast import Reader
+from noria.kernel.errors import NoriaError, SignatureError
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.serving import invocations, protocol, v2_messages
+from noria.serving.fast_reader import Reader
 from noria.serving.protocol import Ask
 
 INPUTS = (
@@ -113,8 +113,8 @@ def taken(number: float) -> int | None:
     asks: list[Callable[[], Ask]] = [
         lambda: protocol.read(protocol.parse(json.dumps(row).encode()), SIGNATURE, ALSO, 3),
         lambda: invocations.read(protocol.parse(json.dumps({"instances": [row]}).encode()), SIGNATURE, ALSO, 3),
-        lambda: inference.read(json.dumps({"inputs": inputs}).encode(), None, SIGNATURE, ALSO, 3).ask,
-        lambda: inference.read(json.dumps({"inputs": doubled}).encode(), None, SIGNATURE, ALSO, 3).ask,
+        lambda: v2_messages.read(json.dumps({"inputs": inputs}).encode(), None, SIGNATURE, ALSO, 3).ask,
+        lambda: v2_messages.read(json.dumps({"inputs": doubled}).encode(), None, SIGNATURE, ALSO, 3).ask,
     ]
     found: list[int | None] = []
     for ask in asks:

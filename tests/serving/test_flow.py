@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.domain.rollout import Route, Tally
 from noria.serving.counts import PROBED, REVISIONS, Counts, counts_path, create
-from noria.serving.flow import OVER_S, Flow
+from noria.serving.rollout_records import Route, Tally
+from noria.serving.traffic import OVER_S, Flow
 
 ROUTE = Route("shop", "production", 7, "a" * 64, "v1")
 

@@ -15,14 +15,14 @@ import msgspec
 import psutil
 from serving_bundles import PROJECT, RECORD, Seal, compiled
 
-from noria.adapters.out_of_memory import OutOfMemory
-from noria.domain.rollout import Route, Tally
 from noria.serving import counts as counting
-from noria.serving.channel import Start
 from noria.serving.counts import Counts, counts_path
-from noria.serving.deaths import Deaths
-from noria.serving.group import Group, Plan, WorkerLink
-from noria.serving.place import bind
+from noria.serving.crashes import Deaths
+from noria.serving.environment import bind
+from noria.serving.out_of_memory import OutOfMemory
+from noria.serving.rollout_records import Route, Tally
+from noria.serving.worker_pool import Group, Plan, WorkerLink
+from noria.serving.worker_start import Start
 
 SILENT_S = 2.5  # a pulse comes every second
 

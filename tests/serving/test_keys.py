@@ -19,14 +19,14 @@ from serving_alone import Alone, exported, refused
 from serving_bundles import RECORD, Seal, compiled, wait_for
 from serving_world import World
 
-from noria.domain.access import UNGUARDED, Access, Rate, is_loopback
-from noria.errors import ConfigError, ForbiddenError, NoKeyError, ServingError, TooOftenError
-from noria.serving import counts, rates
+from noria.kernel.access import UNGUARDED, Access, Rate, is_loopback
+from noria.kernel.errors import ConfigError, ForbiddenError, NoKeyError, ServingError, TooOftenError
+from noria.serving import counts, rate_limits
+from noria.serving.access_control import Door, allowed_hosts, key_of
+from noria.serving.api_keys import Keys, read_keys
 from noria.serving.app import App, Settings
 from noria.serving.counts import Counts
-from noria.serving.door import Door, allowed_hosts, key_of
-from noria.serving.keys import Keys, read_keys
-from noria.serving.rates import Rates
+from noria.serving.rate_limits import Rates
 
 ANNA, BOB = "anna-0123456789abcdef", "bob-0123456789abcdef"
 LIST = f"# who may ask\nanna:{ANNA}\n\n  bob : {BOB}  \n"
@@ -311,9 +311,9 @@ class Bucket:
 def test_a_rate_lets_in_what_a_leaky_bucket_does(most: int, pauses: list[int]) -> None:
     clock = [10**12]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rates.time, "monotonic_ns", lambda: clock[0])
+        patch.setattr(rate_limits.time, "monotonic_ns", lambda: clock[0])
         path = Path(os.environ.get("TMPDIR", "/tmp")) / f"noria-rates-{os.getpid()}"
-        rates.create(path)
+        rate_limits.create(path)
         table = Rates(path, Rate(most, 1.0))
         bucket = Bucket(most, 10**9)
         try:
@@ -334,7 +334,7 @@ def test_a_rate_lets_in_what_a_leaky_bucket_does(most: int, pauses: list[int]) -
 
 def test_many_callers_do_not_share_a_budget_and_take_no_more_room(tmp_path: Path) -> None:
     path = tmp_path / "rates"
-    rates.create(path)
+    rate_limits.create(path)
     table = Rates(path, Rate(2, 3600.0))
     for caller in range(300):
         assert [table.wait_s(f"c{caller}") > 0 for _ in range(3)] == [False, False, True]
@@ -342,7 +342,7 @@ def test_many_callers_do_not_share_a_budget_and_take_no_more_room(tmp_path: Path
     for caller in range(40_000):  # more than there are cells: the oldest budgets are forgotten, nobody is refused for others
         assert table.wait_s(f"other{caller}") == 0.0
     table.close()
-    assert path.stat().st_size == rates.SIZE_BYTES
+    assert path.stat().st_size == rate_limits.SIZE_BYTES
 
 
 def _ask(path: Path, n: int, found: Any) -> None:
@@ -354,7 +354,7 @@ def _ask(path: Path, n: int, found: Any) -> None:
 def test_processes_share_a_budget(tmp_path: Path) -> None:
     """Without a lock two processes may meet; that costs at most a few requests."""
     path = tmp_path / "rates"
-    rates.create(path)
+    rate_limits.create(path)
     context = multiprocessing.get_context("spawn")
     found = context.Queue()
     workers = [context.Process(target=_ask, args=(path, 300, found)) for _ in range(2)]
@@ -369,7 +369,7 @@ def test_processes_share_a_budget(tmp_path: Path) -> None:
 
 
 def test_the_door_tells_who_came(keys_file: Path, tmp_path: Path) -> None:
-    rates.create(tmp_path / "r")
+    rate_limits.create(tmp_path / "r")
     table = Rates(tmp_path / "r", Rate(1, 3600.0))
     door = Door(Access(keys_file=str(keys_file), rate=Rate(1, 3600.0)), "0.0.0.0", table)
     head = [(b"x-api-key", ANNA.encode())]

@@ -24,18 +24,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from noria.domain.policy import LogPolicy
-from noria.domain.rollout import Route, tally_key
-from noria.domain.signature import MATRIX, Input, Kind, Signature, Task
+from noria.kernel.policy import LogPolicy
+from noria.models.signature import MATRIX, Input, Kind, Signature, Task
+from noria.predictions.writer import LogReader, LogWriter, Prediction
+from noria.releases.bundle import open_bundle, public_keys
 from noria.serving import counts as counting
 from noria.serving import protocol
 from noria.serving.app import App, Settings
-from noria.serving.bundle import open_bundle, public_keys
 from noria.serving.counts import Counts, counts_path
 from noria.serving.recorder import Recorder
+from noria.serving.rollout_records import Route, tally_key
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import load
-from noria.store.predictions import LogReader, LogWriter, Prediction
 
 RANGED = replace(BINARY, inputs=(BINARY.inputs[0], replace(BINARY.inputs[1], low=0.0, high=6.0)))
 PLAIN = Signature(RANGED.inputs, Task.BINARY, ("0", "1"))

@@ -18,14 +18,13 @@ from serving_world import World
 from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
-from noria import names
-from noria.adapters import weights
-from noria.domain.golden import GOLDEN, asked, one_answer
-from noria.domain.signature import MATRIX, Input, Kind, Signature, Task
-from noria.errors import ServingError
-from noria.serving.bundle import open_bundle, public_keys
+from noria.kernel import names
+from noria.kernel.errors import ServingError
+from noria.models import forms, weights
+from noria.models.golden import GOLDEN, asked, one_answer
+from noria.models.signature import MATRIX, Input, Kind, Signature, Task
+from noria.releases.bundle import open_bundle, public_keys
 from noria.serving.runtime import OnnxRuntime
-from noria.stages.work import forms
 
 SIGNATURE = Signature((Input("a", Kind.NUMBER), Input("b", Kind.NUMBER)), Task.BINARY, ("0", "1"))
 WIDE = 2600  # two layers of so many units are 27 MB

@@ -14,22 +14,22 @@ from typing import Any, cast
 import pytest
 from serving_bundles import BINARY, PROJECT, Seal, compiled
 
-from noria.adapters.routes import ROUTES, write_routes
 from noria.cli import status
-from noria.console import view
-from noria.console.around import ServerUse, Surroundings
-from noria.domain.access import UNGUARDED
-from noria.domain.rollout import Route
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.domain.workers import Workers
-from noria.errors import ServingError
-from noria.serving import rehearsal, tree
-from noria.serving.deaths import Deaths
-from noria.serving.fast import Reader, reader
-from noria.serving.group import Plan, WorkerLink
+from noria.kernel.access import UNGUARDED
+from noria.kernel.errors import ServingError
+from noria.kernel.workers import Workers
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.serving import rehearsal, supervisor
+from noria.serving.crashes import Deaths
+from noria.serving.fast_reader import Reader, reader
 from noria.serving.rehearsal import rehearse
+from noria.serving.rollout_records import Route
+from noria.serving.route_file import ROUTES, write_routes
 from noria.serving.runtime import LoadedRelease
-from noria.serving.tree import Options
+from noria.serving.supervisor import Options
+from noria.serving.worker_pool import Plan, WorkerLink
+from noria.views import status as status_view
+from noria.views.runtime_status import ServerUse, Surroundings
 
 ODD = ('size 3.5" disk', "back\\slash", "line\nbreak", "nul\x00", "records", "columns", "", "a:b")
 
@@ -101,7 +101,7 @@ def test_a_server_without_an_engine_ends_when_no_worker_starts(seal: Seal, tmp_p
         for pid in pids():
             os.kill(pid, signal.SIGKILL)
 
-    grown = tree.Tree(Options(seal.state, {"production": ("127.0.0.1", 0)}, Workers(1, 1), access=UNGUARDED))
+    grown = supervisor.Tree(Options(seal.state, {"production": ("127.0.0.1", 0)}, Workers(1, 1), access=UNGUARDED))
 
     def pids() -> list[int]:
         return list(grown._places["production"].group.pids())
@@ -142,9 +142,9 @@ def test_status_tells_what_really_answers() -> None:
     route = Route("p", "production", 3, "b" * 64, "v2", previous="a" * 64, previous_version="v1")
     releases = {d: cast(Any, SimpleNamespace(version=v)) for d, v in (("a" * 64, "v1"), ("b" * 64, "v2"))}
     around = Surroundings(server=True, answering={("production", "p"): "a" * 64}, failed={"b" * 64: "its name is odd"})
-    assert view._trouble(route, around, releases) == "v2 does not answer: its name is odd; v1 does"
+    assert status_view._trouble(route, around, releases) == "v2 does not answer: its name is odd; v1 does"
     idle = Surroundings(server=True, answering={("production", "p"): "b" * 64}, idle=frozenset({"production"}))
-    assert view._trouble(route, idle, releases) == "no worker answers"
+    assert status_view._trouble(route, idle, releases) == "no worker answers"
     fine = Surroundings(server=True, answering={("production", "p"): "b" * 64})
-    assert view._trouble(route, fine, releases) == ""
+    assert status_view._trouble(route, fine, releases) == ""
     assert status._server(Surroundings(server=True, use=ServerUse({"production": 0}))) == "stands, and no worker answers"

@@ -13,11 +13,11 @@ import pytest
 from served_in_process import InProcess, in_process, one_project
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled, logged
 
-from noria.domain.access import Access, Rate
-from noria.domain.rollout import Tally
-from noria.domain.signature import Input, Kind, Signature, Task
+from noria.kernel.access import Access, Rate
+from noria.models.signature import Input, Kind, Signature, Task
 from noria.serving import counts as counting
 from noria.serving.counts import Counts, counts_path
+from noria.serving.rollout_records import Tally
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 from serving_bundles import PROJECT, compiled, wait_for
 from serving_world import World
 
-from noria import names
-from noria.store.pairs import PairBook
+from noria.delivery.shadow_evidence import PairBook
+from noria.kernel import names
 
 
 def test_both_releases_answers_and_the_labels_of_their_requests_arrive(world: World) -> None:

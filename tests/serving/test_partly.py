@@ -22,8 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from test_desk import Slow
 
-from noria.serving import apart
-from noria.serving.apart import CALLS, MOST_S, SHARE, RetryBudget, tell_apart
+from noria.serving import failed_rows
+from noria.serving.failed_rows import CALLS, MOST_S, SHARE, RetryBudget, tell_apart
 from noria.serving.host import Desk, HostedModel, Job
 from noria.serving.runtime import PartlyError, ReleaseFailed, checked, checked_some
 
@@ -57,7 +57,7 @@ def test_a_fifth_of_all_time_at_most_goes_into_it(monkeypatch: pytest.MonkeyPatc
     """Number 20: who sends many bad rows does not keep the model from others; when the time is up, rows stay untold."""
     now = [0.0]
     budget = RetryBudget(lambda: now[0])
-    monkeypatch.setattr(apart.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(failed_rows.time, "monotonic", lambda: now[0])
 
     def ask(start: int, stop: int) -> list[int]:
         now[0] += 0.3

@@ -15,10 +15,10 @@ import pytest
 from serving_bundles import BINARY, PROJECT, onnx_bytes, pipeline, training_rows, wait_for
 from sklearn.linear_model import LogisticRegression
 
-from noria.adapters.server import Server
-from noria.domain.policy import RECORD_ALL
-from noria.errors import StepError
-from noria.stages import private
+from noria.delivery import private_server
+from noria.kernel.errors import StepError
+from noria.kernel.policy import RECORD_ALL
+from noria.serving.client import Server
 
 FEATURES = """import time
 
@@ -58,11 +58,11 @@ def candidate(home: Path, form: str) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("form", ["compiled", "hosted"])
 def test_a_candidate_is_asked_over_http_before_it_is_released(form: str, tmp_path: Path) -> None:
     """Number 31: a real worker, with HTTP, checks and the prediction log; nothing of it stays."""
-    with private.private_server(*candidate(tmp_path, form)) as server:
+    with private_server.private_server(*candidate(tmp_path, form)) as server:
         found = server.measure(rounds=2)
         place = tmp_path / "run" / "private"
         assert Server(place).runs()
-        assert list((place / "log" / private.ENVIRONMENT).glob("*.plog"))
+        assert list((place / "log" / private_server.ENVIRONMENT).glob("*.plog"))
         assert {path.name for path in (place / "releases").iterdir()}.isdisjoint({"incoming"})
     assert len(found.p50_ms) == len(found.p99_ms) == 2
     assert all(0 < middle <= late for middle, late in zip(found.p50_ms, found.p99_ms, strict=True))
@@ -74,7 +74,10 @@ def test_a_candidate_is_asked_over_http_before_it_is_released(form: str, tmp_pat
 def test_a_candidate_that_cannot_be_served_fails_in_words(tmp_path: Path) -> None:
     line, sheet, package = candidate(tmp_path, "compiled")
     (package.folder / "model.onnx").write_bytes(b"no model")
-    with private.private_server(line, sheet, package) as server, pytest.raises(StepError, match="the candidate cannot be served"):
+    with (
+        private_server.private_server(line, sheet, package) as server,
+        pytest.raises(StepError, match="the candidate cannot be served"),
+    ):
         server.measure()
     assert not (tmp_path / "run" / "private").exists()
 
@@ -83,7 +86,7 @@ def test_a_candidate_that_answers_no_held_out_row_fails_in_words(tmp_path: Path)
     line, sheet, package = candidate(tmp_path, "compiled")
     pl.DataFrame({"carrier": ["AA"], "distance": pl.Series([None], dtype=pl.Float64)}).write_ipc(package.holdout)
     with (
-        private.private_server(line, sheet, package) as server,
+        private_server.private_server(line, sheet, package) as server,
         pytest.raises(StepError, match="answers none of 1 held-out rows: 422"),
     ):
         server.measure()

@@ -18,10 +18,10 @@ import pytest
 from serving_bundles import BINARY, RECORD, Seal, compiled, hosted, wait_for
 from serving_world import World
 
-from noria.domain.golden import GOLDEN, Golden, asked
-from noria.errors import ServingError
-from noria.serving import proof
-from noria.serving.bundle import open_bundle, public_keys
+from noria.kernel.errors import ServingError
+from noria.models.golden import GOLDEN, Golden, asked
+from noria.releases.bundle import open_bundle, public_keys
+from noria.serving import preflight
 from noria.serving.runtime import OnnxRuntime
 
 
@@ -58,7 +58,7 @@ def _write(path: Path, golden: Golden) -> None:
 
 def tried(seal: Seal, digest: str, patience_s: float = 30.0) -> str:
     async def ask() -> dict[str, str]:
-        proofs = proof.Proofs(seal.state, lambda d: seal.state / "releases" / d)
+        proofs = preflight.Proofs(seal.state, lambda d: seal.state / "releases" / d)
         return await proofs.of([digest], patience_s)
 
     return asyncio.run(ask()).get(digest, "")
@@ -104,7 +104,7 @@ def test_a_process_that_dies_or_hangs_is_the_answer(
     async def spawn(module: str, arguments: list[str], fds: tuple[int, ...]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(sys.executable, str(program), *arguments, pass_fds=fds)
 
-    monkeypatch.setattr(proof, "spawn", spawn)
+    monkeypatch.setattr(preflight, "spawn", spawn)
     before = set(psutil.Process().children(recursive=True))  # servers of other tests may be ending
     assert said in tried(seal, "0" * 64, patience_s=1.0)
     assert set(psutil.Process().children(recursive=True)) <= before
@@ -177,4 +177,4 @@ def test_flips_and_new_workers_do_not_probe_again(world: World, tmp_path: Path) 
 
 def test_a_probe_of_a_missing_release_says_so(seal: Seal, tmp_path: Path) -> None:
     with pytest.raises(ServingError, match="the release is not whole"):
-        asyncio.run(proof.probe(seal.state, tmp_path / "nowhere", "0" * 64))
+        asyncio.run(preflight.probe(seal.state, tmp_path / "nowhere", "0" * 64))

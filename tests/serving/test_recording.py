@@ -15,10 +15,10 @@ import pytest
 from serving_bundles import BINARY, RECORD, Seal, compiled, logged, wait_for
 from serving_world import World
 
-from noria.domain.policy import LogPolicy, WhenFull
+from noria.kernel.policy import LogPolicy, WhenFull
+from noria.predictions import log_query
 from noria.serving import recorder
 from noria.serving.recorder import Ids
-from noria.store import asked
 
 KEYED = {**RECORD, "flight_id": "UA-4711", "time_hour": "2026-11-20T12:00:00Z"}
 METRIC = re.compile(r'noria_predictions_dropped_total\{environment="production",project="delays",reason="(\w+)"\} (\d+)')
@@ -66,7 +66,7 @@ def on_disk(state: Path) -> bytes:
 
 def _labels(world: World) -> list[float]:
     project = logged(world.state, "production")[0]["project"]
-    return asked.training(asked.scan(world.state / "log" / "production", project)).collect()["label"].to_list()
+    return log_query.training(log_query.scan(world.state / "log" / "production", project)).collect()["label"].to_list()
 
 
 def test_a_sample_is_answered_in_full_and_recorded_in_part(start: Start) -> None:

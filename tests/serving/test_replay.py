@@ -19,19 +19,19 @@ import pytest
 from msgspec.structs import replace
 from serving_bundles import BINARY, FEATURES, PROJECT, Seal, compiled, hosted, wait_for
 
-from noria.adapters.out_of_memory import OutOfMemory
-from noria.adapters.replaying import replay
-from noria.decide.replay import judge
-from noria.domain.policy import Guards, ReplayPolicy
-from noria.domain.replay import Order, Replayed
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.domain.verdict import Outcome
-from noria.errors import ServingError
-from noria.serving.bundle import open_bundle, public_keys
+from noria.delivery.judge_replay import judge
+from noria.delivery.replay_process import replay
+from noria.kernel.errors import ServingError
+from noria.kernel.policy import Guards, ReplayPolicy
+from noria.kernel.verdict import Outcome
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.predictions.records import Predictions
+from noria.predictions.writer import LogWriter, Prediction
+from noria.releases.bundle import open_bundle, public_keys
+from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.replay import Compared, Replay, _scaled, variation
+from noria.serving.replay_result import Order, Replayed
 from noria.serving.runtime import OnnxRuntime, load
-from noria.store.predictions import LogWriter, Prediction
-from noria.store.records import Predictions
 
 ROWS = 60
 REGRESSION = Signature(BINARY.inputs, Task.REGRESSION)

@@ -19,22 +19,22 @@ from serving_bundles import PROJECT, RECORD, Seal, compiled, logged, wait_for
 from serving_world import World
 
 from noria.cli.status import _server
-from noria.console.around import ServerUse, Surroundings, surroundings
-from noria.decide.scaling import Decision, Rule
-from noria.domain.rollout import Route
-from noria.domain.workers import Workers
-from noria.engine import scaled
-from noria.errors import ServingError
+from noria.delivery import scaling_events
+from noria.kernel.errors import ServingError
+from noria.kernel.workers import Workers
+from noria.pipeline.context import Line
 from noria.serving import counts
-from noria.serving.channel import Start
+from noria.serving.autoscaler import KEPT, Decisions, Scaler
 from noria.serving.counts import counts_path
-from noria.serving.group import Group, Plan
-from noria.serving.place import bind
-from noria.serving.pulse import Pulse
-from noria.serving.scaler import KEPT, Decisions, Scaler
+from noria.serving.environment import bind
+from noria.serving.heartbeat import Pulse
+from noria.serving.judge_scaling import Decision, Rule
+from noria.serving.rollout_records import Route
 from noria.serving.usage import Meter, cores
-from noria.stages.line import Line
-from noria.store.ledger import Ledger
+from noria.serving.worker_pool import Group, Plan
+from noria.serving.worker_start import Start
+from noria.storage.ledger import Ledger
+from noria.views.runtime_status import ServerUse, Surroundings, surroundings
 
 BODY = json.dumps(RECORD).encode()
 
@@ -261,7 +261,7 @@ def played(group: Played, workers: Workers, seconds: int, start: int = 0, machin
 
     async def story() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("noria.serving.scaler.cores", lambda: machine)
+            patch.setattr("noria.serving.autoscaler.cores", lambda: machine)
             for second in range(start, start + seconds):
                 await scaler.look(float(second))
 
@@ -460,10 +460,10 @@ def _heard(world: World, said: dict[str, Any], home: Path) -> None:
     unused = cast(Any, None)
     line = Line(PROJECT, home, world.state, ledger, unused, unused, unused, unused, world.server, unused)
     try:
-        assert scaled.hear(line) == len(world.server.scaling())
-        assert scaled.hear(line) == 0
-        scaled._append(line, said)  # as an engine that looked at the same time
-        events = [event for event in ledger.events.tail(PROJECT, kinds=[scaled.KIND]) if event.facts["size"] == 2]
+        assert scaling_events.hear(line) == len(world.server.scaling())
+        assert scaling_events.hear(line) == 0
+        scaling_events._append(line, said)  # as an engine that looked at the same time
+        events = [event for event in ledger.events.tail(PROJECT, kinds=[scaling_events.KIND]) if event.facts["size"] == 2]
         (event,) = [event for event in events if event.facts["before"] == 1]
         assert (event.subject, event.text, event.facts["number"]) == ("production", said["text"], said["number"])
         assert ledger.events.verify().ok

@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving_bundles import BINARY, FEATURES, PROJECT, RECORD, Seal, compiled, hosted, logged, pipeline, wait_for
 from serving_world import Load, World
 
-from noria.adapters.server import Server
-from noria.domain.rollout import Tally
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.errors import PortInUseError
+from noria.kernel.errors import PortInUseError
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.serving.client import Server
+from noria.serving.rollout_records import Tally
 
 REGRESSION = Signature(inputs=BINARY.inputs, task=Task.REGRESSION)
 

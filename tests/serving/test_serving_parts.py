@@ -12,13 +12,13 @@ import msgspec
 import pytest
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled
 
-from noria.domain.rollout import Route, Tally, tally_key
-from noria.errors import ServingError
+from noria.kernel.errors import ServingError
+from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
 from noria.serving import counts
-from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
-from noria.serving.place import bind
+from noria.serving.environment import bind
 from noria.serving.protocol import Ask
 from noria.serving.recorder import Ids
+from noria.serving.rollout_records import Route, Tally, tally_key
 from noria.serving.router import NoAnswerError, Router, table_of
 from noria.serving.runtime import LoadedRelease, ReleaseFailed, checked
 

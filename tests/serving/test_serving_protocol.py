@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.errors import BadBodyError, RequestError, SignatureError, TooLargeError
+from noria.kernel.errors import BadBodyError, RequestError, SignatureError, TooLargeError
+from noria.models.signature import Input, Kind, Signature, Task
 from noria.serving import protocol
 
 SIGNATURE = Signature(

@@ -16,8 +16,8 @@ import pytest
 from serving_bundles import RECORD, Seal, compiled, hosted, logged, wait_for
 from serving_world import Load, World
 
-from noria.domain.rollout import Tally
-from noria.errors import ServingError
+from noria.kernel.errors import ServingError
+from noria.serving.rollout_records import Tally
 
 
 def test_swaps_under_load_fail_no_request(world: World) -> None:
@@ -180,7 +180,7 @@ def test_a_missed_nudge_is_made_good(world: World) -> None:
 def test_the_server_outlives_its_starter_and_is_adopted(seal: Seal, tmp_path: Path) -> None:
     starter = f"""
 from pathlib import Path
-from noria.adapters.server import Server
+from noria.serving.client import Server
 import os, signal
 Server(Path({str(seal.state)!r})).start({{"production": ("127.0.0.1", 0)}}, workers=1)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -15,19 +15,19 @@ import pytest
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled, hosted, logged, wait_for
 from serving_world import World
 
-from noria.adapters.out_of_memory import OutOfMemory
-from noria.domain.rollout import Route, Tally
+from noria.predictions.records import Shadow as Record
+from noria.predictions.writer import LogReader, LogWriter
+from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
 from noria.serving import counts as counting
 from noria.serving.app import App, Settings
-from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
 from noria.serving.counts import Counts, counts_path
-from noria.serving.deaths import Deaths, last_words
+from noria.serving.crashes import Deaths, last_words
+from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.recorder import Recorder
+from noria.serving.rollout_records import Route, Tally
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import BeyondModelError, LoadedRelease, ReleaseFailed, load
 from noria.serving.shadow import WAITING, Shadow
-from noria.store.predictions import LogReader, LogWriter
-from noria.store.records import Shadow as Record
 
 HEADERS = [(b"host", b"127.0.0.1:1"), (b"content-type", b"application/json")]
 BODY = msgspec.json.encode(RECORD)

@@ -11,11 +11,11 @@ import pytest
 from serving_bundles import FEATURES, PROJECT, RECORD, Seal, compiled, hosted, wait_for
 from serving_world import World
 
-from noria.adapters import server as control
-from noria.domain.rollout import Route
-from noria.errors import ServingError, StoppedError
-from noria.serving.following import OVERTAKEN, Following, Key
-from noria.store.ledger import Ledger
+from noria.kernel.errors import ServingError, StoppedError
+from noria.serving import client as control
+from noria.serving.rollout_records import Route
+from noria.serving.route_follower import OVERTAKEN, Following, Key
+from noria.storage.ledger import Ledger
 
 ADDRESSES = {"staging": ("127.0.0.1", 0), "production": ("127.0.0.1", 0)}
 

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from serving_bundles import BINARY, PROJECT, RECORD, compiled
 from serving_world import World
 
-from noria.domain.rollout import Route, Tally
+from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts
 from noria.serving import counts as counting
-from noria.serving.bundle import Bundle, HostedFacts, Manifest, ModelFacts
 from noria.serving.counts import Counts
+from noria.serving.key_assignment import BUCKETS, SIZE_BYTES, Seen, bucket, open_seen, seen_path
 from noria.serving.protocol import Ask
+from noria.serving.rollout_records import Route, Tally
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import LoadedRelease
-from noria.serving.seen import BUCKETS, SIZE_BYTES, Seen, bucket, open_seen, seen_path
 
 KEYS = [f"flight-{i}" for i in range(20_000)]
 STEPS = (0.01, 0.05, 0.25, 0.5, 1.0)

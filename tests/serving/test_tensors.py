@@ -16,9 +16,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from noria.domain.signature import Input, Kind, Signature, Task
-from noria.errors import RequestError, SignatureError
-from noria.serving import inference, protocol, tensors
+from noria.kernel.errors import RequestError, SignatureError
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.serving import protocol, v2_messages, v2_tensors
 from noria.serving.router import Answered
 from noria.serving.runtime import LoadedRelease
 
@@ -65,22 +65,22 @@ def reference_bytes(datatype: str, values: list[Any]) -> bytes:
     return np.array(values, dtype=TYPES[datatype]).tobytes()
 
 
-@pytest.mark.parametrize("datatype", tensors.DATATYPES)
+@pytest.mark.parametrize("datatype", v2_tensors.DATATYPES)
 @settings(max_examples=40)
 @given(data=st.data())
 def test_every_datatype_comes_and_goes_unchanged(datatype: str, data: Any) -> None:
     values = data.draw(st.lists(values_of(datatype), min_size=1, max_size=9))
     shape = (len(values),)
     raw = reference_bytes(datatype, values)
-    assert tensors.to_bytes(datatype, values) == raw
-    binary = tensors.from_bytes("t", datatype, shape, memoryview(raw))
-    text = tensors.from_json("t", datatype, shape, msgspec.json.decode(msgspec.json.encode(values)))
-    nested = tensors.from_json("t", datatype, (len(values), 1), [[v] for v in values])
+    assert v2_tensors.to_bytes(datatype, values) == raw
+    binary = v2_tensors.from_bytes("t", datatype, shape, memoryview(raw))
+    text = v2_tensors.from_json("t", datatype, shape, msgspec.json.decode(msgspec.json.encode(values)))
+    nested = v2_tensors.from_json("t", datatype, (len(values), 1), [[v] for v in values])
     for found in (binary, text, nested):
         assert found.values == values
         assert [type(v) for v in found.values] == [type(v) for v in values]
         assert not found.nulls
-    assert len(raw) == len(tensors.to_bytes(datatype, found.values))
+    assert len(raw) == len(v2_tensors.to_bytes(datatype, found.values))
 
 
 @given(
@@ -90,33 +90,33 @@ def test_a_short_float_in_json_is_rounded_as_its_binary_form_is(values: list[flo
     with np.errstate(over="ignore"):
         expected = np.array(values).astype(TYPES[datatype]).astype(np.float64)
     if np.isfinite(expected).all():
-        assert tensors.from_json("t", datatype, (len(values),), values).values == expected.tolist()
+        assert v2_tensors.from_json("t", datatype, (len(values),), values).values == expected.tolist()
     else:
         with pytest.raises(SignatureError, match=f"input 't', row .* beyond {datatype}"):
-            tensors.from_json("t", datatype, (len(values),), values)
+            v2_tensors.from_json("t", datatype, (len(values),), values)
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP32", "FP64"])
 def test_nan_is_null_and_infinity_is_refused(datatype: str) -> None:
     raw = np.array([1.5, math.nan], dtype=TYPES[datatype]).tobytes()
-    found = tensors.from_bytes("t", datatype, (2,), memoryview(raw))
+    found = v2_tensors.from_bytes("t", datatype, (2,), memoryview(raw))
     assert (found.values, found.nulls) == ([1.5, None], True)
-    assert tensors.from_json("t", datatype, (2,), [1.5, None]) == found
+    assert v2_tensors.from_json("t", datatype, (2,), [1.5, None]) == found
     raw = np.array([1.5, -math.inf], dtype=TYPES[datatype]).tobytes()
     with pytest.raises(SignatureError, match="input 't', row 1 is not finite"):
-        tensors.from_bytes("t", datatype, (2,), memoryview(raw))
+        v2_tensors.from_bytes("t", datatype, (2,), memoryview(raw))
 
 
-@given(st.sampled_from(tensors.DATATYPES), st.integers(1, 5), st.integers(0, 3), st.binary(max_size=60))
+@given(st.sampled_from(v2_tensors.DATATYPES), st.integers(1, 5), st.integers(0, 3), st.binary(max_size=60))
 def test_any_bytes_are_a_tensor_or_refused(datatype: str, rows: int, width: int, raw: bytes) -> None:
     shape = (rows, width) if width else (rows,)
     try:
-        found = tensors.from_bytes("t", datatype, shape, memoryview(raw))
+        found = v2_tensors.from_bytes("t", datatype, shape, memoryview(raw))
     except RequestError as error:
         assert "'t'" in error.message  # noqa: PT017 - or it is read
     else:
         assert len(found.values) == rows * (width or 1)
-        again = tensors.from_bytes("t", datatype, shape, memoryview(tensors.to_bytes(datatype, found.values)))
+        again = v2_tensors.from_bytes("t", datatype, shape, memoryview(v2_tensors.to_bytes(datatype, found.values)))
         assert again == found
 
 
@@ -127,11 +127,11 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(tensors.DATATYPES), st.integers(1, 3), st.integers(0, 2), JSON | st.lists(JSON, max_size=4))
+@given(st.sampled_from(v2_tensors.DATATYPES), st.integers(1, 3), st.integers(0, 2), JSON | st.lists(JSON, max_size=4))
 def test_any_json_is_a_tensor_or_refused(datatype: str, rows: int, width: int, data: Any) -> None:
     shape = (rows, width) if width else (rows,)
     try:
-        found = tensors.from_json("t", datatype, shape, data)
+        found = v2_tensors.from_json("t", datatype, shape, data)
     except RequestError as error:
         assert "'t'" in error.message  # noqa: PT017 - or it is read
     else:
@@ -145,36 +145,36 @@ def test_any_json_is_a_tensor_or_refused(datatype: str, rows: int, width: int, d
 @given(st.sampled_from(["INT64", "UINT64", "INT32", "UINT8"]), st.data())
 def test_whole_numbers_become_floats_exactly_or_not_at_all(datatype: str, data: Any) -> None:
     values = data.draw(st.lists(values_of(datatype), min_size=1, max_size=4))
-    tensor = tensors.from_json("x", datatype, (len(values),), values)
+    tensor = v2_tensors.from_json("x", datatype, (len(values),), values)
     if all(int(float(v)) == v for v in values):
-        found = tensors.column(tensor, SIGNATURE.inputs[0], tensor.values)
+        found = v2_tensors.column(tensor, SIGNATURE.inputs[0], tensor.values)
         assert found == values
         assert {type(v) for v in found} == {float}
     else:
         with pytest.raises(SignatureError, match=r"input 'x', row .* without loss"):
-            tensors.column(tensor, SIGNATURE.inputs[0], tensor.values)
+            v2_tensors.column(tensor, SIGNATURE.inputs[0], tensor.values)
 
 
 @given(
     st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70).map(float), min_size=1, max_size=4)
 )
 def test_floats_become_whole_numbers_exactly_or_not_at_all(values: list[float]) -> None:
-    tensor = tensors.from_json("n", "FP64", (len(values),), values)
+    tensor = v2_tensors.from_json("n", "FP64", (len(values),), values)
     if all(v.is_integer() and -(2**63) <= v < 2**63 for v in values):
-        found = tensors.column(tensor, SIGNATURE.inputs[1], tensor.values)
+        found = v2_tensors.column(tensor, SIGNATURE.inputs[1], tensor.values)
         assert found == values
         assert {type(v) for v in found} == {int}
     else:
         with pytest.raises(SignatureError, match=r"input 'n', row .* whole number of 64 bits"):
-            tensors.column(tensor, SIGNATURE.inputs[1], tensor.values)
+            v2_tensors.column(tensor, SIGNATURE.inputs[1], tensor.values)
 
 
 # -- requests
 
 
-def request(inputs: list[dict[str, Any]], raw: bytes = b"", signature: Signature = SIGNATURE, **more: Any) -> inference.Request:
+def request(inputs: list[dict[str, Any]], raw: bytes = b"", signature: Signature = SIGNATURE, **more: Any) -> v2_messages.Request:
     head = json.dumps({"inputs": inputs} | more).encode()
-    return inference.read(head + raw, len(head) if raw else None, signature, frozenset(), 100)
+    return v2_messages.read(head + raw, len(head) if raw else None, signature, frozenset(), 100)
 
 
 def good(rows: int) -> list[dict[str, Any]]:
@@ -309,7 +309,7 @@ ENTRY = st.fixed_dictionaries(
     optional={
         "name": st.sampled_from(["x", "n", "s", "b", "id", "when", "m"]) | JSON,
         "shape": st.lists(st.integers(0, 3), max_size=3) | JSON,
-        "datatype": st.sampled_from(tensors.DATATYPES) | JSON,
+        "datatype": st.sampled_from(v2_tensors.DATATYPES) | JSON,
         "data": st.lists(JSON, max_size=3) | JSON,
         "parameters": st.fixed_dictionaries({}, optional={"binary_data_size": st.integers(-1, 20) | JSON}) | JSON,
     },
@@ -325,14 +325,14 @@ def test_any_request_is_read_or_refused(entries: list[Any], more: dict[str, Any]
     head = json.dumps({"inputs": entries} | more).encode()
     for split in (None, len(head), 3, 10_000):
         with contextlib.suppress(RequestError):
-            inference.read(head + raw, split, NUMBERS if numbers else SIGNATURE, frozenset(["also"]), 100)
+            v2_messages.read(head + raw, split, NUMBERS if numbers else SIGNATURE, frozenset(["also"]), 100)
 
 
 @given(st.binary(max_size=80), st.integers(0, 100))
 def test_noise_is_refused(body: bytes, split: int) -> None:
     assume(not body.startswith(b"{"))
     with pytest.raises(RequestError):
-        inference.read(body, split, SIGNATURE, frozenset(), 100)
+        v2_messages.read(body, split, SIGNATURE, frozenset(), 100)
 
 
 # -- answers
@@ -347,7 +347,7 @@ def test_an_answer_of_several_classes_in_either_form() -> None:
     scores = [[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]]
     answered = Answered(scores, cast(LoadedRelease, Release(SIGNATURE)), "v2", "champion", 0.001)
     rows = protocol.outputs(SIGNATURE, scores)
-    body, head = inference.write(request(good(2)), "trees", answered, rows, ["p-1", "p-2"], {})
+    body, head = v2_messages.write(request(good(2)), "trees", answered, rows, ["p-1", "p-2"], {})
     assert head is None
     assert json.loads(body) == {
         "model_name": "trees",
@@ -359,10 +359,10 @@ def test_an_answer_of_several_classes_in_either_form() -> None:
         ],
     }
     wanted = [{"name": "probabilities"}, {"name": "prediction", "parameters": {"binary_data": True}}]
-    body, head = inference.write(request(good(2), outputs=wanted), "trees", answered, rows, ["p-1", "p-2"], {})
+    body, head = v2_messages.write(request(good(2), outputs=wanted), "trees", answered, rows, ["p-1", "p-2"], {})
     assert body[head:] == b"\x05\0\0\0beech\x03\0\0\0ash"
     assert [o.get("parameters") for o in json.loads(body[:head])["outputs"]] == [{"binary_data_size": 16}, None]
-    announced = inference.metadata("trees", ["v2"], SIGNATURE, "onnx_onnxv1")["outputs"]
+    announced = v2_messages.metadata("trees", ["v2"], SIGNATURE, "onnx_onnxv1")["outputs"]
     assert [(o["name"], o["datatype"], o["shape"]) for o in announced] == [
         ("prediction", "BYTES", [-1]),
         ("probabilities", "FP64", [-1, 3]),
@@ -374,7 +374,7 @@ def test_strings_end_where_the_data_ends(texts: list[str], shift: int) -> None:
     raw = reference_bytes("BYTES", texts)
     cut = raw[:shift] if shift < 0 else raw + b"\0" * shift
     if shift == 0:
-        assert tensors.from_bytes("t", "BYTES", (len(texts),), memoryview(cut)).values == texts
+        assert v2_tensors.from_bytes("t", "BYTES", (len(texts),), memoryview(cut)).values == texts
     else:
         with pytest.raises(SignatureError, match="input 't'"):
-            tensors.from_bytes("t", "BYTES", (len(texts),), memoryview(cut))
+            v2_tensors.from_bytes("t", "BYTES", (len(texts),), memoryview(cut))

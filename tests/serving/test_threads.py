@@ -23,10 +23,10 @@ import pytest
 from serving_bundles import Seal
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from noria.adapters.server import connect
-from noria.domain.signature import Input, Kind, Signature, Task
+from noria.models.signature import Input, Kind, Signature, Task
 from noria.serving import frames
-from noria.serving.hosts import Host
+from noria.serving.client import connect
+from noria.serving.host_pool import Host
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc"),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from serving_bundles import BINARY, FEATURES, Seal, hosted
 
-from noria.serving import hosts
-from noria.serving.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle, public_keys
+from noria.serving import host_pool
 from noria.serving.runtime import HostedRuntime
 
 WRITES = FEATURES.replace(
@@ -39,7 +39,7 @@ def test_what_a_host_writes_beside_its_code_spoils_no_release(seal: Seal, tmp_pa
         return list(seal.state.glob("*.code"))
 
     async def serve() -> None:
-        host = hosts.Host(seal.state, bundle, seal.state / "host.sock")
+        host = host_pool.Host(seal.state, bundle, seal.state / "host.sock")
         await host.start()
         try:
             assert host.process is not None

@@ -11,10 +11,10 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from noria.config import parse_gate
-from noria.decide import gate
-from noria.domain.evaluation import Evaluation
-from noria.domain.signature import Task
-from noria.domain.verdict import Outcome
+from noria.evaluation import judge_gate
+from noria.evaluation.records import Evaluation
+from noria.kernel.verdict import Outcome
+from noria.models.signature import Task
 from noria.stats import influence, intervals
 from noria.stats.metrics import Floats
 
@@ -201,7 +201,7 @@ def test_one_huge_residual_decides_nothing(metric: str) -> None:
     margin = 1.5 * abs(found.difference)
     measured = {metric: intervals.measure(metric, Task.REGRESSION, y, mine)}
     evaluation = Evaluation(500, 0, measured, {metric: found}, champion="v1")
-    (reason,) = gate.judge((parse_gate(f"{metric} {sign}{margin:.6f}"),), evaluation).reasons
+    (reason,) = judge_gate.judge((parse_gate(f"{metric} {sign}{margin:.6f}"),), evaluation).reasons
     assert reason.outcome is Outcome.NOT_ENOUGH_DATA
     assert "500 rows, of which a few outweigh the rest (as 1.0 would that are alike)" in reason.text
 

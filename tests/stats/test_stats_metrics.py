@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
-from noria.domain.signature import Task
-from noria.errors import DataError
+from noria.kernel.errors import DataError
+from noria.models.signature import Task
 from noria.stats import calibration, metrics
 
 BINARY, MULTICLASS, REGRESSION = Task.BINARY, Task.MULTICLASS, Task.REGRESSION

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noria.domain.profile import ColumnProfile, Profile
 from noria.stats import profile
+from noria.stats.profile_records import ColumnProfile, Profile
 
 
 def one(values: list[object] | np.ndarray, dtype: pl.DataType | type[pl.DataType] | None = None) -> ColumnProfile:

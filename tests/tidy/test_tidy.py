@@ -141,7 +141,7 @@ def test_no_file_is_dead() -> None:
 
 
 def mentioned(tree: ast.Module) -> Iterator[str]:
-    """Dotted names that a module imports, or that stand in its texts (``noria.stages.work.step:run``)."""
+    """Dotted names that a module imports, or that stand in its texts (``noria.pipeline.function_step:run``)."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

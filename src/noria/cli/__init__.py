@@ -19,7 +19,7 @@ import click
 from noria import __version__
 from noria.cli import streams
 from noria.cli.output import ExitCode, emit_error
-from noria.errors import NoriaError, UsageError
+from noria.kernel.errors import NoriaError, UsageError
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of help; in the order people meet them
     "init": ("noria.cli.init:command", "Write a small working project here, or one for your own data."),
@@ -143,7 +143,7 @@ def _usage(error: click.ClickException, as_json: bool) -> int:
 
 def _unexpected(error: BaseException, arguments: list[str]) -> NoriaError:
     """The sentence for a defect of Noria's own; its traceback is written to a file. A folder that cannot be written is none."""
-    from noria.store.disk import unwritable  # only what failed needs it
+    from noria.storage.disk import unwritable  # only what failed needs it
 
     told = unwritable(error)
     if told is not None:

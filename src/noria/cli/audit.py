@@ -9,8 +9,8 @@ import msgspec
 
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, emit, json_option, moment, table
-from noria.console.view import event_facts, newest_events
-from noria.errors import RefusedError
+from noria.kernel.errors import RefusedError
+from noria.views.status import event_facts, newest_events
 
 
 @click.group()
@@ -38,7 +38,7 @@ def verify(home: Home, as_json: bool) -> int:
 
     JSON keys: ok, events, first_bad_seq, problems [sentences], unsigned (newest events that no signature covers yet), text.
     """
-    from noria.stages import audit
+    from noria.trust import audit
 
     with home.ledger_to_read() as ledger:
         found = audit.verify(ledger, home.state)
@@ -62,8 +62,8 @@ def accept(home: Home, as_json: bool) -> None:
 
     JSON keys: accepted [sentences], events.
     """
-    from noria.adapters import signing
-    from noria.stages import audit
+    from noria.releases import signing
+    from noria.trust import audit
 
     with closing(home.existing_ledger()) as ledger:
         found = audit.verify(ledger, home.state)
@@ -89,7 +89,7 @@ def new_key(home: Home, as_json: bool) -> None:
 
     JSON keys: key (the new public key), text.
     """
-    from noria.adapters import signing
+    from noria.releases import signing
 
     with closing(home.existing_ledger()) as ledger:
         lost = not (home.state / signing.PUBLIC).exists()

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from noria.config import DataSource, Project
-    from noria.stages.tables import Decided
-    from noria.store.tables import Settled
+    from noria.data.table_store import Settled
+    from noria.data.table_types import Decided
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -91,20 +91,20 @@ def _summary(project: Project) -> str:
 
 def _rollouts(home: Home, project: Project) -> list[Finding]:
     """What each environment's rollout takes at present traffic."""
-    from noria.cli import foretold
+    from noria.cli import rollout_forecast
 
     environments, found = _served(home), []
     for name, environment in project.environments.items():
         facts = environments.get(name, {})
         delay_s, projects = project.monitor.label_delay_s, len(facts.get("routes", ()))
-        for guard, level, text in foretold.lines(environment, project.name, delay_s, facts.get("rates"), projects):
+        for guard, level, text in rollout_forecast.lines(environment, project.name, delay_s, facts.get("rates"), projects):
             found.append(Finding(f"rollout {name}{guard and f', {guard}'}", True, text, warning=level == "warn"))
     return found
 
 
 def _monitor(home: Home, project: Project) -> list[Finding]:
     """Whether the quality of what is served can be judged."""
-    from noria.decide import quality
+    from noria.monitor import judge_quality
 
     model = project.model
     if model is None or not project.environments:
@@ -113,13 +113,13 @@ def _monitor(home: Home, project: Project) -> list[Finding]:
     coming = [rate["labels_per_s"] for rate in rates if rate.get("labels_per_s")]
     holdout_s = model.holdout.last_s if model.event_time is not None else None
     by_day = model.event_time is not None
-    text, can = quality.outlook(project.monitor, by_day=by_day, holdout_s=holdout_s, labels_per_s=max(coming, default=None))
+    text, can = judge_quality.outlook(project.monitor, by_day=by_day, holdout_s=holdout_s, labels_per_s=max(coming, default=None))
     return [Finding("monitor", True, text, warning=not can)]
 
 
 def _served(home: Home) -> dict[str, Any]:
     """The running server's environments; none without a server."""
-    from noria.errors import ServingError
+    from noria.kernel.errors import ServingError
 
     try:
         return dict(home.server().status()["environments"])
@@ -128,11 +128,10 @@ def _served(home: Home) -> dict[str, Any]:
 
 
 def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
-    from noria.adapters import sources
-    from noria.errors import DataError
-    from noria.stages import served
+    from noria.data import served_predictions, sources
+    from noria.kernel.errors import DataError
 
-    if served.is_log(source.source):
+    if served_predictions.is_log(source.source):
         return [Finding(source.name, True, f"served predictions of {source.source.removeprefix('log:')} with their labels")]
     found, whole_bytes, whole = list[Finding](), 0, 0
     try:
@@ -152,13 +151,12 @@ def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
 
 def _tables(home: Home, project: Project, source: DataSource) -> list[Finding]:
     """Each file against its contract and the dataset's table, and how that is read."""
-    from noria.adapters import sources
-    from noria.adapters.formats import Part
-    from noria.stages import tables
+    from noria.data import sources, table_types
+    from noria.data.formats import Part
 
     before, accepted = _settled(home, project, source)
     new = (Part(each.name, path) for each, path in sources.read(source, home.path) if path is not None)
-    decided = tables.of_files(source, before, (), new)
+    decided = table_types.of_files(source, before, (), new)
     base: tuple[str, ...] = ()  # of a file that may be accepted
     found, read = list[Finding](), False
     for each, path in sources.read(source, home.path):
@@ -180,16 +178,15 @@ def _tables(home: Home, project: Project, source: DataSource) -> list[Finding]:
 
 
 def _as_read(source: DataSource, decided: Decided) -> Finding:
-    from noria.stages import tables
+    from noria.data import table_types
 
     key = f"; of rows with the same {', '.join(source.key)} the newest file's stands" if source.key else ""
-    return Finding(source.name, True, f"{tables.words(decided)}{key}")
+    return Finding(source.name, True, f"{table_types.words(decided)}{key}")
 
 
 def _repeats(home: Home, source: DataSource, decided: Decided, good: list[str]) -> list[Finding]:
     """Whether the newest file holds the rows of the one before it once more."""
-    from noria.adapters import files, sources
-    from noria.stages import repeats
+    from noria.data import files, repeats, sources
 
     names = list(dict.fromkeys(good))
     if len(names) < 2 or not sources.nearby(source):
@@ -205,27 +202,27 @@ def _repeats(home: Home, source: DataSource, decided: Decided, good: list[str]) 
 
 def _settled(home: Home, project: Project, source: DataSource) -> tuple[Settled | None, set[str]]:
     """What was decided of the dataset's table when files were accepted, if any was; and the names of those."""
-    from noria.stages import tables
+    from noria.data import table_types
 
     if not home.ledger_file.is_file():
         return None, set()
     with home.ledger_to_read() as ledger:
         before = ledger.tables.get(project.name, source.name)
         names = set(ledger.data.standing(project.name, source.name))
-    return (before, names) if before is not None and before.source == tables.identity(source) else (None, set())
+    return (before, names) if before is not None and before.source == table_types.identity(source) else (None, set())
 
 
 def _table(name: str, path: Path, source: DataSource, decided: Decided, base: tuple[str, ...]) -> tuple[Finding, tuple[str, ...]]:
     """One file against its contract and the dataset's table; its columns."""
-    from noria.adapters import files
-    from noria.errors import DataError
-    from noria.stages import check, tables
+    from noria.data import files, table_types
+    from noria.kernel.errors import DataError
+    from noria.pipeline import check
 
     try:
         opened = files.open_table(path, name, source.csv)
     except DataError as error:
         return Finding(name, False, f"{error.message}{f' ({error.hint})' if error.hint else ''}"), ()
-    ruling, example = check.ruling(source, tables.for_file(source, decided, opened), opened, base, None)
+    ruling, example = check.ruling(source, table_types.for_file(source, decided, opened), opened, base, None)
     text = ruling.verdict.sentence()
     finding = Finding(name, ruling.verdict.passed, f"{text}: {example}" if example else text)
     return finding, tuple(opened.table.columns)
@@ -233,7 +230,7 @@ def _table(name: str, path: Path, source: DataSource, decided: Decided, base: tu
 
 def _links(home: Home, project: Project) -> list[Finding]:
     """Links of the code that could not be sealed."""
-    from noria.stages import code
+    from noria.releases import code
 
     bad = code.bad_links(home.path, project) if project.model is not None else ""
     return [Finding("code", False, f"{bad}. {code.CURE}")] if bad else []
@@ -241,8 +238,8 @@ def _links(home: Home, project: Project) -> list[Finding]:
 
 def _alone(name: str, path: Path, project: Project, source: DataSource, decided: Decided) -> list[Finding]:
     """Inputs that predict the label alone, where the file is what the model is trained on."""
-    from noria.adapters import files
-    from noria.stages import check
+    from noria.data import files
+    from noria.pipeline import check
 
     if project.model is None or project.model.rows != source.name:
         return []
@@ -251,7 +248,7 @@ def _alone(name: str, path: Path, project: Project, source: DataSource, decided:
 
 
 def _tests(home: Home, tests: str, timeout_s: float) -> Finding:
-    from noria.adapters.executors.local import child_environment
+    from noria.pipeline.executors.local import child_environment
 
     try:
         done = subprocess.run(  # noqa: S602 - the project's own command, as its file says

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import click
 import msgspec
 
-from noria.errors import NoriaError, NotFoundError, StoreError, UsageError
+from noria.kernel.errors import NoriaError, NotFoundError, StoreError, UsageError
 
 if TYPE_CHECKING:
-    from noria.adapters.server import Server
     from noria.config import Project
-    from noria.store.ledger import Ledger
+    from noria.serving.client import Server
+    from noria.storage.ledger import Ledger
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ class Home(msgspec.Struct, frozen=True):
     @property
     def state(self) -> Path:
         """Where everything is kept: NORIA_HOME, or .noria in the project's home."""
-        from noria.store import disk  # `noria --help` needs no state
+        from noria.storage import disk  # `noria --help` needs no state
 
         return disk.state_folder(self.path)
 
@@ -85,8 +85,8 @@ class Home(msgspec.Struct, frozen=True):
 
     def ledger(self) -> Ledger:
         """The ledger, made when it is not there yet."""
-        from noria.adapters import signing
-        from noria.store.ledger import Ledger  # SQLite is loaded by the commands that need it
+        from noria.releases import signing
+        from noria.storage.ledger import Ledger  # SQLite is loaded by the commands that need it
 
         found = Ledger.open(self.state)
         found.head.keep(functools.partial(signing.sign, self.state))
@@ -108,7 +108,7 @@ class Home(msgspec.Struct, frozen=True):
             yield found
 
     def server(self) -> Server:
-        from noria.adapters.server import Server  # only where a server is asked
+        from noria.serving.client import Server  # only where a server is asked
 
         return Server(self.state)
 
@@ -148,10 +148,10 @@ def actor() -> str:
     """
     import pwd
 
-    from noria.adapters.executors import leftovers  # only what writes needs it
+    from noria.kernel import orphans  # only what writes needs it
 
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run as a number
         name = str(os.getuid())
-    return f"{'step' if leftovers.inside() else 'cli'}:{name}"
+    return f"{'step' if orphans.inside() else 'cli'}:{name}"

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from noria import names
 from noria.cli import erase, exchange, quarantine
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, ago, emit, json_option, plural, table
 from noria.cli.versions import at_work, size, snapshot_facts
-from noria.errors import UsageError
+from noria.kernel import names
+from noria.kernel.errors import UsageError
 
 if TYPE_CHECKING:
-    from noria.domain.data import FilePin, SnapshotDifference, SnapshotFacts
-    from noria.stages.data import Version
-    from noria.stages.verify import Finding, Verified
+    from noria.data.snapshot import FilePin, SnapshotDifference, SnapshotFacts
+    from noria.data.versions import Version
+    from noria.trust.verification import Finding, Verified
 
 SHOWN = 20  # files of one kind that are listed; --all lists every one
 
@@ -54,11 +54,11 @@ def log(home: Home, dataset: str | None, limit: int, as_json: bool) -> None:
 
     JSON keys: snapshots [{dataset, digest, files, rows, size_bytes, at, current, releases, pinned, erased (a file of it was)}].
     """
-    from noria.stages import data
-    from noria.store.blobs import BlobStore
+    from noria.data import versions
+    from noria.storage.blobs import BlobStore
 
     with closing(home.existing_ledger()) as ledger:
-        found = data.versions(ledger, BlobStore(home.state / "blobs"), home.project_name(), dataset, limit)
+        found = versions.versions(ledger, BlobStore(home.state / "blobs"), home.project_name(), dataset, limit)
     document = {"snapshots": [_version_facts(one) for one in found]}
     emit(as_json, document, lambda: _render_log(found))
 
@@ -103,11 +103,11 @@ def diff(home: Home, a: str, b: str, everything: bool, as_json: bool) -> None:
     JSON keys: before and after (as in `noria data log`), files, rows, size_bytes (each B less A), added [{name, digest,
     size_bytes, rows}], removed [...], changed [{name, before {...}, after {...}}].
     """
-    from noria.stages import data
+    from noria.data import versions
 
     with closing(home.existing_ledger()) as ledger:
         project = home.project_name()
-        before, after = (data.find(ledger, project, reference) for reference in (a, b))
+        before, after = (versions.find(ledger, project, reference) for reference in (a, b))
         if before.dataset != after.dataset:
             raise UsageError(
                 f"{a} is of {before.dataset}, {b} of {after.dataset}", hint="Two versions of one dataset can be compared."
@@ -173,11 +173,11 @@ def checkout(home: Home, snapshot: str, into: Path, link: str, force: bool, as_j
 
     JSON keys: snapshot (as in `noria data log`), folder, written, same, size_bytes.
     """
-    from noria.stages import data
+    from noria.data import versions
 
     with at_work(home, as_json) as line:
-        facts = data.find(line.ledger, line.name, snapshot)
-        done = data.checkout(line, facts, into, data.Link(link), force=force)
+        facts = versions.find(line.ledger, line.name, snapshot)
+        done = versions.checkout(line, facts, into, versions.Link(link), force=force)
     document = {"snapshot": snapshot_facts(facts), "folder": done.folder, "written": done.written, "same": done.same}
     same = f", {done.same:,} were there" if done.same else ""
     text = f"{facts.dataset} {names.short(facts.digest)}: {plural(done.written, 'file')} written to {done.folder}{same}"
@@ -200,10 +200,10 @@ def pin(home: Home, snapshot: str, name: str, as_json: bool) -> None:
 
     JSON keys: name, snapshot (as in `noria data log`).
     """
-    from noria.stages import data
+    from noria.data import versions
 
     with at_work(home, True) as line:
-        facts = data.pin(line, snapshot, name)
+        facts = versions.pin(line, snapshot, name)
     text = f"{name}: {facts.dataset} {names.short(facts.digest)}, {plural(facts.files, 'file')}, kept for ever"
     emit(as_json, {"name": name, "snapshot": snapshot_facts(facts)}, lambda: text)
 
@@ -220,10 +220,10 @@ def unpin(home: Home, name: str, as_json: bool) -> None:
 
     JSON keys: name, digest.
     """
-    from noria.stages import data
+    from noria.data import versions
 
     with at_work(home, True) as line:
-        digest = data.unpin(line, name)
+        digest = versions.unpin(line, name)
     emit(as_json, {"name": name, "digest": digest}, lambda: f"{names.short(digest)} is no longer pinned as {name}")
 
 
@@ -246,7 +246,7 @@ def verify(home: Home, as_json: bool) -> int:
     JSON keys: ok, blobs, size_bytes, findings [{digest, state (damaged, missing), files [{dataset, name}], snapshots, releases,
     steps, runs, pinned, cure, where, text}], bundles {release: why it is not whole}.
     """
-    from noria.stages import verify as verification
+    from noria.trust import verification
 
     home.existing_ledger().close()  # says so where nothing has happened yet
     with at_work(home, as_json) as line:
@@ -262,7 +262,7 @@ def _verified_facts(found: Verified) -> dict[str, Any]:
 
 
 def _finding_facts(finding: Finding) -> dict[str, Any]:
-    from noria.decide.retention import Kind
+    from noria.trust.judge_retention import Kind
 
     uses = finding.uses
     return {

@@ -11,15 +11,15 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from noria import names
 from noria.cli import story
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, number, pairs, plain, plural, section, table
-from noria.console.view import turn_facts
-from noria.domain.evaluation import gated_first
+from noria.evaluation.records import gated_first
+from noria.kernel import names
+from noria.views.status import turn_facts
 
 if TYPE_CHECKING:
-    from noria.decide.compare import (
+    from noria.evaluation.judge_compare import (
         Code,
         DataDifference,
         Difference,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         Summary,
         ValueDifference,
     )
-    from noria.domain.evaluation import Measure
-    from noria.stages.compare import Archive, Named
+    from noria.evaluation.records import Measure
+    from noria.views.comparison import Archive, Named
 
 SHOWN = 20  # files, parameters or packages of one kind; the rest is counted unless --all is given
 ARROW = "→"
@@ -60,14 +60,14 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
     artifacts, environment; each entry has `changed`; ended_early: a turn that came after the latest run, and to none. A value
     that is not known is null.
     """
-    from noria.stages import compare  # with what reads evaluations: only this command needs it
-    from noria.store.blobs import BlobStore
+    from noria.storage.blobs import BlobStore
+    from noria.views import comparison  # with what reads evaluations: only this command needs it
 
     with closing(home.existing_ledger()) as ledger:
-        archive = compare.Archive(ledger, BlobStore(home.state / "blobs"), home.project_name(), home.path, home.state)
-        sides = compare.defaults(archive, a, b)
-        found = _in_order(compare.difference(archive, *sides), home.gated())
-        turn = ledger.turns.ended_early(archive.project) if b is None or compare.LATEST in (a, b) else None
+        archive = comparison.Archive(ledger, BlobStore(home.state / "blobs"), home.project_name(), home.path, home.state)
+        sides = comparison.defaults(archive, a, b)
+        found = _in_order(comparison.difference(archive, *sides), home.gated())
+        turn = ledger.turns.ended_early(archive.project) if b is None or comparison.LATEST in (a, b) else None
         early = turn_facts(turn) if turn else None
         emit(
             as_json,

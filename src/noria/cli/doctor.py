@@ -19,9 +19,9 @@ import msgspec
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, day, emit, json_option, number, plain
-from noria.console.around import running_daemon
-from noria.domain.event import Event
-from noria.errors import NoriaError, ServingError
+from noria.kernel.errors import NoriaError, ServingError
+from noria.kernel.event import Event
+from noria.views.runtime_status import running_daemon
 
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 13)
 TOLD = 1000  # events about damage that are looked at
@@ -133,7 +133,7 @@ def state_folder(home: Home) -> Iterator[Finding]:
         yield Finding("state", "ok", str(home.state))
     for name in ("token", "signing.key"):
         yield from _secret(home, name)
-    from noria.adapters import signing
+    from noria.releases import signing
 
     missing = signing.missing(home.state)
     if missing:
@@ -165,7 +165,7 @@ def ledger(home: Home) -> Iterator[Finding]:
 
 
 def _opened(home: Home) -> Iterator[Finding]:
-    from noria.stages import audit
+    from noria.trust import audit
 
     problem = _integrity(home)
     yield Finding("ledger", "fail" if problem else "ok", problem or "opens; SQLite's quick check passes")

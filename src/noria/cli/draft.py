@@ -12,16 +12,15 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from noria.adapters import formats
-from noria.adapters.formats import delimited
 from noria.cli import drafted_gates
 from noria.cli.scalar import scalar
-from noria.decide import repeats, tables
-from noria.decide.repeats import Repeat
-from noria.decide.tables import Undecided
-from noria.domain.signature import Task
-from noria.domain.table import PLAIN, Column, Dialect, Kind, TableType
-from noria.errors import DataError, NoriaError, UsageError
+from noria.data import formats, judge_column_types, judge_repeats
+from noria.data.formats import delimited
+from noria.data.judge_column_types import Undecided
+from noria.data.judge_repeats import Repeat
+from noria.data.table import PLAIN, Column, Dialect, Kind, TableType
+from noria.kernel.errors import DataError, NoriaError, UsageError
+from noria.models.signature import Task
 
 CLASSES_MOST = 20  # a label with more values is no class
 ROWS_LEAST = 50  # fewer cannot be split, trained and judged
@@ -123,7 +122,7 @@ def read(path: Path) -> Read:
     opened = formats.open_table(path, str(path), dialect)
     if opened.table.height < ROWS_LEAST:
         raise DataError(f"{opened.table.height} rows are too few: a model needs at least {ROWS_LEAST}", where=str(path))
-    found, undecided = tables.decide(None, TableType(), [formats.looks(opened, dialect, {})])
+    found, undecided = judge_column_types.decide(None, TableType(), [formats.looks(opened, dialect, {})])
     as_text = {one.column: Column(Kind.STRING) for one in undecided}  # until somebody says which
     table = formats.typed(opened, TableType(found.columns | as_text), dialect)
     amounts = [name for name, dtype in table.schema.items() if dtype.is_decimal()]
@@ -141,9 +140,9 @@ class Read(msgspec.Struct, frozen=True):
 
 def beside(path: Path) -> Repeat | None:
     """What the file holds once more of the one before it, among those beside it whose names differ in digits alone."""
-    alike = repeats.DIGITS.sub("0", path.name)
-    there = [one for one in path.parent.iterdir() if repeats.DIGITS.sub("0", one.name) == alike and one.is_file()]
-    ordered = repeats.by_age(one.name for one in there)
+    alike = judge_repeats.DIGITS.sub("0", path.name)
+    there = [one for one in path.parent.iterdir() if judge_repeats.DIGITS.sub("0", one.name) == alike and one.is_file()]
+    ordered = judge_repeats.by_age(one.name for one in there)
     if len(ordered) < 2:
         return None
     place = max(1, ordered.index(path.name))
@@ -154,7 +153,7 @@ def beside(path: Path) -> Repeat | None:
     if before.schema != after.schema:
         return None
     first, second = ordered[place - 1 : place + 1]
-    return repeats.judge(repeats.prints(first, before, ()), repeats.prints(second, after, ()), ())
+    return judge_repeats.judge(judge_repeats.prints(first, before, ()), judge_repeats.prints(second, after, ()), ())
 
 
 def draft(given: pl.DataFrame | Read, path: Path, source: str, label: str, dataset: str) -> Draft:

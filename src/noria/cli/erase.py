@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from noria import names
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, pairs, plural
 from noria.cli.versions import at_work, size
+from noria.kernel import names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from noria.engine.erase import Plan, Sealed
+    from noria.trust.erasure import Plan, Sealed
 
 NAMED = 5  # of a kind; the rest is counted
 
@@ -42,7 +42,7 @@ def erase(home: Home, what: str, yes: bool, as_json: bool) -> None:
     many), in_source [files that are still there], beside [what steps left in the project's folder], in_git [files that commits
     hold], unknown [releases whose commit Git does not know].
     """
-    from noria.engine import erase as engine
+    from noria.trust import erasure as engine
 
     home.existing_ledger().close()  # says so where nothing has happened yet
     with at_work(home, as_json) as line:

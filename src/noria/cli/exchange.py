@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from noria import names
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, plural
 from noria.cli.versions import at_work, size, snapshot_facts
+from noria.kernel import names
 
 if TYPE_CHECKING:
-    from noria.engine.exchange import Imported
+    from noria.data.exchange import Imported
 
 
 @click.command(name="export")
@@ -30,12 +30,11 @@ def export(home: Home, snapshot: str, file: Path, as_json: bool) -> None:
 
     JSON keys: snapshot (as in `noria data log`), file, size_bytes (of FILE).
     """
-    from noria.engine import exchange
-    from noria.stages import data
+    from noria.data import exchange, versions
 
     home.existing_ledger().close()  # says so where nothing has happened yet
     with at_work(home, as_json) as line:
-        facts = data.find(line.ledger, line.name, snapshot)
+        facts = versions.find(line.ledger, line.name, snapshot)
         exchange.export(line, facts, file.resolve())
     written = file.stat().st_size
     text = f"{facts.dataset} {names.short(facts.digest)}: {plural(facts.files, 'file')} written to {file} ({size(written)})"
@@ -62,7 +61,7 @@ def take_in(home: Home, file: Path, name: str | None, into: Path | None, even_er
     JSON keys: snapshot (as in `noria data log`), name, known (the version was there before), added (contents that were not in the
     store), folder (null without --into).
     """
-    from noria.engine import exchange
+    from noria.data import exchange
 
     with at_work(home, as_json) as line:
         found = exchange.take_in(line, file, name, into, erased=even_erased)

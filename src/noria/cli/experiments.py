@@ -11,12 +11,12 @@ import msgspec
 
 from noria.cli.context import Home, actor
 from noria.cli.output import ExitCode, duration, emit, plain, table
-from noria.domain.evaluation import gated_first
-from noria.errors import UsageError
+from noria.evaluation.records import gated_first
+from noria.kernel.errors import UsageError
 
 if TYPE_CHECKING:
-    from noria.domain.run import Run
-    from noria.stages.graph import Foretold
+    from noria.pipeline.graph import Foretold
+    from noria.pipeline.run import Run
 
 SHOWN_METRICS = 6
 
@@ -55,8 +55,8 @@ def asked(
 
 def explain(home: Home, request: Request, as_json: bool) -> int:
     """What would run, and why."""
-    from noria.engine import assembly, experiment
-    from noria.stages import train
+    from noria.engine import assembly
+    from noria.pipeline import experiment, train
 
     line = assembly.assemble(home.path, actor=actor(), warm=0)
     if request.sweep:
@@ -74,7 +74,8 @@ def explain(home: Home, request: Request, as_json: bool) -> int:
 def run(home: Home, request: Request, as_json: bool) -> int:
     """The experiments, one after the other; their steps run side by side where they can."""
     from noria.cli.show import failed_log  # it is drawn in with the story that it tells
-    from noria.engine import assembly, experiment
+    from noria.engine import assembly
+    from noria.pipeline import experiment
 
     line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=2)
     made = []
@@ -97,7 +98,7 @@ def run(home: Home, request: Request, as_json: bool) -> int:
 
 
 def _selection(request: Request) -> Any:
-    from noria.stages.graph import Selection
+    from noria.pipeline.graph import Selection
 
     return Selection(*request.chosen)
 

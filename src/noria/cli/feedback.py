@@ -11,7 +11,7 @@ from noria.cli import http
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option
 from noria.cli.predict import parse
-from noria.errors import UsageError
+from noria.kernel.errors import UsageError
 
 
 @click.command()

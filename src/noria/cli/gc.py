@@ -9,10 +9,10 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.output import duration, emit, json_option, plural, table
 from noria.cli.versions import at_work, size
-from noria.errors import UsageError
+from noria.kernel.errors import UsageError
 
 if TYPE_CHECKING:
-    from noria.engine.gc import Item, Plan
+    from noria.trust.gc import Item, Plan
 
 LARGEST = 5
 
@@ -42,7 +42,7 @@ def command(home: Home, keep: str, yes: bool, trust_clock: bool, as_json: bool) 
     JSON keys: deleted (false without --yes), keep_s, count, size_bytes, kinds {kind: {count, size_bytes}}, largest [{kind, name,
     size_bytes}], forgotten {results, snapshots}, kept {kind: count}, doubt (why the clock is not believed, or empty).
     """
-    from noria.engine import gc
+    from noria.trust import gc
 
     keep_s = _seconds(keep)
     home.existing_ledger().close()  # says so where nothing has happened yet

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from noria.cli.context import Home
-from noria.errors import NotFoundError, RequestError, ServingError, UsageError
+from noria.kernel.errors import NotFoundError, RequestError, ServingError, UsageError
 
 TIMEOUT_S = 30.0
 

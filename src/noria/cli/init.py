@@ -17,11 +17,11 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from msgspec.structs import replace
 
-from noria import names
 from noria.cli.context import demand_text
 from noria.cli.output import emit, json_option, plain
 from noria.cli.scalar import scalar
-from noria.errors import RefusedError, UsageError
+from noria.kernel import names
+from noria.kernel.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from noria.cli.draft import Draft

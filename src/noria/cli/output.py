@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from noria.cli.streams import in_utf8
-from noria.console.words import ago, day, duration, moment, number, percent, plural
-from noria.errors import NoriaError
+from noria.kernel.errors import NoriaError
+from noria.kernel.words import ago, day, duration, moment, number, percent, plural
 
 __all__ = [
     "ExitCode",

@@ -16,14 +16,14 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, emit, json_option, number, pairs, plain, plural, table
 from noria.cli.reproduce import exported, public_keys
 from noria.cli.versions import at_work
-from noria.errors import NoriaError, NotFoundError, UsageError
+from noria.kernel.errors import NoriaError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from noria.domain.table import Dialect
-    from noria.engine.alone import Lay
-    from noria.engine.rows import Source
-    from noria.engine.scoring import Scored
-    from noria.store.ledger import Ledger
+    from noria.data.table import Dialect
+    from noria.delivery.batch.rows import Source
+    from noria.delivery.batch.scoring import Scored
+    from noria.delivery.standalone import Lay
+    from noria.storage.ledger import Ledger
 
 
 @click.command()
@@ -82,7 +82,7 @@ def command(
         raise UsageError("--input names what is to be scored: give no record beside it")
     if output is None:
         raise UsageError("--input needs --output", hint="noria predict --input rows.csv --output scored.csv")
-    from noria.engine import scoring
+    from noria.delivery.batch import scoring
 
     kept = None if columns is None else tuple(filter(None, (name.strip() for name in columns.split(","))))
     lay = _lay(release, key, environment, as_json)
@@ -108,9 +108,9 @@ def _lay(release: str | None, key: Path | None, environment: str | None, as_json
     """The release that is named, or the champion. Raises NotFoundError, UsageError."""
     path = exported(release) or (Path(release) if "/" in release else None) if release is not None else None
     if path is not None:
-        from noria.engine import alone
+        from noria.delivery import standalone
 
-        return alone.from_file(path, public_keys(key) if key is not None else (), _teller(as_json))
+        return standalone.from_file(path, public_keys(key) if key is not None else (), _teller(as_json))
     if key is not None:
         raise UsageError("--key is for an exported FILE: a release of this project is verified with its own key")
     return _from_store(release, environment)
@@ -118,13 +118,13 @@ def _lay(release: str | None, key: Path | None, environment: str | None, as_json
 
 @pass_home
 def _from_store(home: Home, release: str | None, environment: str | None) -> Lay:
-    from noria.engine import alone
+    from noria.delivery import standalone
 
     with closing(home.existing_ledger()) as ledger:
         project = home.project_name()
         if release is None:
             release = _champion(home, ledger, project, environment)
-        return alone.from_store(home.state, ledger.releases.get(project, release))
+        return standalone.from_store(home.state, ledger.releases.get(project, release))
 
 
 def _champion(home: Home, ledger: Ledger, project: str, environment: str | None) -> str:
@@ -137,7 +137,7 @@ def _champion(home: Home, ledger: Ledger, project: str, environment: str | None)
 
 def _sources(given: str, as_json: bool) -> tuple[Source, ...]:
     """Files of that name or pattern, else a dataset. Raises NotFoundError."""
-    from noria.engine import scoring
+    from noria.delivery.batch import scoring
 
     found = scoring.files(given, _dialect())
     if found:
@@ -149,7 +149,7 @@ def _sources(given: str, as_json: bool) -> tuple[Source, ...]:
 
 def _dialect() -> Dialect | None:
     """How text files are written in the project here, if there is one that says so."""
-    from noria.engine import scoring
+    from noria.delivery.batch import scoring
 
     start = click.get_current_context().find_root().obj or Path(".")
     try:
@@ -160,7 +160,7 @@ def _dialect() -> Dialect | None:
 
 @pass_home
 def _dataset(home: Home, reference: str, as_json: bool) -> tuple[Source, ...]:
-    from noria.engine import scoring
+    from noria.delivery.batch import scoring
 
     with at_work(home, as_json) as line:
         return scoring.dataset(line, reference)

@@ -16,13 +16,13 @@ import msgspec
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, number, plural, table
 from noria.cli.versions import at_work, size
-from noria.errors import StoreError, UsageError
+from noria.kernel.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from noria.engine.logbook import Kept
-    from noria.store.records import Damage
+    from noria.predictions.records import Damage
+    from noria.predictions.retention import Kept
 
 FORMATS = (".parquet", ".csv")
 
@@ -142,12 +142,12 @@ def compact(home: Home, environment: str | None, trust_clock: bool, as_json: boo
     JSON keys: environments {name: {segments, records, files, size_bytes, damaged, expired {dates,
     predictions, labels, damaged (segments)}, kept (why days that are over were not deleted, or empty)}}.
     """
-    from noria.engine import logbook
+    from noria.predictions import retention
 
     project = home.project()
     names = [home.environment(environment)] if environment else list(project.environments)
     with at_work(home, as_json) as line:
-        kept = [logbook.keep(line, project, name, again=True, trust_clock=trust_clock) for name in names]
+        kept = [retention.keep(line, project, name, again=True, trust_clock=trust_clock) for name in names]
     plain = msgspec.to_builtins
     done = {k.environment: plain(k.compacted) | {"expired": plain(k.expired), "kept": k.refused} for k in kept}
     emit(as_json, {"environments": done}, lambda: "\n".join(_told(k) for k in kept))
@@ -199,12 +199,12 @@ def _rows(home: Home, wish: Wish) -> tuple[pl.LazyFrame, Damage]:
     prediction has."""
     import polars as pl  # tables are read only by who asks
 
-    from noria.decide import query
-    from noria.store import asked
+    from noria.kernel import query
+    from noria.predictions import log_query
 
     parsed = query.parse(wish.where, language=query.PREDICTIONS) if wish.where is not None else None
-    found = asked.scan(home.state / "log" / wish.environment, home.project_name(), wish.since)
-    rows = asked.labelled(found)
+    found = log_query.scan(home.state / "log" / wish.environment, home.project_name(), wish.since)
+    rows = log_query.labelled(found)
     if wish.release is not None:
         rows = rows.filter(pl.col("release") == wish.release)
     if parsed is None:
@@ -214,7 +214,7 @@ def _rows(home: Home, wish: Wish) -> tuple[pl.LazyFrame, Damage]:
         if str(field) not in schema:
             near = query.nearest(str(field), [name for name in schema if "." in name])
             raise UsageError(f"no prediction has {field}", where=f"--where, column {field.column}", hint=near)
-    return rows.filter(asked.condition(parsed, schema)), found.damage
+    return rows.filter(log_query.condition(parsed, schema)), found.damage
 
 
 def _collect(rows: pl.LazyFrame, limit: int | None) -> tuple[list[dict[str, Any]], Found]:
@@ -231,8 +231,8 @@ def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> Found:
     """All rows, or the newest, to a file that is there whole or not at all."""
     import polars as pl
 
-    from noria.adapters.formats.formulas import harmless
-    from noria.store.disk import full_disk
+    from noria.data.formats.formulas import harmless
+    from noria.storage.disk import full_disk
 
     rows = rows.sort("at", "id", descending=True)
     rows = rows if limit is None else rows.limit(limit)

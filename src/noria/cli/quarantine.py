@@ -11,10 +11,10 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, plural, table
 from noria.cli.versions import at_work
-from noria.errors import NotFoundError, UsageError
+from noria.kernel.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from noria.domain.data import Delivery
+    from noria.data.snapshot import Delivery
 
 
 @click.command()
@@ -62,7 +62,7 @@ def _demand_dataset(home: Home, dataset: str) -> None:
 
 
 def _write(home: Home, sample: str, into: Path, as_json: bool) -> None:
-    from noria.stages import quarantine as stage
+    from noria.data import quarantine as stage
 
     with at_work(home, as_json) as line:
         delivery, count = stage.sample(line, sample, into)

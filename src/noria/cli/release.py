@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from noria import names
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, pairs, plural
 from noria.cli.versions import at_work
-from noria.console.view import release_facts
-from noria.domain.signature import Task
+from noria.kernel import names
+from noria.models.signature import Task
+from noria.views.status import release_facts
 
 if TYPE_CHECKING:
-    from noria.engine.importing import Imported
+    from noria.releases.importing import Imported
 
 file_path = click.Path(path_type=Path)
 
@@ -81,7 +81,7 @@ def take_in(
     notes, written_with, read_with, warnings},
     signature {inputs, task, classes, key, event_time}, parity {rows, worst, over, holds} (null where it did not convert).
     """
-    from noria.engine import importing
+    from noria.releases import importing
 
     named = tuple(filter(None, (c.strip() for c in classes.split(",")))) if classes else ()
     order = importing.Order(file, signature, sample, label, task, named, key, event_time, trusted, vouched)

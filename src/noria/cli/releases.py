@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from noria import names
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, emit, json_option, number, pairs, plural, table
-from noria.console.view import release_facts
-from noria.domain.evaluation import gated_first
-from noria.domain.release import Release
-from noria.domain.rollout import Route
+from noria.evaluation.records import gated_first
+from noria.kernel import names
+from noria.releases.release import Release
+from noria.serving.rollout_records import Route
+from noria.views.status import release_facts
 
 if TYPE_CHECKING:
-    from noria.engine.export import Facts
+    from noria.releases.export import Facts
 
 
 @click.group(invoke_without_command=True)
@@ -64,7 +64,7 @@ def export(home: Home, release: str, into: Path | None, without_data: bool, as_j
     JSON keys: file, size_bytes, release, project, digest, commit, key, snapshots {dataset: digest}, left_out, lock.
     """
     from noria.engine import assembly
-    from noria.engine import export as exporting
+    from noria.releases import export as exporting
 
     line = assembly.assemble(home.path, actor=actor(), progress=(lambda _: None) if as_json else _tell)
     try:
@@ -91,7 +91,7 @@ def verify(file: Path, key: Path | None, as_json: bool) -> None:
     JSON keys: as of `noria releases export`.
     """
     from noria.cli.reproduce import public_keys
-    from noria.engine import export as exporting
+    from noria.releases import export as exporting
 
     facts = exporting.inspect(file, public_keys(key) if key is not None else (), (lambda _: None) if as_json else _tell)
     _emit(facts, file.resolve(), as_json)

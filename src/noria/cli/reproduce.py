@@ -12,11 +12,11 @@ import msgspec
 
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, emit, json_option, number, pairs, table
-from noria.errors import UsageError
+from noria.kernel.errors import UsageError
 
 if TYPE_CHECKING:
     from noria.engine.reproduce import Asked, Reproduction
-    from noria.stages.line import Progress
+    from noria.pipeline.context import Progress
 
 SUFFIX = ".tar"
 KEY_BYTES = 32

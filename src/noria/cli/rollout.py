@@ -10,10 +10,10 @@ import click
 from noria.cli import rollout_simulate
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, emit, json_option, pairs, percent, plain, plural, section, table
-from noria.console.around import surroundings
-from noria.console.view import Canary, EnvironmentView, canary_facts, ended_facts, read
-from noria.domain.rollout import Rollout, RolloutState, evidence_words
-from noria.errors import ConfigError, NotFoundError
+from noria.kernel.errors import ConfigError, NotFoundError
+from noria.serving.rollout_records import Rollout, RolloutState, evidence_words
+from noria.views.runtime_status import surroundings
+from noria.views.status import Canary, EnvironmentView, canary_facts, ended_facts, read
 
 environment_option = click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
 why_option = click.option("--why", default="", help="A reason for the record.")

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import duration, emit, json_option, number, percent, plural, table
-from noria.errors import NotFoundError, UsageError
+from noria.kernel.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from noria.config import Project
-    from noria.decide.patience import Loss, Rate, Taken
-    from noria.decide.simulate import Result, Rule, Scenario
-    from noria.domain.policy import RolloutPolicy
+    from noria.delivery.judge_patience import Loss, Rate, Taken
+    from noria.delivery.simulation import Result, Rule, Scenario
+    from noria.kernel.policy import RolloutPolicy
 
 STEPS = (0.05, 0.25)  # where the project has no canary steps
 LABELS = "labels"
@@ -96,7 +96,7 @@ def command(
     quality}, traffic_per_s, foretold [guard, canary, requests, seconds, harm_requests, harm_seconds], warnings [text], results
     [rule, scenario, rollouts, promoted, rolled_back, held, requests {median, p90}, canary {...}, seconds {...}].
     """
-    from noria.decide import patience, rivals, simulate
+    from noria.delivery import judge_patience, rivals, simulation
 
     asked = Asked(**options)
     name, rule, said = _rule(home.project(), environment, asked)
@@ -105,9 +105,9 @@ def command(
     scenarios = _scenarios(asked, rule)
     plan, guards = _plan(asked, rule, scenarios[0])
     try:
-        foretold, warnings = patience.taken(plan, guards), [f.text for f in patience.findings(plan, guards)]
+        foretold, warnings = judge_patience.taken(plan, guards), [f.text for f in judge_patience.findings(plan, guards)]
         judges = rivals.judges() if compare else None
-        found = [one for scenario in scenarios for one in simulate.run(scenario, rule, rollouts, seed, judges)]
+        found = [one for scenario in scenarios for one in simulation.run(scenario, rule, rollouts, seed, judges)]
     except ValueError as error:
         raise UsageError(f"this cannot be simulated: {error}") from error
     document = {
@@ -123,15 +123,15 @@ def command(
 
 def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str, Rule, str]:
     """The environment's name, its settings with those that were given, and a remark."""
-    from noria.decide import advance, evidence, simulate
-    from noria.domain.policy import StepKind
+    from noria.delivery import judge_advance, judge_guards, simulation
+    from noria.kernel.policy import StepKind
 
     known = project.environments
     name = environment or list(known)[-1]
     if name not in known:
         raise NotFoundError(f"there is no environment {name!r}", hint=f"noria.yaml has: {', '.join(known)}.")
     policy, said = known[name].rollout, ""
-    judged = advance.judged_steps(policy)
+    judged = judge_advance.judged_steps(policy)
     shares = tuple(step.share for step in judged if step.kind is StepKind.CANARY)
     shadow = next((step.share for step in judged if step.kind is StepKind.SHADOW), 0.0)
     if asked.steps is not None:
@@ -144,14 +144,14 @@ def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str,
     quality = _margin(asked, policy)
     return (
         name,
-        simulate.Rule(
+        simulation.Rule(
             shares,
             errors=_given(asked.guard_errors, "share", "--guard-errors", "1%", policy.guards.errors),
             slow=_given(asked.guard_slow, "share", "--guard-slow", "2%", policy.guards.slow_by),
             false_alarm=_given(asked.false_alarm, "share", "--false-alarm", "1%", policy.false_alarm),
             missed=_given(asked.missed, "share", "--missed", "5%", policy.missed),
             patience_s=_given(asked.patience, "duration_s", "--patience", "1h", policy.patience_s),
-            guards=evidence.guards(policy) + (quality > 0 and policy.guards.quality is None),
+            guards=judge_guards.guards(policy) + (quality > 0 and policy.guards.quality is None),
             shadow=_given(asked.shadow, "share", "--shadow", "30%", shadow),
             quality=quality,
             failing=policy.guards.failing,
@@ -196,7 +196,7 @@ def _rates(text: str, option: str) -> tuple[float, float | None]:
 
 
 def _scenarios(asked: Asked, rule: Rule) -> list[Scenario]:
-    from noria.decide.simulate import Arm, Scenario
+    from noria.delivery.simulation import Arm, Scenario
 
     (errors, new_errors), (slow, new_slow) = _rates(asked.errors, "--errors"), _rates(asked.slow, "--slow")
     per_s = _read(asked.traffic, "frequency", "--traffic", "20/s")
@@ -223,7 +223,7 @@ def _arm(arm: Any) -> str:
 
 
 def _plan(asked: Asked, rule: Rule, good: Scenario) -> tuple[Any, Sequence[Rate | Loss]]:
-    from noria.decide.patience import Loss, Plan, Rate
+    from noria.delivery.judge_patience import Loss, Plan, Rate
 
     guards: list[Rate | Loss] = [Rate("errors", rule.errors, good.champion.errors)]
     if rule.shares:

@@ -9,10 +9,10 @@ import click
 
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, duration, emit, json_option, pairs, plain
-from noria.domain.turn import Turn, TurnOutcome
+from noria.pipeline.turn_record import Turn, TurnOutcome
 
 if TYPE_CHECKING:
-    from noria.stages.line import Line
+    from noria.pipeline.context import Line
 
 EXIT = {
     TurnOutcome.NOTHING_CHANGED: ExitCode.PASSED,
@@ -84,11 +84,11 @@ def command(
 
 def turn(home: Home, reason: str, wait: bool, as_json: bool) -> int:
     """One turn; the exit code."""
-    from noria.engine import assembly, wheel  # the process pool: only a turn needs it
+    from noria.engine import assembly, turn_runner  # the process pool: only a turn needs it
 
     line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=3)
     try:
-        ended = wheel.turn_by_hand(line, reason)
+        ended = turn_runner.turn_by_hand(line, reason)
         if wait and ended.outcome is TurnOutcome.ROLLING_OUT:
             ended = _follow(line, home, ended)
     finally:
@@ -107,8 +107,8 @@ def _tell(text: str) -> None:
 
 def _follow(line: Line, home: Home, ended: Turn) -> Turn:
     """Until live traffic decided. Without a daemon this process drives the rollout itself."""
-    from noria.console.around import running_daemon
-    from noria.engine.pilot import Pilot
+    from noria.delivery.rollout_controller import Pilot
+    from noria.views.runtime_status import running_daemon
 
     pilot = Pilot(line)
     while ended.outcome is TurnOutcome.ROLLING_OUT:

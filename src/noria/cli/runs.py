@@ -12,13 +12,13 @@ import msgspec
 
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, duration, emit, json_option, number, plain, plural, table
-from noria.console.view import turn_facts
-from noria.domain.evaluation import gated_first
-from noria.domain.run import Run, RunKind
-from noria.domain.turn import Turn
+from noria.evaluation.records import gated_first
+from noria.pipeline.run import Run, RunKind
+from noria.pipeline.turn_record import Turn
+from noria.views.status import turn_facts
 
 if TYPE_CHECKING:
-    from noria.decide.query import Field, Order, Query
+    from noria.kernel.query import Field, Order, Query
 
 COLUMNS = 6  # metrics and parameters that the table shows; --json has all
 
@@ -63,7 +63,7 @@ def _turns(home: Home, limit: int, as_json: bool) -> None:
 
 @pass_home
 def _search(home: Home, where: str | None, sort: str | None, kind: RunKind | None, limit: int, as_json: bool) -> None:
-    from noria.decide import query  # only a search needs it
+    from noria.kernel import query  # only a search needs it
 
     asked = query.parse(where) if where is not None else None
     order = query.parse_order(sort) if sort is not None else None
@@ -178,7 +178,7 @@ def _serving(run: Run, fields: list[tuple[str, str]]) -> str:
 
 def _shown(where: Query | None, order: Order | None, runs: list[Run], gated: Sequence[str]) -> list[tuple[str, str]]:
     """The metrics and parameters to show, as (group, name): those of the query, then what gates ask for."""
-    from noria.decide import query  # loaded by now
+    from noria.kernel import query  # loaded by now
 
     asked: list[Field] = [] if where is None else list(query.fields(where))
     found = [(f.group, f.name) for f in [*asked, *([order.field] if order else [])] if f.group]

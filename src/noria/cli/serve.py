@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from noria import names
 from noria.cli.context import Home, demand_text, pass_home
 from noria.cli.output import emit, json_option, pairs
 from noria.cli.reproduce import exported, public_keys
-from noria.domain.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, Access, Rate, is_loopback
-from noria.domain.workers import MOST, TWO, Workers
-from noria.errors import UsageError
+from noria.kernel import names
+from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, Access, Rate, is_loopback
+from noria.kernel.errors import UsageError
+from noria.kernel.workers import MOST, TWO, Workers
 
 if TYPE_CHECKING:
-    from noria.engine.alone import Laid, Lay
+    from noria.delivery.standalone import Laid, Lay
 
 
 @click.command()
@@ -82,8 +82,8 @@ def command(
     JSON, one document when it answers: address, environment, release, project, digest, form, key, state, log, workers,
     example {path, body}; with several releases, all of them under releases.
     """
-    from noria.engine import alone
-    from noria.serving.tree import Options
+    from noria.delivery import standalone
+    from noria.serving.supervisor import Options
 
     if not names.is_name(environment):
         raise UsageError(f"{environment!r} cannot name an environment", hint="Small letters, digits, - and _, as in production.")
@@ -92,7 +92,7 @@ def command(
     access = _access(host, key_file, hosts, rate, access_log)
     options = Options(state, {environment: (host, port)}, _workers(workers), max_body, max_rows, access)
     lays = [_lay(release, keys, as_json) for release in releases]
-    alone.serve(options, lays, lambda laid, address: _answers(options, laid, address, as_json))
+    standalone.serve(options, lays, lambda laid, address: _answers(options, laid, address, as_json))
     if not as_json:
         click.echo("stopped")
 
@@ -126,12 +126,12 @@ def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str 
 
 
 def _lay(release: str, keys: tuple[Path, ...], as_json: bool) -> Lay:
-    from noria.engine import alone
+    from noria.delivery import standalone
 
     path = exported(release) or (Path(release) if "/" in release else None)
     if path is not None:
         tell = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
-        return alone.from_file(path, public_keys(*keys), tell)
+        return standalone.from_file(path, public_keys(*keys), tell)
     if keys:
         raise UsageError("--key is for a FILE: a release of this project is verified with its own key")
     return _from_store(release)
@@ -139,10 +139,10 @@ def _lay(release: str, keys: tuple[Path, ...], as_json: bool) -> Lay:
 
 @pass_home
 def _from_store(home: Home, release: str) -> Lay:
-    from noria.engine import alone
+    from noria.delivery import standalone
 
     with closing(home.existing_ledger()) as ledger:
-        return alone.from_store(home.state, ledger.releases.get(home.project_name(), release))
+        return standalone.from_store(home.state, ledger.releases.get(home.project_name(), release))
 
 
 def _answers(options: Any, laid: list[Laid], address: str, as_json: bool) -> None:

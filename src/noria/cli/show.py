@@ -14,19 +14,19 @@ import msgspec
 from noria.cli import story
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, plain
-from noria.console.view import delivery_facts, release_facts, turn_facts
-from noria.decide.compare import summary
-from noria.domain.data import Delivery
-from noria.domain.evaluation import gated_first
-from noria.domain.release import Release
-from noria.domain.rollout import Rollout, total
-from noria.domain.run import Run, StepRecord, StepState
-from noria.domain.turn import Turn
-from noria.errors import NoriaError, NotFoundError, UsageError
+from noria.data.snapshot import Delivery
+from noria.evaluation.judge_compare import summary
+from noria.evaluation.records import gated_first
+from noria.kernel.errors import NoriaError, NotFoundError, UsageError
+from noria.pipeline.run import Run, StepRecord, StepState
+from noria.pipeline.turn_record import Turn
+from noria.releases.release import Release
+from noria.serving.rollout_records import Rollout, total
+from noria.views.status import delivery_facts, release_facts, turn_facts
 
 if TYPE_CHECKING:
-    from noria.store.blobs import BlobStore
-    from noria.store.ledger import Ledger
+    from noria.storage.blobs import BlobStore
+    from noria.storage.ledger import Ledger
 
 EVIDENCE = ("evaluation", "gate", "parity", "environment", "params", "data", "training", "steps", "reference", "origin")
 LATEST = "latest"
@@ -149,9 +149,9 @@ def _erased(state: Path, ledger: Ledger, project: str, snapshots: dict[str, str]
     """Why a release cannot be made again; None when nothing that it was made of was erased."""
     if not ledger.keep.erased():
         return None
-    from noria.stages import data  # only where something was
+    from noria.data import versions  # only where something was
 
-    return data.erased_from(ledger, _blobs(state), project, snapshots) or None
+    return versions.erased_from(ledger, _blobs(state), project, snapshots) or None
 
 
 def read_evidence(bundle: Path) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _left_by(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:
 
 
 def _blobs(state: Path) -> BlobStore:
-    from noria.store.blobs import BlobStore  # hashing is loaded only where a log is read
+    from noria.storage.blobs import BlobStore  # hashing is loaded only where a log is read
 
     return BlobStore(state / "blobs")
 

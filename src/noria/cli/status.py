@@ -8,8 +8,8 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, day, duration, emit, json_option, number, pairs, percent, plain, plural, section, table
-from noria.console.around import Surroundings, surroundings
-from noria.console.view import Canary, EnvironmentView, StatusView, document, nothing_yet, read
+from noria.views.runtime_status import Surroundings, surroundings
+from noria.views.status import Canary, EnvironmentView, StatusView, document, nothing_yet, read
 
 SHOWN_TURNS = 6
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from noria import names
 from noria.cli.output import day, duration, moment, number, pairs, percent, plain, plural, section, table
+from noria.kernel import names
 
 Facts = Mapping[str, Any]
 

@@ -9,11 +9,11 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import json_option, pairs, plain, to_json
-from noria.domain.access import HOST
-from noria.errors import UsageError
+from noria.kernel.access import HOST
+from noria.kernel.errors import UsageError
 
 if TYPE_CHECKING:
-    from noria.store.ledger import Ledger
+    from noria.storage.ledger import Ledger
 
 
 def address(text: str | None) -> tuple[str, int] | None:

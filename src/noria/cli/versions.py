@@ -12,8 +12,8 @@ import msgspec
 from noria.cli.context import Home, actor
 
 if TYPE_CHECKING:
-    from noria.domain.data import SnapshotFacts
-    from noria.stages.line import Line
+    from noria.data.snapshot import SnapshotFacts
+    from noria.pipeline.context import Line
 
 
 @contextmanager

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noria import names
 from noria.config import document, keys
 from noria.config.shapes import Section
-from noria.domain import expression
-from noria.domain.contract import ColumnRule, Contract, RowRule
-from noria.domain.expression import ExpressionError
-from noria.errors import ConfigError
+from noria.data.contract import ColumnRule, Contract, RowRule
+from noria.kernel import expression, names
+from noria.kernel.errors import ConfigError
+from noria.kernel.expression import ExpressionError
 
 
 def load_contract(path: Path, *, shown: str) -> Contract:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import yaml
 
 from noria.config.unshown import Guarded
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
 
 SIZE_LIMIT = 1 << 20  # bytes
 DEPTH_LIMIT = 32

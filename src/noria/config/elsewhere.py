@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from noria import names
 from noria.config import document
-from noria.errors import ConfigError
+from noria.kernel import names
+from noria.kernel.errors import ConfigError
 
 LISTS = ("deps", "outs", "params", "metrics", "plots")
 KNOWN = frozenset({*LISTS, "cmd", "wdir", "foreach", "do", "matrix", "frozen", "always_changed", "desc", "meta"})

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from noria.config.document import Item, nearest
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
 
 HOPS = 10  # re-exports that are followed
 FILE_LIMIT = 4 << 20  # bytes of source

@@ -15,9 +15,9 @@ import math
 import re
 
 from noria.config.document import nearest
-from noria.domain.policy import Gate
-from noria.domain.signature import Task
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
+from noria.kernel.policy import Gate
+from noria.models.signature import Task
 
 ALWAYS = ("latency_p50_ms", "latency_p99_ms", "model_size_mb", "rows")
 METRICS = {

@@ -46,8 +46,8 @@ from noria.config.shapes import (
     WordOr,
     whole,
 )
-from noria.domain.policy import Assign, WhenFull
-from noria.domain.signature import Task
+from noria.kernel.policy import Assign, WhenFull
+from noria.models.signature import Task
 
 # Where `${VAR}` is replaced: addresses, and what may be a secret. In every other text it stays as it is, and in a command it is
 # the shell's.

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from noria import names
 from noria.config import document, keys
 from noria.config.condition import known_names
 from noria.config.contracts import load_contract, read_bytes
@@ -34,13 +33,14 @@ from noria.config.rollout import read_rollout
 from noria.config.search import by_column, demand_train, read_search
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
-from noria.domain.access import Access, Rate
-from noria.domain.contract import Contract
-from noria.domain.policy import Gate, MonitorPolicy, RetrainPolicy
-from noria.domain.signature import Task
-from noria.domain.table import PLAIN, Dialect
-from noria.domain.workers import TWO, Workers
-from noria.errors import ConfigError
+from noria.data.contract import Contract
+from noria.data.table import PLAIN, Dialect
+from noria.kernel import names
+from noria.kernel.access import Access, Rate
+from noria.kernel.errors import ConfigError
+from noria.kernel.policy import Gate, MonitorPolicy, RetrainPolicy
+from noria.kernel.workers import TWO, Workers
+from noria.models.signature import Task
 
 FILE = "noria.yaml"
 PARAMS = "params.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from noria.config.document import nearest
 from noria.config.project import Model
 from noria.config.shapes import Section
-from noria.domain.policy import RECORD_ALL, LogPolicy, MonitorPolicy, WhenFull
+from noria.kernel.policy import RECORD_ALL, LogPolicy, MonitorPolicy, WhenFull
 
 DAY_S = 86_400.0
 

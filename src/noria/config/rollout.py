@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from noria.config.project import Model
 from noria.config.shapes import Section
-from noria.domain.policy import (
+from noria.kernel.policy import (
     NO_REPLAY,
     Assign,
     Guards,
@@ -19,7 +19,7 @@ from noria.domain.policy import (
     RolloutStep,
     StepKind,
 )
-from noria.domain.signature import Task
+from noria.models.signature import Task
 
 PROBATION_S = 86400.0  # where quality is guarded and nothing else is said
 P99 = 0.99

@@ -12,8 +12,8 @@ from cronsim import CronSim, CronSimError
 from noria.config import freezing, gate, units
 from noria.config.document import Item
 from noria.config.shapes import NUMBER, SHARE, SOME_SHARE, Scalar, whole
-from noria.domain.policy import Freeze, Gate
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
+from noria.kernel.policy import Freeze, Gate
 
 TARGET_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from noria import names
 from noria.config import units
 from noria.config.document import Item, nearest
-from noria.errors import ConfigError
+from noria.kernel import names
+from noria.kernel.errors import ConfigError
 
 Json = dict[str, Any]
 NAME_HINT = "A name begins with a small letter; small letters, digits, - and _ follow, 63 characters at most."

@@ -19,7 +19,7 @@ from noria.config.functions import Function, Source, exists
 from noria.config.project import Step
 from noria.config.search import demand_columns
 from noria.config.shapes import Section
-from noria.errors import ConfigError
+from noria.kernel.errors import ConfigError
 
 WIDEST = 10_000  # steps that a matrix may stand for
 TRAIN = "train"  # the section of the params file that the training function reads

@@ -22,9 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from noria.console import metrics, page
 from noria.console.actions import Actions
-from noria.console.view import StatusView, document, event_facts, release_facts, rollouts_document, turn_facts
-from noria.domain.event import Event
-from noria.errors import (
+from noria.kernel.errors import (
     BadBodyError,
     ConfigError,
     DataError,
@@ -39,7 +37,9 @@ from noria.errors import (
     UnknownTargetError,
     UsageError,
 )
-from noria.store.totals import Totals
+from noria.kernel.event import Event
+from noria.views.status import StatusView, document, event_facts, release_facts, rollouts_document, turn_facts
+from noria.views.totals import Totals
 
 T = TypeVar("T", bound=msgspec.Struct)
 COOKIE = "noria_console"

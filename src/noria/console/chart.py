@@ -12,8 +12,8 @@ from itertools import groupby
 import msgspec
 from markupsafe import Markup
 
-from noria.console.words import day, number
-from noria.domain.quality import Window
+from noria.kernel.words import day, number
+from noria.monitor.records import Window
 
 COLOURS = 6  # classes r0 to r5 in the style sheet
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 14, 14, 28

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from noria import background
-from noria.console.view import StatusView
-from noria.domain.quality import Window
-from noria.domain.turn import TurnOutcome
-from noria.domain.verdict import Outcome
-from noria.store.totals import Totals
+from noria.kernel import background
+from noria.kernel.verdict import Outcome
+from noria.monitor.records import Window
+from noria.pipeline.turn_record import TurnOutcome
+from noria.views.status import StatusView
+from noria.views.totals import Totals
 
 PASSED = frozenset({"released", "rolling out", "promoted", "rolled back", "held", "superseded", "not released"})
 INCIDENTS = (  # kinds of events that somebody should look at

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from noria.console import chart, steps, words
-from noria.console.view import StatusView
-from noria.domain.evaluation import gated_first
-from noria.domain.rollout import evidence_words
-from noria.domain.turn import TurnOutcome
-from noria.names import short
+from noria.console import chart
+from noria.evaluation.records import gated_first
+from noria.kernel import words
+from noria.kernel.names import short
+from noria.pipeline.turn_record import TurnOutcome
+from noria.serving.rollout_records import evidence_words
+from noria.views import rollout_steps
+from noria.views.status import StatusView
 
 HERE = Path(__file__).parent
 TONES = {  # what an outcome means to the eye
@@ -67,14 +69,14 @@ def _templates() -> Environment:
         "plural": words.plural,
         "short": short,
         "colour": chart.colour,
-        "codes": steps.codes,
+        "codes": rollout_steps.codes,
         "told": evidence_words,
         "gated_first": gated_first,
         "known": known,
     }
     made.globals |= {"tone": tone, "chart": chart.quality_chart, "judged": chart.judged, "sank": chart.sank}
-    made.globals |= {name: getattr(steps, name) for name in ("bar", "cleared", "headline", "plan", "traffic", "ways")}
-    made.globals |= {"rollout_tones": steps.TONES, "verdicts": VERDICTS}
+    made.globals |= {name: getattr(rollout_steps, name) for name in ("bar", "cleared", "headline", "plan", "traffic", "ways")}
+    made.globals |= {"rollout_tones": rollout_steps.TONES, "verdicts": VERDICTS}
     return made
 
 

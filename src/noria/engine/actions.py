@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 from noria import config
 from noria.config import Environment
-from noria.domain.release import Release
-from noria.domain.rollout import Rollout, RolloutState
-from noria.domain.trigger import TriggerKind
-from noria.errors import NotFoundError, RefusedError, UsageError
-from noria.stages import champion
-from noria.stages import rollout as stage
-from noria.stages.line import Line
+from noria.delivery import champion
+from noria.delivery import rollout as stage
+from noria.kernel.errors import NotFoundError, RefusedError, UsageError
+from noria.kernel.trigger import TriggerKind
+from noria.pipeline.context import Line
+from noria.releases.release import Release
+from noria.serving.rollout_records import Rollout, RolloutState
 
 
 def environment_named(line: Line, name: str | None) -> Environment:

@@ -10,18 +10,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from noria import config
-from noria.adapters import signing
-from noria.adapters.driver import Embedded
-from noria.adapters.executors.task import Executor, Handle, StepTask
-from noria.adapters.server import Server
 from noria.config import Project
-from noria.errors import UsageError
-from noria.stages.line import Line, Progress, silent
-from noria.stages.places import Places
-from noria.store.blobs import BlobStore
-from noria.store.disk import state_folder
-from noria.store.ledger import Ledger
-from noria.store.locks import Locks
+from noria.delivery.driver import Embedded
+from noria.kernel.errors import UsageError
+from noria.pipeline.context import Line, Progress, silent
+from noria.pipeline.executors.task import Executor, Handle, StepTask
+from noria.pipeline.places import Places
+from noria.releases import signing
+from noria.serving.client import Server
+from noria.storage.blobs import BlobStore
+from noria.storage.disk import state_folder
+from noria.storage.ledger import Ledger
+from noria.storage.locks import Locks
 
 MOST_WARM = 64  # step processes that wait: each holds up to 270 MB
 
@@ -51,8 +51,8 @@ class OnDemand:
 
 
 def _processes(size: int, places: Places) -> Executor:
-    from noria.adapters.executors.local import LocalExecutor
-    from noria.adapters.executors.pool import Pool
+    from noria.pipeline.executors.local import LocalExecutor
+    from noria.pipeline.executors.pool import Pool
 
     return LocalExecutor(Pool(size=size), places)
 

@@ -16,31 +16,31 @@ import msgspec
 from msgspec.structs import replace
 
 from noria import config
-from noria.adapters import environment, git, interpreters
-from noria.adapters.driver import Embedded
-from noria.adapters.executors.local import LocalExecutor
-from noria.adapters.executors.pool import Pool
-from noria.adapters.server import Server
 from noria.config import Project
-from noria.domain.data import Snapshot
-from noria.domain.evaluation import Evaluation
-from noria.domain.release import Release
-from noria.domain.run import Pins
-from noria.domain.table import TableType
-from noria.domain.turn import Turn
-from noria.engine import agreement, export
-from noria.engine.agreement import Divergence, MetricAgreement, StepAgreement
-from noria.errors import NoriaError, RefusedError
-from noria.stages.bundle import verify
-from noria.stages.evaluate import evaluate
-from noria.stages.line import Line, Progress, Sheet
-from noria.stages.model import SEED
-from noria.stages.package import model_file, package
-from noria.stages.places import Places
-from noria.stages.train import train
-from noria.store.blobs import BlobStore
-from noria.store.ledger import Ledger
-from noria.store.locks import Locks
+from noria.data.snapshot import Snapshot
+from noria.data.table import TableType
+from noria.delivery.driver import Embedded
+from noria.evaluation.evaluate import evaluate
+from noria.evaluation.records import Evaluation
+from noria.kernel.errors import NoriaError, RefusedError
+from noria.pipeline import environment, git, interpreters
+from noria.pipeline.context import Line, Progress, Sheet
+from noria.pipeline.executors.local import LocalExecutor
+from noria.pipeline.executors.pool import Pool
+from noria.pipeline.model_facts import SEED
+from noria.pipeline.places import Places
+from noria.pipeline.run import Pins
+from noria.pipeline.train import train
+from noria.pipeline.turn_record import Turn
+from noria.releases import agreement, export
+from noria.releases.agreement import Divergence, MetricAgreement, StepAgreement
+from noria.releases.packaging import model_file, package
+from noria.releases.release import Release
+from noria.releases.stored_bundle import verify
+from noria.serving.client import Server
+from noria.storage.blobs import BlobStore
+from noria.storage.ledger import Ledger
+from noria.storage.locks import Locks
 
 NAMED = 5  # differences that the sentence names
 TOLERANCE = 1e-6  # absolute, of metrics, when the model's bytes differ
@@ -279,7 +279,7 @@ def _lay_out(recipe: _Recipe, tree: Path) -> Project:
 
 def _imported(tree: Path, project: Project) -> frozenset[str]:
     """Top-level modules that the project's Python files import, and the library of its search."""
-    from noria.adapters.source_code import imported
+    from noria.pipeline.source_code import imported
 
     model = project.model
     return imported(tree) | ({"optuna"} if model is not None and model.search is not None else frozenset())

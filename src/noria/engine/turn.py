@@ -7,26 +7,26 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
-from noria.domain.release import Release
-from noria.domain.run import StepRecord
-from noria.domain.trigger import TriggerKind
-from noria.domain.turn import Stage, Turn, TurnOutcome
-from noria.domain.verdict import Outcome
-from noria.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError, StoppedError
-from noria.stages import champion
-from noria.stages.audit import run_digest
-from noria.stages.check import check
-from noria.stages.evaluate import evaluate
-from noria.stages.gate import gate
-from noria.stages.graph import restore
-from noria.stages.line import Line, Sheet
-from noria.stages.package import package, same_as
-from noria.stages.pin import fix, pin
-from noria.stages.plan import plan
-from noria.stages.record import keep
-from noria.stages.release import refused, release, sealed_by
-from noria.stages.rollout import roll_out
-from noria.stages.train import run_steps, train
+from noria.delivery import champion
+from noria.delivery.rollout import roll_out
+from noria.engine.plan import plan
+from noria.evaluation.evaluate import evaluate
+from noria.evaluation.gate import gate
+from noria.kernel.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError, StoppedError
+from noria.kernel.trigger import TriggerKind
+from noria.kernel.verdict import Outcome
+from noria.pipeline.check import check
+from noria.pipeline.context import Line, Sheet
+from noria.pipeline.graph import restore
+from noria.pipeline.pin import fix, pin
+from noria.pipeline.recording import keep
+from noria.pipeline.run import StepRecord
+from noria.pipeline.train import run_steps, train
+from noria.pipeline.turn_record import Stage, Turn, TurnOutcome
+from noria.releases.packaging import package, same_as
+from noria.releases.release import Release
+from noria.releases.sealing import refused, release, sealed_by
+from noria.trust.audit import run_digest
 
 GATE = {Outcome.FAIL: TurnOutcome.GATE_FAILED, Outcome.NOT_ENOUGH_DATA: TurnOutcome.NOT_ENOUGH_DATA}
 

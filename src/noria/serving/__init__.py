@@ -1,1 +1,7 @@
-"""The data plane: answers requests by the newest route, whatever happens to the rest of Noria."""
+"""The data plane: answers requests by the newest route, whatever happens to the rest of Noria.
+
+Promises that no request fails while releases change, that what it answered is on disk before the answer leaves, and that it
+imports no control plane.
+Exports ``client.Server`` for whoever starts and asks it, ``supervisor`` (`python -m noria.serving`), and the records of
+routes and tallies.
+"""

@@ -15,13 +15,13 @@ from typing import Any
 
 import msgspec
 
-from noria.domain.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
-from noria.domain.policy import RECORD_ALL, LogPolicy
-from noria.domain.workers import MOST, TWO, Workers
-from noria.errors import NoriaError
-from noria.names import is_name
+from noria.kernel.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
+from noria.kernel.errors import NoriaError
+from noria.kernel.names import is_name
+from noria.kernel.policy import RECORD_ALL, LogPolicy
+from noria.kernel.workers import MOST, TWO, Workers
 from noria.serving.stderr import survive_full_disk
-from noria.serving.tree import Options, main, sole
+from noria.serving.supervisor import Options, main, sole
 
 
 def _environment(text: str) -> tuple[str, tuple[str, int]]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from noria.background import Background
+from noria.kernel.background import Background
 from noria.serving.http import Reply
-from noria.store.rotating import RotatingFile
+from noria.storage.rotating_files import RotatingFile
 
 NAME = "access.log"
 BATCH_S = 0.2

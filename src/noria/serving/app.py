@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 
-from noria import background, names
-from noria.domain.access import HOST, MAX_BODY_BYTES, MAX_ROWS, UNGUARDED
-from noria.errors import NoriaError, ServingError
-from noria.serving import invocations, metrics, openapi, partly, protocol
+from noria.kernel import background, names
+from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, UNGUARDED
+from noria.kernel.errors import NoriaError, ServingError
+from noria.serving import invocations, metrics, openapi, partial_answers, protocol
+from noria.serving.access_control import Door, Peer
 from noria.serving.access_log import AccessLog
 from noria.serving.counts import Counts
-from noria.serving.door import Door, Peer
+from noria.serving.fast_path import lane
 from noria.serving.http import (
     GoneError,
     Headers,
@@ -32,7 +33,6 @@ from noria.serving.http import (
     method_reply,
     read_body,
 )
-from noria.serving.lane import lane
 from noria.serving.openapi import Here
 from noria.serving.recorder import Recorder
 from noria.serving.router import Answered, Router, RouteTable, WaitsError, describe, now
@@ -250,9 +250,9 @@ class App:
         if not answered.lacking:
             rows, told = self._record(table, ask, answered)
             return json_reply({"predictions": [row["prediction"] for row in rows]}, told=told)
-        rows, told = self._record(table, *partly.answered_part(ask, answered))
-        found = partly.spread([row["prediction"] for row in rows], answered.lacking)
-        errors = {str(row): text for row, text in partly.words(answered).items()}
+        rows, told = self._record(table, *partial_answers.answered_part(ask, answered))
+        found = partial_answers.spread([row["prediction"] for row in rows], answered.lacking)
+        errors = {str(row): text for row, text in partial_answers.words(answered).items()}
         return json_reply({"predictions": found, "errors": errors}, told=(*told[:3], len(errors)))
 
     def _recorded(self, table: RouteTable, ask: protocol.Ask, answered: Answered) -> Reply:
@@ -264,10 +264,10 @@ class App:
 
     def _partly_recorded(self, table: RouteTable, ask: protocol.Ask, answered: Answered) -> Reply:
         """The same where rows have no answer."""
-        rows, told = self._record(table, *partly.answered_part(ask, answered))
-        found = partly.spread(rows, answered.lacking)
-        for row, text in partly.words(answered).items():
-            found[row] = {"error": {"code": partly.CODE, "message": text}}
+        rows, told = self._record(table, *partial_answers.answered_part(ask, answered))
+        found = partial_answers.spread(rows, answered.lacking)
+        for row, text in partial_answers.words(answered).items():
+            found[row] = {"error": {"code": partial_answers.CODE, "message": text}}
         facts = {"predictions": found, "release": answered.version, "variant": answered.variant}
         return json_reply(facts, told=(*told[:3], len(answered.lacking)))
 

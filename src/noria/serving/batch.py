@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from noria import names
-from noria.domain.release import Form
-from noria.domain.signature import MATRIX
-from noria.errors import ServingError, SignatureError
-from noria.serving.bundle import Bundle
-from noria.serving.hosts import Host
+from noria.kernel import names
+from noria.kernel.errors import ServingError, SignatureError
+from noria.models.signature import MATRIX
+from noria.releases.bundle import Bundle
+from noria.releases.release import Form
+from noria.serving.host_pool import Host
 from noria.serving.runtime import BeyondModelError, HostedRuntime, OnnxRuntime, ReleaseFailed
 from noria.serving.runtime import _output as output_name
 

@@ -15,8 +15,8 @@ import os
 from bisect import bisect_left
 from pathlib import Path
 
-from noria.domain.rollout import Route, Tally
-from noria.errors import DiskFullError, ServingError
+from noria.kernel.errors import DiskFullError, ServingError
+from noria.serving.rollout_records import Route, Tally
 
 PROJECTS = 32  # blocks: the first is nobody's, and that of projects beyond
 SLOTS = 64  # the most workers an environment can have

@@ -32,16 +32,16 @@ from typing import Any
 
 import msgspec
 
-from noria import names
-from noria.adapters.bundle import CODE, lay_out_code
-from noria.adapters.server import PARENT, short_path
-from noria.domain.signature import Input, Kind
-from noria.errors import ServingError
-from noria.serving import frames, golden
-from noria.serving.apart import RetryBudget, tell_apart
-from noria.serving.bundle import Bundle, open_bundle, public_keys
-from noria.serving.child import CODE_ENDED, PROVE
-from noria.serving.hosts import clear_copies, copy_of
+from noria.kernel import names
+from noria.kernel.errors import ServingError
+from noria.models.signature import Input, Kind
+from noria.releases.bundle import Bundle, open_bundle, public_keys
+from noria.releases.bundle_verifier import CODE, lay_out_code
+from noria.serving import frames, golden_rows
+from noria.serving.child_process import CODE_ENDED, PROVE
+from noria.serving.client import PARENT, short_path
+from noria.serving.failed_rows import RetryBudget, tell_apart
+from noria.serving.host_pool import clear_copies, copy_of
 
 QUEUE_LIMIT = 1024  # requests that wait for the one thread
 WARNINGS = 100  # different ones that are logged
@@ -68,13 +68,13 @@ class HostedModel:
     """The project's features and model, called as they were in training."""
 
     def __init__(self, bundle: Bundle) -> None:
-        from noria.adapters import asking  # heavy: only hosts load it
+        from noria.models import python_model  # heavy: only hosts load it
 
         self._signature = bundle.signature
         facts = bundle.manifest.hosted
-        frames = msgspec.convert(facts.frames if facts is not None else {}, asking.Frames)
-        self._rows_of = asking.rows_of
-        self._model = asking.PythonModel(_unpickle(bundle), _features(bundle), bundle.signature, frames)
+        frames = msgspec.convert(facts.frames if facts is not None else {}, python_model.Frames)
+        self._rows_of = python_model.rows_of
+        self._model = python_model.PythonModel(_unpickle(bundle), _features(bundle), bundle.signature, frames)
 
     def warm(self) -> None:
         """Answer one made-up row, so that the first request does not pay for what the first call sets up. It proves
@@ -370,7 +370,7 @@ def main(arguments: list[str]) -> int:
         model = HostedModel(bundle)
         model.warm()
         if PROVE in arguments[4:]:
-            golden.ask(bundle, lambda columns: model.predict(columns, 1))
+            golden_rows.ask(bundle, lambda columns: model.predict(columns, 1))
         gc.collect()
         gc.freeze()  # libraries and the model stay: collections under load need not walk them
     except ServingError as error:

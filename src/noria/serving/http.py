@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from noria.errors import (
+from noria.kernel.errors import (
     BadBodyError,
     DiskFullError,
     ForbiddenError,

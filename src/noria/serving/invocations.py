@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from noria.domain.signature import Signature
-from noria.errors import BadBodyError, SignatureError, TooLargeError
+from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
+from noria.models.signature import Signature
 from noria.serving import protocol
 from noria.serving.problems import NAME_LENGTH
 from noria.serving.protocol import Ask, Record

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from noria.domain.rollout import Route, Tally
 from noria.serving.counts import BUCKETS_S, Counts, turned
+from noria.serving.rollout_records import Route, Tally
 
 
 def render(counts: Counts, environment: str, routes: Sequence[Route], usage: Mapping[str, Any] | None = None) -> str:

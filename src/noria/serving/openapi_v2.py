@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from noria.domain.signature import Signature
-from noria.serving import inference, tensors
+from noria.models.signature import Signature
+from noria.serving import v2_messages, v2_tensors
 
 _MODEL = "/v2/models/{model}"
 _VERSION = _MODEL + "/versions/{version}"
@@ -44,7 +44,7 @@ def paths(model: str) -> dict[str, Any]:
 
 def schemas(signature: Signature | None) -> dict[str, Any]:
     names = [i.name for i in signature.inputs] if signature else []
-    outputs = [o.name for o in (*inference.outputs_of(signature), *inference.aliases_of(signature))] if signature else []
+    outputs = [o.name for o in (*v2_messages.outputs_of(signature), *v2_messages.aliases_of(signature))] if signature else []
     return {
         "InferenceServer": _object({"name": _TEXT, "version": _TEXT, "extensions": {"type": "array", "items": _TEXT}}),
         "InferenceModel": _object(
@@ -65,7 +65,7 @@ def schemas(signature: Signature | None) -> dict[str, Any]:
 def _request(names: list[str], outputs: list[str]) -> dict[str, Any]:
     """``names`` stand in the description only: optional inputs, and one matrix of all inputs, have others."""
     told = "One tensor for each of " + ", ".join(names) if names else "One tensor for each input of the model"
-    entry = _object({"name": _TEXT, "shape": _SHAPE, "datatype": {"enum": list(tensors.DATATYPES)}})
+    entry = _object({"name": _TEXT, "shape": _SHAPE, "datatype": {"enum": list(v2_tensors.DATATYPES)}})
     entry["properties"] |= {"data": {"type": "array"}, "parameters": _PARAMETERS}
     wanted = _object({"name": {"enum": outputs} if outputs else _TEXT})
     wanted["properties"] |= {"parameters": _PARAMETERS}
@@ -75,7 +75,7 @@ def _request(names: list[str], outputs: list[str]) -> dict[str, Any]:
 
 
 def _answer() -> dict[str, Any]:
-    entry = _object({"name": _TEXT, "shape": _SHAPE, "datatype": {"enum": list(tensors.DATATYPES)}})
+    entry = _object({"name": _TEXT, "shape": _SHAPE, "datatype": {"enum": list(v2_tensors.DATATYPES)}})
     entry["properties"] |= {"data": {"type": "array"}, "parameters": _PARAMETERS}
     outputs = {"type": "array", "items": entry}
     told = "failed: the rows without an answer, as 1,4; untold: rows that were not told from such. Their data are null, or NaN"

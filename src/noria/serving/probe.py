@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from noria.errors import ServingError
-from noria.serving import golden
-from noria.serving.bundle import open_bundle, public_keys
+from noria.kernel.errors import ServingError
+from noria.releases.bundle import open_bundle, public_keys
+from noria.serving import golden_rows
 from noria.serving.host import die_with_parent
 from noria.serving.rehearsal import rehearse
 from noria.serving.runtime import load
@@ -29,7 +29,7 @@ ROW_S = 60.0  # the parent's patience ends before
 ROWS = 1000  # the most of a request
 
 
-def try_out(state: Path, folder: Path, digest: str, told: golden.Told) -> None:
+def try_out(state: Path, folder: Path, digest: str, told: golden_rows.Told) -> None:
     """Raises ServingError when the release must not be served."""
     told("verifying")
     bundle = open_bundle(folder, public_keys(state), digest)
@@ -40,7 +40,7 @@ def try_out(state: Path, folder: Path, digest: str, told: golden.Told) -> None:
         def predict(row: dict[str, list[Any]]) -> list[Any]:
             return runner.run(release.runtime.predict(row, 1, time.monotonic() + ROW_S))
 
-        golden.ask(bundle, predict, told)
+        golden_rows.ask(bundle, predict, told)
     told("reading requests")
     rehearse(release, ROWS)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from noria.domain.signature import Input, Kind, Signature, Task, class_text
-from noria.errors import BadBodyError, SignatureError, TooLargeError
+from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
+from noria.models.signature import Input, Kind, Signature, Task, class_text
 from noria.serving.problems import NAME_LENGTH, Problems, listed, nearest
 
 Record = dict[str, Any]

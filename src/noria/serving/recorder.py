@@ -13,15 +13,15 @@ from typing import Any
 
 import msgspec
 
-from noria.domain.policy import RECORD_ALL, LogPolicy, WhenFull
-from noria.domain.rollout import Route
-from noria.errors import DiskFullError
+from noria.kernel.errors import DiskFullError
+from noria.kernel.policy import RECORD_ALL, LogPolicy, WhenFull
+from noria.predictions.records import ids_from
+from noria.predictions.writer import Feedback, LogWriter, Prediction, Predictions
 from noria.serving.counts import Counts, turned
 from noria.serving.protocol import Ask, Said
+from noria.serving.rollout_records import Route
 from noria.serving.router import Answered
-from noria.store.disk import FULL
-from noria.store.predictions import Feedback, LogWriter, Prediction, Predictions
-from noria.store.records import ids_from
+from noria.storage.disk import FULL
 
 SECRET = "log.key"  # noqa: S105 - the name of the file
 SECRET_BYTES = 32

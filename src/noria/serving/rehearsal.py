@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from noria.domain.rollout import Route
-from noria.errors import NoriaError, ServingError
-from noria.serving import inference, openapi, protocol
+from noria.kernel.errors import NoriaError, ServingError
+from noria.serving import openapi, protocol, v2_messages
+from noria.serving.rollout_records import Route
 from noria.serving.router import RouteTable, describe, table_of
 from noria.serving.runtime import LoadedRelease
 
@@ -17,7 +17,7 @@ def rehearse(release: LoadedRelease, max_rows: int) -> None:
         table = table_of(Route(release.project, "rehearsal", 0, release.digest, "v0"), {release.digest: release}, max_rows)
         _read_example(table, release, max_rows)
         msgspec.json.encode((describe(table), openapi.document(release.signature, release.single)))
-        msgspec.json.encode(inference.metadata(release.project, ["v0"], release.signature, release.platform))
+        msgspec.json.encode(v2_messages.metadata(release.project, ["v0"], release.signature, release.platform))
     except Exception as error:  # whatever breaks here would break in each worker that is to serve it
         why = error.message if isinstance(error, NoriaError) else f"{type(error).__name__}: {error}"
         raise ServingError(f"no request can be read for it: {why}") from error

@@ -22,19 +22,19 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from noria.domain.release import Form
-from noria.domain.replay import CANDIDATE, CHAMPION, Order, Replayed
-from noria.domain.signature import Task
-from noria.errors import RequestError, ServingError
+from noria.kernel.errors import RequestError, ServingError
+from noria.models.signature import Task
+from noria.predictions.newest import newest
+from noria.predictions.records import Prediction
+from noria.releases.bundle import Bundle, open_bundle, public_keys
+from noria.releases.release import Form
 from noria.serving import protocol
-from noria.serving.bundle import Bundle, open_bundle, public_keys
 from noria.serving.host import die_with_parent
-from noria.serving.hosts import Host
+from noria.serving.host_pool import Host
 from noria.serving.probe import be_the_first_to_go
 from noria.serving.protocol import Columns
+from noria.serving.replay_result import CANDIDATE, CHAMPION, Order, Replayed
 from noria.serving.runtime import BeyondModelError, LoadedRelease, ReleaseFailed, load
-from noria.store.newest import newest
-from noria.store.records import Prediction
 
 PARTIAL_S = 0.25  # between two partial facts
 OWN_SHARE = 0.8  # of the time: it stops by itself before it is stopped

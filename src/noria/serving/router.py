@@ -17,15 +17,15 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from noria.domain.access import MAX_ROWS
-from noria.domain.rollout import Route
-from noria.errors import NoriaError, RequestError
+from noria.kernel.access import MAX_ROWS
+from noria.kernel.errors import NoriaError, RequestError
 from noria.serving import protocol
 from noria.serving.counts import Counts, turned
-from noria.serving.fast import Reader, reader
+from noria.serving.fast_reader import Reader, reader
+from noria.serving.key_assignment import BUCKETS, Seen, bucket
 from noria.serving.protocol import Ask, Columns
+from noria.serving.rollout_records import Route
 from noria.serving.runtime import AGAIN_S, Answers, AwayError, BeyondModelError, LoadedRelease, PartlyError, ReleaseFailed
-from noria.serving.seen import BUCKETS, Seen, bucket
 
 _UNMARKED = nullcontext()
 T = TypeVar("T")

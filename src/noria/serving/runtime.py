@@ -16,14 +16,14 @@ import msgspec
 import numpy as np
 import onnxruntime as ort
 
-from noria.adapters import graph_outputs, weights
-from noria.adapters.server import connect
-from noria.domain.release import Form
-from noria.domain.signature import MATRIX, Kind, Signature
-from noria.errors import NoriaError, ServingError, SignatureError
+from noria.kernel.errors import NoriaError, ServingError, SignatureError
+from noria.models import graph_outputs, weights
+from noria.models.signature import MATRIX, Kind, Signature
+from noria.releases.bundle import Bundle
+from noria.releases.release import Form
 from noria.serving import frames
-from noria.serving.apart import RetryBudget, tell_apart
-from noria.serving.bundle import Bundle
+from noria.serving.client import connect
+from noria.serving.failed_rows import RetryBudget, tell_apart
 from noria.serving.protocol import SINGLE_END
 
 Columns = dict[str, list[Any]]

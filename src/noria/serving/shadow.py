@@ -1,7 +1,7 @@
 """What another release makes of requests that it did not answer, once the answer has left.
 
-Nobody waits for it: what it says, or that it fails, is written to a log of its own (`store.records.Shadow`) and, where such pairs
-are evidence, counted. What comes faster than it can be scored is dropped and counted as that.
+Nobody waits for it: what it says, or that it fails, is written to a log of its own (`predictions.records.Shadow`) and, where such
+pairs are evidence, counted. What comes faster than it can be scored is dropped and counted as that.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 
 import msgspec
 
-from noria.domain.rollout import Route
-from noria.errors import NoriaError, RequestError
+from noria.kernel.errors import NoriaError, RequestError
+from noria.predictions.records import Shadow as Record
+from noria.predictions.writer import LogWriter
 from noria.serving import protocol
 from noria.serving.counts import Counts
 from noria.serving.protocol import Ask
 from noria.serving.recorder import moment
+from noria.serving.rollout_records import Route
 from noria.serving.router import Answered, RouteTable, asked, columns_for, late, now, shadowed, why
 from noria.serving.runtime import INLINE_ROWS, BeyondModelError, LoadedRelease, ReleaseFailed
-from noria.store.predictions import LogWriter
-from noria.store.records import Shadow as Record
 
 WAITING = 64  # requests of one worker that wait to be scored, or are being scored
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from noria import __version__, background
-from noria.errors import BadBodyError, ServingError, UnknownTargetError
-from noria.serving import inference, partly, protocol
+from noria import __version__
+from noria.kernel import background
+from noria.kernel.errors import BadBodyError, ServingError, UnknownTargetError
+from noria.serving import partial_answers, protocol, v2_messages
 from noria.serving.counts import Counts
 from noria.serving.http import Headers, Receive, Reply, Scope, Told, json_reply, method_reply, read_body
 from noria.serving.recorder import Recorder
@@ -54,7 +55,7 @@ class OpenInference:
         if verb == "ready":
             ready = ready and not background.ended() and await release.runtime.ready()
             return json_reply({"name": model, "ready": ready}, 200 if ready else 503)
-        return json_reply(inference.metadata(model, list(_versions(table)), release.signature, release.platform))
+        return json_reply(v2_messages.metadata(model, list(_versions(table)), release.signature, release.platform))
 
     async def _infer(
         self, headers: Headers, receive: Receive, declared: int | None, table: RouteTable, model: str, version: str | None
@@ -63,7 +64,7 @@ class OpenInference:
         name, release = _resident(table, model, version)
         _, head_bytes = _about(headers)
         also = table.also if version is None else frozenset()
-        request = inference.read(body, head_bytes, release.signature, also, self._max_rows)
+        request = v2_messages.read(body, head_bytes, release.signature, also, self._max_rows)
         if version is None:
             answered = await self._router.answer(table, request.ask)
         else:
@@ -77,19 +78,19 @@ class OpenInference:
         encoding, head_bytes = _about(headers)
         if encoding or table.champion is None:
             return None
-        request = inference.read(body, head_bytes, table.champion.signature, table.also, self._max_rows)
+        request = v2_messages.read(body, head_bytes, table.champion.signature, table.also, self._max_rows)
         if len(request.ask.records) > INLINE_ROWS:
             return None
         if admit is not None:
             admit()
         return self._recorded(table, request, now(self._router.answer(table, request.ask, drawn)))
 
-    def _recorded(self, table: RouteTable, request: inference.Request, answered: Answered) -> Reply:
+    def _recorded(self, table: RouteTable, request: v2_messages.Request, answered: Answered) -> Reply:
         """The reply, once the log holds it."""
         assert table.route is not None
         ask, found, lacking = request.ask, answered, answered.lacking
         if lacking:
-            ask, found = partly.answered_part(ask, answered)
+            ask, found = partial_answers.answered_part(ask, answered)
         signature = answered.release.signature
         rows: list[Any] = protocol.outputs(signature, found.answers)
         ids = self._recorder.predicted(table.route, ask, found, rows)
@@ -101,11 +102,11 @@ class OpenInference:
             self.counts.outside(len(outside))
         told: Told = (len(ids), answered.version, answered.variant)
         if lacking:
-            told = partly.told(answered, len(ids))
-            places = partly.spread(range(len(ids)), lacking, -1)
+            told = partial_answers.told(answered, len(ids))
+            places = partial_answers.spread(range(len(ids)), lacking, -1)
             outside = {row: outside[place] for row, place in enumerate(places) if place in outside}
-            rows, ids = partly.spread(rows, lacking), partly.spread(ids, lacking, "")
-        content, head = inference.write(request, table.route.project, answered, rows, ids, outside)
+            rows, ids = partial_answers.spread(rows, lacking), partial_answers.spread(ids, lacking, "")
+        content, head = v2_messages.write(request, table.route.project, answered, rows, ids, outside)
         if head is None:
             return Reply(200, content, told=told)
         return Reply(200, content, BINARY, ((HEAD_BYTES, b"%d" % head),), told)

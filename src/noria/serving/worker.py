@@ -24,29 +24,29 @@ import numpy as np
 import uvicorn
 import uvloop
 
-from noria.domain.rollout import Route
-from noria.errors import NoriaError, ServingError
+from noria.kernel.errors import NoriaError, ServingError
+from noria.predictions.shadow_log import shadow_folder
+from noria.predictions.writer import LogWriter
+from noria.releases.bundle import open_bundle, public_keys
+from noria.serving.access_control import Door
 from noria.serving.access_log import AccessLog
 from noria.serving.app import App, Settings
-from noria.serving.apps import Apps
-from noria.serving.bundle import open_bundle, public_keys
-from noria.serving.channel import LINE_LIMIT, Start
 from noria.serving.counts import Counts, counts_path
-from noria.serving.deaths import leave_last_words
-from noria.serving.door import Door
-from noria.serving.edge import Edge, sweep
-from noria.serving.parting import leave, shed
-from noria.serving.pulse import beat
-from noria.serving.rates import Rates, rates_path
+from noria.serving.crashes import leave_last_words
+from noria.serving.draining import leave, shed
+from noria.serving.fast_http import Edge, sweep
+from noria.serving.heartbeat import beat
+from noria.serving.key_assignment import Seen, open_seen, seen_path
+from noria.serving.project_apps import Apps
+from noria.serving.rate_limits import Rates, rates_path
 from noria.serving.recorder import Recorder, secret
 from noria.serving.rehearsal import rehearse
+from noria.serving.rollout_records import Route
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import HostedRuntime, LoadedRelease, load
-from noria.serving.seen import Seen, open_seen, seen_path
 from noria.serving.shadow import Shadow
 from noria.serving.stderr import survive_full_disk
-from noria.store.predictions import LogWriter
-from noria.store.shadows import shadow_folder
+from noria.serving.worker_start import LINE_LIMIT, Start
 
 COMPLAINT = 1000  # characters of one; the channel's lines have an end
 COMPLAINTS = 20  # distinct messages of a release that are passed on

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from noria.domain.profile import ColumnProfile
+from noria.stats.profile_records import ColumnProfile
 
 ROWS = 200  # of a table that are looked at
 ZONES = range(-11, 13)  # hours by which the row's own clock may differ from UTC

@@ -24,8 +24,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from noria.domain.evaluation import Comparison, Measure
-from noria.domain.signature import Task
+from noria.evaluation.records import Comparison, Measure
+from noria.models.signature import Task
 from noria.stats import influence, metrics, proportions
 from noria.stats.metrics import Floats, Undefined
 

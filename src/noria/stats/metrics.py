@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from noria.domain.signature import Task
-from noria.errors import DataError
+from noria.kernel.errors import DataError
+from noria.models.signature import Task
 
 Floats = NDArray[np.float64]
 Formula = Callable[[Floats, Floats], float]

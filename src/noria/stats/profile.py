@@ -21,7 +21,7 @@ import polars as pl
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from noria.domain.profile import ColumnProfile, Profile, Wander
+from noria.stats.profile_records import ColumnProfile, Profile, Wander
 
 BINS = 10  # at most, for numbers: between deciles
 VALUES = 20  # most frequent values kept, for text and booleans

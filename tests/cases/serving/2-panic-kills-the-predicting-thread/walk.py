@@ -38,6 +38,6 @@ def ask(url: str, row: dict[str, Any]) -> tuple[int, dict[str, Any]]:
 
 
 def facts(case: Case) -> dict[str, Any]:
-    from noria.adapters.server import Server
+    from noria.serving.client import Server
 
     return Server(case.home / ".noria").status()

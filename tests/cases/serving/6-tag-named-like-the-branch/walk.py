@@ -13,7 +13,7 @@ git: {{repository: {remote}, branch: release, every: 100ms}}
 def walk(case):
     from noria import config
     from noria.engine import assembly
-    from noria.engine.scout import Scout
+    from noria.engine.trigger_watcher import Scout
 
     work, remote = case.home / "work", case.home / "remote.git"
     case.run("git", "init", "-q", "--bare", str(remote))

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from walked_case import Case, wait_for
 
-from noria.adapters.server import Server
+from noria.serving.client import Server
 
 MODEL = """
 from sklearn.linear_model import Ridge

@@ -1,1 +1,0 @@
-"""The outside world: Git, files, processes, keys and frameworks, one file each."""

@@ -1,0 +1,152 @@
+"""How long a rollout would take at present traffic, guard by guard, and what of its settings decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from msgspec.structs import replace
+
+from noria.cli.output import duration, number, percent, plural
+from noria.kernel.policy import lasting
+
+if TYPE_CHECKING:
+    from noria.config.project import Environment
+    from noria.delivery.judge_patience import Loss, Plan, Rate, Taken
+    from noria.kernel.policy import RolloutPolicy
+
+Level = Literal["ok", "warn"]
+
+
+class Line(NamedTuple):
+    """Something to say of a rollout."""
+
+    guard: str  # errors, slow answers, brier; empty: of all of it
+    level: Level
+    text: str
+
+
+def lines(
+    environment: Environment, project: str, label_delay_s: float, rates: Mapping[str, Any] | None, projects: int
+) -> list[Line]:
+    """``rates``: as the server's status has them, None without a server; of so many ``projects`` together."""
+    policy = environment.rollout
+    if policy.direct:
+        return []
+    deferred = policy.guards.quality is not None and label_delay_s >= policy.patience_s
+    remarks = [Line("", "warn", text) for text in _remarks(policy, label_delay_s, deferred=deferred)]
+    if rates is None or not rates["requests_per_s"]:
+        return [Line("", "ok", _unknown(policy, rates)), *remarks]
+    plan, guards = _plan(policy, rates, project, deferred=deferred)
+    return [Line("", "ok", _present(rates, project, projects)), *_guards(plan, guards), *_quantile(plan, policy), *remarks]
+
+
+def _unknown(policy: RolloutPolicy, rates: Mapping[str, Any] | None) -> str:
+    from noria.stats.eprocess import requests_needed
+    from noria.stats.quantiles import values_needed
+
+    needed = requests_needed(min(policy.guards.errors, policy.guards.slow_by), policy.missed)
+    if policy.guards.quantile is not None:
+        needed = max(needed, values_needed(policy.guards.quantile.quantile, policy.missed / 2))
+    text = f"a flawless candidate is promoted after about {needed:,} requests of its own; patience {lasting(policy.patience_s)}"
+    return text if rates is None else f"{text}; no request came in over the last {duration(rates['over_s'])}"
+
+
+def _present(rates: Mapping[str, Any], project: str, projects: int) -> str:
+    served = rates["served"].get(project)
+    text = f"{number(rates['requests_per_s'])} requests/s over the last {duration(rates['over_s'])}"
+    if projects > 1:
+        text += f", of all {plural(projects, 'project')} there"
+    if served is not None:
+        errors, slow = percent(served["errors"]), percent(served["slow"])
+        text += f"; of the champion's {served['requests']:,} answers {errors} failed, {slow} slow"
+    return f"{text}; {number(rates['labels_per_s'])} labels/s"
+
+
+def _plan(policy: RolloutPolicy, rates: Mapping[str, Any], project: str, *, deferred: bool) -> tuple[Plan, Sequence[Rate | Loss]]:
+    """The guards whose time can be foretold: of a quantile the least is, see `_quantile`; labels that come too late are not."""
+    from noria.delivery import judge_guards
+    from noria.delivery.judge_patience import Loss, Plan, Rate
+    from noria.kernel.policy import StepKind
+
+    judged, limits = [step for step in policy.steps if step.judged], policy.guards
+    shares = tuple(step.share for step in judged if step.kind is StepKind.CANARY)
+    shadow = next((step.share for step in judged if step.kind is StepKind.SHADOW), 0.0)
+    served = rates["served"].get(project, {"errors": 0.0, "slow": 0.0})
+    guards: list[Rate | Loss] = [Rate("errors", limits.errors, min(served["errors"], 1 - limits.errors))]
+    if shares:
+        guards.append(Rate("slow answers", limits.slow_by, min(served["slow"], 1 - limits.slow_by), paired=False))
+    if limits.quality is not None and not deferred:
+        paired = policy.pairs if shares else shadow
+        pairs_per_s = paired * min(rates["labels_per_s"], rates["requests_per_s"])
+        guards.append(Loss(limits.quality.metric, limits.quality.by / limits.quality.bound, labels_per_s=pairs_per_s))
+    each = policy.false_alarm / judge_guards.guards(policy)  # also where not all of the guards are foretold
+    plan = Plan(shares, each * len(guards), policy.missed, policy.patience_s, rates["requests_per_s"], shadow)
+    return plan, guards
+
+
+def _guards(plan: Plan, guards: Sequence[Rate | Loss]) -> list[Line]:
+    from noria.delivery import judge_patience
+
+    late = {found.guard: found.text for found in judge_patience.findings(plan, guards)}
+    taken = zip(guards, judge_patience.taken(plan, guards), strict=True)
+    return [
+        Line(guard.name, "warn", f"{late[guard.name]}. {_remedy(guard)}")
+        if guard.name in late
+        else Line(guard.name, "ok", _words(guard, one))
+        for guard, one in taken
+    ]
+
+
+def _quantile(plan: Plan, policy: RolloutPolicy) -> list[Line]:
+    """The least that a guard on a quantile takes: how latencies spread is not known here."""
+    from noria.delivery import judge_patience
+
+    guard = policy.guards.quantile
+    if guard is None or not plan.shares:
+        return []
+    canary, seconds = judge_patience.bounded(plan, guard.quantile)
+    late = seconds is not None and seconds > policy.patience_s
+    text = f"not decided before {canary:,} requests of the candidate, {duration(seconds or 0)}; more, as latencies spread"
+    if late:
+        text += f". That is beyond a patience of {lasting(policy.patience_s)}. A larger share or more patience would decide it"
+    return [Line(f"p{100 * guard.quantile:g}", "warn" if late else "ok", text)]
+
+
+def _words(guard: Rate | Loss, one: Taken) -> str:
+    from noria.delivery.judge_patience import Loss
+
+    what = "labelled pairs" if isinstance(guard, Loss) else "requests"
+    good, harm = _after(one, what), _after(replace(one, requests=one.harm_requests, seconds=one.harm_seconds), what)
+    spread = f", where differences spread by {percent(guard.sd)} of the bound" if isinstance(guard, Loss) else ""
+    return f"a candidate as good is cleared after about {good}, one worse by the guard found after {harm}{spread}"
+
+
+def _after(one: Taken, what: str) -> str:
+    from noria.delivery.judge_patience import NEVER
+
+    return "never" if one.requests >= NEVER else f"{number(one.requests)} {what}, {duration(one.seconds)}"
+
+
+def _remedy(guard: Rate | Loss) -> str:
+    from noria.delivery.judge_patience import Loss
+
+    first = "More pairs (rollout.pairs) or labels" if isinstance(guard, Loss) else "A larger share"
+    return f"{first}, a wider guard or more patience would decide it"
+
+
+def _remarks(policy: RolloutPolicy, label_delay_s: float, *, deferred: bool) -> list[str]:
+    from noria.kernel.policy import Assign, StepKind
+
+    said = []
+    if deferred:
+        text = f"labels come {duration(label_delay_s)} after the request, not within patience: quality is judged in probation"
+        if policy.probation_s <= label_delay_s:
+            ends = f"that ends before them, after {duration(policy.probation_s)}" if policy.probation_s else "there is none"
+            text += f", and {ends}: a probation longer than that would judge it"
+        said.append(text)
+    if not any(step.judged and step.kind is StepKind.CANARY for step in policy.steps):
+        said.append("no step lets the candidate answer while the champion does too: slow answers are judged by nothing")
+    if policy.assign is Assign.KEY:
+        said.append("assign: key counts the first request of each key alone: what is needed are so many keys, which takes longer")
+    return said

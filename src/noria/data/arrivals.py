@@ -1,0 +1,253 @@
+"""What arrived: one walk over each source beside the stat index, so that only what changed is ever read."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from noria.config import DataSource, Project
+from noria.data import files, served_predictions, sources, table_types
+from noria.data.sources import Found, Source
+from noria.data.table_store import Settled
+from noria.kernel import names
+from noria.kernel.errors import DataError
+from noria.pipeline.context import Arrival, Line
+from noria.storage.stat_index import Mark
+
+FETCHERS = 8  # files that are fetched side by side
+FETCHED = 64  # files that stand on disk before they are kept
+SEVERAL = 50  # files from which on the ledger is asked once for all names, not for each
+P = TypeVar("P", bound=Path | str)
+MANY = 1000  # files whose taking in is announced
+LOOK_AGAIN_S = 0.05
+
+
+def take_in(line: Line, project: Project, *, patient: bool = False) -> list[Arrival]:
+    """Keep every file that no delivery has judged as it is now in the blob store.
+
+    ``patient``: a person waits: files that were written a moment ago are waited for, and a source that cannot be read is an
+    error. Otherwise it is noted, and what was accepted before stands.
+    """
+    arrivals = []
+    for dataset in project.data.values():
+        if not served_predictions.is_log(dataset.source):
+            arrivals += _taken(line, dataset, patient)
+    return arrivals
+
+
+def news(line: Line, dataset: DataSource, source: Source) -> Iterator[Found]:
+    """What is new since it was judged, or may be, by name.
+
+    A file that has another mark and the same size is read, since it may only have been touched or copied to where it is:
+    then its new mark is written down. Every other change is told by the mark alone.
+    """
+    marks = {}
+    for found, before in _changes(line, dataset, source):
+        touched = _touched(line, dataset, source, found, before)
+        if touched is None:
+            yield found
+        else:
+            marks[found.name] = touched
+    line.ledger.marks.put(line.name, place(dataset), marks)
+
+
+def _changes(line: Line, dataset: DataSource, source: Source) -> Iterator[tuple[Found, str]]:
+    """What has another mark than before, with that one: the source's files and the known marks, side by side."""
+    judge = judged_by(dataset)
+    known = line.ledger.marks.each(line.name, place(dataset))
+    name, seen, digest = next(known, _NONE)
+    for found in source.look():
+        while name and name < found.name:
+            name, seen, digest = next(known, _NONE)
+        if name == found.name and (seen == found.mark or seen == refusal(found.mark, judge)) and found.digest in ("", digest):
+            continue
+        yield found, seen if name == found.name else ""
+
+
+def _touched(line: Line, dataset: DataSource, source: Source, found: Found, before: str) -> Mark | None:
+    """The mark to be kept of a file whose bytes were judged before; None when they may be new."""
+    if found.path is None or found.problem or not before.startswith(f"{found.size_bytes}:"):
+        return None
+    try:
+        digest = files.digest(Path(found.path)) if arrived(source, found, dataset.settle_s) else ""
+    except (FileNotFoundError, DataError):  # gone, or not to be read: whoever takes it in says so
+        return None
+    mark = _known(line, dataset, found, digest) if digest and source.still(found) else None
+    return None if mark is None else Mark(mark, digest)
+
+
+def connect(line: Line, dataset: DataSource) -> Source:
+    """A look at the source of a dataset, which may go on from where the last one stood."""
+    return sources.connect(
+        dataset, line.home, lambda: ((name, seen) for name, seen, _ in line.ledger.marks.each(line.name, place(dataset)))
+    )
+
+
+def place(dataset: DataSource) -> str:
+    """Where the stat index keeps a dataset's marks."""
+    return f"data:{dataset.name}"
+
+
+def judged_by(dataset: DataSource) -> str:
+    """The digest of all that decides over a dataset's files: its contract, and what noria.yaml says of where and how they are.
+
+    Values from the environment count by the names of their variables: they stand in no digest that could be guessed from.
+    """
+    options = sorted((key, dataset.masked(str(value))) for key, value in dataset.options.items())
+    contract = dataset.contract.digest if dataset.contract else ""
+    said = [contract, dataset.format, dataset.pin, dataset.shown, options, msgspec.to_builtins(dataset.csv)]
+    return names.digest_bytes(msgspec.json.encode(said))[:32]
+
+
+def refusal(mark: str, contract: str) -> str:
+    """The mark of a file in quarantine: under another contract, format or source it is judged again."""
+    return f"{mark} refused {contract}"
+
+
+_NONE = ("", "", "")
+
+
+def _taken(line: Line, dataset: DataSource, patient: bool) -> list[Arrival]:
+    source = connect(line, dataset)
+    try:
+        _leave_behind(line, dataset, source)
+        found = list(_whole(line, dataset, source, patient))
+        if len(found) >= MANY:
+            line.progress(f"{dataset.name}: taking in {len(found):,} files")
+        return _unjudged(line, dataset, list(_kept(line, source, found)))
+    except DataError as error:
+        if patient or not line.ledger.data.head(line.name, dataset.name).files:
+            raise
+        line.event("data.unreadable", dataset.name, f"{dataset.name}: {error.message}; what was accepted before stands")
+        return []
+
+
+def _leave_behind(line: Line, dataset: DataSource, source: Source) -> None:
+    """Where noria.yaml names another source than before, the files of the old one are no part of the dataset any more.
+
+    What the new one holds too stays, unless it is read in another way: then it arrives again.
+    """
+    before, now = line.ledger.tables.get(line.name, dataset.name), table_types.identity(dataset)
+    if before is not None and before.source == now:
+        return
+    gone = []
+    if before is not None:
+        gone = list(line.ledger.data.standing(line.name, dataset.name))
+        if before.source.partition(" ")[0] == dataset.format and dataset.sql is None:
+            there = {found.name for found in source.look()}
+            gone = [name for name in gone if name not in there]
+    with line.ledger.transaction():
+        line.check_lease()
+        for name in gone:
+            line.ledger.data.withdraw(line.name, dataset.name, name)
+        line.ledger.marks.drop(line.name, place(dataset), gone)
+        stays = before is not None and bool(line.ledger.data.standing(line.name, dataset.name))
+        kept = before if before is not None and stays else Settled(now)  # without files, nothing is decided
+        line.ledger.tables.put(line.name, dataset.name, Settled(now, kept.basis, kept.type))
+        if gone:
+            text = f"{dataset.name}: {len(gone):,} {'file' if len(gone) == 1 else 'files'} of the former source left the dataset"
+            line.event("data.source_changed", dataset.name, text, dataset=dataset.name, files=len(gone))
+
+
+def _whole(line: Line, dataset: DataSource, source: Source, patient: bool) -> Iterator[Found]:
+    """News that arrived whole; a patient look is repeated until everything has, or keeps changing."""
+    told: set[str] = set()
+    deadline = time.monotonic() + 2 * dataset.settle_s + LOOK_AGAIN_S
+    while True:
+        unsettled = False
+        for found in news(line, dataset, source):
+            if found.name in told:
+                continue
+            if arrived(source, found, dataset.settle_s):
+                told.add(found.name)
+                yield found._replace(problem=source.problem(found))
+            else:
+                unsettled = True
+        if not (patient and unsettled) or time.monotonic() > deadline:
+            return
+        time.sleep(LOOK_AGAIN_S)
+
+
+def arrived(source: Source, found: Found, settle_s: float) -> bool:
+    """Whether it can be judged: it is there whole, or never will be."""
+    try:
+        return bool(found.problem) or source.settled(found, settle_s)
+    except FileNotFoundError:  # vanished between the walk and now
+        return False
+
+
+def _kept(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
+    """Each with the digest of its bytes, which are blobs now; none for what cannot be read.
+
+    What vanished or changed while it was read is left to the next look.
+    """
+    yield from ((each, "") for each in found if each.problem)
+    here = {each.path: each for each in found if each.path is not None and not each.problem}
+    for path, digest in _put(line, here):
+        if source.still(here[path]):
+            yield here[path], digest
+    yield from _fetched(line, source, [each for each in found if each.path is None and not each.problem])
+
+
+def _put(line: Line, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
+    try:
+        yield from line.blobs.put_files(paths)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or "")) from error
+
+
+def _fetched(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
+    """Files from elsewhere, a few at a time side by side."""
+    if not found:
+        return
+    folder = line.state / "work"
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(FETCHERS) as pool:
+        for first in range(0, len(found), FETCHED):
+            with tempfile.TemporaryDirectory(dir=folder, prefix="fetch-") as temporary:
+                group = [(each, Path(temporary) / str(at)) for at, each in enumerate(found[first : first + FETCHED])]
+                whole = dict(
+                    zip((target for _, target in group), pool.map(lambda pair: _fetch(source, *pair), group), strict=True)
+                )
+                names = {target: each for each, target in group}
+                for target, digest in _put(line, [target for target, ok in whole.items() if ok]):
+                    yield names[target], digest
+
+
+def _fetch(source: Source, found: Found, target: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # it is gone: it has not arrived
+        source.fetch(found, target)
+        return source.still(found)
+    return False
+
+
+def _unjudged(line: Line, dataset: DataSource, kept: Sequence[tuple[Found, str]]) -> list[Arrival]:
+    """Those that no delivery has judged; the marks of the others are written down."""
+    arrivals, marks = [], {}
+    ever = line.ledger.data.delivered(line.name, dataset.name) if len(kept) > SEVERAL else None
+    for found, digest in kept:
+        asked = bool(digest) and (ever is None or found.name in ever)
+        mark = _known(line, dataset, found, digest) if asked else None
+        if mark is None:
+            origin = found.name if dataset.pin == "version" else None
+            arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem, origin))
+        else:
+            marks[found.name] = Mark(mark, digest)
+    line.ledger.marks.put(line.name, place(dataset), marks)
+    return arrivals
+
+
+def _known(line: Line, dataset: DataSource, found: Found, digest: str) -> str | None:
+    """The mark of bytes that were judged before; None when they are new."""
+    judge = judged_by(dataset)
+    delivery = line.ledger.data.seen(line.name, dataset.name, found.name, digest, judge)
+    if delivery is None:
+        return None
+    return found.mark if delivery.accepted else refusal(found.mark, judge)

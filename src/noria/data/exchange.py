@@ -1,0 +1,277 @@
+"""Exchange: a version of a dataset as one tar, and the way back into a store.
+
+The tar has equal bytes for equal versions. It is not signed: a version is its names and contents, and its digest proves both.
+
+    snapshot.json  what it is: dataset, digest, counts, and the digest of the next member
+    files.json     its files, in the order of names
+    blobs/         their contents, each once, by digest
+
+A tar is read twice: to its end, so that nothing of a bad one is ever kept, then into the store.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from msgspec.structs import replace
+
+from noria import __version__, config
+from noria.data import served_predictions, versions
+from noria.data.snapshot import FilePin, Snapshot, SnapshotFacts
+from noria.data.store import manifest_digest
+from noria.data.versions import BLOBS
+from noria.kernel import names
+from noria.kernel.errors import DataError, NotFoundError, RefusedError
+from noria.pipeline.context import Line
+from noria.releases.export import FACTS as RELEASE
+from noria.releases.export import (
+    FACTS_MOST,
+    Meter,
+    Piece,
+    Source,
+    demand_new,
+    demand_room,
+    digested,
+    opened,
+    small,
+    take_all,
+    write,
+)
+from noria.storage import archive
+from noria.storage.archive import Content, Member
+from noria.storage.disk import full_disk
+
+FORMAT = 1
+HEAD, FILES = "snapshot.json", "files.json"
+HEAD_MOST = 64 << 10  # bytes
+SMALL = 1 << 20  # bytes; contents up to this size are kept many at a time ...
+TOGETHER = 5_000  # ... so many ...
+TOGETHER_BYTES = 64 << 20  # ... and so many bytes at most
+
+
+class Head(msgspec.Struct, frozen=True):
+    """snapshot.json. ``manifest`` is the digest of files.json."""
+
+    format: int
+    dataset: str
+    digest: str
+    files: int
+    rows: int
+    size_bytes: int
+    manifest: str
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """What an import did. ``known``: the version was in the ledger already; ``added``: contents that were not in the store."""
+
+    facts: SnapshotFacts
+    name: str  # of the pin
+    known: bool
+    added: int
+    folder: str | None = None
+
+
+def export(line: Line, facts: SnapshotFacts, target: Path) -> None:
+    """Write a version to ``target``: wholly or not at all.
+
+    Raises RefusedError when ``target`` exists or a file of the version is gone, CorruptBlobError when one is damaged.
+    """
+    demand_new(target)
+    with line.locks.using(BLOBS):
+        versions.whole(line, facts)
+        pins = [replace(pin, origin=None) for pin in sorted(line.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)]
+        sources = {f"blobs/{pin.digest}": _source(line, facts, pin) for pin in pins}
+        files = msgspec.json.encode(pins)
+        rows, size_bytes = sum(pin.rows for pin in pins), sum(pin.size_bytes for pin in pins)
+        head = Head(FORMAT, facts.dataset, facts.digest, len(pins), rows, size_bytes, names.digest_bytes(files))
+        ahead = {HEAD: msgspec.json.format(msgspec.json.encode(head), indent=1), FILES: files}
+        write(target, ahead, sources, Meter("writing", size_bytes, line.progress))
+    text = f"{facts.dataset} {names.short(facts.digest)} exported: {len(pins):,} files, {size_bytes:,} bytes"
+    line.event("data.exported", facts.dataset, text, snapshot=facts.digest)
+
+
+def _source(line: Line, facts: SnapshotFacts, pin: FilePin) -> Source:
+    called = f"{pin.name} of {facts.dataset}"
+    small = pin.size_bytes <= SMALL  # it may share a file with others: it is asked for when it is its turn
+    content = functools.partial(line.blobs.read, pin.digest) if small else line.blobs.unverified(pin.digest)
+    return Source(Piece(pin.digest, pin.size_bytes), content, called)
+
+
+# --- the way back
+
+
+def take_in(line: Line, path: Path, name: str | None = None, into: Path | None = None, *, erased: bool = False) -> Imported:
+    """Put the contents of a tar into the store, record its version and pin it, as ``imported-DIGEST`` unless it is named; then
+    copy its files into a folder, if one is named. The files that are accepted in the dataset now stay as they are.
+
+    Raises DataError when the tar is damaged, incomplete or holds what no such tar holds; RefusedError when the name is another
+    one's, when ``into`` is not empty, or when something of it was erased here, unless ``erased`` allows it back;
+    DiskFullError. Then nothing was kept.
+    """
+    with line.locks.using(BLOBS):
+        with opened(path) as file:
+            members = archive.members(file)
+            head, pins = _begun(members)
+            name = name or f"imported-{names.short(head.digest)}"
+            _demand_welcome(line, head, pins, name, into, erased)
+            take_all(members, _pieces(pins), FILES, digested, Meter("verifying", head.size_bytes, line.progress))
+        absent = {pin.digest: pin.size_bytes for pin in pins if not line.blobs.exists(pin.digest)}
+        demand_room(line.state, sum(absent.values()), "Make room; `noria gc` says what nothing needs.")
+        _kept(line, path, head)
+        facts, known = _recorded(line, head, pins, name)
+        if into is not None:
+            versions.checkout(line, facts, into, versions.Link.REFLINK)
+    return Imported(facts, name, known, len(absent), str(into.resolve()) if into is not None else None)
+
+
+def _begun(members: Iterator[Member]) -> tuple[Head, tuple[FilePin, ...]]:
+    """What the tar says that it holds, checked as far as it can be before its contents are read."""
+    first = next(members, None)
+    if first is not None and first.name == RELEASE:
+        raise DataError("is an export of a release, not of a dataset", hint="`noria reproduce FILE` reads it.")
+    otherwise = f"is no export of a dataset: it does not begin with {HEAD} and {FILES}"
+    if first is None or first.name != HEAD or first.size_bytes > HEAD_MOST:
+        raise DataError(otherwise)
+    head = _head(first.content.read())
+    content = small(members, FILES, FACTS_MOST, otherwise)
+    if names.digest_bytes(content) != head.manifest:
+        raise DataError(f"{FILES} was changed: its bytes do not match its digest")
+    try:
+        pins = msgspec.json.decode(content, type=tuple[FilePin, ...])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{FILES} is no list of files: {error}") from error
+    _check(head, pins)
+    return head, pins
+
+
+def _head(content: bytes) -> Head:
+    try:
+        head = msgspec.json.decode(content, type=Head)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{HEAD} is not what an export of a dataset begins with: {error}") from error
+    if head.format != FORMAT:
+        raise DataError(f"is of format {head.format}, this Noria ({__version__}) reads {FORMAT}", hint="Use a newer Noria.")
+    if not names.is_name(head.dataset) or names.DIGEST.fullmatch(head.digest) is None:
+        raise DataError(f"{HEAD} does not describe a dataset")
+    return head
+
+
+def _check(head: Head, pins: Sequence[FilePin]) -> None:
+    """Names are names, in order and each once; contents are digests; and together they are the version that the head names."""
+    for pin in pins:
+        try:
+            versions.below(pin.name)
+        except RefusedError as error:
+            raise DataError(f"names a file that would leave its folder: {pin.name[:200]!r}") from error
+        if names.DIGEST.fullmatch(pin.digest) is None or pin.size_bytes < 0 or pin.rows < 0 or pin.origin is not None:
+            raise DataError(f"what {FILES} says of {pin.name[:200]!r} cannot be")
+    if any(a.name >= b.name for a, b in itertools.pairwise(pins)):
+        raise DataError(f"{FILES} is out of order, or names a file twice")
+    counts = (len(pins), sum(pin.rows for pin in pins), sum(pin.size_bytes for pin in pins))
+    if counts != (head.files, head.rows, head.size_bytes) or not pins or head.digest not in _identities(head.dataset, pins):
+        raise DataError(f"{HEAD} does not describe the files that {FILES} lists")
+
+
+def _identities(dataset: str, pins: tuple[FilePin, ...] | Sequence[FilePin]) -> Iterator[str]:
+    """What the digest of these files may be: as of a version now, as before lists had chunks, as of a log."""
+    yield manifest_digest(dataset, tuple(pins))
+    yield names.digest_bytes(msgspec.json.encode([dataset, [(pin.name, pin.digest) for pin in pins]]))
+    if len(pins) == 1:
+        yield served_predictions.log_digest(dataset, pins[0])
+
+
+def _pieces(pins: Sequence[FilePin]) -> dict[str, Piece]:
+    pieces: dict[str, Piece] = {}
+    for pin in pins:
+        piece = Piece(pin.digest, pin.size_bytes)
+        if pieces.setdefault(f"blobs/{pin.digest}", piece) != piece:
+            raise DataError(f"{FILES} tells two sizes of one content, that of {pin.name[:200]!r}")
+    return pieces
+
+
+def _demand_welcome(line: Line, head: Head, pins: Sequence[FilePin], name: str, into: Path | None, erased: bool) -> None:
+    """Raise for what would be refused at the end, before anything is read."""
+    versions.demand_pin_name(line, name)
+    if name == head.dataset:
+        raise RefusedError(f"{name} is the dataset's own name", hint="Choose another name for the pin: --as NAME")
+    if any(one.name == name and one.digest != head.digest for one in line.ledger.keep.pins(line.name)):
+        raise RefusedError(f"{name} is pinned to another snapshot", hint="Choose another name: --as NAME")
+    source = config.load(line.home).data.get(head.dataset)
+    if source is not None and served_predictions.is_log(source.source):
+        raise RefusedError(
+            f"{head.dataset} is what {source.source.removeprefix('log:')} answered here: versions of it come from nowhere else",
+            hint="Import it into a project where no dataset of that name is a log.",
+        )
+    if into is not None:
+        root = versions.outside(line, into)
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise RefusedError(f"{into} is not empty", hint="Name a new folder: --into FOLDER")
+        if len({versions.below(pin.name) for pin in pins}) < len(pins):
+            raise RefusedError("two of its files would have the same name in a folder", hint="Import it without --into.")
+    gone = line.ledger.keep.erased()
+    back = [pin.name for pin in pins if pin.digest in gone and not line.blobs.exists(pin.digest)]
+    if back and not erased:
+        more = f" and {len(back) - versions.NAMED:,} more" if len(back) > versions.NAMED else ""
+        raise RefusedError(
+            f"it holds what was erased here: {', '.join(back[: versions.NAMED])}{more}",
+            hint="--even-erased takes it in all the same.",
+        )
+
+
+def _kept(line: Line, path: Path, head: Head) -> None:
+    """Read the tar once more, into the store. What was verified a moment ago is verified again: a file can change."""
+
+    (line.state / "work").mkdir(exist_ok=True)
+    with full_disk(line.state), opened(path) as file, TemporaryDirectory(dir=line.state / "work", prefix="import-") as folder:
+        members = archive.members(file)
+        again, pins = _begun(members)
+        if again != head:
+            raise DataError("changed while it was read")
+        keeping = _Keeping(line, Path(folder))
+        take_all(members, _pieces(pins), FILES, keeping.take, Meter("taking in", head.size_bytes, line.progress))
+        keeping.settle()
+
+
+class _Keeping(msgspec.Struct):
+    """Contents on their way into the store; small ones wait in a folder until there are many."""
+
+    line: Line
+    folder: Path
+    waiting: list[Path] = []
+    size_bytes: int = 0
+
+    def take(self, _: str, piece: Piece, content: Content) -> str:
+        if piece.size_bytes > SMALL:
+            return self.line.blobs.put_stream(content)
+        path = self.folder / piece.digest
+        path.write_bytes(data := content.read())
+        self.waiting.append(path)
+        self.size_bytes += len(data)
+        if len(self.waiting) >= TOGETHER or self.size_bytes >= TOGETHER_BYTES:
+            self.settle()
+        return names.digest_bytes(data)
+
+    def settle(self) -> None:
+        for path, _ in self.line.blobs.put_files(self.waiting):
+            path.unlink()
+        self.waiting, self.size_bytes = [], 0
+
+
+def _recorded(line: Line, head: Head, pins: tuple[FilePin, ...], name: str) -> tuple[SnapshotFacts, bool]:
+    """The version as the ledger knows it now, and whether it knew it before: then what it says of it stands."""
+    with line.ledger.transaction():
+        known = True
+        try:
+            line.ledger.data.find_snapshot(line.name, head.digest)
+        except NotFoundError:
+            known = False
+            line.ledger.data.put_snapshot(line.name, Snapshot(head.dataset, head.digest, pins))
+        line.ledger.keep.pin(line.name, name, head.digest, line.actor)
+        text = f"{head.dataset} {names.short(head.digest)} imported: {head.files:,} files, pinned as {name}"
+        line.event("data.imported", name, text, snapshot=head.digest, known=known)
+        return line.ledger.data.find_snapshot(line.name, head.digest), known

@@ -1,0 +1,191 @@
+"""A file's columns as the types that were decided for its dataset, and what does not fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from noria.data.formats import texts
+from noria.data.formats.format import Cells
+from noria.data.table import Column, Dialect, FileLooks, Kind, Looks, TableType
+
+if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
+    import polars as pl
+
+WORDS = {
+    Kind.INT: "no whole number",
+    Kind.FLOAT: "no number",
+    Kind.BOOL: "neither true nor false",
+    Kind.DATE: "no date",
+    Kind.DATETIME: "no time",
+    Kind.STRING: "no text",
+}
+
+
+class Misfit(msgspec.Struct, frozen=True):
+    """A column of which some values are not of its type. ``text`` names no value; ``example`` is the first one, with its row."""
+
+    column: str
+    rows: pl.Series | None  # which ones; None: all
+    text: str
+    example: str = ""
+
+
+def looks(
+    table: pl.DataFrame,
+    cells: Cells,
+    name: str,
+    dialect: Dialect,
+    told: Mapping[str, Column],
+    asked: Collection[str] | None = None,
+) -> FileLooks:
+    """What the columns of a file look like; of text only those that are ``asked`` for.
+
+    A text in JSON is a date only where the contract (``told``) says so.
+    """
+    import polars as pl
+
+    found = {}
+    for column in table.get_columns():
+        if cells is Cells.TYPED or (cells is Cells.JSON and not _written(column, told.get(column.name, Column()))):
+            found[column.name] = Looks(_of_type(column.dtype), column.dtype != pl.Null)
+        elif asked is None or column.name in asked:
+            found[column.name] = texts.looks(column, dialect)
+        else:
+            found[column.name] = Looks()
+    return FileLooks(name, found)
+
+
+def _of_type(dtype: Any) -> frozenset[Column]:
+    """The types that take every value of a typed column."""
+    import polars as pl
+
+    if dtype.is_integer():
+        return frozenset([Column(Kind.INT), Column(Kind.FLOAT)])
+    if dtype.is_numeric():
+        return frozenset([Column(Kind.FLOAT)])
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        return frozenset([Column(Kind.STRING)])
+    if dtype == pl.Boolean:
+        return frozenset([Column(Kind.BOOL)])
+    if dtype == pl.Date:
+        return frozenset([Column(Kind.DATE), Column(Kind.DATETIME)])
+    if isinstance(dtype, pl.Datetime):
+        return frozenset([Column(Kind.DATETIME, zone=dtype.time_zone or "")])
+    return frozenset() if dtype == pl.Null else frozenset([Column(str(dtype))])
+
+
+def fit(table: pl.DataFrame, cells: Cells, kind: TableType, dialect: Dialect) -> tuple[pl.DataFrame, list[Misfit]]:
+    """The table with its columns as ``kind`` says, those of other types null or as they were; and what does not fit.
+
+    NaN is a missing value, as it is in JSON.
+    """
+    made: list[pl.Series] = []
+    misfits: list[Misfit] = []
+    for series in table.get_columns():
+        column = kind.columns.get(series.name, Column())
+        if cells is Cells.TEXT or (cells is Cells.JSON and _written(series, column)):
+            found: tuple[pl.Series, pl.Series | None] = texts.converted(series, column, dialect)
+        else:
+            found = _typed(series, column)
+        values, bad = found
+        made.append(values)
+        if bad is None:
+            misfits.append(_of_another_type(series, column))
+        elif bool(bad.any()):
+            misfits.append(_misfit(series, bad, column))
+    import polars as pl
+
+    return pl.DataFrame(made) if made else table, misfits
+
+
+def _written(series: pl.Series, column: Column) -> bool:
+    import polars as pl
+
+    return series.dtype == pl.String and column.kind in (Kind.DATE, Kind.DATETIME)
+
+
+def _typed(series: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | None]:
+    """The values as the column's type, and which of them are none of it; None when the whole type is another."""
+    import polars as pl
+
+    fine = pl.repeat(False, len(series), dtype=pl.Boolean, eager=True)
+    series = series.cast(pl.String) if series.dtype in (pl.Categorical, pl.Enum) else series
+    series = series.fill_nan(None) if series.dtype.is_float() else series
+    dtype, kind = series.dtype, column.kind
+    if dtype == pl.Null:
+        return series.cast(dtype_of(column)), fine
+    if kind == Kind.INT and dtype in (pl.UInt64, pl.Int128, pl.UInt128):
+        made = series.cast(pl.Int64, strict=False)
+        return made, series.is_not_null() & made.is_null()
+    if not kind or any(one.kind == kind and one.zone == column.zone for one in _of_type(dtype)):
+        wider = (dtype == pl.Date and kind == Kind.DATETIME) or (dtype.is_integer() and kind == Kind.FLOAT)
+        return (series.cast(dtype_of(column)) if wider else series), fine
+    if kind == Kind.INT and dtype.is_numeric():
+        whole = series.cast(pl.Float64)
+        made = whole.set((whole != whole.floor()).fill_null(False), None).cast(pl.Int64, strict=False)
+        return made, series.is_not_null() & made.is_null()
+    if isinstance(dtype, pl.Datetime) and kind == Kind.DATETIME and dtype.time_zone and column.zone:
+        return series.dt.convert_time_zone(column.zone), fine
+    return series, None
+
+
+def dtype_of(column: Column) -> Any:
+    """How the values of a column are held."""
+    import polars as pl
+
+    held: dict[str, Any] = {
+        Kind.INT: pl.Int64(),
+        Kind.FLOAT: pl.Float64(),
+        Kind.BOOL: pl.Boolean(),
+        Kind.DATE: pl.Date(),
+        Kind.DATETIME: pl.Datetime("us", column.zone or None),
+        "Binary": pl.Binary(),
+        "Time": pl.Time(),
+    }
+    return held.get(column.kind, pl.String())
+
+
+def _because(column: Column) -> str:
+    if column.said:
+        return f"the contract says {wanted(column)}"
+    return f"in this dataset it is {wanted(column)}, as long as no contract says otherwise"
+
+
+def wanted(column: Column) -> str:
+    """A column's type in words: ``date as %d/%m/%Y``."""
+    words = column.kind or "undecided"
+    words += f" as {column.format}" if column.format else ""
+    if column.kind == Kind.DATETIME and not column.format:
+        words += f" in {column.zone}" if column.zone else " without a zone"
+    return words
+
+
+def _misfit(series: pl.Series, bad: pl.Series, column: Column) -> Misfit:
+    count, first = int(bad.sum()), int(bad.arg_true()[0])
+    words = WORDS.get(Kind(column.kind), "of another type") if column.kind in set(Kind) else "of another type"
+    if column.kind == Kind.DATETIME:
+        words = "no time with a zone" if column.zone else "no time without a zone"
+    value = str(series[first])
+    shown = value if len(value) <= texts.EXAMPLE else f"{value[: texts.EXAMPLE - 3]}..."
+    rows = f"row {first + 1:,} is" if count == 1 else f"{count:,} of {len(series):,} rows are"
+    return Misfit(
+        series.name,
+        bad,
+        f"{series.name}: {rows} {words}; {_because(column)}",
+        f"{series.name} in row {first + 1:,} is {shown!r}",
+    )
+
+
+def _of_another_type(series: pl.Series, column: Column) -> Misfit:
+    given = next(iter(sorted(one.kind for one in _of_type(series.dtype))), str(series.dtype))
+    import polars as pl
+
+    if isinstance(series.dtype, pl.Datetime):
+        given = wanted(Column(Kind.DATETIME, zone=series.dtype.time_zone or ""))
+    given = "int" if series.dtype.is_integer() else given
+    if column.said:
+        return Misfit(series.name, None, f"{series.name}: the contract promises {wanted(column)}, the file has {given}")
+    return Misfit(series.name, None, f"{series.name}: the file has {given}, and {_because(column)}")

@@ -1,0 +1,33 @@
+"""JSON: one object a line, or one list of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from noria.data.formats import memory
+from noria.data.formats.format import Cells, Format
+from noria.data.table import Dialect
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def read_lines(path: Path, _: Dialect, __: Sequence[str] | None) -> pl.DataFrame:
+    """The table of a file with one object a line."""
+    import polars as pl
+
+    content = memory.unpacked(path)
+    return pl.read_ndjson(content, infer_schema_length=None) if content.strip() else pl.DataFrame()
+
+
+def read_list(path: Path, _: Dialect, __: Sequence[str] | None) -> pl.DataFrame:
+    """The table of a file with one list of objects."""
+    import polars as pl
+
+    content = memory.unpacked(path)
+    return pl.read_json(content, infer_schema_length=None) if content.strip() != b"[]" else pl.DataFrame()
+
+
+FORMATS = (Format((".ndjson", ".jsonl"), read_lines, Cells.JSON), Format((".json",), read_list, Cells.JSON))

@@ -1,0 +1,67 @@
+"""Objects that are pinned by their version: they stay at their origin, and what the store has of them is a cache."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from noria.config import DataSource, Project
+from noria.data import arrivals
+from noria.data.snapshot import FilePin
+from noria.kernel import names
+from noria.kernel.errors import DataError
+from noria.pipeline.context import Line
+
+
+def bring(line: Line, project: Project, snapshots: Iterable[str], wanted: Iterable[str] | None = None) -> None:
+    """Fetch what is not in the store any more of these snapshots' pinned objects; only those of ``wanted`` digests, if told.
+
+    What was erased stays away. Raises DataError when an object is gone, or is another one now.
+    """
+    pinned = {name: dataset for name, dataset in project.data.items() if dataset.pin == "version"}
+    if not pinned:
+        return
+    asked = None if wanted is None else set(wanted)
+    erased = line.ledger.keep.erased()
+    for snapshot in snapshots:
+        facts = line.ledger.data.facts(snapshot)
+        if facts.dataset in pinned:
+            files = line.ledger.data.files_of(snapshot)
+            absent = [
+                pin
+                for pin in files
+                if pin.origin
+                and (asked is None or pin.digest in asked)
+                and pin.digest not in erased
+                and not line.blobs.exists(pin.digest)
+            ]
+            if absent:
+                _fetch(line, pinned[facts.dataset], absent)
+
+
+def _fetch(line: Line, dataset: DataSource, pins: Sequence[FilePin]) -> None:
+    line.progress(f"{dataset.name}: fetching {len(pins):,} {'file' if len(pins) == 1 else 'files'} again from the origin")
+    source = arrivals.connect(line, dataset)
+    there = {found.name: found for found in source.look()}
+    (line.state / "work").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=line.state / "work", prefix="fetch-") as folder:
+        target = Path(folder) / "object"
+        for pin in pins:
+            found = there.get(pin.name)
+            if found is None:
+                raise _gone(dataset, pin, "is gone from its origin")
+            try:
+                source.fetch(found, target)
+            except FileNotFoundError:
+                raise _gone(dataset, pin, "is gone from its origin") from None
+            if names.digest_file(target) != pin.digest:
+                raise _gone(dataset, pin, "is not the version any more that was taken in")
+            line.blobs.put_file(target, lasting=False)
+
+
+def _gone(dataset: DataSource, pin: FilePin, what: str) -> DataError:
+    hint = (
+        f"`pin: version` of {dataset.name} relies on objects that never change: put it back, or leave `pin` out to keep copies."
+    )
+    return DataError(f"{pin.name} {what}", where=f"dataset {dataset.name}", hint=hint)

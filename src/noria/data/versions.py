@@ -1,0 +1,290 @@
+"""Versions of datasets in people's hands: which one is meant, what they are used by, a copy of one in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from noria.config.document import nearest
+from noria.data.snapshot import FilePin, SnapshotFacts
+from noria.kernel import names
+from noria.kernel.errors import NotFoundError, RefusedError, UsageError
+from noria.pipeline.context import Line
+from noria.storage.blobs import BlobStore
+from noria.storage.disk import full_disk
+from noria.storage.ledger import Ledger
+from noria.trust.keep_store import Erased
+
+BEGINNING = re.compile(r"[0-9a-f]{4,64}")  # of a digest
+NAMED = 3  # files that a refusal names; the rest is counted
+BLOBS = "blobs"  # the lock that keeps a collection away from those who copy or run
+
+
+class Link(StrEnum):
+    """How files of a version come into a folder."""
+
+    REFLINK = "reflink"  # blocks are shared until one side is written, where the file system can; else a copy
+    HARDLINK = "hardlink"  # the store's own files, read-only
+    COPY = "copy"
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A version of a dataset, and who has a name for it."""
+
+    facts: SnapshotFacts
+    current: bool  # its files are the accepted ones as of now
+    releases: tuple[str, ...]
+    pinned: tuple[str, ...]
+    erased: bool  # a file of it was, so that it is not whole
+
+
+def find(ledger: Ledger, project: str, reference: str) -> SnapshotFacts:
+    """``flights`` (its newest version), ``flights@v3`` (as release v3 used it), a pin's name, or the beginning of a digest.
+
+    Raises NotFoundError.
+    """
+    dataset, at, release = reference.partition("@")
+    datasets = ledger.keep.datasets(project)
+    if at:
+        return _as_released(ledger, project, dataset, release)
+    if reference in datasets:
+        return newest(ledger, project, reference)
+    pinned = {one.name: one.digest for one in ledger.keep.pins(project)}
+    if reference in pinned:
+        return ledger.data.facts(pinned[reference])
+    if BEGINNING.fullmatch(reference):
+        return ledger.data.find_snapshot(project, reference)
+    known = nearest(reference, [*datasets, *pinned])
+    raise NotFoundError(f"there is no snapshot {reference!r}", hint=known or "`noria data log` lists them.")
+
+
+def newest(ledger: Ledger, project: str, dataset: str) -> SnapshotFacts:
+    """The version that the accepted files make; of a dataset without files of its own (a log's) the last one taken."""
+    head = ledger.data.head(project, dataset)
+    if head.files:
+        return head
+    found = ledger.data.history(project, dataset, limit=1)
+    if not found:
+        raise NotFoundError(f"{dataset} has no file yet", hint="`noria run` takes in what its source holds.")
+    return found[0]
+
+
+def _as_released(ledger: Ledger, project: str, dataset: str, version: str) -> SnapshotFacts:
+    release = ledger.releases.get(project, version)
+    used = ledger.keep.released(project).get(release.version, {})
+    if dataset not in used:
+        raise NotFoundError(f"{release.version} used no dataset {dataset!r}", hint=f"It used: {', '.join(used) or 'none'}.")
+    return ledger.data.facts(used[dataset])
+
+
+def versions(ledger: Ledger, blobs: BlobStore, project: str, dataset: str | None, limit: int) -> list[Version]:
+    """Newest first. Raises NotFoundError for a dataset that never had a file."""
+    datasets = ledger.keep.datasets(project)
+    if dataset is not None and dataset not in datasets:
+        raise NotFoundError(f"there is no dataset {dataset!r}", hint=nearest(dataset, datasets))
+    heads = {ledger.data.head(project, name).digest for name in ([dataset] if dataset else datasets)}
+    releases: dict[str, list[str]] = {}
+    for version, used in ledger.keep.released(project).items():
+        for digest in used.values():
+            releases.setdefault(digest, []).append(version)
+    pinned: dict[str, list[str]] = {}
+    for one in ledger.keep.pins(project):
+        pinned.setdefault(one.digest, []).append(one.name)
+    absent = gone(ledger, blobs)
+    broken = ledger.keep.holding(project, absent.keys()) if absent else set()
+    return [
+        Version(
+            facts,
+            facts.digest in heads,
+            tuple(releases.get(facts.digest, ())),
+            tuple(pinned.get(facts.digest, ())),
+            facts.digest in broken,
+        )
+        for facts in ledger.data.history(project, dataset, limit)
+    ]
+
+
+def pin(line: Line, reference: str, name: str) -> SnapshotFacts:
+    """Keep a version for ever, under a name. Raises UsageError for a name that would be taken for something else."""
+    facts = find(line.ledger, line.name, reference)
+    demand_pin_name(line, name)
+    whole(line, facts, here=False)
+    with line.ledger.transaction():
+        if line.ledger.keep.pin(line.name, name, facts.digest, line.actor):
+            text = f"{facts.dataset} {names.short(facts.digest)} is pinned as {name}: {facts.files:,} files, kept for ever"
+            line.event("data.pinned", name, text, snapshot=facts.digest)
+    return facts
+
+
+def demand_pin_name(line: Line, name: str) -> None:
+    """Raise UsageError for a name that would be taken for something else."""
+    if not names.is_name(name) or BEGINNING.fullmatch(name) or names.VERSION.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a pin's name",
+            hint="Lower-case letters, digits, - and _, beginning with a letter; nothing that looks like a digest or a release.",
+        )
+    if name in line.ledger.keep.datasets(line.name):
+        raise UsageError(f"{name} is a dataset's name", hint="Choose another name for the pin.")
+
+
+def unpin(line: Line, name: str) -> str:
+    """Let a pinned version go; its digest. It stays as long as something else needs it."""
+    with line.ledger.transaction():
+        digest = line.ledger.keep.unpin(line.name, name)
+        line.event("data.unpinned", name, f"{names.short(digest)} is no longer pinned as {name}", snapshot=digest)
+    return digest
+
+
+def whole(line: Line, facts: SnapshotFacts, *, here: bool = True) -> None:
+    """Raise RefusedError unless every file of a version is in the store; what was erased is named as such.
+
+    Objects that are pinned by their version may stay at their origin; with ``here`` they are fetched again, which may raise
+    DataError.
+    """
+    absent = [pin for pin in line.ledger.data.files_of(facts.digest) if not line.blobs.exists(pin.digest)]
+    if not absent:
+        return
+    erased = line.ledger.keep.erased()
+    lost = [pin for pin in absent if pin.origin is None or pin.digest in erased]
+    if lost:
+        first = next((pin for pin in lost if pin.digest in erased), lost[0])
+        why = "was erased" if first.digest in erased else "is no longer in the store"
+        more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
+        hint = None if first.digest in erased else "`noria data verify` puts back what its source still has."
+        raise RefusedError(f"{facts.dataset} {names.short(facts.digest)} is not whole: {first.name} {why}{more}", hint=hint)
+    if here:
+        from noria import config  # only where something is to be fetched
+        from noria.data import refetch
+
+        refetch.bring(line, config.load(line.home), [facts.digest])
+
+
+# --- a version in a folder
+
+
+class CheckedOut(msgspec.Struct, frozen=True):
+    """What a checkout did."""
+
+    facts: SnapshotFacts
+    folder: str
+    written: int  # files
+    same: int  # files that were there already
+    size_bytes: int  # of what was written
+
+
+def checkout(line: Line, facts: SnapshotFacts, into: Path, how: Link, *, force: bool = False) -> CheckedOut:
+    """Write the files of a version under their names into a folder. What is there and differs is refused, or with ``force``
+    replaced; what is there besides stays.
+
+    Raises RefusedError before anything is written.
+    """
+    root = outside(line, into)
+    with line.locks.using(BLOBS):
+        whole(line, facts)
+        wanted = list(_wanted(line, facts, root))
+        if len({target for _, target, _ in wanted}) < len(wanted):
+            raise RefusedError("two of its files would have the same name in a folder")
+        differ = [pin.name for pin, target, there in wanted if there is False]
+        if differ and not force:
+            more = f" and {len(differ) - NAMED:,} more" if len(differ) > NAMED else ""
+            raise RefusedError(
+                f"these exist and differ: {', '.join(differ[:NAMED])}{more}", where=str(root), hint="--force replaces them."
+            )
+        fresh = [(pin, target) for pin, target, there in wanted if not there]
+        with full_disk(root):
+            for pin, target in fresh:
+                _write(line.blobs, pin.digest, target, how)
+    return CheckedOut(facts, str(root), len(fresh), len(wanted) - len(fresh), sum(pin.size_bytes for pin, _ in fresh))
+
+
+def outside(line: Line, into: Path) -> Path:
+    """The folder, without links. Raises UsageError when it lies in Noria's own."""
+    root = into.resolve()
+    if root.is_relative_to(line.state):
+        raise UsageError(f"{into} lies in Noria's own folder", hint="Choose another: --into FOLDER")
+    return root
+
+
+def _wanted(line: Line, facts: SnapshotFacts, root: Path) -> Iterator[tuple[FilePin, Path, bool | None]]:
+    """Each file, where it belongs, and whether it is there: None when nothing is, False when something else is."""
+    parents: set[Path] = set()
+    for pin in line.ledger.data.files_of(facts.digest):
+        target = root / below(pin.name)
+        if target.parent not in parents:
+            _demand_inside(target.parent, root)
+            parents.add(target.parent)
+        yield pin, target, _there(target, pin)
+
+
+def _demand_inside(folder: Path, root: Path) -> None:
+    """A link on the way must not lead out of the folder, and a file must not stand where a folder belongs."""
+    if not folder.resolve().is_relative_to(root):
+        raise RefusedError("a link there leads out of the folder", where=str(folder), hint="Remove it, or use another folder.")
+    standing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not standing.is_dir():
+        raise RefusedError("a file stands where a folder belongs", where=str(standing), hint="Use another folder.")
+
+
+def _there(target: Path, pin: FilePin) -> bool | None:
+    if target.is_dir() and not target.is_symlink():
+        raise RefusedError("a folder stands where a file belongs", where=str(target), hint="Use another folder.")
+    if not os.path.lexists(target):
+        return None
+    if target.is_symlink() or not target.is_file() or target.stat().st_size != pin.size_bytes:
+        return False
+    return names.digest_file(target) == pin.digest
+
+
+def below(name: str) -> PurePosixPath:
+    """The name of a file of a dataset as a path below a folder; an address or an absolute path keeps all its parts.
+
+    Raises RefusedError for one that would leave the folder.
+    """
+    path = PurePosixPath(name.partition("://")[2] or name)
+    parts = [part for part in path.parts if part != "/"]
+    if not parts or "\0" in name or any(part in ("..", ".") for part in parts):
+        raise RefusedError(f"the file name {name!r} would leave the folder")
+    return PurePosixPath(*parts)
+
+
+def _write(blobs: BlobStore, digest: str, target: Path, how: Link) -> None:
+    """One file, whole or not at all."""
+    if how is Link.REFLINK:
+        blobs.materialise(digest, target)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{names.new_id('part')}")
+    try:
+        if how is Link.HARDLINK:
+            blobs.link(digest, part)
+        else:
+            shutil.copyfile(blobs.path(digest), part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# --- releases
+
+
+def gone(ledger: Ledger, blobs: BlobStore) -> dict[str, Erased]:
+    """Digest -> what was erased and did not arrive again."""
+    return {digest: one for digest, one in ledger.keep.erased().items() if not blobs.exists(digest)}
+
+
+def erased_from(ledger: Ledger, blobs: BlobStore, project: str, snapshots: Mapping[str, str]) -> str:
+    """What of these versions (by dataset) was erased, in words; empty when nothing was."""
+    absent = gone(ledger, blobs)
+    hit = ledger.keep.holding(project, absent.keys()) if absent else set()
+    found = []
+    for dataset, digest in snapshots.items():
+        if digest in hit:
+            found += [f"{pin.name} of {dataset}" for pin in ledger.data.files_of(digest) if pin.digest in absent]
+    more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
+    return f"erased: {', '.join(found[:NAMED])}{more}" if found else ""

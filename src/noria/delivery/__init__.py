@@ -1,0 +1,7 @@
+"""How a sealed release reaches traffic and leaves it again: rollouts, guards and their evidence, promotion, rollback, batches.
+
+Promises that an environment's route changes in one transaction with its event, and that evidence may be looked at at any
+time.
+Exports ``rollout_controller.Pilot``, ``rollout``, ``champion``, ``driver`` (what a serving engine must be able to do),
+``standalone`` and ``batch``.
+"""

@@ -1,0 +1,263 @@
+"""One look at a rollout or at a release on probation: gather what came in, ask the judge, act."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from noria.config import Environment, Project
+from noria.delivery import champion
+from noria.delivery import rollout as stage
+from noria.delivery.driver import EngineStats, Stats
+from noria.kernel.errors import RefusedError
+from noria.kernel.policy import StepKind, percent
+from noria.kernel.verdict import Outcome
+from noria.models.signature import Signature, Task
+from noria.pipeline.context import Line
+from noria.predictions.damage import tell_damage
+from noria.serving.client import ArmTallies
+from noria.serving.rollout_records import Advice, Block, Look, Rollout, RolloutState, Route, Tally, total
+
+if TYPE_CHECKING:
+    from noria.delivery.judge_advance import Moment, Ruling
+    from noria.delivery.judge_guards import Evidence
+    from noria.delivery.shadow_evidence import PairBook
+    from noria.stats.metrics import Floats
+
+LOOK_REQUESTS = 20  # requests of the candidate that make a look worth recording ...
+LOOK_GROWTH = 0.05  # ... and their growth, so that the record of a long rollout stays short
+TOLD_S = 2.0  # between two notes of where an undecided rollout stands
+PAIRED = 0.5  # the chance that the one that failed, of two that were asked the same, is the candidate
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """A rollout's project, its environment, and the book of what both releases scored."""
+
+    project: Project
+    environment: Environment
+    book: PairBook | None  # None: the policy asks for nothing that the prediction log tells
+    engine: EngineStats
+
+
+def book_of(line: Line, environment: Environment, rollout: Rollout) -> PairBook | None:
+    """A book to gather evidence from the prediction log, where a guard needs it."""
+    guards = environment.rollout.guards
+    if guards.quality is None and guards.quantile is None:
+        return None
+    from noria.delivery.shadow_evidence import PairBook  # arrays: few rollouts need them
+
+    folders = (line.state / "log" / environment.name, line.state / "shadow" / environment.name)
+    certain = guards.quality is not None and guards.quality.metric == "accuracy"
+    classes = signature_of(line, rollout.digest).classes if guards.quality is not None else ()
+    return PairBook(*folders, rollout.id, line.name, rollout.release, classes=classes, certain=certain)
+
+
+def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
+    """A look at a rollout on live traffic; a held one is only asked whether it does harm. Raises ServingError when the engine
+    does not answer."""
+    from noria.delivery import judge_advance as judge  # numerics: only a rollout under way needs them
+
+    environment = around.environment
+    route = line.ledger.routes.get(line.name, environment.name)
+    stats = around.engine.stats()
+    if stage.fallen(line, rollout, stats) or route is None or route.rollout_id != rollout.id:
+        return None
+    step = environment.rollout.steps[rollout.step]
+    shadow = step.kind is StepKind.SHADOW
+    rollout, route = _record(line, rollout, route, stats, PAIRED if shadow else route.share, paired=shadow)
+    ruling = judge.judge(environment.rollout, rollout.step, _evidence(line, around, rollout), _moment(line, around, rollout))
+    _note(line, rollout, ruling)
+    _act(line, around, rollout, route, ruling)
+    return ruling
+
+
+def blind(line: Line, environment: Environment, rollout: Rollout, why: str) -> None:
+    """The engine does not answer, or the replay breaks: it is waited for as long as patience lasts. No data is not healthy."""
+    if rollout.state not in (RolloutState.REPLAY, RolloutState.CANARY):
+        return
+    waited = line.ledger.clock.now(line.name) - rollout.patient_clock
+    if rollout.state is RolloutState.REPLAY and waited <= environment.rollout.patience_s:
+        line.ledger.rollouts.update(rollout.id, look=Look(time.time(), why, ()))
+    elif waited > environment.rollout.patience_s:
+        stage.hold(line, rollout, f"{rollout.release} held, nothing is known of it: {why}")
+
+
+def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
+    """The same for a release that serves all traffic while the one before is resident."""
+    from noria.delivery import judge_advance as judge
+
+    environment = around.environment
+    route = line.ledger.routes.get(line.name, environment.name)
+    if route is None or route.champion != rollout.digest:
+        champion.end_probation(line, environment.name, "it does not serve any more")
+        return None
+    if route.rollout_id == rollout.id and route.candidate is None:  # else a newer candidate is on its way: labels still come
+        stats = around.engine.stats()
+        share = _share_on_probation(route, stats.tallies.get(route.revision))
+        rollout, route = _record(line, rollout, route, stats, share, paired=True)
+    moment = _moment(line, around, rollout)
+    ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment)
+    _note(line, rollout, ruling)
+    if ruling.advice is Advice.ROLL_BACK:
+        _put_back(line, rollout, route, ruling, over=moment.step_s >= environment.rollout.probation_s)
+    elif ruling.advice is Advice.PROMOTE:
+        _end_probation(line, rollout, route, ruling, f"{rollout.release} serves {rollout.environment}: {ruling.reason.text}")
+    return ruling
+
+
+def _put_back(line: Line, rollout: Rollout, route: Route, ruling: Ruling, *, over: bool) -> None:
+    """The release before takes over. Where none can, that is said once, and a newer release is let in as ever; ``over``: it
+    ends by the clock all the same."""
+    environment, why = rollout.environment, f"{rollout.release} rolled back in probation: {ruling.reason.text}"
+    champion.demand_unchanged(line, rollout)
+    try:
+        champion.target(line, route, None)
+    except RefusedError as error:
+        text = f"{rollout.release} does harm in probation and goes on serving: {error.message}; {ruling.reason.text}"
+        if over:
+            _end_probation(line, rollout, route, ruling, text)
+        elif error.message not in rollout.reason:
+            with champion.moving(line, rollout):
+                line.ledger.rollouts.update(rollout.id, reason=text)
+                line.event("probation.harm", rollout.id, text, release=rollout.release)
+        return
+    stage.supersede(line, environment, f"{rollout.release}, which it is compared with, is rolled back")
+    champion.fall_back(line, environment, why, rollout=rollout, leaving=rollout.digest)
+
+
+def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling, text: str) -> None:
+    kind = "probation.passed" if ruling.reason.outcome is Outcome.PASS else "probation.undecided"
+    made = replace(route, shadow=0.0, rollout_id=None) if route.rollout_id == rollout.id else None
+    with champion.moving(line, rollout):
+        if made is not None:
+            made = champion.put_after(line, route, made)
+        line.ledger.rollouts.update(rollout.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
+        line.event(kind, rollout.id, text, release=rollout.release)
+    if made is not None:
+        line.driver.set_routes(made)
+
+
+def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
+    from noria.delivery import judge_guards
+
+    seen = arms or ArmTallies()
+    return judge_guards.share_on_probation(route.shadow, seen.candidate.requests - seen.candidate.errors, seen.champion.requests)
+
+
+def _moment(line: Line, around: Surroundings, rollout: Rollout) -> Moment:
+    from noria.delivery.judge_advance import Moment
+
+    clock = line.ledger.clock.now(line.name)
+    return Moment(
+        patient_s=clock - rollout.patient_clock,
+        step_s=clock - rollout.step_clock,
+        approvals=line.ledger.approvals.count(line.name, rollout.release, rollout.environment, since=rollout.step_at),
+        deferred=around.project.monitor.label_delay_s >= around.environment.rollout.patience_s,
+    )
+
+
+# -- evidence
+
+
+def _evidence(line: Line, around: Surroundings, rollout: Rollout) -> Evidence:
+    from noria.delivery.judge_guards import Evidence
+
+    if around.book is None:
+        return Evidence(rollout.blocks)
+    around.book.poll()
+    of_log, of_shadow = around.book.damage()
+    tell_damage(line, rollout.environment, of_log, around.book.told)
+    tell_damage(line, rollout.environment, of_shadow, around.book.told, shadow=True)
+    guards = around.environment.rollout.guards
+    found = Evidence(rollout.blocks, latencies=around.book.latencies()) if guards.quantile else Evidence(rollout.blocks)
+    if guards.quality is None:
+        return found
+    labelled = around.book.labelled()
+    if labelled.labelled == 0:
+        return replace(found, pairs=labelled.pairs)
+    loss = _loss(task_of(line, rollout.digest), guards.quality.metric, guards.quality.bound)
+    differences = loss(labelled.y, labelled.new) - loss(labelled.y, labelled.old)
+    return replace(found, differences=differences, pairs=labelled.pairs)
+
+
+def _loss(task: Task, metric: str, bound: float) -> Callable[[Any, Any], Floats]:
+    from noria.stats import betting
+
+    return lambda y, prediction: betting.clipped_losses(metric, task, y, prediction, bound)
+
+
+def task_of(line: Line, digest: str) -> Task:
+    """What kind of model a release holds."""
+    return signature_of(line, digest).task
+
+
+def signature_of(line: Line, digest: str) -> Signature:
+    """What a release takes and answers."""
+    manifest = msgspec.json.decode((line.bundle(digest) / "manifest.json").read_bytes())
+    return msgspec.convert(manifest["signature"], Signature)
+
+
+def _record(
+    line: Line, rollout: Rollout, route: Route, stats: Stats, share: float, *, paired: bool = False
+) -> tuple[Rollout, Route]:
+    """Append what came in since the last look as a block of its own: an earlier block is never rearranged.
+
+    Returns the rollout and the route as they are then.
+    """
+    arms = stats.tallies.get(route.revision)
+    if arms is None:
+        return rollout, route
+    seen = [b for b in rollout.blocks if b.revision == route.revision]
+    champions = arms.champion.less(total(b.champion for b in seen))
+    candidates = arms.candidate.less(total(b.candidate for b in seen))
+    if candidates.requests < 0 or champions.requests < 0:  # the server started anew and counts from zero:
+        with line.ledger.transaction():
+            fresh = champion.put_after(line, route, route)  # a new revision keeps what was seen apart from what comes
+        line.driver.set_routes(fresh)
+        return rollout, fresh
+    block = Block(share, champions, candidates, route.revision, paired)
+    if not _worth([b.candidate for b in rollout.blocks], block.candidate):
+        return rollout, route
+    grown = replace(rollout, blocks=(*rollout.blocks, block))
+    line.ledger.rollouts.update(rollout.id, blocks=grown.blocks)
+    return grown, route
+
+
+def _worth(seen: list[Tally], new: Tally) -> bool:
+    """Whether a block should be written: so often that a verdict is not late, and so seldom that the record stays short."""
+    requests, events = sum(t.requests for t in seen), sum(t.errors + t.slow for t in seen)
+    return new.requests >= max(LOOK_REQUESTS, LOOK_GROWTH * requests) or new.errors + new.slow >= max(1, LOOK_GROWTH * events)
+
+
+# -- acting
+
+
+def _note(line: Line, rollout: Rollout, ruling: Ruling) -> None:
+    """Where it stands, for whoever asks: not at each look, but for those that decide."""
+    now, last = time.time(), rollout.look
+    if ruling.advice is Advice.WAIT and last is not None and (last.text == ruling.reason.text or now - last.at < TOLD_S):
+        return
+    line.ledger.rollouts.update(rollout.id, look=Look(now, ruling.reason.text, ruling.stands))
+
+
+def _act(line: Line, around: Surroundings, rollout: Rollout, route: Route, ruling: Ruling) -> None:
+    environment = around.environment
+    if ruling.advice is Advice.ROLL_BACK:
+        stage.roll_back(line, rollout, f"{rollout.release} rolled back: {ruling.reason.text}")
+    elif rollout.state is not RolloutState.CANARY or ruling.advice is Advice.WAIT:
+        return  # held: a person decides
+    elif ruling.advice is Advice.HOLD:
+        stage.hold(line, rollout, f"{rollout.release} held at {percent(route.share)}: {ruling.reason.text}")
+    elif (frozen := stage.frozen_words(line, environment)) is not None:
+        line.ledger.rollouts.update(
+            rollout.id, look=Look(time.time(), f"{ruling.reason.text}; stays until {frozen}", ruling.stands)
+        )
+    elif ruling.advice is Advice.PROMOTE:
+        release = line.ledger.releases.get(line.name, rollout.release)
+        champion.promote(line, environment, release, ruling.reason.text, rollout, onward=True)
+    else:
+        stage.advance(line, environment, rollout, route, ruling.reason.text)

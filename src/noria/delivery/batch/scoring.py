@@ -1,0 +1,375 @@
+"""Scoring: a release's answers for the rows of files, in bounded memory, going on where an interrupted job stopped.
+
+The answers are those that ``POST /predict`` gives, in a file: each row once, in order, with the input's columns beside them. The
+output appears whole or not at all. Rows that the signature does not take, or that the model has no answer for, stand in
+``OUTPUT.rejected.jsonl`` with their reasons. Nothing is written to the prediction log.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from msgspec.structs import replace
+
+from noria import config
+from noria.config import Project
+from noria.data import formats, versions
+from noria.data.sources.pattern import split
+from noria.data.table import PLAIN, Dialect
+from noria.delivery.batch import parts, rows
+from noria.delivery.batch.parts import DONE, KEY, Parts
+from noria.delivery.batch.rows import Chunk, Refused, Source
+from noria.delivery.standalone import Laid, Lay
+from noria.kernel import names
+from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
+from noria.models import judge_decision
+from noria.models.signature import Signature, Task
+from noria.pipeline import steps
+from noria.pipeline.context import Line, Progress, silent
+from noria.releases import signing
+from noria.releases.bundle import open_bundle, public_keys
+from noria.serving import batch, protocol
+from noria.serving.batch import Answers, Scorer
+from noria.storage.disk import full_disk, sync_file, sync_folder
+
+BATCH_ROWS = 10_000
+PART_ROWS = 100_000  # rows that are written down together ...
+PART_S = 5.0  # ... or as many as came in this time
+TOLD_S = 5.0  # between two words about how far it is
+
+
+class Order(msgspec.Struct, frozen=True):
+    """``columns``: those of the input that stay in the output, all when None. ``strict``: the first row without an answer ends
+    the job. ``restart``: nothing of an earlier job is used, and the output may be replaced."""
+
+    sources: tuple[Source, ...]
+    output: Path
+    columns: tuple[str, ...] | None = None
+    strict: bool = False
+    restart: bool = False
+    batch_rows: int = BATCH_ROWS
+    part_rows: int = PART_ROWS
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """What came of it. ``resumed``: rows that an earlier, interrupted job had done."""
+
+    output: str
+    release: str
+    digest: str
+    rows: int  # with an answer
+    rejected: int
+    rejected_file: str | None
+    resumed: int
+    seconds: float
+    rows_per_s: float
+
+
+def score(order: Order, lay: Lay, progress: Progress = silent) -> Scored:
+    """Do the job, or the rest of it.
+
+    Raises UsageError, RefusedError when the output exists or another process writes it, DataError, ServingError, DiskFullError.
+    """
+    parts.kind_of(order.output)
+    target = order.output.resolve()
+    if not target.parent.is_dir():
+        raise NotFoundError(f"there is no folder {target.parent}", where=str(order.output))
+    if target in {source.path.resolve() for source in order.sources}:
+        raise UsageError(f"{order.output} is what is to be scored", hint="Name another file with --output.")
+    folder = target.with_name(f".{target.name}.scoring")
+    with full_disk(target.parent):
+        folder.mkdir(exist_ok=True, mode=0o700)
+        with _sole(folder, order.output):
+            try:
+                return _locked(order, target, folder, lay, progress)
+            except NoriaError:
+                if not parts.any_in(folder):  # nothing that a second try could go on with
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+
+
+def _locked(order: Order, target: Path, folder: Path, lay: Lay, progress: Progress) -> Scored:
+    taken = target.exists() and not order.restart
+    refusal = RefusedError(f"{order.output} exists already", hint="Name another file, or replace it with --restart.")
+    if order.restart:
+        parts.clear(folder)
+    elif taken and not (folder / KEY).exists():
+        raise refusal
+    begun = time.monotonic()
+    marks = [_mark(source) for source in order.sources]
+    sources = [replace(s, digest=s.digest or names.digest_file(s.path)) for s in order.sources]
+    laid = lay(folder)
+    key = _key(order, sources, laid)
+    if taken and not parts.begun(folder, key):
+        raise refusal
+    (folder / signing.PUBLIC).write_text(laid.sealed_with + "\n")
+    held = Parts(folder, key)
+    resumed = held.rows + held.refused
+    if not _ended(target, folder):
+        with closing(_Job(order, sources, laid, held, progress)) as job:
+            job.run(folder)
+        if [_mark(source) for source in order.sources] != marks:
+            raise DataError("an input changed while it was read", hint="Run it again.")
+        progress(f"joining {held.rows:,} {'row' if held.rows == 1 else 'rows'}")
+        _finish(target, folder, held, laid.signature)
+    shutil.rmtree(folder, ignore_errors=True)
+    seconds = time.monotonic() - begun
+    return Scored(
+        str(order.output),
+        laid.release.version,
+        laid.release.digest,
+        held.rows,
+        held.refused,
+        str(_aside(order.output)) if held.refused else None,
+        resumed,
+        round(seconds, 3),
+        round((held.rows + held.refused - resumed) / max(seconds, 1e-9), 1),
+    )
+
+
+def _key(order: Order, sources: Sequence[Source], laid: Laid) -> dict[str, Any]:
+    columns = None if order.columns is None else list(order.columns)
+    inputs = [[source.name, source.kind, source.digest] for source in sources]
+    return {"format": 1, "inputs": inputs, "release": laid.release.digest, "version": laid.release.version, "columns": columns}
+
+
+def _aside(output: Path) -> Path:
+    return output.with_name(f"{output.name}.rejected.jsonl")
+
+
+def _ended(target: Path, folder: Path) -> bool:
+    """Whether the job was killed after its output appeared, and before its folder went."""
+    try:
+        return (folder / DONE).read_text() == names.digest_file(target)
+    except FileNotFoundError:
+        return False
+
+
+def _finish(target: Path, folder: Path, held: Parts, signature: Signature) -> None:
+    """One file, on disk, then its name."""
+    aside = _aside(target)
+    joined, refused = folder / f"{target.name}.joined", folder / "rejected.joined"
+    nothing = _outputs(signature, np.empty((0, signature.width)))
+    held.join(joined, [*nothing.columns, "release"])
+    held.rejected(refused)
+    (folder / DONE).write_text(names.digest_file(joined))
+    sync_file(folder / DONE)
+    if held.refused:
+        refused.replace(aside)
+    else:
+        aside.unlink(missing_ok=True)
+    joined.replace(target)
+    sync_folder(target.parent)
+
+
+@contextmanager
+def _sole(folder: Path, output: Path) -> Iterator[None]:
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RefusedError(f"another process is writing {output}", hint="Wait for it, or name another file.") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+class _Pending(msgspec.Struct):
+    """What is not on disk yet."""
+
+    file: int = 0
+    end: int = 0
+    since: float = msgspec.field(default_factory=time.monotonic)
+    tables: list[pl.DataFrame] = []
+    refused: list[dict[str, Any]] = []
+
+    @property
+    def rows(self) -> int:
+        return sum(table.height for table in self.tables)
+
+
+class _Job:
+    """The loop over the rows."""
+
+    def __init__(self, order: Order, sources: Sequence[Source], laid: Laid, held: Parts, progress: Progress) -> None:
+        self._resumed = held.rows + held.refused
+        self._order, self._sources, self._laid, self._held = order, sources, laid, held
+        self._scorer: Scorer | None = None
+        self._pending = _Pending()
+        self._progress = progress
+        self._begun = self._told = time.monotonic()
+        self._total: int | None = None
+        if self._resumed:
+            progress(f"going on after {self._resumed:,} rows")
+
+    def run(self, folder: Path) -> None:
+        """Score what is not in the parts yet."""
+        first = self._held.done[-1].file if self._held.done else 0
+        counts = [rows.count(source) for source in self._sources]
+        self._total = None if None in counts else sum(c or 0 for c in counts)
+        for file, source in enumerate(self._sources):
+            if file >= first:
+                start = self._held.done[-1].end if self._held.done and file == first else 0
+                self._file(folder, file, source, start)
+        self._flush()
+        if not self._held.done:
+            self._nothing()
+
+    def close(self) -> None:
+        if self._scorer is not None:
+            self._scorer.close()
+
+    def _file(self, folder: Path, file: int, source: Source, start: int) -> None:
+        signature, size = self._laid.signature, self._order.batch_rows
+        for chunk in rows.chunks(source, signature, start, size, self._order.columns):
+            if self._scorer is None:
+                bundle = open_bundle(folder / "releases" / self._laid.release.digest, public_keys(folder))
+                self._scorer = batch.open_scorer(bundle, folder, size)
+            self._take(file, source, chunk)
+
+    def _take(self, file: int, source: Source, chunk: Chunk) -> None:
+        assert self._scorer is not None
+        answers, failures = batch.answered(self._scorer, chunk.inputs)
+        refused = list(chunk.refused)
+        table, numbers = chunk.table, chunk.numbers
+        if failures:
+            records = (table.row(p, named=True) for p in failures)
+            refused += [Refused(numbers[p], failures[p], r) for p, r in zip(failures, records, strict=True)]
+            table = table[[p for p in range(table.height) if p not in failures]]
+        if refused and self._order.strict:
+            one = min(refused, key=lambda r: r.row)
+            hint = "Without --strict such rows go to a file of their own."
+            raise DataError(f"row {one.row:,}: {one.reason}", where=source.name, hint=hint)
+        pending = self._pending
+        pending.file, pending.end = file, chunk.end
+        pending.tables.append(self._answered(source, table, answers))
+        pending.refused += [_refusal(source, one) for one in sorted(refused, key=lambda r: r.row)]
+        if pending.rows >= self._order.part_rows or time.monotonic() - pending.since > PART_S:
+            self._flush()
+        self._tell()
+
+    def _answered(self, source: Source, table: pl.DataFrame, answers: Answers) -> pl.DataFrame:
+        if self._order.columns is not None:
+            table = table.select(self._order.columns)
+        made = _outputs(self._laid.signature, answers)
+        made = made.with_columns(pl.lit(self._laid.release.version).alias("release"))
+        both = [name for name in table.columns if name in made.columns]
+        if both:
+            hint = "Leave it out with --columns, which names the columns to keep."
+            raise DataError(f"has a column {both[0]!r} itself, as the answers do", where=source.name, hint=hint)
+        return table.hstack(made) if table.width else made
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, _Pending()
+        if pending.tables:
+            self._held.add(pending.file, pending.end, pending.tables, pending.refused)
+
+    def _nothing(self) -> None:
+        """No file has a row: the output has its columns all the same."""
+        empty = pl.DataFrame(schema=dict.fromkeys(self._order.columns or (), pl.String()))
+        answers = np.empty((0, self._laid.signature.width))
+        self._held.add(0, 0, [self._answered(self._sources[0], empty, answers)], [])
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self._told < TOLD_S:
+            return
+        self._told = now
+        done = self._held.rows + self._held.refused + self._pending.rows + len(self._pending.refused)
+        speed = (done - self._resumed) / (now - self._begun)
+        text = f"{done:,} rows, {speed:,.0f} rows/s"
+        if self._total:
+            left = max(0, self._total - done) / max(speed, 1e-9)
+            text = f"{done:,} of about {self._total:,} rows, {speed:,.0f} rows/s, {left:,.0f} s to go"
+        self._progress(text)
+
+
+def _refusal(source: Source, one: Refused) -> dict[str, Any]:
+    record = json.loads(json.dumps(one.record, default=str))
+    return {"file": source.name, "row": one.row, "reason": one.reason, "record": record}
+
+
+def _outputs(signature: Signature, answers: Answers) -> pl.DataFrame:
+    """The columns of the answers, as ``protocol.outputs`` names and decides them row by row."""
+    if signature.task is Task.REGRESSION:
+        return pl.DataFrame({"prediction": answers.reshape(-1)})
+    labels = protocol.labels_of(signature)
+    texts = any(isinstance(label, str) for label in labels)
+    named = np.array([str(label) for label in labels] if texts else labels, dtype=object if texts else np.int64)
+    answers = answers.reshape(-1, signature.width)
+    kind = pl.String() if texts else pl.Int64()
+    places = answers[:, -1].astype(np.intp) if signature.says_class else judge_decision.called(signature.decision, answers)
+    chosen = pl.Series(named[places], dtype=kind)
+    if signature.task is Task.BINARY:
+        return pl.DataFrame({"prediction": chosen, "probability": np.ascontiguousarray(answers[:, 1])})
+    each = pl.DataFrame({name: np.ascontiguousarray(answers[:, i]) for i, name in enumerate(signature.classes)})
+    return pl.DataFrame({"prediction": chosen, "probabilities": each.to_struct()})
+
+
+def _mark(source: Source) -> tuple[int, int]:
+    try:
+        found = source.path.stat()
+    except OSError as error:
+        raise NotFoundError(f"cannot be read: {error.strerror}", where=source.name) from error
+    return found.st_size, found.st_mtime_ns
+
+
+# --- what is to be scored
+
+
+def files(pattern: str, known: Dialect | None = None) -> tuple[Source, ...]:
+    """The file of that name, or those that a pattern fits, in the order of their names; none where nothing fits.
+
+    ``known``: how the project's own text files are written; one that looks otherwise is read as it looks. Raises DataError for
+    one that is no table.
+    """
+    path = Path(pattern)
+    if path.is_dir():
+        raise UsageError(f"{pattern} is a folder", hint=f"Name its files with a pattern: '{pattern}/*.parquet'")
+    found = [path] if path.is_file() else sorted(_glob(pattern))
+    return tuple(Source(str(one), one, kind := rows.kind_of(one.name), "", _written(one, kind, known)) for one in found)
+
+
+def written(project: Project) -> Dialect | None:
+    """How the project's own text files are written, where it says so in one way."""
+    said = {source.csv for source in project.data.values() if source.csv != PLAIN}
+    return said.pop() if len(said) == 1 else None
+
+
+def _written(path: Path, kind: str, known: Dialect | None) -> Dialect | None:
+    if known is None or kind not in ("csv", "tsv"):
+        return None
+    looks = formats.as_it_looks(path)
+    alike = (looks.separator, looks.encoding) == (known.separator, known.encoding)
+    return known if alike else replace(looks, nulls=known.nulls)
+
+
+def _glob(pattern: str) -> list[Path]:
+    base, parts = split(".", pattern)
+    return [one for one in Path(base).glob("/".join(parts)) if one.is_file()] if parts else []
+
+
+def dataset(line: Line, reference: str) -> tuple[Source, ...]:
+    """The accepted files of a dataset, as of now or of a release (``flights@v3``).
+
+    Raises NotFoundError, RefusedError when files of it are gone or were erased.
+    """
+    facts = versions.find(line.ledger, line.name, reference)
+    versions.whole(line, facts)
+    pins = sorted(line.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)
+    named = [(pin, steps.named_blob(line, pin.digest, pin.name)) for pin in pins]
+    known = config.load(line.home).data.get(facts.dataset)
+    dialect = known.csv if known is not None else None
+    return tuple(Source(f"{facts.dataset}:{pin.name}", path, rows.kind_of(pin.name), pin.digest, dialect) for pin, path in named)

@@ -1,0 +1,286 @@
+"""Who serves an environment: promotion, and the ways back. The route changes in one transaction, then the engine is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msgspec.structs import replace
+
+from noria.config import Environment, Project
+from noria.delivery import judge_rollback_target
+from noria.delivery.driver import Stats, reachable
+from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
+from noria.kernel.verdict import Outcome, Reason
+from noria.pipeline.context import Line
+from noria.pipeline.turn_record import TurnOutcome
+from noria.releases.release import Release
+from noria.serving import judge_crash
+from noria.serving.rollout_records import CHAMPION, Rollout, RolloutState, Route
+
+ONWARD = "onward"  # the kind of a job: a release was promoted by its rollout, and goes on to the next environments
+ASK_AGAIN = "`noria status` shows what serves where; ask again."
+OUTCOMES = {
+    RolloutState.WAITING: TurnOutcome.RELEASED,
+    RolloutState.REPLAY: TurnOutcome.ROLLING_OUT,
+    RolloutState.CANARY: TurnOutcome.ROLLING_OUT,
+    RolloutState.HELD: TurnOutcome.HELD,
+    RolloutState.PROBATION: TurnOutcome.PROMOTED,
+    RolloutState.PROMOTED: TurnOutcome.PROMOTED,
+    RolloutState.ROLLED_BACK: TurnOutcome.ROLLED_BACK,
+    RolloutState.SUPERSEDED: TurnOutcome.SUPERSEDED,
+}
+
+
+def serving(line: Line, project: Project) -> Release | None:
+    """The release that a candidate must match: the one that serves the last environment, where quality counts most."""
+    for environment in reversed(list(project.environments)):
+        route = line.ledger.routes.get(line.name, environment)
+        if route is not None:
+            return line.ledger.releases.get(line.name, route.champion_version)
+    return None
+
+
+def close(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
+    """Write down how a rollout stands, and its turn: it ends, but for a held one and for probation."""
+    now = time.time()
+    ended = None if state in (RolloutState.HELD, RolloutState.PROBATION) else now
+    clock = line.ledger.clock.now(line.name)
+    changes = {"step_clock": clock, "step_at": now} if state is RolloutState.PROBATION else {}
+    line.ledger.rollouts.update(rollout.id, state=state, reason=text, ended_at=ended, **changes)
+    if rollout.turn_id:
+        turn_ended = None if state is RolloutState.HELD else now
+        line.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text, ended_at=turn_ended)
+
+
+def demand_unchanged(line: Line, rollout: Rollout) -> None:
+    """In a transaction, before a rollout is moved. Raises LeaseLostError when somebody moved it after it was read."""
+    now = line.ledger.rollouts.get(rollout.id)
+    if (now.state, now.step) != (rollout.state, rollout.step):
+        raise LeaseLostError(f"the rollout of {rollout.release} has been changed meanwhile: it is {now.state}")
+
+
+@contextmanager
+def moving(line: Line, rollout: Rollout, *, fit: bool = False) -> Iterator[None]:
+    """The transaction in which a rollout is moved: under the lease, from the state that was read; ``fit``: it is to get traffic.
+    Raises LeaseLostError."""
+    with line.ledger.transaction():
+        line.check_lease()
+        demand_unchanged(line, rollout)
+        if fit:
+            demand_fit(line, rollout.release)
+        yield
+
+
+def demand_fit(line: Line, version: str) -> None:
+    """In a transaction, before a release gets traffic. Raises LeaseLostError when it was barred after it was chosen."""
+    barred = line.ledger.releases.get(line.name, version).barred
+    if barred:
+        raise LeaseLostError(f"{version} has been barred meanwhile: {barred}", hint=f"`noria release lift {version}` lifts it.")
+
+
+def put_after(line: Line, read: Route | None, made: Route) -> Route:
+    """In a transaction: the next route. Raises LeaseLostError when somebody changed the one that it was made from."""
+    now = line.ledger.routes.get(line.name, made.environment)
+    if now != read:
+        serves = now.champion_version if now else "nothing"
+        raise LeaseLostError(f"the route of {made.environment} has been changed meanwhile: {serves} serves", hint=ASK_AGAIN)
+    return line.ledger.routes.put(made)
+
+
+def try_out(line: Line, route: Route | None, release: Release) -> None:
+    """Load a release that no route names. Raises ServingError when it cannot be."""
+    if route is None or release.digest not in (route.champion, route.candidate, route.previous):
+        failure = line.driver.load(release.digest)
+        if failure:
+            raise unloadable(release.version, failure)
+
+
+def promote(
+    line: Line,
+    environment: Environment,
+    release: Release,
+    why: str,
+    rollout: Rollout | None = None,
+    *,
+    onward: bool = False,
+    tried: bool = False,
+) -> str:
+    """Make ``release`` the champion; the one it replaces stays resident. Returns one sentence.
+
+    ``onward``: an engine shall bring it to the environments that come after, whatever becomes of this one.
+    ``tried``: it was loaded already. Where the server refuses it after all, the release before is put back and it is barred.
+
+    Raises ServingError when it cannot be loaded, LeaseLostError when the route or the release was changed meanwhile; then
+    nothing has changed.
+    """
+    route = line.ledger.routes.get(line.name, environment.name)
+    _demand_free(route, rollout)
+    if not tried:
+        try_out(line, route, release)
+    text = f"{release.version} serves all of {environment.name}: {why}"
+    champion, state = _crowned(line, environment, release, route, rollout)
+    with line.ledger.transaction():
+        line.check_lease()
+        if rollout is not None:
+            demand_unchanged(line, rollout)
+        demand_fit(line, release.version)
+        made = put_after(line, route, champion)
+        end_probation(line, environment.name, f"{release.version} took its place", but=rollout)
+        if rollout is not None:
+            close(line, rollout, state, text)
+            if onward:
+                line.ledger.jobs.add(line.name, ONWARD, rollout.id, dedupe=f"{ONWARD}:{rollout.id}")
+        line.event("rollout.promoted", release.version, text, environment=environment.name, digest=release.digest)
+    failure = line.driver.set_routes(made)
+    if failure and route is not None:
+        why = f"{release.version} could not be loaded: {failure}"
+        return fall_back(line, environment.name, why, rollout=rollout, leaving=release.digest)
+    if failure:
+        raise unloadable(release.version, failure)
+    return text
+
+
+def _demand_free(route: Route | None, rollout: Rollout | None) -> None:
+    """Raises LeaseLostError when another rollout is at a step: what replaces its route would leave it without an end."""
+    if route is not None and route.candidate is not None and (rollout is None or route.rollout_id != rollout.id):
+        text = f"the route of {route.environment} has been changed meanwhile: {route.candidate_version} is tried there"
+        raise LeaseLostError(text, hint=ASK_AGAIN)
+
+
+def _crowned(
+    line: Line, environment: Environment, release: Release, route: Route | None, rollout: Rollout | None
+) -> tuple[Route, RolloutState]:
+    """The route with the new champion, and whether it is on probation: while the one before scores a share of requests too."""
+    changed = route is not None and route.champion != release.digest
+    previous: tuple[str | None, str | None] = (None, None)
+    if route is not None and changed:
+        previous = (route.champion, route.champion_version)
+    if route is not None and not changed:
+        previous = (route.previous, route.previous_version)
+    champion = Route(
+        project=line.name,
+        environment=environment.name,
+        revision=0,
+        champion=release.digest,
+        champion_version=release.version,
+        previous=previous[0],
+        previous_version=previous[1],
+        slow_ms=environment.rollout.guards.slow_ms,
+    )
+    if rollout is None or not changed or environment.rollout.probation_s <= 0:
+        return champion, RolloutState.PROMOTED
+    return replace(champion, shadow=environment.rollout.pairs, rollout_id=rollout.id), RolloutState.PROBATION
+
+
+def unloadable(version: str, failure: str) -> ServingError:
+    return ServingError(f"{version} could not be loaded: {failure}", hint="`noria show` tells what it is made of.")
+
+
+def end_probation(line: Line, environment: str, why: str, but: Rollout | None = None) -> None:
+    """A release on probation whose place is taken is judged no more."""
+    with line.ledger.transaction():
+        probing = line.ledger.rollouts.probing(line.name, environment)
+        if probing is not None and (but is None or probing.id != but.id):
+            text = f"{probing.release} was promoted; its probation was cut short: {why}"
+            line.ledger.rollouts.update(probing.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
+            line.event("probation.cut", probing.id, text, release=probing.release)
+
+
+def fall_back(
+    line: Line,
+    environment: str,
+    why: str,
+    wanted: str | None = None,
+    rollout: Rollout | None = None,
+    leaving: str | None = None,
+) -> str:
+    """Put an earlier release back, and bar the one that leaves: a pointer flip where it is resident, else it is loaded first.
+    ``leaving``: the digest that was found wanting, where nobody else shall be blamed.
+
+    Raises NotFoundError, RefusedError when nothing can take over, ServingError when it cannot be loaded, LeaseLostError when
+    the route was changed meanwhile.
+    """
+    route = line.ledger.routes.get(line.name, environment)
+    if route is None:
+        raise NotFoundError(f"nothing serves in {environment}", hint="`noria status` shows the environments.")
+    _demand_free(route, None)
+    if leaving is not None and route.champion != leaving:
+        text = f"the route of {environment} has been changed meanwhile: {route.champion_version} serves"
+        raise LeaseLostError(text, hint=ASK_AGAIN)
+    found = target(line, route, wanted)
+    release = line.ledger.releases.get(line.name, found.version)
+    if release.digest != route.previous or not reachable(line.driver, line.name, environment):
+        failure = line.driver.load(release.digest)
+        if failure:
+            raise unloadable(release.version, failure)
+    text = f"{environment} rolled back from {route.champion_version} to {release.version}: {why}"
+    flipped = replace(
+        route.without_candidate(),
+        champion=release.digest,
+        champion_version=release.version,
+        previous=route.champion,
+        previous_version=route.champion_version,
+    )
+    probing = rollout or line.ledger.rollouts.probing(line.name, environment)
+    with line.ledger.transaction():
+        line.check_lease()
+        demand_fit(line, release.version)
+        made = put_after(line, route, flipped)
+        line.ledger.releases.bar(line.name, route.champion_version, text)
+        if probing is not None and probing.digest == route.champion:
+            close(line, probing, RolloutState.ROLLED_BACK, text)
+        line.event("environment.rolled_back", environment, text, champion=flipped.champion)
+    failure = line.driver.set_routes(made)
+    if failure:
+        raise ServingError(
+            f"{text}; but {release.version} could not be loaded: {failure}", hint="`noria status` shows what answers."
+        )
+    return text
+
+
+def target(line: Line, route: Route, wanted: str | None) -> judge_rollback_target.Back:
+    """Where an environment goes back to. Raises RefusedError."""
+    releases = line.ledger.releases.list(line.name)
+    here = {r.version for r in releases if (line.bundle(r.digest) / "manifest.json").is_file()}
+    history = line.ledger.routes.champions(line.name, route.environment)
+    found = judge_rollback_target.target(history, {r.version: r.barred for r in releases}, route.champion_version, wanted, here)
+    if isinstance(found, judge_rollback_target.Refusal):
+        raise RefusedError(found.text, hint=found.hint)
+    return found
+
+
+def crash_loop(line: Line, route: Route, stats: Stats) -> Reason | None:
+    """Why the champion must give way to a release before it, or None."""
+    crashes = stats.crashes.get(route.champion)
+    if crashes is None or crashes.role != CHAMPION:
+        return None
+    reason = judge_crash.of_champion(crashes, _previous(line, route) is not None)
+    return reason if reason is not None and _previous_loads(line, route) else None
+
+
+def refused(line: Line, route: Route, stats: Stats) -> Reason | None:
+    """Why a champion that the server refuses must give way, or None: tried once more, it loads, or the release before does not
+    load either, and then nothing is gained by it."""
+    if route.champion not in stats.failed:
+        return None
+    why = line.driver.load(route.champion)
+    if not why:
+        line.driver.set_routes(route)
+        return None
+    if not _previous_loads(line, route):
+        return None
+    return Reason("environment.refused", f"it could not be loaded: {why}", Outcome.FAIL)
+
+
+def _previous(line: Line, route: Route) -> Release | None:
+    """The release before, where it may take over."""
+    release = line.ledger.releases.get(line.name, route.previous_version) if route.previous_version is not None else None
+    return release if release is not None and release.barred is None else None
+
+
+def _previous_loads(line: Line, route: Route) -> bool:
+    """Whether the release before could answer. Where none loads, the trouble is another: no release is barred for it."""
+    release = _previous(line, route)
+    return release is not None and not line.driver.load(release.digest)

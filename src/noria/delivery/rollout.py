@@ -1,0 +1,447 @@
+"""Roll out: from a sealed release to all traffic of an environment, step by step, as evidence and policy allow.
+
+A rollout waits (for a server, approvals, the end of a freeze), answers logged requests, takes its steps, and is on probation
+when it serves all traffic. Each change is one transaction; then the engine is told. Where it stands is in the ledger alone.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from noria.config import Environment, Project
+from noria.delivery import champion, driver, judge_freeze
+from noria.delivery.champion import ONWARD, OUTCOMES, close, demand_unchanged, moving
+from noria.kernel import names
+from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
+from noria.kernel.policy import Assign, RolloutStep, StepKind, percent
+from noria.kernel.verdict import Outcome
+from noria.pipeline.context import Line
+from noria.pipeline.turn_record import TurnOutcome
+from noria.releases.release import Release
+from noria.serving import judge_crash
+from noria.serving.rollout_records import Rollout, RolloutState, Route, candidate_of
+
+
+def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcome, str]:
+    """Begin delivery: straight into environments that allow it, by steps where the policy says so.
+
+    Returns the turn's outcome so far and one sentence. A rollout that live traffic decides is driven by the engine.
+    """
+    environments = list(project.environments.values())
+    outcome, text = TurnOutcome.RELEASED, f"{release.version} waits for a promotion"
+    started = line.ledger.rollouts.of_turn(release.turn_id)
+    if started is not None:  # the turn was interrupted
+        outcome, text = OUTCOMES[started.state], started.reason
+        if outcome is not TurnOutcome.PROMOTED or line.ledger.jobs.known(line.name, ONWARD, started.id):
+            return outcome, text
+        environments = environments[list(project.environments).index(started.environment) + 1 :]
+    for environment in environments:
+        route = line.ledger.routes.get(line.name, environment.name)
+        if route is not None and route.champion == release.digest:
+            outcome, text = TurnOutcome.PROMOTED, f"{release.version} serves all of {environment.name}"
+            continue  # the turn was interrupted after that
+        if _overtaken(line, environment, release):  # ... and told again late
+            newer = f"{release.version} superseded: a newer release came to {environment.name}"
+            return (TurnOutcome.SUPERSEDED, newer) if outcome is TurnOutcome.RELEASED else (outcome, text)
+        outcome, text = enter(line, project, environment, release)
+        if outcome is not TurnOutcome.PROMOTED:
+            return outcome, text
+    return outcome, text
+
+
+def enter(line: Line, project: Project, environment: Environment, release: Release) -> tuple[TurnOutcome, str]:
+    """Bring a release into one environment as its policy says; one that was barred meanwhile stays where it is."""
+    barred = line.ledger.releases.get(line.name, release.version).barred
+    if barred:
+        return TurnOutcome.BARRED, f"{release.version} is barred: {barred}"
+    supersede(line, environment.name, f"{release.version} took its place")
+    route = line.ledger.routes.get(line.name, environment.name)
+    rollout = Rollout(
+        id=names.new_id("rollout"),
+        project=line.name,
+        environment=environment.name,
+        turn_id=release.turn_id,
+        release=release.version,
+        digest=release.digest,
+        state=RolloutState.WAITING,
+        step=0,
+        started_at=time.time(),
+        before=route.champion_version if route else None,
+        plan=tuple(step.words for step in environment.rollout.steps),
+    )
+    why = _waits(line, environment, rollout, route)
+    if why is None and _at_once(environment, rollout, route):
+        return _promoted(line, environment, release, route)
+    with line.ledger.transaction():
+        line.check_lease()
+        champion.demand_fit(line, release.version)
+        _demand_none_under_way(line, environment.name)
+        line.ledger.rollouts.start(replace(rollout, reason=f"{rollout.release} waits"))
+    if why is not None:
+        return TurnOutcome.RELEASED, _wait(line, rollout, why)
+    return begin(line, environment, rollout, route)
+
+
+def _demand_none_under_way(line: Line, environment: str) -> None:
+    """In a transaction. Raises LeaseLostError when another rollout began since room was made: one is under way at a time."""
+    active = line.ledger.rollouts.active(line.name, environment)
+    if active is not None:
+        raise LeaseLostError(f"the rollout of {active.release} to {environment} began meanwhile")
+
+
+def _promoted(line: Line, environment: Environment, release: Release, route: Route | None) -> tuple[TurnOutcome, str]:
+    try:
+        text = champion.promote(line, environment, release, "first release" if route is None else "direct rollout")
+        return _came_of(line, release), text
+    except ServingError as error:
+        if route is None:
+            raise
+        with line.ledger.transaction():
+            line.ledger.releases.bar(line.name, release.version, error.message)
+            line.event("rollout.rolled_back", release.version, error.message, release=release.version)
+        return TurnOutcome.ROLLED_BACK, error.message
+
+
+def _came_of(line: Line, release: Release) -> TurnOutcome:
+    """Of a promotion: the server may have refused the release after all."""
+    barred = line.ledger.releases.get(line.name, release.version).barred
+    return TurnOutcome.ROLLED_BACK if barred else TurnOutcome.PROMOTED
+
+
+def _at_once(environment: Environment, rollout: Rollout, route: Route | None) -> bool:
+    """Whether there is nothing to judge it by, and nothing to write about it but that it serves."""
+    return route is None or environment.rollout.direct or route.champion == rollout.digest
+
+
+def _waits(line: Line, environment: Environment, rollout: Rollout, route: Route | None) -> str | None:
+    """What a rollout waits for before it begins, or None."""
+    frozen = frozen_words(line, environment)
+    if frozen is not None:
+        return f"until {frozen}"
+    given = line.ledger.approvals.count(line.name, rollout.release, environment.name)
+    if given < environment.approvals:
+        missing = environment.approvals - given
+        return f"for {missing} approval{'s' if missing > 1 else ''} for {environment.name} (`noria approve {rollout.release}`)"
+    if not _at_once(environment, rollout, route) and not driver.reachable(line.driver, line.name, environment.name):
+        return f"{environment.name} has no running server whose traffic could judge it"
+    return None
+
+
+def frozen_words(line: Line, environment: Environment) -> str | None:
+    """``the freeze `fri 16:00 .. mon 08:00` ends, 2026-11-23 08:00 UTC``; None when nothing is frozen."""
+    found = judge_freeze.frozen(environment.freeze, line.ledger.clock.now(line.name))
+    if found is None:
+        return None
+    window, until = found
+    ends = f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC" if until < judge_freeze.LAST_S else "which never ends"
+    return f"the freeze `{window.text}` of {environment.name} ends, {ends}"
+
+
+def _wait(line: Line, rollout: Rollout, why: str) -> str:
+    """Write down what it waits for, once."""
+    text = f"{rollout.release} waits {why}" if why.startswith(("for ", "until ")) else f"{rollout.release} waits: {why}"
+    if text != rollout.reason:
+        with moving(line, rollout):
+            line.ledger.rollouts.update(rollout.id, reason=text)
+            if rollout.turn_id:
+                line.ledger.turns.update(rollout.turn_id, reason=text)
+            line.event("rollout.waiting", rollout.id, text, release=rollout.release)
+    return text
+
+
+def go_on(line: Line, project: Project, rollout: Rollout) -> None:
+    """A release that its rollout promoted enters the environments that come after, where it has not done so already.
+
+    It may be long ago: it goes no further than where it still serves, and never over a newer release.
+    """
+    passed = {rollout.environment}
+    for environment in project.environments.values():
+        release = line.ledger.releases.get(line.name, rollout.release)
+        if environment.after not in passed or release.barred or _overtaken(line, environment, release):
+            continue
+        route = line.ledger.routes.get(line.name, environment.name)
+        newest = line.ledger.rollouts.newest(line.name, environment.name, release.version)
+        if route is not None and route.champion == release.digest:
+            passed.add(environment.name)
+        elif newest is None or newest.started_at < rollout.started_at:
+            outcome, text = enter(line, project, environment, release)
+            if outcome is TurnOutcome.PROMOTED:
+                passed.add(environment.name)
+            else:
+                _tell_turn(line, environment, release, outcome, text)
+
+
+def _overtaken(line: Line, environment: Environment, release: Release) -> bool:
+    """Whether another release serves where it comes from, or a newer one is where it would go."""
+    before = line.ledger.routes.get(line.name, environment.after) if environment.after else None
+    if environment.after and (before is None or before.champion != release.digest):
+        return True
+    route, active = line.ledger.routes.get(line.name, environment.name), line.ledger.rollouts.active(line.name, environment.name)
+    there = [route.champion_version] if route else []
+    there += [active.release] if active else []
+    return any(names.version_number(version) > names.version_number(release.version) for version in there)
+
+
+def _tell_turn(line: Line, environment: Environment, release: Release, outcome: TurnOutcome, text: str) -> None:
+    """What came of a release in the next environment, unless its rollout there went on since and has said so itself."""
+    with line.ledger.transaction():
+        newest = line.ledger.rollouts.newest(line.name, environment.name, release.version)
+        if release.turn_id and (newest is None or OUTCOMES[newest.state] is outcome):
+            line.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)
+
+
+def proceed(line: Line, environment: Environment, rollout: Rollout) -> None:
+    """One that waited begins when nothing is in its way any more."""
+    route = line.ledger.routes.get(line.name, environment.name)
+    why = _waits(line, environment, rollout, route)
+    if why is not None:
+        _wait(line, rollout, why)
+    else:
+        begin(line, environment, rollout, route, onward=True)
+
+
+def begin(
+    line: Line, environment: Environment, rollout: Rollout, route: Route | None, *, onward: bool = False
+) -> tuple[TurnOutcome, str]:
+    """Replay first, where the policy asks for it; else the first step. ``onward``: as in `champion.promote`."""
+    if _at_once(environment, rollout, route):
+        release = line.ledger.releases.get(line.name, rollout.release)
+        text = champion.promote(line, environment, release, "what it waited for is there", rollout, onward=onward)
+        return _came_of(line, release), text
+    if environment.rollout.replay.requests == 0 or route is None:
+        return live(line, environment, rollout, onward=onward)
+    text = f"{rollout.release} answers logged requests of {environment.name} before any live one"
+    with moving(line, rollout, fit=True):
+        line.ledger.rollouts.update(
+            rollout.id,
+            state=RolloutState.REPLAY,
+            before=route.champion_version,
+            patient_clock=line.ledger.clock.now(line.name),
+            reason=text,
+        )
+        if rollout.turn_id:
+            line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
+        line.event("rollout.replay", rollout.id, text, release=rollout.release)
+    return TurnOutcome.ROLLING_OUT, text
+
+
+def replay(line: Line, environment: Environment, rollout: Rollout) -> None:
+    """Send logged requests to both releases; a difference that is too large ends the rollout."""
+    from noria.delivery import judge_replay as judge
+    from noria.delivery import replay_process  # a process of its own: only a rollout that begins needs it
+
+    route = line.ledger.routes.get(line.name, environment.name)
+    assert route is not None, "only beside a champion"
+    failure = line.driver.load(rollout.digest)
+    if failure:
+        roll_back(line, rollout, f"{rollout.release} could not be loaded: {failure}")
+        return
+    policy = environment.rollout
+    facts = replay_process.replay(
+        line.state,
+        line.name,
+        environment.name,
+        route.champion,
+        rollout.digest,
+        policy.replay.requests,
+        route.deadline_ms,
+        policy.guards.slow_ms,
+    )
+    reason = judge.judge(policy.replay, policy.guards, policy.false_alarm, facts)
+    if line.ledger.rollouts.get(rollout.id).state is not RolloutState.REPLAY:
+        return  # a person ended or held it meanwhile
+    if reason.outcome is Outcome.FAIL:
+        roll_back(line, rollout, f"{rollout.release} rolled back before any live request: {reason.text}")
+        return
+    line.event("rollout.replayed", rollout.id, f"{rollout.release}: {reason.text}", **reason.numbers)
+    live(line, environment, rollout, onward=True)
+
+
+def live(line: Line, environment: Environment, rollout: Rollout, *, onward: bool) -> tuple[TurnOutcome, str]:
+    """The first step on live traffic. ``onward``: as in `champion.promote`."""
+    route = line.ledger.routes.get(line.name, environment.name)
+    assert route is not None, "only beside a champion"
+    step, clock = environment.rollout.steps[0], line.ledger.clock.now(line.name)
+    if step.kind is StepKind.CANARY and step.share == 1:
+        release = line.ledger.releases.get(line.name, rollout.release)
+        text = champion.promote(line, environment, release, "no step of it is judged", rollout, onward=onward)
+        return _came_of(line, release), text
+    text = f"{rollout.release} {_takes(step)} {environment.name}, beside {route.champion_version}"
+    with moving(line, rollout, fit=True):
+        line.ledger.rollouts.update(
+            rollout.id,
+            state=RolloutState.CANARY,
+            before=route.champion_version,
+            started_at=time.time(),
+            step_at=time.time(),
+            step_clock=clock,
+            patient_clock=clock,
+            reason=text,
+        )
+        made = champion.put_after(line, route, at_step(route, rollout, environment, step))
+        if rollout.turn_id:
+            line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
+        line.event("rollout.started", rollout.id, text, release=rollout.release, share=made.share, shadow=made.shadow)
+    failure = line.driver.set_routes(made)
+    if failure:
+        return TurnOutcome.ROLLED_BACK, roll_back(line, rollout, f"{rollout.release} could not be loaded: {failure}")
+    return TurnOutcome.ROLLING_OUT, text
+
+
+def _takes(step: RolloutStep) -> str:
+    if step.kind is StepKind.CANARY:
+        return f"takes {percent(step.share)} of"
+    if step.kind is StepKind.SHADOW:
+        return f"scores {percent(step.share)} of the requests too, and answers none, in"
+    return "is loaded, without traffic, in"
+
+
+def at_step(route: Route, rollout: Rollout, environment: Environment, step: RolloutStep) -> Route:
+    """The route while a rollout is at a step; a pause and a question leave the shares as they are."""
+    policy = environment.rollout
+    tried = replace(
+        route,
+        candidate=rollout.digest,
+        candidate_version=rollout.release,
+        rollout_id=rollout.id,
+        slow_ms=policy.guards.slow_ms,
+        sticky=policy.assign is Assign.KEY,
+    )
+    if step.kind is StepKind.CANARY:
+        return replace(tried, share=step.share, shadow=policy.pairs if policy.guards.quality is not None else 0.0)
+    if step.kind is StepKind.SHADOW:
+        return replace(tried, share=0.0, shadow=step.share)
+    if route.rollout_id == rollout.id:
+        return tried
+    return replace(tried, share=0.0, shadow=0.0)
+
+
+def advance(line: Line, environment: Environment, rollout: Rollout, route: Route, why: str) -> None:
+    """The next step. What a pause or a question took does not count against patience."""
+    steps, clock = environment.rollout.steps, line.ledger.clock.now(line.name)
+    done, step = steps[rollout.step], steps[rollout.step + 1]
+    rested = clock - rollout.step_clock if not done.judged else 0.0
+    made = at_step(route, rollout, environment, step)
+    moved = f"goes from {percent(route.share)} to {percent(made.share)}" if made.share != route.share else "goes on"
+    text = f"{rollout.release} {moved}: {why}"
+    with moving(line, rollout, fit=True):
+        made = champion.put_after(line, route, made) if made != route else route
+        line.ledger.rollouts.update(
+            rollout.id,
+            step=rollout.step + 1,
+            step_clock=clock,
+            step_at=time.time(),
+            patient_clock=rollout.patient_clock + rested,
+            reason=text,
+            look=None,
+        )
+        line.event("rollout.advanced", rollout.id, text, share=made.share, shadow=made.shadow)
+    line.driver.set_routes(made)
+
+
+def supersede(line: Line, environment: str, why: str) -> None:
+    """An undecided rollout makes room for a newer one."""
+    active = line.ledger.rollouts.active(line.name, environment)
+    if active is not None:
+        _end(line, active, RolloutState.SUPERSEDED, f"{active.release} superseded: {why}")
+
+
+def roll_back(line: Line, rollout: Rollout, why: str) -> str:
+    """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
+    _end(line, rollout, RolloutState.ROLLED_BACK, why)
+    return why
+
+
+def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
+    with line.ledger.transaction():
+        line.check_lease()
+        active = line.ledger.rollouts.active(line.name, rollout.environment)
+        if active is None or active.id != rollout.id:  # held or not, it must be undecided still
+            demand_unchanged(line, rollout)
+        route = line.ledger.routes.get(line.name, rollout.environment)
+        made = None
+        if route is not None and route.rollout_id == rollout.id:
+            made = line.ledger.routes.put(_alone(line, route))
+        if state is RolloutState.ROLLED_BACK and line.ledger.releases.get(line.name, rollout.release).barred is None:
+            line.ledger.releases.bar(line.name, rollout.release, text)  # else the first reason stays
+        close(line, rollout, state, text)
+        line.event(f"rollout.{state.name.lower()}", rollout.id, text, release=rollout.release)
+    if made is not None:
+        line.driver.set_routes(made)
+        line.driver.drain(rollout.environment, rollout.digest)
+
+
+def _alone(line: Line, route: Route) -> Route:
+    """The champion without the candidate. If it is on probation still, the release before scores requests again as it did."""
+    alone = route.without_candidate()
+    probing = line.ledger.rollouts.probing(line.name, route.environment)
+    if probing is None or probing.digest != route.champion:
+        return alone
+    history = line.ledger.routes.history(line.name, route.environment)
+    judged = next((known for known in history if known.rollout_id == probing.id and known.candidate is None), None)
+    return replace(alone, shadow=judged.shadow, rollout_id=probing.id) if judged is not None else alone
+
+
+def hold(line: Line, rollout: Rollout, why: str) -> str:
+    """The share stays as it is, and a person decides. Harm still ends it."""
+    with moving(line, rollout):
+        close(line, rollout, RolloutState.HELD, why)
+        line.ledger.rollouts.update(rollout.id, resumes=rollout.state)
+        line.event("rollout.held", rollout.id, why, release=rollout.release)
+    return why
+
+
+def resume(line: Line, rollout: Rollout, why: str) -> str:
+    """A held one goes on where it stood; patience counts anew. Raises RefusedError."""
+    if rollout.state is not RolloutState.HELD:
+        raise RefusedError(f"the rollout of {rollout.release} is not held: it is {rollout.state}")
+    state = rollout.resumes or RolloutState.CANARY
+    text = f"{rollout.release} goes on: {why}"
+    with moving(line, rollout):
+        line.ledger.rollouts.update(
+            rollout.id, state=state, resumes=None, reason=text, patient_clock=line.ledger.clock.now(line.name)
+        )
+        if rollout.turn_id:
+            line.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text)
+        line.event("rollout.resumed", rollout.id, text, release=rollout.release)
+    return text
+
+
+def revert(line: Line, environment: str, why: str, wanted: str | None = None) -> str:
+    """Put an earlier release back; a rollout on its way is ended instead, unless a release is named."""
+    active = line.ledger.rollouts.active(line.name, environment)
+    waits = active is not None and RolloutState.WAITING in (active.state, active.resumes)
+    if active is not None and not waits and wanted is None:
+        return roll_back(line, active, f"{active.release} rolled back: {why}")
+    if active is not None and wanted is not None:
+        champion.target(line, line.ledger.routes.get(line.name, environment) or _nothing(environment), wanted)
+        itself = wanted == active.release
+        supersede(line, environment, f"it takes all traffic at once, {why}" if itself else f"{environment} goes back to {wanted}")
+    return champion.fall_back(line, environment, why, wanted)
+
+
+def _nothing(environment: str) -> Route:
+    raise RefusedError(f"nothing serves in {environment}")
+
+
+def fallen(line: Line, rollout: Rollout, stats: driver.Stats) -> bool:
+    """Roll a candidate back that the server refuses, or has suspended because it crashes; whether it did."""
+    refused, crashes = stats.failed.get(rollout.digest), stats.crashes.get(rollout.digest)
+    crashed = judge_crash.of_candidate(crashes) if crashes and crashes.role == candidate_of(rollout.id) else None
+    if refused:
+        roll_back(line, rollout, f"{rollout.release} could not be loaded: {refused}")
+    elif crashed is not None:
+        roll_back(line, rollout, f"{rollout.release} rolled back: {crashed.text}")
+    return bool(refused) or crashed is not None
+
+
+def give_way(line: Line, route: Route, why: str) -> str:
+    """Put a release back that served before, unless somebody changed the route meanwhile. Returns one sentence."""
+    if line.ledger.routes.get(line.name, route.environment) != route:
+        return "the route has changed"
+    supersede(line, route.environment, f"{route.champion_version} gives way")
+    text = f"{route.champion_version} rolled back: {why}"
+    return champion.fall_back(line, route.environment, text, leaving=route.champion)

@@ -1,0 +1,231 @@
+"""The pilot: drives rollouts and probations, one look after another, under a lease."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from noria import config
+from noria.config import Environment, Project
+from noria.delivery import analysis, champion
+from noria.delivery import rollout as stage
+from noria.delivery.analysis import Surroundings
+from noria.delivery.driver import EngineStats, Stats
+from noria.kernel.errors import ConfigError, LeaseLostError, ServingError
+from noria.kernel.policy import Freeze
+from noria.kernel.verdict import Reason
+from noria.pipeline.context import Line
+from noria.serving.rollout_records import Rollout, RolloutState, Route
+from noria.storage.lease import Held
+
+if TYPE_CHECKING:
+    from noria.delivery.shadow_evidence import PairBook
+
+SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days: a look costs a write
+SLOW_S = 1.0
+AGAIN_S = 30.0  # between two replays of one rollout, and between two tries of a champion that is refused
+REFUSED_S = 5.0  # that a champion is refused before the pilot does something about it
+ONWARD_S = 60.0  # between two attempts to go on to the next environments; after the fifth a person looks
+
+
+class Pilot:
+    """Keeps nothing but what it has read of the prediction log; where each rollout stands is in the ledger."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._books: dict[str, PairBook | None] = {}  # by rollout
+        self._rests: dict[str, float] = {}  # by rollout, by environment: not looked at before, monotonic seconds
+        self._policies: dict[str, Project] = {}  # by release: what is sealed does not change
+        self._refused: dict[str, tuple[int, float]] = {}  # by environment: since when its champion is refused, at which revision
+        self._replays: dict[str, Future[None]] = {}  # by rollout: it takes seconds, and nobody else shall wait
+
+    def drive(self) -> None:
+        """One look at everything that is under way; what was promoted by it goes on to the next environment."""
+        under_way, failed = set[str](), list[BaseException]()
+        self._hear_replays()
+        for name in self._environments():
+            try:
+                self._visit(name, under_way)
+            except BaseException as error:  # noqa: BLE001 - raised below: one environment's trouble holds up no other
+                failed.append(error)
+        try:
+            self._go_on()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failed.append(error)
+        self._books = {key: book for key, book in self._books.items() if key in under_way}
+        self._rests = {key: until for key, until in self._rests.items() if until > time.monotonic()}
+        if failed:
+            raise next((error for error in failed if not isinstance(error, LeaseLostError)), failed[0])
+
+    def _visit(self, name: str, under_way: set[str]) -> None:
+        """A look at one environment: at its champion, its release on probation, its rollout."""
+        line = self._line
+        engine = EngineStats(line.driver, line.name, name)
+        if time.monotonic() >= self._rests.get(name, 0.0):
+            self._rests[name] = time.monotonic() + SLOW_S
+            if guard(line, name, engine) or self._hear_refusal(name, engine):
+                return  # what serves is another release now: what the engine said of the one before is over
+        probing, active = line.ledger.rollouts.probing(line.name, name), line.ledger.rollouts.active(line.name, name)
+        for rollout in filter(None, (probing, active)):
+            under_way.add(rollout.id)
+            if self._ready(rollout):
+                self._under_lease(rollout, engine)
+
+    def _hear_refusal(self, name: str, engine: EngineStats) -> bool:
+        """A champion that the server refuses gives way, unless whoever promoted it says so first; whether one did."""
+        line, now = self._line, time.monotonic()
+        route = line.ledger.routes.get(line.name, name)
+        with contextlib.suppress(ServingError):  # no server, no refusal
+            if route is None or route.champion not in engine.stats().failed:
+                self._refused.pop(name, None)
+                return False
+            revision, since = self._refused.setdefault(name, (route.revision, now))
+            if revision != route.revision:
+                self._refused[name] = (route.revision, now)
+            elif now - since >= REFUSED_S:
+                self._rests[name] = now + AGAIN_S  # each look loads releases
+                return guard(line, name, engine, champion.refused)
+        return False
+
+    def _hear_replays(self) -> None:
+        """What came of those that ended; what one raised is raised here."""
+        for key in [key for key, replay in self._replays.items() if replay.done()]:
+            replay = self._replays.pop(key)
+            self._rests[f"replay {key}"] = (
+                time.monotonic() + AGAIN_S
+            )  # where it broke: a machine without memory has none a moment later
+            replay.result()
+
+    def _go_on(self) -> None:
+        """Releases that were promoted go on to the environments that come after; so do those of an engine that died then."""
+        line = self._line
+        for rollout_id in line.ledger.jobs.open(line.name, champion.ONWARD):
+            if time.monotonic() < self._rests.get(f"{champion.ONWARD} {rollout_id}", 0.0):
+                continue
+            self._rests[f"{champion.ONWARD} {rollout_id}"] = time.monotonic() + ONWARD_S  # where it fails
+            held = Held.claim(line.ledger, line.name, champion.ONWARD, rollout_id)
+            if held is None:
+                continue
+            with held:
+                rollout = line.ledger.rollouts.get(rollout_id)
+                stage.go_on(held.over(line), project_of(line, rollout), rollout)
+                held.done("")
+
+    def _ready(self, rollout: Rollout) -> bool:
+        """Whether it is its turn. A replay runs beside the others."""
+        if rollout.id in self._replays:
+            return False
+        if rollout.state is RolloutState.REPLAY:
+            if time.monotonic() >= self._rests.get(f"replay {rollout.id}", 0.0):
+                self._replays[rollout.id] = in_background(lambda: self._under_lease(rollout, self._asked(rollout)))
+            return False
+        if time.monotonic() < self._rests.get(rollout.id, 0.0):
+            return False
+        if rollout.state in SLOW:
+            self._rests[rollout.id] = time.monotonic() + SLOW_S
+        return True
+
+    def _environments(self) -> list[str]:
+        """Those with a route, and those whose first release waits."""
+        line = self._line
+        named = [route.environment for route in line.ledger.routes.all() if route.project == line.name]
+        return list(dict.fromkeys([*named, *line.ledger.rollouts.waiting(line.name)]))
+
+    def _asked(self, rollout: Rollout) -> EngineStats:
+        return EngineStats(self._line.driver, self._line.name, rollout.environment)
+
+    def _under_lease(self, rollout: Rollout, engine: EngineStats) -> None:
+        """One look, unless another engine drives it."""
+        line = self._line
+        held = Held.claim(line.ledger, line.name, "rollout", rollout.id)
+        if held is None:
+            return
+        with held:
+            self._look(held.over(line), rollout.id, engine)
+            now = line.ledger.rollouts.get(rollout.id)
+            if now.ended_at is not None:
+                held.done(str(now.state))
+
+    def _look(self, line: Line, rollout_id: str, engine: EngineStats) -> None:
+        """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
+        rollout = line.ledger.rollouts.get(rollout_id)
+        if rollout.ended_at is not None:
+            return  # by somebody else, before the lease was had
+        barred = line.ledger.releases.get(line.name, rollout.release).barred
+        if barred and rollout.state is not RolloutState.PROBATION:  # in another environment, since it is on its way here
+            stage.roll_back(line, rollout, f"{rollout.release} rolled back: it is barred: {barred}")
+            return
+        project, environment = self._policy(rollout)
+        try:
+            if rollout.state is RolloutState.WAITING:
+                stage.proceed(line, environment, rollout)
+            elif rollout.state is RolloutState.REPLAY:
+                stage.replay(line, environment, rollout)
+            elif rollout.state is RolloutState.PROBATION:
+                analysis.look_at_probation(line, self._around(line, project, environment, rollout, engine), rollout)
+            elif rollout.state is RolloutState.CANARY or rollout.resumes is not RolloutState.WAITING:
+                analysis.look(line, self._around(line, project, environment, rollout, engine), rollout)
+        except ServingError as error:
+            analysis.blind(line, environment, rollout, error.message)
+
+    def _policy(self, rollout: Rollout) -> tuple[Project, Environment]:
+        """The policy that judges a rollout, in whose times of freeze are those that the project file names today as well."""
+        if rollout.digest not in self._policies:
+            self._policies[rollout.digest] = project_of(self._line, rollout)
+        project = self._policies[rollout.digest]
+        environment = project.environments[rollout.environment]
+        today: tuple[Freeze, ...] = ()
+        with contextlib.suppress(ConfigError):  # while somebody edits it
+            now = config.load(self._line.home).environments.get(rollout.environment)
+            today = now.freeze if now is not None else ()
+        return project, replace(environment, freeze=tuple(dict.fromkeys((*environment.freeze, *today))))
+
+    def _around(
+        self, line: Line, project: Project, environment: Environment, rollout: Rollout, engine: EngineStats
+    ) -> Surroundings:
+        if rollout.id not in self._books:
+            self._books[rollout.id] = analysis.book_of(line, environment, rollout)
+        return Surroundings(project, environment, self._books[rollout.id], engine)
+
+
+def in_background(work: Callable[[], None]) -> Future[None]:
+    """Do it in a thread that does not keep the process from ending: a replay that was cut off is done again."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the pilot raises it
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="replay", daemon=True).start()
+    return done
+
+
+def project_of(line: Line, rollout: Rollout) -> Project:
+    """The policy that judges a rollout: the one sealed with the release."""
+    sealed = line.bundle(rollout.digest) / "code"
+    return config.load(sealed if (sealed / "noria.yaml").is_file() else line.home)
+
+
+Judge = Callable[[Line, Route, Stats], Reason | None]
+
+
+def guard(line: Line, environment: str, engine: EngineStats, judge: Judge = champion.crash_loop) -> bool:
+    """Roll a champion back that crashes again and again, or does not load; whether it was tried."""
+    route = line.ledger.routes.get(line.name, environment)
+    with contextlib.suppress(ServingError):  # no server, no crashes
+        reason = judge(line, route, engine.stats()) if route is not None else None
+        held = Held.claim(line.ledger, line.name, "guard", f"{environment} {route.revision}") if route and reason else None
+        if route and reason and held:
+            with held:
+                held.done(stage.give_way(held.over(line), route, reason.text))
+            return True
+    return False

@@ -1,0 +1,35 @@
+"""What the model server decided about its number of workers, in the audit log: each decision once, also those of last night."""
+
+from __future__ import annotations
+
+from noria.kernel.errors import ServingError
+from noria.pipeline.context import Line
+
+KIND = "server.scaled"
+EVERY_S = 2.0
+
+
+def hear(line: Line) -> int:
+    """Append what is new; how much that is. A server that does not answer is heard later."""
+    try:
+        decisions = line.server.scaling(_last(line))
+    except ServingError:
+        return 0
+    new = [decision for decision in decisions if decision["project"] in (None, line.name)]
+    for decision in new:
+        _append(line, decision)
+    return len(new)
+
+
+def _append(line: Line, decision: dict[str, object]) -> None:
+    """In one transaction with the look whether another engine was quicker."""
+    with line.ledger.transaction():
+        if int(str(decision["number"])) > _last(line):
+            facts = {name: decision[name] for name in ("number", "before", "size", "rule", "busy", "wait_ms")}
+            line.event(KIND, str(decision["environment"]), str(decision["text"]), **facts)
+
+
+def _last(line: Line) -> int:
+    """The number of the last decision that was heard."""
+    known = line.ledger.events.newest(line.name, 1, kind=KIND)
+    return int(str(known[0].facts["number"])) if known else 0

@@ -1,1 +1,0 @@
-"""Frozen records and enums: the nouns of Noria. No I/O, no clock."""

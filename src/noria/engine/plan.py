@@ -1,0 +1,82 @@
+"""Plan: is there anything to do at all? Which steps are stale is decided step by step, from content."""
+
+from __future__ import annotations
+
+from noria.kernel.verdict import Outcome, Reason
+from noria.pipeline import judge_staleness as judge
+from noria.pipeline.context import Line, Sheet
+from noria.pipeline.run import Run
+from noria.pipeline.turn_record import REPEATS, Turn, TurnOutcome
+from noria.releases import judge_release as policy
+
+SETTLED = frozenset(
+    {
+        TurnOutcome.GATE_FAILED,
+        TurnOutcome.NOT_ENOUGH_DATA,
+        TurnOutcome.DONE,
+        TurnOutcome.RELEASED,
+        TurnOutcome.ROLLING_OUT,
+        TurnOutcome.PROMOTED,
+        TurnOutcome.ROLLED_BACK,
+        TurnOutcome.HELD,
+        TurnOutcome.SUPERSEDED,
+    }
+)
+
+
+VERDICTS = frozenset({TurnOutcome.GATE_FAILED, TurnOutcome.NOT_ENOUGH_DATA})  # doing nothing again does not make them pass
+
+
+def plan(line: Line, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:
+    """The outcome that ends the turn here, with its reason; None when there is work."""
+    assert sheet.pins is not None
+    barred = policy.barred(sheet.pins, line.ledger.releases.barred_pins(line.name))
+    if barred is not None:
+        return TurnOutcome.BARRED, barred
+    earlier = _earlier(line, sheet)
+    same = judge.same_work(sheet.pins, earlier.pins if earlier else None)
+    if earlier is None or same is None:
+        return None
+    worked = _that_worked(line, earlier)
+    if worked is None:
+        return TurnOutcome.NOTHING_CHANGED, Reason(
+            "plan.nothing_changed", f"{same.text}; run {earlier.id} ended: {earlier.outcome}"
+        )
+    made = f" with {worked.release}" if worked.release else ""
+    text = f"{same.text}; turn {worked.number} did this work and ended: {worked.outcome}{made}{_instead(line, sheet, worked)}"
+    if worked.outcome not in VERDICTS:
+        return TurnOutcome.NOTHING_CHANGED, Reason("plan.nothing_changed", text)
+    line.ledger.turns.record(sheet.turn.id, REPEATS, {"turn": worked.id})
+    return worked.outcome, Reason("plan.same_verdict", f"{text}\n  {worked.reason}", Outcome.FAIL)
+
+
+def _that_worked(line: Line, run: Run) -> Turn | None:
+    """The turn that did the work of a run: its own, or the one whose verdict it repeats."""
+    if run.turn_id is None:
+        return None
+    repeated = line.ledger.turns.recorded(run.turn_id, REPEATS)
+    return line.ledger.turns.get(repeated["turn"] if repeated else run.turn_id)
+
+
+def _earlier(line: Line, sheet: Sheet) -> Run | None:
+    assert sheet.pins is not None
+    found = line.ledger.runs.latest(line.name, sheet.pins, SETTLED)
+    return found if found is not None and _whole(line, found) else None
+
+
+def _whole(line: Line, run: Run) -> bool:
+    """Whether what its steps left is still there: it may have been collected, or found damaged."""
+    return all(record.output is None or line.blobs.exists(record.output) for record in run.steps)
+
+
+def _instead(line: Line, sheet: Sheet, worked: Turn) -> str:
+    """What serves where the release of that turn did: a branch that went back, or a person, does not bring it back by itself."""
+    if worked.outcome is not TurnOutcome.PROMOTED or worked.release is None:
+        return ""
+    routes = [route for name in sheet.project.environments if (route := line.ledger.routes.get(line.name, name)) is not None]
+    others = [route for route in routes if worked.release not in (route.champion_version, route.candidate_version)]
+    if not others:
+        return ""
+    served = ", ".join(f"{route.environment} serves {route.champion_version}" for route in others)
+    place = others[-1].environment
+    return f"; {served} now: `noria promote {worked.release} --environment {place}` puts {worked.release} back"

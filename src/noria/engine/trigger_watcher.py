@@ -1,0 +1,183 @@
+"""The scout: notices commits, files and due schedules, and writes each down as a trigger, once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cronsim import CronSim
+
+from noria import config
+from noria.config import DataSource, Project
+from noria.data import arrivals, served_predictions, sources
+from noria.kernel import names
+from noria.kernel.errors import ConfigError, DataError, NoriaError
+from noria.kernel.trigger import TriggerKind
+from noria.pipeline import git, pin
+from noria.pipeline.context import Line
+
+CODE_RETRY_S = 10.0  # a repository that cannot be read is looked at again after so long
+SINGLY = 20  # files of a dataset that arrive together and get a trigger each
+
+
+class Scout:
+    """Looks at the watched branch, the data sources and the schedule. Each look is cheap when nothing changed."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self._told: dict[str, set[str]] = {}  # dataset -> changes that were told and wait for their delivery
+        self._next: dict[str, float] = {}  # dataset that is not on this machine -> when it is looked at again
+        self._unreadable: dict[str, str] = {}  # dataset -> what was said of it
+        self._commit = ""
+        self._branch = ""  # that was followed last
+        self._code_at = 0.0  # when a repository from afar is asked again
+        self._unseen = ""  # what was said of a repository that cannot be followed
+        self._scheduled_until: float | None = None
+        self._complaint = ""
+
+    def look(self) -> int:
+        """The number of new triggers."""
+        try:
+            project = config.load(self.line.home)
+            self.line.ledger.database.hide = project.masked
+            found = self.commits(project) + self.data(project) + self.schedule(project)
+        except ConfigError as error:
+            return self._complain(error)
+        self._complaint = ""
+        return found
+
+    def _complain(self, error: NoriaError) -> int:
+        """Say once that the project file cannot be read; the last good release keeps serving."""
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            self.line.event("project.unreadable", self.line.name, str(error))
+        return 0
+
+    def commits(self, project: Project) -> int:
+        """The watched branch stands on another commit. What cannot be followed is said once, and looked at again."""
+        if "code" not in project.retrain.on:
+            return 0
+        try:
+            found = self._code(project)
+        except NoriaError as error:
+            self._code_at = max(self._code_at, time.monotonic() + CODE_RETRY_S)
+            if str(error) != self._unseen:
+                self._unseen = str(error)
+                self.line.event("code.unreadable", self.line.name, str(error))
+            return 0
+        self._unseen = ""
+        return found
+
+    def _code(self, project: Project) -> int:
+        now, watch = time.monotonic(), project.git
+        if now < self._code_at:
+            return 0
+        if watch.repository is not None:
+            self._code_at = now + watch.every_s
+        repository = pin.repository(self.line, project)
+        if not git.is_repo(repository):
+            return 0
+        commit, branch = pin.watched(repository, watch)
+        if branch != self._branch:
+            if branch != (watch.branch or pin.MAIN):
+                self.line.event("code.followed", branch, f"there is no branch {pin.MAIN}: {branch} is followed")
+            self._branch = branch
+        if commit is None or commit == self._commit:
+            return 0
+        told = self._tell_commit(repository, commit)
+        self._commit = commit
+        return told
+
+    def _tell_commit(self, repository: Path, commit: str) -> int:
+        """Once, and again each time the branch comes back to it."""
+        before = self.line.ledger.triggers.newest_commit(self.line.name)
+        text = f"commit {commit[:10]}: {git.commit_info(repository, commit).subject}"
+        if before is None:
+            return self._trigger(TriggerKind.PUSH, text, f"commit:{commit}")
+        earlier, trigger = before
+        if earlier == commit:
+            return 0
+        if git.contains(repository, commit, earlier) is False:
+            back = git.contains(repository, earlier, commit)
+            moved = "went back to it" if back else "was rewritten, or another one is followed"
+            text += f" (the branch {moved}: it is without {earlier[:10]}, which came before)"
+        return self._trigger(TriggerKind.PUSH, text, f"commit:{commit}") or self._trigger(
+            TriggerKind.PUSH, text, f"commit:{commit}:after:{trigger}"
+        )
+
+    def data(self, project: Project) -> int:
+        """Files that arrived whole and that no delivery has judged."""
+        if "data" not in project.retrain.on:
+            return 0
+        found = 0
+        for source in project.data.values():
+            if served_predictions.is_log(source.source):
+                continue
+            if self._due(source):
+                try:
+                    found += self._dataset(source)
+                    self._unreadable.pop(source.name, None)
+                except DataError as error:
+                    self._complain_of(source, error)
+        return found
+
+    def _due(self, source: DataSource) -> bool:
+        """Sources on this machine are looked at each time, others as often as their ``every`` says."""
+        if sources.nearby(source):
+            return True
+        now = time.monotonic()
+        if now < self._next.get(source.name, now):
+            return False
+        self._next[source.name] = now + source.every_s
+        return True
+
+    def _dataset(self, source: DataSource) -> int:
+        """News are told without being read: that is for whoever takes them in."""
+        looked = arrivals.connect(self.line, source)
+        before, still, fresh = self._told.get(source.name, set()), set(), []
+        for found in arrivals.news(self.line, source, looked):
+            change = f"{found.name}:{found.mark}{found.digest}:{arrivals.judged_by(source)}"
+            if change not in before:
+                if not arrivals.arrived(looked, found, source.settle_s):
+                    continue
+                fresh.append((found.name, change))
+            still.add(change)
+        self._told[source.name] = still
+        return self._tell(source, fresh)
+
+    def _tell(self, source: DataSource, fresh: Sequence[tuple[str, str]]) -> int:
+        """A trigger for each file, or one for many. The change of a file is part of what is never told twice."""
+        if len(fresh) > SINGLY:
+            together = names.digest_bytes("\n".join(change for _, change in fresh).encode())
+            return self._trigger(
+                TriggerKind.DATA, f"{source.name}: {len(fresh):,} files arrived", f"data:{source.name}:{together}"
+            )
+        return sum(self._trigger(TriggerKind.DATA, f"{name} arrived", f"data:{source.name}:{change}") for name, change in fresh)
+
+    def _complain_of(self, source: DataSource, error: DataError) -> None:
+        """Say once that a source cannot be read; it is looked at again, and the others as ever."""
+        if self._unreadable.get(source.name) != str(error):
+            self._unreadable[source.name] = str(error)
+            self.line.event("data.unreadable", source.name, f"{source.name}: {error}")
+
+    def schedule(self, project: Project) -> int:
+        """The cron line came due on the project clock since the last look."""
+        if project.retrain.schedule is None:
+            return 0
+        now = self.line.ledger.clock.now(self.line.name)
+        since, self._scheduled_until = self._scheduled_until or now, now
+        due = next(CronSim(project.retrain.schedule, datetime.fromtimestamp(since, UTC)))
+        if due.timestamp() > now:
+            return 0
+        text = f"schedule {project.retrain.schedule!r} came due at {due:%Y-%m-%d %H:%M} UTC"
+        return self._trigger(TriggerKind.SCHEDULE, text, f"schedule:{due.isoformat()}")
+
+    def _trigger(self, kind: TriggerKind, reason: str, dedupe: str) -> int:
+        with self.line.ledger.transaction():
+            trigger = self.line.ledger.triggers.add(self.line.name, kind, reason, dedupe=dedupe)
+            if trigger is None:
+                return 0
+            self.line.event("trigger.seen", trigger.id, f"{kind}: {reason}")
+        return 1

@@ -1,0 +1,123 @@
+"""Turns, one at a time per project: take what is pending, run it under a lease, resume what a crash left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import traceback
+from contextlib import suppress
+
+from noria import config
+from noria.engine import turn as line_of_stages
+from noria.kernel.errors import CorruptBlobError, DiskFullError, NoriaError
+from noria.kernel.trigger import TriggerKind
+from noria.kernel.verdict import Reason
+from noria.monitor import judge_rate_limit
+from noria.monitor.retraining import recent_starts
+from noria.pipeline.context import Line
+from noria.pipeline.steps import thrown_away
+from noria.pipeline.turn_record import Turn
+from noria.storage.disk import FULL, disk_full, unwritable
+from noria.storage.lease import Held
+
+AGAIN = " (again, as the disk was full)"
+MENDED = 10  # damaged results that one turn throws away
+
+
+def waiting(line: Line) -> Reason | None:
+    """Why the pending triggers do not start a turn now; None when they may."""
+    pending = line.ledger.triggers.pending(line.name)
+    project = config.load(line.home)
+    kinds, starts = [t.kind for t in pending], recent_starts(line, project)
+    return judge_rate_limit.wait_for(project.retrain, kinds, starts, line.ledger.clock.now(line.name))
+
+
+def resting(line: Line) -> bool:
+    """Whether the pending triggers wait only for room on the disk, and it is too early to try again."""
+    return judge_rate_limit.rest_s(line.ledger.triggers.pending(line.name), time.time()) > 0
+
+
+def turn_once(line: Line) -> Turn | None:
+    """Resume the unfinished turn, or start one from the pending triggers; None when there is nothing to do
+    or another engine is at it."""
+    unfinished = line.ledger.turns.unfinished(line.name)
+    if not unfinished and not line.ledger.triggers.pending(line.name):
+        return None
+    held = Held.claim(line.ledger, line.name, "turn", line.name)
+    if held is None:
+        return None
+    with held:
+        mine = held.over(line)
+        left = mine.ledger.turns.unfinished(line.name)
+        started = left[0] if left else mine.ledger.turns.start(line.name)
+        ended = run(mine, started, by_itself=True) if started is not None else None
+        held.done(str(ended.outcome) if ended else "nothing to do")
+    return ended
+
+
+def run(line: Line, started: Turn, by_itself: bool = False) -> Turn:
+    """One turn; an error that Noria raises on purpose ends it with words.
+
+    A damaged result of a step is thrown away, and the turn told again: it makes that one anew. Where nobody asked by hand
+    (``by_itself``), what met a full disk is asked for again.
+    """
+    try:
+        for _ in range(MENDED):
+            try:
+                return line_of_stages.turn(line, started)
+            except CorruptBlobError as error:
+                if not thrown_away(line, error):
+                    raise
+        return line_of_stages.turn(line, started)
+    except NoriaError as error:
+        return _end(line, started, error, by_itself)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a folder that cannot be written, a defect, a panic: else it is met again
+        full = disk_full("the turn ended", line.state) if isinstance(error, OSError) and error.errno in FULL else None
+        return _end(line, started, full or unwritable(error) or _broken(line, error), by_itself)
+
+
+def _end(line: Line, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
+    """End a turn in words. What it was for is asked for again where only the disk was full: for as long as that lasts."""
+    ended = line_of_stages.fail(line, started, error)
+    if by_itself and (isinstance(error, DiskFullError) or os.strerror(errno.ENOSPC) in str(error)):
+        for trigger in line.ledger.triggers.of_turn(started.id):
+            times = int(trigger.detail.get(judge_rate_limit.AGAIN, "0")) + 1
+            reason = trigger.reason.removesuffix(AGAIN) + AGAIN
+            line.ledger.triggers.add(line.name, trigger.kind, reason, trigger.detail | {judge_rate_limit.AGAIN: str(times)})
+    return ended
+
+
+def _broken(line: Line, error: BaseException) -> NoriaError:
+    """The sentence for a defect; its traceback goes to the log."""
+    with suppress(OSError), (line.state / "daemon.log").open("a", encoding="utf-8") as log:
+        traceback.print_exception(error, file=log)
+    return NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(line.state / "daemon.log"))
+
+
+def turn_by_hand(line: Line, reason: str) -> Turn:
+    """A turn here and now, of the code as it stands in the home; whatever is pending goes with it.
+
+    Waits for the turn that another engine has in hand. What a crash left is finished first.
+    """
+    told = False
+    while True:
+        held = Held.claim(line.ledger, line.name, "turn", line.name)
+        if held is not None:
+            break
+        if not told:
+            line.progress("another turn is running: waiting for it")
+            told = True
+        time.sleep(0.1)
+    with held:
+        mine = held.over(line)
+        for left in mine.ledger.turns.unfinished(line.name):
+            run(mine, left)
+        mine.ledger.triggers.add(line.name, TriggerKind.MANUAL, reason, detail={"tree": "home"})
+        started = mine.ledger.turns.start(line.name)
+        assert started is not None, "a trigger was just added under the lease"
+        ended = run(mine, started)
+        held.done(str(ended.outcome))
+    return ended

@@ -1,0 +1,178 @@
+"""Evaluate: candidate and champion, each through its own sealed form, on the same raw held-out rows."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from noria.delivery.private_server import Private, Timed, private_server
+from noria.evaluation import judge_gate as judge
+from noria.evaluation.judge_compare import LARGER_IS_BETTER
+from noria.evaluation.records import Evaluation
+from noria.kernel.errors import NoriaError, StepError
+from noria.pipeline import environment, steps
+from noria.pipeline.context import Line, Sheet
+from noria.pipeline.executors.task import Resources, StepTask
+from noria.pipeline.judge_staleness import StepFacts
+from noria.pipeline.orders import Inputs
+from noria.pipeline.run import StepState
+from noria.releases.packaging import Package
+from noria.releases.release import Release
+from noria.releases.stored_bundle import verify
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from noria.evaluation.measure import Reference
+
+
+class Scores(msgspec.Struct, frozen=True):
+    predictions: NDArray[np.float64] | None
+    note: str  # why there are none
+    called: NDArray[np.intp] | None = None  # the classes by the release's own rule; None: the likeliest
+
+
+class Rival(msgspec.Struct, frozen=True):
+    """Another release, and what it says to the same rows."""
+
+    release: Release
+    scores: Scores
+
+
+def evaluate(line: Line, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
+    """Measure the candidate; where a champion exists, compare both on the same rows."""
+    if not judge.asks_for_latency(sheet.project.gates):
+        return _compared(line, sheet, package, champion)
+    with private_server(line, sheet, package) as private:  # it starts while models are scored
+        evaluation, reference = _compared(line, sheet, package, champion)
+        return _with_latency(line, sheet, private, evaluation), reference
+
+
+def _compared(line: Line, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
+    best = best_so_far(line, [gate.metric for gate in sheet.project.gates if gate.best])
+    with ThreadPoolExecutor(3) as pool:
+        mine = pool.submit(_score, line, sheet, f"run:{sheet.run_id}", package.model, package, "score.candidate")
+        theirs = pool.submit(_rival, line, sheet, package, champion, "score.champion")
+        other = None
+        if best is not None and (champion is None or best.digest != champion.digest):
+            other = pool.submit(_rival, line, sheet, package, best, "score.best")
+        candidate, serving, second = mine.result(), theirs.result(), other.result() if other is not None else None
+    if candidate.predictions is None:
+        raise StepError(candidate.note, where="step score.candidate")
+    from noria.evaluation import measure  # the numerics: only work that was done is measured
+
+    if best is not None and (second is None or second.scores.predictions is None):
+        second = serving  # the champion is the best, or the best cannot be compared on these rows
+    return measure.measure(sheet, package, candidate, serving, second)
+
+
+def _with_latency(line: Line, sheet: Sheet, private: Private, evaluation: Evaluation) -> Evaluation:
+    """The evaluation with the latency that a gate asks for: measured now, for this verdict alone, and once more where the
+    verdict hangs on it. What was measured when the model was packaged may be another day's, and was no request."""
+    first = private.measure()
+    found = _timed_as(evaluation, first)
+    if judge.hangs_on_latency(sheet.project.gates, found):
+        line.progress(f"latency: {found.latency_p99_ms:.3g} ms is near the gate: measured again")
+        found = _timed_as(evaluation, first, private.measure())
+    return found
+
+
+def _timed_as(evaluation: Evaluation, *timed: Timed) -> Evaluation:
+    p50, p99 = ([one for each in timed for one in getattr(each, name)] for name in ("p50_ms", "p99_ms"))
+    middle = statistics.median(p50), statistics.median(p99)
+    return replace(evaluation, latency_p50_ms=middle[0], latency_p99_ms=middle[1], latency_rounds_ms=tuple(p99))
+
+
+def best_so_far(line: Line, metrics: Sequence[str]) -> Release | None:
+    """The best of the releases that are neither barred nor gone, by the first of ``metrics``; None where none is asked for.
+
+    Each release was compared with the best before it, on the same rows: so the newest is the best, or that one is.
+    """
+    if not metrics:
+        return None
+    here = {r.version: r for r in line.ledger.releases.list(line.name) if r.barred is None and _evaluated(line, r).is_file()}
+    if not here:
+        return None
+    newest = max(here.values(), key=lambda release: release.created_at)
+    found = msgspec.json.decode(_evaluated(line, newest).read_bytes())
+    before, versus = found.get("best"), found.get("versus_best") or {}
+    if before is None:
+        before, versus = found.get("champion"), found.get("versus") or {}
+    difference = (versus.get(metrics[0]) or {}).get("difference")
+    if before not in here or difference is None:
+        return newest
+    better = difference >= 0 if metrics[0] in LARGER_IS_BETTER else difference <= 0
+    return newest if better else here[before]
+
+
+def _evaluated(line: Line, release: Release) -> Path:
+    return line.bundle(release.digest) / "evidence" / "evaluation.json"
+
+
+def _rival(line: Line, sheet: Sheet, package: Package, release: Release | None, name: str) -> Rival | None:
+    if release is None:
+        return None
+    try:
+        verify(line, release)
+        note = _overlap(line.bundle(release.digest), package)
+    except NoriaError as error:
+        note = error.message
+    if note:
+        return Rival(release, Scores(None, note))
+    return Rival(release, _score(line, sheet, f"release:{release.digest}", release.digest, package, name))
+
+
+def _overlap(bundle: Path, package: Package) -> str:
+    """Why the champion may not be measured on these rows: it was trained on some of them."""
+    training = bundle / "evidence" / "training.json"
+    if not training.is_file():
+        return "its training record is missing"
+    before, now = msgspec.json.decode(training.read_bytes())["split"], package.trained["split"]
+    if before["kind"] != now["kind"]:
+        return f"it was split by {before['kind']}, the candidate by {now['kind']}: it may have seen these rows"
+    if now["kind"] == "time" and before["train_until"] > now["holdout_from"]:
+        return "it was trained on some of these rows"
+    return ""
+
+
+def _score(line: Line, sheet: Sheet, tree: str, identity: str, package: Package, name: str) -> Scores:
+    """Score through the sealed form, in a process of its own with the sealed code and nothing else of the project."""
+    record = steps.perform(line, sheet, _order(line, sheet, tree, identity, package, name))
+    if record.state is StepState.FAILED:
+        return Scores(None, record.reason.text.splitlines()[0])
+    import numpy as np
+
+    files = steps.output(line, record).files
+    called = np.load(line.blobs.path(files["called"]), allow_pickle=False) if "called" in files else None
+    return Scores(np.load(line.blobs.path(files["scores"]), allow_pickle=False), "", called)
+
+
+def _order(line: Line, sheet: Sheet, tree: str, identity: str, package: Package, name: str) -> steps.Order:
+    model = sheet.project.model
+    assert model is not None
+    rule = msgspec.json.decode((line.places.tree(tree) / "manifest.json").read_bytes())["signature"].get("decision")
+    facts = StepFacts(
+        code=identity,
+        inputs={"holdout": package.holdout_digest},
+        params={"decision": repr(rule)} if rule is not None else {},  # the same model may be called by another rule
+        environment=environment.digest(sheet.environment),
+    )
+    inputs = Inputs()
+    task = StepTask(
+        f"{sheet.run_id}/{name}",
+        tree,
+        target="noria.evaluation.score_step:run",
+        job={"bundle": ".", "rows": inputs.add(package.holdout_digest, "holdout.arrow")},
+        roots=(),
+        inputs=inputs.files,
+        outs={"scores": "scores.npy", "called": "called.npy"},
+        resources=Resources(None, model.memory_bytes, model.timeout_s),
+    )
+    return steps.Order(name, facts, task)

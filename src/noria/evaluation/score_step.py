@@ -1,0 +1,67 @@
+"""Score held-out rows through a release's sealed form."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from noria.models import columns, forms
+from noria.models.python_model import Frames
+from noria.models.signature import Signature
+from noria.releases.bundle_verifier import lay_out_code
+from noria.releases.release import Form
+
+SCORES = "scores.npy"
+CALLED = "called.npy"
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Leaves ``scores.npy`` in ``folder``: float64, see ``forms`` for the shapes; where a rule decides,
+    also ``called.npy``, the places of the classes that each row is called.
+
+    The job: ``bundle`` (a folder with manifest.json and the model), ``rows`` (an Arrow file), ``folder``.
+    Raises DataError when the rows lack a column that this release takes.
+    """
+    form, rows, signature = _opened(job)
+    np.save(Path(job["folder"]) / SCORES, form.predict(rows), allow_pickle=False)
+    if signature.decision is not None:
+        np.save(Path(job["folder"]) / CALLED, form.called(rows), allow_pickle=False)
+    return {"rows": rows.height}
+
+
+def _opened(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame, Signature]:
+    """The sealed form, and the rows as it takes them."""
+    bundle = Path(job["bundle"]).resolve()
+    manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+    if manifest["form"] == Form.HOSTED:
+        enter(bundle, Path(job["folder"]) / "code", manifest["hosted"]["paths"])
+    signature = msgspec.convert(manifest["signature"], Signature)
+    rows = columns.frame(pl.read_ipc(job["rows"]), signature.inputs)
+    return sealed_form(bundle, manifest, signature), rows, signature
+
+
+def enter(bundle: Path, copy: Path, paths: Sequence[str]) -> None:
+    """Work in a copy of the sealed code, as a host does in its own."""
+    lay_out_code(bundle, copy)
+    os.chdir(copy)
+    found = [str((copy / path).resolve()) for path in paths]
+    sys.path[:0] = found
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*found, os.environ.get("PYTHONPATH")]))
+    importlib.invalidate_caches()
+
+
+def sealed_form(bundle: Path, manifest: dict[str, Any], signature: Signature) -> forms.Form:
+    """The model as the server would load it."""
+    path = bundle / manifest["model"]["file"]
+    if manifest["form"] == Form.COMPILED:
+        return forms.Compiled(path, signature)
+    hosted = manifest.get("hosted", {})
+    return forms.Original.load(path, hosted.get("features"), signature, msgspec.convert(hosted.get("frames", {}), Frames))

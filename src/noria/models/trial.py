@@ -1,0 +1,169 @@
+"""A trial of a search: the training side is split again, fold by fold; the holdout is not even in the file that folds read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from noria.kernel.errors import DataError, StepError
+from noria.models import class_rule, columns, forms, project_functions, table_arguments, training
+from noria.models.python_model import with_features
+from noria.models.seeds import seed_everything
+from noria.models.signature import Input, Kind, Signature, Task, class_text
+from noria.models.split import DAY_S, MIN_ROWS, contents, hashed, seconds, split
+from noria.models.user_time import user_code
+from noria.stats import metrics
+
+ROWS = "rows.arrow"
+FOLD = "__fold__"  # of the rows' file: the fold in which a row validates; -1: in none
+EARLIER = -1
+
+
+def rows(job: dict[str, Any]) -> dict[str, Any]:
+    """Leaves ``rows.arrow`` in ``folder``: the training side, inputs and label, each row with its fold.
+
+    The job: ``rows`` (see ``tables.argument``), ``model``, ``folds`` (how many), ``folder``. Returns ``folds``, how many rows
+    validate in each; ``rolling``: whether a fold trains on earlier rows only; ``inputs`` with their kinds; ``sentence``.
+    """
+    model = job["model"]
+    side = split(table_arguments.argument(job["rows"]), model).train
+    names = training.input_names(side, model)
+    kinds = {name: str(columns.kind_of(name, side.schema[name])) for name in names}
+    rolling = bool(model["holdout"].get("last_s"))
+    fold, words = (_rolling if rolling else _hashed)(side, model, job["folds"])
+    sizes = [int((fold == number).sum()) for number in range(job["folds"])]
+    _check_sizes(sizes, int((fold == EARLIER).sum()) if rolling else side.height - max(sizes), words)
+    label = training.plain_label(side[model["label"]], Task(model["task"]))
+    more = [name for name in (model.get("weight"), model.get("groups")) if name is not None]
+    kept = side.select(*names, *more).with_columns(label.alias(model["label"]), fold.alias(FOLD))
+    table_arguments.write_arrow(kept, Path(job["folder"]) / ROWS)
+    return {"folds": sizes, "rolling": rolling, "inputs": kinds, "sentence": words}
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """One fold of one trial: fit on its training rows, score its validation rows.
+
+    The job: ``rows`` (the file), ``inputs``, ``rolling``, ``fold``, ``model``, ``train`` ("module:function"), ``params``,
+    ``seed``, ``metrics``, ``metric`` (the one that must have a value). Returns ``metrics`` by name, those that have a value on
+    these rows; ``train_rows``, ``validation_rows``; ``fit_s`` and ``predict_s``, wall time.
+    """
+    model = job["model"]
+    inputs = tuple(Input(name, Kind(kind)) for name, kind in job["inputs"].items())
+    table = pl.read_ipc(job["rows"])
+    before = table[FOLD] < job["fold"] if job["rolling"] else table[FOLD] != job["fold"]
+    fitting, validation = table.filter(before), table.filter(table[FOLD] == job["fold"])
+    groups = model.get("groups")
+    if groups is not None:  # by time, a group may stand on both sides
+        fitting = fitting.filter(~fitting[groups].is_in(validation[groups].unique().implode()))
+    _check_classes(fitting[model["label"]], Task(model["task"]), job["fold"])
+    seed_everything(job["seed"])  # a module may draw while it is imported
+    with user_code():
+        features = project_functions.load(model["features"]) if model.get("features") else None
+        project_functions.load(job["train"])
+    seed_everything(job["seed"])
+    frame = columns.frame(fitting, inputs)
+    began = time.perf_counter()
+    frames = training.frames_of(features, job["train"])
+    fitted = training.fit(
+        job["train"],
+        with_features(features, frame, frames),
+        fitting[model["label"]],
+        job["params"],
+        Task(model["task"]),
+        training.columns_of(fitting, model),
+    )
+    fitted_at = time.perf_counter()
+    signature = training.describe(model, inputs, frame, fitting[model["label"]], fitted)
+    signature = class_rule.decided(signature, model.get("threshold"), fitted, features, frames, frame)
+    asked = columns.frame(validation, inputs)
+    with user_code():
+        original = forms.Original(fitted, features, signature, frames)
+        predictions = original.predict(asked)
+        called = original.called(asked) if signature.decision is not None else None
+    ended = time.perf_counter()
+    return {
+        "metrics": _scores(job, codes(validation[model["label"]], signature), predictions, called, signature.task),
+        "train_rows": fitting.height,
+        "validation_rows": validation.height,
+        "fit_s": fitted_at - began,
+        "predict_s": ended - fitted_at,
+    }
+
+
+def codes(label: pl.Series, signature: Signature) -> NDArray[Any]:
+    """Labels as metrics take them: numbers, or the places [n] of their classes; -1 for a class that training did not see."""
+    if signature.task is Task.REGRESSION:
+        return label.to_numpy()
+    known = {name: code for code, name in enumerate(signature.classes)}
+    return np.array([known.get(class_text(value), -1) for value in label.to_list()], dtype=np.int64)
+
+
+def _rolling(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.Series, str]:
+    """By event time: the newest rows in windows as long as the holdout, each validated by a model of the rows before it.
+
+    Where the training side is too short for that, its span is cut into equal parts, and all but the first validate.
+    """
+    at = seconds(side[model["event_time"]])
+    first, newest = float(at.min()), float(at.max())  # type: ignore[arg-type]  # neither empty nor null: split() saw to it
+    wanted: float = model["holdout"]["last_s"]
+    window = min(wanted, (newest - first) / (folds + 1))
+    if window <= 0:
+        raise DataError("the training rows have one event time, so that none of them validates a model of earlier ones")
+    passed = ((newest - at) / window).floor().cast(pl.Int64)  # 0: less than a window before the newest row
+    fold = (folds - 1 - passed).clip(lower_bound=EARLIER).cast(pl.Int32)
+    length = f"{window / DAY_S:.3g} days" if window >= DAY_S else f"{window / 3600:.3g} hours"
+    short = "" if window == wanted else ", shorter than the holdout: the training rows span no more"
+    return fold, f"{folds} rolling window{'s' if folds > 1 else ''} of {length}{short}"
+
+
+def _hashed(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.Series, str]:
+    """By the hash of the key, or of the row, under another salt than the holdout's: each row validates once.
+
+    With one fold: a share as large as the holdout validates.
+    """
+    key = model.get("groups") or model["key"]
+    keys = (contents(side) if key is None else side[key].cast(pl.String)).to_list()
+    salt = f"{model['project']}/search"
+    if folds == 1:
+        share = model["holdout"].get("fraction") or 0.2
+        chosen = pl.Series(hashed(keys, salt, share), dtype=pl.Boolean)
+        return chosen.cast(pl.Int32) - 1, f"{share:.3g} of the rows, by hash"
+    fold = sum(pl.Series(hashed(keys, salt, (i + 1) / folds), dtype=pl.Int32) for i in range(folds - 1))
+    assert isinstance(fold, pl.Series)
+    return folds - 1 - fold, f"{folds} folds by hash"
+
+
+def _check_sizes(sizes: list[int], least: int, words: str) -> None:
+    """``least``: the rows that the fold with the fewest is trained on."""
+    for what, count in (("validation", min(sizes)), ("training", least)):
+        if count < MIN_ROWS:
+            raise DataError(
+                f"too few rows to search: a fold has {count:,} {what} rows, fewer than {MIN_ROWS} ({words})",
+                hint="Bring more labelled rows, or set fewer `model.search.folds`.",
+            )
+
+
+def _check_classes(label: pl.Series, task: Task, fold: int) -> None:
+    if task is not Task.REGRESSION and label.n_unique() < 2:
+        raise DataError(
+            f"fold {fold + 1}: its {len(label):,} training rows are all of one class",
+            hint="Set fewer `model.search.folds`, or a shorter `model.holdout`.",
+        )
+
+
+def _scores(
+    job: dict[str, Any], labels: NDArray[Any], predictions: NDArray[np.float64], called: NDArray[np.intp] | None, task: Task
+) -> dict[str, float]:
+    found = {}
+    for name in job["metrics"]:
+        try:
+            found[name] = metrics.compute(name, task, labels, metrics.facing(name, task, predictions, called))
+        except metrics.Undefined as error:
+            if name == job["metric"]:
+                raise StepError(f"{name} has no value on fold {job['fold'] + 1}: {error}") from error
+    return found

@@ -1,0 +1,444 @@
+"""What a monitor keeps of a prediction log, in bounded memory whatever the traffic.
+
+Counts of a window's inputs grow as its rows are read; answers wait for their label until their window is judged. When more wait
+than there is room for, a share of the keys goes on waiting, chosen by a hash: of a key all or none, so that a label by key never
+finds an older prediction than the one it belongs to. All of it can be written down, with how far the log was read, and gone on
+with: a new daemon reads what came since, not the log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from noria.data.served_predictions import moment
+from noria.evaluation.measure import DAY_S, Reference
+from noria.models.signature import Signature, Task, class_code
+from noria.predictions.reader import Place
+from noria.predictions.records import Feedback, Prediction, Record
+from noria.stats import calendar, metrics, profile
+from noria.stats.profile_records import ColumnProfile, Profile
+
+FORMAT = 1
+MOST_WAITING = 50_000  # answers that wait for a label ...
+MOST_NUMBERS = 1_000_000  # ... and the numbers that they consist of
+RECENT = 100_000  # names whose labels came before their prediction was read
+KEPT = 8  # labels of one prediction
+MOST_WINDOWS = 400  # of all releases; more are those of clients that send any event time
+EARLY_S = 2 * DAY_S  # labels that came so long before any other, and found no prediction, are let go
+REMEMBERED_S = 35 * DAY_S  # judged windows are kept this long behind the newest: what comes late is added to them
+CLOSE = 1e-6  # by which a probability may miss [0, 1], as for the metrics
+CALENDAR_ROWS = 400  # of a window
+
+Floats = NDArray[np.float64]
+
+
+class Gauge(msgspec.Struct, frozen=True):
+    """What a release is measured by."""
+
+    signature: Signature
+    reference: Reference
+    profile: Profile | None  # of its training, without the columns that are not recorded
+
+    @property
+    def by_day(self) -> bool:
+        """Whether days are the independent units, not rows."""
+        return self.signature.event_time is not None
+
+    def answer(self, outputs: dict[str, Any]) -> list[float] | None:
+        """The numbers that a label is compared with; None where there are none."""
+        classes, task = self.signature.classes, self.signature.task
+        said = outputs.get("prediction")
+        if task is Task.MULTICLASS:
+            shares = outputs.get("probabilities")
+            if not isinstance(shares, dict):
+                code = class_code(said, classes)
+                return None if code is None else [float(i == code) for i in range(len(classes))]
+            return _chances([shares.get(name, 0.0) for name in classes])
+        if task is Task.BINARY:
+            return _chances([outputs.get("probability", class_code(said, classes))])
+        return _finite([said])
+
+    def truth(self, label: Any) -> float | None:
+        """What a label is as a number; a class that the release does not know is one behind the last."""
+        if self.signature.task is Task.REGRESSION:
+            found = _finite([label])
+            return found[0] if found else None
+        code = class_code(label, self.signature.classes)
+        if code is None and self.signature.task is Task.MULTICLASS:
+            return float(len(self.signature.classes))
+        return None if code is None else float(code)
+
+    def losses(self, truths: Sequence[float], answers: Sequence[list[float]]) -> Floats:
+        """The loss of each row, as the holdout's were computed."""
+        y, said = np.array(truths, dtype=np.float64), np.array(answers, dtype=np.float64)
+        multiclass = self.signature.task is Task.MULTICLASS
+        said = np.hstack([said, np.zeros((len(said), 1))]) if multiclass else said[:, 0]
+        return np.asarray(metrics.row_losses(self.reference.metric, self.signature.task, y, said), dtype=np.float64)
+
+
+def _chances(values: list[Any]) -> list[float] | None:
+    found = _finite(values)
+    return found if found is not None and all(-CLOSE <= v <= 1 + CLOSE for v in found) else None
+
+
+def _finite(values: list[Any]) -> list[float] | None:
+    if all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+        return [float(v) for v in values]
+    return None
+
+
+class Sum(msgspec.Struct):
+    """Count, mean and squared deviations of numbers, added to as they come (Chan, Golub and LeVeque 1979)."""
+
+    n: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def add(self, other: Sum) -> None:
+        total = self.n + other.n
+        if other.n:
+            apart = other.mean - self.mean
+            self.squares += other.squares + apart * apart * self.n * other.n / total
+            self.mean += apart * other.n / total
+            self.n = total
+
+    @classmethod
+    def of(cls, values: Floats) -> Sum:
+        mean = float(values.mean()) if len(values) else 0.0
+        return cls(len(values), mean, float(((values - mean) ** 2).sum()))
+
+    @property
+    def sd(self) -> float:
+        return math.sqrt(self.squares / (self.n - 1)) if self.n > 1 else 0.0
+
+
+class Span(msgspec.Struct):
+    """One window of a release. ``opened``: project time when the first row came that is not yet judged."""
+
+    start: float
+    end: float
+    opened: float
+    fresh: bool = True  # rows came since it was judged
+    judged: bool = False
+    rows: int = 0
+    estimated: float = 0.0  # of how many predictions: of a sample each row stands for several
+    inputs: Profile = msgspec.field(default_factory=lambda: Profile(0))
+    looked: int = 0  # rows whose calendar was looked at
+    units: dict[float, Sum] = {}  # losses by day, or all under 0
+    conflicts: int = 0  # predictions that got labels which differ
+    raised: list[str] = []  # kinds of alerts
+
+    def due(self, delay_s: float) -> float:
+        """When its labels are in. Rows that come after its end get their labels as long after them."""
+        return max(self.end, self.opened) + delay_s
+
+    @property
+    def labelled(self) -> int:
+        return sum(unit.n for unit in self.units.values())
+
+
+class Held(msgspec.Struct):
+    """What is kept of one release. Windows begin at ``anchor`` and every so often before and after it; of those up to
+    ``judged_until`` that are not here any more nothing is known: they were judged."""
+
+    anchor: float
+    judged_until: float = -math.inf
+    spans: dict[float, Span] = {}
+    looked: int = 0
+    agreements: dict[str, list[list[int]]] = {}  # see `stats.calendar`
+
+
+class Waiting(msgspec.Struct):
+    """An answer that waits for its label. A label by key is its own until ``until``."""
+
+    release: str
+    start: float  # of its window
+    unit: float
+    at: float
+    key: str | None
+    answer: list[float]
+    until: float = math.inf
+    ahead: bool = False  # its window had not begun when it was made
+
+
+class Said(msgspec.Struct, frozen=True):
+    at: float
+    number: int  # in which it was read
+    label: Any
+
+
+class Notes(msgspec.Struct):
+    """All that is written down."""
+
+    project: str
+    every_s: float
+    format: int = FORMAT
+    places: dict[str, Place] = {}
+    releases: dict[str, Held] = {}
+    waiting: dict[str, Waiting] = {}
+    heard: dict[str, list[Said]] = {}  # "i" and the id, or "k" and the key -> labels of what waits
+    early: dict[str, list[Said]] = {}  # the same of what was not read yet
+    share: float = 1.0  # of keys that wait
+    number: int = 0
+    passed_over: int = 0  # rows whose window is one too many, or was judged and forgotten
+    caught_up: bool = False
+    told: list[str] = []  # segments whose damage was told
+
+
+class Fold:
+    """Takes records in any order; ``gauge`` tells what a release is measured by, None: not at all."""
+
+    def __init__(
+        self, notes: Notes, gauge: Callable[[str], Gauge | None], arrived: Callable[[float, float], float] = lambda at, _: at
+    ) -> None:
+        """``arrived``: the project time at a wall time, of a row whose own time is the second number."""
+        self.notes = notes
+        self._gauge = gauge
+        self._arrived = arrived
+        self._keyed: dict[str, set[str]] = {}  # key -> ids of what waits
+        self._placed: dict[tuple[str, float], set[str]] = {}  # release and start of a window -> the same
+        self._numbers = self._ahead = 0
+        for name, one in notes.waiting.items():
+            self._index(name, one)
+
+    def take(self, records: Iterable[Record], now: float) -> int:
+        """How many records of the project there were; ``now``: project time."""
+        answered: dict[str, list[Prediction]] = {}
+        count = 0
+        for record in records:
+            if record.project != self.notes.project:
+                continue
+            count += 1
+            if isinstance(record, Prediction):
+                answered.setdefault(record.release, []).append(record)
+            elif record.kind == "label":
+                self._hear(record)
+        for release, rows in answered.items():
+            gauge = self._gauge(release)
+            if gauge is not None:
+                self._take(release, gauge, rows, now)
+        self._thin()
+        return count
+
+    # -- predictions
+
+    def _take(self, release: str, gauge: Gauge, rows: list[Prediction], now: float) -> None:
+        times = [moment(row.event_time, row.at) for row in rows]
+        held = self.notes.releases.get(release)
+        if held is None:
+            held = self.notes.releases[release] = Held(times[0] // DAY_S * DAY_S)
+        places: dict[float, list[int]] = {}
+        for place, time in enumerate(times):
+            start = held.anchor + (time - held.anchor) // self.notes.every_s * self.notes.every_s
+            places.setdefault(start, []).append(place)
+        for start, several in places.items():
+            came = self._arrived(rows[several[0]].at, times[several[0]])
+            span = self._span(held, start, came, now)
+            if span is None:
+                self.notes.passed_over += len(several)
+                continue
+            some, some_times = [rows[i] for i in several], np.array([times[i] for i in several])
+            span.rows += len(some)
+            span.estimated += sum(1 / row.sample for row in some)
+            if gauge.profile is not None:
+                self._count(held, span, gauge.profile, some, some_times)
+            for row, time in zip(some, some_times, strict=True):
+                answer = gauge.answer(row.outputs)
+                if answer is not None:
+                    unit = float(time // DAY_S) if gauge.by_day else 0.0
+                    self._wait(row, Waiting(release, start, unit, row.at, row.key, answer, ahead=start > now))
+
+    def _span(self, held: Held, start: float, came: float, now: float) -> Span | None:
+        """The window, opened if it is not; None when there are too many that are nearer."""
+        span = held.spans.get(start)
+        if span is None:
+            if start < held.judged_until:
+                return None  # what it held is not known any more: a part of it alone would be judged in its name
+            if sum(len(h.spans) for h in self.notes.releases.values()) >= MOST_WINDOWS and not self._make_room(start, now):
+                return None
+            span = held.spans[start] = Span(start, start + self.notes.every_s, came)
+        elif not span.fresh:
+            span.fresh, span.opened = True, came
+        return span
+
+    def _make_room(self, start: float, now: float) -> bool:
+        """Forget a window: the oldest that was judged, else the one that is farthest from now, if that is not the new one."""
+        every = [(release, begun, span) for release, held in self.notes.releases.items() for begun, span in held.spans.items()]
+        done = [one for one in every if not one[2].fresh]
+        gone = min(done, key=lambda one: one[1]) if done else max(every, key=lambda one: abs(one[1] - now))
+        if not done and abs(gone[1] - now) <= abs(start - now):
+            return False
+        release, begun, span = gone
+        self.notes.passed_over += span.rows if span.fresh else 0
+        for name in list(self._placed.get((release, begun), ())):
+            self._release(name)
+        del self.notes.releases[release].spans[begun]
+        if not span.fresh:
+            self.notes.releases[release].judged_until = max(self.notes.releases[release].judged_until, span.end)
+        return True
+
+    def _count(self, held: Held, span: Span, reference: Profile, rows: list[Prediction], times: Floats) -> None:
+        named = [name for name in reference.columns if any(name in row.inputs for row in rows)]
+        table = pl.DataFrame([_series(name, reference.columns[name], rows) for name in named])
+        if not named:
+            return
+        span.inputs = profile.added(span.inputs, profile.summarise(table, reference))
+        if span.looked < CALENDAR_ROWS and not reference.wander:
+            looked = min(len(rows), calendar.ROWS)
+            for name, agree in calendar.agreements(table, times).items():
+                before = held.agreements.get(name)
+                held.agreements[name] = (agree if before is None else np.array(before) + agree).tolist()
+            span.looked += looked
+            held.looked += looked
+
+    def _wait(self, row: Prediction, one: Waiting) -> None:
+        if self.notes.share < 1 and _chance(row.key or row.id) >= self.notes.share:
+            return
+        if one.ahead and self._ahead >= MOST_WAITING // 2:
+            return  # what lies ahead waits for long: it may not take the room of what is judged next
+        self.notes.waiting[row.id] = one
+        self._index(row.id, one)
+        names = [f"i{row.id}"] if row.key is None else [f"i{row.id}", f"k{row.key}"]
+        for name in names:
+            if (said := self.notes.early.pop(name, None)) is not None:
+                self.notes.heard.setdefault(name, []).extend(said)
+
+    def _index(self, name: str, one: Waiting) -> None:
+        self._numbers += len(one.answer)
+        self._ahead += one.ahead
+        self._placed.setdefault((one.release, one.start), set()).add(name)
+        if one.key is not None:
+            self._keyed.setdefault(one.key, set()).add(name)
+
+    def _thin(self) -> None:
+        """Halve the share of keys that wait until there is room."""
+        waiting = self.notes.waiting
+        while len(waiting) > MOST_WAITING or self._numbers > MOST_NUMBERS:
+            self.notes.share /= 2
+            gone = [name for name, one in waiting.items() if _chance(one.key or name) >= self.notes.share]
+            for name in gone:
+                self._release(name)
+
+    def _release(self, name: str) -> None:
+        one = self.notes.waiting.pop(name)
+        self._numbers -= len(one.answer)
+        self._ahead -= one.ahead
+        self._placed[one.release, one.start].discard(name)
+        self.notes.heard.pop(f"i{name}", None)
+        if one.key is None:
+            return
+        others = self._keyed[one.key]
+        others.discard(name)
+        for other in others:  # what is said from here on belonged to the one that goes
+            waits = self.notes.waiting[other]
+            if waits.at < one.at:
+                waits.until = min(waits.until, one.at)
+        if not others:
+            del self._keyed[one.key]
+            self.notes.heard.pop(f"k{one.key}", None)
+
+    # -- labels
+
+    def _hear(self, record: Feedback) -> None:
+        self.notes.number += 1
+        said = Said(record.at, self.notes.number, record.label)
+        if record.id is not None:
+            name, known, most = f"i{record.id}", record.id in self.notes.waiting, KEPT
+        elif record.key is not None:
+            name, known = f"k{record.key}", record.key in self._keyed
+            most = KEPT * max(1, len(self._keyed.get(record.key, ())))
+        else:
+            return
+        kept = (self.notes.heard if known else self.notes.early).setdefault(name, [])
+        kept.append(said)
+        if len(kept) > most:
+            kept.sort(key=lambda s: (s.at, s.number))
+            del kept[:-most]
+        if len(self.notes.early) > RECENT:
+            del self.notes.early[next(iter(self.notes.early))]
+
+    def _labels(self, name: str, one: Waiting) -> list[Any]:
+        """What was said of a prediction, the last one last: the rule is that of `tests/predictions/labels_rule.py`."""
+        said = list(self.notes.heard.get(f"i{name}", ()))
+        if one.key is not None:
+            mine = (one.at, name)
+            ends = [w.at for n in self._keyed[one.key] if (w := self.notes.waiting[n]) and (w.at, n) > mine]
+            until = min([one.until, *ends])
+            said += [s for s in self.notes.heard.get(f"k{one.key}", ()) if one.at <= s.at < until]
+        return [s.label for s in sorted(said, key=lambda s: (s.at, s.number))]
+
+    def forget_early(self) -> None:
+        """Let go of labels that came long ago and belong to nothing that was read."""
+        newest = max((said[-1].at for said in self.notes.early.values()), default=0.0)
+        for name in [name for name, said in self.notes.early.items() if said[-1].at < newest - EARLY_S]:
+            del self.notes.early[name]
+
+    # -- judgement
+
+    def due(self, delay_s: float, now: float) -> list[tuple[str, Span]]:
+        """The windows whose labels are in, the oldest first."""
+        found = [
+            (release, span)
+            for release, held in self.notes.releases.items()
+            for span in held.spans.values()
+            if span.fresh and span.due(delay_s) <= now
+        ]
+        return sorted(found, key=lambda one: (one[1].start, one[0]))
+
+    def close(self, release: str, span: Span, gauge: Gauge) -> None:
+        """Add the losses of what got a label to the window's, and let what waited for one in it go."""
+        waited = {name: self.notes.waiting[name] for name in sorted(self._placed.get((release, span.start), ()))}
+        by_unit: dict[float, tuple[list[float], list[list[float]]]] = {}
+        for name, one in waited.items():
+            labels = self._labels(name, one)
+            truths = [t for label in labels if (t := gauge.truth(label)) is not None]
+            if truths:
+                rows = by_unit.setdefault(one.unit, ([], []))
+                rows[0].append(truths[-1])
+                rows[1].append(one.answer)
+                span.conflicts += len(set(truths)) > 1
+        for unit, (truths, answers) in by_unit.items():
+            span.units.setdefault(unit, Sum()).add(Sum.of(gauge.losses(truths, answers)))
+        self.let_go(release, span)
+        span.judged = True
+        held = self.notes.releases[release]
+        newest = max(one.end for one in held.spans.values() if one.judged)
+        oldest = newest - max(REMEMBERED_S, span.end - span.start)
+        for start in [s for s, one in held.spans.items() if not one.fresh and one.end < oldest and one is not span]:
+            held.judged_until = max(held.judged_until, held.spans.pop(start).end)
+
+    def let_go(self, release: str, span: Span) -> None:
+        """Nothing waits for a label in this window any more."""
+        for name in list(self._placed.get((release, span.start), ())):
+            self._release(name)
+        self._placed.pop((release, span.start), None)
+        span.fresh = False
+        if len(self.notes.waiting) < MOST_WAITING / 4 and self._numbers < MOST_NUMBERS / 4:
+            self.notes.share = min(1.0, self.notes.share * 2)
+
+
+def _series(name: str, column: ColumnProfile, rows: list[Prediction]) -> pl.Series:
+    """A column of the log in the type that the training had."""
+    values = [row.inputs.get(name) for row in rows]
+    if column.edges:
+        return pl.Series(name, [float(v) if isinstance(v, int | float) else None for v in values], dtype=pl.Float64)
+    return pl.Series(name, [_text(v) for v in values], dtype=pl.String)
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)
+
+
+def _chance(name: str) -> float:
+    """A number in [0, 1) that is the same for the same name."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8, person=b"watch").digest()) / 2.0**64

@@ -1,0 +1,44 @@
+"""Does a breach ask for a new turn, and may it start one now?"""
+
+from __future__ import annotations
+
+import msgspec
+
+from noria.kernel.policy import RetrainPolicy
+from noria.kernel.trigger import TriggerKind
+from noria.monitor import judge_rate_limit
+
+
+class Breach(msgspec.Struct, frozen=True):
+    """What the monitor saw leave its bounds."""
+
+    kind: str  # quality, drift
+    release: str  # v12
+    text: str  # one sentence
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """``kind`` is None when nothing shall start; ``wait_until`` (project clock) when it may later."""
+
+    kind: TriggerKind | None
+    reason: str
+    wait_until: float | None = None
+
+
+def decide(policy: RetrainPolicy, breaches: tuple[Breach, ...], recent_starts: tuple[float, ...], now: float) -> Wish:
+    """Whether the breaches start a turn. ``recent_starts`` and ``now``: project clock, seconds."""
+    if not breaches:
+        return Wish(None, "no breach: nothing asks for a new turn")
+    heard = [b for b in breaches if b.kind in policy.on]
+    if not heard:
+        kinds = ", ".join(sorted({b.kind for b in breaches}))
+        return Wish(None, f"{_told(breaches)}; no new turn: retrain.on is {', '.join(policy.on) or 'empty'}, without {kinds}")
+    wait = judge_rate_limit.wait_for(policy, {TriggerKind.BREACH}, recent_starts, now)
+    if wait is not None:
+        return Wish(None, f"{_told(heard)}; no new turn yet: {wait.text}", now + wait.numbers["free_s"])
+    return Wish(TriggerKind.BREACH, _told(heard))
+
+
+def _told(breaches: list[Breach] | tuple[Breach, ...]) -> str:
+    """Each breach once, in the order they came."""
+    return "; ".join(dict.fromkeys(f"{b.release}: {b.text}" for b in breaches))

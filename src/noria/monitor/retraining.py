@@ -1,0 +1,41 @@
+"""Learn: when the evidence asks for it, a breach becomes a trigger, and the circle closes with one row."""
+
+from __future__ import annotations
+
+from noria.config import Project
+from noria.kernel.trigger import Trigger
+from noria.monitor import judge_retraining as judge
+from noria.monitor.judge_retraining import Breach, Wish
+from noria.pipeline.context import Line
+
+
+def learn(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
+    """The trigger that the breaches ask for, if policy lets them."""
+    serving = {route.champion_version for route in line.ledger.routes.all() if route.project == line.name}
+    # the others are alerts, for people: a release that was replaced needs no retrain
+    breaches = tuple(b for b in breaches if b.kind in project.retrain.on and b.release in serving)
+    if not breaches:
+        return None
+    wish = wanted(line, project, breaches)
+    if wish.kind is None:
+        line.event("retrain.declined", line.name, wish.reason)
+        return None
+    subject = ",".join(f"{b.kind}:{b.release}:{b.text}" for b in breaches)
+    with line.ledger.transaction():
+        trigger = line.ledger.triggers.add(line.name, wish.kind, wish.reason, dedupe=f"breach:{subject}")
+        if trigger is not None:
+            line.event("retrain.wanted", trigger.id, f"the monitor asks for a turn: {wish.reason}")
+    return trigger
+
+
+def wanted(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Wish:
+    """Ask the judge: what started lately counts against `at_most`."""
+    return judge.decide(project.retrain, breaches, recent_starts(line, project), line.ledger.clock.now(line.name))
+
+
+def recent_starts(line: Line, project: Project) -> tuple[float, ...]:
+    """When turns started, on the project clock, within the time that `at_most` speaks of."""
+    period_s = project.retrain.at_most_period_s
+    if period_s is None:
+        return ()
+    return tuple(line.ledger.events.clock_times(line.name, "turn.started", line.ledger.clock.now(line.name) - period_s))

@@ -1,0 +1,53 @@
+"""Quality windows and alerts."""
+
+from __future__ import annotations
+
+import builtins
+
+from noria.monitor.records import Alert, Window
+from noria.storage.connection import Database
+from noria.storage.rows import Table
+
+
+class QualityStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._table = Table(database, "windows", Window, key=("project", "environment", "release", "start", "metric"))
+
+    def put(self, window: Window) -> None:
+        """Write a window, or write it anew."""
+        self._table.insert(window, replace=True)
+
+    def known(self, window: Window) -> bool:
+        """Whether a window was judged before, from as many predictions and labels, with the same result."""
+        where = "project = ? AND environment = ? AND release = ? AND start = ? AND metric = ?"
+        found = self._table.one(where, window.project, window.environment, window.release, window.start, window.metric)
+        return found is not None and (found.predictions, found.labelled, found.value) == (
+            window.predictions,
+            window.labelled,
+            window.value,
+        )
+
+    def judged(self, project: str, environment: str) -> dict[str, float]:
+        """Release -> the end of its newest window."""
+        sql = 'SELECT release, max("end") AS until FROM windows WHERE project = ? AND environment = ? GROUP BY release'
+        return {str(row["release"]): float(row["until"]) for row in self._database.rows(sql, (project, environment))}
+
+    def windows(
+        self, project: str, limit: int = 100, *, environment: str | None = None, release: str | None = None
+    ) -> builtins.list[Window]:
+        """The newest first; of an environment or a release, where one is named."""
+        where = "project = ? AND environment = COALESCE(?, environment) AND release = COALESCE(?, release)"
+        return self._table.many(f'{where} ORDER BY "end" DESC, release LIMIT ?', project, environment, release, limit)
+
+
+class AlertStore:
+    def __init__(self, database: Database) -> None:
+        self._table = Table(database, "alerts", Alert)
+
+    def add(self, alert: Alert) -> None:
+        self._table.insert(alert)
+
+    def list(self, project: str, limit: int = 50) -> builtins.list[Alert]:
+        """Newest first."""
+        return self._table.many("project = ? ORDER BY at DESC LIMIT ?", project, limit)

@@ -1,0 +1,236 @@
+"""Watch: quality of what was answered, by window and release, as labels come in; inputs against the training profile."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from noria.config import Project
+from noria.evaluation.measure import Reference
+from noria.kernel import names
+from noria.kernel.errors import NotFoundError
+from noria.kernel.policy import MonitorPolicy, lasting
+from noria.kernel.verdict import Outcome, Verdict
+from noria.models.signature import Signature
+from noria.monitor import judge_drift, judge_quality
+from noria.monitor.accumulator import FORMAT, Fold, Gauge, Held, Notes, Span, Sum
+from noria.monitor.judge_retraining import Breach
+from noria.monitor.records import Alert, Window
+from noria.pipeline.context import Line
+from noria.predictions.damage import tell_damage
+from noria.predictions.reader import LogReader
+from noria.stats import calendar
+from noria.stats.profile_records import Profile
+from noria.storage.disk import full_disk
+
+PART_BYTES = 1 << 20  # of the log that are read at a time
+WORK_S = 0.3  # of one look: the daemon has other things to do as well
+SAVE_S = 60.0  # between two times that the notes are written down, where no window was judged
+
+
+class Watch:
+    """The monitor of one environment: what it has read of the prediction log, kept in `log/ENVIRONMENT/PROJECT.watched`.
+
+    Windows of a release begin on the day (UTC) of its first prediction; one is judged when it ended a label delay ago, and again
+    when predictions of its time came later.
+    """
+
+    def __init__(self, line: Line, project: Project, environment: str) -> None:
+        self.environment = environment
+        self.file = line.state / "log" / environment / f"{line.name}.watched"
+        self.every_s = project.monitor.every_s
+        self._line = line
+        self._hidden = frozenset(project.serving.log.redact)
+        self._gauges: dict[str, Gauge] = {}
+        notes = self._saved() or self._begun()
+        self.reader = LogReader(self.file.parent, places=notes.places)
+        self.fold = Fold(notes, self.gauge, self._arrived)
+        self._saved_at = time.monotonic()
+        self._news = False
+
+    @property
+    def notes(self) -> Notes:
+        return self.fold.notes
+
+    def _saved(self) -> Notes | None:
+        """The notes of the monitor before; None where there are none, or they are of other windows."""
+        try:
+            notes = msgspec.msgpack.decode(self.file.read_bytes(), type=Notes)
+        except (OSError, msgspec.DecodeError):
+            return None  # the log has it all: it is read anew
+        fits = (notes.format, notes.project, notes.every_s) == (FORMAT, self._line.name, self.every_s)
+        return notes if fits else None
+
+    def _begun(self) -> Notes:
+        """Nothing read yet; what the ledger knows as judged is not judged again."""
+        notes = Notes(self._line.name, self.every_s)
+        for release, end in self._line.ledger.quality.judged(self._line.name, self.environment).items():
+            notes.releases[release] = Held(end, judged_until=end)
+        return notes
+
+    def fits(self, project: Project) -> bool:
+        """Whether it watches by the settings of now."""
+        return (self.every_s, self._hidden) == (project.monitor.every_s, frozenset(project.serving.log.redact))
+
+    def gauge(self, release: str) -> Gauge | None:
+        """What a release is measured by; None: it is from elsewhere, or was imported, and there is nothing to compare with."""
+        found = self._gauges.get(release)
+        if found is None and (found := gauge_of(self._line, release, self._hidden)) is not None:
+            self._gauges[release] = found
+        return found
+
+    def _arrived(self, at: float, moment: float) -> float:
+        """The project's time at a wall time; of one before the clock was set the row's own time."""
+        clock = self._line.ledger.clock.read(self._line.name)
+        if clock is None:
+            return at
+        return clock.now(at) if at >= clock.wall else moment
+
+    def read(self) -> bool:
+        """Take in what is new, for about WORK_S; whether all of it was read by now."""
+        until, now = time.monotonic() + WORK_S, self._line.ledger.clock.now(self._line.name)
+        while True:
+            records = self.reader.poll(PART_BYTES)
+            self._news = bool(self.fold.take(records, now)) or self._news
+            if not self.reader.behind:
+                self.notes.caught_up = True
+                return True
+            if time.monotonic() > until:
+                return False
+
+    def save(self, *, now: bool = False) -> None:
+        """Write the notes down, if there is news and it is time. Raises DiskFullError."""
+        if not now and not (self._news and time.monotonic() - self._saved_at >= SAVE_S):
+            return
+        self.notes.places = self.reader.places()
+        if self.notes.caught_up:
+            self.fold.forget_early()
+        fresh = self.file.with_suffix(".part")
+        with full_disk(self.file.parent):
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(msgspec.msgpack.encode(self.notes))
+                file.flush()
+                os.fdatasync(file.fileno())
+            fresh.replace(self.file)
+        self._news, self._saved_at = False, time.monotonic()
+
+
+def gauge_of(line: Line, release: str, hidden: frozenset[str]) -> Gauge | None:
+    try:
+        bundle = line.bundle(line.ledger.releases.get(line.name, release).digest)
+        measured = (bundle / "evidence" / "reference.json").read_bytes()
+        manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+    except (NotFoundError, FileNotFoundError):
+        return None
+    signature = msgspec.convert(manifest["signature"], Signature)
+    return Gauge(signature, msgspec.json.decode(measured, type=Reference), _profile(bundle, hidden))
+
+
+def _profile(bundle: Path, hidden: frozenset[str]) -> Profile | None:
+    kept = bundle / "evidence" / "profile.json"
+    content = msgspec.json.decode(kept.read_bytes()) if kept.is_file() else None
+    if not content:
+        return None
+    known = msgspec.convert(content, Profile)
+    return Profile(known.rows, {n: c for n, c in known.columns.items() if n not in hidden}, known.wander)
+
+
+def watch(line: Line, project: Project, monitor: Watch) -> tuple[Breach, ...]:
+    """Judge every window that is due; the breaches found, each already an alert in the ledger."""
+    all_read = monitor.read()
+    tell_damage(line, monitor.environment, monitor.reader.damage(), monitor.notes.told)
+    breaches: list[Breach] = []
+    judged = False
+    if all_read:
+        for release, span in monitor.fold.due(project.monitor.label_delay_s, line.ledger.clock.now(line.name)):
+            gauge, judged = monitor.gauge(release), True
+            if gauge is None:
+                monitor.fold.let_go(release, span)  # its bundle is gone: nothing is left to compare with
+            else:
+                breaches += _judge(line, project.monitor, monitor, release, gauge, span)
+    monitor.save(now=judged)
+    return tuple(breaches)
+
+
+def _judge(line: Line, policy: MonitorPolicy, monitor: Watch, release: str, gauge: Gauge, span: Span) -> list[Breach]:
+    again = span.judged
+    monitor.fold.close(release, span, gauge)
+    units, labelled, back_s = judged_units(monitor.notes.releases[release], span, gauge, policy)
+    reference = judge_quality.Units(gauge.reference.n, gauge.reference.mean, gauge.reference.sd)
+    unit = "days" if gauge.by_day else "rows"
+    ruling = judge_quality.judge(units, labelled, reference, policy, gauge.reference.metric, unit)
+    drifted = _drift(monitor.notes.releases[release], gauge, span, policy)
+    window = Window(
+        project=line.name,
+        environment=monitor.environment,
+        release=release,
+        start=span.start,
+        end=span.end,
+        metric=gauge.reference.metric,
+        predictions=round(span.estimated),
+        labelled=labelled,
+        value=ruling.value,
+        reference=gauge.reference.mean,
+        p_value=ruling.p_value,
+        drift_score=drifted.scores.get(drifted.worst, 0.0) if drifted else 0.0,
+        drift_column=drifted.worst if drifted else "",
+    )
+    if line.ledger.quality.known(window):
+        return []  # by a monitor that died before it wrote its notes down: its alerts stand
+    line.ledger.quality.put(window)
+    if span.conflicts and not again:
+        _tell_conflicts(line, release, span)
+    found = [("quality", ruling.verdict)] + ([("drift", drifted.verdict)] if drifted else [])
+    sank = [(kind, verdict) for kind, verdict in found if verdict.outcome is Outcome.FAIL and kind not in span.raised]
+    span.raised += [kind for kind, _ in sank]
+    back = f", over the newest {lasting(back_s)}" if back_s > span.end - span.start else ""
+    return [_raise(line, kind, release, verdict, back if kind == "quality" else "") for kind, verdict in sank]
+
+
+def judged_units(held: Held, span: Span, gauge: Gauge, policy: MonitorPolicy) -> tuple[judge_quality.Units, int, float]:
+    """The units by which a window is judged, the labelled rows behind them, and how far they reach back from its end.
+
+    A window that is too short to decide is judged together with those before it: a week where days are the units, and as many
+    more as give enough labels. Which they are depends on counts alone, not on how well the release did.
+    """
+    units: dict[float, Sum] = {}
+    back_s = 0.0
+    for other in sorted((s for s in held.spans.values() if s.end <= span.end), key=lambda s: -s.end):
+        reach = span.end - other.start
+        days, labelled = len(units), sum(unit.n for unit in units.values())
+        short = gauge.by_day and reach <= judge_quality.LOOK_BACK_S
+        enough = reach > judge_quality.FARTHEST_S or judge_quality.enough(days, labelled, policy, by_day=gauge.by_day)
+        if enough and other is not span and not short:
+            break
+        for unit, found in other.units.items():
+            units.setdefault(unit, Sum()).add(found)
+        back_s = reach
+    labelled = sum(unit.n for unit in units.values())
+    whole = Sum.of(np.array([unit.mean for unit in units.values()])) if gauge.by_day else units.get(0.0, Sum())
+    return judge_quality.Units(whole.n, whole.mean, whole.sd), labelled, back_s
+
+
+def _drift(held: Held, gauge: Gauge, span: Span, policy: MonitorPolicy) -> judge_drift.DriftRuling | None:
+    if gauge.profile is None:
+        return None
+    seen = {name: (held.looked, np.array(agree)) for name, agree in held.agreements.items()}
+    following = calendar.followed(seen, gauge.profile.columns)
+    return judge_drift.judge(gauge.profile, span.inputs, policy.drift, every_s=span.end - span.start, calendar=following)
+
+
+def _tell_conflicts(line: Line, release: str, span: Span) -> None:
+    count, labelled = span.conflicts, span.labelled
+    text = f"{release}: {count:,} of {labelled:,} labelled predictions of a window got labels that differ; the last one counts"
+    line.event("labels.conflict", release, text, conflicts=count, labelled=labelled, start=span.start, end=span.end)
+
+
+def _raise(line: Line, kind: str, release: str, verdict: Verdict, back: str) -> Breach:
+    text = verdict.sentence() + back
+    with line.ledger.transaction():
+        line.ledger.alerts.add(Alert(names.new_id("alert"), line.name, kind, release, text, line.ledger.clock.now(line.name)))
+        line.event(f"monitor.{kind}", release, f"{release}: {text}")
+    return Breach(kind, release, text)

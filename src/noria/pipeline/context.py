@@ -1,0 +1,121 @@
+"""What every stage works with: the delivery line's resources, and the sheet of the run in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noria.config import Project
+from noria.data.table import TableType
+from noria.delivery.driver import Driver
+from noria.pipeline.executors.task import Executor, Handle
+from noria.pipeline.places import Places
+from noria.pipeline.run import Pins, StepRecord
+from noria.pipeline.turn_record import Turn
+from noria.serving.client import Server
+from noria.storage.blobs import BlobStore
+from noria.storage.ledger import Ledger
+from noria.storage.locks import Locks
+
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Progress that nobody reads."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """The resources of one project's delivery line. ``check_lease`` raises when this engine lost its job."""
+
+    name: str  # the project's name in the ledger
+    home: Path  # where Noria was started: relative data sources resolve here
+    state: Path  # .noria
+    ledger: Ledger
+    blobs: BlobStore
+    executor: Executor
+    places: Places
+    locks: Locks
+    server: Server
+    driver: Driver  # the same server, as a rollout sees it
+    actor: str = "engine"
+    reuse: bool = True  # False: every step runs, whatever is remembered
+    progress: Progress = silent
+    check_lease: Callable[[], None] = lambda: None
+
+    def event(self, kind: str, subject: str, text: str, **facts: object) -> None:
+        """Append to the audit log and tell whoever watches."""
+        self.ledger.events.append(self.name, kind, subject, text, facts, actor=self.actor)
+        self.progress(text)
+
+    def folder(self, run_id: str) -> Path:
+        """The scratch folder of a run."""
+        path = self.state / "work" / run_id
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def bundle(self, digest: str) -> Path:
+        """Where a release's bundle is unpacked."""
+        return self.state / "releases" / digest
+
+
+class Sheet(msgspec.Struct):
+    """What one run has learned so far; the stages fill it in, in their order."""
+
+    turn: Turn
+    run_id: str
+    project: Project  # as the pinned commit says it
+    tree: Path  # the code: a clean worktree, or the home itself when it is dirty
+    commit: str | None
+    dirty: str | None
+    environment: dict[str, object]
+    pins: Pins | None = None
+    tables: dict[str, TableType] = {}  # dataset -> how its files are read; none of what is no table
+    arrivals: tuple[Arrival, ...] = ()
+    refused: list[str] = []  # one sentence per quarantined file
+    records: list[StepRecord] = []
+    under_way: dict[str, Handle] = {}  # tasks that run, by id
+    by_hand: bool = False
+    found: dict[str, Any] = {}  # what a search chose: `algorithm`, and the `params` of its training
+    sealed: Path | None = None  # of a reproduction: the code that was sealed then
+
+    @property
+    def params_used(self) -> dict[str, Any]:
+        """The parameters of the run: the project's, and where a search chose, those that it found and its algorithm."""
+        if not self.found:
+            return self.project.params
+        return {**self.project.params, "train": self.found["params"], "algorithm": self.found["algorithm"]}
+
+    @property
+    def tree_id(self) -> str:
+        """What executors call the tree."""
+        return f"home:{self.dirty}" if self.dirty or not self.commit else f"commit:{self.commit}"
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Folders of the tree in which the project's modules are found."""
+        return ("src", ".") if (self.tree / "src").is_dir() else (".",)
+
+    @property
+    def user_s(self) -> float:
+        """Wall time that the project's own functions and tests took."""
+        return sum(r.user_s for r in self.records)
+
+    @property
+    def code_paths(self) -> tuple[Path, ...]:
+        """Where the project's modules are found."""
+        return tuple(self.tree / root for root in self.roots)
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A file that no delivery has judged yet; its bytes are already a blob."""
+
+    dataset: str
+    name: str  # relative to home, '/' separated
+    digest: str
+    size_bytes: int
+    mark: str = ""  # of the file when its bytes were taken, for the stat index
+    problem: str = ""  # why it could not be read, in words; then there are no bytes
+    origin: str | None = None  # the address at which it stays, of a dataset that is pinned by version

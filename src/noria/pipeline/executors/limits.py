@@ -1,0 +1,184 @@
+"""What jobs on this machine may use, and what they do use: cores, memory, and the streams they print to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from noria.kernel.errors import StepError
+from noria.pipeline.executors.task import cores
+
+LOOK_S = 1.0  # a job that waits for room looks around this often, besides being told
+SAMPLE_S = 0.05  # between two looks at a job's memory and clock
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Work(msgspec.Struct, frozen=True):
+    """One job: ``target``, a function ``module:name`` from a JSON object to a JSON object, or ``command``, for the shell."""
+
+    target: str | None
+    job: dict[str, Any]
+    cwd: Path
+    paths: tuple[Path, ...]  # put first on sys.path
+    env: dict[str, str]  # the whole environment of the job
+    timeout_s: float
+    memory_bytes: int | None  # resident memory of the process tree
+    log: Path  # standard output and error
+    command: str | None = None
+    cpus: int | None = None  # cores it is kept to; None: any, and one slot
+
+
+class Done(msgspec.Struct, frozen=True):
+    """How a job ended. ``kind``: ok, raised, timeout, memory, killed, exited, cancelled."""
+
+    ok: bool
+    result: dict[str, Any] | None
+    error: str | None  # one sentence, when not ok
+    kind: str
+    seconds: float  # wall time from a free slot to the end
+    user_s: float  # of these, inside the project's own code
+    peak_rss_mb: float  # megabytes (10^6 bytes), the whole tree
+    log_tail: str
+    cpu_s: float = 0.0
+    read_mb: float = 0.0
+    written_mb: float = 0.0
+    read: tuple[str, ...] = ()  # files of the project that it opened, relative to its folder
+
+
+class Tree:
+    """A process and all that it started: how much memory they hold together, looked at every now and then."""
+
+    def __init__(self, pid: int, limit: int | None) -> None:
+        self._pid, self._limit = pid, limit
+        self.known: list[psutil.Process] = []
+        self.peak_bytes = 0
+
+    def judge(self) -> tuple[str, str] | None:
+        """Kind and sentence when they outgrew their limit."""
+        self.known = descendants(self._pid)
+        try:
+            everyone = [psutil.Process(self._pid), *self.known]
+        except psutil.Error:  # it ended
+            return None
+        used = _resident(everyone)
+        if self._limit is not None and used > self._limit and self.known:  # pages that a fork shares were counted more than once
+            used = _proportional(everyone)
+        self.peak_bytes = max(self.peak_bytes, used)
+        if self._limit is not None and used > self._limit:
+            return "memory", f"used more than {_size(self._limit)} of memory"
+        return None
+
+
+class Slots:
+    """The machine's cores and memory, handed out to jobs in the order in which they ask."""
+
+    def __init__(self, count: int) -> None:
+        self._room = threading.Condition()
+        known = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(cores()))
+        self._free = [known[i % len(known)] for i in range(count)]
+        self._count = count
+        self._memory = self._all_memory = int(psutil.virtual_memory().total)
+        self._queue: list[object] = []
+
+    @contextlib.contextmanager
+    def taken(self, work: Work, cancelled: threading.Event) -> Iterator[tuple[int, ...]]:
+        """Wait for room; the cores that the job is kept to, none when it may use any. Raises StepError when it is cancelled."""
+        wanted = min(work.cpus or 1, self._count)
+        memory = min(work.memory_bytes or 0, self._all_memory)
+        mine = self._take(wanted, memory, cancelled)
+        try:
+            yield tuple(sorted(set(mine))) if work.cpus else ()
+        finally:
+            with self._room:
+                self._free += mine
+                self._memory += memory
+                self._room.notify_all()
+
+    def look(self) -> None:
+        """Those who wait look around: one of them was cancelled."""
+        with self._room:
+            self._room.notify_all()
+
+    def _take(self, wanted: int, memory: int, cancelled: threading.Event) -> list[int]:
+        ticket = object()
+        with self._room:
+            self._queue.append(ticket)
+            try:
+                while self._queue[0] is not ticket or len(self._free) < wanted or self._memory < memory:
+                    if cancelled.is_set():
+                        raise StepError("was cancelled")
+                    self._room.wait(LOOK_S)
+            finally:
+                self._queue.remove(ticket)
+                self._room.notify_all()
+            mine, self._free = self._free[:wanted], self._free[wanted:]
+            self._memory -= memory
+            return mine
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """What a process started, and what those started. Linux tells the children of each; elsewhere all processes are read."""
+    try:
+        if not os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children"):
+            return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    found: list[psutil.Process] = []
+    waiting = [pid]
+    while waiting:
+        for child in _children(waiting.pop()):
+            with contextlib.suppress(psutil.Error):
+                found.append(psutil.Process(child))
+                waiting.append(child)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[str] = []
+    with contextlib.suppress(OSError):  # it ended meanwhile
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                found += file.read().split()
+    return [int(child) for child in found]
+
+
+def _resident(processes: Sequence[psutil.Process]) -> int:
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_info().rss
+    return total
+
+
+def _proportional(processes: Sequence[psutil.Process]) -> int:
+    """As resident, with each shared page divided among those that share it; slower by milliseconds."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            total += getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss
+    return total
+
+
+def _size(count: int) -> str:
+    """As noria.yaml writes it: by powers of 1024."""
+    return f"{count / (1 << 30):.3g} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
+
+
+def drain(fd: int) -> bytes | None:
+    """Up to one pipe's worth, without waiting: empty at the end, None when there is nothing yet."""
+    try:
+        return os.read(fd, 1 << 16)
+    except BlockingIOError:
+        return None
+
+
+def fd_of(stream: Any) -> int:
+    assert stream is not None
+    return int(stream.fileno())

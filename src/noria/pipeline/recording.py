@@ -1,0 +1,121 @@
+"""What a run leaves to be compared: its metrics, series, plots, artifacts, note and tags, gathered from its steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import msgspec
+
+from noria import track
+from noria.config import Step, document
+from noria.kernel.errors import NoriaError
+from noria.pipeline import steps
+from noria.pipeline.context import Line, Sheet
+from noria.pipeline.run import Run, StepRecord, flat
+
+
+class Gathered(msgspec.Struct):
+    """Of all steps of a run; names begin with the step's."""
+
+    metrics: dict[str, float] = {}
+    series: dict[str, dict[str, list[tuple[float, float]]]] = {}  # step -> metric -> points
+    plots: dict[str, str] = {}
+    artifacts: dict[str, str] = {}
+    notes: list[str] = []
+    tags: list[str] = []
+
+
+def gather(line: Line, sheet: Sheet) -> Gathered:
+    """What the steps of this run say, those whose results were reused among them. What is unreadable is told, not lost."""
+    found = Gathered()
+    for record in sheet.records:
+        if record.tracked:
+            _tracked(line, record, found)
+        found.artifacts |= {f"{record.name}/{path}": digest for path, digest in record.artifacts.items()}
+        step = sheet.project.steps.get(record.name)
+        if step is not None and record.output is not None and (step.metrics or step.plots):
+            _outs(line, step, record, found)
+    return found
+
+
+def keep(
+    line: Line,
+    sheet: Sheet,
+    outcome: str,
+    reason: str,
+    metrics: Mapping[str, float],
+    now: float,
+    **more: Any,
+) -> Run:
+    """Write the run down, with all that its steps say; ``more`` are further fields of a Run."""
+    assert sheet.pins is not None, "a run has pins"
+    said = gather(line, sheet)
+    made = Run(
+        id=sheet.run_id,
+        project=line.name,
+        turn_id=more.pop("turn_id", sheet.turn.id),
+        pins=sheet.pins,
+        started_at=sheet.turn.started_at,
+        ended_at=now,
+        outcome=outcome,
+        reason=reason,
+        steps=tuple(sheet.records),
+        metrics={**said.metrics, **metrics},
+        params=flat(sheet.params_used),
+        tags=(*more.pop("tags", ()), *said.tags),
+        note="\n".join(filter(None, [more.pop("note", ""), *said.notes])),
+        artifacts=said.artifacts,
+        plots=said.plots,
+        **more,
+    )
+    with line.ledger.transaction():
+        line.ledger.runs.put(made)
+        for step, series in said.series.items():
+            line.ledger.series.put(line.name, made.id, step, series)
+    return made
+
+
+def numbers(content: bytes, path: str) -> dict[str, float]:
+    """The numbers of a JSON or YAML file by dotted name. Raises ValueError or ConfigError when it is neither."""
+    if PurePosixPath(path).suffix.lower() == ".json":
+        found: Any = json.loads(content)  # takes NaN and Infinity, as Python writes them; msgspec does not
+    else:
+        found = document.read(content, path).plain()
+    if isinstance(found, int | float):
+        return {PurePosixPath(path).stem: float(found)}
+    if not isinstance(found, Mapping):
+        raise ValueError("holds no mapping of numbers")
+    plain = flat({str(key): value for key, value in found.items()})
+    return {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
+
+
+def _tracked(line: Line, record: StepRecord, found: Gathered) -> None:
+    assert record.tracked is not None
+    try:
+        said = track.read(line.blobs.path(record.tracked))
+    except NoriaError as error:
+        line.progress(f"{record.name}: what it logged is lost: {error.message}")
+        return
+    found.series[record.name] = said.series
+    found.metrics |= {f"{record.name}.{metric}": points[-1][1] for metric, points in said.series.items() if points}
+    found.notes += [said.note] if said.note else []
+    found.tags += [tag for tag in said.tags if tag not in found.tags]
+    for text in said.said:
+        line.progress(f"{record.name}: {text}")
+
+
+def _outs(line: Line, step: Step, record: StepRecord, found: Gathered) -> None:
+    files = steps.output(line, record).files
+    for path, digest in files.items():
+        if any(path == plot or path.startswith(f"{plot}/") for plot in step.plots):
+            found.plots[f"{step.name}/{path}"] = digest
+        if path in step.metrics:
+            try:
+                named = numbers(line.blobs.read(digest), path)
+            except (ValueError, NoriaError, msgspec.DecodeError) as error:
+                line.progress(f"{step.name}: {path} cannot be read as metrics: {error}")
+            else:
+                found.metrics |= {f"{step.name}.{name}": value for name, value in named.items()}

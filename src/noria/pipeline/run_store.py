@@ -1,0 +1,243 @@
+"""Runs, and the results of steps remembered by what they depend on."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from noria.kernel import query
+from noria.kernel.errors import NotFoundError, UsageError
+from noria.kernel.query import Order, Query
+from noria.pipeline.run import Pins, Run, RunKind, StepRecord
+from noria.storage.connection import Database, Value
+from noria.storage.rows import Table, parsed, to_json
+
+COLUMNS = {  # field of a query -> the column that it is read from; metrics and params are their own
+    "id": "id",
+    "kind": "kind",
+    "outcome": "outcome",
+    "tag": "tags",
+    "note": "note",
+    "parent": "parent",
+    "commit": "pins",
+    "started": "started_at",
+    "seconds": "ended_at",
+}
+AT_ONCE = 500  # ids in one statement
+NAMED = 5  # runs that an ambiguous beginning names
+
+
+class RunStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._table = Table(database, "runs", Run)
+
+    def put(self, run: Run) -> None:
+        """Write a run, or write it anew."""
+        self._table.insert(replace(run, reason=self._database.hide(run.reason)), replace=True)
+
+    def get(self, run_id: str) -> Run:
+        """Raises NotFoundError."""
+        found = self._table.one("id = ?", run_id)
+        if found is None:
+            raise NotFoundError(f"there is no run {run_id}", hint="`noria runs` lists them.")
+        return found
+
+    def list(self, project: str, limit: int = 50) -> builtins.list[Run]:
+        """Newest first."""
+        return self._table.many("project = ? ORDER BY started_at DESC LIMIT ?", project, limit)
+
+    def each(self, project: str, kind: RunKind) -> Iterator[Run]:
+        """Every run of a kind, one at a time."""
+        rows = self._database.each("SELECT * FROM runs WHERE project = ? AND kind = ?", (project, str(kind)))
+        return (self._table.read(row) for row in rows)
+
+    def find(self, project: str, beginning: str) -> Run:
+        """The run whose id is ``beginning`` or the only one whose id begins so. Raises NotFoundError."""
+        exact = self._table.one("project = ? AND id = ?", project, beginning)
+        if exact is not None:
+            return exact
+        found = self._table.many(
+            "project = ? AND id >= ? AND id < ? LIMIT ?", project, beginning, beginning + "\U0010ffff", NAMED + 1
+        )
+        if len(found) > 1:
+            named = ", ".join(r.id for r in found[:NAMED]) + (" and others" if len(found) > NAMED else "")
+            raise NotFoundError(f"{beginning} may be any of {named}", hint="Give more characters.")
+        if not found:
+            raise NotFoundError(f"there is no run {beginning}", hint="`noria runs` lists them.")
+        return found[0]
+
+    def counts(self, project: str) -> dict[RunKind, int]:
+        """How many runs of each kind there are."""
+        rows = self._database.rows("SELECT kind, count(*) AS n FROM runs WHERE project = ? GROUP BY kind", (project,))
+        return {RunKind(r["kind"]): int(r["n"]) for r in rows}
+
+    def search(
+        self,
+        project: str,
+        where: Query | None = None,
+        order: Order | None = None,
+        kind: RunKind | None = None,
+        limit: int = 20,
+    ) -> builtins.list[Run]:
+        """The runs that meet the query, in order; newest first without one. Raises UsageError for names that no run has.
+
+        Only the columns that are asked about are read and decoded, and whole runs for the answer alone.
+        """
+        asked = [(f, "--where") for f in query.fields(where)] if where is not None else []
+        asked += [(order.field, "--sort")] if order is not None else []
+        facts = self._facts(project, kind, {f.group or COLUMNS[f.name] for f, _ in asked}, None if asked else limit)
+        _demand_known(asked, facts)
+        found = [f for f in facts if where is None or query.matches(where, f)]
+        if order is not None:
+            found = _sorted(order, found)
+        return self._by_ids([f["id"] for f in found[:limit]])
+
+    def latest(self, project: str, pins: Pins, outcomes: Collection[str]) -> Run | None:
+        """The newest turn's run with exactly these pins that ended in one of these ways."""
+        marks = ", ".join("?" * len(outcomes))
+        where = f"project = ? AND kind = ? AND pins = ? AND outcome IN ({marks}) ORDER BY started_at DESC, id DESC"
+        return self._table.one(where, project, str(RunKind.TURN), to_json(pins), *outcomes)
+
+    def _facts(self, project: str, kind: RunKind | None, columns: set[str], limit: int | None) -> builtins.list[dict[str, Any]]:
+        """What a query may ask about each run, newest first."""
+        wanted = sorted(columns | {"id"} | ({"started_at"} if "ended_at" in columns else set()))
+        sql = f"SELECT {', '.join(wanted)} FROM runs WHERE project = ?"  # noqa: S608  # columns are ours, values are bound
+        values: builtins.list[Value] = [project]
+        if kind is not None:
+            sql, values = f"{sql} AND kind = ?", [*values, str(kind)]
+        sql += " ORDER BY started_at DESC, id DESC"
+        if limit is not None:
+            sql, values = f"{sql} LIMIT ?", [*values, limit]
+        return [_query_facts(dict(row)) for row in self._database.each(sql, values)]
+
+    def _by_ids(self, ids: Sequence[str]) -> builtins.list[Run]:
+        """Whole runs in this order."""
+        found: dict[str, Run] = {}
+        for start in range(0, len(ids), AT_ONCE):
+            part = ids[start : start + AT_ONCE]
+            marks = ", ".join("?" * len(part))
+            found |= {run.id: run for run in self._table.many(f"id IN ({marks})", *part)}
+        return [found[run_id] for run_id in ids if run_id in found]
+
+    def tag(self, run_id: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Run:
+        """Add and remove tags; the run as changed. Raises NotFoundError, UsageError for a tag that is not one short line."""
+        for name in add:
+            if not name.strip() or not name.isprintable() or len(name) > 200:
+                raise UsageError(f"a tag is one line of at most 200 characters, not {name[:200]!r}")
+        with self._database.transaction():
+            run = self.get(run_id)
+            tags = tuple(t for t in dict.fromkeys((*run.tags, *add)) if t not in remove)
+            self._table.update("id", run_id, {"tags": tags})
+            return self.get(run_id)
+
+    def write_note(self, run_id: str, note: str) -> Run:
+        """Put a note in the place of the former one; the run as changed. Raises NotFoundError."""
+        with self._database.transaction():
+            if not self._table.update("id", run_id, {"note": note}):
+                raise NotFoundError(f"there is no run {run_id}", hint="`noria runs` lists them.")
+            return self.get(run_id)
+
+    def step_facts(self, run: Run) -> dict[str, dict[str, Any]]:
+        """What each step of a run depended on, by the step's name: files, inputs, parameters, command, environment, as digests.
+
+        A step that never succeeded has none.
+        """
+        keys = {record.name: record.key for record in run.steps}
+        found: dict[str, dict[str, Any]] = {}
+        for name, key in keys.items():
+            row = self._database.row("SELECT facts FROM steps WHERE project = ? AND key = ?", (run.project, key))
+            if row is not None:
+                found[name] = parsed(row["facts"])
+        return found
+
+
+def _demand_known(asked: Sequence[tuple[query.Field, str]], facts: Sequence[Mapping[str, Any]]) -> None:
+    """Every metric and parameter that is asked about is one of some run; where there is no run at all, anything may be asked."""
+    unmet = [(f, source) for f, source in asked if f.group and not any(f.name in held[f.group] for held in facts)]
+    if unmet and facts:
+        query.demand_known(
+            unmet, {group: dict.fromkeys(n for held in facts for n in held.get(group, ())) for group in query.GROUPS}
+        )
+
+
+def _query_facts(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as a query sees it: JSON read, times as text, the commit out of the pins."""
+    facts: dict[str, Any] = {name: row[name] for name in ("id", "kind", "outcome", "note", "parent") if name in row}
+    if "metrics" in row:
+        facts["metrics"] = {n: float(v) for n, v in parsed(row["metrics"]).items()}  # NaN is kept as text
+    if "params" in row:
+        facts["params"] = parsed(row["params"])
+    if "tags" in row:
+        facts["tag"] = parsed(row["tags"])
+    if "pins" in row:
+        facts["commit"] = parsed(row["pins"])["commit"]
+    if "started_at" in row:
+        facts["started"] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["started_at"]))
+    if row.get("ended_at") is not None:
+        facts["seconds"] = row["ended_at"] - row["started_at"]
+    return facts
+
+
+def _sorted(order: Order, facts: builtins.list[dict[str, Any]]) -> builtins.list[dict[str, Any]]:
+    """By the order's field; equal ones stay newest first, those without it come last."""
+    ranked = [(query.rank(order, f), f) for f in facts]
+    having = [(r, f) for r, f in ranked if r is not None]
+    having.sort(key=lambda pair: pair[0], reverse=order.descending)
+    return [f for _, f in having] + [f for r, f in ranked if r is None]
+
+
+class StepStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, project: str, key: str) -> StepRecord | None:
+        """The remembered result of an equal step."""
+        row = self._database.row("SELECT record FROM steps WHERE project = ? AND key = ?", (project, key))
+        return parsed(row["record"], kind=StepRecord, strict=False) if row else None
+
+    def put(self, project: str, record: StepRecord, facts: Mapping[str, Any]) -> None:
+        """Remember a result and what it came from."""
+        self._database.execute(
+            "INSERT INTO steps (project, key, name, record, facts, at) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (project, key) DO UPDATE SET "
+            "name = excluded.name, record = excluded.record, facts = excluded.facts, at = excluded.at",
+            (
+                project,
+                record.key,
+                record.name,
+                to_json(record),
+                msgspec.json.encode(facts, order="sorted").decode(),
+                time.time(),
+            ),
+        )
+
+    def forget(self, project: str, key: str) -> None:
+        """A result that must not be taken again."""
+        self._database.execute("DELETE FROM steps WHERE project = ? AND key = ?", (project, key))
+
+    def facts(self, project: str, key: str) -> dict[str, Any]:
+        """What the result came from; empty when it is not remembered."""
+        row = self._database.row("SELECT facts FROM steps WHERE project = ? AND key = ?", (project, key))
+        return parsed(row["facts"]) if row else {}
+
+    def latest(self, project: str, name: str) -> tuple[StepRecord, dict[str, Any]] | None:
+        """The newest result of a step of this name, and what it came from."""
+        row = self._database.row(
+            "SELECT record, facts FROM steps WHERE project = ? AND name = ? ORDER BY at DESC LIMIT 1", (project, name)
+        )
+        if row is None:
+            return None
+        return parsed(row["record"], kind=StepRecord, strict=False), parsed(row["facts"])
+
+    def read_by(self, project: str, name: str, limit: int = 20) -> builtins.list[builtins.list[str]]:
+        """The sets of files that the newest results of a step of this name had opened, each once, the newest first."""
+        rows = self._database.rows(
+            "SELECT facts FROM steps WHERE project = ? AND name = ? ORDER BY at DESC LIMIT ?", (project, name, limit)
+        )
+        return [list(paths) for paths in dict.fromkeys(tuple(parsed(row["facts"]).get("read", ())) for row in rows)]

@@ -1,0 +1,131 @@
+"""Train: the project's steps, then the training function on the training side of the split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from noria.config import Model
+from noria.kernel import names
+from noria.pipeline import environment, graph, orders, search, source_code, steps
+from noria.pipeline.context import Line, Sheet
+from noria.pipeline.executors.task import Resources, StepTask
+from noria.pipeline.graph import Foretold, Selection
+from noria.pipeline.judge_staleness import StepFacts
+from noria.pipeline.model_facts import SEED, model_facts, train_params
+from noria.pipeline.orders import Inputs, table_digests
+from noria.pipeline.run import StepRecord, StepState
+
+TRAINED = {"model": "model.joblib", "holdout": "holdout.arrow"}
+
+
+def train(line: Line, sheet: Sheet) -> StepRecord:
+    """The trained model's record. Raises StepError when a step of the project fails; finished siblings are kept."""
+    done = run_steps(line, sheet)
+    made = steps.demand(steps.perform(line, sheet, training(line, sheet, done)))
+    _say_alone(line, sheet, made)
+    return made
+
+
+def _say_alone(line: Line, sheet: Sheet, made: StepRecord) -> None:
+    """Say what predicts the label alone in a table that a step made; of a dataset it is said when a file arrives."""
+    model = sheet.project.model
+    assert model is not None, "who calls has looked"
+    if model.rows in sheet.project.data or made.state is not StepState.RAN:
+        return
+    for text in steps.output(line, made).result.get("alone", ()):
+        line.event("data.tells_the_label", model.rows, f"step {model.rows}: {text}", step=model.rows)
+
+
+def run_steps(line: Line, sheet: Sheet) -> dict[str, StepRecord]:
+    """Run the project's steps. Raises StepError when one fails."""
+    done = graph.run(line, sheet)
+    for record in done.values():
+        steps.demand(record)
+    return done
+
+
+def explain(line: Line, sheet: Sheet, selection: Selection) -> Iterator[Foretold]:
+    """What would become of the project's tests, of each step, and of the training."""
+    command = sheet.project.checks.code
+    if command and selection.everything:
+        yield _foretold(line, orders.code_check(sheet, command))
+    done: dict[str, StepRecord] = {}
+    unsure = []
+    for found in graph.explain(line, sheet, selection):
+        if found.record is not None:
+            done[found.name] = found.record
+        else:
+            unsure.append(found.name)
+        yield found
+    model = sheet.project.model
+    if model is None or not selection.everything:
+        return
+    if model.rows in unsure:
+        yield Foretold(sheet.project.result_name("train"), None, f"depends on what {model.rows} will leave")
+        return
+    if model.search is not None:
+        looked = _foretold(line, search.as_order(line, sheet, done))
+        yield looked
+        if looked.decision is None or looked.decision.run:
+            yield Foretold(sheet.project.result_name("train"), None, "depends on what search will find")
+            return
+    yield _foretold(line, training(line, sheet, done))
+
+
+def _foretold(line: Line, order: steps.Order) -> Foretold:
+    decision, found = steps.consider(line, order)
+    return Foretold(order.name, decision, decision.reason.text, found)
+
+
+def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Order:
+    """The training function as a step: it sees the training side of the split only. A search, where there is one, comes first;
+    raises StepError when it finds nothing."""
+    model = sheet.project.model
+    assert model is not None
+    assert sheet.pins is not None
+    model, params = _chosen(line, sheet, model, done)
+    modules = [m.partition(":")[0] for m in (model.train, model.features) if m]
+    files: dict[str, str] = {}
+    for module in modules:
+        files |= source_code.imports_closure(sheet.code_paths, module)
+    facts = StepFacts(
+        code=names.digest_bytes(msgspec.json.encode([model_facts(sheet, model), files], order="sorted")),
+        files=files,
+        inputs={model.rows: done[model.rows].output or "" if model.rows in done else sheet.pins.snapshots[model.rows]},
+        params={k: names.digest_bytes(msgspec.json.encode(v, order="sorted")) for k, v in params.items()},
+        command=None,
+        environment=environment.digest(sheet.environment),
+        tables=table_digests(sheet, (model.rows,), done),
+    )
+    inputs = Inputs()
+    job = {
+        "rows": inputs.argument(line, sheet, model.rows, done),
+        "model": model_facts(sheet, model),
+        "params": params,
+        "seed": SEED,
+    }
+    name = sheet.project.result_name("train")
+    task = StepTask(
+        f"{sheet.run_id}/{name}",
+        sheet.tree_id,
+        target="noria.models.training:run",
+        job=job,
+        roots=sheet.roots,
+        inputs=inputs.files,
+        outs=TRAINED,
+        resources=Resources(None, model.memory_bytes, model.timeout_s),
+    )
+    return steps.Order(name, facts, task)
+
+
+def _chosen(line: Line, sheet: Sheet, model: Model, done: dict[str, StepRecord]) -> tuple[Model, dict[str, Any]]:
+    """The model with the training function to use, and its parameters: as the project says, or as its search found them."""
+    if model.search is None:
+        return model, train_params(sheet)
+    found = search.chosen(line, sheet, done)
+    line.progress(f"search: {found['sentence']}")
+    return replace(model, train=found["train"]), dict(found["params"])

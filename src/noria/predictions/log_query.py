@@ -1,0 +1,253 @@
+"""The prediction log as lazy tables, for questions: what was compacted and what was not, with labels, under a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from noria.kernel.errors import StoreError
+from noria.kernel.query import WHOLE, Compare, Either, Every, Not, Query
+from noria.predictions import compacted, tabular
+from noria.predictions.compacted import File
+from noria.predictions.records import Damage, Record, decode_past
+from noria.predictions.segments import MAGIC, WRITABLE
+from noria.predictions.tabular import NUMBERS, Group, Part
+
+TRIES = 5  # a segment may be compacted while it is being read: then all is looked at anew
+CHUNK_RECORDS = 20_000
+NULLS = ("null", "none")  # the words for "no value"
+MOMENT = pl.Datetime("us", "UTC")
+_TEXTS = ("id", "release", "variant", "rollout", "key", "event_time", "error")
+FACTS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "at": MOMENT, **dict.fromkeys(_TEXTS, pl.String), "latency_ms": pl.Float64, "sample": pl.Float64,
+}  # fmt: skip
+LABEL: dict[str, pl.DataType | type[pl.DataType]] = {"at": MOMENT, "id": pl.String, "key": pl.String, "kind": pl.String}
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Rows of one sort, not yet read; ``kinds`` of the columns whose kind the values decide, as `tabular` names them."""
+
+    rows: pl.LazyFrame
+    kinds: dict[str, str]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A project's part of a log: ``predictions`` with FACTS, inputs.NAME and outputs.NAME, ``feedback`` with LABEL and label;
+    ``damage``: what of the log could not be read."""
+
+    predictions: Table
+    feedback: Table
+    damage: Damage
+
+
+def scan(folder: Path, project: str, since: float | None = None) -> Asked:
+    """The log of an environment as it stands now; ``since``: only what came at that wall time or later.
+
+    Raises StoreError for a damaged index, and when compactions follow each other too fast.
+    """
+    for _ in range(TRIES):
+        paths = sorted(folder.glob("*.plog"))  # first: what goes from here is in the index then
+        index = compacted.read(folder)
+        known = {name for batch in index.batches for name in batch.segments}
+        damage = Damage()
+        try:
+            recent = _recent([path for path in paths if path.stem not in known], project, since, damage)
+        except FileNotFoundError:
+            continue
+        tables = [_table(folder, index.files(sort), recent, sort, project, since) for sort in ("prediction", "feedback")]
+        return Asked(tables[0], tables[1], damage)
+    raise StoreError("the prediction log is being compacted again and again", where=str(folder), hint="Try again in a moment.")
+
+
+def _recent(paths: Sequence[Path], project: str, since: float | None, damage: Damage) -> dict[Group, list[Part]]:
+    """What stands in segments; what cannot be read is counted. Raises FileNotFoundError when one was compacted meanwhile."""
+    found: dict[Group, list[Part]] = {}
+    for path in paths:
+        about = path.stat()
+        if since is not None and about.st_mtime < since:
+            continue  # nothing was added later
+        data = path.read_bytes()
+        at, rows = len(MAGIC), 0
+        if not data.startswith(MAGIC) and len(data) >= len(MAGIC):
+            damage.add(len(data))
+        while data.startswith(MAGIC):
+            records: list[Record] = []
+            at = decode_past(data, records, damage, finished=not about.st_mode & WRITABLE, at=at, most=CHUNK_RECORDS)
+            if not records:
+                break  # the end, or a record that is on its way
+            for group, part in tabular.tabulate(path.stem, rows, [r for r in records if r.project == project]).items():
+                found.setdefault(group, []).append(part)
+            rows += len(records)
+    return found
+
+
+def _table(
+    folder: Path, files: Iterable[File], recent: dict[Group, list[Part]], record: str, project: str, since: float | None
+) -> Table:
+    """One table of both forms. Files whose columns are alike are scanned together."""
+    first = None if since is None else datetime.fromtimestamp(since, UTC)
+    day = "" if first is None else first.date().isoformat()
+    alike: dict[tuple[tuple[str, str], ...], list[Path]] = {}
+    for file in files:
+        if file.project == project and file.date >= day:
+            alike.setdefault(tuple(file.kinds.items()), []).append(folder / file.path)
+    parts = [(dict(kinds), pl.scan_parquet(paths, hive_partitioning=False)) for kinds, paths in alike.items()]
+    for group, several in recent.items():
+        if group.record == record and group.date >= day:
+            part = tabular.united(several)
+            held = pl.DataFrame(pl.from_arrow(tabular.finished(group, part)))
+            parts.append((part.kinds, held.lazy()))
+    facts = FACTS if record == "prediction" else LABEL
+    kinds = _kinds([kinds for kinds, _ in parts], {} if record == "prediction" else {"label": "null"})
+    frames = [pl.LazyFrame(schema=facts), *(_shaped(frame, own, kinds, facts) for own, frame in parts)]
+    empty = [pl.lit(None, _type(kind)).alias(name) for name, kind in kinds.items() if kind == "null"]
+    rows = pl.concat(frames, how="diagonal").with_columns(empty)
+    return Table(rows if first is None else rows.filter(pl.col("at") >= first), kinds)
+
+
+def _kinds(several: list[dict[str, str]], start: dict[str, str]) -> dict[str, str]:
+    """The kind of each column over all parts: numbers stay numbers, of the rest what differs becomes text."""
+    found = dict(start)
+    for kinds in several:
+        for name, kind in kinds.items():
+            found[name] = _common(found.get(name, "null"), "number" if kind in NUMBERS else kind, name)
+    return found
+
+
+def _common(one: str, other: str, name: str) -> str:
+    if one == other or other == "null":
+        return one
+    if one == "null":
+        return other
+    return "number" if name == "label" and {one, other} == {"bool", "number"} else "text"
+
+
+def _type(kind: str) -> pl.DataType | type[pl.DataType]:
+    return {"bool": pl.Boolean, "number": pl.Float64}.get(kind, pl.String)
+
+
+def _shaped(frame: pl.LazyFrame, own: dict[str, str], kinds: dict[str, str], facts: Iterable[str]) -> pl.LazyFrame:
+    """The columns that the table has, in its types."""
+    valued = [name for name, kind in own.items() if kind != "null"]
+    return frame.select(*facts, *(pl.col(name).cast(_type(kinds[name])) for name in valued))
+
+
+def labelled(asked: Asked) -> pl.LazyFrame:
+    """The predictions with ``label``, the last that came (null: none), and ``labels``, how many different ones came: the last
+    counts, but who said otherwise is not passed over. The rule is that of `tests/predictions/labels_rule.py`."""
+    rows = asked.predictions.rows.select("id", "key", "at")
+    said = asked.feedback.rows.filter(pl.col("kind") == "label").with_row_index("_turn")
+    by_id = said.filter(pl.col("id").is_not_null()).join(rows.select("id").unique(), on="id", how="semi")
+    by_key = (
+        said.filter(pl.col("id").is_null() & pl.col("key").is_not_null())
+        .drop("id")
+        .sort("at", maintain_order=True)
+        .join_asof(
+            rows.filter(pl.col("key").is_not_null()).sort("at", maintain_order=True),
+            on="at", by="key", strategy="backward", check_sortedness=False,
+        )
+        .filter(pl.col("id").is_not_null())
+    )  # fmt: skip
+    columns = ("id", "label", "at", "_turn")
+    joined = pl.concat([by_id.select(columns), by_key.select(columns)]).sort("at", "_turn")
+    last = joined.group_by("id").agg(pl.col("label").last(), pl.col("label").n_unique().cast(pl.Int64).alias("labels"))
+    return asked.predictions.rows.join(last, on="id", how="left").with_columns(pl.col("labels").fill_null(0))
+
+
+def training(asked: Asked) -> pl.LazyFrame:
+    """The labelled predictions as a table to train on: id, release, variant, key, event_time, at (seconds), output (the number or
+    class that a label is compared with), label, _labels (how many different ones came), and the inputs. Numbers are Float64,
+    anything else is text.
+
+    Where not all were recorded, ``sample`` is the chance that a row was: it stands for 1/sample rows. An input with one of these
+    names stands as ``input.NAME``.
+    """
+    rows = labelled(asked).filter(pl.col("label").is_not_null())
+    kinds = asked.predictions.kinds | asked.feedback.kinds
+    ours = ("id", "release", "variant", "key", "event_time", "at", "output", "label", "sample")
+    names = [name for name in ("outputs.probability", "outputs.prediction") if name in kinds]
+    mixed = (pl.col(names[0]).is_null() & pl.col(names[1]).is_not_null()).any() if len(names) == 2 else pl.lit(True)
+    facts = rows.select(sampled=(pl.col("sample") != 1.0).any(), mixed=mixed).collect(engine="streaming").to_dicts()[:1]
+    sampled, said = (facts[0]["sampled"], facts[0]["mixed"]) if facts else (False, False)
+    wanted = names if said or len(names) < 2 else names[:1]
+    text = any(kinds[name] not in ("number", "bool", "null") for name in wanted)
+    answer = (
+        pl.coalesce(*(pl.col(n).cast(pl.String if text else pl.Float64) for n in wanted)) if wanted else pl.lit(None, pl.Float64)
+    )
+    columns = [pl.col(name) for name in ours[:5]]
+    columns += [
+        (pl.col("at").dt.epoch("us") / 1e6).alias("at"),
+        answer.alias("output"),
+        _plain("label", kinds),
+        pl.col("labels").alias("_labels"),
+    ]
+    if sampled:
+        columns.append(pl.col("sample"))
+    for name in (n for n in kinds if n.startswith("inputs.")):
+        shown = name.removeprefix("inputs.")
+        columns.append(_plain(name, kinds).alias(f"input.{shown}" if shown in ours else shown))
+    return rows.select(columns)
+
+
+def _plain(name: str, kinds: dict[str, str]) -> pl.Expr:
+    return pl.col(name) if kinds[name] not in ("null", "bool") else pl.col(name).cast(pl.Float64)
+
+
+def condition(query: Query, schema: pl.Schema) -> pl.Expr:
+    """Whether a row meets the query, never null. A value that is missing is equal to ``null``, and different from all else."""
+    match query:
+        case Every(parts):
+            return pl.all_horizontal([condition(part, schema) for part in parts])
+        case Either(parts):
+            return pl.any_horizontal([condition(part, schema) for part in parts])
+        case Not(part):
+            return condition(part, schema).not_()
+        case Compare():
+            column = pl.col(str(query.field))
+            missing = pl.lit((query.text.lower() in NULLS) == (query.op == "=") and query.op in ("=", "!="))
+            holds = _holds(query, column, schema[str(query.field)])
+            return pl.when(column.is_null()).then(missing).otherwise(holds)
+
+
+def _holds(asked: Compare, column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Of a value that is there. Numbers are compared with numbers, texts with texts, moments by their text."""
+    text = _as_text(column, dtype)
+    if asked.op == "~":
+        return text.str.to_lowercase().str.contains(asked.text.lower(), literal=True)
+    if dtype.is_numeric():
+        other = pl.lit(asked.op == "!=") if asked.number is None else _test(asked.op, column, asked.number)
+        return other & column.is_not_nan()
+    ordered = asked.op not in ("=", "!=")
+    if ordered and (asked.number is not None or dtype == pl.Boolean):
+        return pl.lit(False)
+    return _test(asked.op, text, asked.text.lower() if dtype == pl.Boolean else asked.text)
+
+
+def _as_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    if dtype == MOMENT:
+        return column.dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+    if dtype.is_float():  # 1 and 1.0 are one number, and look alike
+        whole = column.is_finite() & (column == column.floor()) & (column.abs() < WHOLE)
+        return pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column.cast(pl.String))
+    return column.cast(pl.String)
+
+
+def _test(op: str, column: pl.Expr, value: float | str) -> pl.Expr:
+    wanted = pl.lit(value)
+    match op:
+        case "=":
+            return column == wanted
+        case "!=":
+            return column != wanted
+        case "<":
+            return column < wanted
+        case "<=":
+            return column <= wanted
+        case ">":
+            return column > wanted
+        case _:
+            return column >= wanted

@@ -1,0 +1,106 @@
+"""The logs, kept: finished segments of the prediction log become Parquet, and days that are older than the project says go; of
+the shadow log goes what no rollout needs any more."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from noria.config import Project
+from noria.kernel.judge_clock import SETTLED_S, jump
+from noria.kernel.policy import lasting
+from noria.pipeline.context import Line
+from noria.predictions import compacted
+from noria.predictions.shadow_log import shadow_folder, tidy
+from noria.serving.rollout_records import RolloutState
+
+if TYPE_CHECKING:
+    from noria.predictions.compaction import Done, Expired
+
+DAY_S = 86_400.0
+EVERY_S = 600.0  # between two looks of the daemon
+JUDGED = frozenset(
+    {RolloutState.WAITING, RolloutState.REPLAY, RolloutState.CANARY, RolloutState.HELD, RolloutState.PROBATION}
+)  # what may still read the shadow log
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What was done to the log of one environment."""
+
+    environment: str
+    compacted: Done
+    expired: Expired
+    refused: str = ""  # why days that are over were not deleted
+
+
+def look(line: Line, project: Project) -> list[Kept]:
+    """Keep the logs in which enough has gathered (a finished segment of a day's age, or 64 MiB of them), or a day is over."""
+    folders = {name: line.state / "log" / name for name in project.environments}
+    keep_s = project.serving.log.keep_s
+    due = [
+        name
+        for name, folder in folders.items()
+        if folder.is_dir() and (compacted.due(folder) or (keep_s is not None and compacted.expired(folder, keep_s)))
+    ]
+    for name in project.environments:
+        tidy_shadows(line, name)
+    return [keep(line, project, name) for name in due]
+
+
+def tidy_shadows(line: Line, environment: str) -> int:
+    """Remove what was scored in the shadow before the rollouts that are still judged there began; how many segments."""
+    projects = [row.name for row in line.ledger.projects.list()]
+    rollouts = [found for project in projects for found in line.ledger.rollouts.list(project)]
+    needed = [r.started_at for r in rollouts if r.environment == environment and r.state in JUDGED]
+    return tidy(shadow_folder(line.state, environment), min(needed, default=time.time()))
+
+
+def keep(line: Line, project: Project, environment: str, *, again: bool = False, trust_clock: bool = False) -> Kept:
+    """Compact all that is finished of one log, and delete the days that are too old; ``again``: look at damaged segments too.
+
+    Nothing is deleted while the clock stands beyond a gap in its own history, unless a person says that it is right
+    (``trust_clock``).
+
+    Raises StoreError when another process is at it, DiskFullError.
+    """
+    from noria.predictions import compaction  # Arrow is loaded when there is something to do
+
+    folder, keep_s = line.state / "log" / environment, project.serving.log.keep_s
+    done = compaction.compact(folder, again=again)
+    for name in done.damaged:
+        text = f"a segment of {environment}'s prediction log is damaged; it stays as it is, and what can be read of it is read"
+        line.event("log.damaged", f"{environment}/{name}", text)
+    refused = _refused(line, environment, keep_s) if keep_s is not None and not trust_clock else ""
+    gone = compaction.expire(folder, keep_s) if keep_s is not None and not refused else compaction.Expired((), 0, 0)
+    _tell_expired(line, environment, gone)
+    return Kept(environment, done, gone, refused)
+
+
+def _tell_expired(line: Line, environment: str, gone: Expired) -> None:
+    facts = {"dates": list(gone.dates), "predictions": gone.predictions, "labels": gone.labels, "damaged": gone.damaged}
+    segments = f"{gone.damaged:,} damaged segment{'' if gone.damaged == 1 else 's'}"
+    if gone.dates:
+        span = gone.dates[0] if len(gone.dates) == 1 else f"{gone.dates[0]} to {gone.dates[-1]}"
+        text = f"{environment}'s log of {span} was deleted, as serving.log.keep says: {gone.predictions:,} predictions"
+        line.event("log.expired", environment, f"{text}, {segments}" if gone.damaged else text, **facts)
+    elif gone.damaged:
+        text = f"{segments} of {environment}'s log deleted, as serving.log.keep says: what could be read of them is as old"
+        line.event("log.expired", environment, text, **facts)
+
+
+def _refused(line: Line, environment: str, keep_s: float) -> str:
+    """Why the days that are over stay for now; told once a day."""
+    folder, now = line.state / "log" / environment, time.time()
+    if not compacted.expired(folder, keep_s):
+        return ""
+    found = jump([*line.ledger.events.moments(now), *compacted.moments(folder)], now)
+    if found is None:
+        return ""
+    text = f"{environment}'s log: days older than serving.log.keep are not deleted, because {found.text}. They go "
+    text += f"{lasting(SETTLED_S)} after that; if the clock is right, `noria predictions compact --trust-clock` deletes them now"
+    known = line.ledger.events.newest(line.name, 1, kind="log.kept")
+    if not known or now - known[0].at > DAY_S:
+        line.event("log.kept", environment, text, before=found.before, after=found.after)
+    return text

@@ -1,0 +1,136 @@
+"""Package: the model in its fastest safe form, proven to predict the same as the original on held-out rows."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noria.models import golden, weights
+from noria.models.signature import Signature
+from noria.pipeline import environment, steps
+from noria.pipeline.context import Line, Sheet
+from noria.pipeline.executors.task import Resources, StepTask
+from noria.pipeline.judge_staleness import StepFacts
+from noria.pipeline.model_facts import model_facts
+from noria.pipeline.orders import Inputs
+from noria.pipeline.run import StepRecord
+from noria.releases import bundle_verifier, code
+from noria.releases.release import Form, Release
+
+PACKAGED = {"onnx": "model.onnx", "weights": "model.onnx" + weights.SUFFIX, "golden": golden.GOLDEN}
+
+
+class Package(msgspec.Struct, frozen=True):
+    """A form that can be scored: a folder laid out like a bundle, not yet sealed."""
+
+    folder: Path
+    form: Form
+    trained: dict[str, Any]  # what training reported: signature, profile, split
+    packaged: dict[str, Any]  # parity, latency, size
+    holdout: Path
+    holdout_digest: str
+    model: str  # digest of the model file that is served; of a graph it stands for its weights, too
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """What it is served with: where only that compiles, narrower than what training found."""
+        return served_signature(self.trained, self.packaged)
+
+
+def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
+    """Compile where it converts and parity holds, else keep the original in a host process."""
+    made = steps.output(line, trained)
+    record = steps.demand(steps.perform(line, sheet, _order(line, sheet, made, trained)))
+    packed = steps.output(line, record)
+    form = Form(packed.result["form"])
+    folder = line.folder(sheet.run_id) / "bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model = packed.files["onnx"] if form is Form.COMPILED else made.files["model"]
+    line.blobs.materialise(model, folder / model_file(form))
+    if form is Form.COMPILED and "weights" in packed.files:
+        line.blobs.materialise(packed.files["weights"], folder / PACKAGED["weights"])
+    line.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
+    if form is Form.HOSTED:
+        code.seal(line, sheet, folder / bundle_verifier.CODE)
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result, packed.result)))
+    holdout = steps.named_blob(line, made.files["holdout"], "holdout.arrow")
+    return Package(folder, form, made.result, packed.result, holdout, made.files["holdout"], model)
+
+
+def same_as(line: Line, package: Package, serving: Release) -> bool:
+    """Whether the package would answer exactly as the release that serves: same model, same signature, nothing hosted."""
+    if package.form is not Form.COMPILED or serving.form is not Form.COMPILED:
+        return False
+    manifest = msgspec.json.decode((line.bundle(serving.digest) / "manifest.json").read_bytes())
+    return bool(
+        manifest["files"][model_file(Form.COMPILED)] == package.model
+        and msgspec.convert(manifest["signature"], Signature) == msgspec.convert(package.signature, Signature)
+    )
+
+
+def served_signature(trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = packaged.get("signature") or trained["signature"]
+    return found
+
+
+def model_file(form: Form) -> str:
+    """The file of a bundle that holds the model."""
+    return "model.onnx" if form is Form.COMPILED else "model.joblib"
+
+
+def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
+    """The part of a manifest that the model server reads."""
+    model = sheet.project.model
+    assert model is not None
+    facts: dict[str, Any] = {
+        "format": 1,
+        "project": sheet.project.name,
+        "form": str(form),
+        "signature": served_signature(trained, packaged),
+        "model": {"file": model_file(form), "runtime": "onnx" if form is Form.COMPILED else "python"},
+    }
+    if form is Form.HOSTED:
+        paths = ["src", "."] if (sheet.tree / "src").is_dir() else ["."]
+        facts["hosted"] = {"features": model.features, "paths": paths, "batch": packaged["batch"]}
+        if "frames" in trained:  # not in what was trained before they were recorded
+            facts["hosted"]["frames"] = trained["frames"]
+    return facts
+
+
+def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) -> steps.Order:
+    model = sheet.project.model
+    assert model is not None
+    assert trained.output is not None
+    inputs = Inputs()
+    job = {
+        "model_file": inputs.add(made.files["model"], "model.joblib"),
+        "holdout": inputs.add(made.files["holdout"], "holdout.arrow"),
+        "signature": made.result["signature"],
+        "frames": made.result.get("frames", {}),
+        "tried": made.result.get("tried", []),
+        "model": model_facts(sheet, model),
+    }
+    facts = StepFacts(
+        code=trained.key,
+        files={},
+        inputs={"train": trained.output},
+        params={"golden": str(golden.VERSION), "batch": "2", "asked": "2"},
+        command=None,
+        environment=environment.digest(sheet.environment),
+    )
+    name = sheet.project.result_name("package")
+    task = StepTask(
+        f"{sheet.run_id}/{name}",
+        sheet.tree_id,
+        target="noria.models.conversion:run",
+        job=job,
+        roots=sheet.roots,
+        inputs=inputs.files,
+        outs=PACKAGED,
+        resources=Resources(None, model.memory_bytes, model.timeout_s),
+    )
+    return steps.Order(name, facts, task)

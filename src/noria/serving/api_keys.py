@@ -1,0 +1,136 @@
+"""API keys: a file with one key a line, read again when it changes. A key is known by its digest, and told by its name."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import sys
+import time
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+from noria.kernel.errors import ConfigError, NoriaError
+from noria.kernel.names import is_name
+
+LOOK_S = 1.0  # a change of the file holds after this long
+MOST_KEYS = 10_000
+MOST_BYTES = 4 << 20
+SHORTEST = 16  # characters: fewer can be guessed
+HINT = "One key a line, as NAME:KEY or KEY alone; lines that begin with # are not read."
+SCOPES = frozenset({"predict", "feedback"})  # what a key may do; a line that names none may both
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A key of the list, by its name, and what it may do."""
+
+    name: str
+    scopes: frozenset[str] = SCOPES
+
+
+class Keys:
+    """Which name a key has. Raises ConfigError for a file that holds no list of keys."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._secret = os.urandom(32)
+        self._mark = _mark(file)
+        self._held = self._read()
+        self._next = time.monotonic() + LOOK_S
+        self._trouble = ""
+
+    def known(self, key: bytes) -> Known | None:
+        """None for a key that is not in the file. What it takes depends on the digest, which no client can steer: it is keyed."""
+        if time.monotonic() >= self._next:
+            self._look()
+        digest = self._digest(key)
+        held, known = self._held.get(digest[:8], (b"", NOBODY))
+        return known if hmac.compare_digest(held, digest) else None
+
+    def _look(self) -> None:
+        """Read the file again when it changed. A damaged or missing one changes nothing, and is complained about once."""
+        self._next = time.monotonic() + LOOK_S
+        try:
+            mark = _mark(self._file)
+            if mark == self._mark:
+                return
+            self._held, self._mark, self._trouble = self._read(), mark, ""
+        except NoriaError as error:
+            if str(error) != self._trouble:
+                print(f"noria.serving: the keys stay as they were: {error}", file=sys.stderr, flush=True)
+            self._trouble = str(error)
+
+    def _read(self) -> dict[bytes, tuple[bytes, Known]]:
+        held: dict[bytes, tuple[bytes, Known]] = {}
+        for key, known in read_keys(self._file).items():
+            digest = self._digest(key.encode())
+            held[digest[:8]] = digest, known
+        return held
+
+    def _digest(self, key: bytes) -> bytes:
+        return blake2b(key, key=self._secret, digest_size=32).digest()
+
+
+NOBODY = Known("")
+
+
+def read_keys(file: Path) -> dict[str, Known]:
+    """Each key of the list with its name; a key alone is called by its line: ``line-3``. Behind a key may stand what it is for:
+    ``labels:KEY feedback``. Raises ConfigError, which never shows one."""
+    found: dict[str, Known] = {}
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, _, key = text.partition(":") if ":" in text else (f"line-{number}", "", text)
+        name, words = name.strip(), key.split()
+        scopes = set[str]()
+        while len(words) > 1 and words[-1] in SCOPES:
+            scopes.add(words.pop())
+        key = " ".join(words)
+        wrong = _wrong(name, key, found)
+        if wrong:
+            raise ConfigError(wrong, where=f"{file}:{number}", hint=HINT)
+        found[key] = Known(name, frozenset(scopes or SCOPES))
+    if not 0 < len(found) <= MOST_KEYS:
+        raise ConfigError(f"it holds {len(found)} keys; 1 to {MOST_KEYS} are due", where=str(file), hint=HINT)
+    return found
+
+
+def _wrong(name: str, key: str, found: Mapping[str, Known]) -> str | None:
+    if not is_name(name):
+        return "what stands before the colon cannot name a key: small letters, digits, - and _"
+    if len(key) < SHORTEST:
+        return f"the key has {len(key)} characters, and is guessed too easily: at least {SHORTEST} are due"
+    if not key.isascii() or not key.isprintable() or " " in key:
+        return "a key consists of printable ASCII characters without spaces"
+    if key in found or name in {known.name for known in found.values()}:
+        return "the same name or key stands further up already"
+    return None
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"a list of keys has {MOST_BYTES} bytes at most", where=str(file))
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _mark(file: Path) -> tuple[int, int, int]:
+    """Changes whenever the file does; a link that is turned to another file counts."""
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _unreadable(file: Path, error: OSError | UnicodeDecodeError) -> ConfigError:
+    why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    return ConfigError(f"the keys cannot be read: {why}", where=str(file), hint=HINT)

@@ -1,0 +1,49 @@
+"""The golden rows of a bundle, asked of the model that was just loaded from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from noria.kernel.errors import ServingError
+from noria.kernel.verdict import Outcome
+from noria.models import judge_golden as judge
+from noria.models.golden import GOLDEN, Golden
+from noria.models.signature import Signature, Task
+from noria.releases.bundle import Bundle
+
+Told = Callable[[str], None]
+Predict = Callable[[dict[str, list[Any]]], list[Any]]  # columns of one row -> the one answer, as a runtime gives it
+
+
+def ask(bundle: Bundle, predict: Predict, told: Told = lambda step: None) -> None:
+    """``told`` hears which row is asked next. A bundle from before golden rows were known has nothing to ask.
+
+    Raises ServingError when the model answers otherwise than it did at Package time.
+    """
+    if GOLDEN not in bundle.manifest.files:
+        return
+    try:
+        golden = msgspec.json.decode((bundle.folder / GOLDEN).read_bytes(), type=Golden)
+    except msgspec.DecodeError as error:
+        raise ServingError(f"its golden rows are not understood: {error}", where=str(bundle.folder / GOLDEN)) from error
+    found = []
+    for number, row in enumerate(golden.rows()):
+        told(f"golden row {number}")
+        found.append(_answer(bundle.signature, predict, row))
+    reason = judge.compare(golden, found)
+    if reason.outcome is not Outcome.PASS:
+        raise ServingError(f"it does not answer as it did when it was packaged: {reason.text}")
+
+
+def _answer(signature: Signature, predict: Predict, row: dict[str, list[Any]]) -> Any:
+    """An answer in the golden form, or the text of what the model raised."""
+    try:
+        answer = predict(row)[0]
+        if signature.task is Task.REGRESSION:
+            return answer
+        return answer[1] if signature.task is Task.BINARY else answer[: len(signature.classes)]
+    except BaseException as error:  # noqa: BLE001 - it answered at Package time: whatever it raises now is a difference
+        return f"{type(error).__name__}: {error}"[:500]

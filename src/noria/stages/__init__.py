@@ -1,1 +1,0 @@
-"""The stages of the delivery line: each reads facts, asks a judge in `decide/`, records the verdict."""

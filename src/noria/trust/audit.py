@@ -1,0 +1,125 @@
+"""Audit: does the hash chain hold, is its end what was signed, and is what holds now what the events say?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noria.kernel import names
+from noria.kernel.errors import StoreError
+from noria.pipeline.run import Run, RunKind, lasting
+from noria.releases import signing
+from noria.storage.events import ChainEnd
+from noria.storage.heads import FILE
+from noria.storage.ledger import Ledger
+from noria.storage.rows import to_json
+from noria.trust.judge_audit import KINDS, Approved, State, judge_state
+
+MOST = 20  # problems that are told
+ACCEPTED = "audit.accepted"  # the kind of an event: a person goes on in spite of what was found
+AT_ONCE = 10_000  # events that one look of a daemon checks, of those that were appended ...
+AGAIN = 200  # ... and of the older ones, which it goes through again and again
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """What a verification found. ``unsigned``: newest events that no signed head covers."""
+
+    events: int
+    first_bad_seq: int | None
+    problems: tuple[str, ...]
+    unsigned: int
+    text: str
+    state: tuple[str, ...] = ()  # all that no event bears out; of the problems, only the first are of it
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify(ledger: Ledger, state: Path) -> Audit:
+    """Read every event, and compare. Changes nothing."""
+    chain = ledger.events.verify()
+    problems = [] if chain.ok else [chain.text]
+    problems += _head(ledger, state, chain.count) if chain.ok else []
+    accepted = _accepted(ledger)
+    with ledger.database.one_moment():
+        found = [text for text in judge_state(ledger.events.each(KINDS), _states(ledger)) if text not in accepted]
+    problems += found[:MOST]
+    if len(found) > MOST:
+        problems.append(f"and {len(found) - MOST:,} more of the kind")
+    unsigned = ledger.head.unsigned(chain.count)
+    if problems:
+        text = "; ".join(problems)
+    elif unsigned == chain.count and chain.count:
+        text = f"{chain.text}; its end was not signed yet: the next event does it"
+    else:
+        text = f"{chain.text}, and its end is the one that was signed"
+        text += f"; {unsigned:,} newer events are not signed yet" if unsigned else ""
+    return Audit(chain.count, chain.first_bad_seq, tuple(problems), unsigned, text, tuple(found))
+
+
+def _accepted(ledger: Ledger) -> frozenset[str]:
+    """What a person has accepted of the state that no event bears out."""
+    told: list[Mapping[str, Any]] = [event.facts for event in ledger.events.each((ACCEPTED,))]
+    return frozenset(text for facts in told for text in facts.get("state", ()))
+
+
+class ChainWatch:
+    """Looks after the chain while a daemon works: the whole at the start, then what was appended since the last look, and of the
+    older events a few at each look."""
+
+    def __init__(self, ledger: Ledger, state: Path) -> None:
+        self._ledger, self._state = ledger, state
+        self._newest = self._older = ChainEnd()
+
+    def begin(self) -> str:
+        """What is wrong with chain, signed head and state; empty where nothing is."""
+        found = verify(self._ledger, self._state)
+        self._newest = self._ledger.events.place(found.events)
+        return "" if found.ok else found.text
+
+    def look(self) -> str:
+        """The same of the chain and its head, at the cost of what is new."""
+        events = self._ledger.events
+        self._newest, problem = events.verify_after(self._newest, AT_ONCE)
+        if not problem:
+            self._older, problem = events.verify_after(self._older, AGAIN)
+        if self._older.seq >= self._newest.seq:
+            self._older = ChainEnd()
+        return problem or "; ".join(_head(self._ledger, self._state, self._newest.seq))
+
+
+def run_digest(run: Run) -> str:
+    """Of what never changes in a run: the event of its turn's end holds it."""
+    return names.digest_bytes(to_json(lasting(run)).encode())
+
+
+def _head(ledger: Ledger, state: Path, events: int) -> list[str]:
+    """What the signed head says against the chain."""
+    keys: tuple[str, ...] = ()
+    try:
+        keys = signing.known_keys(state)
+    except StoreError as error:
+        if (state / FILE).exists():
+            return [f"the signed head cannot be verified: {error.message}"]
+    problem = ledger.head.problem(lambda said, seal: any(signing.verify(key, said, seal) for key in keys), events)
+    return [problem] if problem else []
+
+
+def _states(ledger: Ledger) -> dict[str, State]:
+    routes = ledger.routes.all()
+    return {
+        project.name: State(
+            ledger.releases.list(project.name),
+            [route for route in routes if route.project == project.name],
+            [Approved(a.release, a.environment, a.actor) for a in ledger.approvals.list(project.name)],
+            ledger.data.each_delivery(project.name),
+            ledger.turns.each(project.name),
+            ((run.id, run_digest(run)) for run in ledger.runs.each(project.name, RunKind.TURN)),
+            ledger.data.never_accepted(project.name),
+        )
+        for project in ledger.projects.list()
+    }

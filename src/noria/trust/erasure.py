@@ -1,0 +1,371 @@
+"""Erasure: the contents of files are taken away for good, with all that steps made of them; what that touches is said before.
+
+A version that held such a file stays listed, without it. A release that was made of it stays, with its bundle and its model, and
+cannot be made again; files of its code that are the erased ones, or that steps left there, go from the bundle, which says so and
+stays whole. What lies outside of the store is not Noria's to erase: it is named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Set
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from noria.data import versions
+from noria.data.snapshot import FilePin
+from noria.kernel import names
+from noria.kernel.errors import NoriaError, NotFoundError, UsageError
+from noria.pipeline import git
+from noria.pipeline.context import Line
+from noria.pipeline.pin import origin
+from noria.pipeline.run import Run, StepRecord, StepState
+from noria.releases import bundle_verifier
+from noria.trust.gc import NAMED, exclusive
+from noria.trust.judge_retention import Holder, Kept, Kind, descended
+from noria.trust.keep_store import Erased, Result
+from noria.trust.references import contents, expand, gather, holders
+from noria.trust.verification import DAMAGED_FOLDER
+
+
+class Doomed(msgspec.Struct, frozen=True):
+    """One content of a file."""
+
+    dataset: str
+    name: str
+    digest: str
+    size_bytes: int
+
+
+class Touched(msgspec.Struct, frozen=True):
+    """Who used what goes, in every project of this ledger: blobs belong to all of them. By project where names may be equal."""
+
+    snapshots: dict[str, frozenset[str]]
+    releases: tuple[str, ...]
+    runs: tuple[str, ...]
+    pins: tuple[str, ...]
+    steps: tuple[str, ...]
+    results: dict[str, frozenset[str]]  # project -> keys
+
+    @property
+    def count(self) -> int:
+        """How many results."""
+        return sum(len(keys) for keys in self.results.values())
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """Files in the code of a release that go: the erased contents themselves, and what steps left there before bundles held the
+    commit's files only."""
+
+    project: str
+    version: str
+    digest: str
+    files: tuple[str, ...]  # paths in the bundle
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What goes, and what that touches."""
+
+    files: tuple[Doomed, ...]
+    touched: Touched
+    samples: frozenset[str]  # of failing rows
+    left: frozenset[str]  # what steps left, without the manifests of their results
+    manifests: frozenset[str]
+    size_bytes: int  # of all of them
+    standing: tuple[tuple[str, str, str], ...]  # project, dataset, name: what the dataset holds now
+    in_source: tuple[str, ...]  # files of the project that are still there: they would come in again
+    beside: tuple[str, ...]  # what steps left in the project's folder
+    sealed: tuple[Sealed, ...]  # files of bundles
+    trees: tuple[str, ...]  # checkouts: they go whole, and are made again from Git
+    in_git: tuple[str, ...]  # files of bundles that their commits hold: Git keeps them
+    unknown: tuple[str, ...]  # releases made of the data whose commit Git does not know any more: only equal bytes go from them
+
+    @property
+    def roots(self) -> frozenset[str]:
+        return frozenset(file.digest for file in self.files)
+
+
+def plan(line: Line, reference: str) -> Plan:
+    """What an erasure of a version's files, or of every content that a file ever had, would take. Changes nothing.
+
+    What was erased before is no part of it. Raises NotFoundError when it is neither.
+    """
+    absent = versions.gone(line.ledger, line.blobs)
+    named = {file for file in _files(line, reference) if file.digest not in absent}
+    files = tuple(sorted(named, key=lambda file: (file.dataset, file.name, file.digest)))
+    roots = frozenset(file.digest for file in files)
+    projects = [row.name for row in line.ledger.projects.list()]
+    held = {project: frozenset(line.ledger.keep.holding(project, roots)) for project in projects}
+    results = {project: _descended(line, project, roots | held[project]) for project in projects}
+    runs = [run for project in projects for run in line.ledger.keep.runs(project, 0.0) if _used(run, held[project])]
+    manifests, left, outs = _made(line, results, runs)
+    touched = _touched(line, projects, held, results, runs)
+    samples = frozenset(line.ledger.keep.samples_of(roots))
+    needed = _needed(line, projects, manifests | left | samples)
+    manifests, left = manifests - needed, left - needed
+    standing = [
+        (project, of, pin.name) for project in projects for of, pin in line.ledger.keep.standing(project) if pin.digest in roots
+    ]
+    return Plan(
+        files,
+        touched,
+        samples,
+        left - roots,
+        manifests - roots,
+        sum(_size(line, digest) for digest in roots | samples | left | manifests),
+        tuple(standing),
+        tuple(sorted({name for project, _, name in standing if project == line.name and (line.home / name).is_file()})),
+        tuple(sorted({path for path, digest in outs if digest in left and _is(line.home / path, digest)})),
+        *_code(line, projects, held, roots | samples | left | manifests),
+    )
+
+
+def erase(line: Line, reference: str) -> Plan:
+    """Do it; what went. Interrupted, it is done by doing it again.
+
+    Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in.
+    """
+    with exclusive(line) as leases:
+        found = plan(line, reference)
+        if not found.files:
+            return found
+        for held in leases:
+            held.check()
+        _unseal(line, found)
+        for digest in sorted(found.roots | found.samples | found.left):
+            line.blobs.discard(digest)
+        _record(line, found)
+        for digest in sorted(found.manifests):  # last: they say what belonged to a result
+            line.blobs.discard(digest)
+        _clean(line, found)
+    return found
+
+
+# --- what goes
+
+
+def _files(line: Line, reference: str) -> Iterator[Doomed]:
+    """The files of a version; else every content of the file of that name, refused ones included."""
+    with contextlib.suppress(NotFoundError, UsageError):
+        facts = versions.find(line.ledger, line.name, reference)
+        yield from (_doomed(facts.dataset, pin) for pin in line.ledger.data.files_of(facts.digest))
+        return
+    name = reference.removeprefix("./")
+    found = line.ledger.keep.contents_of(line.name, name)
+    if not found:
+        raise NotFoundError(
+            f"there is no snapshot and no file {reference!r}",
+            hint="`noria data log` lists snapshots; a file is named as `noria data diff` shows it, like data/a.csv.",
+        )
+    for dataset, pin in found:
+        yield _doomed(dataset, pin if pin.size_bytes else replace(pin, size_bytes=_size(line, pin.digest)))
+
+
+def _doomed(dataset: str, pin: FilePin) -> Doomed:
+    return Doomed(dataset, pin.name, pin.digest, pin.size_bytes)
+
+
+def _descended(line: Line, project: str, roots: Set[str]) -> list[Result]:
+    """Remembered results that came from these contents or versions, directly or through others or a file of theirs."""
+    results = list(line.ledger.keep.results(project))
+    facts: list[tuple[str, Set[str], str]] = []
+    for result in results:
+        output = result.record.output or ""
+        made = contents(line, output) if output else None
+        inputs = frozenset(result.inputs.values())
+        facts.extend((result.key, inputs, digest) for digest in {output, *(made.files.values() if made else ())})
+    keys = descended(facts, roots)
+    return [result for result in results if result.key in keys]
+
+
+def _used(run: Run, snapshots: Set[str]) -> bool:
+    return not snapshots.isdisjoint(run.pins.snapshots.values())
+
+
+def _made(
+    line: Line, results: dict[str, list[Result]], runs: Iterable[Run]
+) -> tuple[frozenset[str], frozenset[str], frozenset[tuple[str, str]]]:
+    """Manifests of results, all that their steps left besides, and of that what has a path in a tree.
+
+    Of the runs that used the data, what their own records of these steps tell counts too, and what failed.
+    """
+    steps = {result.name for found in results.values() for result in found}
+    keys = {result.key for found in results.values() for result in found}
+    records = [result.record for found in results.values() for result in found]
+    left: set[str] = set()
+    for run in runs:
+        records += [r for r in run.steps if r.key in keys or r.name in steps or r.state is StepState.FAILED]
+        left.update(d for path, d in {**run.artifacts, **run.plots}.items() if path.partition("/")[0] in steps)
+    manifests = frozenset(filter(None, (record.output for record in records)))
+    outs: set[tuple[str, str]] = set()
+    for manifest in manifests:
+        made = contents(line, manifest)
+        outs.update(made.files.items() if made else ())
+    left.update(digest for _, digest in outs)
+    left.update(digest for record in records for digest in _besides(record))
+    return manifests, frozenset(left), frozenset(outs)
+
+
+def _besides(record: StepRecord) -> Iterator[str]:
+    yield from filter(None, (record.log, record.tracked, *record.artifacts.values()))
+
+
+def _needed(line: Line, projects: Iterable[str], gone: Set[str]) -> frozenset[str]:
+    """What others need all the same: equal bytes that came from elsewhere."""
+    rest = [_without(holder, gone) for holder in gather(line).kept.holders if holder.kind is not Kind.QUARANTINE]
+    return expand(line, projects, Kept(tuple(rest))).blobs
+
+
+def _without(holder: Holder, gone: Set[str]) -> Holder:
+    return replace(holder, results=holder.results - gone, blobs=holder.blobs - gone)
+
+
+def _touched(
+    line: Line, projects: Iterable[str], held: dict[str, frozenset[str]], results: dict[str, list[Result]], runs: Iterable[Run]
+) -> Touched:
+    by: dict[Kind, list[str]] = {Kind.RELEASE: [], Kind.PINNED: []}
+    for project in projects:
+        for holder in holders(line, project, 0.0):
+            if holder.kind in by and not holder.snapshots.isdisjoint(held[project]):
+                by[holder.kind].append(holder.name if project == line.name else f"{project}:{holder.name}")
+    return Touched(
+        snapshots={project: digests for project, digests in held.items() if digests},
+        releases=tuple(by[Kind.RELEASE]),
+        runs=tuple(run.id for run in runs),
+        pins=tuple(by[Kind.PINNED]),
+        steps=tuple(sorted({result.name for found in results.values() for result in found})),
+        results={project: frozenset(result.key for result in found) for project, found in results.items() if found},
+    )
+
+
+def _size(line: Line, digest: str) -> int:
+    try:
+        return line.blobs.unverified(digest).stat().st_size
+    except NotFoundError:
+        return 0
+
+
+def _is(path: Path, digest: str) -> bool:
+    try:
+        return path.is_file() and names.digest_file(path) == digest
+    except OSError:
+        return False
+
+
+def _code(
+    line: Line, projects: Iterable[str], held: dict[str, frozenset[str]], gone: Set[str]
+) -> tuple[tuple[Sealed, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Files of bundles, checkouts, which of the files Git holds too, and which releases it does not know. What a step leaves
+    unasked is known to nobody: so a checkout goes whole, and of a release that used the data each file that is not its commit's.
+    """
+    if not gone:
+        return (), (), (), ()
+    sealed: list[Sealed] = []
+    in_git: set[str] = set()
+    unknown: list[str] = []
+    homes = {row.name: Path(row.home) for row in line.ledger.projects.list()} | {line.name: origin(line)}
+    for project in projects:
+        for release in line.ledger.releases.list(project):
+            manifest, erased = _manifest(line, release.digest)
+            used = not held[project].isdisjoint(manifest.pins.get("snapshots", {}).values())
+            known = _committed(homes[project], release.commit)
+            if used and known is None and not release.imported:
+                unknown.append(f"{project} {release.version}")
+            files = {
+                name
+                for name, digest in manifest.files.items()
+                if name.startswith(f"{bundle_verifier.CODE}/")
+                and (digest in gone or (used and known is not None and _extra(name, known)))
+            }
+            in_git.update(name for name in files if known is not None and not _extra(name, known))
+            if files - erased:
+                sealed.append(Sealed(project, release.version, release.digest, tuple(sorted(files - erased))))
+    trees = tuple(sorted(path.name for path in _entries(line.state / "worktrees") if path.is_dir()))
+    return tuple(sealed), trees, tuple(sorted(name.removeprefix(f"{bundle_verifier.CODE}/") for name in in_git)), tuple(unknown)
+
+
+def _committed(home: Path, commit: str | None) -> Set[str] | None:
+    """The files of a commit; None where Git does not tell."""
+    try:
+        return git.committed(home, commit) if commit else None
+    except NoriaError:
+        return None
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    """What an erasure reads of a manifest."""
+
+    files: dict[str, str] = {}
+    pins: dict[str, Any] = {}
+
+
+def _manifest(line: Line, digest: str) -> tuple[_Manifest, frozenset[str]]:
+    """Of a bundle as it lies there, whole or not, and what was erased of it before."""
+    folder = line.bundle(digest)
+    try:
+        manifest = msgspec.json.decode((folder / bundle_verifier.MANIFEST).read_bytes(), type=_Manifest)
+    except (OSError, msgspec.DecodeError):
+        return _Manifest(), frozenset()
+    return manifest, frozenset(name for name in manifest.files if not os.path.lexists(folder / name))
+
+
+def _extra(name: str, known: Set[str]) -> bool:
+    """Whether a file of the code is none of the commit's, nor of a submodule's."""
+    path = PurePosixPath(name.removeprefix(f"{bundle_verifier.CODE}/"))
+    return str(path) not in known and not any(str(parent) in known for parent in path.parents)
+
+
+# --- its going
+
+
+def _unseal(line: Line, found: Plan) -> None:
+    for sealed in found.sealed:
+        bundle_verifier.erase(line.bundle(sealed.digest), line.state, sealed.files)
+    for tree in found.trees:
+        shutil.rmtree(line.state / "worktrees" / tree)
+
+
+def _record(line: Line, found: Plan) -> None:
+    """The ledger forgets results and what the datasets hold; what was erased is written down, and said in one event."""
+    now = time.time()
+    gone = {file.digest: (file.dataset, file.name) for file in found.files}
+    gone |= dict.fromkeys(found.samples - gone.keys(), ("", "a sample of failing rows"))
+    gone |= dict.fromkeys((found.left | found.manifests) - gone.keys(), ("", "left by a step"))
+    with line.ledger.transaction():
+        line.ledger.keep.erase([Erased(line.name, d, of, name, line.actor, now) for d, (of, name) in gone.items()])
+        for project, keys in found.touched.results.items():
+            line.ledger.keep.forget_results(project, keys)
+        for project, dataset, name in found.standing:
+            line.ledger.data.withdraw(project, dataset, name)
+            line.ledger.marks.drop(project, f"data:{dataset}", [name])
+        files = sorted({file.digest for file in found.files})
+        text = f"{len(files):,} contents were erased ({found.size_bytes:,} bytes with what was made of them)"
+        facts = {
+            "files": files,
+            "releases": list(found.touched.releases),
+            "results": sum(map(len, found.touched.results.values())),
+        }
+        line.ledger.events.append(line.name, "data.erased", line.name, text, facts, actor=line.actor)
+
+
+def _clean(line: Line, found: Plan) -> None:
+    """Copies that Noria itself made elsewhere: what was put aside as damaged, scratch folders, links."""
+    everything = found.roots | found.samples | found.left | found.manifests
+    for path in _entries(line.state / DAMAGED_FOLDER):
+        if path.name[:64] in everything:
+            path.unlink(missing_ok=True)
+    for run in found.touched.runs:
+        shutil.rmtree(line.state / "work" / run, ignore_errors=True)
+    for link in _entries(line.state / "work" / NAMED):
+        if link.name[:32] in {digest[:32] for digest in everything} or (link.is_symlink() and not link.exists()):
+            link.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [folder / name for name in os.listdir(folder)] if folder.is_dir() else []

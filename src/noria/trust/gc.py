@@ -1,0 +1,311 @@
+"""Garbage collection: what no release, run within retention, person or next run needs goes; what goes is said before it does.
+
+What stays is judged in ``trust.judge_retention``. The ledger forgets first, then the files go: a collection that is interrupted
+leaves files that the next one finds, and never a row whose file is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from noria.data.versions import BLOBS
+from noria.kernel.errors import RefusedError
+from noria.kernel.judge_clock import SETTLED_S, jump
+from noria.kernel.policy import lasting
+from noria.pipeline.context import Line
+from noria.pipeline.run import StepRecord
+from noria.predictions import compacted
+from noria.storage.lease import Held
+from noria.trust.judge_retention import YOUNG_S, Kind, unneeded
+from noria.trust.keep_store import Result
+from noria.trust.references import Needs, contents, gather
+
+PATIENCE_S = 5.0  # for those who are about to let go
+NAMED = "named"  # the folder of links to blobs
+
+
+class Waste(StrEnum):
+    """What may go."""
+
+    DATA = "data"  # files of versions that nothing needs
+    CACHED = "cached copies"  # of objects that stay at their origin
+    RESULTS = "results"  # what steps left, with logs and artifacts
+    BLOBS = "other blobs"  # refused files, and what nobody knows
+    WORK = "scratch"  # folders of runs that ended
+    TREES = "checkouts"  # of commits that no release or recent run uses
+    SEARCHES = "searches"  # journals
+    INCOMING = "incoming"  # what killed processes left half written
+    BUNDLES = "bundles"  # that never became releases
+    DAMAGED = "damaged"  # what a verification put aside
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One thing that goes: a blob by its digest, else a file or folder by its path."""
+
+    waste: Waste
+    name: str  # as people know it
+    size_bytes: int
+    digest: str = ""
+    path: str = ""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What goes, and what the ledger forgets."""
+
+    items: tuple[Item, ...]
+    results: dict[str, list[str]]  # project -> keys of steps
+    snapshots: dict[str, list[str]]  # project -> digests
+    before: float  # runs that ended earlier are not kept for themselves
+    needs: Needs
+    doubt: str = ""  # why the clock, by which things are old, is not believed
+
+    @property
+    def empty(self) -> bool:
+        return not (self.items or any(self.results.values()) or any(self.snapshots.values()))
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(item.size_bytes for item in self.items)
+
+    def of(self, waste: Waste) -> list[Item]:
+        return [item for item in self.items if item.waste is waste]
+
+    def largest(self, count: int) -> list[Item]:
+        return sorted(self.items, key=lambda item: (-item.size_bytes, item.name))[:count]
+
+
+def plan(line: Line, keep_s: float) -> Plan:
+    """What would go now. Changes nothing."""
+    now = time.time()
+    before = now - max(keep_s, YOUNG_S)
+    projects = [row.name for row in line.ledger.projects.list()]
+    needs = gather(line, dict.fromkeys(projects, before))
+    results = {project: list(_stale(line, project, needs)) for project in projects}
+    snapshots = {
+        project: [facts.digest for facts in line.ledger.keep.snapshots(project) if facts.digest not in needs.kept.snapshots]
+        for project in projects
+    }
+    names = _cached(line, projects, needs) | _names(line, results, snapshots)
+    items = [*_blobs(line, needs, names, now), *_folders(line, projects, needs, now, before)]
+    keys = {project: [result.key for result in found] for project, found in results.items()}
+    doubted = jump([*line.ledger.events.moments(now), *_written(line)], now)
+    return Plan(tuple(items), keys, snapshots, before, needs, doubted.text if doubted is not None else "")
+
+
+def _written(line: Line) -> Iterator[float]:
+    """When logs of environments were written, too: a model server goes on while nothing else happens."""
+    for folder in (line.state / "log").glob("*"):
+        if folder.is_dir():
+            yield from compacted.moments(folder)
+
+
+def collect(line: Line, keep_s: float, *, trust_clock: bool = False) -> Plan:
+    """Delete what nothing needs; what that was.
+
+    Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in; and while the clock
+    stands beyond a gap in its own history, unless a person says that it is right (``trust_clock``).
+    """
+    with exclusive(line) as leases:
+        found = plan(line, keep_s)
+        if found.doubt and not found.empty and not trust_clock:
+            hint = f"It is believed {lasting(SETTLED_S)} after that; if it is right, `noria gc --yes --trust-clock` deletes now."
+            raise RefusedError(f"nothing was deleted by its age, because {found.doubt}", hint=hint)
+        with line.ledger.transaction():
+            for project, keys in found.results.items():
+                line.ledger.keep.forget_results(project, keys)
+            for project, digests in found.snapshots.items():
+                line.ledger.data.forget(project, digests)
+                line.ledger.keep.note_collection(project, found.before)
+        gone = _delete(line, found, leases)
+        _forget_marks(line, found)
+        done = replace(found, items=tuple(gone))
+        if not done.empty:
+            text = f"{len(gone):,} things that nothing needs were deleted ({done.size_bytes:,} bytes)"
+            facts = {
+                "size_bytes": done.size_bytes,
+                "before": found.before,
+                **{str(w): len(done.of(w)) for w in Waste if done.of(w)},
+            }
+            line.ledger.events.append(line.name, "gc.collected", line.name, text, facts, actor=line.actor)
+    return done
+
+
+@contextmanager
+def exclusive(line: Line) -> Iterator[list[Held]]:
+    """Nobody runs, takes in or copies meanwhile, in any project of the ledger. Raises RefusedError, which says who does."""
+    with ExitStack() as stack:
+        busy = "an experiment, or a command that copies data, is at work in this store"
+        stack.enter_context(line.locks.alone(BLOBS, _patience(busy)))
+        leases = []
+        for project in line.ledger.projects.list():
+            stack.enter_context(line.locks.held("intake", project.name, _patience(f"files of {project.name} are being taken in")))
+            held = Held.claim(line.ledger, project.name, "turn", project.name)
+            if held is None:
+                owner = line.ledger.jobs.holder(project.name, "turn", project.name) or "an engine that is starting"
+                raise _busy(f"a turn of {project.name} is running ({owner})")
+            leases.append(stack.enter_context(held))
+        yield leases
+        for held in leases:
+            held.done("collected")
+
+
+def _patience(busy: str) -> Callable[[], None]:
+    until = time.monotonic() + PATIENCE_S
+
+    def waiting() -> None:
+        if time.monotonic() > until:
+            raise _busy(busy)
+
+    return waiting
+
+
+def _busy(text: str) -> RefusedError:
+    return RefusedError(f"{text}: nothing was deleted", hint="Try again when it has ended; `noria status` shows what runs.")
+
+
+# --- what goes
+
+
+def _stale(line: Line, project: str, needs: Needs) -> Iterator[Result]:
+    """Remembered results of which something goes."""
+    for result in line.ledger.keep.results(project):
+        output = result.record.output
+        left = _left(result.record) - {result.record.log}  # a result is one without what was printed on the way
+        if output not in needs.kept.results or output in needs.broken or not left <= needs.blobs:
+            yield result
+
+
+def _left(record: StepRecord) -> set[str]:
+    """What a step left besides its result."""
+    return set(filter(None, [record.log, record.tracked, *record.artifacts.values()]))
+
+
+def _names(line: Line, results: dict[str, list[Result]], snapshots: dict[str, list[str]]) -> dict[str, tuple[Waste, str]]:
+    """Digest -> what it is, as far as the ledger knows."""
+    found: dict[str, tuple[Waste, str]] = {}
+    for result in (result for several in results.values() for result in several):
+        output = result.record.output or ""
+        made = contents(line, output) if output else None
+        files = {digest: f"{result.name}: {name}" for name, digest in made.files.items()} if made else {}
+        own = dict.fromkeys([*filter(None, [output]), *_left(result.record)], result.name)
+        found |= {digest: (Waste.RESULTS, name) for digest, name in (own | files).items()}
+    for project, digests in snapshots.items():
+        found |= {pin.digest: (Waste.DATA, pin.name) for pin in line.ledger.keep.contents(project, digests)}
+    return found
+
+
+def _cached(line: Line, projects: Iterable[str], needs: Needs) -> dict[str, tuple[Waste, str]]:
+    """Digest -> the object of which the store has a copy."""
+    pins = (pin for project in projects for pin in line.ledger.keep.contents(project, needs.kept.snapshots))
+    return {pin.digest: (Waste.CACHED, pin.name) for pin in pins if pin.origin is not None}
+
+
+def _blobs(line: Line, needs: Needs, names: dict[str, tuple[Waste, str]], now: float) -> Iterator[Item]:
+    sizes = {}
+
+    def stored() -> Iterator[tuple[str, float]]:
+        for blob in line.blobs.each():
+            sizes[blob.digest] = blob.size_bytes
+            yield blob.digest, blob.mtime
+
+    for digest in unneeded(stored(), needs.blobs, now):
+        waste, name = names.get(digest, (Waste.BLOBS, digest[:12]))
+        yield Item(waste, name, sizes[digest], digest=digest)
+
+
+def _folders(line: Line, projects: Iterable[str], needs: Needs, now: float, before: float) -> Iterator[Item]:
+    """What lies in the state folder besides blobs. What changed in the last hour stays."""
+    young = now - YOUNG_S
+    under_way = {holder.name for holder in needs.kept.holders if holder.kind is Kind.TURN}
+    releases = {release.digest for project in projects for release in line.ledger.releases.list(project)}
+    yield from _in(Waste.WORK, line.state / "work", young, under_way | {NAMED})
+    yield from _in(Waste.TREES, line.state / "worktrees", young, needs.kept.commits)
+    yield from _in(Waste.SEARCHES, line.state / "search", before)
+    yield from _in(Waste.INCOMING, line.blobs.root / "incoming", young)
+    yield from _in(Waste.BUNDLES, line.state / "releases", young, releases)
+    yield from _in(Waste.DAMAGED, line.state / "damaged", before)
+
+
+def _in(waste: Waste, folder: Path, before: float, kept: Iterable[str] = ()) -> Iterator[Item]:
+    """What lies in a folder, did not change since then and is not to be kept."""
+    spared = set(kept)
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name not in spared and (newest := _newest(entry)) is not None and newest < before:
+                yield Item(waste, entry.name, _size(entry), path=entry.path)
+
+
+def _newest(entry: os.DirEntry[str]) -> float | None:
+    """When it last changed, or anything directly in it did; None when it is gone."""
+    try:
+        times = [entry.stat(follow_symlinks=False).st_mtime]
+        if entry.is_dir(follow_symlinks=False):
+            with os.scandir(entry.path) as inner:
+                times += [one.stat(follow_symlinks=False).st_mtime for one in inner]
+    except FileNotFoundError:
+        return None
+    return max(times)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    """Bytes of all files in it."""
+    if not entry.is_dir(follow_symlinks=False):
+        return entry.stat(follow_symlinks=False).st_size
+    return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(entry.path) for name in names)
+
+
+# --- its going
+
+
+def _delete(line: Line, found: Plan, leases: list[Held]) -> list[Item]:
+    by_digest = {item.digest: item for item in found.items if item.digest}
+    gone = []
+    for count, digest in enumerate(line.blobs.sweep(by_digest, time.time())):
+        gone.append(by_digest[digest])
+        if count % 1000 == 0:
+            for held in leases:
+                held.check()
+    for item in found.items:
+        if item.path:
+            _remove(Path(item.path))
+            gone.append(item)
+    _unlink_dangling(line.state / "work" / NAMED)
+    return gone
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _unlink_dangling(folder: Path) -> None:
+    """Links to blobs that are gone."""
+    if folder.is_dir():
+        for link in folder.iterdir():
+            if link.is_symlink() and not link.exists():
+                link.unlink(missing_ok=True)
+
+
+def _forget_marks(line: Line, found: Plan) -> None:
+    """The stat index forgets trees that are gone, and files that are gone from those that are not."""
+    for project in found.results:
+        for tree in line.ledger.keep.trees(project):
+            if not Path(tree).is_dir():
+                line.ledger.keep.forget_tree(project, tree)
+                continue
+            known = line.ledger.marks.all(project, f"tree:{tree}")
+            gone = [name for name in known if not os.path.lexists(os.path.join(tree, name))]
+            line.ledger.marks.drop(project, f"tree:{tree}", gone)

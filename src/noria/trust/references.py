@@ -1,0 +1,230 @@
+"""Who needs which blobs: the holders of every project in the ledger, and what their snapshots and results consist of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from noria.data import versions
+from noria.data.snapshot import FilePin, SnapshotFacts
+from noria.kernel.errors import CorruptBlobError, NotFoundError
+from noria.pipeline.context import Line
+from noria.pipeline.run import Pins, Run, StepRecord
+from noria.pipeline.steps import Output
+from noria.releases.release import Release
+from noria.trust.judge_retention import Holder, Kept, Kind, keep
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What is kept, and all blobs of it. ``broken``: manifests of results that are damaged or gone; nobody knows their files."""
+
+    kept: Kept
+    blobs: frozenset[str]
+    broken: frozenset[str]
+
+
+class Uses(msgspec.Struct):
+    """Who needs one blob."""
+
+    data: set[tuple[str, str]] = set()  # dataset, name of a file
+    snapshots: set[str] = set()
+    results: set[str] = set()  # digests of the manifests that name it, or its own
+    outs: set[str] = set()  # its names there
+    by: dict[Kind, set[str]] = {}  # kind of holder -> their names
+
+    def of(self, kind: Kind) -> list[str]:
+        """The holders of a kind that need it, by name."""
+        return sorted(self.by.get(kind, ()))
+
+
+def gather(line: Line, before: Mapping[str, float] | None = None) -> Needs:
+    """What must be there. ``before``: project -> the time before which runs are too old; else that of the last collection.
+
+    Blobs belong to all projects of the ledger, and so all are asked.
+    """
+    projects = [row.name for row in line.ledger.projects.list()]
+    ends = before or {name: line.ledger.keep.collected_before(name) for name in projects}
+    kept = keep((holder for name in projects for holder in holders(line, name, ends[name])), ends)
+    return expand(line, projects, kept)
+
+
+def expand(line: Line, projects: Iterable[str], kept: Kept) -> Needs:
+    """Look up what snapshots and results consist of. What was erased is not needed."""
+    found = set(kept.blobs | kept.results)
+    for project in projects:
+        found.update(pin.digest for pin in line.ledger.keep.contents(project, kept.snapshots) if pin.origin is None)
+    broken = set()
+    for digest in kept.results:
+        made = contents(line, digest)
+        if made is None:
+            broken.add(digest)
+        else:
+            found.update(made.files.values())
+    return Needs(kept, frozenset(found - versions.gone(line.ledger, line.blobs).keys()), frozenset(broken))
+
+
+def contents(line: Line, result: str) -> Output | None:
+    """The manifest of a result; None when it is damaged or gone."""
+    try:
+        return msgspec.json.decode(line.blobs.read(result), type=Output)
+    except (CorruptBlobError, NotFoundError, msgspec.DecodeError):
+        return None
+
+
+def holders(line: Line, project: str, since: float) -> Iterator[Holder]:
+    """Everything of a project that may need something; of runs those that ended since then, and those of releases."""
+    runs = {run.id: run for run in line.ledger.keep.runs(project, since)}
+    yield from (_of_run(run, since) for run in runs.values())
+    yield from _of_releases(line, project, runs, since)
+    for result in line.ledger.keep.results(project):
+        left = _of_records([result.record], logs=result.at >= since)
+        yield Holder(Kind.STEP, project, result.name, result.at, results=left.results, blobs=left.blobs)
+    for turn in line.ledger.turns.unfinished(project):
+        recorded = line.ledger.turns.recorded(turn.id, "pin") or {}
+        yield Holder(Kind.TURN, project, str(recorded.get("run_id", "")), turn.started_at, commit=recorded.get("commit"))
+    for pinned in line.ledger.keep.pins(project):
+        yield Holder(Kind.PINNED, project, pinned.name, pinned.at, snapshots=frozenset({pinned.digest}))
+    yield from _of_datasets(line, project)
+    for delivery in line.ledger.keep.samples(project, since):
+        blobs = frozenset(filter(None, (delivery.sample_digest, delivery.digest)))
+        yield Holder(Kind.QUARANTINE, project, delivery.id, delivery.at, blobs=blobs)
+
+
+def _of_run(run: Run, since: float) -> Holder:
+    parts = _of_records(run.steps, logs=(run.ended_at or run.started_at) >= since)
+    own = {*run.artifacts.values(), *run.plots.values(), run.pins.environment}
+    return Holder(
+        Kind.RUN,
+        run.project,
+        run.id,
+        run.ended_at or run.started_at,
+        snapshots=frozenset(run.pins.snapshots.values()),
+        results=parts.results,
+        blobs=parts.blobs | own,
+        commit=run.pins.commit,
+    )
+
+
+class _Left(msgspec.Struct, frozen=True):
+    """What steps left: results, and besides logs, what they logged, artifacts."""
+
+    results: frozenset[str]
+    blobs: frozenset[str]
+
+
+def _of_records(records: Iterable[StepRecord], *, logs: bool) -> _Left:
+    """What steps printed is kept as long as runs are, also where a release or a result is kept for longer."""
+    results: set[str] = set()
+    blobs: set[str] = set()
+    for record in records:
+        results.update(filter(None, [record.output]))
+        blobs.update(filter(None, [record.log if logs else None, record.tracked, *record.artifacts.values()]))
+    return _Left(frozenset(results), frozenset(blobs))
+
+
+def _of_releases(line: Line, project: str, runs: Mapping[str, Run], since: float) -> Iterator[Holder]:
+    erased = versions.gone(line.ledger, line.blobs)
+    hit = line.ledger.keep.holding(project, erased.keys()) if erased else set()
+    for release in line.ledger.releases.list(project):
+        run = runs.get(release.run_id)
+        made = _of_run(run, since) if run is not None else _of_bundle(line, release, since)
+        yield replace(
+            made,
+            kind=Kind.RELEASE,
+            name=release.version,
+            at=release.created_at,
+            commit=release.commit,
+            erased=not hit.isdisjoint(made.snapshots),
+        )
+
+
+def _of_bundle(line: Line, release: Release, since: float) -> Holder:
+    """A release whose run is not written down yet: its turn was interrupted after the sealing."""
+    bundle = line.bundle(release.digest)
+    pins = msgspec.convert(_json(bundle / "manifest.json").get("pins", {}), Pins | None) if bundle.is_dir() else None
+    steps = msgspec.json.decode(_read(bundle / "evidence" / "steps.json", b"[]"), type=list[StepRecord])
+    parts = _of_records(steps, logs=release.created_at >= since)
+    return Holder(
+        Kind.RELEASE,
+        release.project,
+        release.version,
+        release.created_at,
+        snapshots=frozenset(pins.snapshots.values()) if pins else frozenset(),
+        results=parts.results,
+        blobs=parts.blobs | (frozenset({pins.environment}) if pins else frozenset()),
+    )
+
+
+def _json(path: Path) -> dict[str, object]:
+    found: dict[str, object] = msgspec.json.decode(_read(path, b"{}"), type=dict[str, object])
+    return found
+
+
+def _read(path: Path, otherwise: bytes) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return otherwise
+
+
+def _of_datasets(line: Line, project: str) -> Iterator[Holder]:
+    standing: dict[str, set[str]] = {}
+    for dataset, pin in line.ledger.keep.standing(project):
+        if pin.origin is None:
+            standing.setdefault(dataset, set()).add(pin.digest)
+    newest: dict[str, SnapshotFacts] = {}
+    for facts in line.ledger.keep.snapshots(project):
+        newest.setdefault(facts.dataset, facts)
+    for dataset in standing.keys() | newest.keys():
+        snapshots = {newest[dataset].digest} if dataset in newest else set()
+        if dataset in standing:  # which may be an older version again
+            snapshots.add(line.ledger.data.head(project, dataset).digest)
+        blobs = frozenset(standing.get(dataset, ()))
+        yield Holder(Kind.CURRENT, project, dataset, 0.0, snapshots=frozenset(snapshots), blobs=blobs)
+
+
+def uses(line: Line, needs: Needs, wanted: Set[str]) -> dict[str, Uses]:
+    """Who needs each of these blobs."""
+    found = {digest: Uses() for digest in wanted}
+    of_snapshot = {digest: pins for digest in needs.kept.snapshots if (pins := _pins_among(line, digest, wanted))}
+    of_result = {digest: files for digest in needs.kept.results if (files := _files_among(line, digest, wanted))}
+    for holder in needs.kept.holders:
+        for snapshot in holder.snapshots & of_snapshot.keys():
+            for dataset, pin in of_snapshot[snapshot]:
+                found[pin.digest].data.add((dataset, pin.name))
+                found[pin.digest].snapshots.add(snapshot)
+                _note(found[pin.digest], holder)
+        for result in holder.results & of_result.keys():
+            for name, digest in of_result[result]:
+                found[digest].results.add(result)
+                found[digest].outs.update(filter(None, [name]))
+                _note(found[digest], holder)
+        for digest in holder.blobs & wanted:
+            _note(found[digest], holder)
+    for project in {holder.project for holder in needs.kept.holders}:
+        for dataset, pin in line.ledger.keep.standing(project):
+            if pin.digest in wanted:
+                found[pin.digest].data.add((dataset, pin.name))
+    return found
+
+
+def _pins_among(line: Line, snapshot: str, wanted: Set[str]) -> list[tuple[str, FilePin]]:
+    try:
+        dataset = line.ledger.data.facts(snapshot).dataset
+    except NotFoundError:
+        return []
+    return [(dataset, pin) for pin in line.ledger.data.files_of(snapshot) if pin.digest in wanted]
+
+
+def _files_among(line: Line, result: str, wanted: Set[str]) -> list[tuple[str, str]]:
+    """Those of a result's files, and the result itself, under no name."""
+    made = contents(line, result)
+    files = list(made.files.items()) if made is not None else []
+    return [(name, digest) for name, digest in [*files, ("", result)] if digest in wanted]
+
+
+def _note(uses: Uses, holder: Holder) -> None:
+    uses.by.setdefault(holder.kind, set()).add(holder.name)

@@ -1,0 +1,252 @@
+"""Verification: every blob that something needs is read. A damaged one is named with all who need it, put aside, and put back
+where its bytes are still to be found; what a step can make again is forgotten, so that the next run makes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from noria import config
+from noria.data import arrivals, served_predictions
+from noria.data.versions import BLOBS
+from noria.kernel import names
+from noria.kernel.errors import CorruptBlobError, NoriaError, NotFoundError, StoreError
+from noria.pipeline import environment
+from noria.pipeline.context import Line
+from noria.pipeline.executors.task import cores
+from noria.releases.stored_bundle import verify as verify_bundle
+from noria.trust.judge_retention import Kind
+from noria.trust.references import Needs, Uses, gather, uses
+
+DAMAGED_FOLDER = "damaged"
+AT_ONCE = 10_000  # blobs that are read between two looks at the clock
+TOLD_S = 5.0
+
+
+class State(StrEnum):
+    DAMAGED = "damaged"  # its bytes do not match its digest
+    MISSING = "missing"  # no file
+
+
+class Cure(StrEnum):
+    PUT_BACK = "put back"  # the bytes were found elsewhere
+    MADE_AGAIN = "made again by the next run that needs it"
+    LOST = "lost"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A blob that was not whole. ``where``: what its bytes were found in, when it was put back."""
+
+    digest: str
+    state: State
+    uses: Uses
+    cure: Cure
+    where: str = ""
+
+    @property
+    def text(self) -> str:
+        """One sentence: what it is, who needs it, and what became of it."""
+        what = ", ".join(f"{name} of {dataset}" for dataset, name in sorted(self.uses.data)[:3]) or self._left()
+        needed = [*self.uses.of(Kind.RELEASE), *(f"pin {name}" for name in self.uses.of(Kind.PINNED))]
+        needed += [f"snapshot {names.short(digest)}" for digest in sorted(self.uses.snapshots)[:3]]
+        by = f", needed by {', '.join(needed)}" if needed else ""
+        end = f"{self.cure} from {self.where}" if self.where else str(self.cure)
+        return f"{names.short(self.digest)} is {self.state}: {what}{by}: {end}"
+
+    def _left(self) -> str:
+        steps = self.uses.of(Kind.STEP)
+        runs = self.uses.of(Kind.RUN)
+        if steps:
+            return f"left by step {', '.join(steps[:3])}"
+        if runs:
+            return f"left by run {', '.join(runs[:3])}"
+        return "of a refused file" if self.uses.of(Kind.QUARANTINE) else "of a release"
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What a verification found. ``bundles``: releases whose sealed folder is not whole, and why."""
+
+    blobs: int
+    size_bytes: int
+    findings: tuple[Finding, ...]
+    bundles: dict[str, str]
+
+    @property
+    def ok(self) -> bool:
+        return not self.bundles and all(finding.cure is not Cure.LOST for finding in self.findings)
+
+
+def verify(line: Line) -> Verified:
+    """Read everything that is needed, and mend what can be mended."""
+    with line.locks.using(BLOBS):
+        needs = gather(line)
+        size_bytes, bad = _read_all(line, needs)
+        used = uses(line, needs, bad.keys()) if bad else {}
+        for digest, state in bad.items():
+            if state is State.DAMAGED:
+                _put_aside(line, digest)
+        where = _put_back(line, used)
+        findings = tuple(_finding(line, digest, state, used[digest], where) for digest, state in bad.items())
+        bundles = dict(_bundles(line))
+    for finding in findings:
+        kind = "blob.restored" if finding.cure is Cure.PUT_BACK else "blob.damaged"
+        facts = {"state": str(finding.state), "cure": str(finding.cure)}
+        line.ledger.events.append(line.name, kind, finding.digest, finding.text, facts, actor=line.actor)
+    return Verified(len(needs.blobs), size_bytes, findings, bundles)
+
+
+def _read_all(line: Line, needs: Needs) -> tuple[int, dict[str, State]]:
+    """Bytes that are whole, and what is not, by digest."""
+    bad: dict[str, State] = {}
+    total, done, told = 0, 0, time.monotonic()
+    with ThreadPoolExecutor(cores()) as pool:
+        for part in _parts(sorted(needs.blobs), AT_ONCE):
+            for digest, found in zip(part, pool.map(lambda digest: _read(line, digest), part), strict=True):
+                if isinstance(found, State):
+                    bad[digest] = found
+                else:
+                    total += found
+            done += len(part)
+            if time.monotonic() - told > TOLD_S:
+                told = time.monotonic()
+                line.progress(f"verified {done:,} of {len(needs.blobs):,} blobs, {total / 1e6:,.0f} MB")
+    return total, bad
+
+
+def _parts(digests: list[str], count: int) -> Iterator[list[str]]:
+    return (digests[start : start + count] for start in range(0, len(digests), count))
+
+
+def _read(line: Line, digest: str) -> int | State:
+    try:
+        return line.blobs.verified_size(digest)
+    except NotFoundError:
+        return State.MISSING
+    except CorruptBlobError:
+        return State.DAMAGED
+
+
+def _put_aside(line: Line, digest: str) -> None:
+    """Keep the damaged bytes for whoever wants to look at them, out of the way."""
+    folder = line.state / DAMAGED_FOLDER
+    folder.mkdir(exist_ok=True)
+    line.blobs.put_aside(digest, folder / f"{digest}-{time.strftime('%Y%m%dT%H%M%S')}")
+
+
+def _finding(line: Line, digest: str, state: State, used: Uses, where: Mapping[str, str]) -> Finding:
+    if digest in where:
+        return Finding(digest, state, used, Cure.PUT_BACK, where[digest])
+    if used.data or not used.results:
+        return Finding(digest, state, used, Cure.LOST)
+    for result in used.results:  # one whose file is lost is no result: its step runs again
+        line.blobs.discard(result)
+    return Finding(digest, state, used, Cure.MADE_AGAIN)
+
+
+# --- where the bytes may still be
+
+
+def _put_back(line: Line, used: Mapping[str, Uses]) -> dict[str, str]:
+    """Digest -> where its bytes were found; they are in the store again."""
+    found: dict[str, str] = {}
+    for places in (_bundle_files, _home_files, _records, _source_files):
+        wanted = {digest: needed for digest, needed in used.items() if digest not in found}
+        for path, digest, shown in places(line, wanted) if wanted else ():
+            if digest not in found and _holds(path, digest) and line.blobs.put_file(path) == digest:
+                found[digest] = shown
+    return found
+
+
+def _holds(path: Path, digest: str) -> bool:
+    try:
+        return path.is_file() and names.digest_file(path) == digest
+    except OSError:
+        return False
+
+
+Candidate = tuple[Path, str, str]  # a file that may hold the bytes of this digest, and what people call it
+
+
+def _bundle_files(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+    """The model of a release."""
+    for release in line.ledger.releases.list(line.name):
+        with contextlib.suppress(OSError, msgspec.DecodeError, KeyError):
+            manifest = msgspec.json.decode((line.bundle(release.digest) / "manifest.json").read_bytes())
+            for name, digest in manifest["files"].items():
+                if digest in used:
+                    yield line.bundle(release.digest) / name, digest, f"the bundle of {release.version}"
+
+
+def _home_files(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+    """What commands left in the project's folder."""
+    for digest, needed in used.items():
+        for name in sorted(needed.outs):
+            place = (line.home / name).resolve()
+            if place.is_relative_to(line.home):
+                yield place, digest, name
+
+
+def _records(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+    """The record of this environment."""
+    record = environment.record()
+    if environment.digest(record) in used:
+        known = {name: value for name, value in record.items() if name not in environment.NOT_IDENTITY}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "environment.json"
+            path.write_bytes(json.dumps(known, sort_keys=True).encode())
+            yield path, environment.digest(record), "this environment"
+
+
+def _source_files(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+    """The files of a dataset where they came from."""
+    wanted: dict[str, dict[str, list[str]]] = {}
+    for digest, needed in used.items():
+        for of, name in needed.data:
+            wanted.setdefault(of, {}).setdefault(name, []).append(digest)
+    if not wanted:
+        return
+    project = config.load(line.home)
+    for of, files in wanted.items():
+        dataset = project.data.get(of)
+        if dataset is not None and not served_predictions.is_log(dataset.source):
+            try:
+                yield from _of_source(line, dataset, files)
+            except NoriaError as error:
+                line.progress(f"{of}: its source cannot be asked: {error.message}")
+
+
+def _of_source(line: Line, dataset: config.DataSource, files: Mapping[str, list[str]]) -> Iterator[Candidate]:
+    source = arrivals.connect(line, dataset)
+    with tempfile.TemporaryDirectory() as folder:
+        for found in source.look():
+            if found.name not in files or found.problem:
+                continue
+            path = Path(found.path) if found.path is not None else Path(folder) / "fetched"
+            if found.path is None:
+                try:
+                    source.fetch(found, path)
+                except FileNotFoundError:
+                    continue
+            for digest in files[found.name]:
+                yield path, digest, found.name
+
+
+# --- bundles
+
+
+def _bundles(line: Line) -> Iterator[tuple[str, str]]:
+    """Releases whose sealed folder is not whole, and why."""
+    for release in line.ledger.releases.list(line.name):
+        try:
+            verify_bundle(line, release)
+        except StoreError as error:
+            yield release.version, error.message

@@ -1,0 +1,230 @@
+"""Compare: find what two names stand for, gather what is recorded about each, and judge what differs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noria.data.snapshot import Snapshot
+from noria.evaluation.judge_compare import CodeFile, Difference, Side, compare
+from noria.evaluation.records import Comparison, Evaluation, Measure
+from noria.kernel import names
+from noria.kernel.errors import NoriaError, NotFoundError, UsageError
+from noria.pipeline import environment, git
+from noria.pipeline.judge_staleness import StepFacts
+from noria.pipeline.run import Run, flat
+from noria.pipeline.turn_record import REPEATS, TurnOutcome
+from noria.pipeline.turn_store import EVALUATION
+from noria.releases.release import Release
+from noria.releases.store import PREFIX
+from noria.storage.blobs import BlobStore
+from noria.storage.ledger import Ledger
+
+LATEST = "latest"
+HINT = "Name a release (v3), a turn (12), a run (or the beginning of its id), an environment, or `latest`."
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """Where a project's past is kept."""
+
+    ledger: Ledger
+    blobs: BlobStore
+    project: str
+    home: Path  # a folder of the repository
+    state: Path  # .noria
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A run by the name it was asked for, with the release that it became, if any."""
+
+    name: str
+    run: Run
+    release: Release | None
+
+
+def find(archive: Archive, ref: str) -> Named:
+    """What ``ref`` stands for. Raises NotFoundError; UsageError for a turn that never came to a run."""
+    ledger, project = archive.ledger, archive.project
+    if ref == LATEST:
+        runs = ledger.runs.list(project)
+        if not runs:
+            raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
+        newest = next((run for run in runs if _worked(archive, run)), runs[0])
+        return _named(archive, newest, f"{newest.id} (latest)")
+    if ref.isdigit() or ref.startswith("turn-"):
+        return _of_turn(archive, ref)
+    served = serving(archive, ref)
+    if served is not None:
+        return _of_release(archive, served, f"{served.version} (serves {ref})")
+    if names.VERSION.fullmatch(ref) or PREFIX.fullmatch(ref):
+        return _of_release(archive, ledger.releases.get(project, ref))
+    try:
+        return _named(archive, ledger.runs.find(project, ref))
+    except NotFoundError as error:
+        raise NotFoundError(error.message, hint=HINT if error.message.startswith("there is no") else error.hint) from error
+
+
+def _worked(archive: Archive, run: Run) -> bool:
+    """Whether the run did something itself: its turn found something new."""
+    if run.outcome == TurnOutcome.NOTHING_CHANGED:
+        return False
+    return run.turn_id is None or archive.ledger.turns.recorded(run.turn_id, REPEATS) is None
+
+
+def serving(archive: Archive, name: str) -> Release | None:
+    """The release that serves an environment; None when there is no such environment or nothing serves it."""
+    route = archive.ledger.routes.get(archive.project, name) if names.is_name(name) else None
+    return archive.ledger.releases.get(archive.project, route.champion_version) if route is not None else None
+
+
+def defaults(archive: Archive, first: str | None, second: str | None) -> tuple[Named, Named]:
+    """The two sides: by default what serves, and the latest run. With one name: that, and what serves; where it serves itself,
+    the latest run. Raises NotFoundError, UsageError."""
+    if first is not None and second is not None:
+        return find(archive, first), find(archive, second)
+    champion = _champion(archive)
+    if first is None:
+        if champion is None:
+            raise UsageError("nothing serves yet: name two runs to compare", hint=HINT)
+        return champion, find(archive, LATEST)
+    before = find(archive, first)
+    if champion is None or champion.run.id == before.run.id:
+        return before, find(archive, LATEST)
+    return before, champion
+
+
+def _champion(archive: Archive) -> Named | None:
+    """What serves the environment where quality counts most: production, or else the one that changed last."""
+    routes = [r for r in archive.ledger.routes.all() if r.project == archive.project]
+    if not routes:
+        return None
+    chosen = max(routes, key=lambda r: (r.environment == "production", r.revision))
+    return find(archive, chosen.environment)
+
+
+def difference(archive: Archive, before: Named, after: Named) -> Difference:
+    """Everything that differs between two runs. What is no longer there is said to be unknown, never guessed."""
+    a, b = side(archive, before), side(archive, after)
+    records = None
+    if a.environment is not None and b.environment is not None:
+        records = environment.differences(a.environment, b.environment)
+    return compare(a, b, _code(archive, before.run, after.run), records)
+
+
+def side(archive: Archive, named: Named) -> Side:
+    """What is recorded about a run."""
+    run, release = named.run, named.release
+    bundle = archive.state / "releases" / release.digest if release is not None else None
+    params = run.params or _evidence(bundle, "params")
+    facts = _evidence(bundle, "evaluation") or _measured(archive, run)
+    return Side(
+        name=named.name,
+        run=run,
+        release=release.version if release else None,
+        params=flat(params) if params is not None else None,
+        evaluation=_evaluation(facts) if facts else None,
+        snapshots={name: _snapshot(archive, digest) for name, digest in run.pins.snapshots.items()},
+        environment=_evidence(bundle, "environment") or _kept(archive, run.pins.environment),
+        series=archive.ledger.series.of_run(archive.project, run.id),
+        steps={name: msgspec.convert(f, StepFacts) for name, f in archive.ledger.runs.step_facts(run).items()},
+    )
+
+
+def _of_turn(archive: Archive, ref: str) -> Named:
+    turn = archive.ledger.turns.find(archive.project, ref)
+    if turn is None:
+        raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
+    if turn.run_id is None:
+        raise UsageError(f"turn {turn.number} has no run to compare: it ended before ({turn.outcome})", hint=HINT)
+    return _named(archive, archive.ledger.runs.get(turn.run_id), f"turn {turn.number}")
+
+
+def _of_release(archive: Archive, release: Release, name: str | None = None) -> Named:
+    return Named(name or release.version, archive.ledger.runs.get(release.run_id), release)
+
+
+def _named(archive: Archive, run: Run, name: str | None = None) -> Named:
+    made = next((r for r in archive.ledger.releases.list(archive.project) if r.run_id == run.id), None)
+    return Named(name or run.id, run, made)
+
+
+def _evidence(bundle: Path | None, name: str) -> Any:
+    """A document of a release's bundle; None without a release, or where it was erased or torn."""
+    if bundle is None:
+        return None
+    try:
+        return msgspec.json.decode((bundle / "evidence" / f"{name}.json").read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _measured(archive: Archive, run: Run) -> dict[str, Any] | None:
+    """The evaluation of a run that became no release, where its turn recorded it."""
+    return archive.ledger.turns.recorded(run.turn_id, EVALUATION) if run.turn_id else None
+
+
+def _kept(archive: Archive, digest: str) -> dict[str, Any] | None:
+    """A JSON document that is kept as a blob under the digest that the pins name."""
+    if not names.DIGEST.fullmatch(digest) or not archive.blobs.exists(digest):
+        return None
+    try:
+        found = msgspec.json.decode(archive.blobs.read(digest))
+    except (NoriaError, msgspec.DecodeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _snapshot(archive: Archive, digest: str) -> Snapshot | None:
+    try:
+        return archive.ledger.data.snapshot(digest)
+    except NotFoundError:
+        return None
+
+
+def _code(archive: Archive, before: Run, after: Run) -> list[CodeFile] | None:
+    """What differs between the commits, from the repository or the mirror that holds both."""
+    a, b = before.pins.commit, after.pins.commit
+    if a is None or b is None:
+        return None
+    if a == b:
+        return []
+    for place in (archive.home, archive.state / "repository"):
+        found = git.changed(place, a, b) if place.is_dir() and git.is_repo(place) else None
+        if found is not None:
+            return [CodeFile(*file) for file in found]
+    return None
+
+
+def _evaluation(facts: Mapping[str, Any]) -> Evaluation:
+    """The evaluation as it was written; what could not be measured is null there, and NaN here."""
+    return Evaluation(
+        rows=facts.get("rows") or 0,
+        positives=facts.get("positives") or 0,
+        metrics={name: _measure(m) for name, m in (facts.get("metrics") or {}).items()},
+        versus={name: _comparison(c) for name, c in (facts.get("versus") or {}).items()},
+        champion=facts.get("champion"),
+        best=facts.get("best"),
+        versus_best={name: _comparison(c) for name, c in (facts.get("versus_best") or {}).items()},
+        latency_p50_ms=_float(facts.get("latency_p50_ms")),
+        latency_p99_ms=_float(facts.get("latency_p99_ms")),
+        latency_rounds_ms=tuple(facts.get("latency_rounds_ms") or ()),
+        model_size_mb=_float(facts.get("model_size_mb")),
+        holdout=facts.get("holdout") or "",
+    )
+
+
+def _measure(m: Mapping[str, Any]) -> Measure:
+    return Measure(_float(m.get("value")), _float(m.get("low")), _float(m.get("high")), m.get("n") or 0, m.get("positives"))
+
+
+def _comparison(c: Mapping[str, Any]) -> Comparison:
+    low, high = _float(c.get("low")), _float(c.get("high"))
+    return Comparison(_float(c.get("champion")), _float(c.get("difference")), low, high, c.get("n") or 0, c.get("differing"))
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,132 @@
+"""A rollout for a person who looks at it for ten seconds: its steps, its evidence as bars, and what may be done about it."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+
+import msgspec
+from markupsafe import Markup
+
+from noria.kernel.words import percent
+from noria.serving.rollout_records import Look, Rollout, RolloutState, Stand, evidence_words
+
+MARK = 80.0  # where a bar's needed evidence lies, in percent of its width: there is room to see what goes beyond
+TONES = {  # what a state means to the eye
+    RolloutState.WAITING: "quiet",
+    RolloutState.REPLAY: "busy",
+    RolloutState.CANARY: "busy",
+    RolloutState.HELD: "warn",
+    RolloutState.PROBATION: "good",
+    RolloutState.PROMOTED: "good",
+    RolloutState.ROLLED_BACK: "bad",
+    RolloutState.SUPERSEDED: "quiet",
+}
+
+
+class PlanStep(msgspec.Struct, frozen=True):
+    words: str  # 10 % of traffic
+    where: str  # done, here, next
+
+
+class Way(msgspec.Struct, frozen=True):
+    """Something a person may do."""
+
+    what: str
+    command: str
+
+
+def plan(rollout: Rollout) -> tuple[PlanStep, ...]:
+    """Its steps in order; replay and probation are steps while it is there."""
+    state = (rollout.resumes or rollout.state) if rollout.state is RolloutState.HELD else rollout.state
+    if state is RolloutState.PROBATION:
+        return (*(PlanStep(words, "done") for words in rollout.plan), PlanStep("probation", "here"))
+    if state is RolloutState.REPLAY:
+        return (PlanStep("replay", "here"), *(PlanStep(words, "next") for words in rollout.plan))
+    here = -1 if state is RolloutState.WAITING else rollout.step
+    return tuple(PlanStep(words, _where(index, here)) for index, words in enumerate(rollout.plan))
+
+
+def _where(index: int, here: int) -> str:
+    if index == here:
+        return "here"
+    return "done" if index < here else "next"
+
+
+def headline(rollout: Rollout) -> str:
+    """One sentence on why it stands where it does. What it repeats of the guards is left out: they are shown below it."""
+    if rollout.look is None:
+        return rollout.reason
+    said = [] if rollout.state is RolloutState.HELD else [_without_guards(rollout.look.text, rollout.look)]
+    return next(filter(None, [*said, _without_guards(rollout.reason, rollout.look)]), rollout.reason)
+
+
+def _without_guards(text: str, look: Look) -> str:
+    """``paused for 5 min more`` of ``paused for 5 min more; errors: 7 of ...; for safety 3 of 10, for harm 1 of 400``."""
+    for stand in look.stands:
+        evidence = r"(?:for safety \S+ of \S+ for harm \S+ of [^\s;:]+|evidence \S+ needed [^\s;:]+)"
+        text = re.sub(rf"(?:; |(?<=: )|^){re.escape(stand.guard)}: [^;]*; {evidence}", "", text)
+    return re.sub(r":(?: [;:])+", ":", text).strip(" ;:")  # where a sentence stood behind a colon, the next one does
+
+
+def cleared(stands: tuple[Stand, ...]) -> str:
+    """``1 of 3 guards is cleared``; ``errors does harm``."""
+    harmful = [stand.guard for stand in stands if stand.harmful]
+    if harmful:
+        return f"harm shown by {', '.join(harmful)}"
+    count = sum(stand.cleared for stand in stands)
+    noun = "guard" if len(stands) == 1 else "guards"
+    return f"{count} of {len(stands)} {noun} cleared" if count < len(stands) else f"all {len(stands)} {noun} cleared"
+
+
+def traffic(rollout: Rollout, share: float, shadow: float) -> str:
+    """``25 % of requests, both score 20 %``: what it answers, and what is scored beside that."""
+    if rollout.state is RolloutState.PROBATION:
+        return f"all requests, {rollout.before} scores {percent(shadow)} too" if shadow else "all requests"
+    if share:
+        both = f", both score {percent(shadow)}" if shadow else ""
+        return f"{percent(share)} of requests{both}"
+    return f"no answers, scores {percent(shadow)} of requests" if shadow else "no traffic yet"
+
+
+def ways(rollout: Rollout) -> tuple[Way, ...]:
+    """What a person may do now; the page only reads, so each is a command."""
+    there = f"-e {shlex.quote(rollout.environment)}"
+    end = Way(f"end it and bar {rollout.release}", f"noria rollout abort {there}")
+    if rollout.state is RolloutState.PROBATION:
+        return (Way(f"put {rollout.before} back at once", f"noria rollback {there}"),)
+    if rollout.state is RolloutState.HELD:
+        go_on = Way("go on from here", f"noria rollout resume {there}")
+        return (go_on, Way("let it serve all", f"noria promote {rollout.release} {there}"), end)
+    approve = Way("approve of it", f"noria approve {rollout.release} {there}")
+    asked = (approve,) if "`noria approve" in (rollout.look.text if rollout.look else rollout.reason) else ()
+    return (*asked, Way("keep it where it is", f"noria rollout hold {there}"), end)
+
+
+def reach(evidence: float, needed: float) -> float:
+    """How far a bar goes, in percent of its width: by the logarithm, 0 where it says nothing, ``MARK`` where it is enough."""
+    if needed <= 1:
+        return 100.0 if evidence >= needed else 0.0
+    if evidence <= 1:
+        return 0.0
+    return round(min(100.0, MARK * math.log(evidence) / math.log(needed)), 1)
+
+
+def bar(kind: str, evidence: float, needed: float) -> Markup:
+    """An SVG element: evidence of a kind (safe, harm) beside what is needed."""
+    return Markup(
+        '<svg class="evidence {}" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{} {} of {}">'
+        '<rect class="rest" width="100" height="6"/><rect class="fill" width="{}" height="6"/>'
+        '<rect class="mark" x="{}" width="1.2" height="6"/></svg>'
+    ).format(kind, kind, evidence_words(evidence), evidence_words(needed), reach(evidence, needed), MARK)
+
+
+def codes(text: str) -> Markup:
+    """Text in which `commands` stand between backticks, as HTML."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one that is not closed
+        return Markup("{}").format(text)
+    around = (Markup("{}"), Markup("<code>{}</code>"))
+    marked = (around[index % 2].format(part) for index, part in enumerate(parts))
+    return Markup("").join(marked)

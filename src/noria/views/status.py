@@ -1,0 +1,291 @@
+"""What a person wants to see at a glance, read from the ledger: the page, the control API and `noria status` share it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from noria.data.snapshot import Delivery
+from noria.kernel.event import Event
+from noria.monitor.records import Alert, Window
+from noria.pipeline.turn_record import Turn
+from noria.releases.release import Release
+from noria.serving.rollout_records import Look, Rollout, Route, Tally, total
+from noria.views.runtime_status import Surroundings, surroundings
+
+if TYPE_CHECKING:
+    from noria.config import Project
+    from noria.storage.ledger import Ledger
+
+TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS, ENDED = 100, 120, 8, 5, 30, 50  # how much of each is shown
+JUDGED = 20  # turns whose gates and evaluation are shown
+
+
+class Canary(msgspec.Struct, frozen=True):
+    """A rollout that is not decided yet, or on probation, with its evidence so far."""
+
+    rollout: Rollout
+    share: float  # of requests that the candidate answers now
+    steps: tuple[float, ...]  # the policy's, where it is known
+    champion: Tally  # totals over the whole rollout
+    candidate: Tally
+    shadow: float = 0.0  # share of requests that the release which does not answer scores too
+
+
+class EnvironmentView(msgspec.Struct, frozen=True):
+    name: str
+    address: str | None
+    route: Route | None
+    release: Release | None  # the one that serves
+    canary: Canary | None
+    probation: Canary | None = None  # of the release that serves
+    ready: str | None = None  # the release before, where it may take over: it is not barred
+    trouble: str = ""  # where the server does not answer by the release that is to serve: what it does instead, and why
+
+
+class ClockView(msgspec.Struct, frozen=True):
+    """The project clock; ``wall`` when it is simply the time of day."""
+
+    at: float
+    speed: float
+    wall: bool
+
+
+class StatusView(msgspec.Struct, frozen=True):
+    project: str
+    at: float  # wall time of this view
+    around: Surroundings
+    clock: ClockView
+    environments: tuple[EnvironmentView, ...] = ()
+    turns: tuple[Turn, ...] = ()  # newest first
+    releases: tuple[Release, ...] = ()  # newest first
+    windows: tuple[Window, ...] = ()  # oldest first
+    deliveries: tuple[Delivery, ...] = ()  # newest first
+    quarantined_rows: int = 0
+    waiting_triggers: int = 0
+    alerts: tuple[Alert, ...] = ()  # newest first
+    events: tuple[Event, ...] = ()  # newest first
+    ended: tuple[Rollout, ...] = ()  # rollouts that ended, newest first
+    judged: Mapping[str, Mapping[str, Any]] = {}  # turn -> its `evaluation` and `gate`, of the newest
+
+    @classmethod
+    def read(cls, ledger: Ledger, project: str, state: Path, policy: Project | None = None) -> StatusView:
+        """One look at the ledger and at the processes of a state folder; ``policy`` adds the project file's words."""
+        return read(ledger, project, surroundings(state, policy))
+
+    @property
+    def next_step(self) -> str:
+        """What a person would do now, when nothing has happened yet."""
+        if self.turns:
+            return ""
+        return "no turn yet; the daemon waits for data or a commit" if self.around.daemon else "no turn yet; next: noria run"
+
+
+def nothing_yet(project: str, around: Surroundings) -> StatusView:
+    """The view of a project that has no ledger."""
+    now = time.time()
+    names = around.environments
+    empty = tuple(EnvironmentView(name, around.addresses.get(name), None, None, None) for name in names)
+    return StatusView(project, now, around, ClockView(now, 1.0, True), empty)
+
+
+def read(ledger: Ledger, project: str, around: Surroundings) -> StatusView:
+    """One look at the ledger; nothing is changed."""
+    now = time.time()
+    releases = tuple(ledger.releases.list(project))
+    turns = tuple(ledger.turns.list(project, TURNS))
+    clock = ledger.clock.read(project)
+    return StatusView(
+        project=project,
+        at=now,
+        around=around,
+        clock=ClockView(clock.now(now), clock.speed, False) if clock else ClockView(now, 1.0, True),
+        environments=_environments(ledger, project, around, {r.digest: r for r in releases}),
+        turns=turns,
+        judged=ledger.turns.judged([turn.id for turn in turns[:JUDGED]]),
+        releases=releases,
+        windows=tuple(sorted(ledger.quality.windows(project, WINDOWS), key=lambda w: (w.start, w.release))),
+        deliveries=tuple(ledger.data.deliveries(project, DELIVERIES)),
+        quarantined_rows=ledger.data.quarantined_rows(project),
+        waiting_triggers=len(ledger.triggers.pending(project)),
+        alerts=tuple(ledger.alerts.list(project, ALERTS)),
+        events=newest_events(ledger, project, EVENTS),
+        ended=tuple(ledger.rollouts.ended(project, ENDED)),
+    )
+
+
+def newest_events(ledger: Ledger, project: str, limit: int) -> tuple[Event, ...]:
+    """The last events, newest first."""
+    return tuple(ledger.events.newest(project, limit))
+
+
+def _environments(
+    ledger: Ledger, project: str, around: Surroundings, releases: Mapping[str, Release]
+) -> tuple[EnvironmentView, ...]:
+    routes = {route.environment: route for route in ledger.routes.all() if route.project == project}
+    waiting = ledger.rollouts.waiting(project)  # a first release has no route yet
+    names = dict.fromkeys([*around.environments, *sorted({*routes, *waiting})])
+    return tuple(_environment(ledger, project, around, releases, name, routes.get(name)) for name in names)
+
+
+def _environment(
+    ledger: Ledger, project: str, around: Surroundings, releases: Mapping[str, Release], name: str, route: Route | None
+) -> EnvironmentView:
+    active, probing = ledger.rollouts.active(project, name), ledger.rollouts.probing(project, name)
+    return EnvironmentView(
+        name=name,
+        address=around.addresses.get(name),
+        route=route,
+        release=releases.get(route.champion) if route else None,
+        ready=_ready(route, releases),
+        canary=_canary(active, route, around.steps.get(name, ())) if active else None,
+        probation=_canary(probing, route, ()) if probing else None,
+        trouble=_trouble(route, around, releases) if route and around.server else "",
+    )
+
+
+def _trouble(route: Route, around: Surroundings, releases: Mapping[str, Release]) -> str:
+    """What keeps the release that is to serve from answering; empty where it answers."""
+    answering = around.answering.get((route.environment, route.project))
+    why = f": {around.failed[route.champion]}" if route.champion in around.failed else ""
+    if route.environment in around.idle:
+        return f"no worker answers{why}"
+    if answering == route.champion:
+        return ""
+    other = releases.get(answering or "")
+    return f"{route.champion_version} does not answer{why}; {f'{other.version} does' if other else 'nothing does'}"
+
+
+def _ready(route: Route | None, releases: Mapping[str, Release]) -> str | None:
+    previous = releases.get(route.previous or "") if route else None
+    return previous.version if previous is not None and previous.barred is None else None
+
+
+def _canary(rollout: Rollout, route: Route | None, steps: tuple[float, ...]) -> Canary:
+    own = route if route is not None and route.rollout_id == rollout.id else None
+    return Canary(
+        rollout,
+        own.share if own else 0.0,
+        steps,
+        total(b.champion for b in rollout.blocks),
+        total(b.candidate for b in rollout.blocks),
+        own.shadow if own else 0.0,
+    )
+
+
+def document(view: StatusView) -> dict[str, Any]:
+    """The view with stable keys, for `noria status --json` and GET /api/status."""
+    return {
+        "project": view.project,
+        "goal": view.around.goal,
+        "at": view.at,
+        "clock": msgspec.to_builtins(view.clock),
+        "daemon": view.around.daemon,
+        "standstill": view.around.standstill or None,
+        "server": view.around.server,
+        "server_use": msgspec.to_builtins(view.around.use) if view.around.use is not None else None,
+        "addresses": dict(view.around.addresses),
+        "environments": [environment_facts(e) for e in view.environments],
+        "turns": [turn_facts(t) for t in view.turns],
+        "quality": [msgspec.to_builtins(w) for w in view.windows],
+        "deliveries": [delivery_facts(d) for d in view.deliveries],
+        "quarantined_rows": view.quarantined_rows,
+        "waiting_triggers": view.waiting_triggers,
+        "alerts": [msgspec.to_builtins(a) for a in view.alerts],
+        "next": view.next_step,
+    }
+
+
+def environment_facts(environment: EnvironmentView) -> dict[str, Any]:
+    """``name``, ``address``, ``release``, ``digest``, ``previous``, ``revision``, ``trouble``, ``canary``, ``probation``."""
+    route = environment.route
+    return {
+        "name": environment.name,
+        "address": environment.address,
+        "release": route.champion_version if route else None,
+        "digest": route.champion if route else None,
+        "previous": route.previous_version if route else None,
+        "revision": route.revision if route else None,
+        "trouble": environment.trouble,
+        "metrics": environment.release.metrics if environment.release else {},
+        "canary": canary_facts(environment.canary) if environment.canary else None,
+        "probation": canary_facts(environment.probation) if environment.probation else None,
+    }
+
+
+def canary_facts(canary: Canary) -> dict[str, Any]:
+    """``release``, ``state``, ``share``, ``step``, ``plan``, ``reason``, the newest ``look``, and the counts of both arms."""
+    rollout = canary.rollout
+    return {
+        "rollout": rollout.id,
+        "release": rollout.release,
+        "state": str(rollout.state),
+        "share": canary.share,
+        "step": rollout.step,
+        "steps": list(canary.steps),
+        "plan": list(rollout.plan),
+        "shadow": canary.shadow,
+        "before": rollout.before,
+        "started_at": rollout.started_at,
+        "reason": rollout.reason,
+        "looks": len(rollout.blocks),
+        "look": look_facts(rollout.look) if rollout.look else None,
+        "champion": msgspec.to_builtins(canary.champion),
+        "candidate": msgspec.to_builtins(canary.candidate),
+    }
+
+
+def rollouts_document(view: StatusView) -> dict[str, Any]:
+    """For GET /api/rollouts: ``environments`` with something under way, each with ``canary`` and ``probation`` or null; and
+    ``ended``, newest first."""
+    keys = ("canary", "probation")
+    under_way = {e.name: {key: environment_facts(e)[key] for key in keys} for e in view.environments if e.canary or e.probation}
+    return {"environments": under_way, "ended": [ended_facts(rollout) for rollout in view.ended]}
+
+
+def ended_facts(rollout: Rollout) -> dict[str, Any]:
+    """A rollout that ended: ``rollout``, ``release``, ``environment``, ``before``, ``state``, ``reason`` and its times."""
+    return {
+        "rollout": rollout.id,
+        "release": rollout.release,
+        "environment": rollout.environment,
+        "before": rollout.before,
+        "state": str(rollout.state),
+        "reason": rollout.reason,
+        "started_at": rollout.started_at,
+        "ended_at": rollout.ended_at,
+    }
+
+
+def look_facts(look: Look) -> dict[str, Any]:
+    """``at``, ``text``, and where each guard stands."""
+    stands = [msgspec.to_builtins(stand) | {"harmful": stand.harmful, "cleared": stand.cleared} for stand in look.stands]
+    return {"at": look.at, "text": look.text, "guards": stands}
+
+
+def turn_facts(turn: Turn) -> dict[str, Any]:
+    """A turn's fields, with ``outcome`` and ``stage`` as text."""
+    facts: dict[str, Any] = msgspec.to_builtins(turn)
+    return facts | {"stage": str(turn.stage), "outcome": str(turn.outcome), "triggers": list(turn.triggers)}
+
+
+def release_facts(release: Release) -> dict[str, Any]:
+    """A release's fields, with ``form`` as text."""
+    facts: dict[str, Any] = msgspec.to_builtins(release)
+    return facts | {"form": str(release.form)}
+
+
+def delivery_facts(delivery: Delivery) -> dict[str, Any]:
+    """A delivery's fields; counts and digests only."""
+    facts: dict[str, Any] = msgspec.to_builtins(delivery)
+    return facts
+
+
+def event_facts(event: Event) -> dict[str, Any]:
+    """An event's fields."""
+    facts: dict[str, Any] = msgspec.to_builtins(event)
+    return facts

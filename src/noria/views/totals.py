@@ -1,0 +1,64 @@
+"""How much there is of what: the numbers that a monitoring system asks for again and again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from noria.pipeline.turn_store import GATE
+from noria.storage.connection import Database
+from noria.storage.rows import parsed
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Of one project, since it began."""
+
+    turns: dict[str, int] = {}  # by outcome
+    alerts: dict[str, int] = {}  # by kind
+    events: dict[str, int] = {}  # by kind
+    rollouts: dict[str, int] = {}  # by state
+    deliveries: dict[str, int] = {}  # accepted, quarantined
+    releases: dict[str, int] = {}  # released, barred
+    gates: tuple[dict[str, Any], ...] = ()  # of the newest candidate that was judged; `kernel.verdict.GateVerdict`
+    gates_of: str = ""  # the environment whose champion it was compared with
+    user_s: float = 0.0  # in the project's own code, over all turns
+
+
+class TotalStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, project: str) -> Totals:
+        newest = self._newest_gates(project)
+        row = self._database.row("SELECT total(user_s) AS seconds FROM turns WHERE project = ?", (project,))
+        return Totals(
+            turns=self._counted("SELECT outcome AS what, count(*) AS many FROM turns WHERE project = ? GROUP BY 1", project),
+            alerts=self._counted("SELECT kind AS what, count(*) AS many FROM alerts WHERE project = ? GROUP BY 1", project),
+            events=self._counted("SELECT kind AS what, count(*) AS many FROM events WHERE project = ? GROUP BY 1", project),
+            rollouts=self._counted("SELECT state AS what, count(*) AS many FROM rollouts WHERE project = ? GROUP BY 1", project),
+            deliveries=self._counted(
+                "SELECT CASE WHEN accepted THEN 'accepted' ELSE 'quarantined' END AS what, count(*) AS many "
+                "FROM deliveries WHERE project = ? GROUP BY 1",
+                project,
+            ),
+            releases=self._counted(
+                "SELECT CASE WHEN barred IS NULL THEN 'sealed' ELSE 'barred' END AS what, count(*) AS many "
+                "FROM releases WHERE project = ? GROUP BY 1",
+                project,
+            ),
+            gates=tuple(newest.get("gates", ())),
+            gates_of=str(newest.get("environment", "")),
+            user_s=float(row["seconds"]) if row else 0.0,
+        )
+
+    def _newest_gates(self, project: str) -> dict[str, Any]:
+        row = self._database.row(
+            "SELECT facts FROM turn_records JOIN turns ON turns.id = turn_id "
+            "WHERE turns.project = ? AND turn_records.stage = ? ORDER BY number DESC LIMIT 1",
+            (project, GATE),
+        )
+        return parsed(row["facts"]) if row else {}
+
+    def _counted(self, statement: str, project: str) -> dict[str, int]:
+        return {str(row["what"]): int(row["many"]) for row in self._database.rows(statement, (project,))}

@@ -1,0 +1,131 @@
+"""The control API's orders on a real ledger: what a program asks for arrives as it was meant, and is read back by GET."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+from engine_stub import Scripted, line_of
+
+from noria import config
+from noria.console.app import build
+from noria.daemon import Daemon, Hand
+from noria.delivery import champion
+from noria.delivery import rollout as stage
+from noria.pipeline.context import Line
+from noria.views.runtime_status import Surroundings
+from noria.views.status import read
+
+HOST = "127.0.0.1:8080"
+YAML = (
+    "project: p\n"
+    "environments: {{production: {{rollout: {{steps: [10%, 50%, 100%], replay: 0}},\n"
+    "  approvals: {approvals}, freeze: [{freeze}]}}}}\n"
+)
+Call = Callable[..., httpx.Response]
+WHO = "api:e3b98a4d"  # the token is "t": printf t | sha256sum
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    """Four releases, v1 serving."""
+    made = line_of(tmp_path, Scripted(), 4, YAML.format(approvals=0, freeze=""))
+    champion.promote(made, environment_of(made), made.ledger.releases.get("p", "v1"), "the first")
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def call(line: Line) -> Call:
+    hand = Hand(cast(Daemon, SimpleNamespace(line=line, demand_going=lambda: None)))
+    app = build(lambda: read(line.ledger, "p", Surroundings()), lambda _: [], hand, token="t", hosts=frozenset({HOST}))
+
+    async def ask(path: str, body: dict[str, Any] | None) -> httpx.Response:
+        headers = {"authorization": "Bearer t"}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{HOST}", headers=headers) as http:
+            return await (http.get(path) if body is None else http.post(path, json=body))
+
+    return lambda path, body=None: asyncio.run(ask(path, body))
+
+
+def environment_of(line: Line) -> config.Environment:
+    return config.load(line.home).environments["production"]
+
+
+def enter(line: Line, version: str) -> None:
+    stage.enter(line, config.load(line.home), environment_of(line), line.ledger.releases.get("p", version))
+
+
+def test_a_rollout_is_held_resumed_and_aborted(line: Line, call: Call) -> None:
+    assert call("/api/hold", {}).status_code == 404
+    assert call("/api/rollouts").json() == {"environments": {}, "ended": []}
+    enter(line, "v2")
+    assert call("/api/resume", {}).status_code == 409
+    assert call("/api/hold", {"why": "the fair is on"}).json()["text"] == f"v2 held by {WHO}: the fair is on"
+    production = call("/api/rollouts").json()["environments"]["production"]
+    assert (production["canary"]["state"], production["canary"]["share"], production["probation"]) == ("held", 0.1, None)
+    assert production["canary"]["plan"] == ["10 % of traffic", "50 % of traffic", "100 % of traffic"]
+    assert call("/api/hold", {}).status_code == 409
+    assert call("/api/resume", {"environment": "production"}).json()["release"] == "v2"
+    assert call("/api/abort", {"environment": "nowhere"}).status_code == 404
+    assert call("/api/abort", {"why": "not today"}).json()["text"] == f"v2 aborted by {WHO}: not today"
+    listed = call("/api/rollouts").json()
+    assert listed["environments"] == {}
+    (ended,) = listed["ended"]
+    assert (ended["release"], ended["environment"], ended["before"]) == ("v2", "production", "v1")
+    assert (ended["state"], ended["reason"]) == ("rolled back", f"v2 aborted by {WHO}: not today")
+    assert ended["ended_at"] >= ended["started_at"]
+
+
+def test_ended_rollouts_are_listed_by_their_end(line: Line, call: Call) -> None:
+    for version in ("v2", "v3", "v4"):
+        enter(line, version)  # each supersedes the one before
+    assert [(r["release"], r["state"]) for r in call("/api/rollouts").json()["ended"]] == [
+        ("v3", "superseded"),
+        ("v2", "superseded"),
+    ]
+
+
+def test_a_rollback_names_where_it_goes(line: Line, call: Call) -> None:
+    for version in ("v2", "v3"):
+        assert call("/api/promote", {"release": version}).status_code == 200
+    answer = call("/api/rollback", {"to": "v1"})
+    assert (answer.status_code, answer.json()["release"]) == (200, "v1")
+    refused = call("/api/rollback", {"to": "v9"})
+    assert refused.status_code in (404, 409)
+    assert "v9" in refused.json()["error"]["message"]
+
+
+def test_a_freeze_yields_to_force_only(line: Line, call: Call) -> None:
+    (line.home / "noria.yaml").write_text(YAML.format(approvals=0, freeze="2020-01-01 .. 2099-01-01"))
+    refused = call("/api/promote", {"release": "v2"})
+    assert refused.status_code == 409
+    assert "freeze" in refused.json()["error"]["message"]
+    assert call("/api/promote", {"release": "v2", "force": True}).json()["release"] == "v2"
+
+
+def test_the_api_is_one_voice(line: Line, call: Call) -> None:
+    """Whoever holds the token is one approver, however often they ask."""
+    (line.home / "noria.yaml").write_text(YAML.format(approvals=2, freeze=""))
+    enter(line, "v2")
+    waits = call("/api/rollouts").json()["environments"]["production"]["canary"]
+    assert (waits["state"], waits["share"]) == ("waiting", 0.0)
+    assert [call("/api/approve", {"release": "v2"}).json()["missing"] for _ in range(2)] == [1, 1]
+    assert call("/api/promote", {"release": "v2"}).status_code == 409
+    assert call("/api/approve", {"release": "v9"}).status_code == 404
+
+
+def test_a_first_release_that_waits_is_shown(tmp_path: Path) -> None:
+    """Nothing serves yet, and no project file is at hand that would name the environment."""
+    line = line_of(tmp_path, Scripted(), 1, YAML.format(approvals=1, freeze=""))
+    enter(line, "v1")
+    (found,) = read(line.ledger, "p", Surroundings()).environments
+    line.ledger.close()
+    assert (found.name, found.route) == ("production", None)
+    assert found.canary is not None
+    assert "approval" in found.canary.rollout.reason

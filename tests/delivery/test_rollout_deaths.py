@@ -1,0 +1,177 @@
+"""An engine that dies whenever it speaks to the server, once at every place: the next one goes on, and it ends the same."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from engine_stub import Scripted, digest_of, line_of
+
+from noria import config
+from noria.delivery import champion
+from noria.delivery import rollout as stage
+from noria.delivery.rollout_controller import Pilot
+from noria.pipeline.context import Line
+from noria.serving.rollout_records import RolloutState, Route
+
+YAML = """\
+project: p
+environments:
+  production:
+    rollout: {steps: [{shadow: 50%}, 10%, {pause: 10s}, 50%, 100%], replay: 0, probation: 60s}
+"""
+
+
+class DiedError(BaseException):
+    """As `kill -9`: nobody catches it."""
+
+
+class Dying(Scripted):
+    """Dies at its n-th call from now: before it did anything, or after."""
+
+    at, before, calls = 0, True, 0
+
+    def die_at(self, at: int, *, before: bool) -> None:
+        self.at, self.before, self.calls = at, before, 0
+
+    def _call(self, before: bool) -> None:
+        self.calls += before
+        if self.calls == self.at and before is self.before:
+            self.at = 0
+            raise DiedError
+
+    def load(self, digest: str) -> str:
+        self._call(True)
+        said = super().load(digest)
+        self._call(False)
+        return said
+
+    def set_routes(self, route: Route) -> str:
+        self._call(True)
+        said = super().set_routes(route)
+        self._call(False)
+        return said
+
+    def drain(self, environment: str, digest: str) -> None:
+        self._call(True)
+        super().drain(environment, digest)
+
+
+CHAIN = """\
+project: p
+environments:
+  staging: {rollout: {steps: [50%, 100%], replay: 0}}
+  canary: {after: staging, rollout: direct}
+  production: {after: canary, rollout: {steps: [50%, 100%], replay: 0}}
+"""
+
+
+def looked(line: Line, pilot: Pilot) -> Pilot:
+    """One look, and who goes on after it: another one where that died."""
+    pilot._rests.clear()
+    try:
+        pilot.drive()
+    except DiedError:
+        line.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
+        return Pilot(line)
+    return pilot
+
+
+def play(line: Line, engine: Dying, bad: bool) -> None:
+    """Look until nothing is open, a new pilot after each death; requests come in by the ledger's route, as on a real server."""
+    pilot = Pilot(line)
+    for _ in range(60):
+        active, probing = line.ledger.rollouts.active("p", "production"), line.ledger.rollouts.probing("p", "production")
+        route = line.ledger.routes.get("p", "production")
+        assert route is not None
+        if active is None and probing is None:
+            return
+        if not engine.told or engine.told[-1].revision != route.revision:
+            engine.told.append(route)  # the server follows the ledger by itself
+        if route.rollout_id is not None:
+            engine.see((500, 1, 0), (500, 60 if bad and route.share >= 0.5 else 1, 0))
+        now = line.ledger.clock.now("p")
+        line.ledger.clock.set("p", now + 5.0, 1.0)
+        pilot = looked(line, pilot)
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_death_at_every_call_changes_nothing_of_the_end(tmp_path: Path, bad: bool, before: bool) -> None:
+    deaths, at = 0, 1
+    while True:
+        engine = Dying()
+        line = line_of(tmp_path / f"{at}", engine, 2, YAML)
+        environment = config.load(line.home).environments["production"]
+        champion.promote(line, environment, line.ledger.releases.get("p", "v1"), "the first")
+        engine.die_at(at, before=before)
+        with contextlib.suppress(DiedError):
+            stage.enter(line, config.load(line.home), environment, line.ledger.releases.get("p", "v2"))
+        play(line, engine, bad)
+        died = engine.at == 0
+        ended = line.ledger.rollouts.list("p")[0]
+        route = line.ledger.routes.get("p", "production")
+        kinds = [event.kind for event in line.ledger.events.tail("p", after=0, limit=1000)]
+        assert route is not None
+        if bad:
+            assert (ended.state, route.champion, route.other) == (RolloutState.ROLLED_BACK, digest_of("v1"), None)
+            assert line.ledger.releases.get("p", "v2").barred
+        else:
+            assert (ended.state, route.champion, route.shadow) == (RolloutState.PROMOTED, digest_of("v2"), 0.0)
+            assert kinds.count("probation.passed") == 1
+        assert kinds.count("rollout.started") == 1
+        assert kinds.count("rollout.advanced") == 3
+        assert kinds.count("rollout.promoted") == (1 if bad else 2)
+        line.ledger.close()
+        if not died:
+            break
+        deaths, at = deaths + 1, at + 1
+    assert deaths >= 5
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_death_between_two_environments_does_not_end_the_way(tmp_path: Path, before: bool) -> None:
+    """Among the places: after staging was promoted, and before the next environment knows of it."""
+    at = 1
+    while True:
+        engine = Dying()
+        line = line_of(tmp_path / f"{at}", engine, 2, CHAIN)
+        project = config.load(line.home)
+        for environment in project.environments.values():
+            champion.promote(line, environment, line.ledger.releases.get("p", "v1"), "the first")
+        stage.roll_out(line, project, line.ledger.releases.get("p", "v2"))
+        engine.die_at(at, before=before)
+        walk(line, engine)
+        assert [line.ledger.routes.champions("p", name) for name in project.environments] == [["v2", "v1"]] * 3
+        rollouts = line.ledger.rollouts.list("p")
+        assert [(r.environment, r.state) for r in reversed(rollouts)] == [
+            ("staging", RolloutState.PROMOTED),
+            ("production", RolloutState.PROMOTED),
+        ]
+        kinds = [event.kind for event in line.ledger.events.tail("p", after=0, limit=1000)]
+        assert (kinds.count("rollout.started"), kinds.count("rollout.promoted")) == (2, 6)
+        assert line.ledger.jobs.open("p", champion.ONWARD) == []
+        line.ledger.close()
+        if engine.at:
+            break
+        at += 1
+    assert at >= 4
+
+
+def walk(line: Line, engine: Dying) -> None:
+    """Look until production serves v2, a new pilot after each death; requests come in wherever a release is tried."""
+    pilot, served = Pilot(line), 0
+    for _ in range(40):
+        for name in config.load(line.home).environments:
+            route = line.ledger.routes.get("p", name)
+            if route is not None and route.candidate is not None:
+                engine.told.append(route)
+                engine.see((1_500, 0, 0), (1_500, 0, 0))
+        pilot = looked(line, pilot)
+        active = any(line.ledger.rollouts.active("p", name) for name in config.load(line.home).environments)
+        served += not active and not line.ledger.jobs.open("p", champion.ONWARD)
+        if served == 3:  # and nothing comes after
+            return
+    raise AssertionError("it never ended")

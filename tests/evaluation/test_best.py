@@ -1,0 +1,86 @@
+"""Which release is the best so far: what the newest was compared with on the same rows, or the newest itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from noria.evaluation.evaluate import best_so_far
+from noria.releases.release import Form, Release
+
+
+class Line:
+    """As much of one as is asked: releases and their bundles."""
+
+    name = "p"
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.releases: list[Release] = []
+        self.ledger = SimpleNamespace(releases=SimpleNamespace(list=lambda project: self.releases))
+
+    def bundle(self, digest: str) -> Path:
+        return self.state / digest
+
+    def seal(self, version: str, evaluation: dict[str, Any] | None, barred: str | None = None) -> None:
+        made = Release(version, version * 3, "p", "run-1", None, Form.COMPILED, float(len(self.releases)), None, {}, barred)
+        self.releases.append(made)
+        if evaluation is not None:
+            folder = self.bundle(made.digest) / "evidence"
+            folder.mkdir(parents=True)
+            (folder / "evaluation.json").write_text(json.dumps(evaluation))
+
+    def best(self, *metrics: str) -> str | None:
+        found = best_so_far(self, metrics or ("roc_auc",))  # type: ignore[arg-type]  # as much of a line as is asked
+        return found.version if found else None
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+def against(best: str | None, difference: float | None, metric: str = "roc_auc", champion: str | None = None) -> dict[str, Any]:
+    found = {} if difference is None else {metric: {"difference": difference}}
+    if best is None:
+        return {"champion": champion, "versus": found}
+    return {"champion": champion, "versus": {}, "best": best, "versus_best": found}
+
+
+def test_many_small_steps_down_keep_the_best(line: Line) -> None:
+    """Number 30."""
+    assert line.best() is None
+    line.seal("v1", {"champion": None})
+    assert line.best() == "v1"
+    line.seal("v2", against(None, -0.005, champion="v1"))  # before there was a best
+    assert line.best() == "v1"
+    line.seal("v3", against("v1", -0.008, champion="v2"))
+    assert line.best() == "v1"
+    line.seal("v4", against("v1", 0.003, champion="v3"))
+    assert line.best() == "v4"
+    line.seal("v5", against("v4", -0.001, champion="v4"))
+    assert line.best() == "v4"
+
+
+def test_a_loss_is_better_when_it_is_smaller(line: Line) -> None:
+    line.seal("v1", {"champion": None})
+    line.seal("v2", against(None, -0.5, "mae", "v1"))
+    assert line.best("mae") == "v2"
+    assert line.best() == "v2"  # not compared by this metric: the newest
+
+
+def test_what_is_barred_or_gone_is_not_the_best(line: Line) -> None:
+    line.seal("v1", {"champion": None}, barred="it did harm")
+    line.seal("v2", against(None, -0.02, champion="v1"))
+    line.seal("v3", against("v2", 0.02, champion="v2"), barred="rolled back")
+    line.seal("v4", None)  # its bundle is not on this machine
+    assert line.best() == "v2"
+
+
+def test_nothing_is_looked_up_where_no_gate_asks(line: Line) -> None:
+    line.seal("v1", {"champion": None})
+    assert best_so_far(line, ()) is None  # type: ignore[arg-type]  # as much of a line as is asked

@@ -1,0 +1,153 @@
+"""A project whose prediction log a test writes, and whose monitor it runs: no server, no training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import polars as pl
+from engine_stub import Scripted
+
+from noria import config
+from noria.evaluation.measure import Reference
+from noria.models.signature import Input, Kind, Signature, Task
+from noria.monitor.judge_retraining import Breach
+from noria.monitor.records import Window
+from noria.monitor.watch import Watch, watch
+from noria.pipeline.context import Line
+from noria.predictions.writer import Feedback, LogWriter, Prediction
+from noria.releases.release import Form
+from noria.serving.rollout_records import Route
+from noria.stats import profile
+from noria.stats.profile_records import Profile
+from noria.storage.blobs import BlobStore
+from noria.storage.ledger import Ledger
+
+DAY_S = 86_400.0
+MONDAY = 20_000 * DAY_S + 4 * DAY_S  # midnight, UTC, 2024
+BRIER = Reference("brier", 0.23, 0.01, 14, 5_000)
+YAML = """\
+project: NAME
+environments: {production: {}}
+"""
+
+
+@dataclass
+class Bench:
+    """One project of a state folder; ``releases`` by version."""
+
+    line: Line
+    written: int = 0
+    monitor: Watch | None = field(default=None)
+
+    @property
+    def log(self) -> Path:
+        return self.line.state / "log" / "production"
+
+    @property
+    def project(self) -> config.Project:
+        return config.load(self.line.home)
+
+    def release(
+        self,
+        version: str,
+        *,
+        task: Task = Task.BINARY,
+        classes: tuple[str, ...] = ("0", "1"),
+        reference: Reference = BRIER,
+        trained: pl.DataFrame | None = None,
+        event_time: str | None = "time",
+    ) -> None:
+        """Seal a release with the evidence that the monitor reads, and let it serve."""
+        table = pl.DataFrame({"x": [0.0, 1.0]}) if trained is None else trained
+        inputs = tuple(Input(n, Kind.STRING) for n in table.columns)
+        signature = Signature(inputs, task, classes if task is not Task.REGRESSION else (), "customer", event_time)
+        digest = f"{self.line.name}{version}".encode().hex().ljust(64, "0")
+        self.line.ledger.releases.seal(self.line.name, digest, f"run-{version}", None, Form.COMPILED, "commit", {}, digest)
+        evidence = self.line.bundle(digest) / "evidence"
+        evidence.mkdir(parents=True)
+        (evidence / "reference.json").write_bytes(msgspec.json.encode(reference))
+        (evidence / "profile.json").write_bytes(msgspec.json.encode(self.profile_of(trained)))
+        (evidence.parent / "manifest.json").write_bytes(msgspec.json.encode({"signature": signature}))
+        before = self.line.ledger.routes.get(self.line.name, "production")
+        revision = before.revision if before is not None else 0
+        self.line.ledger.routes.put(Route(self.line.name, "production", revision, champion=digest, champion_version=version))
+
+    @staticmethod
+    def profile_of(trained: pl.DataFrame | None) -> Profile:
+        return Profile(0) if trained is None else profile.build(trained, trained.columns)
+
+    def write(self, *records: Prediction | Feedback) -> None:
+        writer = LogWriter(self.log, "production")
+        writer.append(*records)
+        writer.close()
+
+    def answered(
+        self,
+        at: float,
+        probability: float | None = None,
+        *,
+        key: str | None = None,
+        event_time: str | None = None,
+        outputs: dict[str, Any] | None = None,
+        **inputs: Any,
+    ) -> Prediction:
+        self.written += 1
+        said = outputs or {"prediction": int((probability or 0) >= 0.5), "probability": probability}
+        name = f"{self.line.name}-{self.written:06d}"
+        return Prediction(name, at, self.line.name, "v1", "champion", None, inputs, said, key, event_time, 1.0)
+
+    def said(self, at: float, label: Any, of: Prediction) -> Feedback:
+        return Feedback(at, self.line.name, label, of.id)
+
+    def clock(self, at: float) -> None:
+        self.line.ledger.clock.set(self.line.name, at, 0.0)
+
+    def look(self, at: float | None = None) -> tuple[Breach, ...]:
+        """One look of the monitor, at a moment of the project clock."""
+        if at is not None:
+            self.clock(at)
+        self.monitor = self.monitor or Watch(self.line, self.project, "production")
+        while not self.monitor.read():  # a look reads for a while only
+            pass
+        return watch(self.line, self.project, self.monitor)
+
+    def restarted(self) -> None:
+        """A new daemon: nothing is in memory any more."""
+        self.monitor = None
+
+    def windows(self) -> list[Window]:
+        return sorted(self.line.ledger.quality.windows(self.line.name, 1_000), key=lambda w: (w.start, w.release))
+
+    def told(self, kind: str) -> list[str]:
+        return [event.text for event in self.line.ledger.events.newest(self.line.name, 1_000, kind=kind)]
+
+
+def bench(folder: Path, name: str = "p", yaml: str = YAML, ledger: Ledger | None = None) -> Bench:
+    """A project; of the state folder and ledger of another one, where that is given."""
+    ledger = ledger or Ledger.open(folder / "state")
+    ledger.projects.ensure(name, str(folder / name))
+    home = folder / name
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "noria.yaml").write_text(yaml.replace("NAME", name))
+    none, blobs = cast(Any, None), BlobStore(folder / "state" / "blobs")
+    return Bench(Line(name, home, folder / "state", ledger, blobs, none, none, none, none, Scripted()))
+
+
+def days_of(made: Bench, first: int, count: int, rows: int, *, inverted: bool = False, event_times: bool = True) -> Iterable[Any]:
+    """Days of predictions, each with its label an hour later: a fair coin that the model knows to 0.3 or 0.7 (Brier 0.21), or
+    takes the wrong way round (0.61 on average)."""
+    for day in range(first, first + count):
+        for row in range(rows):
+            at = MONDAY + day * DAY_S + row * DAY_S / (rows + 1)
+            truth = int((row * 7 + day) % 10 < 5)
+            right = (row * 3 + day) % 10 < 7
+            chance = 0.7 if (truth == 1) == right else 0.3
+            time = datetime.fromtimestamp(at, UTC).isoformat() if event_times else None
+            one = made.answered(at, 1 - chance if inverted else chance, event_time=time, x=0.5)
+            yield one
+            yield made.said(at + 3_600, truth, one)
