@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from noria import config
 from noria.cli import execute
+from noria.config import loading
 from noria.data.snapshot import Delivery, FilePin
 from noria.kernel import names
 from noria.kernel.trigger import TriggerKind
@@ -332,3 +335,35 @@ def test_outcomes_that_are_not_good_have_words_too() -> None:
     assert tones[TurnOutcome.GATE_FAILED] == tones[TurnOutcome.ERROR] == "bad"
     assert set(tones.values()) == {"good", "busy", "quiet", "warn", "bad"}
     assert Outcome.PASS == "pass"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked", "read"),
+    [
+        (["status"], 0, 0),
+        (["audit"], 0, 0),
+        (["data", "log", "readings"], 0, 0),
+        (["runs"], 0, 0),
+        (["releases"], 1, 1),
+        (["show", "v1"], 1, 1),
+        (["rollout"], 0, 0),
+        (["quarantine"], 0, 0),
+        (["predictions"], 1, 1),
+        (["approve", "v2"], 2, 1),
+        (["rollout", "hold"], 2, 1),
+        (["rollback"], 2, 1),
+        (["promote", "v1"], 2, 1),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_how_often_a_command_reads_the_project(
+    told: Told, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], asked: int, read: int
+) -> None:
+    """What only needs the ledger reads no project file; nothing reads one twice."""
+    os.utime(told.home / "noria.yaml", (1.0, 1.0))
+    loads, reads = [], []
+    load, read_it = config.load, loading._read
+    monkeypatch.setattr(config, "load", lambda *given, **more: (loads.append(1), load(*given, **more))[1])
+    monkeypatch.setattr(loading, "_read", lambda *given: (reads.append(1), read_it(*given))[1])
+    execute(["-C", str(told.home), *arguments])
+    assert (len(loads), len(reads)) == (asked, read), capsys.readouterr()

@@ -56,7 +56,8 @@ def _found(home: Home, wanted: str | None) -> tuple[EnvironmentView, list[Rollou
     with closing(home.ledger()) as ledger:
         every = read(ledger, name, surroundings(home.state)).environments
         known = {e.name: e for e in every}
-        chosen = wanted or next((e.name for e in reversed(every) if e.canary or e.probation), _last(home, list(known)))
+        moving = next((e.name for e in reversed(every) if e.canary or e.probation), None)
+        chosen = wanted or moving or _last(home, list(known))
         rollouts = ledger.rollouts.list(name, limit=200, environment=chosen)
     if chosen not in known and not rollouts:
         raise NotFoundError(f"nothing was rolled out in {chosen or 'any environment'} yet", hint="`noria status` shows them.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.config import document, keys
+from noria.config.reading import touch
 from noria.config.shapes import Section
 from noria.data.contract import ColumnRule, Contract, RowRule
 from noria.kernel import expression, names
@@ -32,7 +33,7 @@ def load_contract(path: Path, *, shown: str) -> Contract:
 def read_bytes(path: Path, shown: str, hint: str | None = None) -> bytes:
     """A project file's bytes; raises ConfigError when there is none to read."""
     try:
-        with path.open("rb") as file:
+        with touch(path).open("rb") as file:
             return file.read(document.SIZE_LIMIT + 1)
     except FileNotFoundError:
         raise ConfigError("there is no such file", where=shown, hint=hint) from None

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from noria.config.document import Item, nearest
+from noria.config.reading import touch
 from noria.kernel.errors import ConfigError
 
 HOPS = 10  # re-exports that are followed
@@ -38,7 +39,7 @@ class Source:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.roots = (home / "src", home) if (home / "src").is_dir() else (home,)
+        self.roots = (home / "src", home) if touch(home / "src").is_dir() else (home,)
         self._trees: dict[str, tuple[Path, ast.Module]] = {}
 
     def find(self, item: Item) -> Function | None:
@@ -76,7 +77,7 @@ class Source:
     def _parse(self, path: Path) -> ast.Module:
         shown = self._shown(path)
         try:
-            content = path.read_bytes()
+            content = touch(path).read_bytes()
             if len(content) > FILE_LIMIT:
                 raise ConfigError(f"is larger than {FILE_LIMIT >> 20} MB of source", where=shown)
             return ast.parse(content, shown)
@@ -113,7 +114,7 @@ class Source:
 def exists(path: Path) -> bool:
     """Whether there is such a file; a name that no file can have (too long, a NUL in it) has none."""
     try:
-        return path.is_file()
+        return touch(path).is_file()
     except (OSError, ValueError):
         return False
 

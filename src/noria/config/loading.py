@@ -28,6 +28,7 @@ from noria.config.project import (
     Query,
     Serving,
 )
+from noria.config.reading import Memory, touch
 from noria.config.recording import read_log
 from noria.config.rollout import read_rollout
 from noria.config.search import by_column, demand_train, read_search
@@ -47,24 +48,32 @@ PARAMS = "params.yaml"
 DATABASES = frozenset(
     ["postgresql", "postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql", "duckdb", "snowflake", "bigquery"]
 )
+KNOWN = Memory[Project]()
 INIT = "`noria init` writes one; or name the project's folder."
 
 
 def load(home: Path, *, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Project:
     """The project in ``home``; ``${VAR}`` in addresses and secrets comes from ``environ`` (default: the process's own).
 
-    ``overrides`` are parameters by dotted name that take the place of those in the params file.
+    ``overrides`` are parameters by dotted name that take the place of those in the params file. Without both, a project that
+    was read before is the same object again, until a file that it depends on changes.
 
     Raises ConfigError with file, line and column for the first thing that cannot be.
     """
+    if environ is None and not overrides and home.is_absolute():
+        return KNOWN.of(home, lambda: _read(home, os.environ, {}))
+    return _read(home, os.environ if environ is None else environ, overrides or {})
+
+
+def _read(home: Path, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Project:
     raw = read_bytes(home / FILE, FILE, INIT)
-    item = document.read(raw, FILE, os.environ if environ is None else environ, keys.EXPANDED)
+    item = document.read(raw, FILE, environ, keys.EXPANDED)
     if item.value is None:
         raise ConfigError("says nothing", where=FILE, hint=INIT)
     root = keys.PROJECT.read(item)
     data = _data(home, root, list(root.get("environments") or {PRODUCTION: None}))
     params_file, params = _params(home, root)
-    params = overridden(params, overrides or {})
+    params = overridden(params, overrides)
     source = Source(home)
     steps = read_steps(root, source, data, params)
     gates: tuple[Gate, ...] = root.get("gates", ())
@@ -286,7 +295,7 @@ def _params(home: Path, root: Section) -> tuple[str | None, dict[str, Any]]:
     name: str | None = root.get("params")
     if name is not None:
         return name, load_params(_file(home, root.at("params")), shown=name)
-    if (home / PARAMS).is_file():
+    if touch(home / PARAMS).is_file():
         return PARAMS, load_params(home / PARAMS, shown=PARAMS)
     return None, {}
 

@@ -17,6 +17,7 @@ from noria.config.condition import find, holds, known_names
 from noria.config.document import Item, nearest
 from noria.config.functions import Function, Source, exists
 from noria.config.project import Step
+from noria.config.reading import touch
 from noria.config.search import demand_columns
 from noria.config.shapes import Section
 from noria.kernel.errors import ConfigError
@@ -258,7 +259,7 @@ def _plain(text: str) -> tuple[str, str]:
 def _is_path(text: str, world: _World) -> bool:
     if "/" in text or "." in text or text in world.outs:
         return True
-    return exists(world.source.home / text) or (world.source.home / text).is_dir()
+    return exists(world.source.home / text) or touch(world.source.home / text).is_dir()
 
 
 def _connect(
