@@ -18,8 +18,9 @@ from typing import Any
 import msgspec
 
 from benchmarks.clock import BenchError
+from noria.kernel import threads
 from noria.releases.bundle import Bundle, open_bundle, public_keys
-from noria.serving import child_process, frames
+from noria.serving import frames
 from noria.serving.client import connect
 from noria.serving.host import HostedModel, enter
 
@@ -33,7 +34,7 @@ def sentence(state: Path) -> str:
     (folder,) = (p for p in (state / "releases").iterdir() if p.name.startswith(socket.stem.removeprefix("host-")))
     bundle = open_bundle(folder, public_keys(state))
     command = [sys.executable, "-m", "benchmarks.hop", str(state), str(folder)]
-    around = os.environ | dict.fromkeys(child_process.ONE_THREAD, "1")
+    around = os.environ | dict.fromkeys(threads.ONE_THREAD, "1")
     done = subprocess.run(command, env=around, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode != 0:
         raise BenchError(f"the hosted model alone: {done.stderr[-500:]}")

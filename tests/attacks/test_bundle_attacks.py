@@ -11,7 +11,8 @@ import pytest
 
 from noria.kernel import names
 from noria.kernel.errors import ServingError, StoreError
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.releases import bundle_verifier, signing
 from noria.releases.bundle import open_bundle, public_keys
 from noria.releases.bundle_verifier import MANIFEST, SEAL

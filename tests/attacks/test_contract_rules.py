@@ -11,7 +11,7 @@ import pytest
 from noria.config.contracts import load_contract
 from noria.data import judge_contract as judge
 from noria.data import rule_process
-from noria.data.contract import Contract, RowRule
+from noria.kernel.contract import Contract, RowRule
 from noria.kernel.errors import ConfigError
 from noria.kernel.expression import DEEPEST, LIGHT, LONGEST, ExpressionError, parse
 from noria.kernel.verdict import Verdict

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from noria.kernel.errors import NoriaError
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving import protocol, v2_messages
 from noria.serving.http import TOLD, error_reply
 

@@ -12,9 +12,9 @@ from noria.cli import drafted_gates
 from noria.config import parse_gate
 from noria.config.gate import demand_task
 from noria.evaluation import judge_gate
-from noria.evaluation.records import Evaluation
+from noria.kernel.task import Task
 from noria.kernel.verdict import Outcome
-from noria.models.signature import Task
+from noria.releases.evidence import Evaluation
 from noria.stats import intervals
 from noria.stats.metrics import Floats
 

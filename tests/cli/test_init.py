@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from noria.cli import draft as drafting
 from noria.cli import execute
 from noria.kernel.errors import DataError, UsageError
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.models.split import split
 
 

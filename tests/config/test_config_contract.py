@@ -8,7 +8,7 @@ import pytest
 from blake3 import blake3
 
 from noria import config
-from noria.data.contract import ColumnRule, Contract, RowRule
+from noria.kernel.contract import ColumnRule, Contract, RowRule
 from noria.kernel.errors import ConfigError
 
 TEXT = """\

@@ -17,8 +17,8 @@ from noria.config import document, units
 from noria.kernel.access import Access, Rate
 from noria.kernel.errors import ConfigError
 from noria.kernel.policy import Guards, MonitorPolicy, RetrainPolicy
+from noria.kernel.task import Task
 from noria.kernel.workers import Workers
-from noria.models.signature import Task
 
 ROOT = Path(__file__).parents[2]
 SMALL = """\

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.data import judge_contract as judge
-from noria.data.contract import ColumnRule, Contract, RowRule
+from noria.kernel.contract import ColumnRule, Contract, RowRule
 from noria.kernel.errors import ConfigError
 from noria.kernel.verdict import Outcome
 

@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from noria.data import formats, judge_column_types
-from noria.data.contract import ColumnRule, Contract
 from noria.data.formats import Part, texts
-from noria.data.table import Column, Dialect, FileLooks, Kind, TableType
+from noria.data.table import Column, FileLooks, Kind, TableType
+from noria.kernel.contract import ColumnRule, Contract
+from noria.kernel.dialect import Dialect
 from noria.kernel.errors import DataError
 
 PLAIN, COMMA, DASH = Dialect(), Dialect(decimal=","), Dialect(nulls=("-", "?"))

@@ -13,10 +13,11 @@ from msgspec.structs import replace
 
 from noria.data.snapshot import FilePin, Snapshot
 from noria.evaluation.judge_compare import CodeFile, Side, between, compare, summary
-from noria.evaluation.records import Comparison, Evaluation, Measure
 from noria.kernel.verdict import Reason
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.run import Pins, Run, StepRecord, StepState, flat
+from noria.releases.evidence import Evaluation
+from noria.stats.measures import Comparison, Measure
 
 Z = 1.6448536269514722  # one-sided 95 %
 PINS = Pins("a" * 40, None, {"flights": "s1"}, "p1", "c1", "e1")

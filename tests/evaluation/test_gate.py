@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from noria.evaluation import judge_gate as judge
-from noria.evaluation.records import Comparison, Evaluation, Measure
 from noria.kernel.policy import Gate
 from noria.kernel.verdict import Outcome
+from noria.releases.evidence import Evaluation
+from noria.stats.measures import Comparison, Measure
 
 PASS, FAIL, THIN = Outcome.PASS, Outcome.FAIL, Outcome.NOT_ENOUGH_DATA
 

@@ -7,8 +7,9 @@ from scipy.stats import norm
 
 from noria.config import parse_gate
 from noria.evaluation import judge_gate
-from noria.evaluation.records import Comparison, Evaluation, Measure
 from noria.kernel.verdict import Outcome
+from noria.releases.evidence import Evaluation
+from noria.stats.measures import Comparison, Measure
 
 
 def evaluation(difference: float, half_width: float) -> Evaluation:

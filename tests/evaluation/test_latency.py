@@ -10,8 +10,9 @@ from noria.config import parse_gate
 from noria.delivery.private_server import Timed
 from noria.evaluation import evaluate
 from noria.evaluation import judge_gate as judge
-from noria.evaluation.records import Evaluation, Measure
 from noria.kernel.verdict import Outcome
+from noria.releases.evidence import Evaluation
+from noria.stats.measures import Measure
 
 MEASURED = Evaluation(500, 200, {"roc_auc": Measure(0.8, 0.77, 0.83, 500)}, latency_p50_ms=0.1, latency_p99_ms=0.2)
 QUICK, SLOW, EITHER = [1.0, 1.1, 1.2, 1.1, 1.0], [30.0, 31.0, 12.0, 33.0, 30.0], [1.0, 1.0, 1.1, 60.0, 1.0]

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 
 WORK = """\
 import pathlib

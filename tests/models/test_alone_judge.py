@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from noria.kernel.task import Task
 from noria.models.judge_leakage import judge_inputs
-from noria.models.signature import Task
 
 
 @pytest.fixture

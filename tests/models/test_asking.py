@@ -13,8 +13,9 @@ import pytest
 import scipy.sparse
 
 from noria.kernel.errors import StepError
+from noria.kernel.task import Task
 from noria.models.python_model import Frames, PythonModel, as_kind, kind_of_table, rows_of, shaped
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.models.signature import Input, Kind, Signature
 
 INPUTS = (Input("a", Kind.NUMBER), Input("b", Kind.STRING))
 VALUE = Signature(INPUTS, Task.REGRESSION)

@@ -15,11 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import make_classification
 
 from noria.kernel.errors import NoriaError
+from noria.kernel.task import Task
 from noria.models.forms import Compiled, of_task
 from noria.models.frameworks import registry
 from noria.models.frameworks.bare import Bare, dressed
 from noria.models.python_model import shaped
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.models.signature import Input, Kind, Signature
 
 NAMES = [f"c{i}" for i in range(6)]
 INPUTS = tuple(Input(name, Kind.NUMBER) for name in NAMES)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from noria.kernel.task import Task
 from noria.kernel.verdict import Outcome
 from noria.models.golden import ROWS, Golden, asked, made_up, one_answer
 from noria.models.judge_golden import compare
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.models.signature import Input, Kind, Signature
 
 BOUNDS = st.one_of(st.none(), st.floats(-1e12, 1e12))
 

@@ -11,9 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from noria.kernel.task import Task
 from noria.models import columns, forms
 from noria.models.frameworks import registry
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.models.signature import Input, Kind, Signature
 
 NAMES = [("plan", "calls per day"), ("Tarif (€)", "1st"), ("größe", "a-b"), ("label", "probabilities"), ("variable", "label")]
 

@@ -17,8 +17,9 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+from noria.kernel.task import Task
 from noria.models import class_rule, columns, conversion, forms, parity_probes, training
-from noria.models.signature import Decision, Input, Kind, Signature, Task
+from noria.models.signature import Decision, Input, Kind, Signature
 
 RNG = np.random.default_rng(0)
 N = 400

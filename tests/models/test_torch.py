@@ -20,8 +20,8 @@ import pytest
 
 from noria.kernel.errors import StepError
 from noria.kernel.names import digest_file
+from noria.kernel.task import Task
 from noria.models import conversion, table_arguments, training
-from noria.models.signature import Task
 
 BESIDE = Path(__file__).resolve().parents[2] / ".torch"
 INSTALLED = importlib.util.find_spec("torch") is not None

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.evaluation.measure import DAY_S, Reference
-from noria.models.signature import Signature, Task
+from noria.evaluation.measure import DAY_S
+from noria.kernel.task import Task
+from noria.models.signature import Signature
 from noria.monitor import accumulator
 from noria.monitor.accumulator import Fold, Gauge, Notes
 from noria.predictions import log_query
 from noria.predictions.writer import Feedback, LogWriter, Prediction
+from noria.releases.evidence import Reference
 
 GAUGE = Gauge(Signature((), Task.REGRESSION), Reference("mae", 1.0, 1.0, 10, 10), None)
 KEYS = st.sampled_from([None, "a", "b"])

@@ -14,12 +14,12 @@ from watch_bench import BRIER, DAY_S, MONDAY, Bench, bench, days_of
 
 from noria import config
 from noria.data import served_predictions
-from noria.evaluation.measure import Reference
+from noria.kernel.task import Task
 from noria.kernel.trigger import TriggerKind
-from noria.models.signature import Task
 from noria.monitor import accumulator, retraining
 from noria.monitor.watch import Watch
 from noria.predictions.writer import Feedback, LogReader, Prediction
+from noria.releases.evidence import Reference
 
 LOG_LOSS = Reference("log_loss", 0.22, 0.02, 14, 5_000)
 

@@ -13,13 +13,14 @@ import polars as pl
 from engine_stub import Scripted
 
 from noria import config
-from noria.evaluation.measure import Reference
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Window
 from noria.monitor.watch import Watch, watch
 from noria.pipeline.context import Line
 from noria.predictions.writer import Feedback, LogWriter, Prediction
+from noria.releases.evidence import Reference
 from noria.releases.release import Form
 from noria.serving.rollout_records import Route
 from noria.stats import profile

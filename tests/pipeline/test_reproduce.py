@@ -21,10 +21,11 @@ import pytest
 from place import Place
 
 from noria.delivery.standalone import from_file
-from noria.evaluation.records import Evaluation, Measure
 from noria.kernel.errors import DataError, NoriaError, RefusedError
 from noria.kernel.names import digest_bytes
 from noria.releases import agreement, export, signing
+from noria.releases.evidence import Evaluation
+from noria.stats.measures import Measure
 
 PROJECT = """\
 project: again

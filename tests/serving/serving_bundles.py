@@ -19,7 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from noria.kernel import names
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.predictions.writer import read_all
 
 PROJECT = "delays"

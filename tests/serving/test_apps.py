@@ -12,7 +12,8 @@ from serving_alone import Alone, exported, refused
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled, logged, wait_for
 from serving_world import World
 
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.releases import signing
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Route, Tally

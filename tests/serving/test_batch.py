@@ -26,7 +26,8 @@ from noria.delivery.batch import parts, scoring
 from noria.delivery.batch.rows import Source
 from noria.delivery.batch.scoring import Order, Scored
 from noria.kernel.errors import DataError, NotFoundError, RefusedError, UsageError
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 
 ROWS = 97
 

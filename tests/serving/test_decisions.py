@@ -11,7 +11,8 @@ import pytest
 
 from noria.delivery.batch import scoring
 from noria.delivery.shadow_evidence import _Numbers
-from noria.models.signature import Decision, Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Decision, Input, Kind, Signature
 from noria.serving import golden_rows, protocol, replay, v2_messages
 
 INPUTS = (Input("a", Kind.NUMBER),)

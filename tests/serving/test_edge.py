@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from serving_bundles import BINARY, RECORD, Seal, compiled, logged, wait_for
 from serving_world import World
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 
 BODY = json.dumps(RECORD).encode()
 

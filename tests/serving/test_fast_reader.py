@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.kernel.errors import NoriaError, SignatureError
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving import invocations, protocol, v2_messages
 from noria.serving.fast_reader import Reader
 from noria.serving.protocol import Ask

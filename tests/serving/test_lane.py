@@ -25,7 +25,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from noria.kernel.policy import LogPolicy
-from noria.models.signature import MATRIX, Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import MATRIX, Input, Kind, Signature
 from noria.predictions.writer import LogReader, LogWriter, Prediction
 from noria.releases.bundle import open_bundle, public_keys
 from noria.serving import counts as counting

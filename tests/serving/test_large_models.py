@@ -20,9 +20,10 @@ from sklearn.ensemble import RandomForestClassifier
 
 from noria.kernel import names
 from noria.kernel.errors import ServingError
+from noria.kernel.task import Task
 from noria.models import forms, weights
 from noria.models.golden import GOLDEN, asked, one_answer
-from noria.models.signature import MATRIX, Input, Kind, Signature, Task
+from noria.models.signature import MATRIX, Input, Kind, Signature
 from noria.releases.bundle import open_bundle, public_keys
 from noria.serving.runtime import OnnxRuntime
 

@@ -17,8 +17,9 @@ from serving_bundles import BINARY, PROJECT, Seal, compiled
 from noria.cli import status
 from noria.kernel.access import UNGUARDED
 from noria.kernel.errors import ServingError
+from noria.kernel.task import Task
 from noria.kernel.workers import Workers
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving import rehearsal, supervisor
 from noria.serving.crashes import Deaths
 from noria.serving.fast_reader import Reader, reader

@@ -9,7 +9,8 @@ import pytest
 from serving_bundles import BINARY, compiled
 from serving_world import World
 
-from noria.models.signature import Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Signature
 
 SCHEMATHESIS = Path(__file__).resolve().parents[2] / ".clients" / "bin" / "st"
 # a 503 is part of the description (no release yet; a model that overflows); a 500 is not, and fails another check

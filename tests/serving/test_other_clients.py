@@ -14,7 +14,8 @@ from served_in_process import InProcess, in_process, one_project
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled, logged
 
 from noria.kernel.access import Access, Rate
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving import counts as counting
 from noria.serving.counts import Counts, counts_path
 from noria.serving.rollout_records import Tally

@@ -23,8 +23,9 @@ from noria.delivery.judge_replay import judge
 from noria.delivery.replay_process import replay
 from noria.kernel.errors import ServingError
 from noria.kernel.policy import Guards, ReplayPolicy
+from noria.kernel.task import Task
 from noria.kernel.verdict import Outcome
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.models.signature import Input, Kind, Signature
 from noria.predictions.records import Predictions
 from noria.predictions.writer import LogWriter, Prediction
 from noria.releases.bundle import open_bundle, public_keys

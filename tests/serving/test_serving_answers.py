@@ -12,7 +12,8 @@ from serving_bundles import BINARY, FEATURES, PROJECT, RECORD, Seal, compiled, h
 from serving_world import Load, World
 
 from noria.kernel.errors import PortInUseError
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving.client import Server
 from noria.serving.rollout_records import Tally
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.kernel.errors import BadBodyError, RequestError, SignatureError, TooLargeError
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving import protocol
 
 SIGNATURE = Signature(

@@ -17,7 +17,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from noria.kernel.errors import RequestError, SignatureError
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving import protocol, v2_messages, v2_tensors
 from noria.serving.router import Answered
 from noria.serving.runtime import LoadedRelease

@@ -23,7 +23,8 @@ import pytest
 from serving_bundles import Seal
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving import frames
 from noria.serving.client import connect
 from noria.serving.host_pool import Host

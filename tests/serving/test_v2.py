@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from serving_bundles import BINARY, PROJECT, Seal, compiled, hosted, logged, pipeline
 from serving_world import World
 
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving.rollout_records import Tally
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.stats import betting
 from noria.stats.betting import DIFFERENCE, LOSS
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.stats import intervals, proportions
 from noria.stats.metrics import Floats
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.stats import intervals
 from noria.stats.metrics import Floats
 

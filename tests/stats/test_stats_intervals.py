@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.stats import intervals, metrics
 
 Z95 = 1.6448536269514722

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
 from noria.kernel.errors import DataError
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.stats import calibration, metrics
 
 BINARY, MULTICLASS, REGRESSION = Task.BINARY, Task.MULTICLASS, Task.REGRESSION

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Summary,
         ValueDifference,
     )
-    from noria.evaluation.records import Measure
+    from noria.stats.measures import Measure
     from noria.views.comparison import Archive, Named
 
 SHOWN = 20  # files, parameters or packages of one kind; the rest is counted unless --all is given

@@ -18,9 +18,10 @@ from noria.data import formats, judge_column_types, judge_repeats
 from noria.data.formats import delimited
 from noria.data.judge_column_types import Undecided
 from noria.data.judge_repeats import Repeat
-from noria.data.table import PLAIN, Column, Dialect, Kind, TableType
+from noria.data.table import Column, Kind, TableType
+from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError, NoriaError, UsageError
-from noria.models.signature import Task
+from noria.kernel.task import Task
 
 CLASSES_MOST = 20  # a label with more values is no class
 ROWS_LEAST = 50  # fewer cannot be split, trained and judged

@@ -6,7 +6,7 @@ import math
 
 import polars as pl
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 
 HELD_OUT = 0.2  # of the rows; more where they are few
 HELD_LEAST = 80  # rows; with few rows as many are held out, if that is not more than half

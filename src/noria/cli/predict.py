@@ -19,10 +19,10 @@ from noria.cli.versions import at_work
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from noria.data.table import Dialect
     from noria.delivery.batch.rows import Source
     from noria.delivery.batch.scoring import Scored
     from noria.delivery.standalone import Lay
+    from noria.kernel.dialect import Dialect
     from noria.storage.ledger import Ledger
 
 

@@ -11,7 +11,7 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, pairs, plural
 from noria.cli.versions import at_work
 from noria.kernel import names
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.views.status import release_facts
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 from noria.config import document, keys
 from noria.config.reading import touch
 from noria.config.shapes import Section
-from noria.data.contract import ColumnRule, Contract, RowRule
 from noria.kernel import expression, names
+from noria.kernel.contract import ColumnRule, Contract, RowRule
 from noria.kernel.errors import ConfigError
 from noria.kernel.expression import ExpressionError
 

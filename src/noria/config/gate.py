@@ -17,7 +17,7 @@ import re
 from noria.config.document import nearest
 from noria.kernel.errors import ConfigError
 from noria.kernel.policy import Gate
-from noria.models.signature import Task
+from noria.kernel.task import Task
 
 ALWAYS = ("latency_p50_ms", "latency_p99_ms", "model_size_mb", "rows")
 METRICS = {

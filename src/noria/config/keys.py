@@ -47,7 +47,7 @@ from noria.config.shapes import (
     whole,
 )
 from noria.kernel.policy import Assign, WhenFull
-from noria.models.signature import Task
+from noria.kernel.task import Task
 
 # Where `${VAR}` is replaced: addresses, and what may be a secret. In every other text it stays as it is, and in a command it is
 # the shell's.

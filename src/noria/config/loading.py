@@ -34,14 +34,14 @@ from noria.config.rollout import read_rollout
 from noria.config.search import by_column, demand_train, read_search
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
-from noria.data.contract import Contract
-from noria.data.table import PLAIN, Dialect
 from noria.kernel import names
 from noria.kernel.access import Access, Rate
+from noria.kernel.contract import Contract
+from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import ConfigError
 from noria.kernel.policy import Gate, MonitorPolicy, RetrainPolicy
+from noria.kernel.task import Task
 from noria.kernel.workers import TWO, Workers
-from noria.models.signature import Task
 
 FILE = "noria.yaml"
 PARAMS = "params.yaml"

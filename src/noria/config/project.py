@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import msgspec
 
 from noria.config.unshown import Guarded
-from noria.data.contract import Contract
-from noria.data.table import PLAIN, Dialect
 from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, UNGUARDED, Access
+from noria.kernel.contract import Contract
+from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.policy import RECORD_ALL, Freeze, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
+from noria.kernel.task import Task
 from noria.kernel.workers import TWO, Workers
-from noria.models.signature import Task
 
 DIRECT = RolloutPolicy()
 PRODUCTION = "production"  # the environment of a project that names none

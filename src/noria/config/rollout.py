@@ -19,7 +19,7 @@ from noria.kernel.policy import (
     RolloutStep,
     StepKind,
 )
-from noria.models.signature import Task
+from noria.kernel.task import Task
 
 PROBATION_S = 86400.0  # where quality is guarded and nothing else is said
 P99 = 0.99

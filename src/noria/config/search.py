@@ -11,7 +11,7 @@ from noria.config.functions import Function, Source
 from noria.config.gate import METRICS
 from noria.config.project import Algorithm, Dimension, Search
 from noria.config.shapes import Section
-from noria.models.signature import Task
+from noria.kernel.task import Task
 
 LOG = "log"
 CHOICE = "choice"

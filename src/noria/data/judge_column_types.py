@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from noria.data.contract import ColumnRule, Contract
 from noria.data.table import Column, FileLooks, Kind, Looks, TableType
+from noria.kernel.contract import ColumnRule, Contract
 
 STRING = Column(Kind.STRING)
 _ORDER = (Kind.INT, Kind.FLOAT, Kind.BOOL, Kind.DATE, Kind.DATETIME)  # the narrowest first

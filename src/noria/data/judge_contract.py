@@ -13,8 +13,8 @@ import msgspec
 import polars as pl
 import polars.selectors as cs
 
-from noria.data.contract import ColumnRule, Contract, RowRule
 from noria.kernel import expression as expressions
+from noria.kernel.contract import ColumnRule, Contract, RowRule
 from noria.kernel.errors import ConfigError
 from noria.kernel.expression import ExpressionError, UncomputedError
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine

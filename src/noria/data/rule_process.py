@@ -41,7 +41,7 @@ def apart(sql: str, table: pl.DataFrame) -> pl.Series:
 
 def _watched(folder: Path, memory_bytes: float) -> None:
     """Run the process to its end, or to that of its limits."""
-    from noria.pipeline.executors.limits import Tree  # psutil: only such a rule needs it
+    from noria.kernel.process_tree import Tree  # psutil: only such a rule needs it
 
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "noria.data.rule_child", str(folder)],

@@ -63,3 +63,14 @@ class Delivery(msgspec.Struct, frozen=True):
     at: float = 0.0
     contract: str = ""  # digest of the contract that judged it, and of what noria.yaml says of its dataset
     example: str = ""  # a value for which it was refused, with its column and row; it stands in no event
+
+
+class Erased(msgspec.Struct, frozen=True):
+    """A file whose bytes a person took away for good."""
+
+    project: str
+    digest: str
+    dataset: str
+    name: str
+    actor: str
+    at: float

@@ -24,19 +24,6 @@ class Kind(StrEnum):
     DATE = "date"
 
 
-class Dialect(msgspec.Struct, frozen=True):
-    """How a text file is written: ``data.NAME.csv``."""
-
-    separator: str = ""  # empty: by suffix, a comma or a tab
-    encoding: str = "utf-8"
-    decimal: str = "."
-    nulls: tuple[str, ...] | None = None  # words that are missing values in every column; None: NULL_WORDS, where no text is
-    quote: str = '"'
-
-
-PLAIN = Dialect()
-
-
 class Column(msgspec.Struct, frozen=True):
     """The type of a column. ``kind``: one of ``Kind``, another type's own name (``List(Int64)``), or empty as long as no file has
     a value in it."""

@@ -10,13 +10,13 @@ import msgspec
 from noria.config import DataSource
 from noria.data import formats
 from noria.data import judge_column_types as judge
-from noria.data.contract import ColumnRule
 from noria.data.formats import Opened, Part
 from noria.data.formats.fitting import Misfit, wanted
 from noria.data.judge_column_types import Undecided
 from noria.data.table import FileLooks, TableType
 from noria.data.table_store import Settled
 from noria.kernel import names
+from noria.kernel.contract import ColumnRule
 from noria.kernel.errors import DataError
 from noria.pipeline import steps
 from noria.pipeline.context import Arrival, Line

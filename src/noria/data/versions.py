@@ -12,14 +12,13 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from noria.config.document import nearest
-from noria.data.snapshot import FilePin, SnapshotFacts
+from noria.data.snapshot import Erased, FilePin, SnapshotFacts
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
 from noria.pipeline.context import Line
 from noria.storage.blobs import BlobStore
 from noria.storage.disk import full_disk
 from noria.storage.ledger import Ledger
-from noria.trust.keep_store import Erased
 
 BEGINNING = re.compile(r"[0-9a-f]{4,64}")  # of a digest
 NAMED = 3  # files that a refusal names; the rest is counted

@@ -15,8 +15,9 @@ from noria.delivery import rollout as stage
 from noria.delivery.driver import EngineStats, Stats
 from noria.kernel.errors import RefusedError
 from noria.kernel.policy import StepKind, percent
+from noria.kernel.task import Task
 from noria.kernel.verdict import Outcome
-from noria.models.signature import Signature, Task
+from noria.models.signature import Signature
 from noria.pipeline.context import Line
 from noria.predictions.damage import tell_damage
 from noria.serving.client import ArmTallies

@@ -21,7 +21,6 @@ from noria.data.snapshot import Snapshot
 from noria.data.table import TableType
 from noria.delivery.driver import Embedded
 from noria.evaluation.evaluate import evaluate
-from noria.evaluation.records import Evaluation
 from noria.kernel.errors import NoriaError, RefusedError
 from noria.pipeline import environment, git, interpreters
 from noria.pipeline.context import Line, Progress, Sheet
@@ -34,6 +33,7 @@ from noria.pipeline.train import train
 from noria.pipeline.turn_record import Turn
 from noria.releases import agreement, export
 from noria.releases.agreement import Divergence, MetricAgreement, StepAgreement
+from noria.releases.evidence import Evaluation
 from noria.releases.packaging import model_file, package
 from noria.releases.release import Release
 from noria.releases.stored_bundle import verify

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from noria.delivery.private_server import Private, Timed, private_server
 from noria.evaluation import judge_gate as judge
 from noria.evaluation.judge_compare import LARGER_IS_BETTER
-from noria.evaluation.records import Evaluation
 from noria.kernel.errors import NoriaError, StepError
 from noria.pipeline import environment, steps
 from noria.pipeline.context import Line, Sheet
@@ -22,6 +21,7 @@ from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.orders import Inputs
 from noria.pipeline.run import StepState
+from noria.releases.evidence import Evaluation
 from noria.releases.packaging import Package
 from noria.releases.release import Release
 from noria.releases.stored_bundle import verify
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from noria.evaluation.measure import Reference
+    from noria.releases.evidence import Reference
 
 
 class Scores(msgspec.Struct, frozen=True):

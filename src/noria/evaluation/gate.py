@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from noria.evaluation import judge_gate as judge
-from noria.evaluation.records import Evaluation
 from noria.kernel.verdict import Verdict
 from noria.pipeline.context import Line, Sheet
 from noria.pipeline.turn_store import EVALUATION, GATE
+from noria.releases.evidence import Evaluation
 
 
 def gate(line: Line, sheet: Sheet, evaluation: Evaluation) -> Verdict:

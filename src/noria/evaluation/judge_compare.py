@@ -10,10 +10,11 @@ import msgspec
 
 from noria.config.gate import SMALLER_IS_BETTER
 from noria.data.snapshot import Snapshot
-from noria.evaluation.records import Comparison, Evaluation, Measure
 from noria.pipeline import judge_staleness
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.run import Run
+from noria.releases.evidence import Evaluation
+from noria.stats.measures import Comparison, Measure
 
 Points = Sequence[tuple[float, float]]
 

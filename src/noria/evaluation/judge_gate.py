@@ -26,9 +26,10 @@ from statistics import NormalDist
 
 from msgspec.structs import replace
 
-from noria.evaluation.records import Comparison, Evaluation, Measure
 from noria.kernel.policy import Gate
 from noria.kernel.verdict import GateVerdict, Outcome, Reason, Verdict, combine
+from noria.releases.evidence import Evaluation
+from noria.stats.measures import Comparison, Measure
 
 ROWS = 50
 EACH_CLASS = 10

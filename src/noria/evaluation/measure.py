@@ -6,19 +6,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from noria.config import Model
-from noria.evaluation.records import Comparison, Evaluation, Measure
 from noria.kernel.policy import Gate
+from noria.kernel.task import Task
 from noria.models import split
-from noria.models.signature import Task, class_text
+from noria.models.signature import class_text
 from noria.pipeline.context import Sheet
+from noria.releases.evidence import Evaluation, Reference
 from noria.releases.packaging import Package
 from noria.stats import intervals, metrics
+from noria.stats.measures import Comparison, Measure
 
 if TYPE_CHECKING:
     from noria.evaluation.evaluate import Rival, Scores
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DAY_S = 86400.0
 LOSS = {Task.BINARY: "brier", Task.MULTICLASS: "log_loss", Task.REGRESSION: "mae"}  # the monitor's metric, a mean of row losses
-
-
-class Reference(msgspec.Struct, frozen=True):
-    """The release's own quality on its holdout: what the monitor compares with."""
-
-    metric: str
-    mean: float  # of the units' means
-    sd: float  # between units
-    n: int  # units: days, or rows where there is no event time
-    rows: int
 
 
 def measure(

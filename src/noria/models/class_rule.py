@@ -11,9 +11,10 @@ import polars as pl
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from noria.kernel.task import Task
 from noria.models import forms, judge_decision
 from noria.models.frameworks.bare import Answering
-from noria.models.signature import Decision, Signature, Task
+from noria.models.signature import Decision, Signature
 
 LOOKED = 20_000  # training rows that show the rule
 NAMED = ("best_threshold_", "threshold_", "threshold", "decision_threshold", "cutoff")  # attributes that may hold a threshold

@@ -23,13 +23,14 @@ from noria.config import document
 from noria.data import formats
 from noria.kernel import orphans
 from noria.kernel.errors import ConfigError, DataError, NoriaError, RefusedError, StepError, UsageError
+from noria.kernel.task import Task
 from noria.models import class_rule, columns, conversion, forms, training, weights
 from noria.models.frameworks import files, written_with
 from noria.models.frameworks.bare import Bare, Face, OnCategories, OnMatrix, knows_categories
 from noria.models.frameworks.files import Known, UnusableError
 from noria.models.golden import GOLDEN
 from noria.models.python_model import DTYPES
-from noria.models.signature import Input, Kind, Signature, Task, class_text
+from noria.models.signature import Input, Kind, Signature, class_text
 
 MADE_UP = 200  # rows
 SAMPLED = 2000  # rows of the sample that the forms are compared on

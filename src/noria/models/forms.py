@@ -17,9 +17,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.kernel.errors import StepError
+from noria.kernel.task import Task
 from noria.models import columns, graph_outputs, judge_decision, project_functions, weights
 from noria.models.python_model import Frames, PythonModel, shaped
-from noria.models.signature import MATRIX, Signature, Task
+from noria.models.signature import MATRIX, Signature
 from noria.models.user_time import user_code
 
 CALLS = 300

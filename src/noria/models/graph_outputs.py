@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 
 NUMBERS = ("float", "double")
 

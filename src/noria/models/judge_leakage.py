@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.stats.metrics import roc_auc_parts
 
 LIMIT = 0.995  # area under the curve, of a number the share of its variance

@@ -16,7 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.kernel.errors import StepError
-from noria.models.signature import Kind, Signature, Task, class_text
+from noria.kernel.task import Task
+from noria.models.signature import Kind, Signature, class_text
 from noria.models.user_time import user_code
 
 DTYPES: dict[Kind, pl.DataType] = {

@@ -8,6 +8,8 @@ from typing import SupportsFloat
 
 import msgspec
 
+from noria.kernel.task import Task
+
 
 class Kind(StrEnum):
     """The types of an input column."""
@@ -16,12 +18,6 @@ class Kind(StrEnum):
     NUMBER = "number"  # float64; integers and booleans are accepted
     INTEGER = "integer"
     BOOLEAN = "boolean"
-
-
-class Task(StrEnum):
-    BINARY = "binary"
-    MULTICLASS = "multiclass"
-    REGRESSION = "regression"
 
 
 class Input(msgspec.Struct, frozen=True):

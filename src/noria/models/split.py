@@ -12,7 +12,8 @@ import msgspec
 import polars as pl
 
 from noria.kernel.errors import DataError
-from noria.models.signature import Task, class_text
+from noria.kernel.task import Task
+from noria.models.signature import class_text
 
 MIN_ROWS = 10  # on either side; fewer say nothing
 CLASSES_MAX = 1000

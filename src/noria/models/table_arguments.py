@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from noria.data import files, judge_repeats
-from noria.data.table import Dialect, TableType
+from noria.data.table import TableType
+from noria.kernel.dialect import Dialect
 from noria.kernel.errors import StepError
 from noria.models.python_model import as_kind, kind_of_table
 

@@ -13,13 +13,14 @@ import polars as pl
 from msgspec.structs import replace
 
 from noria.kernel.errors import DataError, StepError
+from noria.kernel.task import Task
 from noria.models import class_rule, columns, forms, project_functions, table_arguments
 from noria.models.frameworks.bare import dressed
 from noria.models.frameworks.torch import SHOWN_ROWS, TorchModel, is_module
 from noria.models.judge_leakage import judge_inputs
 from noria.models.python_model import Frames, kind_of_table, with_features
 from noria.models.seeds import seed_everything
-from noria.models.signature import Input, Kind, Signature, Task, class_text
+from noria.models.signature import Input, Kind, Signature, class_text
 from noria.models.split import seconds, split
 from noria.models.user_time import user_code
 from noria.stats import profile

@@ -11,10 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.kernel.errors import DataError, StepError
+from noria.kernel.task import Task
 from noria.models import class_rule, columns, forms, project_functions, table_arguments, training
 from noria.models.python_model import with_features
 from noria.models.seeds import seed_everything
-from noria.models.signature import Input, Kind, Signature, Task, class_text
+from noria.models.signature import Input, Kind, Signature, class_text
 from noria.models.split import DAY_S, MIN_ROWS, contents, hashed, seconds, split
 from noria.models.user_time import user_code
 from noria.stats import metrics

@@ -19,10 +19,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.data.served_predictions import moment
-from noria.evaluation.measure import DAY_S, Reference
-from noria.models.signature import Signature, Task, class_code
+from noria.evaluation.measure import DAY_S
+from noria.kernel.task import Task
+from noria.models.signature import Signature, class_code
 from noria.predictions.reader import Place
 from noria.predictions.records import Feedback, Prediction, Record
+from noria.releases.evidence import Reference
 from noria.stats import calendar, metrics, profile
 from noria.stats.profile_records import ColumnProfile, Profile
 

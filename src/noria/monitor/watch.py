@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from noria.config import Project
-from noria.evaluation.measure import Reference
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError
 from noria.kernel.policy import MonitorPolicy, lasting
@@ -23,6 +22,7 @@ from noria.monitor.records import Alert, Window
 from noria.pipeline.context import Line
 from noria.predictions.damage import tell_damage
 from noria.predictions.reader import LogReader
+from noria.releases.evidence import Reference
 from noria.stats import calendar
 from noria.stats.profile_records import Profile
 from noria.storage.disk import full_disk

@@ -13,12 +13,12 @@ from noria.config import DataSource, Model
 from noria.data import arrivals as arrivals_of
 from noria.data import files, formats, repeats, rule_process, table_types
 from noria.data.arrivals import refusal
-from noria.data.contract import Contract
 from noria.data.formats import Opened
 from noria.data.snapshot import Delivery, FilePin
 from noria.data.table import TableType
 from noria.data.table_types import Decided
 from noria.kernel import names
+from noria.kernel.contract import Contract
 from noria.kernel.errors import DataError
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
 from noria.pipeline import orders, steps

@@ -13,12 +13,12 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.config import Project
-from noria.evaluation.records import Evaluation
 from noria.pipeline import orders, steps
 from noria.pipeline.context import Line, Sheet
 from noria.pipeline.run import StepRecord
 from noria.pipeline.search import NAME as SEARCH
 from noria.pipeline.train import training
+from noria.releases.evidence import Evaluation
 from noria.releases.judge_determinism import Cause, causes, causes_in_command
 from noria.releases.release import Form, Release
 from noria.storage.blobs import BlobStore

@@ -25,6 +25,7 @@ import msgspec
 
 from noria.kernel import errors, names
 from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
+from noria.kernel.threads import ONE_THREAD
 from noria.models import weights
 from noria.models.frameworks import file_kinds
 from noria.models.frameworks.file_kinds import FileContent
@@ -35,7 +36,6 @@ from noria.pipeline.run import Pins
 from noria.releases import signing
 from noria.releases.packaging import model_file
 from noria.releases.release import IMPORTED, Form, Release
-from noria.serving.child_process import ONE_THREAD
 from noria.storage.disk import full_disk, sync_all, sync_folder
 
 TIMEOUT_S = 600.0

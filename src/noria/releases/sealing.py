@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from noria.evaluation.records import Evaluation
 from noria.kernel import names
 from noria.kernel.errors import RefusedError
 from noria.kernel.verdict import Outcome, Verdict
@@ -22,11 +21,12 @@ from noria.pipeline.judge_uncommitted import Change
 from noria.pipeline.run import Pins
 from noria.releases import bundle_verifier, code, signing
 from noria.releases import judge_release as policy
+from noria.releases.evidence import Evaluation
 from noria.releases.packaging import Package, model_file, serving_facts
 from noria.releases.release import Release
 
 if TYPE_CHECKING:
-    from noria.evaluation.measure import Reference
+    from noria.releases.evidence import Reference
 
 NAMED = 3  # so many changed files are named
 

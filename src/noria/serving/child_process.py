@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from noria.kernel.threads import ONE_THREAD
 from noria.serving.client import PARENT
 
 FIRST_WAIT_S = 0.05
@@ -17,16 +18,6 @@ LONGEST_WAIT_S = 5.0
 PROVE = "prove"  # told to the first host of a release in a server tree: it asks the golden rows before it is ready
 CODE_ENDED = 70  # exit code of a host whose thread was ended by the project's code, or is in a call that never ends
 HEALTHY_S = 10.0  # a child that lived this long starts again without waiting
-
-ONE_THREAD = (
-    "OMP_NUM_THREADS",
-    "OMP_THREAD_LIMIT",  # of a library that asks OpenMP for more by itself, as LightGBM's estimators do
-    "LOKY_MAX_CPU_COUNT",  # what joblib, and LightGBM by it, takes for the number of cores
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-)
 
 
 class Backoff:

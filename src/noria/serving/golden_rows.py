@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from noria.kernel.errors import ServingError
+from noria.kernel.task import Task
 from noria.kernel.verdict import Outcome
 from noria.models import judge_golden as judge
 from noria.models.golden import GOLDEN, Golden
-from noria.models.signature import Signature, Task
+from noria.models.signature import Signature
 from noria.releases.bundle import Bundle
 
 Told = Callable[[str], None]

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from noria import __version__
-from noria.models.signature import Input, Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
 from noria.serving import openapi_v2, protocol
 
 _TYPES = {Kind.STRING: "string", Kind.NUMBER: "number", Kind.INTEGER: "integer", Kind.BOOLEAN: "boolean"}

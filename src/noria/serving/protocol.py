@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
-from noria.models.signature import Input, Kind, Signature, Task, class_text
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature, class_text
 from noria.serving.problems import NAME_LENGTH, Problems, listed, nearest
 
 Record = dict[str, Any]

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from noria.kernel.errors import RequestError, ServingError
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.predictions.newest import newest
 from noria.predictions.records import Prediction
 from noria.releases.bundle import Bundle, open_bundle, public_keys

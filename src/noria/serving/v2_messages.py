@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
-from noria.models.signature import Kind, Signature, Task
+from noria.kernel.task import Task
+from noria.models.signature import Kind, Signature
 from noria.serving import protocol, v2_tensors
 from noria.serving.problems import SHOWN, Problems, listed, nearest
 from noria.serving.protocol import Ask, Record

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq, minimize_scalar
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.stats import metrics
 from noria.stats.metrics import Floats
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.stats import metrics
 
 BINS = 15

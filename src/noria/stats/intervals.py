@@ -24,9 +24,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from noria.evaluation.records import Comparison, Measure
-from noria.models.signature import Task
+from noria.kernel.task import Task
 from noria.stats import influence, metrics, proportions
+from noria.stats.measures import Comparison, Measure
 from noria.stats.metrics import Floats, Undefined
 
 LOG_LOSS_MOST = -math.log(0.001)  # of a row that is compared: one that was called impossible counts as one in a thousand

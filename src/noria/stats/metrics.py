@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from noria.kernel.errors import DataError
-from noria.models.signature import Task
+from noria.kernel.task import Task
 
 Floats = NDArray[np.float64]
 Formula = Callable[[Floats, Floats], float]

@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.data import versions
-from noria.data.snapshot import FilePin
+from noria.data.snapshot import Erased, FilePin
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
 from noria.pipeline import git
@@ -29,7 +29,7 @@ from noria.pipeline.run import Run, StepRecord, StepState
 from noria.releases import bundle_verifier
 from noria.trust.gc import NAMED, exclusive
 from noria.trust.judge_retention import Holder, Kept, Kind, descended
-from noria.trust.keep_store import Erased, Result
+from noria.trust.keep_store import Result
 from noria.trust.references import contents, expand, gather, holders
 from noria.trust.verification import DAMAGED_FOLDER
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from noria.data import manifests
-from noria.data.snapshot import Delivery, FilePin, SnapshotFacts
+from noria.data.snapshot import Delivery, Erased, FilePin, SnapshotFacts
 from noria.kernel.errors import NotFoundError, RefusedError
 from noria.pipeline.run import Pins, Run, StepRecord
 from noria.storage.connection import Database
@@ -25,17 +25,6 @@ class Pinned(msgspec.Struct, frozen=True):
     project: str
     name: str
     digest: str
-    actor: str
-    at: float
-
-
-class Erased(msgspec.Struct, frozen=True):
-    """A file whose bytes a person took away for good."""
-
-    project: str
-    digest: str
-    dataset: str
-    name: str
     actor: str
     at: float
 

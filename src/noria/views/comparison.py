@@ -11,7 +11,6 @@ import msgspec
 
 from noria.data.snapshot import Snapshot
 from noria.evaluation.judge_compare import CodeFile, Difference, Side, compare
-from noria.evaluation.records import Comparison, Evaluation, Measure
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
 from noria.pipeline import environment, git
@@ -19,8 +18,10 @@ from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.run import Run, flat
 from noria.pipeline.turn_record import REPEATS, TurnOutcome
 from noria.pipeline.turn_store import EVALUATION
+from noria.releases.evidence import Evaluation
 from noria.releases.release import Release
 from noria.releases.store import PREFIX
+from noria.stats.measures import Comparison, Measure
 from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
 

@@ -13,7 +13,8 @@ from noria.data import judge_column_types
 from noria.data.formats import arrow, delimited, detect, fitting, json_lines, parquet
 from noria.data.formats.fitting import Misfit
 from noria.data.formats.format import Cells, Format
-from noria.data.table import PLAIN, Column, Dialect, FileLooks, TableType
+from noria.data.table import Column, FileLooks, TableType
+from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not

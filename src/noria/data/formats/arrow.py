@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from noria.data.formats import memory
 from noria.data.formats.format import Cells, Format, demand_once
-from noria.data.table import Dialect
+from noria.kernel.dialect import Dialect
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.data.formats import memory
 from noria.data.formats.format import Cells, Format, demand_once
-from noria.data.table import Dialect
+from noria.kernel.dialect import Dialect
 from noria.kernel.errors import DataError
 
 if TYPE_CHECKING:

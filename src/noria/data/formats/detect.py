@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.data.formats import delimited, texts
-from noria.data.table import NULL_WORDS, Dialect
+from noria.data.table import NULL_WORDS
+from noria.kernel.dialect import Dialect
 from noria.kernel.errors import DataError
 
 if TYPE_CHECKING:

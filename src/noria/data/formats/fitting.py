@@ -9,7 +9,8 @@ import msgspec
 
 from noria.data.formats import texts
 from noria.data.formats.format import Cells
-from noria.data.table import Column, Dialect, FileLooks, Kind, Looks, TableType
+from noria.data.table import Column, FileLooks, Kind, Looks, TableType
+from noria.kernel.dialect import Dialect
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
     import polars as pl

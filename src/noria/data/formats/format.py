@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from noria.data.table import Dialect
+from noria.kernel.dialect import Dialect
 from noria.kernel.errors import DataError
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
-from noria.data.table import EXACT, NULL_WORDS, PLAIN, Column, Dialect, Kind, Looks
+from noria.data.table import EXACT, NULL_WORDS, Column, Kind, Looks
+from noria.kernel.dialect import PLAIN, Dialect
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
     import polars as pl

@@ -18,8 +18,9 @@ from msgspec.structs import replace
 
 from noria.data import formats
 from noria.data.formats import delimited, detect, texts
-from noria.data.table import PLAIN, Column, Dialect
+from noria.data.table import Column
 from noria.data.table import Kind as Type
+from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import BadBodyError, DataError, SignatureError
 from noria.models.signature import Input, Kind, Signature
 from noria.serving import protocol

@@ -26,15 +26,16 @@ from noria import config
 from noria.config import Project
 from noria.data import formats, versions
 from noria.data.sources.pattern import split
-from noria.data.table import PLAIN, Dialect
 from noria.delivery.batch import parts, rows
 from noria.delivery.batch.parts import DONE, KEY, Parts
 from noria.delivery.batch.rows import Chunk, Refused, Source
 from noria.delivery.standalone import Laid, Lay
 from noria.kernel import names
+from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
+from noria.kernel.task import Task
 from noria.models import judge_decision
-from noria.models.signature import Signature, Task
+from noria.models.signature import Signature
 from noria.pipeline import steps
 from noria.pipeline.context import Line, Progress, silent
 from noria.releases import signing

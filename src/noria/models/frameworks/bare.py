@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noria.kernel.task import Task
 from noria.models import graph_outputs
-from noria.models.signature import Task
 
 KINDS = {"lightgbm": "Booster", "xgboost": "Booster", "onnx": "ModelProto"}  # package -> the class that is bare
 

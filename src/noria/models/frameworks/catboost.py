@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.kernel.errors import DataError, NoriaError, RefusedError
+from noria.kernel.task import Task
 from noria.models.frameworks.bare import Face
-from noria.models.signature import Kind, Signature, Task, class_text
+from noria.models.signature import Kind, Signature, class_text
 
 if TYPE_CHECKING:
     import polars as pl

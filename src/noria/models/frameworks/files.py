@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from noria.kernel.errors import DataError, RefusedError
+from noria.kernel.task import Task
 from noria.models.frameworks.bare import dressed
 from noria.models.frameworks.file_kinds import AGAIN
-from noria.models.signature import Kind, Task
+from noria.models.signature import Kind
 
 PLACEHOLDER = re.compile(r"Column_\d+|f\d+")  # what boosters call columns that had no names
 BOOSTER_TASKS = {  # the beginning of an objective -> what its answers are

@@ -12,12 +12,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from noria.kernel.errors import DataError, RefusedError
+from noria.kernel.task import Task
 from noria.models import graph_outputs
 from noria.models.frameworks.bare import Bare
 from noria.models.frameworks.file_kinds import AGAIN
 from noria.models.frameworks.files import Known
 from noria.models.frameworks.graphs import outputs_of
-from noria.models.signature import Kind, Task, class_text
+from noria.models.signature import Kind, class_text
 
 WHOLE = {getattr(TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)}
 KINDS = {TensorProto.STRING: Kind.STRING, TensorProto.BOOL: Kind.BOOLEAN, **dict.fromkeys(WHOLE, Kind.INTEGER)}

@@ -9,10 +9,11 @@ import polars as pl
 from onnx import TensorProto, helper
 
 from noria.kernel.errors import NoriaError
+from noria.kernel.task import Task
 from noria.models import graph_outputs
 from noria.models.frameworks import lightgbm, xgboost
 from noria.models.frameworks.bare import Bare
-from noria.models.signature import MATRIX, Signature, Task, is_matrix
+from noria.models.signature import MATRIX, Signature, is_matrix
 
 BOOSTERS = {"lightgbm": lightgbm, "xgboost": xgboost}  # package -> its way to ONNX
 BOOSTER_OPSET = 15

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from noria.kernel.errors import DataError, NoriaError, RefusedError
+from noria.kernel.task import Task
 from noria.models.frameworks import catboost, statsmodels
 from noria.models.frameworks.file_kinds import AGAIN, TO_ONNX_KERAS, TO_ONNX_TORCH
 from noria.models.frameworks.files import Known, UnusableError, missing, version
 from noria.models.frameworks.torch import is_module
-from noria.models.signature import Task, class_text
+from noria.models.signature import class_text
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu", "cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow"}
 LOST = re.compile(r"(?:Can't|Cannot) get attribute '(?P<name>[^']+)' on <module '(?P<module>[\w.]+)'")

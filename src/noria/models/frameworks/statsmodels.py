@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.kernel.errors import RefusedError
+from noria.kernel.task import Task
 from noria.models.frameworks.bare import Answering, matrix
-from noria.models.signature import Kind, Task, class_text
+from noria.models.signature import Kind, class_text
 
 if TYPE_CHECKING:
     from noria.models.frameworks.files import Known

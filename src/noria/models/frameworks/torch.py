@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.kernel.errors import NoriaError, RefusedError, StepError
+from noria.kernel.task import Task
 from noria.models.frameworks.bare import Answering, matrix
-from noria.models.signature import MATRIX, Signature, Task, is_matrix
+from noria.models.signature import MATRIX, Signature, is_matrix
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 
 from noria.kernel import orphans
-from noria.pipeline.executors.limits import SAMPLE_S, THREADS, Done, Tree, Work, drain, fd_of
+from noria.kernel.process_tree import Tree
+from noria.pipeline.executors.limits import SAMPLE_S, THREADS, Done, Work, drain, fd_of
 from noria.pipeline.executors.log import Log
 
 

@@ -23,8 +23,9 @@ import psutil
 
 from noria.kernel import orphans
 from noria.kernel.errors import NoriaError, StepError
+from noria.kernel.process_tree import Tree, descendants
 from noria.pipeline.executors.command import Command
-from noria.pipeline.executors.limits import SAMPLE_S, THREADS, Done, Slots, Tree, Work, descendants, drain, fd_of
+from noria.pipeline.executors.limits import SAMPLE_S, THREADS, Done, Slots, Work, drain, fd_of
 from noria.pipeline.executors.log import Log
 from noria.pipeline.executors.task import cores
 
