@@ -15,6 +15,8 @@ import pytest
 
 from noria.cli import execute
 from noria.data.snapshot import FilePin, Snapshot
+from noria.evaluation.records import Assessment
+from noria.evaluation.store import EvaluationStore, read_evaluation
 from noria.kernel import names
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome, Reason
@@ -113,8 +115,9 @@ def write(home: Path) -> Told:
                 {"roc_auc": 0.8, "train.loss": 0.3}, params=params, plots={"train/roc.json": roc})
         )  # fmt: skip
         second_turn = turn(ledger, second, TurnOutcome.GATE_FAILED)
-        ledger.turns.record(second_turn, "evaluate", evaluation(0.7, champion="v1", versus={
-            "roc_auc": {"champion": 0.79, "difference": -0.09, "low": -0.1, "high": -0.08, "n": 400}}))  # fmt: skip
+        worse = {"roc_auc": {"champion": 0.79, "difference": -0.09, "low": -0.1, "high": -0.08, "n": 400}}
+        measured = read_evaluation(evaluation(0.7, champion="v1", versus=worse))
+        EvaluationStore(ledger.database).put(Assessment(second_turn, PROJECT, second, "production", measured))
         ledger.runs.put(
             Run(second, PROJECT, second_turn, new, 2000.0, 2010.0, "gate failed", "refused", (reused, failed),
                 {"roc_auc": 0.7, "train.loss": 0.2}, params=params | {"train.lr": 0.05}, plots={"train/roc.json": newer_roc},

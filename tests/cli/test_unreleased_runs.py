@@ -61,7 +61,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ledger.triggers.add("p", TriggerKind.DATA, "data")
         turn = ledger.turns.start("p")
         assert turn is not None
-        line = cast(Any, SimpleNamespace(ledger=ledger, event=lambda *_, **__: None))
+        line = cast(Any, SimpleNamespace(name="p", ledger=ledger, event=lambda *_, **__: None))
         verdict = gate(line, cast(Any, SimpleNamespace(turn=turn, run_id="run-1", project=project)), MEASURED)
         assert not verdict.passed
         values = {name: measure.value for name, measure in MEASURED.metrics.items()}

@@ -56,6 +56,10 @@ def test_what_happened_is_read_as_before(
     assert (asked["count"], asked["labelled"], asked["releases"]) == (60, 40, {"v1": 52, "v2": 8})
     for subject in ("v1", "v2", "1", "4", experiment["id"]):
         noria("show", subject)
+    measured = noria("show", "1")
+    assert measured["gate"]["outcome"] == "pass"
+    assert len(measured["gate"]["gates"]) == len(measured["gate"]["reasons"]) > 0
+    assert measured["evaluation"]["metrics"].keys() >= {"roc_auc", "brier"}
     assert noria("rollout")["rollout"]["release"] == "v2"
     assert noria("data", "verify")["ok"]
 

@@ -17,6 +17,7 @@ from noria.cli.output import emit, json_option, plain
 from noria.data.snapshot import Delivery
 from noria.evaluation.judge_compare import summary
 from noria.evaluation.records import gated_first
+from noria.evaluation.store import EvaluationStore
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
 from noria.pipeline.run import Run, StepRecord, StepState
 from noria.pipeline.turn_record import Turn
@@ -190,7 +191,8 @@ def of_run(state: Path, ledger: Ledger, project: str, run: Run) -> dict[str, Any
 def _judged(ledger: Ledger, turn: Turn | None) -> dict[str, Any]:
     """The evaluation of the turn's candidate, and its gates, whether it was released or not; None where none was measured."""
     nothing: dict[str, Any] = {"evaluation": None, "gate": None}
-    return nothing | (ledger.turns.judged([turn.id]).get(turn.id, {}) if turn else {})
+    found = EvaluationStore(ledger.database).of_turn(turn.id) if turn else None
+    return found.facts() if found is not None else nothing
 
 
 def _left_by(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:

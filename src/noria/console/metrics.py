@@ -64,13 +64,13 @@ def _turns(view: StatusView, totals: Totals) -> Iterable[Family]:
 
 def _gates(totals: Totals) -> Iterable[Family]:
     """Each gate as it judged the newest candidate. A gate that could not be measured has no value."""
-    named = [({"environment": totals.gates_of, "gate": found["gate"]}, found) for found in totals.gates]
+    named = [({"environment": totals.gates_of, "gate": found.gate}, found) for found in totals.gates]
     verdicts: list[Sample] = [
-        (labels | {"verdict": str(verdict)}, float(found["outcome"] == verdict)) for labels, found in named for verdict in Outcome
+        (labels | {"verdict": str(verdict)}, float(found.outcome == verdict)) for labels, found in named for verdict in Outcome
     ]
     yield "noria_gate_verdict", "gauge", "The last verdict of each gate: 1 at the one that it gave.", verdicts
     values: list[Sample] = [
-        (labels | {"metric": found["metric"]}, found["value"]) for labels, found in named if found["value"] is not None
+        (labels | {"metric": found.metric}, found.value) for labels, found in named if found.value is not None
     ]
     yield "noria_gate_value", "gauge", "The value that each gate looked at last.", values
 

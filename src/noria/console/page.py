@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -81,8 +82,8 @@ def _templates() -> Environment:
 
 
 def known(value: float | None) -> str:
-    """A number that may not be defined: kept as null."""
-    return words.number(value) if value is not None else "not defined"
+    """A number that may not be defined: null, or no number."""
+    return words.number(value) if value is not None and not math.isnan(value) else "not defined"
 
 
 VERDICTS = {"pass": "good", "fail": "bad"}  # else: not enough data

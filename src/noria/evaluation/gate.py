@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import msgspec
+import time
 
 from noria.evaluation import judge_gate as judge
+from noria.evaluation.records import Assessment
+from noria.evaluation.store import EvaluationStore
 from noria.kernel.verdict import Verdict
 from noria.pipeline.context import Line, Sheet
-from noria.pipeline.turn_store import EVALUATION, GATE
 from noria.releases.evidence import Evaluation
 
 
 def gate(line: Line, sheet: Sheet, evaluation: Evaluation) -> Verdict:
-    """Pass, fail or not enough data, each with its numbers; recorded in the audit log, and gate by gate for
-    whoever asks about the turn."""
+    """Pass, fail or not enough data, each with its numbers; recorded in the audit log, and with the evaluation for whoever asks
+    about the turn."""
     verdict = judge.judge(sheet.project.gates, evaluation)
     facts = {name: measure.value for name, measure in evaluation.metrics.items()}
-    found = msgspec.to_builtins(verdict) | {
-        "environment": next(reversed(list(sheet.project.environments)), ""),  # whose champion it was compared with
-        "gates": msgspec.to_builtins(judge.each(sheet.project.gates, verdict, evaluation)),
-    }
-    line.ledger.turns.record(sheet.turn.id, EVALUATION, msgspec.to_builtins(evaluation))
-    line.ledger.turns.record(sheet.turn.id, GATE, found)
+    EvaluationStore(line.ledger.database).put(
+        Assessment(
+            turn_id=sheet.turn.id,
+            project=line.name,
+            run_id=sheet.run_id,
+            environment=next(reversed(list(sheet.project.environments)), ""),
+            evaluation=evaluation,
+            outcome=verdict.outcome,
+            reasons=verdict.reasons,
+            gates=tuple(judge.each(sheet.project.gates, verdict, evaluation)),
+            at=time.time(),
+        )
+    )
     line.event(f"gate.{verdict.outcome.name.lower()}", sheet.run_id, f"gate: {verdict.sentence()}", metrics=facts)
     return verdict

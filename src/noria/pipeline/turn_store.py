@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -17,7 +17,6 @@ from noria.storage.connection import Database
 from noria.storage.events import EventStore
 from noria.storage.rows import Table, parsed
 
-EVALUATION, GATE = "evaluate", "gate"  # what a turn that measured a candidate records
 DELIVERED = tuple(  # what a rollout says of its turn
     str(outcome)
     for outcome in (
@@ -102,17 +101,6 @@ class TurnStore:
         """What the turn fixed at this stage, if it came that far."""
         row = self._database.row("SELECT facts FROM turn_records WHERE turn_id = ? AND stage = ?", (turn_id, stage))
         return parsed(row["facts"]) if row else None
-
-    def judged(self, turn_ids: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
-        """Turn -> ``evaluation`` and ``gate``, of those turns that measured a candidate, whether it was released or not."""
-        found: dict[str, dict[str, dict[str, Any]]] = {}
-        marks = ", ".join("?" * len(turn_ids))
-        where = f"turn_id IN ({marks}) AND stage IN (?, ?)"
-        sql = f"SELECT turn_id, stage, facts FROM turn_records WHERE {where}"  # noqa: S608  # marks only
-        for row in self._database.rows(sql, [*turn_ids, EVALUATION, GATE]):
-            name = "gate" if row["stage"] == GATE else "evaluation"
-            found.setdefault(row["turn_id"], {})[name] = parsed(row["facts"])
-        return found
 
     def record(self, turn_id: str, stage: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Fix facts for the rest of the turn's life; the first record wins, and is returned."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +9,16 @@ import msgspec
 
 from noria.data.snapshot import Snapshot
 from noria.evaluation.judge_compare import CodeFile, Difference, Side, compare
+from noria.evaluation.store import EvaluationStore, read_evaluation
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
 from noria.pipeline import environment, git
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.run import Run, flat
 from noria.pipeline.turn_record import REPEATS, TurnOutcome
-from noria.pipeline.turn_store import EVALUATION
 from noria.releases.evidence import Evaluation
 from noria.releases.release import Release
 from noria.releases.store import PREFIX
-from noria.stats.measures import Comparison, Measure
 from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
 
@@ -121,13 +118,13 @@ def side(archive: Archive, named: Named) -> Side:
     run, release = named.run, named.release
     bundle = archive.state / "releases" / release.digest if release is not None else None
     params = run.params or _evidence(bundle, "params")
-    facts = _evidence(bundle, "evaluation") or _measured(archive, run)
+    facts = _evidence(bundle, "evaluation")
     return Side(
         name=named.name,
         run=run,
         release=release.version if release else None,
         params=flat(params) if params is not None else None,
-        evaluation=_evaluation(facts) if facts else None,
+        evaluation=read_evaluation(facts) if facts else _measured(archive, run),
         snapshots={name: _snapshot(archive, digest) for name, digest in run.pins.snapshots.items()},
         environment=_evidence(bundle, "environment") or _kept(archive, run.pins.environment),
         series=archive.ledger.series.of_run(archive.project, run.id),
@@ -163,9 +160,10 @@ def _evidence(bundle: Path | None, name: str) -> Any:
         return None
 
 
-def _measured(archive: Archive, run: Run) -> dict[str, Any] | None:
-    """The evaluation of a run that became no release, where its turn recorded it."""
-    return archive.ledger.turns.recorded(run.turn_id, EVALUATION) if run.turn_id else None
+def _measured(archive: Archive, run: Run) -> Evaluation | None:
+    """The evaluation of a run that became no release, where its turn measured a candidate."""
+    found = EvaluationStore(archive.ledger.database).of_turn(run.turn_id) if run.turn_id else None
+    return found.evaluation if found is not None else None
 
 
 def _kept(archive: Archive, digest: str) -> dict[str, Any] | None:
@@ -198,34 +196,3 @@ def _code(archive: Archive, before: Run, after: Run) -> list[CodeFile] | None:
         if found is not None:
             return [CodeFile(*file) for file in found]
     return None
-
-
-def _evaluation(facts: Mapping[str, Any]) -> Evaluation:
-    """The evaluation as it was written; what could not be measured is null there, and NaN here."""
-    return Evaluation(
-        rows=facts.get("rows") or 0,
-        positives=facts.get("positives") or 0,
-        metrics={name: _measure(m) for name, m in (facts.get("metrics") or {}).items()},
-        versus={name: _comparison(c) for name, c in (facts.get("versus") or {}).items()},
-        champion=facts.get("champion"),
-        best=facts.get("best"),
-        versus_best={name: _comparison(c) for name, c in (facts.get("versus_best") or {}).items()},
-        latency_p50_ms=_float(facts.get("latency_p50_ms")),
-        latency_p99_ms=_float(facts.get("latency_p99_ms")),
-        latency_rounds_ms=tuple(facts.get("latency_rounds_ms") or ()),
-        model_size_mb=_float(facts.get("model_size_mb")),
-        holdout=facts.get("holdout") or "",
-    )
-
-
-def _measure(m: Mapping[str, Any]) -> Measure:
-    return Measure(_float(m.get("value")), _float(m.get("low")), _float(m.get("high")), m.get("n") or 0, m.get("positives"))
-
-
-def _comparison(c: Mapping[str, Any]) -> Comparison:
-    low, high = _float(c.get("low")), _float(c.get("high"))
-    return Comparison(_float(c.get("champion")), _float(c.get("difference")), low, high, c.get("n") or 0, c.get("differing"))
-
-
-def _float(value: Any) -> float:
-    return math.nan if value is None else float(value)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria.data.snapshot import Delivery
+from noria.evaluation.records import Assessment
+from noria.evaluation.store import EvaluationStore
 from noria.kernel.event import Event
 from noria.monitor.records import Alert, Window
 from noria.pipeline.turn_record import Turn
@@ -70,7 +72,7 @@ class StatusView(msgspec.Struct, frozen=True):
     alerts: tuple[Alert, ...] = ()  # newest first
     events: tuple[Event, ...] = ()  # newest first
     ended: tuple[Rollout, ...] = ()  # rollouts that ended, newest first
-    judged: Mapping[str, Mapping[str, Any]] = {}  # turn -> its `evaluation` and `gate`, of the newest
+    judged: Mapping[str, Assessment] = {}  # by turn, of the newest, whether they were released or not
 
     @classmethod
     def read(cls, ledger: Ledger, project: str, state: Path, policy: Project | None = None) -> StatusView:
@@ -106,7 +108,7 @@ def read(ledger: Ledger, project: str, around: Surroundings) -> StatusView:
         clock=ClockView(clock.now(now), clock.speed, False) if clock else ClockView(now, 1.0, True),
         environments=_environments(ledger, project, around, {r.digest: r for r in releases}),
         turns=turns,
-        judged=ledger.turns.judged([turn.id for turn in turns[:JUDGED]]),
+        judged=EvaluationStore(ledger.database).of_turns(turn.id for turn in turns[:JUDGED]),
         releases=releases,
         windows=tuple(sorted(ledger.quality.windows(project, WINDOWS), key=lambda w: (w.start, w.release))),
         deliveries=tuple(ledger.data.deliveries(project, DELIVERIES)),

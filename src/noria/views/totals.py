@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from noria.pipeline.turn_store import GATE
+from noria.evaluation.store import EvaluationStore
+from noria.kernel.verdict import GateVerdict
 from noria.storage.connection import Database
-from noria.storage.rows import parsed
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -20,7 +18,7 @@ class Totals(msgspec.Struct, frozen=True):
     rollouts: dict[str, int] = {}  # by state
     deliveries: dict[str, int] = {}  # accepted, quarantined
     releases: dict[str, int] = {}  # released, barred
-    gates: tuple[dict[str, Any], ...] = ()  # of the newest candidate that was judged; `kernel.verdict.GateVerdict`
+    gates: tuple[GateVerdict, ...] = ()  # of the newest candidate that was judged
     gates_of: str = ""  # the environment whose champion it was compared with
     user_s: float = 0.0  # in the project's own code, over all turns
 
@@ -30,7 +28,7 @@ class TotalStore:
         self._database = database
 
     def of(self, project: str) -> Totals:
-        newest = self._newest_gates(project)
+        newest = EvaluationStore(self._database).newest(project)
         row = self._database.row("SELECT total(user_s) AS seconds FROM turns WHERE project = ?", (project,))
         return Totals(
             turns=self._counted("SELECT outcome AS what, count(*) AS many FROM turns WHERE project = ? GROUP BY 1", project),
@@ -47,18 +45,10 @@ class TotalStore:
                 "FROM releases WHERE project = ? GROUP BY 1",
                 project,
             ),
-            gates=tuple(newest.get("gates", ())),
-            gates_of=str(newest.get("environment", "")),
+            gates=newest.gates if newest is not None else (),
+            gates_of=newest.environment if newest is not None else "",
             user_s=float(row["seconds"]) if row else 0.0,
         )
-
-    def _newest_gates(self, project: str) -> dict[str, Any]:
-        row = self._database.row(
-            "SELECT facts FROM turn_records JOIN turns ON turns.id = turn_id "
-            "WHERE turns.project = ? AND turn_records.stage = ? ORDER BY number DESC LIMIT 1",
-            (project, GATE),
-        )
-        return parsed(row["facts"]) if row else {}
 
     def _counted(self, statement: str, project: str) -> dict[str, int]:
         return {str(row["what"]): int(row["many"]) for row in self._database.rows(statement, (project,))}
