@@ -9,10 +9,8 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +27,7 @@ from noria.delivery import scaling_events
 from noria.delivery.rollout_controller import Pilot
 from noria.engine import actions, assembly, turn_runner
 from noria.engine.trigger_watcher import Scout
-from noria.kernel import descriptors
+from noria.kernel import descriptors, logs
 from noria.kernel.background import Background
 from noria.kernel.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
 from noria.monitor.retraining import learn
@@ -39,6 +37,8 @@ from noria.predictions import retention
 from noria.trust.audit import ChainWatch
 from noria.views.runtime_status import identity
 from noria.views.status import StatusView
+
+_log = logs.named("noria.daemon")
 
 QUIET_S = 0.1  # triggers that arrive together become one turn: wait until none came for this long
 LOOK_S = 0.2  # between two looks at a rollout's evidence
@@ -157,14 +157,12 @@ class Daemon:
         """Never raises: it is called where nobody is left to hear."""
         known = isinstance(error, NoriaError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
-        if not known:
-            with contextlib.suppress(OSError), (self.line.state / "daemon.log").open("a", encoding="utf-8") as log:
-                traceback.print_exception(error, file=log)
-        try:
+        if known:
+            _log.error(f"{name}: {text}", extra=logs.facts(loop=name, error=type(error).__name__))
+        else:
+            logs.outlive(_log, self.line.state / "daemon.log", name, error)
+        with contextlib.suppress(Exception):  # the ledger itself is in trouble, or the disk: the log has it
             self.line.event("daemon.trouble", name, f"{name}: {text}")
-        except Exception:  # noqa: BLE001 - the ledger itself is in trouble, or the disk
-            with contextlib.suppress(OSError, ValueError):
-                print(f"{name}: {text}", file=sys.stderr)
 
     def _demand_chain(self) -> None:
         """Raises StoreError when the audit log is not what was written: whatever is decided now would rest on it."""
@@ -319,7 +317,7 @@ class Daemon:
             everywhere=host in EVERYWHERE,
         )
         bound = _bind(host, port)
-        served = uvicorn.Config(app, log_level="warning", lifespan="off", http=Patience)
+        served = uvicorn.Config(app, log_level="warning", log_config=None, lifespan="off", http=Patience)
         self._showing = Background("console", partial(self._show, served, bound)).start()
         return f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
 
@@ -449,6 +447,7 @@ def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callab
     Neither can end the daemon; and only a signal ends the model server with it.
     """
     descriptors.raise_limit()
+    logs.take_all()
     told = Told()
     try:
         found = daemon.start(told)

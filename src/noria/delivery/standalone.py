@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from noria.kernel import logs
 from noria.kernel.errors import DataError, NoriaError, RefusedError, ServingError
 from noria.models.signature import Signature
 from noria.pipeline.context import Progress, silent
@@ -101,6 +102,7 @@ def serve(options: supervisor.Options, lays: Sequence[Lay], ready: Callable[[lis
     Of several releases of one project the first answers; one more is resident, for who names it. Raises what a lay raises,
     RefusedError for the state folder of a project and for releases that cannot be served together, ServingError, PortInUseError.
     """
+    logs.demand_settings()
     state, (environment,) = options.state, options.environments
     if (state / "ledger.db").exists():
         text = f"{state} is the state folder of a project"

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from noria import config
 from noria.config import Project
 from noria.delivery.driver import Embedded
+from noria.kernel import logs
 from noria.kernel.errors import UsageError
 from noria.pipeline.context import Line, Progress, silent
 from noria.pipeline.executors.task import Executor, Handle, StepTask
@@ -77,9 +78,11 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
     project = config.load(home)
     folder = state or state_folder(home)
     size = kept_warm(warm)
+    logs.demand_settings()
     ledger = Ledger.open(folder)
     ledger.head.keep(functools.partial(signing.sign, folder))
     ledger.database.hide = project.masked
+    logs.hide(project.masked)
     ledger.projects.ensure(project.name, str(home))
     blobs = BlobStore(folder / "blobs")
     places = Places(project.name, home, folder, ledger, blobs)

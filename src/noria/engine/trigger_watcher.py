@@ -12,7 +12,7 @@ from cronsim import CronSim
 from noria import config
 from noria.config import DataSource, Project
 from noria.data import arrivals, served_predictions, sources
-from noria.kernel import names
+from noria.kernel import logs, names
 from noria.kernel.errors import ConfigError, DataError, NoriaError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import git, pin
@@ -42,6 +42,7 @@ class Scout:
         try:
             project = config.load(self.line.home)
             self.line.ledger.database.hide = project.masked
+            logs.hide(project.masked)
             found = self.commits(project) + self.data(project) + self.schedule(project)
         except ConfigError as error:
             return self._complain(error)

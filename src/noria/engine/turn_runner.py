@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import time
-import traceback
-from contextlib import suppress
 
 from noria import config
 from noria.engine import turn as line_of_stages
+from noria.kernel import logs
 from noria.kernel.errors import CorruptBlobError, DiskFullError, NoriaError
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Reason
@@ -20,6 +19,8 @@ from noria.pipeline.steps import thrown_away
 from noria.pipeline.turn_record import Turn
 from noria.storage.disk import FULL, disk_full, unwritable
 from noria.storage.lease import Held
+
+_log = logs.named("noria.engine")
 
 AGAIN = " (again, as the disk was full)"
 MENDED = 10  # damaged results that one turn throws away
@@ -52,6 +53,9 @@ def turn_once(line: Line) -> Turn | None:
         left = mine.ledger.turns.unfinished(line.name)
         started = left[0] if left else mine.ledger.turns.start(line.name)
         ended = run(mine, started, by_itself=True) if started is not None else None
+        if ended is not None:
+            told = logs.facts(turn=ended.number, outcome=str(ended.outcome), release=ended.release)
+            _log.debug(f"turn {ended.number} ended: {ended.outcome}", extra=told)
         held.done(str(ended.outcome) if ended else "nothing to do")
     return ended
 
@@ -92,8 +96,7 @@ def _end(line: Line, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
 
 def _broken(line: Line, error: BaseException) -> NoriaError:
     """The sentence for a defect; its traceback goes to the log."""
-    with suppress(OSError), (line.state / "daemon.log").open("a", encoding="utf-8") as log:
-        traceback.print_exception(error, file=log)
+    logs.outlive(_log, line.state / "daemon.log", "a turn", error)
     return NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(line.state / "daemon.log"))
 
 

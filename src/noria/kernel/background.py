@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
+
+from noria.kernel import logs
+
+_log = logs.named("noria")
 
 FIRST_PAUSE_S = 0.1  # after an error; twice as long after each further one
 LONGEST_PAUSE_S = 5.0
@@ -58,8 +60,7 @@ class Background:
         now = time.monotonic()
         if now - self._told.get(text, -TOLD_S) >= TOLD_S:
             self._told = {known: at for known, at in self._told.items() if now - at < TOLD_S} | {text: now}
-            with contextlib.suppress(OSError, ValueError):  # standard error may be full, or closed
-                print(f"noria: {self.name}: {text}; it is tried again", file=sys.stderr, flush=True)
+            _log.error(f"{self.name}: {text}; it is tried again", extra=logs.facts(thread=self.name, errors=self.errors))
 
 
 def ended() -> list[str]:

@@ -10,20 +10,21 @@ import contextlib
 import errno
 import fcntl
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from noria.kernel import names
+from noria.kernel import logs, names
 from noria.kernel.background import Background
 from noria.kernel.errors import DiskFullError, StoreError
 from noria.predictions.reader import LogReader, read_all
 from noria.predictions.records import Feedback, Prediction, Predictions, Record, Written, frame
 from noria.predictions.segments import MAGIC, recover
 from noria.storage.disk import FULL, disk_full, full_disk, make_folder, sync_folder
+
+_log = logs.named("noria.predictions")
 
 __all__ = ["Feedback", "LogReader", "LogWriter", "Prediction", "Predictions", "Record", "frame", "read_all", "recover"]
 
@@ -179,7 +180,7 @@ class LogWriter:
         self._rotate()
         self._deleted()
         text = f"{path} was deleted with {lost:,} bytes of records: they are lost, the log goes on in {self._path.name}"
-        print(f"noria: {text}", file=sys.stderr, flush=True)
+        _log.error(text, extra=logs.facts(file=str(path), lost_bytes=lost))
 
     def _finish(self) -> None:
         """Sync and close the segment; it is finished, and read-only, when it holds exactly what was written."""

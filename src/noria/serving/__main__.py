@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from noria.kernel import logs
 from noria.kernel.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
 from noria.kernel.errors import NoriaError
 from noria.kernel.names import is_name
@@ -22,6 +23,8 @@ from noria.kernel.policy import RECORD_ALL, LogPolicy
 from noria.kernel.workers import MOST, TWO, Workers
 from noria.serving.stderr import survive_full_disk
 from noria.serving.supervisor import Options, main, sole
+
+_log = logs.named("noria.serving")
 
 
 def _environment(text: str) -> tuple[str, tuple[str, int]]:
@@ -116,10 +119,11 @@ def run(arguments: list[str]) -> int:
         os.setsid()
     starter = Starter(ready_fd)
     try:
+        logs.demand_settings()
         with sole(options.state):
             asyncio.run(main(options, starter.say_last, beat=starter.say))
     except NoriaError as error:
-        print(f"noria.serving: {error}", file=sys.stderr, flush=True)
+        _log.error(str(error), extra=logs.facts(error=type(error).__name__, exit_code=error.exit_code))
         starter.say_last({"error": error.message, "hint": error.hint, "kind": type(error).__name__})
         return error.exit_code
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -10,9 +9,12 @@ from typing import Any
 
 import msgspec
 
+from noria.kernel import logs
 from noria.kernel.background import Background
 from noria.serving.http import Reply
 from noria.storage.rotating_files import RotatingFile
+
+_log = logs.named("noria.serving")
 
 NAME = "access.log"
 BATCH_S = 0.2
@@ -61,7 +63,7 @@ class AccessLog:
             self._trouble = ""
         except OSError as error:
             if not self._trouble:
-                print(f"noria.serving: the access log cannot be written: {error}", file=sys.stderr, flush=True)
+                _log.error(f"the access log cannot be written: {error}", extra=logs.facts(file=NAME))
             self._trouble = str(error)
 
 

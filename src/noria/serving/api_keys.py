@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import sys
 import time
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -12,8 +11,11 @@ from pathlib import Path
 
 import msgspec
 
+from noria.kernel import logs
 from noria.kernel.errors import ConfigError, NoriaError
 from noria.kernel.names import is_name
+
+_log = logs.named("noria.serving")
 
 LOOK_S = 1.0  # a change of the file holds after this long
 MOST_KEYS = 10_000
@@ -59,7 +61,7 @@ class Keys:
             self._held, self._mark, self._trouble = self._read(), mark, ""
         except NoriaError as error:
             if str(error) != self._trouble:
-                print(f"noria.serving: the keys stay as they were: {error}", file=sys.stderr, flush=True)
+                _log.error(f"the keys stay as they were: {error}", extra=logs.facts(file=str(self._file)))
             self._trouble = str(error)
 
     def _read(self) -> dict[bytes, tuple[bytes, Known]]:

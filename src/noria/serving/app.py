@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from noria.kernel import background, names
+from noria.kernel import background, logs, names
 from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, UNGUARDED
 from noria.kernel.errors import NoriaError, ServingError
 from noria.serving import invocations, metrics, openapi, partial_answers, protocol
@@ -39,6 +37,8 @@ from noria.serving.router import Answered, Router, RouteTable, WaitsError, descr
 from noria.serving.runtime import INLINE_ROWS
 from noria.serving.shadow import Shadow
 from noria.serving.v2 import OpenInference, in_form, is_json
+
+_log = logs.named("noria.serving")
 
 Admit = Callable[[], None]  # counts the request; may raise TooOftenError
 Short = Callable[[RouteTable, Headers, bytes, Admit | None], Reply | None]
@@ -341,6 +341,5 @@ def _no_release() -> ServingError:
 
 def _unexpected(error: Exception) -> Reply:
     number = names.new_id("error")
-    trace = "".join(traceback.format_exception(error))
-    print(f"noria.serving: {number}\n{trace}", file=sys.stderr, flush=True)
+    _log.error(number, exc_info=error, extra=logs.facts(error_id=number))
     return internal_reply(number)

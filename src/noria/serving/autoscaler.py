@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -18,12 +17,15 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from noria.kernel import logs
 from noria.kernel.errors import NoriaError
 from noria.kernel.workers import Workers
 from noria.serving import judge_scaling
 from noria.serving.judge_scaling import Decision, Sample
 from noria.serving.usage import cores
 from noria.serving.worker_pool import Group
+
+_log = logs.named("noria.serving")
 
 KEPT = 100  # decisions; a daemon that was down for longer hears of these
 SAMPLES = int(judge_scaling.DOWN_S) + 10
@@ -77,7 +79,7 @@ class Decisions:
             fresh.write_bytes(msgspec.json.encode(list(self._kept)))
             os.replace(fresh, self._path)
         except OSError as error:  # no room: they are remembered as long as this process lives
-            print(f"noria.serving: {self._path.name} cannot be written: {error.strerror}", file=sys.stderr, flush=True)
+            _log.warning(f"{self._path.name} cannot be written: {error.strerror}", extra=logs.facts(file=self._path.name))
 
 
 class Scaler:
@@ -110,7 +112,7 @@ class Scaler:
 
     def _complain(self, text: str) -> None:
         if text != self._trouble:
-            print(f"noria.serving: the load is not followed: {text}", file=sys.stderr, flush=True)
+            _log.error(f"the load is not followed: {text}")
         self._trouble = text
 
     def _sample(self, now: float) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import faulthandler
 import re
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,15 @@ from typing import Any
 
 import msgspec
 
+from noria.kernel import logs
 from noria.serving import judge_crash
 from noria.serving.child_process import CODE_ENDED
 from noria.serving.counts import Counts, turned
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.preflight import ending
 from noria.serving.rollout_records import CHAMPION, Crashes, Route, candidate_of
+
+_log = logs.named("noria.serving")
 
 REMEMBERED = 100  # moments of death, of one release in one role
 TOLD_LINES = 20  # of a worker's last words, in the server's log
@@ -138,7 +140,8 @@ class Deaths:
         tale.deaths += 1
         tale.how = how
         tale.moments.append(time.monotonic())
-        print(f"noria.serving: release {digest[:12]} is blamed: {how}", file=sys.stderr, flush=True)
+        told = logs.facts(release=digest, role=role, deaths=tale.deaths)
+        _log.error(f"release {digest[:12]} is blamed: {how}", extra=told)
 
     def _was_computing(self, slot: int) -> bool:
         """By the trace that the worker left. A client that names a release asks at its own risk: that blames nobody."""
@@ -149,7 +152,8 @@ class Deaths:
         except OSError:
             return False
         if text:
-            print("\n".join(_telling(text).splitlines()[:TOLD_LINES]), file=sys.stderr, flush=True)
+            told = "\n".join(_telling(text).splitlines()[:TOLD_LINES])
+            _log.error(f"worker {slot} was here when it ended\n{told}", extra=logs.facts(slot=slot))
         computing = any(MODEL in thread and not LOADING.search(thread) for thread in text.split("\n\n"))
         return computing and "in pinned" not in text
 

@@ -10,7 +10,6 @@ A head has a most of bytes and fields, and each part of a request a time: `sweep
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -18,8 +17,11 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from noria.kernel import logs
 from noria.serving.http import Headers, Reply, json_reply
 from noria.serving.v2 import in_form
+
+_log = logs.named("noria.serving")
 
 ENDS = (b"/predict", b"/infer")
 WHOLE_BYTES = 65_536  # a larger body is read piece by piece
@@ -331,6 +333,4 @@ async def sweep(connections: Collection[Any]) -> None:
             try:
                 connection.look(loop.time())
             except Exception as error:  # noqa: BLE001 - one connection's trouble is not that of the others
-                print(
-                    f"noria.serving: a connection cannot be ended: {type(error).__name__}: {error}", file=sys.stderr, flush=True
-                )
+                _log.error(f"a connection cannot be ended: {type(error).__name__}: {error}", exc_info=error)

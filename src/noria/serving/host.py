@@ -32,7 +32,7 @@ from typing import Any
 
 import msgspec
 
-from noria.kernel import names
+from noria.kernel import logs, names
 from noria.kernel.errors import ServingError
 from noria.models.signature import Input, Kind
 from noria.releases.bundle import Bundle, open_bundle, public_keys
@@ -42,6 +42,8 @@ from noria.serving.child_process import CODE_ENDED, PROVE
 from noria.serving.client import PARENT, short_path
 from noria.serving.failed_rows import RetryBudget, tell_apart
 from noria.serving.host_pool import clear_copies, copy_of
+
+_log = logs.named("noria.serving.host")
 
 QUEUE_LIMIT = 1024  # requests that wait for the one thread
 WARNINGS = 100  # different ones that are logged
@@ -254,7 +256,7 @@ class Desk:
             return failed | self._told_apart(job) if job.apart and job.n > 1 and self._together else failed
         except BaseException as error:  # noqa: BLE001 - a panic or an exit: an answer too, and the last one
             self._ended = True
-            traceback.print_exception(error)
+            _log.error(f"{type(error).__name__} ended this host", exc_info=error)
             return {"id": job.number, "ok": False, "error": f"{explain(error, self._root)}; that ended the host process"}
 
     def _told_apart(self, job: Job) -> dict[str, Any]:
@@ -306,7 +308,7 @@ async def serve(make: Callable[[Callable[[], object]], Desk], socket: Path, read
             await asyncio.wait_for(over.wait(), LOOK_S)
     server.close()
     if desk.hangs():
-        print("noria.serving.host: a call does not end, and nobody waits for it any more", file=sys.stderr, flush=True)
+        _log.error("a call does not end, and nobody waits for it any more")
     await _flushed(writers)
     return CODE_ENDED if over.is_set() or desk.hangs() else 0
 
@@ -352,7 +354,8 @@ class Once:
         known = (str(message)[:200], filename, lineno)
         if known not in self._seen and len(self._seen) < WARNINGS:
             self._seen.add(known)
-            print(warnings.formatwarning(message, category, filename, lineno, line).rstrip(), file=sys.stderr, flush=True)
+            told = warnings.formatwarning(message, category, filename, lineno, line).rstrip()
+            _log.warning(told, extra=logs.facts(category=category.__name__, file=filename, line=lineno))
 
 
 def main(arguments: list[str]) -> int:
@@ -369,6 +372,7 @@ def main(arguments: list[str]) -> int:
         enter(bundle, copy)
         model = HostedModel(bundle)
         model.warm()
+        _log.disabled = False  # the project's code may have set up logging of its own, which switches off what was there
         if PROVE in arguments[4:]:
             golden_rows.ask(bundle, lambda columns: model.predict(columns, 1))
         gc.collect()
@@ -379,7 +383,7 @@ def main(arguments: list[str]) -> int:
         return _say(ready_fd, explain(error, copy.resolve()))
     if os.getppid() != parent:
         return 1
-    print(f"noria.serving.host: {names.short(bundle.digest)} is ready, pid {os.getpid()}", file=sys.stderr, flush=True)
+    _log.info(f"{names.short(bundle.digest)} is ready, pid {os.getpid()}", extra=logs.facts(release=bundle.digest))
     facts = bundle.manifest.hosted
     make = partial(Desk, model, copy.resolve(), facts is not None and facts.batch)
     code = asyncio.run(serve(make, socket, partial(_say, ready_fd)))

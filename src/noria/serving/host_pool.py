@@ -7,18 +7,19 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from glob import escape
 from pathlib import Path
 
-from noria.kernel import names
+from noria.kernel import logs, names
 from noria.kernel.errors import ServingError
 from noria.serving.child_process import PROVE, Backoff, send_signal, spawn
 from noria.serving.preflight import ending
 from noria.serving.worker_start import LINE_LIMIT
+
+_log = logs.named("noria.serving")
 
 COPY = ".code"
 LOAD_S = 60.0  # importing the project's libraries and unpickling its model, where another release serves meanwhile
@@ -89,7 +90,8 @@ class Host:
             ended = self.process
             assert ended is not None
             code = await ended.wait()
-            print(f"noria.serving: host {self.socket.name} ended with {code}; starting it again", file=sys.stderr, flush=True)
+            told = logs.facts(host=self.socket.name, code=code)
+            _log.warning(f"host {self.socket.name} ended with {code}; starting it again", extra=told)
             self._on_end(code)
             while self.process is ended:  # also when no process could be started: it ended once
                 await asyncio.sleep(backoff.died())

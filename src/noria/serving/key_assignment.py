@@ -10,12 +10,14 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import sys
 from hashlib import blake2b
 from pathlib import Path
 
+from noria.kernel import logs
 from noria.kernel.errors import NoriaError
 from noria.storage.disk import full_disk
+
+_log = logs.named("noria.serving")
 
 BUCKETS = 65_536
 HEAD_BYTES = 32  # a hash of the rollout's id
@@ -58,7 +60,7 @@ def open_seen(path: Path, rollout_id: str) -> Seen:
         reason = error.strerror
     except NoriaError as error:
         reason = error.message
-    print(f"noria.serving: counted keys are remembered by each worker alone: {reason}", file=sys.stderr, flush=True)
+    _log.warning(f"counted keys are remembered by each worker alone: {reason}", extra=logs.facts(rollout=rollout_id))
     return Seen(bytearray(SIZE_BYTES))
 
 

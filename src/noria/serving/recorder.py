@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from noria.kernel import logs
 from noria.kernel.errors import DiskFullError
 from noria.kernel.policy import RECORD_ALL, LogPolicy, WhenFull
 from noria.predictions.records import ids_from
@@ -22,6 +22,8 @@ from noria.serving.protocol import Ask, Said
 from noria.serving.rollout_records import Route
 from noria.serving.router import Answered
 from noria.storage.disk import FULL
+
+_log = logs.named("noria.serving")
 
 SECRET = "log.key"  # noqa: S105 - the name of the file
 SECRET_BYTES = 32
@@ -199,7 +201,7 @@ def secret(state: Path) -> bytes:
         return path.read_bytes()
     if any((state / "log").glob("*/*")):
         text = f"{path} was not there, and is made: labels by key find what is logged from now on, not what was before"
-        print(f"noria.serving: {text}", file=sys.stderr, flush=True)
+        _log.warning(text)
     fresh = state / f"{SECRET}.{os.urandom(4).hex()}"
     try:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Generic, TypeVar
 
 import msgspec
 
+from noria.kernel import logs
 from noria.serving.rollout_records import Route
+
+_log = logs.named("noria.serving")
 
 Key = tuple[str, str]  # environment, project
 Loaded = TypeVar("Loaded")
@@ -86,9 +87,11 @@ class Following(Generic[Loaded]):
             loaded = await self._load(key, work.route)
             work.firm = True
             await self._flip(key, work.route, loaded)
+            told = logs.facts(environment=key[0], project=key[1], revision=work.route.revision)
+            _log.debug(f"{key[1]} answers in {key[0]} by revision {work.route.revision} of its route", extra=told)
         except Exception as error:  # noqa: BLE001 - whatever it was, other routes are followed on; this one when it changes
-            print(f"noria.serving: {key[1]} in {key[0]} cannot be followed", file=sys.stderr, flush=True)
-            traceback.print_exception(error)
+            told = logs.facts(environment=key[0], project=key[1])
+            _log.error(f"{key[1]} in {key[0]} cannot be followed", exc_info=error, extra=told)
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         work = self._works.pop(key)

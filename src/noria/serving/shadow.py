@@ -7,7 +7,6 @@ pairs are evidence, counted. What comes faster than it can be scored is dropped 
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from noria.kernel import logs
 from noria.kernel.errors import NoriaError, RequestError
 from noria.predictions.records import Shadow as Record
 from noria.predictions.writer import LogWriter
@@ -28,6 +28,8 @@ from noria.serving.recorder import moment
 from noria.serving.rollout_records import Route
 from noria.serving.router import Answered, RouteTable, asked, columns_for, late, now, shadowed, why
 from noria.serving.runtime import INLINE_ROWS, BeyondModelError, LoadedRelease, ReleaseFailed
+
+_log = logs.named("noria.serving")
 
 WAITING = 64  # requests of one worker that wait to be scored, or are being scored
 
@@ -169,7 +171,8 @@ class Shadow:
                 self._log.append(record)
         except (OSError, NoriaError) as error:
             if not self._told:
-                print(f"noria.serving: what another release says is not written down: {error}", file=sys.stderr, flush=True)
+                told = logs.facts(environment=self._environment)
+                _log.error(f"what another release says is not written down: {error}", extra=told)
             self._told = True
             return False
         self._told = False

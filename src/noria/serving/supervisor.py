@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +16,7 @@ from typing import IO, Any
 
 import msgspec
 
-from noria.kernel import descriptors, names
+from noria.kernel import descriptors, logs, names
 from noria.kernel.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
 from noria.kernel.errors import NoriaError, ServingError
 from noria.kernel.policy import RECORD_ALL, LogPolicy
@@ -41,6 +40,8 @@ from noria.serving.usage import Usage
 from noria.serving.worker_pool import Group, Plan, named
 from noria.serving.worker_start import Start
 from noria.storage.rotating_files import rotate_inherited
+
+_log = logs.named("noria.serving")
 
 BEAT_S = 1.0
 POLL_S = 0.5  # a nudge that got lost is made good after this long
@@ -209,7 +210,7 @@ class Tree:
             except Exception as error:  # noqa: BLE001 - whatever it is, the last routes serve on, and it is tried again
                 text = f"the routes are not followed: {type(error).__name__}: {error}"
                 if text != self._stumbled:
-                    print(f"noria.serving: {text}", file=sys.stderr, flush=True)
+                    _log.error(text)
                 self._stumbled = text
             with contextlib.suppress(OSError, NoriaError):  # gone, or no room for it: tried again at the next poll
                 if self._options.log is not None:
@@ -227,7 +228,7 @@ class Tree:
             self._write_facts()
         places = {name: (place.group, place.counts) for name, place in self._places.items()}
         for text in (*said, *mend(self._state, places, self._hosts, limited=self._options.access.rate is not None)):
-            print(f"noria.serving: {text}", file=sys.stderr, flush=True)
+            _log.warning(text)
 
     def _aim(self, again: bool = False) -> None:
         """Begin to apply what is new. ``again`` retries routes that were refused before."""
@@ -279,7 +280,7 @@ class Tree:
     def _note(self, trouble: str) -> None:
         """Log a trouble once, not at every poll."""
         if trouble and trouble != self._trouble:
-            print(f"noria.serving: {trouble}", file=sys.stderr, flush=True)
+            _log.error(trouble)
         self._trouble = trouble
 
     async def _load(self, key: Key, route: Route) -> tuple[Plan, dict[str, str]]:
@@ -386,7 +387,7 @@ class Tree:
     def _decided(self, name: str, decision: Decision) -> None:
         projects = list(self._places[name].applied)
         scaled = self._decisions.add(name, projects[0] if len(projects) == 1 else None, decision)
-        print(f"noria.serving: {scaled.text}", file=sys.stderr, flush=True)
+        _log.info(scaled.text, extra=logs.facts(environment=name))
 
     async def _sampled(self, name: str) -> None:
         """Measure the processes, and tell the workers: any of them answers for all."""
@@ -520,8 +521,11 @@ async def main(
     """Serve until one of ``signals``; the caller holds the state folder (``sole``). ``ready`` may raise to end it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started this may ignore it: then nobody hears how a child ended
     descriptors.raise_limit()
+    logs.take_all()
     tree = Tree(options)
     loop = asyncio.get_running_loop()
     for number in signals:
         loop.add_signal_handler(number, tree.stop)
+    _log.debug("the server begins", extra=logs.facts(state=str(options.state), environments=sorted(options.environments)))
     await tree.run(ready, beat)
+    _log.debug("the server ended as it was told to")

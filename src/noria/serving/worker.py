@@ -24,6 +24,7 @@ import numpy as np
 import uvicorn
 import uvloop
 
+from noria.kernel import logs
 from noria.kernel.errors import NoriaError, ServingError
 from noria.predictions.shadow_log import shadow_folder
 from noria.predictions.writer import LogWriter
@@ -293,6 +294,7 @@ async def run(start: Start) -> None:
 
 def main(arguments: list[str]) -> int:
     survive_full_disk()
+    logs.take_all()
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     uvloop.run(run(msgspec.json.decode(arguments[0], type=Start)))

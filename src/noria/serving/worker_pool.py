@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import signal
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable, Container, Set
 from pathlib import Path
@@ -14,12 +13,15 @@ from typing import Any
 
 import msgspec
 
+from noria.kernel import logs
 from noria.kernel.errors import NoriaError, ServingError
 from noria.kernel.workers import MOST
 from noria.serving.child_process import Backoff, send_signal, spawn
 from noria.serving.heartbeat import Pulse
 from noria.serving.rollout_records import Route
 from noria.serving.worker_start import LINE_LIMIT, Start
+
+_log = logs.named("noria.serving")
 
 ANSWER_S = 30.0  # a worker that does not answer an order for so long is replaced
 FIRST_S = 120.0  # the same of its first order: it has to start, on a machine that may be busy
@@ -383,18 +385,19 @@ class Group:
             link = revived
 
     def _tell_end(self, slot: int, link: WorkerLink, code: int) -> None:
-        print(f"noria.serving: worker {slot} (pid {link.process.pid}) ended with {code}", file=sys.stderr, flush=True)
+        told = logs.facts(slot=slot, worker_pid=link.process.pid, code=code)
+        _log.warning(f"worker {slot} (pid {link.process.pid}) ended with {code}", extra=told)
         try:
             self._on_end(slot, code, link.loading)
         except Exception as error:  # noqa: BLE001 - whatever keeps it from being blamed, its successor must come
-            print(f"noria.serving: nobody can be blamed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            _log.error(f"nobody can be blamed: {type(error).__name__}: {error}", extra=logs.facts(slot=slot))
 
     def _tell_unserved(self, slot: int, error: Exception) -> None:
         if isinstance(error, UnservedError):
             try:
                 self._on_unserved(slot, error.failed)
             except Exception as why:  # noqa: BLE001 - as above
-                print(f"noria.serving: nobody can be blamed: {type(why).__name__}: {why}", file=sys.stderr, flush=True)
+                _log.error(f"nobody can be blamed: {type(why).__name__}: {why}", extra=logs.facts(slot=slot))
 
     async def _give_up(self, slot: int, link: WorkerLink) -> None:
         """End a worker that did not come so far as to be kept. One that ended by itself is told of: it may have answered."""
@@ -426,7 +429,7 @@ class Group:
                     await link.order("retire")
                 return link
             except Exception as error:  # noqa: BLE001 - whatever it is, the slot must not stay empty
-                print(f"noria.serving: worker {slot} does not start: {error}", file=sys.stderr, flush=True)
+                _log.error(f"worker {slot} does not start: {error}", extra=logs.facts(slot=slot, restarts=self.restarts))
                 if self._links[slot] is not before:  # else no process could be started
                     await self._give_up(slot, self._links[slot])
                 self._tell_unserved(slot, error)
@@ -442,14 +445,15 @@ class Group:
             for slot, link in list(self._links.items()):
                 if link.heard_at is not None and now - max(link.heard_at, forgiven) > self._silent_s:
                     who = f"worker {slot} (pid {link.process.pid})"
-                    print(f"noria.serving: {who} hangs: not heard for {self._silent_s:g} s", file=sys.stderr, flush=True)
+                    told = logs.facts(slot=slot, worker_pid=link.process.pid, silent_s=self._silent_s)
+                    _log.error(f"{who} hangs: not heard for {self._silent_s:g} s", extra=told)
                     await _struck(link)
 
     def _complain(self, digest: str, text: str) -> None:
         known = self.complaints.setdefault(digest, [])
         if text not in known and len(known) < 20:
             known.append(text)
-            print(f"noria.serving: release {digest[:12]} failed on a request: {text}", file=sys.stderr, flush=True)
+            _log.warning(f"release {digest[:12]} failed on a request: {text}", extra=logs.facts(release=digest))
 
 
 async def _flip(link: WorkerLink, plan: Plan, kept: Set[str]) -> None:
@@ -457,7 +461,8 @@ async def _flip(link: WorkerLink, plan: Plan, kept: Set[str]) -> None:
     try:
         await link.apply(plan, kept=kept)
     except ServingError as error:
-        print(f"noria.serving: worker (pid {link.process.pid}) does not follow: {error}", file=sys.stderr, flush=True)
+        told = logs.facts(worker_pid=link.process.pid)
+        _log.warning(f"worker (pid {link.process.pid}) does not follow: {error}", extra=told)
         send_signal(link.process)
 
 

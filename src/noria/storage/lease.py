@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
 
 from msgspec.structs import replace
 
+from noria.kernel import logs
 from noria.kernel.errors import LeaseLostError, StoppedError
 from noria.pipeline.context import Line
 from noria.storage.jobs import Job
 from noria.storage.ledger import Ledger
+
+_log = logs.named("noria.storage")
 
 LEASE_S = 6.0
 AGAIN_S = 0.5  # after a renewal that failed
@@ -57,7 +59,10 @@ class Held:
         job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject)
         if job is None and (holder := ledger.jobs.holder(project, kind, subject)) and gone(holder):
             job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject, gone=holder)
-        return cls(ledger, job) if job is not None else None
+        if job is None:
+            return None
+        _log.debug(f"{kind} {subject} is in hand", extra=logs.facts(job=kind, subject=subject))
+        return cls(ledger, job)
 
     def __enter__(self) -> Held:
         self._thread.start()
@@ -105,5 +110,6 @@ class Held:
                 self._lost = True
                 return
             except BaseException as error:  # noqa: BLE001 - tried again while the lease lasts; `check` tells when it does not
-                print(f"the lease on {self.job.kind} {self.job.subject} could not be renewed: {error}", file=sys.stderr)
+                told = f"the lease on {self.job.kind} {self.job.subject} could not be renewed: {error}"
+                _log.warning(told, extra=logs.facts(job=self.job.kind, subject=self.job.subject, error=type(error).__name__))
                 wait = AGAIN_S

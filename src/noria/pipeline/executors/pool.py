@@ -21,13 +21,15 @@ from typing import Any
 import msgspec
 import psutil
 
-from noria.kernel import orphans
+from noria.kernel import logs, orphans
 from noria.kernel.errors import NoriaError, StepError
 from noria.kernel.process_tree import Tree, descendants
 from noria.pipeline.executors.command import Command
 from noria.pipeline.executors.limits import SAMPLE_S, THREADS, Done, Slots, Work, drain, fd_of
 from noria.pipeline.executors.log import Log
 from noria.pipeline.executors.task import cores
+
+_log = logs.named("noria.pipeline")
 
 PRELOAD = (  # in small pieces: a job that comes waits for one of them only
     "polars",
@@ -218,8 +220,8 @@ class Pool:
             if self._keeper is None:
                 self._keeper = orphans.Keeper()
                 if ended := orphans.end_orphans():
-                    told = f"noria: {ended} processes were left by steps whose engine was killed: they are ended"
-                    print(told, file=sys.stderr, flush=True)
+                    told = f"{ended} processes were left by steps whose engine was killed: they are ended"
+                    _log.warning(told, extra=logs.facts(processes=ended))
             return self._keeper
 
     def __enter__(self) -> Pool:
