@@ -186,3 +186,9 @@ def test_the_import_contract_knows_every_judge() -> None:
     (pure,) = (contract for contract in contracts if contract["name"].startswith("judges are pure"))
     judges = {name for name in sources() if name.rpartition(".")[2].startswith("judge_")}
     assert judges - set(pure["source_modules"]) == set()
+
+
+def test_what_runs_on_logs_and_does_not_print() -> None:
+    """Levels, fields and JSON lines (`kernel/logs.py`) are for all that a process says. Steps print: it is their log."""
+    speaking = ("src/noria/cli/", "src/noria/pipeline/executors/child.py")
+    assert [place for place, line in lines("src") if "file=sys.stderr" in line and not place.startswith(speaking)] == []
