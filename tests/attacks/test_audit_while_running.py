@@ -163,7 +163,8 @@ def test_over_a_broken_chain_nothing_is_decided_and_everybody_is_told(
 def test_what_is_in_hand_stops_before_its_next_change_of_state(ledger: Ledger) -> None:
     """Number 34: a turn or a rollout that was begun does not end in a promotion."""
     daemon = daemon_on(ledger)
-    line = Line(*[cast(Any, None)] * 9, driver=cast(Any, None), check_lease=daemon._demand_whole)
+    none = cast(Any, None)
+    line = Line(*[none] * 6, executor=none, places=none, server=none, driver=none, check_lease=daemon._demand_whole)
     with Held.claim(ledger, "p", "turn", "p") as held:  # type: ignore[union-attr]  # nobody else has it
         held.over(line).check_lease()
         daemon.standstill = "the audit log was changed: event 3"

@@ -13,12 +13,13 @@ import pytest
 
 from noria import config
 from noria.data import arrivals, files
+from noria.data.arrival import Arrival
 from noria.engine import assembly
 from noria.engine.trigger_watcher import SINGLY, Scout
 from noria.kernel.errors import DataError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import check
-from noria.pipeline.context import Arrival, Sheet
+from noria.pipeline.context import Sheet
 
 YAML = """\
 project: shop

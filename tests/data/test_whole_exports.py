@@ -14,7 +14,7 @@ from noria.engine import assembly
 from noria.kernel.errors import ConfigError
 from noria.kernel.trigger import TriggerKind
 from noria.models import table_arguments
-from noria.pipeline import environment, orders, pin, steps
+from noria.pipeline import environment, orders, pin
 from noria.pipeline.check import data
 from noria.pipeline.context import Sheet
 
@@ -46,7 +46,7 @@ def taken(home: Path, key: str) -> tuple[list[str], pl.DataFrame]:
         facts = inputs.argument(line, sheet, "rows", {})
         paths = {}
         for name, digest in inputs.files.items():
-            paths[orders.INPUT + name] = steps.named_blob(line, digest, name)
+            paths[orders.INPUT + name] = line.named_blob(digest, name)
         facts |= {"files": [str(paths[one]) for one in facts["files"]]}
         told = [event.text for event in line.ledger.events.tail("p", kinds=("data.repeats",))]
         return told, table_arguments.argument(facts)

@@ -19,13 +19,13 @@ from noria.data.snapshot import Delivery, FilePin
 from noria.delivery.shadow_evidence import PairBook
 from noria.kernel.errors import NotFoundError, StoreError
 from noria.kernel.names import digest_bytes
-from noria.pipeline.context import silent
 from noria.predictions.damage import tell_damage
 from noria.predictions.segments import MAGIC
 from noria.releases.export import Meter, Piece, Source, write
 from noria.releases.release import Form
 from noria.serving.rollout_records import Route
 from noria.storage.blobs import BlobStore
+from noria.storage.context import silent
 from noria.storage.ledger import Ledger
 from noria.trust import audit
 

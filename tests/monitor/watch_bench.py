@@ -136,7 +136,9 @@ def bench(folder: Path, name: str = "p", yaml: str = YAML, ledger: Ledger | None
     home.mkdir(parents=True, exist_ok=True)
     (home / "noria.yaml").write_text(yaml.replace("NAME", name))
     none, blobs = cast(Any, None), BlobStore(folder / "state" / "blobs")
-    return Bench(Line(name, home, folder / "state", ledger, blobs, none, none, none, none, Scripted()))
+    return Bench(
+        Line(name, home, folder / "state", ledger, blobs, none, executor=none, places=none, server=none, driver=Scripted())
+    )
 
 
 def days_of(made: Bench, first: int, count: int, rows: int, *, inverted: bool = False, event_times: bool = True) -> Iterable[Any]:

@@ -52,7 +52,7 @@ class World:
         ledger = Ledger.open(state)
         none = cast(Any, None)
         places = Places("p", self.home, state, ledger, none)
-        line = Line("p", self.home, state, ledger, none, none, places, none, none, none)
+        line = Line("p", self.home, state, ledger, none, none, executor=none, places=places, server=none, driver=none)
         project = config.load(self.home)
         commit, dirty = pin.stands(line, project, by_hand=by_hand)
         tree = pin.tree_of(line, commit, dirty, project)

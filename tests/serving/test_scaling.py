@@ -458,7 +458,10 @@ def _heard(world: World, said: dict[str, Any], home: Path) -> None:
     """The audit log has the decision once, however often one looks, and whoever looks."""
     ledger = Ledger.open(world.state)
     unused = cast(Any, None)
-    line = Line(PROJECT, home, world.state, ledger, unused, unused, unused, unused, world.server, unused)
+    line = Line(
+        PROJECT, home, world.state, ledger, unused, unused,
+        executor=unused, places=unused, server=world.server, driver=unused,
+    )  # fmt: skip
     try:
         assert scaling_events.hear(line) == len(world.server.scaling())
         assert scaling_events.hear(line) == 0

@@ -72,4 +72,4 @@ def line_of(folder: Path, engine: Scripted, releases: int, yaml: str = "") -> Li
         (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')
     (folder / "noria.yaml").write_text(yaml or "project: p\n")
     none = cast(Any, None)
-    return Line("p", folder, folder / "state", ledger, none, none, none, none, none, engine)
+    return Line("p", folder, folder / "state", ledger, none, none, executor=none, places=none, server=none, driver=engine)

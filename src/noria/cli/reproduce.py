@@ -16,7 +16,7 @@ from noria.kernel.errors import UsageError
 
 if TYPE_CHECKING:
     from noria.engine.reproduce import Asked, Reproduction
-    from noria.pipeline.context import Progress
+    from noria.storage.context import Progress
 
 SUFFIX = ".tar"
 KEY_BYTES = 32

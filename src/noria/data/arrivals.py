@@ -14,11 +14,12 @@ import msgspec
 
 from noria.config import DataSource, Project
 from noria.data import files, served_predictions, sources, table_types
+from noria.data.arrival import Arrival
 from noria.data.sources import Found, Source
 from noria.data.table_store import Settled
 from noria.kernel import names
 from noria.kernel.errors import DataError
-from noria.pipeline.context import Arrival, Line
+from noria.storage.context import StoreContext
 from noria.storage.stat_index import Mark
 
 FETCHERS = 8  # files that are fetched side by side
@@ -29,7 +30,7 @@ MANY = 1000  # files whose taking in is announced
 LOOK_AGAIN_S = 0.05
 
 
-def take_in(line: Line, project: Project, *, patient: bool = False) -> list[Arrival]:
+def take_in(line: StoreContext, project: Project, *, patient: bool = False) -> list[Arrival]:
     """Keep every file that no delivery has judged as it is now in the blob store.
 
     ``patient``: a person waits: files that were written a moment ago are waited for, and a source that cannot be read is an
@@ -42,7 +43,7 @@ def take_in(line: Line, project: Project, *, patient: bool = False) -> list[Arri
     return arrivals
 
 
-def news(line: Line, dataset: DataSource, source: Source) -> Iterator[Found]:
+def news(line: StoreContext, dataset: DataSource, source: Source) -> Iterator[Found]:
     """What is new since it was judged, or may be, by name.
 
     A file that has another mark and the same size is read, since it may only have been touched or copied to where it is:
@@ -58,7 +59,7 @@ def news(line: Line, dataset: DataSource, source: Source) -> Iterator[Found]:
     line.ledger.marks.put(line.name, place(dataset), marks)
 
 
-def _changes(line: Line, dataset: DataSource, source: Source) -> Iterator[tuple[Found, str]]:
+def _changes(line: StoreContext, dataset: DataSource, source: Source) -> Iterator[tuple[Found, str]]:
     """What has another mark than before, with that one: the source's files and the known marks, side by side."""
     judge = judged_by(dataset)
     known = line.ledger.marks.each(line.name, place(dataset))
@@ -71,7 +72,7 @@ def _changes(line: Line, dataset: DataSource, source: Source) -> Iterator[tuple[
         yield found, seen if name == found.name else ""
 
 
-def _touched(line: Line, dataset: DataSource, source: Source, found: Found, before: str) -> Mark | None:
+def _touched(line: StoreContext, dataset: DataSource, source: Source, found: Found, before: str) -> Mark | None:
     """The mark to be kept of a file whose bytes were judged before; None when they may be new."""
     if found.path is None or found.problem or not before.startswith(f"{found.size_bytes}:"):
         return None
@@ -83,7 +84,7 @@ def _touched(line: Line, dataset: DataSource, source: Source, found: Found, befo
     return None if mark is None else Mark(mark, digest)
 
 
-def connect(line: Line, dataset: DataSource) -> Source:
+def connect(line: StoreContext, dataset: DataSource) -> Source:
     """A look at the source of a dataset, which may go on from where the last one stood."""
     return sources.connect(
         dataset, line.home, lambda: ((name, seen) for name, seen, _ in line.ledger.marks.each(line.name, place(dataset)))
@@ -114,7 +115,7 @@ def refusal(mark: str, contract: str) -> str:
 _NONE = ("", "", "")
 
 
-def _taken(line: Line, dataset: DataSource, patient: bool) -> list[Arrival]:
+def _taken(line: StoreContext, dataset: DataSource, patient: bool) -> list[Arrival]:
     source = connect(line, dataset)
     try:
         _leave_behind(line, dataset, source)
@@ -129,7 +130,7 @@ def _taken(line: Line, dataset: DataSource, patient: bool) -> list[Arrival]:
         return []
 
 
-def _leave_behind(line: Line, dataset: DataSource, source: Source) -> None:
+def _leave_behind(line: StoreContext, dataset: DataSource, source: Source) -> None:
     """Where noria.yaml names another source than before, the files of the old one are no part of the dataset any more.
 
     What the new one holds too stays, unless it is read in another way: then it arrives again.
@@ -156,7 +157,7 @@ def _leave_behind(line: Line, dataset: DataSource, source: Source) -> None:
             line.event("data.source_changed", dataset.name, text, dataset=dataset.name, files=len(gone))
 
 
-def _whole(line: Line, dataset: DataSource, source: Source, patient: bool) -> Iterator[Found]:
+def _whole(line: StoreContext, dataset: DataSource, source: Source, patient: bool) -> Iterator[Found]:
     """News that arrived whole; a patient look is repeated until everything has, or keeps changing."""
     told: set[str] = set()
     deadline = time.monotonic() + 2 * dataset.settle_s + LOOK_AGAIN_S
@@ -183,7 +184,7 @@ def arrived(source: Source, found: Found, settle_s: float) -> bool:
         return False
 
 
-def _kept(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
+def _kept(line: StoreContext, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
     """Each with the digest of its bytes, which are blobs now; none for what cannot be read.
 
     What vanished or changed while it was read is left to the next look.
@@ -196,14 +197,14 @@ def _kept(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[
     yield from _fetched(line, source, [each for each in found if each.path is None and not each.problem])
 
 
-def _put(line: Line, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
+def _put(line: StoreContext, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
     try:
         yield from line.blobs.put_files(paths)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or "")) from error
 
 
-def _fetched(line: Line, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
+def _fetched(line: StoreContext, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
     """Files from elsewhere, a few at a time side by side."""
     if not found:
         return
@@ -228,7 +229,7 @@ def _fetch(source: Source, found: Found, target: Path) -> bool:
     return False
 
 
-def _unjudged(line: Line, dataset: DataSource, kept: Sequence[tuple[Found, str]]) -> list[Arrival]:
+def _unjudged(line: StoreContext, dataset: DataSource, kept: Sequence[tuple[Found, str]]) -> list[Arrival]:
     """Those that no delivery has judged; the marks of the others are written down."""
     arrivals, marks = [], {}
     ever = line.ledger.data.delivered(line.name, dataset.name) if len(kept) > SEVERAL else None
@@ -244,7 +245,7 @@ def _unjudged(line: Line, dataset: DataSource, kept: Sequence[tuple[Found, str]]
     return arrivals
 
 
-def _known(line: Line, dataset: DataSource, found: Found, digest: str) -> str | None:
+def _known(line: StoreContext, dataset: DataSource, found: Found, digest: str) -> str | None:
     """The mark of bytes that were judged before; None when they are new."""
     judge = judged_by(dataset)
     delivery = line.ledger.data.seen(line.name, dataset.name, found.name, digest, judge)

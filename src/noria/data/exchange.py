@@ -27,7 +27,6 @@ from noria.data.store import manifest_digest
 from noria.data.versions import BLOBS
 from noria.kernel import names
 from noria.kernel.errors import DataError, NotFoundError, RefusedError
-from noria.pipeline.context import Line
 from noria.releases.export import FACTS as RELEASE
 from noria.releases.export import (
     FACTS_MOST,
@@ -44,6 +43,7 @@ from noria.releases.export import (
 )
 from noria.storage import archive
 from noria.storage.archive import Content, Member
+from noria.storage.context import StoreContext
 from noria.storage.disk import full_disk
 
 FORMAT = 1
@@ -76,7 +76,7 @@ class Imported(msgspec.Struct, frozen=True):
     folder: str | None = None
 
 
-def export(line: Line, facts: SnapshotFacts, target: Path) -> None:
+def export(line: StoreContext, facts: SnapshotFacts, target: Path) -> None:
     """Write a version to ``target``: wholly or not at all.
 
     Raises RefusedError when ``target`` exists or a file of the version is gone, CorruptBlobError when one is damaged.
@@ -95,7 +95,7 @@ def export(line: Line, facts: SnapshotFacts, target: Path) -> None:
     line.event("data.exported", facts.dataset, text, snapshot=facts.digest)
 
 
-def _source(line: Line, facts: SnapshotFacts, pin: FilePin) -> Source:
+def _source(line: StoreContext, facts: SnapshotFacts, pin: FilePin) -> Source:
     called = f"{pin.name} of {facts.dataset}"
     small = pin.size_bytes <= SMALL  # it may share a file with others: it is asked for when it is its turn
     content = functools.partial(line.blobs.read, pin.digest) if small else line.blobs.unverified(pin.digest)
@@ -105,7 +105,9 @@ def _source(line: Line, facts: SnapshotFacts, pin: FilePin) -> Source:
 # --- the way back
 
 
-def take_in(line: Line, path: Path, name: str | None = None, into: Path | None = None, *, erased: bool = False) -> Imported:
+def take_in(
+    line: StoreContext, path: Path, name: str | None = None, into: Path | None = None, *, erased: bool = False
+) -> Imported:
     """Put the contents of a tar into the store, record its version and pin it, as ``imported-DIGEST`` unless it is named; then
     copy its files into a folder, if one is named. The files that are accepted in the dataset now stay as they are.
 
@@ -194,7 +196,7 @@ def _pieces(pins: Sequence[FilePin]) -> dict[str, Piece]:
     return pieces
 
 
-def _demand_welcome(line: Line, head: Head, pins: Sequence[FilePin], name: str, into: Path | None, erased: bool) -> None:
+def _demand_welcome(line: StoreContext, head: Head, pins: Sequence[FilePin], name: str, into: Path | None, erased: bool) -> None:
     """Raise for what would be refused at the end, before anything is read."""
     versions.demand_pin_name(line, name)
     if name == head.dataset:
@@ -223,7 +225,7 @@ def _demand_welcome(line: Line, head: Head, pins: Sequence[FilePin], name: str, 
         )
 
 
-def _kept(line: Line, path: Path, head: Head) -> None:
+def _kept(line: StoreContext, path: Path, head: Head) -> None:
     """Read the tar once more, into the store. What was verified a moment ago is verified again: a file can change."""
 
     (line.state / "work").mkdir(exist_ok=True)
@@ -240,7 +242,7 @@ def _kept(line: Line, path: Path, head: Head) -> None:
 class _Keeping(msgspec.Struct):
     """Contents on their way into the store; small ones wait in a folder until there are many."""
 
-    line: Line
+    line: StoreContext
     folder: Path
     waiting: list[Path] = []
     size_bytes: int = 0
@@ -262,7 +264,7 @@ class _Keeping(msgspec.Struct):
         self.waiting, self.size_bytes = [], 0
 
 
-def _recorded(line: Line, head: Head, pins: tuple[FilePin, ...], name: str) -> tuple[SnapshotFacts, bool]:
+def _recorded(line: StoreContext, head: Head, pins: tuple[FilePin, ...], name: str) -> tuple[SnapshotFacts, bool]:
     """The version as the ledger knows it now, and whether it knew it before: then what it says of it stands."""
     with line.ledger.transaction():
         known = True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from noria.data.snapshot import Delivery
 from noria.kernel import names
 from noria.kernel.errors import DataError, NotFoundError, RefusedError, UsageError
-from noria.pipeline.context import Line
+from noria.storage.context import StoreContext
 from noria.storage.disk import full_disk
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson")
 
 
-def sample(line: Line, reference: str, into: Path) -> tuple[Delivery, int]:
+def sample(line: StoreContext, reference: str, into: Path) -> tuple[Delivery, int]:
     """Write the failing rows that were kept of a refused file, each with its reason; the delivery, and how many rows that were.
 
     The suffix of ``into`` says how. Raises UsageError for another one, NotFoundError when no rows are kept, RefusedError when
@@ -49,7 +49,7 @@ def _writer(into: Path) -> Callable[[pl.DataFrame, Path], None]:
     return writers[into.suffix.lower()]
 
 
-def _rows(line: Line, delivery: Delivery) -> pl.DataFrame:
+def _rows(line: StoreContext, delivery: Delivery) -> pl.DataFrame:
     if delivery.accepted:
         raise NotFoundError(f"{delivery.name} was accepted: no row of it failed")
     if delivery.sample_digest is None:

@@ -11,10 +11,10 @@ from noria.data import arrivals
 from noria.data.snapshot import FilePin
 from noria.kernel import names
 from noria.kernel.errors import DataError
-from noria.pipeline.context import Line
+from noria.storage.context import StoreContext
 
 
-def bring(line: Line, project: Project, snapshots: Iterable[str], wanted: Iterable[str] | None = None) -> None:
+def bring(line: StoreContext, project: Project, snapshots: Iterable[str], wanted: Iterable[str] | None = None) -> None:
     """Fetch what is not in the store any more of these snapshots' pinned objects; only those of ``wanted`` digests, if told.
 
     What was erased stays away. Raises DataError when an object is gone, or is another one now.
@@ -40,7 +40,7 @@ def bring(line: Line, project: Project, snapshots: Iterable[str], wanted: Iterab
                 _fetch(line, pinned[facts.dataset], absent)
 
 
-def _fetch(line: Line, dataset: DataSource, pins: Sequence[FilePin]) -> None:
+def _fetch(line: StoreContext, dataset: DataSource, pins: Sequence[FilePin]) -> None:
     line.progress(f"{dataset.name}: fetching {len(pins):,} {'file' if len(pins) == 1 else 'files'} again from the origin")
     source = arrivals.connect(line, dataset)
     there = {found.name: found for found in source.look()}

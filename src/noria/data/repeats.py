@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from noria.config import DataSource
 from noria.data import files, table_types
-from noria.pipeline import steps
-from noria.pipeline.context import Arrival, Line
+from noria.data.arrival import Arrival
+from noria.storage.context import StoreContext
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from noria.data.snapshot import FilePin
 
 
-def say(line: Line, source: DataSource, arrivals: Sequence[Arrival]) -> None:
+def say(line: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> None:
     """Say it of the newest file that arrived and was accepted. One file stands in memory at a time."""
     standing = line.ledger.data.standing(line.name, source.name)
     came = [one.name for one in arrivals if one.name in standing and standing[one.name].digest == one.digest]
@@ -43,11 +43,11 @@ def newest(
     return judge_repeats.judge(before, after, key)
 
 
-def _reader(line: Line, source: DataSource, standing: Mapping[str, FilePin]) -> Callable[[str], pl.DataFrame]:
+def _reader(line: StoreContext, source: DataSource, standing: Mapping[str, FilePin]) -> Callable[[str], pl.DataFrame]:
     kind = table_types.of(line, source)
 
     def read(name: str) -> pl.DataFrame:
-        blob = steps.named_blob(line, standing[name].digest, name)
+        blob = line.named_blob(standing[name].digest, name)
         return files.read_table(blob, name=name, kind=kind, dialect=source.csv)
 
     return read

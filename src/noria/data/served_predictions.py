@@ -9,7 +9,7 @@ from noria.config import DataSource
 from noria.data.snapshot import FilePin, Snapshot
 from noria.kernel import names
 from noria.kernel.trigger import TriggerKind
-from noria.pipeline.context import Line, Sheet
+from noria.storage.context import StoreContext
 
 
 def is_log(source: str) -> bool:
@@ -17,27 +17,27 @@ def is_log(source: str) -> bool:
     return source.startswith("log:")
 
 
-def snapshot(line: Line, sheet: Sheet, source: DataSource) -> Snapshot:
-    """The labelled predictions as one Parquet file.
+def snapshot(line: StoreContext, turn_id: str, source: DataSource) -> Snapshot:
+    """The labelled predictions as one Parquet file, for a turn.
 
     It is taken anew when the schedule or the monitor started the turn; otherwise the newest snapshot there is stands, so that
     a commit or a delivery is compared on rows that do not depend on the minute it came in.
     """
-    taken = line.ledger.turns.recorded(sheet.turn.id, f"served.{source.name}")
+    taken = line.ledger.turns.recorded(turn_id, f"served.{source.name}")
     if taken is not None:
         return line.ledger.data.snapshot(str(taken["digest"]))
     newest = line.ledger.data.latest_snapshot(line.name, source.name)
-    kinds = {t.kind for t in line.ledger.triggers.of_turn(sheet.turn.id)}
+    kinds = {t.kind for t in line.ledger.triggers.of_turn(turn_id)}
     refresh = bool(kinds & {TriggerKind.BREACH, TriggerKind.SCHEDULE})
     erased = newest is not None and not all(line.blobs.exists(pin.digest) for pin in newest.files)
     if newest is None or refresh or erased:
         newest = _export(line, source)
         line.ledger.data.put_snapshot(line.name, newest)
-    line.ledger.turns.record(sheet.turn.id, f"served.{source.name}", {"digest": newest.digest})
+    line.ledger.turns.record(turn_id, f"served.{source.name}", {"digest": newest.digest})
     return newest
 
 
-def _export(line: Line, source: DataSource) -> Snapshot:
+def _export(line: StoreContext, source: DataSource) -> Snapshot:
     import polars as pl  # tables are read only when the log is taken in
 
     from noria.predictions import log_query
@@ -57,7 +57,7 @@ def _export(line: Line, source: DataSource) -> Snapshot:
     return Snapshot(source.name, log_digest(source.name, pin), (pin,))
 
 
-def _tell(line: Line, source: DataSource, environment: str, damage: str, conflicts: int) -> None:
+def _tell(line: StoreContext, source: DataSource, environment: str, damage: str, conflicts: int) -> None:
     """What a model that is trained on the log should be known to lack, or to have been told in two ways."""
     if damage:
         text = f"{source.name}: of {environment}'s prediction log {damage} cannot be read; what stood there is not trained on"

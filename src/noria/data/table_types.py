@@ -10,6 +10,7 @@ import msgspec
 from noria.config import DataSource
 from noria.data import formats
 from noria.data import judge_column_types as judge
+from noria.data.arrival import Arrival
 from noria.data.formats import Opened, Part
 from noria.data.formats.fitting import Misfit, wanted
 from noria.data.judge_column_types import Undecided
@@ -18,8 +19,7 @@ from noria.data.table_store import Settled
 from noria.kernel import names
 from noria.kernel.contract import ColumnRule
 from noria.kernel.errors import DataError
-from noria.pipeline import steps
-from noria.pipeline.context import Arrival, Line
+from noria.storage.context import StoreContext
 
 SHOWN = 40  # columns that are named
 
@@ -43,7 +43,7 @@ def basis(source: DataSource) -> str:
     return f"{names.digest_bytes(msgspec.json.encode(source.csv))[:16]} {names.digest_bytes(msgspec.json.encode(told))[:16]}"
 
 
-def of(line: Line, source: DataSource) -> TableType | None:
+def of(line: StoreContext, source: DataSource) -> TableType | None:
     """The type of the accepted files; decided here and now where no turn has. None of what is no table.
 
     Raises DataError when accepted files do not fit what the contract says now.
@@ -57,7 +57,7 @@ def of(line: Line, source: DataSource) -> TableType | None:
     return decided.type
 
 
-def decide(line: Line, source: DataSource, arrivals: Sequence[Arrival]) -> Decided:
+def decide(line: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> Decided:
     """The type that contract, accepted files and those that arrived make.
 
     Where the contract or the way in which text is written changed, the accepted files are looked at again, but for those of
@@ -67,8 +67,8 @@ def decide(line: Line, source: DataSource, arrivals: Sequence[Arrival]) -> Decid
     same = before is not None and before.basis == basis(source)
     standing = {} if same else line.ledger.data.standing(line.name, source.name)
     again = {one.name for one in arrivals}
-    old = [Part(pin.name, steps.named_blob(line, pin.digest, pin.name)) for pin in standing.values() if pin.name not in again]
-    new = (Part(one.name, steps.named_blob(line, one.digest, one.name)) for one in arrivals if not one.problem)
+    old = [Part(pin.name, line.named_blob(pin.digest, pin.name)) for pin in standing.values() if pin.name not in again]
+    new = (Part(one.name, line.named_blob(one.digest, one.name)) for one in arrivals if not one.problem)
     decided = of_files(source, before, old, new)
     _demand_fit(source, decided, old)
     return decided
@@ -153,7 +153,7 @@ def refusals(source: DataSource, decided: Decided, opened: Opened, base: Collect
     return found
 
 
-def keep(line: Line, source: DataSource, kind: TableType) -> None:
+def keep(line: StoreContext, source: DataSource, kind: TableType) -> None:
     """Write down the type of the accepted files."""
     line.ledger.tables.put(line.name, source.name, Settled(identity(source), basis(source), kind))
 

@@ -15,8 +15,8 @@ from noria.config.document import nearest
 from noria.data.snapshot import Erased, FilePin, SnapshotFacts
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
-from noria.pipeline.context import Line
 from noria.storage.blobs import BlobStore
+from noria.storage.context import StoreContext
 from noria.storage.disk import full_disk
 from noria.storage.ledger import Ledger
 
@@ -109,7 +109,7 @@ def versions(ledger: Ledger, blobs: BlobStore, project: str, dataset: str | None
     ]
 
 
-def pin(line: Line, reference: str, name: str) -> SnapshotFacts:
+def pin(line: StoreContext, reference: str, name: str) -> SnapshotFacts:
     """Keep a version for ever, under a name. Raises UsageError for a name that would be taken for something else."""
     facts = find(line.ledger, line.name, reference)
     demand_pin_name(line, name)
@@ -121,7 +121,7 @@ def pin(line: Line, reference: str, name: str) -> SnapshotFacts:
     return facts
 
 
-def demand_pin_name(line: Line, name: str) -> None:
+def demand_pin_name(line: StoreContext, name: str) -> None:
     """Raise UsageError for a name that would be taken for something else."""
     if not names.is_name(name) or BEGINNING.fullmatch(name) or names.VERSION.fullmatch(name):
         raise UsageError(
@@ -132,7 +132,7 @@ def demand_pin_name(line: Line, name: str) -> None:
         raise UsageError(f"{name} is a dataset's name", hint="Choose another name for the pin.")
 
 
-def unpin(line: Line, name: str) -> str:
+def unpin(line: StoreContext, name: str) -> str:
     """Let a pinned version go; its digest. It stays as long as something else needs it."""
     with line.ledger.transaction():
         digest = line.ledger.keep.unpin(line.name, name)
@@ -140,7 +140,7 @@ def unpin(line: Line, name: str) -> str:
     return digest
 
 
-def whole(line: Line, facts: SnapshotFacts, *, here: bool = True) -> None:
+def whole(line: StoreContext, facts: SnapshotFacts, *, here: bool = True) -> None:
     """Raise RefusedError unless every file of a version is in the store; what was erased is named as such.
 
     Objects that are pinned by their version may stay at their origin; with ``here`` they are fetched again, which may raise
@@ -177,7 +177,7 @@ class CheckedOut(msgspec.Struct, frozen=True):
     size_bytes: int  # of what was written
 
 
-def checkout(line: Line, facts: SnapshotFacts, into: Path, how: Link, *, force: bool = False) -> CheckedOut:
+def checkout(line: StoreContext, facts: SnapshotFacts, into: Path, how: Link, *, force: bool = False) -> CheckedOut:
     """Write the files of a version under their names into a folder. What is there and differs is refused, or with ``force``
     replaced; what is there besides stays.
 
@@ -202,7 +202,7 @@ def checkout(line: Line, facts: SnapshotFacts, into: Path, how: Link, *, force: 
     return CheckedOut(facts, str(root), len(fresh), len(wanted) - len(fresh), sum(pin.size_bytes for pin, _ in fresh))
 
 
-def outside(line: Line, into: Path) -> Path:
+def outside(line: StoreContext, into: Path) -> Path:
     """The folder, without links. Raises UsageError when it lies in Noria's own."""
     root = into.resolve()
     if root.is_relative_to(line.state):
@@ -210,7 +210,7 @@ def outside(line: Line, into: Path) -> Path:
     return root
 
 
-def _wanted(line: Line, facts: SnapshotFacts, root: Path) -> Iterator[tuple[FilePin, Path, bool | None]]:
+def _wanted(line: StoreContext, facts: SnapshotFacts, root: Path) -> Iterator[tuple[FilePin, Path, bool | None]]:
     """Each file, where it belongs, and whether it is there: None when nothing is, False when something else is."""
     parents: set[Path] = set()
     for pin in line.ledger.data.files_of(facts.digest):

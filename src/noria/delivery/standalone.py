@@ -22,7 +22,6 @@ from msgspec.structs import replace
 from noria.kernel import logs
 from noria.kernel.errors import DataError, NoriaError, RefusedError, ServingError
 from noria.models.signature import Signature
-from noria.pipeline.context import Progress, silent
 from noria.releases import bundle_verifier, export, signing
 from noria.releases.bundle_verifier import Verified
 from noria.releases.export import FACTS, Facts, Meter, Piece
@@ -33,6 +32,7 @@ from noria.serving.rollout_records import Route
 from noria.serving.route_file import ROUTES, read_routes, write_routes
 from noria.storage import archive
 from noria.storage.archive import Content, Member
+from noria.storage.context import Progress, silent
 from noria.storage.disk import full_disk, make_state
 
 BUNDLE = "bundle/"

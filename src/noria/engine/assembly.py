@@ -14,12 +14,13 @@ from noria.config import Project
 from noria.delivery.driver import Embedded
 from noria.kernel import logs
 from noria.kernel.errors import UsageError
-from noria.pipeline.context import Line, Progress, silent
+from noria.pipeline.context import Line
 from noria.pipeline.executors.task import Executor, Handle, StepTask
 from noria.pipeline.places import Places
 from noria.releases import signing
 from noria.serving.client import Server
 from noria.storage.blobs import BlobStore
+from noria.storage.context import Progress, silent
 from noria.storage.disk import state_folder
 from noria.storage.ledger import Ledger
 from noria.storage.locks import Locks

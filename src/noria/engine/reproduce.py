@@ -23,7 +23,7 @@ from noria.delivery.driver import Embedded
 from noria.evaluation.evaluate import evaluate
 from noria.kernel.errors import NoriaError, RefusedError
 from noria.pipeline import environment, git, interpreters
-from noria.pipeline.context import Line, Progress, Sheet
+from noria.pipeline.context import Line, Sheet
 from noria.pipeline.executors.local import LocalExecutor
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.model_facts import SEED
@@ -39,6 +39,7 @@ from noria.releases.release import Release
 from noria.releases.stored_bundle import verify
 from noria.serving.client import Server
 from noria.storage.blobs import BlobStore
+from noria.storage.context import Progress
 from noria.storage.ledger import Ledger
 from noria.storage.locks import Locks
 

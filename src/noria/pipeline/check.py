@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from noria.config import DataSource, Model
 from noria.data import arrivals as arrivals_of
 from noria.data import files, formats, repeats, rule_process, table_types
+from noria.data.arrival import Arrival
 from noria.data.arrivals import refusal
 from noria.data.formats import Opened
 from noria.data.snapshot import Delivery, FilePin
@@ -22,7 +23,7 @@ from noria.kernel.contract import Contract
 from noria.kernel.errors import DataError
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
 from noria.pipeline import orders, steps
-from noria.pipeline.context import Arrival, Line, Sheet
+from noria.pipeline.context import Line, Sheet
 from noria.pipeline.run import StepState
 from noria.releases import code as sealing
 from noria.storage.stat_index import Mark
@@ -201,7 +202,7 @@ def _record(line: Line, arrival: Arrival, delivery: Delivery, accepted: Callable
 
 def _named(line: Line, arrival: Arrival) -> Path:
     """The blob under a name that keeps its suffix: readers go by it."""
-    return steps.named_blob(line, arrival.digest, arrival.name)
+    return line.named_blob(arrival.digest, arrival.name)
 
 
 def _known_keys(line: Line, source: DataSource, decided: Decided, arrival: Arrival) -> pl.DataFrame | None:
@@ -212,7 +213,7 @@ def _known_keys(line: Line, source: DataSource, decided: Decided, arrival: Arriv
     standing = [pin for pin in line.ledger.data.standing(line.name, arrival.dataset).values() if pin.name != arrival.name]
     parts = [
         files.read_table(
-            steps.named_blob(line, pin.digest, pin.name),
+            line.named_blob(pin.digest, pin.name),
             columns=list(contract.unique),
             name=pin.name,
             kind=decided.type,

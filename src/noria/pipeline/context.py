@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from noria.config import Project
+from noria.data.arrival import Arrival
 from noria.data.table import TableType
 from noria.delivery.driver import Driver
 from noria.pipeline.executors.task import Executor, Handle
@@ -16,49 +16,17 @@ from noria.pipeline.places import Places
 from noria.pipeline.run import Pins, StepRecord
 from noria.pipeline.turn_record import Turn
 from noria.serving.client import Server
-from noria.storage.blobs import BlobStore
-from noria.storage.ledger import Ledger
-from noria.storage.locks import Locks
-
-Progress = Callable[[str], None]
+from noria.storage.context import StoreContext
 
 
-def silent(_: str) -> None:
-    """Progress that nobody reads."""
+class Line(StoreContext, frozen=True, kw_only=True):
+    """The resources of one project's delivery line."""
 
-
-class Line(msgspec.Struct, frozen=True):
-    """The resources of one project's delivery line. ``check_lease`` raises when this engine lost its job."""
-
-    name: str  # the project's name in the ledger
-    home: Path  # where Noria was started: relative data sources resolve here
-    state: Path  # .noria
-    ledger: Ledger
-    blobs: BlobStore
     executor: Executor
     places: Places
-    locks: Locks
     server: Server
     driver: Driver  # the same server, as a rollout sees it
-    actor: str = "engine"
     reuse: bool = True  # False: every step runs, whatever is remembered
-    progress: Progress = silent
-    check_lease: Callable[[], None] = lambda: None
-
-    def event(self, kind: str, subject: str, text: str, **facts: object) -> None:
-        """Append to the audit log and tell whoever watches."""
-        self.ledger.events.append(self.name, kind, subject, text, facts, actor=self.actor)
-        self.progress(text)
-
-    def folder(self, run_id: str) -> Path:
-        """The scratch folder of a run."""
-        path = self.state / "work" / run_id
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def bundle(self, digest: str) -> Path:
-        """Where a release's bundle is unpacked."""
-        return self.state / "releases" / digest
 
 
 class Sheet(msgspec.Struct):
@@ -107,15 +75,3 @@ class Sheet(msgspec.Struct):
     def code_paths(self) -> tuple[Path, ...]:
         """Where the project's modules are found."""
         return tuple(self.tree / root for root in self.roots)
-
-
-class Arrival(msgspec.Struct, frozen=True):
-    """A file that no delivery has judged yet; its bytes are already a blob."""
-
-    dataset: str
-    name: str  # relative to home, '/' separated
-    digest: str
-    size_bytes: int
-    mark: str = ""  # of the file when its bytes were taken, for the stat index
-    problem: str = ""  # why it could not be read, in words; then there are no bytes
-    origin: str | None = None  # the address at which it stays, of a dataset that is pinned by version

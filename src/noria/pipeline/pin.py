@@ -175,7 +175,7 @@ def snapshots(line: Line, sheet: Sheet) -> dict[str, str]:
     found = {}
     for source in sheet.project.data.values():
         if served_predictions.is_log(source.source):
-            found[source.name] = served_predictions.snapshot(line, sheet, source).digest
+            found[source.name] = served_predictions.snapshot(line, sheet.turn.id, source).digest
             continue
         head = line.ledger.data.head(line.name, source.name)
         if not head.files:

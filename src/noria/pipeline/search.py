@@ -29,7 +29,7 @@ from noria.kernel.errors import CorruptBlobError, LeaseLostError, NoriaError, No
 from noria.kernel.verdict import Reason
 from noria.pipeline import environment, judge_staleness, pin, source_code, steps
 from noria.pipeline import judge_search as judge
-from noria.pipeline.context import Line, Sheet, silent
+from noria.pipeline.context import Line, Sheet
 from noria.pipeline.executors.task import Resources, StepTask, cores
 from noria.pipeline.judge_search import Trial, TrialState
 from noria.pipeline.judge_staleness import StepFacts
@@ -39,6 +39,7 @@ from noria.pipeline.recording import Gathered, gather
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState, flat
 from noria.pipeline.steps import Order, Output
 from noria.releases.release import Release
+from noria.storage.context import silent
 
 if TYPE_CHECKING:
     from noria.pipeline.search_study import Study, Suggestion

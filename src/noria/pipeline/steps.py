@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -207,18 +206,6 @@ def _pause(line: Line, seconds: float) -> None:
 def _failure(done: Finished) -> Reason:
     """What a step printed is in its log alone: what is said here is kept for ever."""
     return Reason(f"step.{done.kind}", done.error or "failed without a word", Outcome.FAIL)
-
-
-def named_blob(line: Line, digest: str, name: str) -> Path:
-    """A link to a verified blob under a name whose suffix tells the format."""
-    target = line.blobs.path(digest)
-    link = line.state / "work" / "named" / f"{digest[:32]}{''.join(Path(name).suffixes[-2:]) or '.bin'}"
-    if not link.exists():
-        link.parent.mkdir(parents=True, exist_ok=True)
-        fresh = link.with_name(f".{link.name}.{os.getpid()}.{names.new_id('l')}")
-        fresh.symlink_to(target)
-        fresh.replace(link)
-    return link
 
 
 def demand(record: StepRecord) -> StepRecord:

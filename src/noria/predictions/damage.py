@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from noria.pipeline.context import Line
 from noria.predictions.records import Damage
+from noria.storage.context import StoreContext
 
 TOLD = 1000  # events about damage that are looked through
 
 
-def tell_damage(line: Line, environment: str, damage: Mapping[str, Damage], told: list[str], *, shadow: bool = False) -> None:
+def tell_damage(
+    line: StoreContext, environment: str, damage: Mapping[str, Damage], told: list[str], *, shadow: bool = False
+) -> None:
     """Each damaged segment once; ``told``: those that need not be looked for again. ``shadow``: of the shadow log."""
     fresh = {name: found for name, found in damage.items() if _mark(name, shadow) not in told}
     if not fresh:

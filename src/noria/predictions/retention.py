@@ -11,10 +11,10 @@ import msgspec
 from noria.config import Project
 from noria.kernel.judge_clock import SETTLED_S, jump
 from noria.kernel.policy import lasting
-from noria.pipeline.context import Line
 from noria.predictions import compacted
 from noria.predictions.shadow_log import shadow_folder, tidy
 from noria.serving.rollout_records import RolloutState
+from noria.storage.context import StoreContext
 
 if TYPE_CHECKING:
     from noria.predictions.compaction import Done, Expired
@@ -35,7 +35,7 @@ class Kept(msgspec.Struct, frozen=True):
     refused: str = ""  # why days that are over were not deleted
 
 
-def look(line: Line, project: Project) -> list[Kept]:
+def look(line: StoreContext, project: Project) -> list[Kept]:
     """Keep the logs in which enough has gathered (a finished segment of a day's age, or 64 MiB of them), or a day is over."""
     folders = {name: line.state / "log" / name for name in project.environments}
     keep_s = project.serving.log.keep_s
@@ -49,7 +49,7 @@ def look(line: Line, project: Project) -> list[Kept]:
     return [keep(line, project, name) for name in due]
 
 
-def tidy_shadows(line: Line, environment: str) -> int:
+def tidy_shadows(line: StoreContext, environment: str) -> int:
     """Remove what was scored in the shadow before the rollouts that are still judged there began; how many segments."""
     projects = [row.name for row in line.ledger.projects.list()]
     rollouts = [found for project in projects for found in line.ledger.rollouts.list(project)]
@@ -57,7 +57,7 @@ def tidy_shadows(line: Line, environment: str) -> int:
     return tidy(shadow_folder(line.state, environment), min(needed, default=time.time()))
 
 
-def keep(line: Line, project: Project, environment: str, *, again: bool = False, trust_clock: bool = False) -> Kept:
+def keep(line: StoreContext, project: Project, environment: str, *, again: bool = False, trust_clock: bool = False) -> Kept:
     """Compact all that is finished of one log, and delete the days that are too old; ``again``: look at damaged segments too.
 
     Nothing is deleted while the clock stands beyond a gap in its own history, unless a person says that it is right
@@ -78,7 +78,7 @@ def keep(line: Line, project: Project, environment: str, *, again: bool = False,
     return Kept(environment, done, gone, refused)
 
 
-def _tell_expired(line: Line, environment: str, gone: Expired) -> None:
+def _tell_expired(line: StoreContext, environment: str, gone: Expired) -> None:
     facts = {"dates": list(gone.dates), "predictions": gone.predictions, "labels": gone.labels, "damaged": gone.damaged}
     segments = f"{gone.damaged:,} damaged segment{'' if gone.damaged == 1 else 's'}"
     if gone.dates:
@@ -90,7 +90,7 @@ def _tell_expired(line: Line, environment: str, gone: Expired) -> None:
         line.event("log.expired", environment, text, **facts)
 
 
-def _refused(line: Line, environment: str, keep_s: float) -> str:
+def _refused(line: StoreContext, environment: str, keep_s: float) -> str:
     """Why the days that are over stay for now; told once a day."""
     folder, now = line.state / "log" / environment, time.time()
     if not compacted.expired(folder, keep_s):

@@ -30,7 +30,7 @@ from noria.data.snapshot import FilePin, Snapshot
 from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, DataError, DiskFullError, NoriaError, NotFoundError, RefusedError
 from noria.pipeline import interpreters
-from noria.pipeline.context import Line, Progress, silent
+from noria.pipeline.context import Line
 from noria.pipeline.run import Pins, StepRecord
 from noria.releases import bundle_verifier as bundles
 from noria.releases import signing
@@ -39,6 +39,7 @@ from noria.releases.stored_bundle import whole
 from noria.storage import archive
 from noria.storage.archive import Content, Member
 from noria.storage.blobs import BlobStore
+from noria.storage.context import Progress, silent
 from noria.storage.disk import full_disk, sync_folder
 
 FORMAT = 1

@@ -57,7 +57,7 @@ def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
     if form is Form.HOSTED:
         code.seal(line, sheet, folder / bundle_verifier.CODE)
     (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result, packed.result)))
-    holdout = steps.named_blob(line, made.files["holdout"], "holdout.arrow")
+    holdout = line.named_blob(made.files["holdout"], "holdout.arrow")
     return Package(folder, form, made.result, packed.result, holdout, made.files["holdout"], model)
 
 

@@ -8,17 +8,19 @@ import socket
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from noria.kernel import logs
 from noria.kernel.errors import LeaseLostError, StoppedError
-from noria.pipeline.context import Line
+from noria.storage.context import StoreContext
 from noria.storage.jobs import Job
 from noria.storage.ledger import Ledger
 
 _log = logs.named("noria.storage")
 
+Context = TypeVar("Context", bound=StoreContext)
 LEASE_S = 6.0
 AGAIN_S = 0.5  # after a renewal that failed
 
@@ -86,7 +88,7 @@ class Held:
         """The job is finished, not to be taken again."""
         self._outcome = outcome
 
-    def over(self, line: Line) -> Line:
+    def over(self, line: Context) -> Context:
         """The line whose changes of state check this lease, besides what it checked before."""
 
         def check(before: Callable[[], None] = line.check_lease) -> None:

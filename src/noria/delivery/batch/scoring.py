@@ -36,12 +36,12 @@ from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedErr
 from noria.kernel.task import Task
 from noria.models import judge_decision
 from noria.models.signature import Signature
-from noria.pipeline import steps
-from noria.pipeline.context import Line, Progress, silent
+from noria.pipeline.context import Line
 from noria.releases import signing
 from noria.releases.bundle import open_bundle, public_keys
 from noria.serving import batch, protocol
 from noria.serving.batch import Answers, Scorer
+from noria.storage.context import Progress, silent
 from noria.storage.disk import full_disk, sync_file, sync_folder
 
 BATCH_ROWS = 10_000
@@ -370,7 +370,7 @@ def dataset(line: Line, reference: str) -> tuple[Source, ...]:
     facts = versions.find(line.ledger, line.name, reference)
     versions.whole(line, facts)
     pins = sorted(line.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)
-    named = [(pin, steps.named_blob(line, pin.digest, pin.name)) for pin in pins]
+    named = [(pin, line.named_blob(pin.digest, pin.name)) for pin in pins]
     known = config.load(line.home).data.get(facts.dataset)
     dialect = known.csv if known is not None else None
     return tuple(Source(f"{facts.dataset}:{pin.name}", path, rows.kind_of(pin.name), pin.digest, dialect) for pin, path in named)
