@@ -24,6 +24,7 @@ from noria.console import app as console
 from noria.console.idle_connections import Patience
 from noria.data import files
 from noria.delivery import scaling_events
+from noria.delivery.context import DeliveryContext
 from noria.delivery.rollout_controller import Pilot
 from noria.engine import actions, assembly, turn_runner
 from noria.engine.trigger_watcher import Scout
@@ -32,7 +33,6 @@ from noria.kernel.background import Background
 from noria.kernel.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
 from noria.monitor.retraining import learn
 from noria.monitor.watch import Watch, watch
-from noria.pipeline.context import Line
 from noria.predictions import retention
 from noria.trust.audit import ChainWatch
 from noria.views.runtime_status import identity
@@ -58,7 +58,9 @@ NEWS_S = 0.2
 class Daemon:
     """Owns the threads; everything they know is in the ledger, so that a killed daemon goes on where it stood."""
 
-    def __init__(self, line: Line, *, serve: tuple[str, int] | None = None, console_at: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, line: DeliveryContext, *, serve: tuple[str, int] | None = None, console_at: tuple[str, int] | None = None
+    ) -> None:
         self.line = line
         self.serve = serve
         self.console_at = console_at

@@ -17,8 +17,8 @@ import pytest
 
 from noria import cli
 from noria.daemon import Daemon
+from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import StoppedError, StoreError
-from noria.pipeline.context import Line
 from noria.releases import signing
 from noria.storage.lease import Held
 from noria.storage.ledger import Ledger
@@ -164,7 +164,7 @@ def test_what_is_in_hand_stops_before_its_next_change_of_state(ledger: Ledger) -
     """Number 34: a turn or a rollout that was begun does not end in a promotion."""
     daemon = daemon_on(ledger)
     none = cast(Any, None)
-    line = Line(*[none] * 6, executor=none, places=none, server=none, driver=none, check_lease=daemon._demand_whole)
+    line = DeliveryContext(*[none] * 6, executor=none, places=none, server=none, driver=none, check_lease=daemon._demand_whole)
     with Held.claim(ledger, "p", "turn", "p") as held:  # type: ignore[union-attr]  # nobody else has it
         held.over(line).check_lease()
         daemon.standstill = "the audit log was changed: event 3"

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from noria.cli.context import actor
+from noria.delivery.context import DeliveryContext
 from noria.engine import actions
 from noria.kernel import orphans
 from noria.kernel.errors import RefusedError
-from noria.pipeline.context import Line
 from noria.pipeline.executors.limits import Done, Work
 from noria.pipeline.executors.pool import Pool
 
@@ -111,6 +111,6 @@ def test_no_variable_makes_another_person_and_a_step_is_none(monkeypatch: pytest
     assert actor() == mine
     monkeypatch.setenv(orphans.MARK, "step-1")
     assert actor().startswith("step:")
-    line = cast(Line, SimpleNamespace())
+    line = cast(DeliveryContext, SimpleNamespace())
     with pytest.raises(RefusedError, match="a step cannot approve or promote"):
         actions.approve(line, "v2", None, actor())

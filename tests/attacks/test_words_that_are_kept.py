@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from noria.cli import execute
+from noria.delivery.context import DeliveryContext
 from noria.engine import assembly, turn_runner
 from noria.engine.trigger_watcher import Scout
 from noria.kernel.errors import NoriaError
-from noria.pipeline.context import Line
 from noria.trust import references
 
 SECRET = "tr0ub4dor-and-3"  # what must not be found
@@ -33,7 +33,7 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def lines(home: Path, yaml: str) -> Iterator[Line]:
+def lines(home: Path, yaml: str) -> Iterator[DeliveryContext]:
     (home / "noria.yaml").write_text(yaml)
     for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "first"]):
         identity = ["-c", "user.name=Anna", "-c", "user.email=anna@example.org"]

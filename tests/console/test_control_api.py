@@ -17,7 +17,7 @@ from noria.console.app import build
 from noria.daemon import Daemon, Hand
 from noria.delivery import champion
 from noria.delivery import rollout as stage
-from noria.pipeline.context import Line
+from noria.delivery.context import DeliveryContext
 from noria.views.runtime_status import Surroundings
 from noria.views.status import read
 
@@ -32,7 +32,7 @@ WHO = "api:e3b98a4d"  # the token is "t": printf t | sha256sum
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
+def line(tmp_path: Path) -> Iterator[DeliveryContext]:
     """Four releases, v1 serving."""
     made = line_of(tmp_path, Scripted(), 4, YAML.format(approvals=0, freeze=""))
     champion.promote(made, environment_of(made), made.ledger.releases.get("p", "v1"), "the first")
@@ -41,7 +41,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 
 @pytest.fixture
-def call(line: Line) -> Call:
+def call(line: DeliveryContext) -> Call:
     hand = Hand(cast(Daemon, SimpleNamespace(line=line, demand_going=lambda: None)))
     app = build(lambda: read(line.ledger, "p", Surroundings()), lambda _: [], hand, token="t", hosts=frozenset({HOST}))
 
@@ -53,15 +53,15 @@ def call(line: Line) -> Call:
     return lambda path, body=None: asyncio.run(ask(path, body))
 
 
-def environment_of(line: Line) -> config.Environment:
+def environment_of(line: DeliveryContext) -> config.Environment:
     return config.load(line.home).environments["production"]
 
 
-def enter(line: Line, version: str) -> None:
+def enter(line: DeliveryContext, version: str) -> None:
     stage.enter(line, config.load(line.home), environment_of(line), line.ledger.releases.get("p", version))
 
 
-def test_a_rollout_is_held_resumed_and_aborted(line: Line, call: Call) -> None:
+def test_a_rollout_is_held_resumed_and_aborted(line: DeliveryContext, call: Call) -> None:
     assert call("/api/hold", {}).status_code == 404
     assert call("/api/rollouts").json() == {"environments": {}, "ended": []}
     enter(line, "v2")
@@ -82,7 +82,7 @@ def test_a_rollout_is_held_resumed_and_aborted(line: Line, call: Call) -> None:
     assert ended["ended_at"] >= ended["started_at"]
 
 
-def test_ended_rollouts_are_listed_by_their_end(line: Line, call: Call) -> None:
+def test_ended_rollouts_are_listed_by_their_end(line: DeliveryContext, call: Call) -> None:
     for version in ("v2", "v3", "v4"):
         enter(line, version)  # each supersedes the one before
     assert [(r["release"], r["state"]) for r in call("/api/rollouts").json()["ended"]] == [
@@ -91,7 +91,7 @@ def test_ended_rollouts_are_listed_by_their_end(line: Line, call: Call) -> None:
     ]
 
 
-def test_a_rollback_names_where_it_goes(line: Line, call: Call) -> None:
+def test_a_rollback_names_where_it_goes(line: DeliveryContext, call: Call) -> None:
     for version in ("v2", "v3"):
         assert call("/api/promote", {"release": version}).status_code == 200
     answer = call("/api/rollback", {"to": "v1"})
@@ -101,7 +101,7 @@ def test_a_rollback_names_where_it_goes(line: Line, call: Call) -> None:
     assert "v9" in refused.json()["error"]["message"]
 
 
-def test_a_freeze_yields_to_force_only(line: Line, call: Call) -> None:
+def test_a_freeze_yields_to_force_only(line: DeliveryContext, call: Call) -> None:
     (line.home / "noria.yaml").write_text(YAML.format(approvals=0, freeze="2020-01-01 .. 2099-01-01"))
     refused = call("/api/promote", {"release": "v2"})
     assert refused.status_code == 409
@@ -109,7 +109,7 @@ def test_a_freeze_yields_to_force_only(line: Line, call: Call) -> None:
     assert call("/api/promote", {"release": "v2", "force": True}).json()["release"] == "v2"
 
 
-def test_the_api_is_one_voice(line: Line, call: Call) -> None:
+def test_the_api_is_one_voice(line: DeliveryContext, call: Call) -> None:
     """Whoever holds the token is one approver, however often they ask."""
     (line.home / "noria.yaml").write_text(YAML.format(approvals=2, freeze=""))
     enter(line, "v2")

@@ -11,8 +11,8 @@ from engine_stub import Scripted, digest_of, line_of
 from noria.delivery import champion as champion_stage
 from noria.delivery import rollout as stage
 from noria.delivery import rollout_controller
+from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineStats, Stats
-from noria.pipeline.context import Line
 from noria.serving.rollout_records import CHAMPION, Crashes, Rollout, RolloutState, Route, candidate_of
 
 V1, V2, V3 = digest_of("v1"), digest_of("v2"), digest_of("v3")
@@ -24,7 +24,7 @@ def server() -> Scripted:
 
 
 @pytest.fixture
-def line(tmp_path: Path, server: Scripted) -> Iterator[Line]:
+def line(tmp_path: Path, server: Scripted) -> Iterator[DeliveryContext]:
     line = line_of(tmp_path, server, 3)
     with line.ledger.transaction():
         line.ledger.routes.put(Route("p", "production", 0, V1, "v1"))
@@ -33,7 +33,7 @@ def line(tmp_path: Path, server: Scripted) -> Iterator[Line]:
     line.ledger.close()
 
 
-def canary(line: Line) -> Rollout:
+def canary(line: DeliveryContext) -> Rollout:
     """v3 takes a tenth beside v2."""
     rollout = Rollout("r-1", "p", "production", None, "v3", V3, RolloutState.CANARY, 0, 0.0)
     with line.ledger.transaction():
@@ -43,17 +43,17 @@ def canary(line: Line) -> Rollout:
     return rollout
 
 
-def asked(line: Line) -> EngineStats:
+def asked(line: DeliveryContext) -> EngineStats:
     return EngineStats(line.driver, "p", "production")
 
 
-def champion(line: Line) -> str:
+def champion(line: DeliveryContext) -> str:
     route = line.ledger.routes.get("p", "production")
     assert route is not None
     return route.champion_version
 
 
-def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(line: Line, server: Scripted) -> None:
+def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(line: DeliveryContext, server: Scripted) -> None:
     server.crashes = {V2: Crashes(2, 2, "SIGSEGV in worker 0")}
     rollout_controller.guard(line, "production", asked(line))
     assert champion(line) == "v2"
@@ -74,7 +74,7 @@ def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(line: Line, server: 
     assert champion(line) == "v1"  # there is no fit release to go back to
 
 
-def test_a_champion_that_the_server_refuses_gives_way(line: Line, server: Scripted) -> None:
+def test_a_champion_that_the_server_refuses_gives_way(line: DeliveryContext, server: Scripted) -> None:
     """Number 58: the server could not serve the new release, status said that it does, and nothing rolled back."""
     server.refused = {V2: "a name is odd"}
     rollout_controller.guard(line, "production", asked(line), champion_stage.refused)
@@ -90,7 +90,7 @@ def test_a_champion_that_the_server_refuses_gives_way(line: Line, server: Script
     assert barred == "production rolled back from v2 to v1: v2 rolled back: it could not be loaded: a name is odd"
 
 
-def test_a_crash_loop_bars_nobody_where_the_release_before_does_not_load_either(line: Line, server: Scripted) -> None:
+def test_a_crash_loop_bars_nobody_where_the_release_before_does_not_load_either(line: DeliveryContext, server: Scripted) -> None:
     """Number 58: a lost key makes every release unloadable; one after the other would have been barred."""
     server.crashes = {V2: Crashes(3, 3, "worker 0 does not start with it: damaged", CHAMPION)}
     server.broken = {V1: "damaged"}
@@ -99,7 +99,7 @@ def test_a_crash_loop_bars_nobody_where_the_release_before_does_not_load_either(
 
 
 def test_the_pilot_waits_for_whoever_promoted_before_it_acts_on_a_refusal(
-    line: Line, server: Scripted, monkeypatch: pytest.MonkeyPatch
+    line: DeliveryContext, server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Number 58: as above, as the daemon meets it."""
     driven = rollout_controller.Pilot(line)
@@ -112,7 +112,7 @@ def test_the_pilot_waits_for_whoever_promoted_before_it_acts_on_a_refusal(
     assert champion(line) == "v1"
 
 
-def test_an_undecided_candidate_makes_room_when_the_champion_falls(line: Line, server: Scripted) -> None:
+def test_an_undecided_candidate_makes_room_when_the_champion_falls(line: DeliveryContext, server: Scripted) -> None:
     rollout = canary(line)
     server.crashes = {V2: Crashes(4, 4, "SIGABRT in its host")}
     rollout_controller.guard(line, "production", asked(line))
@@ -122,7 +122,9 @@ def test_an_undecided_candidate_makes_room_when_the_champion_falls(line: Line, s
 
 
 @pytest.mark.parametrize("state", [RolloutState.CANARY, RolloutState.HELD])
-def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(line: Line, server: Scripted, state: RolloutState) -> None:
+def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(
+    line: DeliveryContext, server: Scripted, state: RolloutState
+) -> None:
     rollout = canary(line)
     line.ledger.rollouts.update(rollout.id, state=state)
     for harmless in (
@@ -143,14 +145,14 @@ def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(line: Line, serve
     assert champion(line) == "v2"
 
 
-def test_a_candidate_that_the_server_refuses_is_rolled_back(line: Line, server: Scripted) -> None:
+def test_a_candidate_that_the_server_refuses_is_rolled_back(line: DeliveryContext, server: Scripted) -> None:
     rollout = canary(line)
     server.refused = {V3: "golden row 2 was answered 0.5, where 0.25 was due"}
     assert stage.fallen(line, rollout, server.stats("p", "production"))
     assert line.ledger.rollouts.get(rollout.id).reason.startswith("v3 could not be loaded: golden row 2 was answered 0.5")
 
 
-def test_the_engine_is_asked_once_in_a_look(line: Line, server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_is_asked_once_in_a_look(line: DeliveryContext, server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pilot asked for the champion's crashes, for what the server refuses and for the rollout each anew; where nobody
     answered, it waited each time."""
     asked_at: list[str] = []

@@ -11,8 +11,8 @@ from engine_stub import Scripted, digest_of, line_of
 from noria import config
 from noria.delivery import champion
 from noria.delivery import rollout as stage
+from noria.delivery.context import DeliveryContext
 from noria.delivery.rollout_controller import Pilot
-from noria.pipeline.context import Line
 from noria.serving.rollout_records import RolloutState, Route
 
 YAML = """\
@@ -67,7 +67,7 @@ environments:
 """
 
 
-def looked(line: Line, pilot: Pilot) -> Pilot:
+def looked(line: DeliveryContext, pilot: Pilot) -> Pilot:
     """One look, and who goes on after it: another one where that died."""
     pilot._rests.clear()
     try:
@@ -78,7 +78,7 @@ def looked(line: Line, pilot: Pilot) -> Pilot:
     return pilot
 
 
-def play(line: Line, engine: Dying, bad: bool) -> None:
+def play(line: DeliveryContext, engine: Dying, bad: bool) -> None:
     """Look until nothing is open, a new pilot after each death; requests come in by the ledger's route, as on a real server."""
     pilot = Pilot(line)
     for _ in range(60):
@@ -160,7 +160,7 @@ def test_a_death_between_two_environments_does_not_end_the_way(tmp_path: Path, b
     assert at >= 4
 
 
-def walk(line: Line, engine: Dying) -> None:
+def walk(line: DeliveryContext, engine: Dying) -> None:
     """Look until production serves v2, a new pilot after each death; requests come in wherever a release is tried."""
     pilot, served = Pilot(line), 0
     for _ in range(40):

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from engine_stub import Scripted, line_of
 
+from noria.delivery.context import DeliveryContext
 from noria.engine import turn_runner
 from noria.kernel.errors import NoriaError, StepError
 from noria.kernel.trigger import TriggerKind
 from noria.monitor.judge_rate_limit import AGAIN
-from noria.pipeline.context import Line
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.storage.disk import disk_full
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Line:
+def line(tmp_path: Path) -> DeliveryContext:
     made = line_of(tmp_path, Scripted(), 0)
     made.ledger.triggers.add("p", TriggerKind.DATA, "a.csv arrived", {"file": "a.csv"})
     return made
@@ -33,10 +33,10 @@ def line(tmp_path: Path) -> Line:
         StepError("step table raised OSError: [Errno 28] No space left on device"),
     ],
 )
-def test_it_is_asked_for_again_after_a_rest(line: Line, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_it_is_asked_for_again_after_a_rest(line: DeliveryContext, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Number 54: data that arrived while the disk was full is not waited for in vain."""
 
-    def full(line: Line, started: Turn) -> Turn:
+    def full(line: DeliveryContext, started: Turn) -> Turn:
         raise error
 
     monkeypatch.setattr(turn_runner.line_of_stages, "turn", full)
@@ -52,11 +52,11 @@ def test_it_is_asked_for_again_after_a_rest(line: Line, monkeypatch: pytest.Monk
     assert not turn_runner.resting(line)
 
 
-def test_another_error_and_a_person_end_it(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_and_a_person_end_it(line: DeliveryContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Number 54: a person is told, and tries again; another error would only come again."""
     errors: list[NoriaError] = [NoriaError("no"), disk_full("nothing was kept", Path("blobs"))]
 
-    def broken(line: Line, started: Turn) -> Any:
+    def broken(line: DeliveryContext, started: Turn) -> Any:
         raise errors.pop(0)
 
     monkeypatch.setattr(turn_runner.line_of_stages, "turn", broken)

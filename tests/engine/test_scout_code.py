@@ -11,11 +11,12 @@ import pytest
 from msgspec.structs import replace
 
 from noria import config
+from noria.delivery.context import DeliveryContext
 from noria.engine import assembly, plan, turn_runner
 from noria.engine.trigger_watcher import Scout
 from noria.kernel.errors import ConfigError
 from noria.pipeline import pin
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import Sheet
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.serving.rollout_records import Route
 
@@ -46,14 +47,14 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def line(home: Path) -> Iterator[Line]:
+def line(home: Path) -> Iterator[DeliveryContext]:
     made = assembly.assemble(home)
     yield made
     made.executor.close()
     made.ledger.close()
 
 
-def told(line: Line, kind: str) -> list[str]:
+def told(line: DeliveryContext, kind: str) -> list[str]:
     return [event.text for event in line.ledger.events.tail(line.name) if event.kind == kind]
 
 
@@ -61,7 +62,7 @@ def follow(home: Path, branch: str) -> None:
     (home / "noria.yaml").write_text(YAML + f"git: {{branch: {branch}}}\n")
 
 
-def test_a_branch_that_goes_back_is_told_and_so_is_one_that_was_rewritten(home: Path, line: Line) -> None:
+def test_a_branch_that_goes_back_is_told_and_so_is_one_that_was_rewritten(home: Path, line: DeliveryContext) -> None:
     """Number 55: a reset or a force push starts a turn that says so, each time anew, also after a restart."""
     first, scout = git(home, "rev-parse", "HEAD"), Scout(line)
     second = commit(home, "second")
@@ -90,7 +91,7 @@ def test_a_branch_that_goes_back_is_told_and_so_is_one_that_was_rewritten(home: 
     )
 
 
-def test_a_branch_that_is_not_there_builds_nothing_and_is_said_once(home: Path, line: Line) -> None:
+def test_a_branch_that_is_not_there_builds_nothing_and_is_said_once(home: Path, line: DeliveryContext) -> None:
     """Number 55: no other branch is built in its place; a turn that is asked for says what is missing."""
     follow(home, "production")
     commit(home, "second")
@@ -105,7 +106,7 @@ def test_a_branch_that_is_not_there_builds_nothing_and_is_said_once(home: Path, 
     assert Scout(line).look() == 1
 
 
-def test_a_project_that_names_no_branch_follows_what_is_checked_out(home: Path, line: Line) -> None:
+def test_a_project_that_names_no_branch_follows_what_is_checked_out(home: Path, line: DeliveryContext) -> None:
     """Number 55: a renamed branch is followed under its new name, which is said."""
     scout = Scout(line)
     assert scout.look() == 1
@@ -116,7 +117,7 @@ def test_a_project_that_names_no_branch_follows_what_is_checked_out(home: Path, 
     assert pin.stands(line, config.load(home), by_hand=False)[0] == newest
 
 
-def test_a_tag_that_is_named_like_the_branch_hides_nothing(home: Path, line: Line) -> None:
+def test_a_tag_that_is_named_like_the_branch_hides_nothing(home: Path, line: DeliveryContext) -> None:
     """Number 55: the commits of the branch are taken, not that of the tag."""
     scout = Scout(line)
     scout.look()
@@ -127,7 +128,7 @@ def test_a_tag_that_is_named_like_the_branch_hides_nothing(home: Path, line: Lin
 
 
 def test_a_repository_from_afar_that_cannot_be_read_is_said_once_and_data_is_looked_at_as_ever(
-    home: Path, line: Line, tmp_path: Path
+    home: Path, line: DeliveryContext, tmp_path: Path
 ) -> None:
     """Number 55: the loop does not end in trouble at each round."""
     (home / "data").mkdir()
@@ -143,7 +144,7 @@ def test_a_repository_from_afar_that_cannot_be_read_is_said_once_and_data_is_loo
     assert "`git clone` failed" in said
 
 
-def test_work_that_was_promoted_once_names_what_serves_instead(line: Line) -> None:
+def test_work_that_was_promoted_once_names_what_serves_instead(line: DeliveryContext) -> None:
     """Number 55: a branch that went back to an older commit does not pass for one that serves its release."""
     worked = Turn("turn-1", line.name, 1, (), "", 0.0, release="v1", outcome=TurnOutcome.PROMOTED)
     sheet = Sheet(worked, "run-1", config.load(line.home), line.home, "c" * 40, None, {})
@@ -158,7 +159,7 @@ def test_work_that_was_promoted_once_names_what_serves_instead(line: Line) -> No
 
 
 def test_a_step_sees_the_commit_and_not_the_users_repository(
-    home: Path, line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    home: Path, line: DeliveryContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Number 14: Git inside a step, called from a hook of the user's too, stands on the commit that is built."""
     asks = "git rev-parse HEAD --show-toplevel > out.txt; git status --porcelain -uno >> out.txt; git commit -qm m --allow-empty"
@@ -177,7 +178,7 @@ def test_a_step_sees_the_commit_and_not_the_users_repository(
     assert git(home, "rev-parse", "HEAD") == newest
 
 
-def test_what_lies_around_makes_no_dirty_tree_and_git_adds_no_state(home: Path, line: Line) -> None:
+def test_what_lies_around_makes_no_dirty_tree_and_git_adds_no_state(home: Path, line: DeliveryContext) -> None:
     """Number 12: Noria's own outputs and a virtual environment are no change; a new module and a new rule are."""
     (home / "noria.yaml").write_text(YAML.replace("word.txt > out.txt", "word.txt rules.txt > out.txt"))
     (home / ".gitignore").write_text("/out.txt\n")  # a project that `noria init` did not make

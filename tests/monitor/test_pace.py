@@ -11,12 +11,12 @@ from engine_stub import Scripted, digest_of, line_of
 
 from noria import config
 from noria.cli import show
+from noria.delivery.context import DeliveryContext
 from noria.engine import turn_runner
 from noria.kernel.trigger import TriggerKind
 from noria.monitor import retraining
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Window
-from noria.pipeline.context import Line
 from noria.serving.rollout_records import Rollout, RolloutState
 
 YAML = "project: p\nretrain: {on: [code, data, quality], at_most: 2 per day}\n"
@@ -24,19 +24,19 @@ LONG_AGO = 10_020  # turns: more than any page of a history
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
+def line(tmp_path: Path) -> Iterator[DeliveryContext]:
     line = line_of(tmp_path, Scripted(), 1, YAML)
     yield line
     line.ledger.close()
 
 
-def started(line: Line, count: int) -> None:
+def started(line: DeliveryContext, count: int) -> None:
     with line.ledger.transaction():
         for number in range(count):
             line.ledger.events.append("p", "turn.started", f"turn-{number}", f"turn {number} starts")
 
 
-def test_at_most_counts_the_newest_turns_however_many_there_were(line: Line) -> None:
+def test_at_most_counts_the_newest_turns_however_many_there_were(line: DeliveryContext) -> None:
     """Number 4: `at_most` stopped counting after 10,000 turns, of which the oldest were asked for."""
     now = time.time()
     line.ledger.clock.set("p", now - 900 * 86_400, 1.0)
@@ -56,7 +56,7 @@ def test_at_most_counts_the_newest_turns_however_many_there_were(line: Line) -> 
     assert "at most 2 may" in wish.reason
 
 
-def test_what_belongs_to_a_release_is_found_among_that_of_others(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_belongs_to_a_release_is_found_among_that_of_others(line: DeliveryContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Number 4: windows, rollouts and turns were looked for among the newest of the project, and those of an old one missed."""
     monkeypatch.setattr(show, "SHOWN", 3)
     turn = line.ledger.turns

@@ -13,12 +13,12 @@ import polars as pl
 from engine_stub import Scripted
 
 from noria import config
+from noria.delivery.context import DeliveryContext
 from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Window
 from noria.monitor.watch import Watch, watch
-from noria.pipeline.context import Line
 from noria.predictions.writer import Feedback, LogWriter, Prediction
 from noria.releases.evidence import Reference
 from noria.releases.release import Form
@@ -41,7 +41,7 @@ environments: {production: {}}
 class Bench:
     """One project of a state folder; ``releases`` by version."""
 
-    line: Line
+    line: DeliveryContext
     written: int = 0
     monitor: Watch | None = field(default=None)
 
@@ -137,7 +137,9 @@ def bench(folder: Path, name: str = "p", yaml: str = YAML, ledger: Ledger | None
     (home / "noria.yaml").write_text(yaml.replace("NAME", name))
     none, blobs = cast(Any, None), BlobStore(folder / "state" / "blobs")
     return Bench(
-        Line(name, home, folder / "state", ledger, blobs, none, executor=none, places=none, server=none, driver=Scripted())
+        DeliveryContext(
+            name, home, folder / "state", ledger, blobs, none, executor=none, places=none, server=none, driver=Scripted()
+        )
     )
 
 

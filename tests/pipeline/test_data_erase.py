@@ -15,10 +15,10 @@ from test_data_commands import CONTRACT, rows
 from test_reproduce import make
 
 from noria.data.versions import BLOBS
+from noria.delivery.context import DeliveryContext
 from noria.engine import assembly
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError, StoreError
-from noria.pipeline.context import Line
 from noria.releases import bundle_verifier, export, signing
 from noria.trust import erasure, gc
 from noria.trust.references import gather
@@ -37,7 +37,7 @@ steps:
 
 
 @contextmanager
-def at(place: Place) -> Iterator[Line]:
+def at(place: Place) -> Iterator[DeliveryContext]:
     line = assembly.assemble(place.home, actor="cli:anna")
     try:
         yield line

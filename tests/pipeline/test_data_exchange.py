@@ -17,10 +17,10 @@ from test_data_commands import log, rows
 from noria.data import exchange, refetch
 from noria.data.snapshot import FilePin, Snapshot
 from noria.data.store import manifest_digest
+from noria.delivery.context import DeliveryContext
 from noria.engine import assembly
 from noria.kernel.errors import DataError, NoriaError, RefusedError, UsageError
 from noria.kernel.names import digest_bytes
-from noria.pipeline.context import Line
 from noria.trust import erasure
 from noria.trust.references import gather
 
@@ -86,7 +86,7 @@ def line(tmp_path: Path) -> Any:
 CONTENTS = {"data/a.csv": b"id\n1\n", "data/b.csv": b"id\n2\n" * 230_000, "data/c.csv": b"", "data/n\xe4me.csv": b"id\n1\n"}
 
 
-def exported(line: Line, path: Path) -> str:
+def exported(line: DeliveryContext, path: Path) -> str:
     """A tar of four files; its version's digest."""
     pins = tuple(FilePin(n, line.blobs.put_bytes(c), len(c), c.count(b"\n")) for n, c in sorted(CONTENTS.items()))
     digest = manifest_digest("points", pins)
@@ -108,7 +108,7 @@ def fresh(tmp_path: Path) -> Any:
     made.ledger.close()
 
 
-def kept(line: Line) -> list[str]:
+def kept(line: DeliveryContext) -> list[str]:
     return [blob.digest for blob in line.blobs.each()]
 
 
@@ -130,7 +130,9 @@ def packed(path: Path, content: dict[str, bytes], also: Callable[[tarfile.TarFil
     return path
 
 
-def test_what_was_exported_comes_in_whole_and_once_more_changes_nothing(line: Line, fresh: Line, tmp_path: Path) -> None:
+def test_what_was_exported_comes_in_whole_and_once_more_changes_nothing(
+    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+) -> None:
     digest = exported(line, tmp_path / "x.tar")
     done = exchange.take_in(fresh, tmp_path / "x.tar")
     assert (done.facts.digest, done.facts.files, done.known, done.added) == (digest, 4, False, 3)
@@ -144,7 +146,7 @@ def test_what_was_exported_comes_in_whole_and_once_more_changes_nothing(line: Li
     assert not list((fresh.state / "work").iterdir())
 
 
-def test_no_byte_of_a_tar_can_change_unnoticed(line: Line, fresh: Line, tmp_path: Path) -> None:
+def test_no_byte_of_a_tar_can_change_unnoticed(line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path) -> None:
     exported(line, tmp_path / "x.tar")
     good = (tmp_path / "x.tar").read_bytes()
     bad = tmp_path / "bad.tar"
@@ -181,7 +183,7 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Callable[[tar
     return add
 
 
-def test_members_that_no_export_holds_are_refused(line: Line, fresh: Line, tmp_path: Path) -> None:
+def test_members_that_no_export_holds_are_refused(line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path) -> None:
     exported(line, tmp_path / "x.tar")
     good = members(tmp_path / "x.tar")
     blobs = [name for name in good if name.startswith("blobs/")]
@@ -226,7 +228,9 @@ def forged(path: Path, good: dict[str, bytes], change: Callable[[list[dict[str, 
     return packed(path, {"snapshot.json": msgspec.json.encode(facts), "files.json": content, **rest})
 
 
-def test_a_list_that_cannot_be_is_refused_however_well_it_is_forged(line: Line, fresh: Line, tmp_path: Path) -> None:
+def test_a_list_that_cannot_be_is_refused_however_well_it_is_forged(
+    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+) -> None:
     digest = exported(line, tmp_path / "x.tar")
     good = members(tmp_path / "x.tar")
     exchange.take_in(fresh, forged(tmp_path / "same.tar", good, lambda _: None), "same")  # the forger's own test
@@ -251,7 +255,9 @@ def test_a_list_that_cannot_be_is_refused_however_well_it_is_forged(line: Line, 
     assert [one.name for one in fresh.ledger.keep.pins()] == ["same"]
 
 
-def test_an_import_that_would_be_refused_at_its_end_keeps_nothing(line: Line, fresh: Line, tmp_path: Path) -> None:
+def test_an_import_that_would_be_refused_at_its_end_keeps_nothing(
+    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+) -> None:
     digest = exported(line, tmp_path / "x.tar")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")
@@ -270,7 +276,9 @@ def test_an_import_that_would_be_refused_at_its_end_keeps_nothing(line: Line, fr
     assert not (tmp_path / "y.tar").exists()
 
 
-def test_what_was_erased_comes_back_only_when_it_is_asked_for(line: Line, fresh: Line, tmp_path: Path) -> None:
+def test_what_was_erased_comes_back_only_when_it_is_asked_for(
+    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+) -> None:
     digest = exported(line, tmp_path / "x.tar")
     exchange.take_in(fresh, tmp_path / "x.tar")
     gone = erasure.erase(fresh, "data/b.csv")
@@ -286,7 +294,7 @@ def test_what_was_erased_comes_back_only_when_it_is_asked_for(line: Line, fresh:
 
 
 def test_objects_that_stay_at_their_origin_are_fetched_for_an_export_unless_erased(
-    line: Line, fresh: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = b"n\n1\n"
     pin = FilePin("https://x.example/a.csv", digest_bytes(data), len(data), 1, origin="https://x.example/a.csv")
@@ -294,7 +302,7 @@ def test_objects_that_stay_at_their_origin_are_fetched_for_an_export_unless_eras
     line.ledger.data.put_snapshot(line.name, Snapshot("points", version, (pin,)))
     fetched: list[object] = []
 
-    def bring(line: Line, _: object, snapshots: list[str]) -> None:
+    def bring(line: DeliveryContext, _: object, snapshots: list[str]) -> None:
         fetched.extend(snapshots)
         line.blobs.put_bytes(data)
 
@@ -311,7 +319,9 @@ def test_objects_that_stay_at_their_origin_are_fetched_for_an_export_unless_eras
     assert fetched == [version], "what was erased is not fetched again"
 
 
-def test_a_version_of_a_log_comes_from_its_environment_alone(line: Line, fresh: Line, tmp_path: Path) -> None:
+def test_a_version_of_a_log_comes_from_its_environment_alone(
+    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+) -> None:
     pin = FilePin("log/production.parquet", line.blobs.put_bytes(b"x"), 1, 1)
     digest = exchange.served_predictions.log_digest("said", pin)
     line.ledger.data.put_snapshot(line.name, Snapshot("said", digest, (pin,)))

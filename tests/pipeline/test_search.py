@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from noria.delivery.context import DeliveryContext
 from noria.engine import assembly
 from noria.pipeline import experiment, steps
-from noria.pipeline.context import Line
 from noria.pipeline.executors.local import LocalExecutor
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.judge_search import STARTUP
@@ -133,7 +133,7 @@ class Rings:
         return self
 
     @contextmanager
-    def line(self) -> Iterator[tuple[Line, list[str]]]:
+    def line(self) -> Iterator[tuple[DeliveryContext, list[str]]]:
         """A line whose processes do not import scikit-learn, and what it tells."""
         said: list[str] = []
         line = assembly.assemble(self.home, progress=said.append)

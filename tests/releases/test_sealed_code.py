@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 
 from noria import config
+from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import RefusedError, StepError
 from noria.pipeline import pin
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import Sheet
 from noria.pipeline.places import Places
 from noria.pipeline.turn_record import Turn
 from noria.releases import code
@@ -47,19 +48,19 @@ class World:
         subprocess.run([*GIT, "add", "-A"], cwd=self.top, check=True)
         subprocess.run([*GIT, "commit", "-qm", "work"], cwd=self.top, check=True)
 
-    def sheet(self, *, by_hand: bool = False) -> tuple[Line, Sheet]:
+    def sheet(self, *, by_hand: bool = False) -> tuple[DeliveryContext, Sheet]:
         state = self.home / ".noria"
         ledger = Ledger.open(state)
         none = cast(Any, None)
         places = Places("p", self.home, state, ledger, none)
-        line = Line("p", self.home, state, ledger, none, none, executor=none, places=places, server=none, driver=none)
+        line = DeliveryContext("p", self.home, state, ledger, none, none, executor=none, places=places, server=none, driver=none)
         project = config.load(self.home)
         commit, dirty = pin.stands(line, project, by_hand=by_hand)
         tree = pin.tree_of(line, commit, dirty, project)
         return line, Sheet(Turn("t", "p", 1, (), "push", 0.0), "run-1", project, tree, commit, dirty, {})
 
 
-def sealed(line: Line, sheet: Sheet, target: Path) -> dict[str, str]:
+def sealed(line: DeliveryContext, sheet: Sheet, target: Path) -> dict[str, str]:
     code.seal(line, sheet, target)
     found = [path for path in target.rglob("*") if path.is_symlink() or not path.is_dir()]
     return {p.relative_to(target).as_posix(): os.readlink(p) if p.is_symlink() else p.read_text() for p in found}

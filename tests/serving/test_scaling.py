@@ -20,9 +20,9 @@ from serving_world import World
 
 from noria.cli.status import _server
 from noria.delivery import scaling_events
+from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import ServingError
 from noria.kernel.workers import Workers
-from noria.pipeline.context import Line
 from noria.serving import counts
 from noria.serving.autoscaler import KEPT, Decisions, Scaler
 from noria.serving.counts import counts_path
@@ -458,7 +458,7 @@ def _heard(world: World, said: dict[str, Any], home: Path) -> None:
     """The audit log has the decision once, however often one looks, and whoever looks."""
     ledger = Ledger.open(world.state)
     unused = cast(Any, None)
-    line = Line(
+    line = DeliveryContext(
         PROJECT, home, world.state, ledger, unused, unused,
         executor=unused, places=unused, server=world.server, driver=unused,
     )  # fmt: skip

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Stats
 from noria.kernel.errors import ServingError
-from noria.pipeline.context import Line
 from noria.releases.release import Form
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Crashes, Route, Tally
@@ -60,7 +60,7 @@ def digest_of(version: str) -> str:
     return version[-1] * 64
 
 
-def line_of(folder: Path, engine: Scripted, releases: int, yaml: str = "") -> Line:
+def line_of(folder: Path, engine: Scripted, releases: int, yaml: str = "") -> DeliveryContext:
     """A project with that many sealed releases, the bundles of which are there; none serves."""
     ledger = Ledger.open(folder / "state")
     ledger.projects.ensure("p", str(folder))
@@ -72,4 +72,6 @@ def line_of(folder: Path, engine: Scripted, releases: int, yaml: str = "") -> Li
         (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')
     (folder / "noria.yaml").write_text(yaml or "project: p\n")
     none = cast(Any, None)
-    return Line("p", folder, folder / "state", ledger, none, none, executor=none, places=none, server=none, driver=engine)
+    return DeliveryContext(
+        "p", folder, folder / "state", ledger, none, none, executor=none, places=none, server=none, driver=engine
+    )

@@ -9,10 +9,11 @@ import click
 
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, duration, emit, json_option, pairs, plain
+from noria.delivery.context import DeliveryContext
 from noria.pipeline.turn_record import Turn, TurnOutcome
 
 if TYPE_CHECKING:
-    from noria.pipeline.context import Line
+    pass
 
 EXIT = {
     TurnOutcome.NOTHING_CHANGED: ExitCode.PASSED,
@@ -105,7 +106,7 @@ def _tell(text: str) -> None:
     click.echo(f"{time.strftime('%H:%M:%S')}  {text}", err=True)
 
 
-def _follow(line: Line, home: Home, ended: Turn) -> Turn:
+def _follow(line: DeliveryContext, home: Home, ended: Turn) -> Turn:
     """Until live traffic decided. Without a daemon this process drives the rollout itself."""
     from noria.delivery.rollout_controller import Pilot
     from noria.views.runtime_status import running_daemon
@@ -119,7 +120,7 @@ def _follow(line: Line, home: Home, ended: Turn) -> Turn:
     return ended
 
 
-def _document(line: Line, ended: Turn) -> dict[str, Any]:
+def _document(line: DeliveryContext, ended: Turn) -> dict[str, Any]:
     run = line.ledger.runs.get(ended.run_id) if ended.run_id and ended.outcome is not TurnOutcome.ERROR else None
     return {
         "turn": ended.number,
@@ -136,7 +137,7 @@ def _document(line: Line, ended: Turn) -> dict[str, Any]:
     }
 
 
-def _failed_log(line: Line, ended: Turn) -> tuple[str, str] | None:
+def _failed_log(line: DeliveryContext, ended: Turn) -> tuple[str, str] | None:
     """The step that failed, or the project's tests, and how the log ends; None where nothing failed or nothing was said."""
     if ended.outcome not in (TurnOutcome.STEP_FAILED, TurnOutcome.CHECK_FAILED) or ended.run_id is None:
         return None

@@ -13,11 +13,11 @@ from noria.cli.context import Home, actor
 
 if TYPE_CHECKING:
     from noria.data.snapshot import SnapshotFacts
-    from noria.pipeline.context import Line
+    from noria.delivery.context import DeliveryContext
 
 
 @contextmanager
-def at_work(home: Home, quiet: bool) -> Iterator[Line]:
+def at_work(home: Home, quiet: bool) -> Iterator[DeliveryContext]:
     """The project's line; progress goes to standard error, none where ``quiet``: with --json, or where one sentence is all."""
     from noria.engine import assembly
 

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 from noria.config import Environment, Project
 from noria.delivery import champion
 from noria.delivery import rollout as stage
+from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineStats, Stats
 from noria.kernel.errors import RefusedError
 from noria.kernel.policy import StepKind, percent
 from noria.kernel.task import Task
 from noria.kernel.verdict import Outcome
 from noria.models.signature import Signature
-from noria.pipeline.context import Line
 from noria.predictions.damage import tell_damage
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Advice, Block, Look, Rollout, RolloutState, Route, Tally, total
@@ -44,7 +44,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     engine: EngineStats
 
 
-def book_of(line: Line, environment: Environment, rollout: Rollout) -> PairBook | None:
+def book_of(line: DeliveryContext, environment: Environment, rollout: Rollout) -> PairBook | None:
     """A book to gather evidence from the prediction log, where a guard needs it."""
     guards = environment.rollout.guards
     if guards.quality is None and guards.quantile is None:
@@ -57,7 +57,7 @@ def book_of(line: Line, environment: Environment, rollout: Rollout) -> PairBook 
     return PairBook(*folders, rollout.id, line.name, rollout.release, classes=classes, certain=certain)
 
 
-def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
+def look(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Ruling | None:
     """A look at a rollout on live traffic; a held one is only asked whether it does harm. Raises ServingError when the engine
     does not answer."""
     from noria.delivery import judge_advance as judge  # numerics: only a rollout under way needs them
@@ -76,7 +76,7 @@ def look(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
     return ruling
 
 
-def blind(line: Line, environment: Environment, rollout: Rollout, why: str) -> None:
+def blind(line: DeliveryContext, environment: Environment, rollout: Rollout, why: str) -> None:
     """The engine does not answer, or the replay breaks: it is waited for as long as patience lasts. No data is not healthy."""
     if rollout.state not in (RolloutState.REPLAY, RolloutState.CANARY):
         return
@@ -87,7 +87,7 @@ def blind(line: Line, environment: Environment, rollout: Rollout, why: str) -> N
         stage.hold(line, rollout, f"{rollout.release} held, nothing is known of it: {why}")
 
 
-def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Ruling | None:
+def look_at_probation(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Ruling | None:
     """The same for a release that serves all traffic while the one before is resident."""
     from noria.delivery import judge_advance as judge
 
@@ -110,7 +110,7 @@ def look_at_probation(line: Line, around: Surroundings, rollout: Rollout) -> Rul
     return ruling
 
 
-def _put_back(line: Line, rollout: Rollout, route: Route, ruling: Ruling, *, over: bool) -> None:
+def _put_back(line: DeliveryContext, rollout: Rollout, route: Route, ruling: Ruling, *, over: bool) -> None:
     """The release before takes over. Where none can, that is said once, and a newer release is let in as ever; ``over``: it
     ends by the clock all the same."""
     environment, why = rollout.environment, f"{rollout.release} rolled back in probation: {ruling.reason.text}"
@@ -130,7 +130,7 @@ def _put_back(line: Line, rollout: Rollout, route: Route, ruling: Ruling, *, ove
     champion.fall_back(line, environment, why, rollout=rollout, leaving=rollout.digest)
 
 
-def _end_probation(line: Line, rollout: Rollout, route: Route, ruling: Ruling, text: str) -> None:
+def _end_probation(line: DeliveryContext, rollout: Rollout, route: Route, ruling: Ruling, text: str) -> None:
     kind = "probation.passed" if ruling.reason.outcome is Outcome.PASS else "probation.undecided"
     made = replace(route, shadow=0.0, rollout_id=None) if route.rollout_id == rollout.id else None
     with champion.moving(line, rollout):
@@ -149,7 +149,7 @@ def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
     return judge_guards.share_on_probation(route.shadow, seen.candidate.requests - seen.candidate.errors, seen.champion.requests)
 
 
-def _moment(line: Line, around: Surroundings, rollout: Rollout) -> Moment:
+def _moment(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Moment:
     from noria.delivery.judge_advance import Moment
 
     clock = line.ledger.clock.now(line.name)
@@ -164,7 +164,7 @@ def _moment(line: Line, around: Surroundings, rollout: Rollout) -> Moment:
 # -- evidence
 
 
-def _evidence(line: Line, around: Surroundings, rollout: Rollout) -> Evidence:
+def _evidence(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Evidence:
     from noria.delivery.judge_guards import Evidence
 
     if around.book is None:
@@ -191,19 +191,19 @@ def _loss(task: Task, metric: str, bound: float) -> Callable[[Any, Any], Floats]
     return lambda y, prediction: betting.clipped_losses(metric, task, y, prediction, bound)
 
 
-def task_of(line: Line, digest: str) -> Task:
+def task_of(line: DeliveryContext, digest: str) -> Task:
     """What kind of model a release holds."""
     return signature_of(line, digest).task
 
 
-def signature_of(line: Line, digest: str) -> Signature:
+def signature_of(line: DeliveryContext, digest: str) -> Signature:
     """What a release takes and answers."""
     manifest = msgspec.json.decode((line.bundle(digest) / "manifest.json").read_bytes())
     return msgspec.convert(manifest["signature"], Signature)
 
 
 def _record(
-    line: Line, rollout: Rollout, route: Route, stats: Stats, share: float, *, paired: bool = False
+    line: DeliveryContext, rollout: Rollout, route: Route, stats: Stats, share: float, *, paired: bool = False
 ) -> tuple[Rollout, Route]:
     """Append what came in since the last look as a block of its own: an earlier block is never rearranged.
 
@@ -237,7 +237,7 @@ def _worth(seen: list[Tally], new: Tally) -> bool:
 # -- acting
 
 
-def _note(line: Line, rollout: Rollout, ruling: Ruling) -> None:
+def _note(line: DeliveryContext, rollout: Rollout, ruling: Ruling) -> None:
     """Where it stands, for whoever asks: not at each look, but for those that decide."""
     now, last = time.time(), rollout.look
     if ruling.advice is Advice.WAIT and last is not None and (last.text == ruling.reason.text or now - last.at < TOLD_S):
@@ -245,7 +245,7 @@ def _note(line: Line, rollout: Rollout, ruling: Ruling) -> None:
     line.ledger.rollouts.update(rollout.id, look=Look(now, ruling.reason.text, ruling.stands))
 
 
-def _act(line: Line, around: Surroundings, rollout: Rollout, route: Route, ruling: Ruling) -> None:
+def _act(line: DeliveryContext, around: Surroundings, rollout: Rollout, route: Route, ruling: Ruling) -> None:
     environment = around.environment
     if ruling.advice is Advice.ROLL_BACK:
         stage.roll_back(line, rollout, f"{rollout.release} rolled back: {ruling.reason.text}")

@@ -10,10 +10,11 @@ from msgspec.structs import replace
 
 from noria.config import Environment, Project
 from noria.delivery import judge_rollback_target
+from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Stats, reachable
 from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.kernel.verdict import Outcome, Reason
-from noria.pipeline.context import Line
+from noria.pipeline.context import PipelineContext
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases.release import Release
 from noria.serving import judge_crash
@@ -33,7 +34,7 @@ OUTCOMES = {
 }
 
 
-def serving(line: Line, project: Project) -> Release | None:
+def serving(line: PipelineContext, project: Project) -> Release | None:
     """The release that a candidate must match: the one that serves the last environment, where quality counts most."""
     for environment in reversed(list(project.environments)):
         route = line.ledger.routes.get(line.name, environment)
@@ -42,7 +43,7 @@ def serving(line: Line, project: Project) -> Release | None:
     return None
 
 
-def close(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
+def close(line: DeliveryContext, rollout: Rollout, state: RolloutState, text: str) -> None:
     """Write down how a rollout stands, and its turn: it ends, but for a held one and for probation."""
     now = time.time()
     ended = None if state in (RolloutState.HELD, RolloutState.PROBATION) else now
@@ -54,7 +55,7 @@ def close(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
         line.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text, ended_at=turn_ended)
 
 
-def demand_unchanged(line: Line, rollout: Rollout) -> None:
+def demand_unchanged(line: DeliveryContext, rollout: Rollout) -> None:
     """In a transaction, before a rollout is moved. Raises LeaseLostError when somebody moved it after it was read."""
     now = line.ledger.rollouts.get(rollout.id)
     if (now.state, now.step) != (rollout.state, rollout.step):
@@ -62,7 +63,7 @@ def demand_unchanged(line: Line, rollout: Rollout) -> None:
 
 
 @contextmanager
-def moving(line: Line, rollout: Rollout, *, fit: bool = False) -> Iterator[None]:
+def moving(line: DeliveryContext, rollout: Rollout, *, fit: bool = False) -> Iterator[None]:
     """The transaction in which a rollout is moved: under the lease, from the state that was read; ``fit``: it is to get traffic.
     Raises LeaseLostError."""
     with line.ledger.transaction():
@@ -73,14 +74,14 @@ def moving(line: Line, rollout: Rollout, *, fit: bool = False) -> Iterator[None]
         yield
 
 
-def demand_fit(line: Line, version: str) -> None:
+def demand_fit(line: DeliveryContext, version: str) -> None:
     """In a transaction, before a release gets traffic. Raises LeaseLostError when it was barred after it was chosen."""
     barred = line.ledger.releases.get(line.name, version).barred
     if barred:
         raise LeaseLostError(f"{version} has been barred meanwhile: {barred}", hint=f"`noria release lift {version}` lifts it.")
 
 
-def put_after(line: Line, read: Route | None, made: Route) -> Route:
+def put_after(line: DeliveryContext, read: Route | None, made: Route) -> Route:
     """In a transaction: the next route. Raises LeaseLostError when somebody changed the one that it was made from."""
     now = line.ledger.routes.get(line.name, made.environment)
     if now != read:
@@ -89,7 +90,7 @@ def put_after(line: Line, read: Route | None, made: Route) -> Route:
     return line.ledger.routes.put(made)
 
 
-def try_out(line: Line, route: Route | None, release: Release) -> None:
+def try_out(line: DeliveryContext, route: Route | None, release: Release) -> None:
     """Load a release that no route names. Raises ServingError when it cannot be."""
     if route is None or release.digest not in (route.champion, route.candidate, route.previous):
         failure = line.driver.load(release.digest)
@@ -98,7 +99,7 @@ def try_out(line: Line, route: Route | None, release: Release) -> None:
 
 
 def promote(
-    line: Line,
+    line: DeliveryContext,
     environment: Environment,
     release: Release,
     why: str,
@@ -150,7 +151,7 @@ def _demand_free(route: Route | None, rollout: Rollout | None) -> None:
 
 
 def _crowned(
-    line: Line, environment: Environment, release: Release, route: Route | None, rollout: Rollout | None
+    line: DeliveryContext, environment: Environment, release: Release, route: Route | None, rollout: Rollout | None
 ) -> tuple[Route, RolloutState]:
     """The route with the new champion, and whether it is on probation: while the one before scores a share of requests too."""
     changed = route is not None and route.champion != release.digest
@@ -178,7 +179,7 @@ def unloadable(version: str, failure: str) -> ServingError:
     return ServingError(f"{version} could not be loaded: {failure}", hint="`noria show` tells what it is made of.")
 
 
-def end_probation(line: Line, environment: str, why: str, but: Rollout | None = None) -> None:
+def end_probation(line: DeliveryContext, environment: str, why: str, but: Rollout | None = None) -> None:
     """A release on probation whose place is taken is judged no more."""
     with line.ledger.transaction():
         probing = line.ledger.rollouts.probing(line.name, environment)
@@ -189,7 +190,7 @@ def end_probation(line: Line, environment: str, why: str, but: Rollout | None = 
 
 
 def fall_back(
-    line: Line,
+    line: DeliveryContext,
     environment: str,
     why: str,
     wanted: str | None = None,
@@ -240,7 +241,7 @@ def fall_back(
     return text
 
 
-def target(line: Line, route: Route, wanted: str | None) -> judge_rollback_target.Back:
+def target(line: DeliveryContext, route: Route, wanted: str | None) -> judge_rollback_target.Back:
     """Where an environment goes back to. Raises RefusedError."""
     releases = line.ledger.releases.list(line.name)
     here = {r.version for r in releases if (line.bundle(r.digest) / "manifest.json").is_file()}
@@ -251,7 +252,7 @@ def target(line: Line, route: Route, wanted: str | None) -> judge_rollback_targe
     return found
 
 
-def crash_loop(line: Line, route: Route, stats: Stats) -> Reason | None:
+def crash_loop(line: DeliveryContext, route: Route, stats: Stats) -> Reason | None:
     """Why the champion must give way to a release before it, or None."""
     crashes = stats.crashes.get(route.champion)
     if crashes is None or crashes.role != CHAMPION:
@@ -260,7 +261,7 @@ def crash_loop(line: Line, route: Route, stats: Stats) -> Reason | None:
     return reason if reason is not None and _previous_loads(line, route) else None
 
 
-def refused(line: Line, route: Route, stats: Stats) -> Reason | None:
+def refused(line: DeliveryContext, route: Route, stats: Stats) -> Reason | None:
     """Why a champion that the server refuses must give way, or None: tried once more, it loads, or the release before does not
     load either, and then nothing is gained by it."""
     if route.champion not in stats.failed:
@@ -274,13 +275,13 @@ def refused(line: Line, route: Route, stats: Stats) -> Reason | None:
     return Reason("environment.refused", f"it could not be loaded: {why}", Outcome.FAIL)
 
 
-def _previous(line: Line, route: Route) -> Release | None:
+def _previous(line: DeliveryContext, route: Route) -> Release | None:
     """The release before, where it may take over."""
     release = line.ledger.releases.get(line.name, route.previous_version) if route.previous_version is not None else None
     return release if release is not None and release.barred is None else None
 
 
-def _previous_loads(line: Line, route: Route) -> bool:
+def _previous_loads(line: DeliveryContext, route: Route) -> bool:
     """Whether the release before could answer. Where none loads, the trouble is another: no release is barred for it."""
     release = _previous(line, route)
     return release is not None and not line.driver.load(release.digest)

@@ -24,7 +24,7 @@ import msgspec
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, StepError, StoppedError
 from noria.models.signature import Signature
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.releases import bundle_verifier, signing
 from noria.releases.packaging import Package
 from noria.serving.client import Server
@@ -74,7 +74,7 @@ class Private:
 
 
 @contextmanager
-def private_server(line: Line, sheet: Sheet, package: Package) -> Iterator[Private]:
+def private_server(line: PipelineContext, sheet: Sheet, package: Package) -> Iterator[Private]:
     """Begin to start it, while other work is done; it is gone, with its folder, at the end."""
     folder = line.folder(sheet.run_id) / "private"
     shutil.rmtree(folder, ignore_errors=True)

@@ -14,18 +14,18 @@ from msgspec.structs import replace
 from noria.config import Environment, Project
 from noria.delivery import champion, driver, judge_freeze
 from noria.delivery.champion import ONWARD, OUTCOMES, close, demand_unchanged, moving
+from noria.delivery.context import DeliveryContext
 from noria.kernel import names
 from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
 from noria.kernel.policy import Assign, RolloutStep, StepKind, percent
 from noria.kernel.verdict import Outcome
-from noria.pipeline.context import Line
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases.release import Release
 from noria.serving import judge_crash
 from noria.serving.rollout_records import Rollout, RolloutState, Route, candidate_of
 
 
-def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcome, str]:
+def roll_out(line: DeliveryContext, project: Project, release: Release) -> tuple[TurnOutcome, str]:
     """Begin delivery: straight into environments that allow it, by steps where the policy says so.
 
     Returns the turn's outcome so far and one sentence. A rollout that live traffic decides is driven by the engine.
@@ -52,7 +52,7 @@ def roll_out(line: Line, project: Project, release: Release) -> tuple[TurnOutcom
     return outcome, text
 
 
-def enter(line: Line, project: Project, environment: Environment, release: Release) -> tuple[TurnOutcome, str]:
+def enter(line: DeliveryContext, project: Project, environment: Environment, release: Release) -> tuple[TurnOutcome, str]:
     """Bring a release into one environment as its policy says; one that was barred meanwhile stays where it is."""
     barred = line.ledger.releases.get(line.name, release.version).barred
     if barred:
@@ -85,14 +85,14 @@ def enter(line: Line, project: Project, environment: Environment, release: Relea
     return begin(line, environment, rollout, route)
 
 
-def _demand_none_under_way(line: Line, environment: str) -> None:
+def _demand_none_under_way(line: DeliveryContext, environment: str) -> None:
     """In a transaction. Raises LeaseLostError when another rollout began since room was made: one is under way at a time."""
     active = line.ledger.rollouts.active(line.name, environment)
     if active is not None:
         raise LeaseLostError(f"the rollout of {active.release} to {environment} began meanwhile")
 
 
-def _promoted(line: Line, environment: Environment, release: Release, route: Route | None) -> tuple[TurnOutcome, str]:
+def _promoted(line: DeliveryContext, environment: Environment, release: Release, route: Route | None) -> tuple[TurnOutcome, str]:
     try:
         text = champion.promote(line, environment, release, "first release" if route is None else "direct rollout")
         return _came_of(line, release), text
@@ -105,7 +105,7 @@ def _promoted(line: Line, environment: Environment, release: Release, route: Rou
         return TurnOutcome.ROLLED_BACK, error.message
 
 
-def _came_of(line: Line, release: Release) -> TurnOutcome:
+def _came_of(line: DeliveryContext, release: Release) -> TurnOutcome:
     """Of a promotion: the server may have refused the release after all."""
     barred = line.ledger.releases.get(line.name, release.version).barred
     return TurnOutcome.ROLLED_BACK if barred else TurnOutcome.PROMOTED
@@ -116,7 +116,7 @@ def _at_once(environment: Environment, rollout: Rollout, route: Route | None) ->
     return route is None or environment.rollout.direct or route.champion == rollout.digest
 
 
-def _waits(line: Line, environment: Environment, rollout: Rollout, route: Route | None) -> str | None:
+def _waits(line: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None) -> str | None:
     """What a rollout waits for before it begins, or None."""
     frozen = frozen_words(line, environment)
     if frozen is not None:
@@ -130,7 +130,7 @@ def _waits(line: Line, environment: Environment, rollout: Rollout, route: Route 
     return None
 
 
-def frozen_words(line: Line, environment: Environment) -> str | None:
+def frozen_words(line: DeliveryContext, environment: Environment) -> str | None:
     """``the freeze `fri 16:00 .. mon 08:00` ends, 2026-11-23 08:00 UTC``; None when nothing is frozen."""
     found = judge_freeze.frozen(environment.freeze, line.ledger.clock.now(line.name))
     if found is None:
@@ -140,7 +140,7 @@ def frozen_words(line: Line, environment: Environment) -> str | None:
     return f"the freeze `{window.text}` of {environment.name} ends, {ends}"
 
 
-def _wait(line: Line, rollout: Rollout, why: str) -> str:
+def _wait(line: DeliveryContext, rollout: Rollout, why: str) -> str:
     """Write down what it waits for, once."""
     text = f"{rollout.release} waits {why}" if why.startswith(("for ", "until ")) else f"{rollout.release} waits: {why}"
     if text != rollout.reason:
@@ -152,7 +152,7 @@ def _wait(line: Line, rollout: Rollout, why: str) -> str:
     return text
 
 
-def go_on(line: Line, project: Project, rollout: Rollout) -> None:
+def go_on(line: DeliveryContext, project: Project, rollout: Rollout) -> None:
     """A release that its rollout promoted enters the environments that come after, where it has not done so already.
 
     It may be long ago: it goes no further than where it still serves, and never over a newer release.
@@ -174,7 +174,7 @@ def go_on(line: Line, project: Project, rollout: Rollout) -> None:
                 _tell_turn(line, environment, release, outcome, text)
 
 
-def _overtaken(line: Line, environment: Environment, release: Release) -> bool:
+def _overtaken(line: DeliveryContext, environment: Environment, release: Release) -> bool:
     """Whether another release serves where it comes from, or a newer one is where it would go."""
     before = line.ledger.routes.get(line.name, environment.after) if environment.after else None
     if environment.after and (before is None or before.champion != release.digest):
@@ -185,7 +185,7 @@ def _overtaken(line: Line, environment: Environment, release: Release) -> bool:
     return any(names.version_number(version) > names.version_number(release.version) for version in there)
 
 
-def _tell_turn(line: Line, environment: Environment, release: Release, outcome: TurnOutcome, text: str) -> None:
+def _tell_turn(line: DeliveryContext, environment: Environment, release: Release, outcome: TurnOutcome, text: str) -> None:
     """What came of a release in the next environment, unless its rollout there went on since and has said so itself."""
     with line.ledger.transaction():
         newest = line.ledger.rollouts.newest(line.name, environment.name, release.version)
@@ -193,7 +193,7 @@ def _tell_turn(line: Line, environment: Environment, release: Release, outcome: 
             line.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)
 
 
-def proceed(line: Line, environment: Environment, rollout: Rollout) -> None:
+def proceed(line: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
     """One that waited begins when nothing is in its way any more."""
     route = line.ledger.routes.get(line.name, environment.name)
     why = _waits(line, environment, rollout, route)
@@ -204,7 +204,7 @@ def proceed(line: Line, environment: Environment, rollout: Rollout) -> None:
 
 
 def begin(
-    line: Line, environment: Environment, rollout: Rollout, route: Route | None, *, onward: bool = False
+    line: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None, *, onward: bool = False
 ) -> tuple[TurnOutcome, str]:
     """Replay first, where the policy asks for it; else the first step. ``onward``: as in `champion.promote`."""
     if _at_once(environment, rollout, route):
@@ -228,7 +228,7 @@ def begin(
     return TurnOutcome.ROLLING_OUT, text
 
 
-def replay(line: Line, environment: Environment, rollout: Rollout) -> None:
+def replay(line: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
     """Send logged requests to both releases; a difference that is too large ends the rollout."""
     from noria.delivery import judge_replay as judge
     from noria.delivery import replay_process  # a process of its own: only a rollout that begins needs it
@@ -260,7 +260,7 @@ def replay(line: Line, environment: Environment, rollout: Rollout) -> None:
     live(line, environment, rollout, onward=True)
 
 
-def live(line: Line, environment: Environment, rollout: Rollout, *, onward: bool) -> tuple[TurnOutcome, str]:
+def live(line: DeliveryContext, environment: Environment, rollout: Rollout, *, onward: bool) -> tuple[TurnOutcome, str]:
     """The first step on live traffic. ``onward``: as in `champion.promote`."""
     route = line.ledger.routes.get(line.name, environment.name)
     assert route is not None, "only beside a champion"
@@ -319,7 +319,7 @@ def at_step(route: Route, rollout: Rollout, environment: Environment, step: Roll
     return replace(tried, share=0.0, shadow=0.0)
 
 
-def advance(line: Line, environment: Environment, rollout: Rollout, route: Route, why: str) -> None:
+def advance(line: DeliveryContext, environment: Environment, rollout: Rollout, route: Route, why: str) -> None:
     """The next step. What a pause or a question took does not count against patience."""
     steps, clock = environment.rollout.steps, line.ledger.clock.now(line.name)
     done, step = steps[rollout.step], steps[rollout.step + 1]
@@ -342,20 +342,20 @@ def advance(line: Line, environment: Environment, rollout: Rollout, route: Route
     line.driver.set_routes(made)
 
 
-def supersede(line: Line, environment: str, why: str) -> None:
+def supersede(line: DeliveryContext, environment: str, why: str) -> None:
     """An undecided rollout makes room for a newer one."""
     active = line.ledger.rollouts.active(line.name, environment)
     if active is not None:
         _end(line, active, RolloutState.SUPERSEDED, f"{active.release} superseded: {why}")
 
 
-def roll_back(line: Line, rollout: Rollout, why: str) -> str:
+def roll_back(line: DeliveryContext, rollout: Rollout, why: str) -> str:
     """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
     _end(line, rollout, RolloutState.ROLLED_BACK, why)
     return why
 
 
-def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
+def _end(line: DeliveryContext, rollout: Rollout, state: RolloutState, text: str) -> None:
     with line.ledger.transaction():
         line.check_lease()
         active = line.ledger.rollouts.active(line.name, rollout.environment)
@@ -374,7 +374,7 @@ def _end(line: Line, rollout: Rollout, state: RolloutState, text: str) -> None:
         line.driver.drain(rollout.environment, rollout.digest)
 
 
-def _alone(line: Line, route: Route) -> Route:
+def _alone(line: DeliveryContext, route: Route) -> Route:
     """The champion without the candidate. If it is on probation still, the release before scores requests again as it did."""
     alone = route.without_candidate()
     probing = line.ledger.rollouts.probing(line.name, route.environment)
@@ -385,7 +385,7 @@ def _alone(line: Line, route: Route) -> Route:
     return replace(alone, shadow=judged.shadow, rollout_id=probing.id) if judged is not None else alone
 
 
-def hold(line: Line, rollout: Rollout, why: str) -> str:
+def hold(line: DeliveryContext, rollout: Rollout, why: str) -> str:
     """The share stays as it is, and a person decides. Harm still ends it."""
     with moving(line, rollout):
         close(line, rollout, RolloutState.HELD, why)
@@ -394,7 +394,7 @@ def hold(line: Line, rollout: Rollout, why: str) -> str:
     return why
 
 
-def resume(line: Line, rollout: Rollout, why: str) -> str:
+def resume(line: DeliveryContext, rollout: Rollout, why: str) -> str:
     """A held one goes on where it stood; patience counts anew. Raises RefusedError."""
     if rollout.state is not RolloutState.HELD:
         raise RefusedError(f"the rollout of {rollout.release} is not held: it is {rollout.state}")
@@ -410,7 +410,7 @@ def resume(line: Line, rollout: Rollout, why: str) -> str:
     return text
 
 
-def revert(line: Line, environment: str, why: str, wanted: str | None = None) -> str:
+def revert(line: DeliveryContext, environment: str, why: str, wanted: str | None = None) -> str:
     """Put an earlier release back; a rollout on its way is ended instead, unless a release is named."""
     active = line.ledger.rollouts.active(line.name, environment)
     waits = active is not None and RolloutState.WAITING in (active.state, active.resumes)
@@ -427,7 +427,7 @@ def _nothing(environment: str) -> Route:
     raise RefusedError(f"nothing serves in {environment}")
 
 
-def fallen(line: Line, rollout: Rollout, stats: driver.Stats) -> bool:
+def fallen(line: DeliveryContext, rollout: Rollout, stats: driver.Stats) -> bool:
     """Roll a candidate back that the server refuses, or has suspended because it crashes; whether it did."""
     refused, crashes = stats.failed.get(rollout.digest), stats.crashes.get(rollout.digest)
     crashed = judge_crash.of_candidate(crashes) if crashes and crashes.role == candidate_of(rollout.id) else None
@@ -438,7 +438,7 @@ def fallen(line: Line, rollout: Rollout, stats: driver.Stats) -> bool:
     return bool(refused) or crashed is not None
 
 
-def give_way(line: Line, route: Route, why: str) -> str:
+def give_way(line: DeliveryContext, route: Route, why: str) -> str:
     """Put a release back that served before, unless somebody changed the route meanwhile. Returns one sentence."""
     if line.ledger.routes.get(line.name, route.environment) != route:
         return "the route has changed"

@@ -16,11 +16,11 @@ from noria.config import Environment, Project
 from noria.delivery import analysis, champion
 from noria.delivery import rollout as stage
 from noria.delivery.analysis import Surroundings
+from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineStats, Stats
 from noria.kernel.errors import ConfigError, LeaseLostError, ServingError
 from noria.kernel.policy import Freeze
 from noria.kernel.verdict import Reason
-from noria.pipeline.context import Line
 from noria.serving.rollout_records import Rollout, RolloutState, Route
 from noria.storage.lease import Held
 
@@ -37,7 +37,7 @@ ONWARD_S = 60.0  # between two attempts to go on to the next environments; after
 class Pilot:
     """Keeps nothing but what it has read of the prediction log; where each rollout stands is in the ledger."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: DeliveryContext) -> None:
         self._line = line
         self._books: dict[str, PairBook | None] = {}  # by rollout
         self._rests: dict[str, float] = {}  # by rollout, by environment: not looked at before, monotonic seconds
@@ -152,7 +152,7 @@ class Pilot:
             if now.ended_at is not None:
                 held.done(str(now.state))
 
-    def _look(self, line: Line, rollout_id: str, engine: EngineStats) -> None:
+    def _look(self, line: DeliveryContext, rollout_id: str, engine: EngineStats) -> None:
         """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
         rollout = line.ledger.rollouts.get(rollout_id)
         if rollout.ended_at is not None:
@@ -187,7 +187,7 @@ class Pilot:
         return project, replace(environment, freeze=tuple(dict.fromkeys((*environment.freeze, *today))))
 
     def _around(
-        self, line: Line, project: Project, environment: Environment, rollout: Rollout, engine: EngineStats
+        self, line: DeliveryContext, project: Project, environment: Environment, rollout: Rollout, engine: EngineStats
     ) -> Surroundings:
         if rollout.id not in self._books:
             self._books[rollout.id] = analysis.book_of(line, environment, rollout)
@@ -209,16 +209,16 @@ def in_background(work: Callable[[], None]) -> Future[None]:
     return done
 
 
-def project_of(line: Line, rollout: Rollout) -> Project:
+def project_of(line: DeliveryContext, rollout: Rollout) -> Project:
     """The policy that judges a rollout: the one sealed with the release."""
     sealed = line.bundle(rollout.digest) / "code"
     return config.load(sealed if (sealed / "noria.yaml").is_file() else line.home)
 
 
-Judge = Callable[[Line, Route, Stats], Reason | None]
+Judge = Callable[[DeliveryContext, Route, Stats], Reason | None]
 
 
-def guard(line: Line, environment: str, engine: EngineStats, judge: Judge = champion.crash_loop) -> bool:
+def guard(line: DeliveryContext, environment: str, engine: EngineStats, judge: Judge = champion.crash_loop) -> bool:
     """Roll a champion back that crashes again and again, or does not load; whether it was tried."""
     route = line.ledger.routes.get(line.name, environment)
     with contextlib.suppress(ServingError):  # no server, no crashes

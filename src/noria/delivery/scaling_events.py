@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import ServingError
-from noria.pipeline.context import Line
 
 KIND = "server.scaled"
 EVERY_S = 2.0
 
 
-def hear(line: Line) -> int:
+def hear(line: DeliveryContext) -> int:
     """Append what is new; how much that is. A server that does not answer is heard later."""
     try:
         decisions = line.server.scaling(_last(line))
@@ -21,7 +21,7 @@ def hear(line: Line) -> int:
     return len(new)
 
 
-def _append(line: Line, decision: dict[str, object]) -> None:
+def _append(line: DeliveryContext, decision: dict[str, object]) -> None:
     """In one transaction with the look whether another engine was quicker."""
     with line.ledger.transaction():
         if int(str(decision["number"])) > _last(line):
@@ -29,7 +29,7 @@ def _append(line: Line, decision: dict[str, object]) -> None:
             line.event(KIND, str(decision["environment"]), str(decision["text"]), **facts)
 
 
-def _last(line: Line) -> int:
+def _last(line: DeliveryContext) -> int:
     """The number of the last decision that was heard."""
     known = line.ledger.events.newest(line.name, 1, kind=KIND)
     return int(str(known[0].facts["number"])) if known else 0

@@ -9,14 +9,14 @@ from noria import config
 from noria.config import Environment
 from noria.delivery import champion
 from noria.delivery import rollout as stage
+from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
 from noria.kernel.trigger import TriggerKind
-from noria.pipeline.context import Line
 from noria.releases.release import Release
 from noria.serving.rollout_records import Rollout, RolloutState
 
 
-def environment_named(line: Line, name: str | None) -> Environment:
+def environment_named(line: DeliveryContext, name: str | None) -> Environment:
     """The environment of that name; the last one, where production is, when none is named."""
     environments = config.load(line.home).environments
     if name is None:
@@ -26,7 +26,7 @@ def environment_named(line: Line, name: str | None) -> Environment:
     return environments[name]
 
 
-def roll_back(line: Line, environment: str | None, actor: str, to: str | None = None) -> dict[str, object]:
+def roll_back(line: DeliveryContext, environment: str | None, actor: str, to: str | None = None) -> dict[str, object]:
     """Put the release before back, or the one that is named; a rollout on its way is ended instead, where none is named.
 
     What leaves is barred. ``ms`` is from here to the last worker's acknowledgement. To what never served there no way leads back:
@@ -42,7 +42,9 @@ def roll_back(line: Line, environment: str | None, actor: str, to: str | None = 
     return _done(target, route.champion_version if route else None, text, begun)
 
 
-def promote(line: Line, version: str, environment: str | None, actor: str, *, force: bool = False) -> dict[str, object]:
+def promote(
+    line: DeliveryContext, version: str, environment: str | None, actor: str, *, force: bool = False
+) -> dict[str, object]:
     """Make a sealed release the champion by hand; it lifts a bar, and counts as an approval.
 
     Raises RefusedError while more people must approve, and in a freeze unless ``force``.
@@ -66,7 +68,7 @@ def promote(line: Line, version: str, environment: str | None, actor: str, *, fo
     return _done(target, serves.champion_version if serves else None, text, begun)
 
 
-def _demand_may_go_out(line: Line, release: Release, target: Environment, actor: str, *, force: bool = False) -> None:
+def _demand_may_go_out(line: DeliveryContext, release: Release, target: Environment, actor: str, *, force: bool = False) -> None:
     """Nothing is frozen, and enough people said yes, this one among them. Raises RefusedError."""
     _demand_person(actor)
     frozen = stage.frozen_words(line, target)
@@ -83,7 +85,7 @@ def _demand_may_go_out(line: Line, release: Release, target: Environment, actor:
         )
 
 
-def approve(line: Line, version: str, environment: str | None, actor: str) -> dict[str, object]:
+def approve(line: DeliveryContext, version: str, environment: str | None, actor: str) -> dict[str, object]:
     """One person's approval of a sealed release for an environment; a rollout that waits for it goes on by itself."""
     begun = time.perf_counter()
     _demand_person(actor)
@@ -104,7 +106,7 @@ def _demand_person(actor: str) -> None:
         raise RefusedError("a step cannot approve or promote a release", hint="A person says so, outside of any turn.")
 
 
-def _approved(line: Line, release: Release, environment: Environment, actor: str) -> int:
+def _approved(line: DeliveryContext, release: Release, environment: Environment, actor: str) -> int:
     """Record an approval; how many more the environment asks for."""
     with line.ledger.transaction():
         line.ledger.approvals.add(line.name, release.version, environment.name, actor)
@@ -113,7 +115,7 @@ def _approved(line: Line, release: Release, environment: Environment, actor: str
     return max(0, environment.approvals - line.ledger.approvals.count(line.name, release.version, environment.name))
 
 
-def hold(line: Line, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
+def hold(line: DeliveryContext, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
     """A rollout stays where it is until somebody resumes it; harm still ends it."""
     target, rollout, begun = *_under_way(line, environment), time.perf_counter()
     if rollout.state is RolloutState.HELD:
@@ -123,20 +125,20 @@ def hold(line: Line, environment: str | None, actor: str, why: str = "") -> dict
     return _done(target, rollout.release, text, begun)
 
 
-def resume(line: Line, environment: str | None, actor: str) -> dict[str, object]:
+def resume(line: DeliveryContext, environment: str | None, actor: str) -> dict[str, object]:
     """A held rollout goes on; patience counts anew."""
     target, rollout, begun = *_under_way(line, environment), time.perf_counter()
     return _done(target, rollout.release, stage.resume(line, rollout, f"resumed by {actor}"), begun)
 
 
-def abort(line: Line, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
+def abort(line: DeliveryContext, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
     """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
     target, rollout, begun = *_under_way(line, environment), time.perf_counter()
     text = stage.roll_back(line, rollout, f"{rollout.release} aborted by {actor}{f': {why}' if why else ''}")
     return _done(target, rollout.release, text, begun)
 
 
-def _under_way(line: Line, environment: str | None) -> tuple[Environment, Rollout]:
+def _under_way(line: DeliveryContext, environment: str | None) -> tuple[Environment, Rollout]:
     target = environment_named(line, environment)
     rollout = line.ledger.rollouts.active(line.name, target.name)
     if rollout is None:
@@ -151,7 +153,7 @@ def _done(environment: Environment, release: str | None, text: str, begun: float
     return {"environment": environment.name, "release": release, "text": text, "ms": ms}
 
 
-def trigger(line: Line, reason: str, actor: str) -> dict[str, object]:
+def trigger(line: DeliveryContext, reason: str, actor: str) -> dict[str, object]:
     """Ask the daemon for a turn."""
     with line.ledger.transaction():
         made = line.ledger.triggers.add(line.name, TriggerKind.MANUAL, f"{actor}: {reason}")
@@ -161,7 +163,7 @@ def trigger(line: Line, reason: str, actor: str) -> dict[str, object]:
     return {"trigger": made.id}
 
 
-def set_clock(line: Line, at: str, speed: float, actor: str) -> dict[str, object]:
+def set_clock(line: DeliveryContext, at: str, speed: float, actor: str) -> dict[str, object]:
     """Anchor the project clock of a replay: ``at`` (ISO 8601) is now, and it runs ``speed`` times as fast as the wall clock."""
     try:
         moment = datetime.fromisoformat(at)
@@ -174,7 +176,7 @@ def set_clock(line: Line, at: str, speed: float, actor: str) -> dict[str, object
     return {"at": datetime.fromtimestamp(stamp, UTC).isoformat(), "speed": speed, "actor": actor}
 
 
-def withdraw(line: Line, version: str, why: str, actor: str) -> dict[str, object]:
+def withdraw(line: DeliveryContext, version: str, why: str, actor: str) -> dict[str, object]:
     """Bar a sealed release, and turns with its pins, until a person lifts it. Raises RefusedError while it serves somewhere, or
     is on its way."""
     if not why.strip():
@@ -192,7 +194,7 @@ def withdraw(line: Line, version: str, why: str, actor: str) -> dict[str, object
     return {"release": release.version, "barred": reason, "text": f"{release.version} {reason}"}
 
 
-def _refuse_in_use(line: Line, release: Release) -> None:
+def _refuse_in_use(line: DeliveryContext, release: Release) -> None:
     for route in line.ledger.routes.all():
         if route.project == line.name and route.champion == release.digest:
             raise RefusedError(
@@ -213,7 +215,7 @@ def _on_its_way(release: Release, environment: str) -> RefusedError:
     )
 
 
-def lift(line: Line, version: str, actor: str) -> dict[str, object]:
+def lift(line: DeliveryContext, version: str, actor: str) -> dict[str, object]:
     """Lift the bar of a release: it may be promoted again, and turns may release its pins. Raises RefusedError when there is
     none."""
     with line.ledger.transaction():

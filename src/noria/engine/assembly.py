@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from noria import config
 from noria.config import Project
+from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Embedded
 from noria.kernel import logs
 from noria.kernel.errors import UsageError
-from noria.pipeline.context import Line
 from noria.pipeline.executors.task import Executor, Handle, StepTask
 from noria.pipeline.places import Places
 from noria.releases import signing
@@ -74,7 +74,9 @@ def kept_warm(usual: int) -> int:
     return int(said)
 
 
-def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, warm: int = 0, state: Path | None = None) -> Line:
+def assemble(
+    home: Path, *, actor: str = "engine", progress: Progress = silent, warm: int = 0, state: Path | None = None
+) -> DeliveryContext:
     """The line of the project in ``home``; ``warm`` step processes are kept ready once there is work, or what NORIA_WARM says."""
     project = config.load(home)
     folder = state or state_folder(home)
@@ -87,7 +89,7 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
     ledger.projects.ensure(project.name, str(home))
     blobs = BlobStore(folder / "blobs")
     places = Places(project.name, home, folder, ledger, blobs)
-    return Line(
+    return DeliveryContext(
         name=project.name,
         home=home,
         state=folder,
@@ -104,7 +106,7 @@ def assemble(home: Path, *, actor: str = "engine", progress: Progress = silent, 
 
 
 def start_server(
-    line: Line,
+    line: DeliveryContext,
     project: Project,
     *,
     serve: tuple[str, int] | None = None,

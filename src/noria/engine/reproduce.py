@@ -19,11 +19,12 @@ from noria import config
 from noria.config import Project
 from noria.data.snapshot import Snapshot
 from noria.data.table import TableType
+from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Embedded
 from noria.evaluation.evaluate import evaluate
 from noria.kernel.errors import NoriaError, RefusedError
 from noria.pipeline import environment, git, interpreters
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import Sheet
 from noria.pipeline.executors.local import LocalExecutor
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.model_facts import SEED
@@ -85,12 +86,12 @@ class _Recipe(msgspec.Struct, frozen=True):
     release: Release
     bundle: Path
     manifest: dict[str, Any]
-    line: Line  # of the new store
+    line: DeliveryContext  # of the new store
     outputs: BlobStore  # where what the steps left then may still be
     key: str = ""
 
 
-def reproduce(line: Line, release: Release, folder: Path, asked: Asked = _AS_IT_COMES) -> Reproduction:
+def reproduce(line: DeliveryContext, release: Release, folder: Path, asked: Asked = _AS_IT_COMES) -> Reproduction:
     """A release of this line's store, in ``folder``.
 
     Raises RefusedError when ``folder`` is not empty or data was erased, CorruptBlobError when it was damaged.
@@ -148,7 +149,9 @@ def _demand_empty(folder: Path) -> None:
         raise RefusedError(f"{folder} is not empty", hint="Name a new folder: noria reproduce v1 --into FOLDER")
 
 
-def _fresh_line(release: Release, state: Path, snapshots: Sequence[Snapshot], blobs: BlobStore, progress: Progress) -> Line:
+def _fresh_line(
+    release: Release, state: Path, snapshots: Sequence[Snapshot], blobs: BlobStore, progress: Progress
+) -> DeliveryContext:
     """A line with a store of its own, and nothing in it but the pinned data. Its home is the sealed tree."""
     home = state / "worktrees" / _commit(release)
     ledger = Ledger.open(state)
@@ -156,7 +159,7 @@ def _fresh_line(release: Release, state: Path, snapshots: Sequence[Snapshot], bl
     for snapshot in snapshots:
         ledger.data.put_snapshot(release.project, snapshot)
     places = Places(release.project, home, state, ledger, blobs)
-    return Line(
+    return DeliveryContext(
         name=release.project,
         home=home,
         state=state,
@@ -286,7 +289,7 @@ def _imported(tree: Path, project: Project) -> frozenset[str]:
     return imported(tree) | ({"optuna"} if model is not None and model.search is not None else frozenset())
 
 
-def _sheet(line: Line, recipe: _Recipe, project: Project, record: dict[str, object]) -> Sheet:
+def _sheet(line: DeliveryContext, recipe: _Recipe, project: Project, record: dict[str, object]) -> Sheet:
     release = recipe.release
     pins = msgspec.convert(recipe.manifest["pins"], Pins)
     turn = Turn("reproduce", line.name, 0, (), f"reproduce {release.version}", release.created_at)

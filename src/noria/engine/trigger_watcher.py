@@ -12,11 +12,11 @@ from cronsim import CronSim
 from noria import config
 from noria.config import DataSource, Project
 from noria.data import arrivals, served_predictions, sources
+from noria.delivery.context import DeliveryContext
 from noria.kernel import logs, names
 from noria.kernel.errors import ConfigError, DataError, NoriaError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import git, pin
-from noria.pipeline.context import Line
 
 CODE_RETRY_S = 10.0  # a repository that cannot be read is looked at again after so long
 SINGLY = 20  # files of a dataset that arrive together and get a trigger each
@@ -25,7 +25,7 @@ SINGLY = 20  # files of a dataset that arrive together and get a trigger each
 class Scout:
     """Looks at the watched branch, the data sources and the schedule. Each look is cheap when nothing changed."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: DeliveryContext) -> None:
         self.line = line
         self._told: dict[str, set[str]] = {}  # dataset -> changes that were told and wait for their delivery
         self._next: dict[str, float] = {}  # dataset that is not on this machine -> when it is looked at again

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from noria.delivery import champion
+from noria.delivery.context import DeliveryContext
 from noria.delivery.rollout import roll_out
 from noria.engine.plan import plan
 from noria.evaluation.evaluate import evaluate
@@ -16,7 +17,7 @@ from noria.kernel.errors import ConfigError, DataError, LeaseLostError, NoriaErr
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome
 from noria.pipeline.check import check
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import Sheet
 from noria.pipeline.graph import restore
 from noria.pipeline.pin import fix, pin
 from noria.pipeline.recording import keep
@@ -31,7 +32,7 @@ from noria.trust.audit import run_digest
 GATE = {Outcome.FAIL: TurnOutcome.GATE_FAILED, Outcome.NOT_ENOUGH_DATA: TurnOutcome.NOT_ENOUGH_DATA}
 
 
-def turn(line: Line, started: Turn) -> Turn:
+def turn(line: DeliveryContext, started: Turn) -> Turn:
     """Turn the wheel once.
 
     A turn that was interrupted is told again from the start: its commit and run are pinned in the ledger, what was
@@ -45,7 +46,7 @@ def turn(line: Line, started: Turn) -> Turn:
         return end(line, sheet, TurnOutcome.STEP_FAILED, str(error))
 
 
-def stages(line: Line, sheet: Sheet) -> Turn:
+def stages(line: DeliveryContext, sheet: Sheet) -> Turn:
     """The stages, in their order. Raises StepError when the project's own code fails."""
     before = sealed_by(line, sheet)
     if before is not None:  # interrupted after that: the rollout alone may be left
@@ -94,7 +95,7 @@ def stages(line: Line, sheet: Sheet) -> Turn:
     return end(line, sheet, outcome, text, sealed, metrics)
 
 
-def enter(line: Line, sheet: Sheet, stage: Stage) -> None:
+def enter(line: DeliveryContext, sheet: Sheet, stage: Stage) -> None:
     """Tell whoever looks what the turn does now."""
     line.ledger.turns.update(sheet.turn.id, stage=stage)
 
@@ -107,14 +108,14 @@ def counted(records: Iterable[StepRecord]) -> str:
     return ", ".join(f"{count} {'step' if count == 1 else 'steps'} {state}" for state, count in states.items())
 
 
-def asked_for_more(line: Line, sheet: Sheet) -> bool:
+def asked_for_more(line: DeliveryContext, sheet: Sheet) -> bool:
     """Whether something else than the refused data started the turn: a commit, the schedule, the monitor."""
     more = (TriggerKind.PUSH, TriggerKind.SCHEDULE, TriggerKind.BREACH)
     return any(t.kind in more for t in line.ledger.triggers.of_turn(sheet.turn.id))
 
 
 def end(
-    line: Line,
+    line: DeliveryContext,
     sheet: Sheet,
     outcome: TurnOutcome,
     text: str,
@@ -152,13 +153,13 @@ def _sentence(ended: Turn) -> str:
     return f"turn {ended.number} {ended.outcome}: {reason}"
 
 
-def overhead(line: Line, sheet: Sheet, now: float) -> float:
+def overhead(line: DeliveryContext, sheet: Sheet, now: float) -> float:
     """Seconds from the first trigger to here, less those inside the project's own functions and tests."""
     first = min((t.at for t in line.ledger.triggers.of_turn(sheet.turn.id)), default=sheet.turn.started_at)
     return max(0.0, now - first - sheet.user_s)
 
 
-def fail(line: Line, started: Turn, error: NoriaError) -> Turn:
+def fail(line: DeliveryContext, started: Turn, error: NoriaError) -> Turn:
     """A turn that an error ended, in words. Losing the lease, or being told to stop, is not an end."""
     if isinstance(error, LeaseLostError | StoppedError):
         raise error

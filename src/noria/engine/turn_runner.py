@@ -7,6 +7,7 @@ import os
 import time
 
 from noria import config
+from noria.delivery.context import DeliveryContext
 from noria.engine import turn as line_of_stages
 from noria.kernel import logs
 from noria.kernel.errors import CorruptBlobError, DiskFullError, NoriaError
@@ -14,7 +15,6 @@ from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Reason
 from noria.monitor import judge_rate_limit
 from noria.monitor.retraining import recent_starts
-from noria.pipeline.context import Line
 from noria.pipeline.steps import thrown_away
 from noria.pipeline.turn_record import Turn
 from noria.storage.disk import FULL, disk_full, unwritable
@@ -26,7 +26,7 @@ AGAIN = " (again, as the disk was full)"
 MENDED = 10  # damaged results that one turn throws away
 
 
-def waiting(line: Line) -> Reason | None:
+def waiting(line: DeliveryContext) -> Reason | None:
     """Why the pending triggers do not start a turn now; None when they may."""
     pending = line.ledger.triggers.pending(line.name)
     project = config.load(line.home)
@@ -34,12 +34,12 @@ def waiting(line: Line) -> Reason | None:
     return judge_rate_limit.wait_for(project.retrain, kinds, starts, line.ledger.clock.now(line.name))
 
 
-def resting(line: Line) -> bool:
+def resting(line: DeliveryContext) -> bool:
     """Whether the pending triggers wait only for room on the disk, and it is too early to try again."""
     return judge_rate_limit.rest_s(line.ledger.triggers.pending(line.name), time.time()) > 0
 
 
-def turn_once(line: Line) -> Turn | None:
+def turn_once(line: DeliveryContext) -> Turn | None:
     """Resume the unfinished turn, or start one from the pending triggers; None when there is nothing to do
     or another engine is at it."""
     unfinished = line.ledger.turns.unfinished(line.name)
@@ -60,7 +60,7 @@ def turn_once(line: Line) -> Turn | None:
     return ended
 
 
-def run(line: Line, started: Turn, by_itself: bool = False) -> Turn:
+def run(line: DeliveryContext, started: Turn, by_itself: bool = False) -> Turn:
     """One turn; an error that Noria raises on purpose ends it with words.
 
     A damaged result of a step is thrown away, and the turn told again: it makes that one anew. Where nobody asked by hand
@@ -83,7 +83,7 @@ def run(line: Line, started: Turn, by_itself: bool = False) -> Turn:
         return _end(line, started, full or unwritable(error) or _broken(line, error), by_itself)
 
 
-def _end(line: Line, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
+def _end(line: DeliveryContext, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
     """End a turn in words. What it was for is asked for again where only the disk was full: for as long as that lasts."""
     ended = line_of_stages.fail(line, started, error)
     if by_itself and (isinstance(error, DiskFullError) or os.strerror(errno.ENOSPC) in str(error)):
@@ -94,13 +94,13 @@ def _end(line: Line, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
     return ended
 
 
-def _broken(line: Line, error: BaseException) -> NoriaError:
+def _broken(line: DeliveryContext, error: BaseException) -> NoriaError:
     """The sentence for a defect; its traceback goes to the log."""
     logs.outlive(_log, line.state / "daemon.log", "a turn", error)
     return NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(line.state / "daemon.log"))
 
 
-def turn_by_hand(line: Line, reason: str) -> Turn:
+def turn_by_hand(line: DeliveryContext, reason: str) -> Turn:
     """A turn here and now, of the code as it stands in the home; whatever is pending goes with it.
 
     Waits for the turn that another engine has in hand. What a crash left is finished first.

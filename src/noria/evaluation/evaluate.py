@@ -16,7 +16,7 @@ from noria.evaluation import judge_gate as judge
 from noria.evaluation.judge_compare import LARGER_IS_BETTER
 from noria.kernel.errors import NoriaError, StepError
 from noria.pipeline import environment, steps
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.orders import Inputs
@@ -46,7 +46,7 @@ class Rival(msgspec.Struct, frozen=True):
     scores: Scores
 
 
-def evaluate(line: Line, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
+def evaluate(line: PipelineContext, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
     """Measure the candidate; where a champion exists, compare both on the same rows."""
     if not judge.asks_for_latency(sheet.project.gates):
         return _compared(line, sheet, package, champion)
@@ -55,7 +55,7 @@ def evaluate(line: Line, sheet: Sheet, package: Package, champion: Release | Non
         return _with_latency(line, sheet, private, evaluation), reference
 
 
-def _compared(line: Line, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
+def _compared(line: PipelineContext, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
     best = best_so_far(line, [gate.metric for gate in sheet.project.gates if gate.best])
     with ThreadPoolExecutor(3) as pool:
         mine = pool.submit(_score, line, sheet, f"run:{sheet.run_id}", package.model, package, "score.candidate")
@@ -73,7 +73,7 @@ def _compared(line: Line, sheet: Sheet, package: Package, champion: Release | No
     return measure.measure(sheet, package, candidate, serving, second)
 
 
-def _with_latency(line: Line, sheet: Sheet, private: Private, evaluation: Evaluation) -> Evaluation:
+def _with_latency(line: PipelineContext, sheet: Sheet, private: Private, evaluation: Evaluation) -> Evaluation:
     """The evaluation with the latency that a gate asks for: measured now, for this verdict alone, and once more where the
     verdict hangs on it. What was measured when the model was packaged may be another day's, and was no request."""
     first = private.measure()
@@ -90,7 +90,7 @@ def _timed_as(evaluation: Evaluation, *timed: Timed) -> Evaluation:
     return replace(evaluation, latency_p50_ms=middle[0], latency_p99_ms=middle[1], latency_rounds_ms=tuple(p99))
 
 
-def best_so_far(line: Line, metrics: Sequence[str]) -> Release | None:
+def best_so_far(line: PipelineContext, metrics: Sequence[str]) -> Release | None:
     """The best of the releases that are neither barred nor gone, by the first of ``metrics``; None where none is asked for.
 
     Each release was compared with the best before it, on the same rows: so the newest is the best, or that one is.
@@ -112,11 +112,11 @@ def best_so_far(line: Line, metrics: Sequence[str]) -> Release | None:
     return newest if better else here[before]
 
 
-def _evaluated(line: Line, release: Release) -> Path:
+def _evaluated(line: PipelineContext, release: Release) -> Path:
     return line.bundle(release.digest) / "evidence" / "evaluation.json"
 
 
-def _rival(line: Line, sheet: Sheet, package: Package, release: Release | None, name: str) -> Rival | None:
+def _rival(line: PipelineContext, sheet: Sheet, package: Package, release: Release | None, name: str) -> Rival | None:
     if release is None:
         return None
     try:
@@ -142,7 +142,7 @@ def _overlap(bundle: Path, package: Package) -> str:
     return ""
 
 
-def _score(line: Line, sheet: Sheet, tree: str, identity: str, package: Package, name: str) -> Scores:
+def _score(line: PipelineContext, sheet: Sheet, tree: str, identity: str, package: Package, name: str) -> Scores:
     """Score through the sealed form, in a process of its own with the sealed code and nothing else of the project."""
     record = steps.perform(line, sheet, _order(line, sheet, tree, identity, package, name))
     if record.state is StepState.FAILED:
@@ -154,7 +154,7 @@ def _score(line: Line, sheet: Sheet, tree: str, identity: str, package: Package,
     return Scores(np.load(line.blobs.path(files["scores"]), allow_pickle=False), "", called)
 
 
-def _order(line: Line, sheet: Sheet, tree: str, identity: str, package: Package, name: str) -> steps.Order:
+def _order(line: PipelineContext, sheet: Sheet, tree: str, identity: str, package: Package, name: str) -> steps.Order:
     model = sheet.project.model
     assert model is not None
     rule = msgspec.json.decode((line.places.tree(tree) / "manifest.json").read_bytes())["signature"].get("decision")

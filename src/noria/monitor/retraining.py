@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from noria.config import Project
+from noria.delivery.context import DeliveryContext
 from noria.kernel.trigger import Trigger
 from noria.monitor import judge_retraining as judge
 from noria.monitor.judge_retraining import Breach, Wish
-from noria.pipeline.context import Line
 
 
-def learn(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
+def learn(line: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
     """The trigger that the breaches ask for, if policy lets them."""
     serving = {route.champion_version for route in line.ledger.routes.all() if route.project == line.name}
     # the others are alerts, for people: a release that was replaced needs no retrain
@@ -28,12 +28,12 @@ def learn(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Trigger
     return trigger
 
 
-def wanted(line: Line, project: Project, breaches: tuple[Breach, ...]) -> Wish:
+def wanted(line: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> Wish:
     """Ask the judge: what started lately counts against `at_most`."""
     return judge.decide(project.retrain, breaches, recent_starts(line, project), line.ledger.clock.now(line.name))
 
 
-def recent_starts(line: Line, project: Project) -> tuple[float, ...]:
+def recent_starts(line: DeliveryContext, project: Project) -> tuple[float, ...]:
     """When turns started, on the project clock, within the time that `at_most` speaks of."""
     period_s = project.retrain.at_most_period_s
     if period_s is None:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from noria.config import Project
+from noria.delivery.context import DeliveryContext
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError
 from noria.kernel.policy import MonitorPolicy, lasting
@@ -19,7 +20,6 @@ from noria.monitor import judge_drift, judge_quality
 from noria.monitor.accumulator import FORMAT, Fold, Gauge, Held, Notes, Span, Sum
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Alert, Window
-from noria.pipeline.context import Line
 from noria.predictions.damage import tell_damage
 from noria.predictions.reader import LogReader
 from noria.releases.evidence import Reference
@@ -39,7 +39,7 @@ class Watch:
     when predictions of its time came later.
     """
 
-    def __init__(self, line: Line, project: Project, environment: str) -> None:
+    def __init__(self, line: DeliveryContext, project: Project, environment: str) -> None:
         self.environment = environment
         self.file = line.state / "log" / environment / f"{line.name}.watched"
         self.every_s = project.monitor.every_s
@@ -119,7 +119,7 @@ class Watch:
         self._news, self._saved_at = False, time.monotonic()
 
 
-def gauge_of(line: Line, release: str, hidden: frozenset[str]) -> Gauge | None:
+def gauge_of(line: DeliveryContext, release: str, hidden: frozenset[str]) -> Gauge | None:
     try:
         bundle = line.bundle(line.ledger.releases.get(line.name, release).digest)
         measured = (bundle / "evidence" / "reference.json").read_bytes()
@@ -139,7 +139,7 @@ def _profile(bundle: Path, hidden: frozenset[str]) -> Profile | None:
     return Profile(known.rows, {n: c for n, c in known.columns.items() if n not in hidden}, known.wander)
 
 
-def watch(line: Line, project: Project, monitor: Watch) -> tuple[Breach, ...]:
+def watch(line: DeliveryContext, project: Project, monitor: Watch) -> tuple[Breach, ...]:
     """Judge every window that is due; the breaches found, each already an alert in the ledger."""
     all_read = monitor.read()
     tell_damage(line, monitor.environment, monitor.reader.damage(), monitor.notes.told)
@@ -156,7 +156,7 @@ def watch(line: Line, project: Project, monitor: Watch) -> tuple[Breach, ...]:
     return tuple(breaches)
 
 
-def _judge(line: Line, policy: MonitorPolicy, monitor: Watch, release: str, gauge: Gauge, span: Span) -> list[Breach]:
+def _judge(line: DeliveryContext, policy: MonitorPolicy, monitor: Watch, release: str, gauge: Gauge, span: Span) -> list[Breach]:
     again = span.judged
     monitor.fold.close(release, span, gauge)
     units, labelled, back_s = judged_units(monitor.notes.releases[release], span, gauge, policy)
@@ -222,13 +222,13 @@ def _drift(held: Held, gauge: Gauge, span: Span, policy: MonitorPolicy) -> judge
     return judge_drift.judge(gauge.profile, span.inputs, policy.drift, every_s=span.end - span.start, calendar=following)
 
 
-def _tell_conflicts(line: Line, release: str, span: Span) -> None:
+def _tell_conflicts(line: DeliveryContext, release: str, span: Span) -> None:
     count, labelled = span.conflicts, span.labelled
     text = f"{release}: {count:,} of {labelled:,} labelled predictions of a window got labels that differ; the last one counts"
     line.event("labels.conflict", release, text, conflicts=count, labelled=labelled, start=span.start, end=span.end)
 
 
-def _raise(line: Line, kind: str, release: str, verdict: Verdict, back: str) -> Breach:
+def _raise(line: DeliveryContext, kind: str, release: str, verdict: Verdict, back: str) -> Breach:
     text = verdict.sentence() + back
     with line.ledger.transaction():
         line.ledger.alerts.add(Alert(names.new_id("alert"), line.name, kind, release, text, line.ledger.clock.now(line.name)))

@@ -2,6 +2,6 @@
 
 Promises that a step runs only when something it depends on has changed, by content, and that a result is remembered whole or
 not at all.
-Exports ``context.Line`` (what every stage works with), ``pin``, ``graph``, ``train``, ``search``, ``experiment`` and
+Exports ``context.PipelineContext`` (what every stage works with), ``pin``, ``graph``, ``train``, ``search``, ``experiment`` and
 ``executors``.
 """

@@ -23,7 +23,7 @@ from noria.kernel.contract import Contract
 from noria.kernel.errors import DataError
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
 from noria.pipeline import orders, steps
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.run import StepState
 from noria.releases import code as sealing
 from noria.storage.stat_index import Mark
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 BATCH = 10_000  # files that are accepted in one transaction
 
 
-def check(line: Line, sheet: Sheet) -> Verdict:
+def check(line: PipelineContext, sheet: Sheet) -> Verdict:
     """Judge what arrived, then run the project's tests on the pinned commit."""
     data(line, sheet)
     return code(line, sheet)
 
 
-def data(line: Line, sheet: Sheet) -> None:
+def data(line: PipelineContext, sheet: Sheet) -> None:
     """Each arrival is accepted or quarantined, once, with its reason. Files that are no tables are accepted together."""
     for dataset, group in groupby(sheet.arrivals, key=lambda arrival: arrival.dataset):
         source, arrivals = sheet.project.data[dataset], list(group)
@@ -61,7 +61,7 @@ def data(line: Line, sheet: Sheet) -> None:
             _say_alone(line, sheet.project.model, source, arrivals)
 
 
-def _say_alone(line: Line, model: Model, source: DataSource, arrivals: Sequence[Arrival]) -> None:
+def _say_alone(line: PipelineContext, model: Model, source: DataSource, arrivals: Sequence[Arrival]) -> None:
     """Say what predicts the label alone, of the largest file that arrived and was accepted."""
     accepted = line.ledger.data.standing(line.name, source.name)
     kept = [one for one in arrivals if one.name in accepted and accepted[one.name].digest == one.digest]
@@ -73,7 +73,7 @@ def _say_alone(line: Line, model: Model, source: DataSource, arrivals: Sequence[
             line.event("data.tells_the_label", source.name, f"{largest.name}: {text}", dataset=source.name)
 
 
-def keep(line: Line, dataset: str, arrivals: Sequence[Arrival]) -> None:
+def keep(line: PipelineContext, dataset: str, arrivals: Sequence[Arrival]) -> None:
     """Accept files that nobody reads, many in one transaction with one event."""
     for first in range(0, len(arrivals), BATCH):
         batch = arrivals[first : first + BATCH]
@@ -93,7 +93,7 @@ def _as_it_is(arrival: Arrival, now: float) -> tuple[Delivery, FilePin]:
     return made, FilePin(arrival.name, arrival.digest, arrival.size_bytes, 0, arrival.origin)
 
 
-def receive(line: Line, source: DataSource, arrival: Arrival, decided: Decided) -> Delivery:
+def receive(line: PipelineContext, source: DataSource, arrival: Arrival, decided: Decided) -> Delivery:
     """Judge one file against its contract and its dataset's table, and record the delivery, and its event, in one transaction."""
     judged_by = arrivals_of.judged_by(source)
     if arrival.problem:
@@ -173,7 +173,7 @@ def _unreadable(arrival: Arrival, judged_by: str, message: str) -> Delivery:
     )
 
 
-def _record(line: Line, arrival: Arrival, delivery: Delivery, accepted: Callable[[], None] = lambda: None) -> Delivery:
+def _record(line: PipelineContext, arrival: Arrival, delivery: Delivery, accepted: Callable[[], None] = lambda: None) -> Delivery:
     rows = delivery.rows_passed
     pin = FilePin(arrival.name, arrival.digest, arrival.size_bytes, rows, arrival.origin) if delivery.accepted else None
     verb = "accepted" if delivery.accepted else "quarantined"
@@ -200,12 +200,12 @@ def _record(line: Line, arrival: Arrival, delivery: Delivery, accepted: Callable
     return delivery
 
 
-def _named(line: Line, arrival: Arrival) -> Path:
+def _named(line: PipelineContext, arrival: Arrival) -> Path:
     """The blob under a name that keeps its suffix: readers go by it."""
     return line.named_blob(arrival.digest, arrival.name)
 
 
-def _known_keys(line: Line, source: DataSource, decided: Decided, arrival: Arrival) -> pl.DataFrame | None:
+def _known_keys(line: PipelineContext, source: DataSource, decided: Decided, arrival: Arrival) -> pl.DataFrame | None:
     """The keys of the accepted files, less an earlier version of this one."""
     contract = source.contract
     if contract is None or not contract.unique or source.key:  # by a key, a newer row takes the place of an older one
@@ -234,7 +234,7 @@ def _parquet(table: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def code(line: Line, sheet: Sheet) -> Verdict:
+def code(line: PipelineContext, sheet: Sheet) -> Verdict:
     """What can be sealed, then the project's own tests; what passed once for the same code and environment is not run again."""
     bad = sealing.bad_links_of(line, sheet) if sheet.project.model is not None else ""
     if bad:

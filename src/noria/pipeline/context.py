@@ -10,22 +10,18 @@ import msgspec
 from noria.config import Project
 from noria.data.arrival import Arrival
 from noria.data.table import TableType
-from noria.delivery.driver import Driver
 from noria.pipeline.executors.task import Executor, Handle
 from noria.pipeline.places import Places
 from noria.pipeline.run import Pins, StepRecord
 from noria.pipeline.turn_record import Turn
-from noria.serving.client import Server
 from noria.storage.context import StoreContext
 
 
-class Line(StoreContext, frozen=True, kw_only=True):
-    """The resources of one project's delivery line."""
+class PipelineContext(StoreContext, frozen=True, kw_only=True):
+    """What every stage before the delivery works with."""
 
     executor: Executor
     places: Places
-    server: Server
-    driver: Driver  # the same server, as a rollout sees it
     reuse: bool = True  # False: every step runs, whatever is remembered
 
 

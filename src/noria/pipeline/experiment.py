@@ -18,7 +18,7 @@ from noria.kernel.errors import StepError, UsageError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import environment, graph, orders, pin, recording, search, steps
 from noria.pipeline.check import data
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.graph import EVERYTHING, Selection
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState
 from noria.pipeline.turn_record import Turn
@@ -42,7 +42,7 @@ def combinations(sweep: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(sweep, values, strict=True))
 
 
-def prepare(line: Line, asked: Asked) -> Sheet:
+def prepare(line: PipelineContext, asked: Asked) -> Sheet:
     """The sheet of a run of the code as it stands in the home, on the data that was accepted so far."""
     project = config.load(line.home, overrides=asked.overrides)
     commit, dirty = pin.stands(line, project, by_hand=True)
@@ -72,7 +72,7 @@ def _demand_used(project: Project, asked: Asked) -> None:
                 )
 
 
-def run(line: Line, asked: Asked) -> Run:
+def run(line: PipelineContext, asked: Asked) -> Run:
     """Do it; a step that fails makes a run that says so. Raises UsageError for a step that is not there.
 
     A model is measured on validation rows inside the training side, as the trials of a search are: the holdout stays unseen.
@@ -81,7 +81,7 @@ def run(line: Line, asked: Asked) -> Run:
         return _run(line, prepare(line, asked), asked)
 
 
-def _run(line: Line, sheet: Sheet, asked: Asked) -> Run:
+def _run(line: PipelineContext, sheet: Sheet, asked: Asked) -> Run:
     wanted = asked.selection
     model = sheet.project.model
     last = sheet.project.result_name(TRAIN)
@@ -115,7 +115,7 @@ def _run(line: Line, sheet: Sheet, asked: Asked) -> Run:
     )
 
 
-def _first_data(line: Line, sheet: Sheet) -> None:
+def _first_data(line: PipelineContext, sheet: Sheet) -> None:
     """Take in datasets that have no file yet. Others stay as they are: what arrives anew is for a turn to judge."""
     empty = [
         source

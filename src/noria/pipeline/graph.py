@@ -17,7 +17,7 @@ from noria.config.document import nearest
 from noria.kernel.errors import CorruptBlobError, StepError, UsageError
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import git, orders, steps
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.judge_staleness import Decision
 from noria.pipeline.places import listing
 from noria.pipeline.run import StepRecord, StepState
@@ -75,7 +75,7 @@ def _after(project: Project, names: frozenset[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def run(line: Line, sheet: Sheet, selection: Selection = EVERYTHING) -> dict[str, StepRecord]:
+def run(line: PipelineContext, sheet: Sheet, selection: Selection = EVERYTHING) -> dict[str, StepRecord]:
     """Run the graph; a step that failed ends it, after those that run already. Their records, by step.
 
     Of a run by hand, the home gets what commands left. Raises CorruptBlobError for damaged data.
@@ -105,7 +105,7 @@ class Foretold(msgspec.Struct, frozen=True):
     record: StepRecord | None = None  # the result that would be taken
 
 
-def explain(line: Line, sheet: Sheet, selection: Selection = EVERYTHING) -> Iterator[Foretold]:
+def explain(line: PipelineContext, sheet: Sheet, selection: Selection = EVERYTHING) -> Iterator[Foretold]:
     """What would become of each step, in order, without running any."""
     wanted, kept = chosen(sheet.project, selection)
     done: dict[str, StepRecord] = {}
@@ -118,7 +118,7 @@ def explain(line: Line, sheet: Sheet, selection: Selection = EVERYTHING) -> Iter
         yield found
 
 
-def _foretell(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]) -> Foretold:
+def _foretell(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]) -> Foretold:
     early = _early(line, sheet, step, done, kept)
     if early is not None:
         return Foretold(step.name, Decision(False, early.reason), early.reason.text, early)
@@ -129,7 +129,7 @@ def _foretell(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecor
     return Foretold(step.name, decision, decision.reason.text, None if decision.run else found)
 
 
-def restore(line: Line, sheet: Sheet) -> None:
+def restore(line: PipelineContext, sheet: Sheet) -> None:
     """Put what commands left back into the home, where it is gone or is not what they left. All is well: a look at each file."""
     commands = {name: step for name, step in sheet.project.steps.items() if step.outs}
     if line.places.intact(line.home, [out for step in commands.values() for out in step.outs]):
@@ -138,7 +138,7 @@ def restore(line: Line, sheet: Sheet) -> None:
     hand_out(line, sheet, {name: found[0] for name, found in latest.items() if found is not None and whole(line, found[0])})
 
 
-def hand_out(line: Line, sheet: Sheet, records: Mapping[str, StepRecord]) -> None:
+def hand_out(line: PipelineContext, sheet: Sheet, records: Mapping[str, StepRecord]) -> None:
     """Outs of commands in the home, where the person who asked for the run looks for them: they may have been made in a worktree,
     by another run, or long ago. A file there that no run left is moved aside, not overwritten.
     """
@@ -156,7 +156,7 @@ def hand_out(line: Line, sheet: Sheet, records: Mapping[str, StepRecord]) -> Non
 
 
 class _Graph:
-    def __init__(self, line: Line, sheet: Sheet, wanted: frozenset[str], kept: frozenset[str]) -> None:
+    def __init__(self, line: PipelineContext, sheet: Sheet, wanted: frozenset[str], kept: frozenset[str]) -> None:
         self.line, self.sheet, self.wanted, self.kept = line, sheet, wanted, kept
         self.done: dict[str, StepRecord] = {}
         self.failed: StepRecord | None = None
@@ -293,7 +293,9 @@ class _Graph:
                 self.sheet.records.append(record)
 
 
-def _early(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]) -> StepRecord | None:
+def _early(
+    line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]
+) -> StepRecord | None:
     """The record of a step that is settled without a look at what it depends on."""
     if not step.wanted:
         return StepRecord(step.name, StepState.SKIPPED, Reason("step.condition", f"`when: {step.when}` does not hold"), "")

@@ -15,7 +15,7 @@ from noria.config.condition import find
 from noria.kernel import names
 from noria.kernel.errors import StepError
 from noria.pipeline import environment, source_code
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.executors.task import INPUT, Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import SEED
@@ -41,7 +41,7 @@ def stopping(command: str) -> str:
     return f"set -e\n{command}" if "\n" in command.strip() or ";" in command else command
 
 
-def user_step(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> Order:
+def user_step(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> Order:
     """One step of the project: a function wired by name, or a command. Raises StepError for a file that is not there."""
     if step.call:
         facts, task = _call(line, sheet, step, step.call, done)
@@ -62,7 +62,7 @@ class Inputs:
         self.files[known] = digest
         return INPUT + known
 
-    def argument(self, line: Line, sheet: Sheet, name: str, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+    def argument(self, line: PipelineContext, sheet: Sheet, name: str, done: Mapping[str, StepRecord]) -> dict[str, Any]:
         """How a step process gets a dataset or another step's result; see ``work.tables.argument``."""
         if name in sheet.project.wide:
             each = {one.partition("@")[2]: self.argument(line, sheet, one, done) for one in sheet.project.wide[name]}
@@ -126,7 +126,9 @@ def _below(name: str) -> str:
     return name.partition("://")[2].lstrip("/") if "://" in name else name.lstrip("/")
 
 
-def _call(line: Line, sheet: Sheet, step: Step, target: str, done: Mapping[str, StepRecord]) -> tuple[StepFacts, StepTask]:
+def _call(
+    line: PipelineContext, sheet: Sheet, step: Step, target: str, done: Mapping[str, StepRecord]
+) -> tuple[StepFacts, StepTask]:
     params = {**_call_params(sheet, step), **step.item}
     files = source_code.imports_closure(sheet.code_paths, target.partition(":")[0])
     facts = StepFacts(
@@ -154,7 +156,7 @@ def _call(line: Line, sheet: Sheet, step: Step, target: str, done: Mapping[str, 
     return facts, task
 
 
-def _command(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> tuple[StepFacts, StepTask]:
+def _command(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> tuple[StepFacts, StepTask]:
     assert step.cmd is not None
     command = stopping(step.cmd)
     params = {name: find(sheet.project.params, name) for name in step.params}
@@ -190,7 +192,7 @@ def _command(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord
     return facts, task
 
 
-def left_by(line: Line, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
+def left_by(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Path -> digest of the files that earlier steps left where this command reads."""
     found: dict[str, str] = {}
     for need in step.needs:
@@ -204,7 +206,7 @@ def _read_by(step: Step, path: str) -> bool:
     return any(path == wanted or path.startswith(f"{wanted}/") for wanted in step.files)
 
 
-def _of_tree(line: Line, sheet: Sheet, step: Step, wanted: str, placed: Mapping[str, str]) -> dict[str, str]:
+def _of_tree(line: PipelineContext, sheet: Sheet, step: Step, wanted: str, placed: Mapping[str, str]) -> dict[str, str]:
     """Digests of what is the project's own under a path that a command reads."""
     if wanted in placed:
         return {}
@@ -221,7 +223,7 @@ def _of_tree(line: Line, sheet: Sheet, step: Step, wanted: str, placed: Mapping[
     return {path: digest for path, digest in found.items() if not any(path == o or path.startswith(f"{o}/") for o in outs)}
 
 
-def _script_files(line: Line, sheet: Sheet, step: Step) -> dict[str, str]:
+def _script_files(line: PipelineContext, sheet: Sheet, step: Step) -> dict[str, str]:
     """The project's files that the command's own words name, and the project modules that a Python script imports."""
     try:
         words = shlex.split(step.cmd or "", comments=True)
@@ -296,7 +298,7 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def out_files(line: Line, sheet: Sheet, records: Mapping[str, StepRecord]) -> dict[str, str]:
+def out_files(line: PipelineContext, sheet: Sheet, records: Mapping[str, StepRecord]) -> dict[str, str]:
     """Path -> digest of everything that the commands of a run leave."""
     found: dict[str, str] = {}
     for name, record in records.items():

@@ -19,7 +19,7 @@ from noria.data.arrivals import take_in
 from noria.kernel import names
 from noria.kernel.errors import ConfigError, DataError
 from noria.pipeline import checkout, environment, git, judge_uncommitted
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.judge_uncommitted import Change
 from noria.pipeline.places import walk
 from noria.pipeline.run import Pins
@@ -32,7 +32,7 @@ SOURCE_LIMIT = 4 << 20  # bytes; a larger file is no source
 SUBMODULE = "`git submodule update --init` in the project's folder brings it, before the commit is built"
 
 
-def pin(line: Line, turn: Turn) -> Sheet:
+def pin(line: PipelineContext, turn: Turn) -> Sheet:
     """Fix the commit and check it out. A turn that was interrupted gets the same commit and run again."""
     here = config.load(line.home)
     recorded = line.ledger.turns.recorded(turn.id, "pin") or line.ledger.turns.record(turn.id, "pin", _choose(line, turn, here))
@@ -45,7 +45,7 @@ def pin(line: Line, turn: Turn) -> Sheet:
     return sheet
 
 
-def tree_of(line: Line, commit: str | None, dirty: str | None, here: Project) -> Path:
+def tree_of(line: PipelineContext, commit: str | None, dirty: str | None, here: Project) -> Path:
     """The home itself, or a clean checkout. Raises ConfigError when the commit has no noria.yaml."""
     if dirty or not commit:
         return line.home
@@ -61,14 +61,14 @@ def tree_of(line: Line, commit: str | None, dirty: str | None, here: Project) ->
     return tree
 
 
-def _choose(line: Line, turn: Turn, here: Project) -> dict[str, object]:
+def _choose(line: PipelineContext, turn: Turn, here: Project) -> dict[str, object]:
     triggers = line.ledger.triggers.of_turn(turn.id)
     by_hand = any(t.detail.get("tree") == "home" for t in triggers)
     commit, dirty = stands(line, here, by_hand=by_hand)
     return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run"), "by_hand": by_hand}
 
 
-def stands(line: Line, here: Project, *, by_hand: bool) -> tuple[str | None, str | None]:
+def stands(line: PipelineContext, here: Project, *, by_hand: bool) -> tuple[str | None, str | None]:
     """The commit that a run is of, and the digest of what differs from it in the home; the latter only for one by hand.
 
     Raises ConfigError when nothing is committed yet.
@@ -103,7 +103,7 @@ def own_outs(project: Project) -> list[str]:
     return [p for step in project.steps.values() for out in step.outs for p in (out, f"{out}/**")]
 
 
-def _content(line: Line, project: Project) -> str:
+def _content(line: PipelineContext, project: Project) -> str:
     """What stands for the commit of a folder without Git: the digest of its files, but for data and what steps leave."""
     found: dict[str, str] = {}
     for path in _without_git(line.home, project):
@@ -157,20 +157,20 @@ def watched(repo: Path, watch: GitWatch) -> tuple[str | None, str]:
     )
 
 
-def repository(line: Line, here: Project | None = None) -> Path:
+def repository(line: PipelineContext, here: Project | None = None) -> Path:
     """The Git repository whose branch is watched: the home, or a local mirror of a remote one."""
     watch = (here or config.load(line.home)).git
     place = origin(line, here)
     return place if watch.repository is None else git.fetch(watch.repository, place, watch.every_s)
 
 
-def origin(line: Line, here: Project | None = None) -> Path:
+def origin(line: PipelineContext, here: Project | None = None) -> Path:
     """Where that repository is on this machine, as it was fetched last."""
     watch = (here or config.load(line.home)).git
     return line.home if watch.repository is None else line.state / "repository"
 
 
-def snapshots(line: Line, sheet: Sheet) -> dict[str, str]:
+def snapshots(line: PipelineContext, sheet: Sheet) -> dict[str, str]:
     """Dataset -> digest of its accepted files, as of now; a dataset without any is an error."""
     found = {}
     for source in sheet.project.data.values():
@@ -189,7 +189,7 @@ def snapshots(line: Line, sheet: Sheet) -> dict[str, str]:
     return found
 
 
-def fix(line: Line, sheet: Sheet) -> Pins:
+def fix(line: PipelineContext, sheet: Sheet) -> Pins:
     """The identity of the run: everything that can change its result, as digests."""
     params = names.digest_bytes(msgspec.json.encode(sheet.project.params, order="sorted"))
     known = {name: value for name, value in sheet.environment.items() if name not in environment.NOT_IDENTITY}

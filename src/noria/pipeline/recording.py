@@ -13,7 +13,7 @@ from noria import track
 from noria.config import Step, document
 from noria.kernel.errors import NoriaError
 from noria.pipeline import steps
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.run import Run, StepRecord, flat
 
 
@@ -28,7 +28,7 @@ class Gathered(msgspec.Struct):
     tags: list[str] = []
 
 
-def gather(line: Line, sheet: Sheet) -> Gathered:
+def gather(line: PipelineContext, sheet: Sheet) -> Gathered:
     """What the steps of this run say, those whose results were reused among them. What is unreadable is told, not lost."""
     found = Gathered()
     for record in sheet.records:
@@ -42,7 +42,7 @@ def gather(line: Line, sheet: Sheet) -> Gathered:
 
 
 def keep(
-    line: Line,
+    line: PipelineContext,
     sheet: Sheet,
     outcome: str,
     reason: str,
@@ -92,7 +92,7 @@ def numbers(content: bytes, path: str) -> dict[str, float]:
     return {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
 
 
-def _tracked(line: Line, record: StepRecord, found: Gathered) -> None:
+def _tracked(line: PipelineContext, record: StepRecord, found: Gathered) -> None:
     assert record.tracked is not None
     try:
         said = track.read(line.blobs.path(record.tracked))
@@ -107,7 +107,7 @@ def _tracked(line: Line, record: StepRecord, found: Gathered) -> None:
         line.progress(f"{record.name}: {text}")
 
 
-def _outs(line: Line, step: Step, record: StepRecord, found: Gathered) -> None:
+def _outs(line: PipelineContext, step: Step, record: StepRecord, found: Gathered) -> None:
     files = steps.output(line, record).files
     for path, digest in files.items():
         if any(path == plot or path.startswith(f"{plot}/") for plot in step.plots):

@@ -29,7 +29,7 @@ from noria.kernel.errors import CorruptBlobError, LeaseLostError, NoriaError, No
 from noria.kernel.verdict import Reason
 from noria.pipeline import environment, judge_staleness, pin, source_code, steps
 from noria.pipeline import judge_search as judge
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.executors.task import Resources, StepTask, cores
 from noria.pipeline.judge_search import Trial, TrialState
 from noria.pipeline.judge_staleness import StepFacts
@@ -52,7 +52,7 @@ POLL_S = 0.2  # between two looks at the lease
 PATIENCE_S = 600.0  # for the step that writes the rows
 
 
-def search(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> StepRecord:
+def search(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> StepRecord:
     """The search's record: remembered when an equal one is, else made. Never raises for the project's own failures.
 
     Its result: ``algorithm``, ``train`` ("module:function"), ``params`` (all that the function gets), ``metric``, ``value``,
@@ -63,14 +63,14 @@ def search(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> StepReco
     return found if found is not None else _make(line, sheet, done, order)
 
 
-def chosen(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+def chosen(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, Any]:
     """What the search found, noted on the sheet: its result, as ``search`` tells it. Raises StepError when it finds nothing."""
     found = steps.output(line, steps.demand(search(line, sheet, done))).result
     sheet.found = {"algorithm": found["algorithm"], "params": dict(found["params"])}
     return found
 
 
-def validate(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, float]:
+def validate(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, float]:
     """Metrics of the model with the parameters as they are set, each the mean over the folds that a search would use: rows inside
     the training side, never the holdout. Where the project searches, of the best trial. Raises StepError."""
     model = sheet.project.model
@@ -83,7 +83,7 @@ def validate(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[s
     return _fitted(line, sheet, steps.output(line, rows), only, train_params(sheet), "validate")
 
 
-def beside(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+def beside(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, Any]:
     """What serves, on the rows that this run, or each trial of its search, is judged on; empty where nothing serves.
 
     Its own model has seen those rows in its training, and its score on them would flatter it. So its code, with its parameters,
@@ -102,7 +102,7 @@ def beside(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str
     return {"release": release.version, "metrics": metrics, "note": note}
 
 
-def _fitted_again(line: Line, sheet: Sheet, done: Mapping[str, StepRecord], release: Release) -> dict[str, float]:
+def _fitted_again(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord], release: Release) -> dict[str, float]:
     """Metrics of a release's training on the validation folds of this run. Raises NoriaError where they cannot be had."""
     if release.imported or release.commit is None:
         raise NotFoundError("it was imported: how it was trained is not known here")
@@ -142,7 +142,9 @@ def _with_one(sheet: Sheet, train: str, folds: int | None = None) -> tuple[Sheet
     return replace(sheet, project=replace(sheet.project, model=replace(model, search=asked))), only
 
 
-def _fitted(line: Line, sheet: Sheet, rows: Output, only: Algorithm, given: Mapping[str, Any], name: str) -> dict[str, float]:
+def _fitted(
+    line: PipelineContext, sheet: Sheet, rows: Output, only: Algorithm, given: Mapping[str, Any], name: str
+) -> dict[str, float]:
     """Metrics of one algorithm, each the mean over the folds. Raises StepError."""
     one = _Search(line, sheet, rows, Path())
     folds = range(one.asked.folds)
@@ -157,7 +159,7 @@ def mean_metrics(folds: list[dict[str, Any]]) -> dict[str, float]:
     return metrics | ({"validation.fit_s": fmean([found["fit_s"] for found in folds])} if folds else {})
 
 
-def as_order(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
+def as_order(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
     """The search as a step: all that its result depends on. Its task is the first of those it consists of."""
     asked, _ = _asked(sheet)
     limits = {"trials": asked.trials, "timeout": asked.timeout_s or 0}
@@ -182,7 +184,7 @@ def _facts(sheet: Sheet, done: Mapping[str, StepRecord]) -> StepFacts:
     )
 
 
-def _make(line: Line, sheet: Sheet, done: Mapping[str, StepRecord], order: Order) -> StepRecord:
+def _make(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord], order: Order) -> StepRecord:
     key = judge_staleness.key(order.facts)
     told: list[bool] = []
 
@@ -212,7 +214,7 @@ def _make(line: Line, sheet: Sheet, done: Mapping[str, StepRecord], order: Order
     return record
 
 
-def _journal(line: Line, sheet: Sheet, key: str) -> Path:
+def _journal(line: PipelineContext, sheet: Sheet, key: str) -> Path:
     """Where the search is written down; one that must not take anything from before has its own."""
     folder = line.state / NAME if line.reuse else line.folder(sheet.run_id)
     return folder / f"{key[:32]}.journal"
@@ -236,7 +238,9 @@ class _Made(msgspec.Struct, frozen=True):
 class _Search:
     """One search under way. The thread that made it asks and tells; others wait for the steps of trials."""
 
-    def __init__(self, line: Line, sheet: Sheet, rows: Output, journal: Path, serving: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, line: PipelineContext, sheet: Sheet, rows: Output, journal: Path, serving: Mapping[str, Any] | None = None
+    ) -> None:
         self.line, self.sheet, self.journal = line, sheet, journal
         self.asked, self.model = _asked(sheet)
         self.rows = rows
@@ -490,7 +494,7 @@ class _Search:
         return f"{which}, {said if trial.state is TrialState.PRUNED else f'failed: {said}'}{known}"
 
 
-def _rows_order(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
+def _rows_order(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
     """The step that writes the training side once, for all trials to map into memory."""
     asked, model = _asked(sheet)
     inputs = Inputs()

@@ -15,7 +15,7 @@ from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, StepError, StoppedError
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import judge_staleness
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.executors.reading import besides
 from noria.pipeline.executors.task import Finished, StepTask
 from noria.pipeline.judge_staleness import Decision, StepFacts
@@ -42,25 +42,25 @@ class Output(msgspec.Struct, frozen=True):
     result: dict[str, Any]
 
 
-def output(line: Line, record: StepRecord) -> Output:
+def output(line: PipelineContext, record: StepRecord) -> Output:
     """The manifest of a finished step. Raises CorruptBlobError when it was damaged on disk."""
     assert record.output is not None, "only a finished step has an output"
     return msgspec.json.decode(line.blobs.read(record.output), type=Output)
 
 
-def perform(line: Line, sheet: Sheet, order: Order) -> StepRecord:
+def perform(line: PipelineContext, sheet: Sheet, order: Order) -> StepRecord:
     """Run the step unless an equal one is remembered; the record says why. Never raises for the project's own failures."""
     record = remembered(line, sheet, order)
     return record if record is not None else make(line, sheet, order)
 
 
-def remembered(line: Line, sheet: Sheet, order: Order) -> StepRecord | None:
+def remembered(line: PipelineContext, sheet: Sheet, order: Order) -> StepRecord | None:
     """The record of a step that need not run, noted on the sheet; None when it must."""
     line.check_lease()
     return _taken(line, sheet, order, *consider(line, order))
 
 
-def _taken(line: Line, sheet: Sheet, order: Order, decision: Decision, found: StepRecord | None) -> StepRecord | None:
+def _taken(line: PipelineContext, sheet: Sheet, order: Order, decision: Decision, found: StepRecord | None) -> StepRecord | None:
     if decision.run or found is None:
         return None
     log = found.log if found.log is not None and line.blobs.exists(found.log) else None  # it may be gone before its result
@@ -71,7 +71,7 @@ def _taken(line: Line, sheet: Sheet, order: Order, decision: Decision, found: St
     return record
 
 
-def consider(line: Line, order: Order) -> tuple[Decision, StepRecord | None]:
+def consider(line: PipelineContext, order: Order) -> tuple[Decision, StepRecord | None]:
     """Whether the step must run, why, and the result to take when it need not."""
     before = line.ledger.steps.latest(line.name, order.name)
     if order.frozen and line.reuse and before is not None and whole(line, before[0]):
@@ -87,7 +87,7 @@ def consider(line: Line, order: Order) -> tuple[Decision, StepRecord | None]:
     return judge_staleness.decide(facts, earlier, cached=found is not None and whole(line, found)), found
 
 
-def having_read(line: Line, order: Order, paths: Iterable[str]) -> StepFacts:
+def having_read(line: PipelineContext, order: Order, paths: Iterable[str]) -> StepFacts:
     """The facts with the files that the step opens while it runs, as they are now; its modules are among the facts already."""
     paths = besides(paths, order.facts.files, order.task.roots)
     if not paths:
@@ -96,14 +96,14 @@ def having_read(line: Line, order: Order, paths: Iterable[str]) -> StepFacts:
     return replace(order.facts, read={path: _digest(line, tree, path) for path in paths})
 
 
-def _digest(line: Line, tree: Path, path: str) -> str:
+def _digest(line: PipelineContext, tree: Path, path: str) -> str:
     try:
         return line.places.digests(tree, path).get(path, "")
     except StepError:  # it is not there, or not a file of the project: its coming is a change
         return ""
 
 
-def make(line: Line, sheet: Sheet, order: Order) -> StepRecord:
+def make(line: PipelineContext, sheet: Sheet, order: Order) -> StepRecord:
     """Run the step. Of runs that reach the same step at the same time one makes it, the others wait for its result."""
     key = judge_staleness.key(order.facts)
     told: list[bool] = []
@@ -125,14 +125,14 @@ def make(line: Line, sheet: Sheet, order: Order) -> StepRecord:
     return record
 
 
-def whole(line: Line, record: StepRecord) -> bool:
+def whole(line: PipelineContext, record: StepRecord) -> bool:
     """Whether every blob of a remembered result is still there."""
     if record.output is None or not line.blobs.exists(record.output):
         return False
     return all(line.blobs.exists(digest) for digest in output(line, record).files.values())
 
 
-def thrown_away(line: Line, error: CorruptBlobError) -> bool:
+def thrown_away(line: PipelineContext, error: CorruptBlobError) -> bool:
     """Whether the damaged blob was a step's, which can make it again: then it is no more. Data is for a person to put back."""
     digest = PurePosixPath(error.where or "").name
     if names.DIGEST.fullmatch(digest) is None or line.ledger.data.holds(digest):
@@ -142,7 +142,7 @@ def thrown_away(line: Line, error: CorruptBlobError) -> bool:
     return True
 
 
-def _run(line: Line, sheet: Sheet, order: Order, reason: Reason) -> StepRecord:
+def _run(line: PipelineContext, sheet: Sheet, order: Order, reason: Reason) -> StepRecord:
     if order.task.target is not None:
         line.executor.warm()  # there is work: what it will need next is started ahead
     if sheet.pins is not None:
@@ -183,7 +183,7 @@ def _run(line: Line, sheet: Sheet, order: Order, reason: Reason) -> StepRecord:
     return record
 
 
-def _attempt(line: Line, sheet: Sheet, task: StepTask) -> Finished:
+def _attempt(line: PipelineContext, sheet: Sheet, task: StepTask) -> Finished:
     handle = line.executor.submit(task)
     sheet.under_way[task.id] = handle
     try:
@@ -196,7 +196,7 @@ def _attempt(line: Line, sheet: Sheet, task: StepTask) -> Finished:
     return done
 
 
-def _pause(line: Line, seconds: float) -> None:
+def _pause(line: PipelineContext, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         line.check_lease()

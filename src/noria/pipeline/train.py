@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from noria.config import Model
 from noria.kernel import names
 from noria.pipeline import environment, graph, orders, search, source_code, steps
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.graph import Foretold, Selection
 from noria.pipeline.judge_staleness import StepFacts
@@ -22,7 +22,7 @@ from noria.pipeline.run import StepRecord, StepState
 TRAINED = {"model": "model.joblib", "holdout": "holdout.arrow"}
 
 
-def train(line: Line, sheet: Sheet) -> StepRecord:
+def train(line: PipelineContext, sheet: Sheet) -> StepRecord:
     """The trained model's record. Raises StepError when a step of the project fails; finished siblings are kept."""
     done = run_steps(line, sheet)
     made = steps.demand(steps.perform(line, sheet, training(line, sheet, done)))
@@ -30,7 +30,7 @@ def train(line: Line, sheet: Sheet) -> StepRecord:
     return made
 
 
-def _say_alone(line: Line, sheet: Sheet, made: StepRecord) -> None:
+def _say_alone(line: PipelineContext, sheet: Sheet, made: StepRecord) -> None:
     """Say what predicts the label alone in a table that a step made; of a dataset it is said when a file arrives."""
     model = sheet.project.model
     assert model is not None, "who calls has looked"
@@ -40,7 +40,7 @@ def _say_alone(line: Line, sheet: Sheet, made: StepRecord) -> None:
         line.event("data.tells_the_label", model.rows, f"step {model.rows}: {text}", step=model.rows)
 
 
-def run_steps(line: Line, sheet: Sheet) -> dict[str, StepRecord]:
+def run_steps(line: PipelineContext, sheet: Sheet) -> dict[str, StepRecord]:
     """Run the project's steps. Raises StepError when one fails."""
     done = graph.run(line, sheet)
     for record in done.values():
@@ -48,7 +48,7 @@ def run_steps(line: Line, sheet: Sheet) -> dict[str, StepRecord]:
     return done
 
 
-def explain(line: Line, sheet: Sheet, selection: Selection) -> Iterator[Foretold]:
+def explain(line: PipelineContext, sheet: Sheet, selection: Selection) -> Iterator[Foretold]:
     """What would become of the project's tests, of each step, and of the training."""
     command = sheet.project.checks.code
     if command and selection.everything:
@@ -76,12 +76,12 @@ def explain(line: Line, sheet: Sheet, selection: Selection) -> Iterator[Foretold
     yield _foretold(line, training(line, sheet, done))
 
 
-def _foretold(line: Line, order: steps.Order) -> Foretold:
+def _foretold(line: PipelineContext, order: steps.Order) -> Foretold:
     decision, found = steps.consider(line, order)
     return Foretold(order.name, decision, decision.reason.text, found)
 
 
-def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Order:
+def training(line: PipelineContext, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Order:
     """The training function as a step: it sees the training side of the split only. A search, where there is one, comes first;
     raises StepError when it finds nothing."""
     model = sheet.project.model
@@ -122,7 +122,7 @@ def training(line: Line, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Ord
     return steps.Order(name, facts, task)
 
 
-def _chosen(line: Line, sheet: Sheet, model: Model, done: dict[str, StepRecord]) -> tuple[Model, dict[str, Any]]:
+def _chosen(line: PipelineContext, sheet: Sheet, model: Model, done: dict[str, StepRecord]) -> tuple[Model, dict[str, Any]]:
     """The model with the training function to use, and its parameters: as the project says, or as its search found them."""
     if model.search is None:
         return model, train_params(sheet)

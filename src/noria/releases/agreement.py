@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from noria.config import Project
 from noria.pipeline import orders, steps
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.run import StepRecord
 from noria.pipeline.search import NAME as SEARCH
 from noria.pipeline.train import training
@@ -54,7 +54,9 @@ class Divergence(msgspec.Struct, frozen=True):
     text: str
 
 
-def of_steps(line: Line, sheet: Sheet, recorded: Sequence[StepRecord], outputs: BlobStore) -> tuple[StepAgreement, ...]:
+def of_steps(
+    line: PipelineContext, sheet: Sheet, recorded: Sequence[StepRecord], outputs: BlobStore
+) -> tuple[StepAgreement, ...]:
     """Each step of this run beside the same one of the ``recorded`` run, in the order in which one needs the other.
 
     What steps left then is looked up in ``outputs``, as far as it is still kept there.
@@ -67,7 +69,7 @@ def of_steps(line: Line, sheet: Sheet, recorded: Sequence[StepRecord], outputs: 
     )
 
 
-def _agreement(line: Line, outputs: BlobStore, then: StepRecord, now: StepRecord) -> StepAgreement:
+def _agreement(line: PipelineContext, outputs: BlobStore, then: StepRecord, now: StepRecord) -> StepAgreement:
     if then.output == now.output:
         return StepAgreement(now.name, True)
     if then.output is None or not outputs.sound(then.output):
@@ -86,7 +88,7 @@ def _differing(before: steps.Output, after: steps.Output) -> Iterator[str]:
         yield from (name for name in CHOSEN if before.result.get(name) != after.result.get(name))
 
 
-def divergence(line: Line, sheet: Sheet, found: Sequence[StepAgreement], matter: list[str]) -> Divergence | None:
+def divergence(line: PipelineContext, sheet: Sheet, found: Sequence[StepAgreement], matter: list[str]) -> Divergence | None:
     """The first step that differs; all that it needs agrees, for they are in order."""
     first = next((step for step in found if step.agrees is False), None)
     if first is None:
@@ -104,7 +106,7 @@ def divergence(line: Line, sheet: Sheet, found: Sequence[StepAgreement], matter:
     return Divergence(first.name, first.files, stable, tuple(cause.text for cause in seen), text)
 
 
-def _once_more(line: Line, sheet: Sheet, name: str) -> bool | None:
+def _once_more(line: PipelineContext, sheet: Sheet, name: str) -> bool | None:
     """Whether a step leaves the same bytes in a second run here; None when it is not run again: it takes long, or is a search."""
     done = {record.name: record for record in sheet.records}
     step = sheet.project.steps.get(name)
@@ -122,7 +124,7 @@ def _once_more(line: Line, sheet: Sheet, name: str) -> bool | None:
     return not any(_differing(steps.output(line, done[name]), steps.output(line, record)))
 
 
-def _as_found(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Project:
+def _as_found(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> Project:
     """The project with what its search found in place of the search."""
     model = sheet.project.model
     assert model is not None
@@ -136,7 +138,7 @@ def _as_found(line: Line, sheet: Sheet, done: Mapping[str, StepRecord]) -> Proje
     )
 
 
-def _causes(line: Line, sheet: Sheet, name: str) -> list[Cause]:
+def _causes(line: PipelineContext, sheet: Sheet, name: str) -> list[Cause]:
     """What the code of a step, and of the project's modules that it imports, shows."""
     latest = line.ledger.steps.latest(line.name, name)
     paths = latest[1].get("files", {}) if latest is not None else {}

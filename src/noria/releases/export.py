@@ -30,7 +30,7 @@ from noria.data.snapshot import FilePin, Snapshot
 from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, DataError, DiskFullError, NoriaError, NotFoundError, RefusedError
 from noria.pipeline import interpreters
-from noria.pipeline.context import Line
+from noria.pipeline.context import PipelineContext
 from noria.pipeline.run import Pins, StepRecord
 from noria.releases import bundle_verifier as bundles
 from noria.releases import signing
@@ -120,7 +120,7 @@ class Meter:
             self._progress(f"{self._what}: {self._done / 1e6:,.0f} of {self._total / 1e6:,.0f} MB")
 
 
-def export(line: Line, release: Release, target: Path, *, with_data: bool = True) -> Facts:
+def export(line: PipelineContext, release: Release, target: Path, *, with_data: bool = True) -> Facts:
     """Write a release to ``target``: wholly or not at all.
 
     Raises RefusedError when ``target`` exists or data was erased, CorruptBlobError when it is damaged; both name the file.
@@ -162,7 +162,7 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def data_of(line: Line, release: Release, pins: Pins) -> Iterator[tuple[Snapshot, list[tuple[FilePin, Path]]]]:
+def data_of(line: PipelineContext, release: Release, pins: Pins) -> Iterator[tuple[Snapshot, list[tuple[FilePin, Path]]]]:
     """Each dataset of a release with its files, to be verified while they are copied. Raises RefusedError for what was erased."""
     for dataset, digest in sorted(pins.snapshots.items()):
         try:
@@ -180,7 +180,7 @@ def damaged(what: str, where: Path | None = None) -> CorruptBlobError:
     return CorruptBlobError(f"{what} is damaged in the store", where=str(where) if where else None, hint=hint)
 
 
-def _kept(line: Line, release: Release, dataset: str, pin: FilePin) -> Path:
+def _kept(line: PipelineContext, release: Release, dataset: str, pin: FilePin) -> Path:
     try:
         return line.blobs.unverified(pin.digest)
     except NotFoundError as error:
@@ -199,7 +199,7 @@ def _erased(release: Release, what: str) -> RefusedError:
     )
 
 
-def _gathered(line: Line, release: Release, with_data: bool) -> tuple[Facts, dict[str, Source]]:
+def _gathered(line: PipelineContext, release: Release, with_data: bool) -> tuple[Facts, dict[str, Source]]:
     bundle = line.bundle(release.digest)
     sealed = whole(bundle, release, signing.known_keys(line.state))
     pins = msgspec.convert(bundles.facts(sealed)["pins"], Pins)
@@ -240,7 +240,7 @@ def _file(path: Path, digest: str, called: str = "") -> Source:
     return Source(Piece(digest, facts.st_size, bool(facts.st_mode & 0o100)), path, called or path.name)
 
 
-def _outputs(line: Line, bundle: Path) -> Iterator[str]:
+def _outputs(line: PipelineContext, bundle: Path) -> Iterator[str]:
     """What the steps of the release left, in digests, as far as it is still kept: to be compared with."""
     for record in recorded_steps(bundle):
         if record.output is not None and line.blobs.sound(record.output):
@@ -252,7 +252,7 @@ def recorded_steps(bundle: Path) -> list[StepRecord]:
     return msgspec.json.decode((bundle / "evidence" / "steps.json").read_bytes(), type=list[StepRecord])
 
 
-def _absent(line: Line, digest: str) -> Absent:
+def _absent(line: PipelineContext, digest: str) -> Absent:
     try:
         files = line.ledger.data.snapshot(digest).files
     except NotFoundError:

@@ -31,7 +31,7 @@ from noria.models.frameworks import file_kinds
 from noria.models.frameworks.file_kinds import FileContent
 from noria.models.golden import GOLDEN
 from noria.pipeline import environment
-from noria.pipeline.context import Line
+from noria.pipeline.context import PipelineContext
 from noria.pipeline.run import Pins
 from noria.releases import signing
 from noria.releases.packaging import model_file
@@ -70,7 +70,7 @@ class Imported(msgspec.Struct, frozen=True):
     reason: str  # why it is compiled, or hosted
 
 
-def take_in(line: Line, order: Order) -> Imported:
+def take_in(line: PipelineContext, order: Order) -> Imported:
     """Make a release of a model file.
 
     Raises NotFoundError, UsageError for what has to be said and was not, DataError for a file that is damaged, RefusedError for
@@ -98,7 +98,7 @@ def take_in(line: Line, order: Order) -> Imported:
         return _released(line, run_id, digest, result, origin)
 
 
-def _content(line: Line, file: Path) -> FileContent:
+def _content(line: PipelineContext, file: Path) -> FileContent:
     """What kind of model the file holds, by its content; by its suffix where that tells nothing."""
     if file.is_dir():
         found = file_kinds.folder(file)
@@ -127,7 +127,7 @@ def _content(line: Line, file: Path) -> FileContent:
 
 
 @contextmanager
-def _scratch(line: Line) -> Iterator[tuple[str, Path]]:
+def _scratch(line: PipelineContext) -> Iterator[tuple[str, Path]]:
     run_id = names.new_id(IMPORTED)
     folder = line.folder(run_id)
     try:
@@ -168,7 +168,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _vouched(line: Line, order: Order, sha256: str, kind: str) -> None:
+def _vouched(line: PipelineContext, order: Order, sha256: str, kind: str) -> None:
     if not order.vouched:
         raise RefusedError(
             f"{order.file.name} is {file_kinds.NAMED[kind]}: loading it runs the code that is in it, as you, here and "
@@ -266,7 +266,7 @@ def _answer(place: Path, code: int, said: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _origin(line: Line, order: Order, kind: str, sha256: str, result: dict[str, Any]) -> dict[str, Any]:
+def _origin(line: PipelineContext, order: Order, kind: str, sha256: str, result: dict[str, Any]) -> dict[str, Any]:
     return {
         "file": order.file.name,
         "sha256": sha256,
@@ -287,7 +287,7 @@ def _origin(line: Line, order: Order, kind: str, sha256: str, result: dict[str, 
     }
 
 
-def _sealed(line: Line, run_id: str, folder: Path, result: dict[str, Any], origin: dict[str, Any]) -> str:
+def _sealed(line: PipelineContext, run_id: str, folder: Path, result: dict[str, Any], origin: dict[str, Any]) -> str:
     """The bundle in its place; its digest."""
     form = Form(result["form"])
     record = environment.record()
@@ -326,7 +326,7 @@ def _sealed(line: Line, run_id: str, folder: Path, result: dict[str, Any], origi
     return digest
 
 
-def _pins(line: Line, record: dict[str, object]) -> Pins:
+def _pins(line: PipelineContext, record: dict[str, object]) -> Pins:
     """An import is bound to no commit and no data of the project."""
     known = {name: value for name, value in record.items() if name not in environment.NOT_IDENTITY}
     line.blobs.put_bytes(json.dumps(known, sort_keys=True).encode())  # what the digest stands for
@@ -334,7 +334,7 @@ def _pins(line: Line, record: dict[str, object]) -> Pins:
     return Pins(None, None, {}, nothing, names.digest_file(line.home / "noria.yaml"), environment.digest(record))
 
 
-def _released(line: Line, run_id: str, digest: str, result: dict[str, Any], origin: dict[str, Any]) -> Imported:
+def _released(line: PipelineContext, run_id: str, digest: str, result: dict[str, Any], origin: dict[str, Any]) -> Imported:
     identity = names.digest_bytes(f"import:{origin['sha256']}".encode())  # of no run: barring it bars no other work
     with line.ledger.transaction():
         made = line.ledger.releases.seal(line.name, digest, run_id, None, Form(result["form"]), None, {}, identity)

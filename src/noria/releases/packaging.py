@@ -11,7 +11,7 @@ import msgspec
 from noria.models import golden, weights
 from noria.models.signature import Signature
 from noria.pipeline import environment, steps
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import model_facts
@@ -40,7 +40,7 @@ class Package(msgspec.Struct, frozen=True):
         return served_signature(self.trained, self.packaged)
 
 
-def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
+def package(line: PipelineContext, sheet: Sheet, trained: StepRecord) -> Package:
     """Compile where it converts and parity holds, else keep the original in a host process."""
     made = steps.output(line, trained)
     record = steps.demand(steps.perform(line, sheet, _order(line, sheet, made, trained)))
@@ -61,7 +61,7 @@ def package(line: Line, sheet: Sheet, trained: StepRecord) -> Package:
     return Package(folder, form, made.result, packed.result, holdout, made.files["holdout"], model)
 
 
-def same_as(line: Line, package: Package, serving: Release) -> bool:
+def same_as(line: PipelineContext, package: Package, serving: Release) -> bool:
     """Whether the package would answer exactly as the release that serves: same model, same signature, nothing hosted."""
     if package.form is not Form.COMPILED or serving.form is not Form.COMPILED:
         return False
@@ -101,7 +101,7 @@ def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any], packaged: d
     return facts
 
 
-def _order(line: Line, sheet: Sheet, made: steps.Output, trained: StepRecord) -> steps.Order:
+def _order(line: PipelineContext, sheet: Sheet, made: steps.Output, trained: StepRecord) -> steps.Order:
     model = sheet.project.model
     assert model is not None
     assert trained.output is not None

@@ -16,7 +16,7 @@ from noria.kernel.verdict import Outcome, Verdict
 from noria.models import weights
 from noria.models.golden import GOLDEN
 from noria.pipeline import judge_uncommitted, pin
-from noria.pipeline.context import Line, Sheet
+from noria.pipeline.context import PipelineContext, Sheet
 from noria.pipeline.judge_uncommitted import Change
 from noria.pipeline.run import Pins
 from noria.releases import bundle_verifier, code, signing
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NAMED = 3  # so many changed files are named
 
 
-def sealed_by(line: Line, sheet: Sheet) -> Release | None:
+def sealed_by(line: PipelineContext, sheet: Sheet) -> Release | None:
     """The release that this very turn sealed before it was interrupted; the sheet gets the pins it was sealed with."""
     found = next((r for r in line.ledger.releases.list(line.name) if r.turn_id == sheet.turn.id), None)
     if found is not None:
@@ -57,7 +57,9 @@ def _which(changed: Sequence[Change]) -> str:
     return f" ({', '.join(named)}{more})" if changed else ""
 
 
-def release(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict) -> Release:
+def release(
+    line: PipelineContext, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+) -> Release:
     """Seal the bundle and give it the next version. Wholly there or not at all: the folder is renamed into place
     before the one transaction that makes it a release."""
     assert sheet.pins is not None
@@ -84,7 +86,9 @@ def release(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluati
     return sealed
 
 
-def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict) -> Path:
+def _assemble(
+    line: PipelineContext, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+) -> Path:
     folder = line.folder(sheet.run_id) / "sealed"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -109,7 +113,7 @@ def _assemble(line: Line, sheet: Sheet, package: Package, measured: tuple[Evalua
 
 
 def _evidence(
-    line: Line, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+    line: PipelineContext, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
 ) -> dict[str, Any]:
     assert sheet.pins is not None
     snapshots = {name: line.ledger.data.snapshot(digest) for name, digest in sheet.pins.snapshots.items()}

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from noria.kernel.errors import StoreError
-from noria.pipeline.context import Line
+from noria.pipeline.context import PipelineContext
 from noria.releases import bundle_verifier, signing
 from noria.releases.bundle_verifier import Verified
 from noria.releases.release import Release
 
 
-def verify(line: Line, release: Release) -> dict[str, Any]:
+def verify(line: PipelineContext, release: Release) -> dict[str, Any]:
     """The manifest of a release whose bundle is whole and ours. Raises StoreError naming what is not."""
     return bundle_verifier.facts(whole(line.bundle(release.digest), release, signing.known_keys(line.state)))
 

@@ -20,10 +20,10 @@ from msgspec.structs import replace
 
 from noria.data import versions
 from noria.data.snapshot import Erased, FilePin
+from noria.delivery.context import DeliveryContext
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
 from noria.pipeline import git
-from noria.pipeline.context import Line
 from noria.pipeline.pin import origin
 from noria.pipeline.run import Run, StepRecord, StepState
 from noria.releases import bundle_verifier
@@ -91,7 +91,7 @@ class Plan(msgspec.Struct, frozen=True):
         return frozenset(file.digest for file in self.files)
 
 
-def plan(line: Line, reference: str) -> Plan:
+def plan(line: DeliveryContext, reference: str) -> Plan:
     """What an erasure of a version's files, or of every content that a file ever had, would take. Changes nothing.
 
     What was erased before is no part of it. Raises NotFoundError when it is neither.
@@ -126,7 +126,7 @@ def plan(line: Line, reference: str) -> Plan:
     )
 
 
-def erase(line: Line, reference: str) -> Plan:
+def erase(line: DeliveryContext, reference: str) -> Plan:
     """Do it; what went. Interrupted, it is done by doing it again.
 
     Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in.
@@ -150,7 +150,7 @@ def erase(line: Line, reference: str) -> Plan:
 # --- what goes
 
 
-def _files(line: Line, reference: str) -> Iterator[Doomed]:
+def _files(line: DeliveryContext, reference: str) -> Iterator[Doomed]:
     """The files of a version; else every content of the file of that name, refused ones included."""
     with contextlib.suppress(NotFoundError, UsageError):
         facts = versions.find(line.ledger, line.name, reference)
@@ -171,7 +171,7 @@ def _doomed(dataset: str, pin: FilePin) -> Doomed:
     return Doomed(dataset, pin.name, pin.digest, pin.size_bytes)
 
 
-def _descended(line: Line, project: str, roots: Set[str]) -> list[Result]:
+def _descended(line: DeliveryContext, project: str, roots: Set[str]) -> list[Result]:
     """Remembered results that came from these contents or versions, directly or through others or a file of theirs."""
     results = list(line.ledger.keep.results(project))
     facts: list[tuple[str, Set[str], str]] = []
@@ -189,7 +189,7 @@ def _used(run: Run, snapshots: Set[str]) -> bool:
 
 
 def _made(
-    line: Line, results: dict[str, list[Result]], runs: Iterable[Run]
+    line: DeliveryContext, results: dict[str, list[Result]], runs: Iterable[Run]
 ) -> tuple[frozenset[str], frozenset[str], frozenset[tuple[str, str]]]:
     """Manifests of results, all that their steps left besides, and of that what has a path in a tree.
 
@@ -216,7 +216,7 @@ def _besides(record: StepRecord) -> Iterator[str]:
     yield from filter(None, (record.log, record.tracked, *record.artifacts.values()))
 
 
-def _needed(line: Line, projects: Iterable[str], gone: Set[str]) -> frozenset[str]:
+def _needed(line: DeliveryContext, projects: Iterable[str], gone: Set[str]) -> frozenset[str]:
     """What others need all the same: equal bytes that came from elsewhere."""
     rest = [_without(holder, gone) for holder in gather(line).kept.holders if holder.kind is not Kind.QUARANTINE]
     return expand(line, projects, Kept(tuple(rest))).blobs
@@ -227,7 +227,11 @@ def _without(holder: Holder, gone: Set[str]) -> Holder:
 
 
 def _touched(
-    line: Line, projects: Iterable[str], held: dict[str, frozenset[str]], results: dict[str, list[Result]], runs: Iterable[Run]
+    line: DeliveryContext,
+    projects: Iterable[str],
+    held: dict[str, frozenset[str]],
+    results: dict[str, list[Result]],
+    runs: Iterable[Run],
 ) -> Touched:
     by: dict[Kind, list[str]] = {Kind.RELEASE: [], Kind.PINNED: []}
     for project in projects:
@@ -244,7 +248,7 @@ def _touched(
     )
 
 
-def _size(line: Line, digest: str) -> int:
+def _size(line: DeliveryContext, digest: str) -> int:
     try:
         return line.blobs.unverified(digest).stat().st_size
     except NotFoundError:
@@ -259,7 +263,7 @@ def _is(path: Path, digest: str) -> bool:
 
 
 def _code(
-    line: Line, projects: Iterable[str], held: dict[str, frozenset[str]], gone: Set[str]
+    line: DeliveryContext, projects: Iterable[str], held: dict[str, frozenset[str]], gone: Set[str]
 ) -> tuple[tuple[Sealed, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Files of bundles, checkouts, which of the files Git holds too, and which releases it does not know. What a step leaves
     unasked is known to nobody: so a checkout goes whole, and of a release that used the data each file that is not its commit's.
@@ -305,7 +309,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     pins: dict[str, Any] = {}
 
 
-def _manifest(line: Line, digest: str) -> tuple[_Manifest, frozenset[str]]:
+def _manifest(line: DeliveryContext, digest: str) -> tuple[_Manifest, frozenset[str]]:
     """Of a bundle as it lies there, whole or not, and what was erased of it before."""
     folder = line.bundle(digest)
     try:
@@ -324,14 +328,14 @@ def _extra(name: str, known: Set[str]) -> bool:
 # --- its going
 
 
-def _unseal(line: Line, found: Plan) -> None:
+def _unseal(line: DeliveryContext, found: Plan) -> None:
     for sealed in found.sealed:
         bundle_verifier.erase(line.bundle(sealed.digest), line.state, sealed.files)
     for tree in found.trees:
         shutil.rmtree(line.state / "worktrees" / tree)
 
 
-def _record(line: Line, found: Plan) -> None:
+def _record(line: DeliveryContext, found: Plan) -> None:
     """The ledger forgets results and what the datasets hold; what was erased is written down, and said in one event."""
     now = time.time()
     gone = {file.digest: (file.dataset, file.name) for file in found.files}
@@ -354,7 +358,7 @@ def _record(line: Line, found: Plan) -> None:
         line.ledger.events.append(line.name, "data.erased", line.name, text, facts, actor=line.actor)
 
 
-def _clean(line: Line, found: Plan) -> None:
+def _clean(line: DeliveryContext, found: Plan) -> None:
     """Copies that Noria itself made elsewhere: what was put aside as damaged, scratch folders, links."""
     everything = found.roots | found.samples | found.left | found.manifests
     for path in _entries(line.state / DAMAGED_FOLDER):

@@ -18,10 +18,10 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.data.versions import BLOBS
+from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import RefusedError
 from noria.kernel.judge_clock import SETTLED_S, jump
 from noria.kernel.policy import lasting
-from noria.pipeline.context import Line
 from noria.pipeline.run import StepRecord
 from noria.predictions import compacted
 from noria.storage.lease import Held
@@ -83,7 +83,7 @@ class Plan(msgspec.Struct, frozen=True):
         return sorted(self.items, key=lambda item: (-item.size_bytes, item.name))[:count]
 
 
-def plan(line: Line, keep_s: float) -> Plan:
+def plan(line: DeliveryContext, keep_s: float) -> Plan:
     """What would go now. Changes nothing."""
     now = time.time()
     before = now - max(keep_s, YOUNG_S)
@@ -101,14 +101,14 @@ def plan(line: Line, keep_s: float) -> Plan:
     return Plan(tuple(items), keys, snapshots, before, needs, doubted.text if doubted is not None else "")
 
 
-def _written(line: Line) -> Iterator[float]:
+def _written(line: DeliveryContext) -> Iterator[float]:
     """When logs of environments were written, too: a model server goes on while nothing else happens."""
     for folder in (line.state / "log").glob("*"):
         if folder.is_dir():
             yield from compacted.moments(folder)
 
 
-def collect(line: Line, keep_s: float, *, trust_clock: bool = False) -> Plan:
+def collect(line: DeliveryContext, keep_s: float, *, trust_clock: bool = False) -> Plan:
     """Delete what nothing needs; what that was.
 
     Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in; and while the clock
@@ -140,7 +140,7 @@ def collect(line: Line, keep_s: float, *, trust_clock: bool = False) -> Plan:
 
 
 @contextmanager
-def exclusive(line: Line) -> Iterator[list[Held]]:
+def exclusive(line: DeliveryContext) -> Iterator[list[Held]]:
     """Nobody runs, takes in or copies meanwhile, in any project of the ledger. Raises RefusedError, which says who does."""
     with ExitStack() as stack:
         busy = "an experiment, or a command that copies data, is at work in this store"
@@ -175,7 +175,7 @@ def _busy(text: str) -> RefusedError:
 # --- what goes
 
 
-def _stale(line: Line, project: str, needs: Needs) -> Iterator[Result]:
+def _stale(line: DeliveryContext, project: str, needs: Needs) -> Iterator[Result]:
     """Remembered results of which something goes."""
     for result in line.ledger.keep.results(project):
         output = result.record.output
@@ -189,7 +189,9 @@ def _left(record: StepRecord) -> set[str]:
     return set(filter(None, [record.log, record.tracked, *record.artifacts.values()]))
 
 
-def _names(line: Line, results: dict[str, list[Result]], snapshots: dict[str, list[str]]) -> dict[str, tuple[Waste, str]]:
+def _names(
+    line: DeliveryContext, results: dict[str, list[Result]], snapshots: dict[str, list[str]]
+) -> dict[str, tuple[Waste, str]]:
     """Digest -> what it is, as far as the ledger knows."""
     found: dict[str, tuple[Waste, str]] = {}
     for result in (result for several in results.values() for result in several):
@@ -203,13 +205,13 @@ def _names(line: Line, results: dict[str, list[Result]], snapshots: dict[str, li
     return found
 
 
-def _cached(line: Line, projects: Iterable[str], needs: Needs) -> dict[str, tuple[Waste, str]]:
+def _cached(line: DeliveryContext, projects: Iterable[str], needs: Needs) -> dict[str, tuple[Waste, str]]:
     """Digest -> the object of which the store has a copy."""
     pins = (pin for project in projects for pin in line.ledger.keep.contents(project, needs.kept.snapshots))
     return {pin.digest: (Waste.CACHED, pin.name) for pin in pins if pin.origin is not None}
 
 
-def _blobs(line: Line, needs: Needs, names: dict[str, tuple[Waste, str]], now: float) -> Iterator[Item]:
+def _blobs(line: DeliveryContext, needs: Needs, names: dict[str, tuple[Waste, str]], now: float) -> Iterator[Item]:
     sizes = {}
 
     def stored() -> Iterator[tuple[str, float]]:
@@ -222,7 +224,7 @@ def _blobs(line: Line, needs: Needs, names: dict[str, tuple[Waste, str]], now: f
         yield Item(waste, name, sizes[digest], digest=digest)
 
 
-def _folders(line: Line, projects: Iterable[str], needs: Needs, now: float, before: float) -> Iterator[Item]:
+def _folders(line: DeliveryContext, projects: Iterable[str], needs: Needs, now: float, before: float) -> Iterator[Item]:
     """What lies in the state folder besides blobs. What changed in the last hour stays."""
     young = now - YOUNG_S
     under_way = {holder.name for holder in needs.kept.holders if holder.kind is Kind.TURN}
@@ -268,7 +270,7 @@ def _size(entry: os.DirEntry[str]) -> int:
 # --- its going
 
 
-def _delete(line: Line, found: Plan, leases: list[Held]) -> list[Item]:
+def _delete(line: DeliveryContext, found: Plan, leases: list[Held]) -> list[Item]:
     by_digest = {item.digest: item for item in found.items if item.digest}
     gone = []
     for count, digest in enumerate(line.blobs.sweep(by_digest, time.time())):
@@ -299,7 +301,7 @@ def _unlink_dangling(folder: Path) -> None:
                 link.unlink(missing_ok=True)
 
 
-def _forget_marks(line: Line, found: Plan) -> None:
+def _forget_marks(line: DeliveryContext, found: Plan) -> None:
     """The stat index forgets trees that are gone, and files that are gone from those that are not."""
     for project in found.results:
         for tree in line.ledger.keep.trees(project):

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from noria.data import versions
 from noria.data.snapshot import FilePin, SnapshotFacts
+from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import CorruptBlobError, NotFoundError
-from noria.pipeline.context import Line
 from noria.pipeline.run import Pins, Run, StepRecord
 from noria.pipeline.steps import Output
 from noria.releases.release import Release
@@ -40,7 +40,7 @@ class Uses(msgspec.Struct):
         return sorted(self.by.get(kind, ()))
 
 
-def gather(line: Line, before: Mapping[str, float] | None = None) -> Needs:
+def gather(line: DeliveryContext, before: Mapping[str, float] | None = None) -> Needs:
     """What must be there. ``before``: project -> the time before which runs are too old; else that of the last collection.
 
     Blobs belong to all projects of the ledger, and so all are asked.
@@ -51,7 +51,7 @@ def gather(line: Line, before: Mapping[str, float] | None = None) -> Needs:
     return expand(line, projects, kept)
 
 
-def expand(line: Line, projects: Iterable[str], kept: Kept) -> Needs:
+def expand(line: DeliveryContext, projects: Iterable[str], kept: Kept) -> Needs:
     """Look up what snapshots and results consist of. What was erased is not needed."""
     found = set(kept.blobs | kept.results)
     for project in projects:
@@ -66,7 +66,7 @@ def expand(line: Line, projects: Iterable[str], kept: Kept) -> Needs:
     return Needs(kept, frozenset(found - versions.gone(line.ledger, line.blobs).keys()), frozenset(broken))
 
 
-def contents(line: Line, result: str) -> Output | None:
+def contents(line: DeliveryContext, result: str) -> Output | None:
     """The manifest of a result; None when it is damaged or gone."""
     try:
         return msgspec.json.decode(line.blobs.read(result), type=Output)
@@ -74,7 +74,7 @@ def contents(line: Line, result: str) -> Output | None:
         return None
 
 
-def holders(line: Line, project: str, since: float) -> Iterator[Holder]:
+def holders(line: DeliveryContext, project: str, since: float) -> Iterator[Holder]:
     """Everything of a project that may need something; of runs those that ended since then, and those of releases."""
     runs = {run.id: run for run in line.ledger.keep.runs(project, since)}
     yield from (_of_run(run, since) for run in runs.values())
@@ -125,7 +125,7 @@ def _of_records(records: Iterable[StepRecord], *, logs: bool) -> _Left:
     return _Left(frozenset(results), frozenset(blobs))
 
 
-def _of_releases(line: Line, project: str, runs: Mapping[str, Run], since: float) -> Iterator[Holder]:
+def _of_releases(line: DeliveryContext, project: str, runs: Mapping[str, Run], since: float) -> Iterator[Holder]:
     erased = versions.gone(line.ledger, line.blobs)
     hit = line.ledger.keep.holding(project, erased.keys()) if erased else set()
     for release in line.ledger.releases.list(project):
@@ -141,7 +141,7 @@ def _of_releases(line: Line, project: str, runs: Mapping[str, Run], since: float
         )
 
 
-def _of_bundle(line: Line, release: Release, since: float) -> Holder:
+def _of_bundle(line: DeliveryContext, release: Release, since: float) -> Holder:
     """A release whose run is not written down yet: its turn was interrupted after the sealing."""
     bundle = line.bundle(release.digest)
     pins = msgspec.convert(_json(bundle / "manifest.json").get("pins", {}), Pins | None) if bundle.is_dir() else None
@@ -170,7 +170,7 @@ def _read(path: Path, otherwise: bytes) -> bytes:
         return otherwise
 
 
-def _of_datasets(line: Line, project: str) -> Iterator[Holder]:
+def _of_datasets(line: DeliveryContext, project: str) -> Iterator[Holder]:
     standing: dict[str, set[str]] = {}
     for dataset, pin in line.ledger.keep.standing(project):
         if pin.origin is None:
@@ -186,7 +186,7 @@ def _of_datasets(line: Line, project: str) -> Iterator[Holder]:
         yield Holder(Kind.CURRENT, project, dataset, 0.0, snapshots=frozenset(snapshots), blobs=blobs)
 
 
-def uses(line: Line, needs: Needs, wanted: Set[str]) -> dict[str, Uses]:
+def uses(line: DeliveryContext, needs: Needs, wanted: Set[str]) -> dict[str, Uses]:
     """Who needs each of these blobs."""
     found = {digest: Uses() for digest in wanted}
     of_snapshot = {digest: pins for digest in needs.kept.snapshots if (pins := _pins_among(line, digest, wanted))}
@@ -211,7 +211,7 @@ def uses(line: Line, needs: Needs, wanted: Set[str]) -> dict[str, Uses]:
     return found
 
 
-def _pins_among(line: Line, snapshot: str, wanted: Set[str]) -> list[tuple[str, FilePin]]:
+def _pins_among(line: DeliveryContext, snapshot: str, wanted: Set[str]) -> list[tuple[str, FilePin]]:
     try:
         dataset = line.ledger.data.facts(snapshot).dataset
     except NotFoundError:
@@ -219,7 +219,7 @@ def _pins_among(line: Line, snapshot: str, wanted: Set[str]) -> list[tuple[str, 
     return [(dataset, pin) for pin in line.ledger.data.files_of(snapshot) if pin.digest in wanted]
 
 
-def _files_among(line: Line, result: str, wanted: Set[str]) -> list[tuple[str, str]]:
+def _files_among(line: DeliveryContext, result: str, wanted: Set[str]) -> list[tuple[str, str]]:
     """Those of a result's files, and the result itself, under no name."""
     made = contents(line, result)
     files = list(made.files.items()) if made is not None else []

@@ -18,10 +18,10 @@ import msgspec
 from noria import config
 from noria.data import arrivals, served_predictions
 from noria.data.versions import BLOBS
+from noria.delivery.context import DeliveryContext
 from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, NoriaError, NotFoundError, StoreError
 from noria.pipeline import environment
-from noria.pipeline.context import Line
 from noria.pipeline.executors.task import cores
 from noria.releases.stored_bundle import verify as verify_bundle
 from noria.trust.judge_retention import Kind
@@ -85,7 +85,7 @@ class Verified(msgspec.Struct, frozen=True):
         return not self.bundles and all(finding.cure is not Cure.LOST for finding in self.findings)
 
 
-def verify(line: Line) -> Verified:
+def verify(line: DeliveryContext) -> Verified:
     """Read everything that is needed, and mend what can be mended."""
     with line.locks.using(BLOBS):
         needs = gather(line)
@@ -104,7 +104,7 @@ def verify(line: Line) -> Verified:
     return Verified(len(needs.blobs), size_bytes, findings, bundles)
 
 
-def _read_all(line: Line, needs: Needs) -> tuple[int, dict[str, State]]:
+def _read_all(line: DeliveryContext, needs: Needs) -> tuple[int, dict[str, State]]:
     """Bytes that are whole, and what is not, by digest."""
     bad: dict[str, State] = {}
     total, done, told = 0, 0, time.monotonic()
@@ -126,7 +126,7 @@ def _parts(digests: list[str], count: int) -> Iterator[list[str]]:
     return (digests[start : start + count] for start in range(0, len(digests), count))
 
 
-def _read(line: Line, digest: str) -> int | State:
+def _read(line: DeliveryContext, digest: str) -> int | State:
     try:
         return line.blobs.verified_size(digest)
     except NotFoundError:
@@ -135,14 +135,14 @@ def _read(line: Line, digest: str) -> int | State:
         return State.DAMAGED
 
 
-def _put_aside(line: Line, digest: str) -> None:
+def _put_aside(line: DeliveryContext, digest: str) -> None:
     """Keep the damaged bytes for whoever wants to look at them, out of the way."""
     folder = line.state / DAMAGED_FOLDER
     folder.mkdir(exist_ok=True)
     line.blobs.put_aside(digest, folder / f"{digest}-{time.strftime('%Y%m%dT%H%M%S')}")
 
 
-def _finding(line: Line, digest: str, state: State, used: Uses, where: Mapping[str, str]) -> Finding:
+def _finding(line: DeliveryContext, digest: str, state: State, used: Uses, where: Mapping[str, str]) -> Finding:
     if digest in where:
         return Finding(digest, state, used, Cure.PUT_BACK, where[digest])
     if used.data or not used.results:
@@ -155,7 +155,7 @@ def _finding(line: Line, digest: str, state: State, used: Uses, where: Mapping[s
 # --- where the bytes may still be
 
 
-def _put_back(line: Line, used: Mapping[str, Uses]) -> dict[str, str]:
+def _put_back(line: DeliveryContext, used: Mapping[str, Uses]) -> dict[str, str]:
     """Digest -> where its bytes were found; they are in the store again."""
     found: dict[str, str] = {}
     for places in (_bundle_files, _home_files, _records, _source_files):
@@ -176,7 +176,7 @@ def _holds(path: Path, digest: str) -> bool:
 Candidate = tuple[Path, str, str]  # a file that may hold the bytes of this digest, and what people call it
 
 
-def _bundle_files(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+def _bundle_files(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """The model of a release."""
     for release in line.ledger.releases.list(line.name):
         with contextlib.suppress(OSError, msgspec.DecodeError, KeyError):
@@ -186,7 +186,7 @@ def _bundle_files(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
                     yield line.bundle(release.digest) / name, digest, f"the bundle of {release.version}"
 
 
-def _home_files(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+def _home_files(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """What commands left in the project's folder."""
     for digest, needed in used.items():
         for name in sorted(needed.outs):
@@ -195,7 +195,7 @@ def _home_files(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
                 yield place, digest, name
 
 
-def _records(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+def _records(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """The record of this environment."""
     record = environment.record()
     if environment.digest(record) in used:
@@ -206,7 +206,7 @@ def _records(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
             yield path, environment.digest(record), "this environment"
 
 
-def _source_files(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+def _source_files(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """The files of a dataset where they came from."""
     wanted: dict[str, dict[str, list[str]]] = {}
     for digest, needed in used.items():
@@ -224,7 +224,7 @@ def _source_files(line: Line, used: Mapping[str, Uses]) -> Iterator[Candidate]:
                 line.progress(f"{of}: its source cannot be asked: {error.message}")
 
 
-def _of_source(line: Line, dataset: config.DataSource, files: Mapping[str, list[str]]) -> Iterator[Candidate]:
+def _of_source(line: DeliveryContext, dataset: config.DataSource, files: Mapping[str, list[str]]) -> Iterator[Candidate]:
     source = arrivals.connect(line, dataset)
     with tempfile.TemporaryDirectory() as folder:
         for found in source.look():
@@ -243,7 +243,7 @@ def _of_source(line: Line, dataset: config.DataSource, files: Mapping[str, list[
 # --- bundles
 
 
-def _bundles(line: Line) -> Iterator[tuple[str, str]]:
+def _bundles(line: DeliveryContext) -> Iterator[tuple[str, str]]:
     """Releases whose sealed folder is not whole, and why."""
     for release in line.ledger.releases.list(line.name):
         try:

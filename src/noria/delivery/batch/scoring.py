@@ -29,6 +29,7 @@ from noria.data.sources.pattern import split
 from noria.delivery.batch import parts, rows
 from noria.delivery.batch.parts import DONE, KEY, Parts
 from noria.delivery.batch.rows import Chunk, Refused, Source
+from noria.delivery.context import DeliveryContext
 from noria.delivery.standalone import Laid, Lay
 from noria.kernel import names
 from noria.kernel.dialect import PLAIN, Dialect
@@ -36,7 +37,6 @@ from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedErr
 from noria.kernel.task import Task
 from noria.models import judge_decision
 from noria.models.signature import Signature
-from noria.pipeline.context import Line
 from noria.releases import signing
 from noria.releases.bundle import open_bundle, public_keys
 from noria.serving import batch, protocol
@@ -362,7 +362,7 @@ def _glob(pattern: str) -> list[Path]:
     return [one for one in Path(base).glob("/".join(parts)) if one.is_file()] if parts else []
 
 
-def dataset(line: Line, reference: str) -> tuple[Source, ...]:
+def dataset(line: DeliveryContext, reference: str) -> tuple[Source, ...]:
     """The accepted files of a dataset, as of now or of a release (``flights@v3``).
 
     Raises NotFoundError, RefusedError when files of it are gone or were erased.

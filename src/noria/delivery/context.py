@@ -1,0 +1,14 @@
+"""What delivery works with, and whoever stands above it: the line, and the server that its releases go to."""
+
+from __future__ import annotations
+
+from noria.delivery.driver import Driver
+from noria.pipeline.context import PipelineContext
+from noria.serving.client import Server
+
+
+class DeliveryContext(PipelineContext, frozen=True, kw_only=True):
+    """The resources of one project's delivery line."""
+
+    server: Server
+    driver: Driver  # the same server, as a rollout sees it
