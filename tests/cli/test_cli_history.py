@@ -341,18 +341,18 @@ def test_outcomes_that_are_not_good_have_words_too() -> None:
     ("arguments", "asked", "read"),
     [
         (["status"], 0, 0),
-        (["audit"], 0, 0),
+        (["audit", "log"], 0, 0),
         (["data", "log", "readings"], 0, 0),
         (["runs"], 0, 0),
         (["releases"], 1, 1),
         (["show", "v1"], 1, 1),
         (["rollout"], 0, 0),
-        (["quarantine"], 0, 0),
+        (["data", "quarantine"], 0, 0),
         (["predictions"], 1, 1),
         (["approve", "v2"], 2, 1),
         (["rollout", "hold"], 2, 1),
         (["rollback"], 2, 1),
-        (["promote", "v1"], 2, 1),
+        (["rollout", "abort"], 2, 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -365,5 +365,5 @@ def test_how_often_a_command_reads_the_project(
     load, read_it = config.load, loading._read
     monkeypatch.setattr(config, "load", lambda *given, **more: (loads.append(1), load(*given, **more))[1])
     monkeypatch.setattr(loading, "_read", lambda *given: (reads.append(1), read_it(*given))[1])
-    execute(["-C", str(told.home), *arguments])
+    assert execute(["-C", str(told.home), *arguments]) == 0, capsys.readouterr()
     assert (len(loads), len(reads)) == (asked, read), capsys.readouterr()

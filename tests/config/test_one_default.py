@@ -24,12 +24,17 @@ from noria.serving.supervisor import Options
 from noria.views.runtime_status import Surroundings
 
 NOTHING = {"none", "no limit", "any", "for ever"}  # said in words: no value could be written there that means the same
-WORDS = {"serving.hosts", "git.branch", "git.repository", "rollout.probation", "data.csv", "step.cpus"}
+WORDS = {
+    *("serving.hosts", "git.branch", "git.repository", "rollout.probation", "data.csv", "step.cpus"),
+    *("model.rows", "model.key", "model.inputs", "model.train", "model.decision"),
+    *("search.metric", "search.algorithms", "search.parallel"),
+}
 
 
 def load(home: Path, more: str = "") -> Any:
     """The project, as if its file had always the same bytes."""
     (home / "noria.yaml").write_text(f"project: p\n{more}")
+    (home / "work.py").write_text("def train(features, label, *, c=1.0): ...\n")
     return replace(config.load(home, environ={}), digest="")
 
 
@@ -72,7 +77,12 @@ SECTIONS = [
     ("retrain", keys.RETRAIN),
     ("git", keys.GIT),
 ]
+MODEL = 'data: {{{{a: a.csv}}}}\nmodel: {{{{rows: a, label: y, train: "work:train", {}}}}}'
 NESTED = [
+    ("checks", keys.CHECKS, "checks: {{code: pytest, {}}}"),
+    ("model", keys.MODEL, MODEL.format("{}")),
+    ("search", keys.SEARCH, MODEL.format("search: {{space: {{c: [0.1, 1.0]}}, {}}}")),
+    ("holdout", keys.HOLDOUT, MODEL.format("holdout: {{{}}}")),
     ("log", keys.LOG, "serving: {{log: {{{}}}}}"),
     ("rollout", keys.ROLLOUT, "environments: {{production: {{rollout: {{steps: [50%, 100%], {}}}}}}}"),
     ("replay", keys.REPLAY.record, "environments: {{production: {{rollout: {{steps: [50%, 100%], replay: {{{}}}}}}}}}"),
