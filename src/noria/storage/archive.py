@@ -19,6 +19,7 @@ from noria.kernel.errors import DataError
 
 CHUNK = 1 << 20
 BLOCK = tarfile.BLOCKSIZE
+CHECKSUM = slice(148, 156)  # of a header
 NAME_MOST = 4096  # bytes
 LONG_NAME = tarfile.GNUTYPE_LONGNAME
 
@@ -130,6 +131,8 @@ def _header(block: bytes) -> tarfile.TarInfo:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")  # a long name is cut here, in a letter perhaps
     except (tarfile.HeaderError, ValueError) as error:
         raise DataError("is damaged, or no archive of Noria") from error
+    if block[CHECKSUM] != b"%06o\0 " % info.chksum:  # which covers all but itself, and may be written in several ways
+        raise DataError("is damaged: the checksum of a file's name and size")
     if info.size < 0:
         raise DataError("is damaged: a file of negative size")
     return info
