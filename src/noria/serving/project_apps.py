@@ -38,7 +38,7 @@ class Apps:
         """One table for each project; none at all: nothing is served."""
         named = {table.route.project: table for table in tables if table.route is not None} or {"": RouteTable()}
         free = [app for name, app in self._apps.items() if name not in named]
-        apps = {name: self._apps.get(name) or (free.pop() if free else self._make()) for name in named}
+        apps = {name: self._apps.get(name) or (free.pop() if free else self._make()) for name in sorted(named)}
         for name, app in apps.items():
             app.table = named[name]
             app.draining = self._draining
