@@ -16,7 +16,6 @@ from noria.data.formats import Part
 from noria.data.snapshot import Delivery
 from noria.data.table import TableType
 from noria.kernel.errors import DataError
-from noria.pipeline import steps
 
 FIRST = "id,sku,n,price,at,vip\nA1,X-1,5,1.5,2024-01-01T00:00:00,no\nA2,17,6,,2024-01-02T00:00:00,yes\n"
 NO_CONTRACT = 'project: shop\ndata:\n  points: {source: "data/*.csv", settle: 1ms}\n'
@@ -42,7 +41,7 @@ def whole(world: World) -> pl.DataFrame:
     """The dataset as a step gets it."""
     source = config.load(world.home).data["points"]
     pins = world.line.ledger.data.current("shop", "points").files
-    parts = [Part(pin.name, steps.named_blob(world.line, pin.digest, pin.name)) for pin in pins]
+    parts = [Part(pin.name, world.line.named_blob(pin.digest, pin.name)) for pin in pins]
     return formats.read_tables(parts, table_types.of(world.line, source), source.csv)
 
 

@@ -127,7 +127,7 @@ def test_the_root_says_what_is_served_and_its_example_is_accepted(world: World) 
         (b'{"carrier":"AA","distence":1}', 422, "did you mean 'distance'?"),
         (b'{"carrier":"AA","distance":1,"time_hour":"noon"}', 422, "ISO 8601"),
         (b"[" + b'{"carrier":"AA","distance":1},' * 1000 + b'{"carrier":"AA","distance":1}]', 413, "1001 records"),
-        (b" " * 1_000_001, 413, "1000000 bytes"),
+        (b" " * 1_048_577, 413, "1048576 bytes"),
     ],
 )  # fmt: skip
 def test_bad_bodies_are_refused_with_what_is_wrong(shared: httpx.Client, body: bytes, code: int, words: str) -> None:

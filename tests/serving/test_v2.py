@@ -236,7 +236,7 @@ def test_a_packed_body_is_unpacked(client: httpx.Client, encoding: str, pack: An
         (b'{"inputs":[{"name":"distance","shape":[1],"datatype":"FP64","data":[%s]}]}' % (b"9" * 100_000), {}, 400, "not JSON"),
         (b'{"inputs":[{"name":"distance","shape":[1001],"datatype":"FP64","data":[]}]}', {}, 413, "1001 rows are more than 1000"),
         (b'{"inputs":[{"name":"distance","shape":[1],"datatype":"FP64","data":[1]}]}', {}, 400, "input 'carrier' is missing"),
-        (b" " * 1_000_001, {}, 413, "exceeds 1000000 bytes"),
+        (b" " * 1_048_577, {}, 413, "exceeds 1048576 bytes"),
         (b"{}", {HEAD: "3"}, 400, "says 3 bytes; the body has 2"),
         (b"{}", {HEAD: "-1"}, 400, "must be a whole number"),
         (b"{}", {HEAD: "9" * 5000}, 400, "must be a whole number"),
@@ -245,7 +245,7 @@ def test_a_packed_body_is_unpacked(client: httpx.Client, encoding: str, pack: An
         (b"{}", {"content-encoding": "gzip"}, 400, "not what its Content-Encoding says"),
         (gzip.compress(b"{}")[:-4], {"content-encoding": "gzip"}, 400, "cut short"),
         (gzip.compress(b"{}") * 2, {"content-encoding": "gzip"}, 400, "something follows it"),
-        (gzip.compress(b" " * 10_000_000), {"content-encoding": "gzip"}, 413, "unpacked body exceeds 1000000 bytes"),
+        (gzip.compress(b" " * 10_000_000), {"content-encoding": "gzip"}, 413, "unpacked body exceeds 1048576 bytes"),
     ],
     ids=itertools.count(),  # not the bodies: gzip writes the time into its own
 )
