@@ -20,15 +20,15 @@ from msgspec.structs import replace
 from benchmarks import pairs
 from benchmarks.pairs import Failing
 from noria.delivery import rivals, simulation
-from noria.delivery.simulation import Arm, Pairs, Result, Rule, Scenario
+from noria.delivery.simulation import ArmShares, DecisionRule, PairedDifferences, Scenario, SimulationResult
 
 PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
 BEGIN, END = "<!-- made by `make tables`: begin -->", "<!-- end -->"
 DAY_S = 86400.0
-RULE = Rule((0.1,), patience_s=7 * DAY_S)
-CHAMPION = Arm(0.01, 0.005)
-SELDOM = Arm(0.001, 0.001)  # a champion that hardly ever fails: harm of the guard's size is promoted most easily then
-SETTINGS: dict[str, tuple[Rule, Scenario]] = {
+RULE = DecisionRule((0.1,), patience_s=7 * DAY_S)
+CHAMPION = ArmShares(0.01, 0.005)
+SELDOM = ArmShares(0.001, 0.001)  # a champion that hardly ever fails: harm of the guard's size is promoted most easily then
+SETTINGS: dict[str, tuple[DecisionRule, Scenario]] = {
     "1 % of traffic": (replace(RULE, shares=(0.01,)), Scenario("", CHAMPION, CHAMPION)),
     "50 %": (replace(RULE, shares=(0.5,)), Scenario("", CHAMPION, CHAMPION)),
     "75 %": (replace(RULE, shares=(0.75,)), Scenario("", CHAMPION, CHAMPION)),
@@ -50,7 +50,7 @@ SETTINGS: dict[str, tuple[Rule, Scenario]] = {
     ),
 }
 COMPARED = {"as good": 0.01, "worse by the guard": 0.02, "5 % errors": 0.05}
-LABELS = Pairs("", 0.0, 0.1)
+LABELS = PairedDifferences("", 0.0, 0.1)
 SEED = 1701
 
 
@@ -81,7 +81,7 @@ def validity(rollouts: int) -> str:
     ]
     for name, (rule, good) in SETTINGS.items():
         (null,) = simulation.run(good, rule, rollouts, SEED)
-        worse = replace(good, champion=SELDOM, candidate=Arm(SELDOM.errors + rule.errors, SELDOM.slow))
+        worse = replace(good, champion=SELDOM, candidate=ArmShares(SELDOM.errors + rule.errors, SELDOM.slow))
         (harm,) = simulation.run(worse, rule, rollouts, SEED + 1)
         requests = f"{null.requests.median:,.0f} ({null.requests.p90:,.0f})"
         lines.append(f"| {name} | {_rate(null.rolled_back, rollouts)} | {_rate(harm.promoted, rollouts)} | {requests} |")
@@ -191,7 +191,7 @@ def small(rollouts: int) -> str:
     return "\n".join(lines)
 
 
-def _beside(one: Result) -> str:
+def _beside(one: SimulationResult) -> str:
     shares = f"{100 * one.promoted / one.rollouts:.1f} % | {100 * one.rolled_back / one.rollouts:.1f} %"
     requests, canary = (f"{spread.median:,.0f} ({spread.p90:,.0f})" for spread in (one.requests, one.canary))
     return f"| {one.scenario} | {one.rule} | {shares} | {requests} | {canary} | {one.seconds.median / 60:.3g} |"

@@ -24,18 +24,18 @@ from benchmarks.clock import noria, timed
 from benchmarks.table import Row, Section
 from noria.cli.demo import commits, example_folder
 from noria.cli.demo.story import day
-from noria.cli.demo.theatre import Theatre, closing
+from noria.cli.demo.theatre import DemoStage, closing
 
 TITLE = "A turn of the wheel"
 
 
 def section(folder: Path, rounds: int) -> Section:
-    with closing(Theatre(folder / "flights", example_folder(), Console())) as theatre:
+    with closing(DemoStage(folder / "flights", example_folder(), Console())) as theatre:
         rows = [Row(work, seconds, (), goal, seconds <= most) for work, seconds, most, goal in measure(theatre, rounds)]
     return Section("wheel", TITLE, tuple(rows), rounds, "The flights example, 81,000 to 109,000 flights, with direct rollout.")
 
 
-def measure(theatre: Theatre, rounds: int) -> list[tuple[str, float, float, str]]:
+def measure(theatre: DemoStage, rounds: int) -> list[tuple[str, float, float, str]]:
     """(what, median seconds, at most so many, the goal in words)."""
     theatre.set_up()
     yaml = theatre.home / "noria.yaml"
@@ -72,7 +72,7 @@ def cut(text: str, start: str, end: str, new: str) -> str:
     return text[: text.index(start)] + new + text[text.index(end) :]
 
 
-def increments(theatre: Theatre, rounds: int) -> list[Path]:
+def increments(theatre: DemoStage, rounds: int) -> list[Path]:
     """April, in as many files as there are rounds."""
     _, flights = theatre.month(4)
     weather, _ = theatre.month(4)
@@ -88,7 +88,7 @@ def increments(theatre: Theatre, rounds: int) -> list[Path]:
     return paths
 
 
-def one_turn(theatre: Theatre, path: Path) -> float:
+def one_turn(theatre: DemoStage, path: Path) -> float:
     """Seconds from the rename to the first answer of the new release, less the project's own time."""
     calm(theatre)
     old, number = theatre.serving()["release"], theatre.last_turn
@@ -110,7 +110,7 @@ def one_turn(theatre: Theatre, path: Path) -> float:
     return took - float(turn["user_s"])
 
 
-def calm(theatre: Theatre) -> None:
+def calm(theatre: DemoStage) -> None:
     """Wait until the daemon has nothing to do: data does not arrive in the second in which an earlier turn ended."""
     assert theatre.daemon is not None
     daemon = psutil.Process(theatre.daemon.pid)
@@ -132,7 +132,7 @@ def calm(theatre: Theatre) -> None:
     raise SystemExit("the daemon does not come to rest")
 
 
-def no_op_daemon(theatre: Theatre) -> float:
+def no_op_daemon(theatre: DemoStage) -> float:
     number = theatre.last_turn
     begun = time.time()
     theatre.post("/api/trigger", {"reason": "bench"})

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from noria.cli.demo import check_needs, example_folder, story
-from noria.cli.demo.theatre import Theatre, closing
+from noria.cli.demo.theatre import DemoStage, closing
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests" / "console"))
@@ -25,13 +25,13 @@ WIDTH, HEIGHT = 1100, 1150
 MOST_BYTES = 150_000
 
 
-def canary(theatre: Theatre) -> bool:
+def canary(theatre: DemoStage) -> bool:
     """Whether a candidate answers real requests, and was judged at least once."""
     found = theatre.serving().get("canary") or {}
     return bool(found.get("look")) and found["share"] > 0.0
 
 
-def photograph(theatre: Theatre, browser: chromium.Browser, path: Path) -> None:
+def photograph(theatre: DemoStage, browser: chromium.Browser, path: Path) -> None:
     """Play April and a broken May; keep the last picture that was taken while a canary went on."""
     told = ThreadPoolExecutor(1).submit(lambda: (story.april(theatre), story.broken_may(theatre)))
     browser.show(WIDTH, height=HEIGHT)
@@ -60,7 +60,7 @@ def main() -> None:
     path = HERE / "console.webp"
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        closing(Theatre(Path(folder) / "demo", example_folder(), Console())) as theatre,
+        closing(DemoStage(Path(folder) / "demo", example_folder(), Console())) as theatre,
         chromium.Browser(program) as browser,
     ):
         story.first_release(theatre)

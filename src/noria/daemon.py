@@ -21,18 +21,18 @@ from msgspec.structs import replace
 
 from noria import config
 from noria.console import app as console
-from noria.console.idle_connections import Patience
+from noria.console.idle_connections import IdleTimeoutProtocol
 from noria.data import files
 from noria.delivery import scaling_events
 from noria.delivery.context import DeliveryContext
-from noria.delivery.rollout_controller import Pilot
+from noria.delivery.rollout_controller import RolloutController
 from noria.engine import actions, assembly, turn_runner
-from noria.engine.trigger_watcher import Scout
+from noria.engine.trigger_watcher import TriggerWatcher
 from noria.kernel import descriptors, logs
 from noria.kernel.background import Background
 from noria.kernel.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
 from noria.monitor.retraining import learn
-from noria.monitor.watch import Watch, watch
+from noria.monitor.watch import EnvironmentMonitor, watch
 from noria.predictions import retention
 from noria.trust.audit import ChainWatch
 from noria.views.runtime_status import identity
@@ -251,8 +251,8 @@ class Daemon:
         write_json(self.line.state / "daemon.json", own)
 
     def _scouting(self) -> Callable[[], float]:
-        scout = Scout(self._working)
-        watcher = files.Watcher([self.line.home])
+        scout = TriggerWatcher(self._working)
+        watcher = files.FileWatcher([self.line.home])
 
         def look() -> float:
             watcher.changed.wait(SCOUT_S)
@@ -275,7 +275,7 @@ class Daemon:
         return 0.0
 
     def _drive(self) -> Callable[[], float]:
-        driven = Pilot(self._working)
+        driven = RolloutController(self._working)
 
         def look() -> float:
             driven.drive()
@@ -288,14 +288,14 @@ class Daemon:
         return scaling_events.EVERY_S
 
     def _monitoring(self) -> Callable[[], float]:
-        monitors: dict[str, Watch] = {}
+        monitors: dict[str, EnvironmentMonitor] = {}
 
         def look() -> float:
             project = config.load(self.line.home)
             for environment in project.environments:
                 monitor = monitors.get(environment)
                 if monitor is None or not monitor.fits(project):
-                    monitor = monitors[environment] = Watch(self._working, project, environment)
+                    monitor = monitors[environment] = EnvironmentMonitor(self._working, project, environment)
                 if learn(self._working, project, watch(self._working, project, monitor)) is not None:
                     self.triggered.set()
             return MONITOR_S
@@ -312,14 +312,14 @@ class Daemon:
         app = console.build(
             lambda: StatusView.read(self.line.ledger, self.line.name, self.line.state, project),
             lambda after: self.line.ledger.events.tail(self.line.name, after=after, limit=200),
-            Hand(self),
+            DaemonActions(self),
             totals=lambda: self.line.ledger.totals.of(self.line.name),
             token=token(self.line.state),
             hosts=frozenset({host, "localhost", "127.0.0.1", *project.console.hosts}),
             everywhere=host in EVERYWHERE,
         )
         bound = _bind(host, port)
-        served = uvicorn.Config(app, log_level="warning", log_config=None, lifespan="off", http=Patience)
+        served = uvicorn.Config(app, log_level="warning", log_config=None, lifespan="off", http=IdleTimeoutProtocol)
         self._showing = Background("console", partial(self._show, served, bound)).start()
         return f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
 
@@ -331,7 +331,7 @@ class Daemon:
         return 1.0
 
 
-class Hand:
+class DaemonActions:
     """The console's actions, done by this daemon's line."""
 
     def __init__(self, daemon: Daemon) -> None:
@@ -423,7 +423,7 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-class Told:
+class EndSignal:
     """Whether a signal told this process to end. Its handler only notes it: one that took a lock could wait for itself."""
 
     def __init__(self) -> None:
@@ -450,7 +450,7 @@ def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callab
     """
     descriptors.raise_limit()
     logs.take_all()
-    told = Told()
+    told = EndSignal()
     try:
         found = daemon.start(told)
     except BaseException as error:  # nothing half started stays behind

@@ -147,7 +147,7 @@ def read(path: Path) -> Tracked:
     """
     import msgspec  # three times the speed of json; a step's own process never comes here
 
-    reader = _Reader(msgspec.json.Decoder().decode, msgspec.DecodeError)
+    reader = _LineReader(msgspec.json.Decoder().decode, msgspec.DecodeError)
     try:
         with path.open("rb") as file:
             for number, line in _lines(file):
@@ -201,7 +201,7 @@ class _Series:
         return self.points if (self.seen - 1) % self.stride == 0 else [*self.points, self.last]
 
 
-class _Reader:
+class _LineReader:
     """Gathers what the lines say, within bounds."""
 
     def __init__(self, decode: Any, refused: type[Exception]) -> None:

@@ -22,7 +22,7 @@ from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline.run import Pins, Run, StepRecord, StepState
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases import signing
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Route
 from noria.storage.heads import FILE
 from noria.storage.ledger import Ledger
@@ -44,7 +44,7 @@ def state(tmp_path: Path) -> Path:
     with closing(opened(folder)) as ledger:
         ledger.projects.ensure("p", str(tmp_path))
         for version, digest in (("v1", GOOD), ("v2", OTHER)):
-            ledger.releases.seal("p", digest, f"run-{version}", None, Form.COMPILED, "c", {}, digest)
+            ledger.releases.seal("p", digest, f"run-{version}", None, ServedForm.COMPILED, "c", {}, digest)
             ledger.events.append("p", "release.sealed", version, f"{version} sealed", {"digest": digest})
             with ledger.transaction():
                 ledger.routes.put(Route("p", "production", 0, digest, version))

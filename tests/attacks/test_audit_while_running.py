@@ -20,7 +20,7 @@ from noria.daemon import Daemon
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import StoppedError, StoreError
 from noria.releases import signing
-from noria.storage.lease import Held
+from noria.storage.lease import HeldJob
 from noria.storage.ledger import Ledger
 from noria.trust import audit
 from noria.trust.audit import ChainWatch
@@ -165,7 +165,7 @@ def test_what_is_in_hand_stops_before_its_next_change_of_state(ledger: Ledger) -
     daemon = daemon_on(ledger)
     none = cast(Any, None)
     line = DeliveryContext(*[none] * 6, executor=none, places=none, server=none, driver=none, check_lease=daemon._demand_whole)
-    with Held.claim(ledger, "p", "turn", "p") as held:  # type: ignore[union-attr]  # nobody else has it
+    with HeldJob.claim(ledger, "p", "turn", "p") as held:  # type: ignore[union-attr]  # nobody else has it
         held.over(line).check_lease()
         daemon.standstill = "the audit log was changed: event 3"
         with pytest.raises(StoppedError, match="event 3"):

@@ -16,7 +16,7 @@ from noria.models.signature import Input, Kind, Signature
 from noria.releases import bundle_verifier, signing
 from noria.releases.bundle import open_bundle, public_keys
 from noria.releases.bundle_verifier import MANIFEST, SEAL
-from noria.releases.release import Form, Release
+from noria.releases.release import Release, ServedForm
 from noria.releases.stored_bundle import whole
 
 FILES = {
@@ -64,7 +64,7 @@ def seal(folder: Path, links: dict[str, str]) -> Path:
 def refusals(folder: Path) -> tuple[str, str]:
     """What each plane says of it."""
     state = folder.parent.parent
-    release = Release("v1", folder.name, "p", "run-1", None, Form.HOSTED, 0.0, None, {})
+    release = Release("v1", folder.name, "p", "run-1", None, ServedForm.HOSTED, 0.0, None, {})
     with pytest.raises(StoreError) as control:
         whole(folder, release, signing.known_keys(state))
     with pytest.raises(ServingError) as data:

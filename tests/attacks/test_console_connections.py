@@ -11,7 +11,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from noria.console import idle_connections
-from noria.console.idle_connections import Patience
+from noria.console.idle_connections import IdleTimeoutProtocol
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -24,9 +24,9 @@ def test_the_console_bounds_heads_and_lets_go_of_who_asks_nothing(monkeypatch: p
     monkeypatch.setattr(idle_connections, "WITHIN_S", 0.3)
 
     async def story() -> None:
-        config = uvicorn.Config(app, http=Patience, ws="none", lifespan="off", log_config=None)
+        config = uvicorn.Config(app, http=IdleTimeoutProtocol, ws="none", lifespan="off", log_config=None)
         config.load()
-        made = lambda: Patience(config, ServerState(), {})  # noqa: E731 - one line of a test
+        made = lambda: IdleTimeoutProtocol(config, ServerState(), {})  # noqa: E731 - one line of a test
         server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         large, writer = await asyncio.open_connection("127.0.0.1", port)

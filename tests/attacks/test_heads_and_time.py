@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from noria.serving import fast_http
-from noria.serving.fast_http import Edge, sweep
+from noria.serving.fast_http import FastHttpProtocol, sweep
 from noria.serving.http import GoneError, Reply, read_body
 
 BODY = b'{"a": 1}'
@@ -51,10 +51,12 @@ class Echo:
 @contextlib.asynccontextmanager
 async def served(app: Echo) -> AsyncIterator[Callable[[], Any]]:
     """Connections to an edge before the application."""
-    config = uvicorn.Config(app, http=Edge, ws="none", lifespan="off", interface="asgi3", log_config=None, proxy_headers=False)  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        app, http=FastHttpProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, proxy_headers=False
+    )  # type: ignore[arg-type]
     config.load()
     state = ServerState()
-    server = await asyncio.get_running_loop().create_server(lambda: Edge(config, state, {}), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: FastHttpProtocol(config, state, {}), "127.0.0.1", 0)
     sweeper = asyncio.create_task(sweep(state.connections))
     port = server.sockets[0].getsockname()[1]
     made: list[asyncio.StreamWriter] = []

@@ -18,7 +18,7 @@ from noria.delivery.context import DeliveryContext
 from noria.engine import actions
 from noria.kernel import orphans
 from noria.kernel.errors import RefusedError
-from noria.pipeline.executors.limits import Done, Work
+from noria.pipeline.executors.limits import JobEnd, PoolWork
 from noria.pipeline.executors.pool import Pool
 
 MODULE = """
@@ -55,12 +55,14 @@ def executor() -> Iterator[Pool]:
 
 
 @pytest.fixture
-def ran(executor: Pool, tmp_path: Path) -> Callable[..., Done]:
+def ran(executor: Pool, tmp_path: Path) -> Callable[..., JobEnd]:
     (tmp_path / "proj.py").write_text(MODULE)
 
-    def run(target: str | None, command: str | None = None, **job: Any) -> Done:
+    def run(target: str | None, command: str | None = None, **job: Any) -> JobEnd:
         log = tmp_path / "step.log"
-        return executor.submit(Work(target, job, tmp_path, (tmp_path,), dict(os.environ), 60, None, log, command=command)).wait()
+        return executor.submit(
+            PoolWork(target, job, tmp_path, (tmp_path,), dict(os.environ), 60, None, log, command=command)
+        ).wait()
 
     return run
 
@@ -74,14 +76,14 @@ def until_gone(pid: int) -> None:
 
 
 @pytest.mark.parametrize("how", COMMANDS)
-def test_what_a_command_leaves_running_ends_with_it(ran: Callable[..., Done], tmp_path: Path, how: str) -> None:
+def test_what_a_command_leaves_running_ends_with_it(ran: Callable[..., JobEnd], tmp_path: Path, how: str) -> None:
     """Number 52: a step ends with its whole session, and with what went into another one."""
     assert ran(None, COMMANDS[how]).ok
     until_gone(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.parametrize("bare", [True, False])
-def test_a_daemon_that_a_function_starts_ends_with_it(ran: Callable[..., Done], tmp_path: Path, bare: bool) -> None:
+def test_a_daemon_that_a_function_starts_ends_with_it(ran: Callable[..., JobEnd], tmp_path: Path, bare: bool) -> None:
     """Number 52: whether it forked alone, or cleared its environment as well."""
     seconds = f"300.{os.getpid()}"  # nobody else sleeps so long
     assert ran("proj:detaches", bare=bare, seconds=seconds).ok
@@ -94,7 +96,7 @@ def test_a_daemon_that_a_function_starts_ends_with_it(ran: Callable[..., Done], 
         until_gone(int((tmp_path / "pid").read_text()))
 
 
-def test_what_is_not_the_steps_lives_on(ran: Callable[..., Done]) -> None:
+def test_what_is_not_the_steps_lives_on(ran: Callable[..., JobEnd]) -> None:
     """Number 52: other processes of the same person are none of its business."""
     with psutil.Popen(["sleep", "300"], start_new_session=True) as other:
         assert ran(None, "true").ok

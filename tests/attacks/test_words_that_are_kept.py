@@ -12,7 +12,7 @@ import pytest
 from noria.cli import execute
 from noria.delivery.context import DeliveryContext
 from noria.engine import assembly, turn_runner
-from noria.engine.trigger_watcher import Scout
+from noria.engine.trigger_watcher import TriggerWatcher
 from noria.kernel.errors import NoriaError
 from noria.trust import references
 
@@ -76,7 +76,7 @@ def test_values_from_the_environment_stand_in_nothing_that_is_kept(
     monkeypatch.setenv("REPO_TOKEN", SECRET)
     yaml = YAML % 'cmd: "true > out.txt", outs: [out.txt]' + f"git: {{repository: '{tmp_path}/nowhere/${{REPO_TOKEN}}.git'}}\n"
     for line in lines(home, yaml):
-        assert Scout(line).look() in (0, 1)
+        assert TriggerWatcher(line).look() in (0, 1)
         (told,) = [event for event in line.ledger.events.tail(line.name) if event.kind == "code.unreadable"]
         assert "${REPO_TOKEN}" in told.text
         assert turn_runner.turn_by_hand(line, "test").outcome == "error"

@@ -24,7 +24,7 @@ from noria.pipeline import environment
 from noria.pipeline.run import Pins, Run, RunKind, StepRecord, StepState
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases import signing
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Route
 from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
@@ -134,7 +134,7 @@ def write(home: Path) -> Told:
             )  # fmt: skip
         ledger.series.put(PROJECT, first, "train", {"loss": [(0.0, 0.9), (1.0, 0.3)]})
         ledger.series.put(PROJECT, second, "train", {"loss": [(0.0, 0.8), (1.0, 0.25), (2.0, 0.2)]})
-        ledger.releases.seal(PROJECT, "f" * 64, first, first_turn, Form.COMPILED, before, {"roc_auc": 0.8}, "x")
+        ledger.releases.seal(PROJECT, "f" * 64, first, first_turn, ServedForm.COMPILED, before, {"roc_auc": 0.8}, "x")
         ledger.routes.put(Route(PROJECT, "production", 0, "f" * 64, "v1"))
         serves = {"environment": "production", "digest": "f" * 64}
         ledger.events.append(PROJECT, "release.sealed", "v1", "v1 sealed", {"digest": "f" * 64})

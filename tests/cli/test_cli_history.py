@@ -22,10 +22,10 @@ from noria.kernel.verdict import Outcome, Reason
 from noria.monitor.records import Alert, Window
 from noria.pipeline.run import Pins, Run, StepRecord, StepState
 from noria.pipeline.turn_record import TurnOutcome
-from noria.releases.release import Form
-from noria.serving.rollout_records import Block, Look, Rollout, RolloutState, Route, Stand, Tally
+from noria.releases.release import ServedForm
+from noria.serving.rollout_records import Analysis, GuardStatus, Interval, Rollout, RolloutState, Route, Tally
 from noria.storage.ledger import Ledger
-from noria.views.runtime_status import Surroundings
+from noria.views.runtime_status import StatusContext
 from noria.views.status import read
 
 PROJECT = "pumps"
@@ -111,7 +111,7 @@ def write(home: Path) -> Told:
         )
         for digest, turn_id in zip(digests, (turn.id, None), strict=True):
             ledger.releases.seal(
-                PROJECT, digest, run_id, turn_id, Form.COMPILED, COMMIT, {"roc_auc": 0.8123, "brier": 0.14}, digest
+                PROJECT, digest, run_id, turn_id, ServedForm.COMPILED, COMMIT, {"roc_auc": 0.8123, "brier": 0.14}, digest
             )
         first = FilePin("data/readings-01.csv", "e" * 64, 9, 2000)
         ledger.data.deliver(
@@ -151,9 +151,9 @@ def write(home: Path) -> Told:
         rollout = Rollout(
             "rollout-1", PROJECT, "production", None, "v2", digests[1], RolloutState.CANARY, 0, turn.started_at, None,
             "v2 takes 5 % of production, beside v1",
-            (Block(0.05, Tally(950, 0, 2), Tally(50, 1, 0), 2), Block(0.05, Tally(1900, 1, 1), Tally(100, 0, 3), 2)),
+            (Interval(0.05, Tally(950, 0, 2), Tally(50, 1, 0), 2), Interval(0.05, Tally(1900, 1, 1), Tally(100, 0, 3), 2)),
             before="v1", plan=("5 % of traffic", "100 % of traffic"),
-            look=Look(0.0, "errors: 1 of 2 events on the canary", (Stand("errors", "1 of 2 events", 3.2, 200.0, 1e7, 20.0),)),
+            look=Analysis(0.0, "errors: 1 of 2 events on the canary", (GuardStatus("errors", "1 of 2 events", 3.2, 200.0, 1e7, 20.0),)),
         )  # fmt: skip
         ledger.rollouts.start(rollout)
         ledger.routes.put(Route(PROJECT, "production", 0, digests[0], "v1", digests[1], "v2", 0.05, rollout_id="rollout-1"))
@@ -193,7 +193,7 @@ def say(told: Told, capsys: pytest.CaptureFixture[str]):
 
 def test_the_view_reads_one_project_only(told: Told) -> None:
     with closing(Ledger.open(told.home / ".noria")) as ledger:
-        view = read(ledger, PROJECT, Surroundings(environments=("staging", "production"), steps={"production": (0.05, 1.0)}))
+        view = read(ledger, PROJECT, StatusContext(environments=("staging", "production"), steps={"production": (0.05, 1.0)}))
     assert [e.name for e in view.environments] == ["staging", "production"]
     staging, production = view.environments
     assert staging.route is None
@@ -210,7 +210,7 @@ def test_the_view_reads_one_project_only(told: Told) -> None:
 def test_the_clock_of_a_replay(told: Told) -> None:
     with closing(Ledger.open(told.home / ".noria")) as ledger:
         ledger.clock.set(PROJECT, 1_364_774_400.0, 3600.0)
-        view = read(ledger, PROJECT, Surroundings())
+        view = read(ledger, PROJECT, StatusContext())
     assert (view.clock.wall, view.clock.speed) == (False, 3600.0)
     assert 0 <= view.clock.at - 1_364_774_400.0 < 3600 * 60
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from noria.cli import execute
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Rollout, RolloutState, Route
 from noria.storage.ledger import Ledger
 
@@ -24,7 +24,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     with closing(Ledger.open(tmp_path / ".noria")) as ledger:
         ledger.projects.ensure("pumps", str(tmp_path))
         for number in range(1, 5):
-            ledger.releases.seal("pumps", str(number) * 64, "run-1", None, Form.COMPILED, None, {}, f"pins{number}")
+            ledger.releases.seal("pumps", str(number) * 64, "run-1", None, ServedForm.COMPILED, None, {}, f"pins{number}")
         with ledger.transaction():
             ledger.routes.put(Route("pumps", "staging", 0, "1" * 64, "v1"))
             ledger.routes.put(Route("pumps", "production", 0, "9" * 64, "v9", candidate="2" * 64, candidate_version="v2"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from noria import config
 from noria.config import document, units
-from noria.kernel.access import Access, Rate
+from noria.kernel.access import Access, RateLimit
 from noria.kernel.errors import ConfigError
 from noria.kernel.policy import Guards, MonitorPolicy, RetrainPolicy
 from noria.kernel.task import Task
@@ -161,7 +161,7 @@ def test_policy(full: config.Project) -> None:
     assert full.retrain == RetrainPolicy(("code",), "0 3 * * mon", 2, 43_200)
     assert full.checks == config.Checks("pytest -q", 60)
     keys = str(full.home / "keys.txt")
-    access = Access(keys, ("models.example.org", "[::1]"), Rate(600, 60.0), log=True)
+    access = Access(keys, ("models.example.org", "[::1]"), RateLimit(600, 60.0), log=True)
     assert full.serving == config.Serving("0.0.0.0", 9000, Workers(4, 4), 2_097_152, 10, access)
     assert (full.console.port, full.git) == (0, config.GitWatch("release", "https://example.org/x.git", 10))
 

@@ -13,7 +13,7 @@ from noria import config
 from noria.cli.serve import command
 from noria.config import keys
 from noria.config.shapes import Record
-from noria.delivery.simulation import Rule
+from noria.delivery.simulation import DecisionRule
 from noria.kernel.workers import Workers
 from noria.serving.__main__ import parse
 from noria.serving.app import Settings
@@ -21,7 +21,7 @@ from noria.serving.client import Server
 from noria.serving.rollout_records import Route
 from noria.serving.router import table_of
 from noria.serving.supervisor import Options
-from noria.views.runtime_status import Surroundings
+from noria.views.runtime_status import StatusContext
 
 NOTHING = {"none", "no limit", "any", "for ever"}  # said in words: no value could be written there that means the same
 WORDS = {
@@ -64,10 +64,10 @@ def test_a_route_and_a_simulation_have_the_policys_defaults(tmp_path: Path) -> N
     project = load(tmp_path)
     (policy,) = [environment.rollout for environment in project.environments.values()]
     assert Route("p", "production", 1, "a" * 64, "v1").slow_ms == policy.guards.slow_ms
-    rule = Rule((0.5,))
+    rule = DecisionRule((0.5,))
     assert (rule.errors, rule.slow, rule.failing) == (policy.guards.errors, policy.guards.slow_by, policy.guards.failing)
     assert (rule.false_alarm, rule.missed, rule.patience_s) == (policy.false_alarm, policy.missed, policy.patience_s)
-    assert Surroundings().false_alarm == project.monitor.false_alarm
+    assert StatusContext().false_alarm == project.monitor.false_alarm
 
 
 SECTIONS = [

@@ -8,10 +8,10 @@ from noria.data.snapshot import Delivery
 from noria.kernel.event import Event
 from noria.monitor.records import Alert, Window
 from noria.pipeline.turn_record import Stage, Turn, TurnOutcome
-from noria.releases.release import Form, Release
-from noria.serving.rollout_records import Block, Look, Rollout, RolloutState, Route, Stand, Tally
-from noria.views.runtime_status import Surroundings
-from noria.views.status import Canary, ClockView, EnvironmentView, StatusView
+from noria.releases.release import Release, ServedForm
+from noria.serving.rollout_records import Analysis, GuardStatus, Interval, Rollout, RolloutState, Route, Tally
+from noria.views.runtime_status import StatusContext
+from noria.views.status import ClockView, EnvironmentView, RolloutView, StatusView
 
 NOW = 1_763_700_000.0
 PROJECT = "flight-delays"
@@ -28,7 +28,7 @@ def release(number: int, auc: float, brier: float, barred: str | None = None) ->
         PROJECT,
         f"run-{number}",
         f"turn-{number}",
-        Form.COMPILED,
+        ServedForm.COMPILED,
         NOW - 4000 + number * 300,
         "c0ffee" * 6 + "abcd",
         metrics,
@@ -197,11 +197,15 @@ ALERTS = (
 )
 PLAN = ("5 % of traffic", "25 % of traffic", "100 % of traffic")
 STANDS = (
-    Stand("errors", "1 of 1 events on the canary at 5 % to 25 % of traffic in 1,942 of its requests", 3.1, 400.0, 34.6, 10.0),
-    Stand("slow answers", "4 of 31 events on the canary at 5 % to 25 % of traffic in 1,942 of its requests", 0.62, 400, 7.4, 10),
-    Stand("brier", "-0.0061 (-0.0214 to +0.0092) on 512 labelled of 962 pairs", 0.08, 400.0, 4.9, 10.0),
+    GuardStatus(
+        "errors", "1 of 1 events on the canary at 5 % to 25 % of traffic in 1,942 of its requests", 3.1, 400.0, 34.6, 10.0
+    ),
+    GuardStatus(
+        "slow answers", "4 of 31 events on the canary at 5 % to 25 % of traffic in 1,942 of its requests", 0.62, 400, 7.4, 10
+    ),
+    GuardStatus("brier", "-0.0061 (-0.0214 to +0.0092) on 512 labelled of 962 pairs", 0.08, 400.0, 4.9, 10.0),
 )
-LOOK = Look(
+LOOK = Analysis(
     NOW - 3,
     "slow answers: 4 of 31 events on the canary at 5 % to 25 % of traffic in 1,942 of its requests; for safety 7.4 of 10, "
     "for harm 0.62 of 400; brier: -0.0061 (-0.0214 to +0.0092) on 512 labelled of 962 pairs; for safety 4.9 of 10, "
@@ -220,7 +224,7 @@ ROLLOUT = Rollout(
     NOW - 95,
     None,
     "v4 goes from 5 % to 25 %: errors and slow answers stay within the guard after 640 requests",
-    (Block(0.05, Tally(12_160, 0, 21), Tally(640, 0, 1), 5), Block(0.25, Tally(3_911, 0, 6), Tally(1_302, 1, 3), 6)),
+    (Interval(0.05, Tally(12_160, 0, 21), Tally(640, 0, 1), 5), Interval(0.25, Tally(3_911, 0, 6), Tally(1_302, 1, 3), 6)),
     before="v2",
     look=LOOK,
     plan=PLAN,
@@ -275,7 +279,7 @@ ENDED = tuple(
     )
     for number, (state, reason) in zip((3, 2, 1), REASONS.items(), strict=True)
 )
-AROUND = Surroundings(
+AROUND = StatusContext(
     goal="Warn a passenger, before departure, of an arrival more than 15 minutes late.",
     environments=("staging", "production"),
     steps={"production": (0.05, 0.25, 1.0)},
@@ -301,7 +305,7 @@ def view() -> StatusView:
                 AROUND.addresses["production"],
                 ROUTE,
                 RELEASES[2],
-                Canary(ROLLOUT, 0.25, (0.05, 0.25, 1.0), champion, candidate),
+                RolloutView(ROLLOUT, 0.25, (0.05, 0.25, 1.0), champion, candidate),
             ),
         ),
         TURNS,
@@ -316,14 +320,14 @@ def view() -> StatusView:
     )
 
 
-def under_way(state: RolloutState, **changes: object) -> Canary:
+def under_way(state: RolloutState, **changes: object) -> RolloutView:
     """The rollout of v4 in one of the states in which it is judged or waits."""
     rollout = replace(ROLLOUT, state=state, environment=state.name.lower(), **changes)  # type: ignore[arg-type]
     share = 0.25 if state in (RolloutState.CANARY, RolloutState.HELD) else 0.0
     shadow = 0.0 if state in (RolloutState.WAITING, RolloutState.REPLAY) else 0.2
     none = share == shadow == 0.0
     counts = (Tally(), Tally()) if none else (Tally(16_071, 0, 27), Tally(1_942, 1, 4))
-    return Canary(rollout, share, (0.05, 0.25, 1.0) if share else (), *counts, shadow)
+    return RolloutView(rollout, share, (0.05, 0.25, 1.0) if share else (), *counts, shadow)
 
 
 def every_state() -> StatusView:
@@ -344,7 +348,7 @@ def every_state() -> StatusView:
         RolloutState.PROBATION: under_way(
             RolloutState.PROBATION,
             reason=f"v4 serves all of production: {LOOK.text}: harm of the guards' size is ruled out, promote",
-            look=Look(NOW - 1, probation + "of 100, for harm 0.08 of 400", STANDS),
+            look=Analysis(NOW - 1, probation + "of 100, for harm 0.08 of 400", STANDS),
             step=2,
         ),
     }

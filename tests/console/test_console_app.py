@@ -30,7 +30,7 @@ from noria.kernel.errors import (
     UsageError,
 )
 from noria.serving.rollout_records import Rollout
-from noria.views.runtime_status import Surroundings
+from noria.views.runtime_status import StatusContext
 from noria.views.status import StatusView, nothing_yet
 
 TOKEN = "correct-horse-battery"
@@ -329,7 +329,7 @@ def test_the_fragment_has_the_pages_parts(client: Client) -> None:
 
 
 def test_an_empty_project_has_a_page_too(desk: Desk, client: Client) -> None:
-    desk.view = nothing_yet("hello", Surroundings(environments=("production",)))
+    desk.view = nothing_yet("hello", StatusContext(environments=("production",)))
     answer = client.get("/")
     assert answer.status_code == 200
     assert "next: noria run" in answer.text

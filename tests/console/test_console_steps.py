@@ -17,7 +17,7 @@ from noria.cli import group
 from noria.delivery import judge_advance
 from noria.delivery.judge_guards import Evidence
 from noria.kernel.policy import QualityGuard, RolloutPolicy, RolloutStep, StepKind
-from noria.serving.rollout_records import Block, Look, RolloutState, Tally, evidence_words
+from noria.serving.rollout_records import Analysis, Interval, RolloutState, Tally, evidence_words
 from noria.views import rollout_steps
 
 EVERY = {e.name: e.canary or e.probation for e in story.every_state().environments}
@@ -53,24 +53,26 @@ def test_one_held_early_stands_where_it_was(state: RolloutState) -> None:
     assert rollout_steps.plan(held) == rollout_steps.plan(replace(held, state=state, resumes=None))
 
 
-def judged(step: int, blocks: tuple[Block, ...], moment: judge_advance.Moment, policy: RolloutPolicy = POLICY) -> Look:
+def judged(
+    step: int, blocks: tuple[Interval, ...], moment: judge_advance.AnalysisMoment, policy: RolloutPolicy = POLICY
+) -> Analysis:
     """What the judge itself says: the page must understand its sentences."""
     ruling = judge_advance.judge(policy, step, Evidence(blocks), moment)
-    return Look(1.0, ruling.reason.text, ruling.stands)
+    return Analysis(1.0, ruling.reason.text, ruling.stands)
 
 
-SEEN = (Block(0.1, Tally(3_700, 2, 5), Tally(412, 1, 1), 1),)
+SEEN = (Interval(0.1, Tally(3_700, 2, 5), Tally(412, 1, 1), 1),)
 
 
 @pytest.mark.parametrize(
     ("step", "moment", "left"),
     [
-        (0, judge_advance.Moment(), "v4 goes on"),  # nothing but guards: what began the step is told
-        (1, judge_advance.Moment(step_s=0.0), "paused for 10 min more"),
-        (2, judge_advance.Moment(), "waits for 1 approval (`noria approve`)"),
+        (0, judge_advance.AnalysisMoment(), "v4 goes on"),  # nothing but guards: what began the step is told
+        (1, judge_advance.AnalysisMoment(step_s=0.0), "paused for 10 min more"),
+        (2, judge_advance.AnalysisMoment(), "waits for 1 approval (`noria approve`)"),
     ],
 )
-def test_the_headline_leaves_out_what_the_bars_show(step: int, moment: judge_advance.Moment, left: str) -> None:
+def test_the_headline_leaves_out_what_the_bars_show(step: int, moment: judge_advance.AnalysisMoment, left: str) -> None:
     look = judged(step, SEEN, moment)
     assert "for safety" in look.text
     rollout = replace(story.ROLLOUT, step=step, look=look, reason="v4 goes on")
@@ -78,7 +80,7 @@ def test_the_headline_leaves_out_what_the_bars_show(step: int, moment: judge_adv
 
 
 def test_a_held_one_tells_why() -> None:
-    look = judged(0, SEEN, judge_advance.Moment(patient_s=10_000_000))
+    look = judged(0, SEEN, judge_advance.AnalysisMoment(patient_s=10_000_000))
     assert look.text.startswith("no verdict within")
     held = replace(story.ROLLOUT, state=RolloutState.HELD, reason=f"v4 held at 10 %: {look.text}", look=look)
     assert re.fullmatch(r"v4 held at 10 %: no verdict within [\w ]+", rollout_steps.headline(held))
@@ -87,14 +89,14 @@ def test_a_held_one_tells_why() -> None:
 
 
 def test_harm_stays_told_when_nothing_else_is() -> None:
-    look = judged(0, (Block(0.1, Tally(3_700, 0, 0), Tally(412, 60, 0), 1),), judge_advance.Moment())
+    look = judged(0, (Interval(0.1, Tally(3_700, 0, 0), Tally(412, 60, 0), 1),), judge_advance.AnalysisMoment())
     assert rollout_steps.headline(replace(story.ROLLOUT, look=look, reason="v4 begun")) == "roll back"
     assert rollout_steps.cleared(look.stands) == "harm shown by errors"
 
 
 def test_what_it_says_of_several_guards_leaves_no_marks_behind() -> None:
     """The step that ended was cleared by two guards, and the look since is only of guards: no `: :` stays of them."""
-    look = judged(0, SEEN, judge_advance.Moment())
+    look = judged(0, SEEN, judge_advance.AnalysisMoment())
     assert {stand.guard for stand in look.stands} >= {"errors", "slow answers"}
     told = "; ".join(f"{stand.guard}: {stand.text}; for safety 4.7 of 2.7, for harm 1 of 400" for stand in look.stands)
     rollout = replace(story.ROLLOUT, look=look, reason=f"v4 goes from 0 % to 10 %: {told}: go on to 10 % of traffic")
@@ -103,8 +105,8 @@ def test_what_it_says_of_several_guards_leaves_no_marks_behind() -> None:
 
 def test_probation_tells_how_long() -> None:
     policy = replace(POLICY, probation_s=7_200.0, guards=replace(POLICY.guards, quality=QualityGuard("brier", 0.02, 1.0)))
-    ruling = judge_advance.judge_probation(policy, Evidence(SEEN), judge_advance.Moment())
-    look = Look(1.0, ruling.reason.text, ruling.stands)
+    ruling = judge_advance.judge_probation(policy, Evidence(SEEN), judge_advance.AnalysisMoment())
+    look = Analysis(1.0, ruling.reason.text, ruling.stands)
     rollout = replace(story.ROLLOUT, state=RolloutState.PROBATION, look=look)
     assert re.fullmatch(r"on probation for [\w ]+ more", rollout_steps.headline(rollout))
 
@@ -128,7 +130,7 @@ def test_each_way_is_a_command_that_exists(state: str, tmp_path: Path) -> None:
 def test_an_approval_is_offered_where_one_is_asked_for() -> None:
     offered = {name: any("approve" in way.command for way in rollout_steps.ways(c.rollout)) for name, c in EVERY.items() if c}
     assert offered == {"waiting": True, "replay": False, "canary": False, "held": False, "probation": False}
-    asking = replace(story.ROLLOUT, look=judged(2, SEEN, judge_advance.Moment()))
+    asking = replace(story.ROLLOUT, look=judged(2, SEEN, judge_advance.AnalysisMoment()))
     assert "noria approve v4 -e production" in [way.command for way in rollout_steps.ways(asking)]
 
 

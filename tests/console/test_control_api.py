@@ -14,11 +14,11 @@ from engine_stub import Scripted, line_of
 
 from noria import config
 from noria.console.app import build
-from noria.daemon import Daemon, Hand
+from noria.daemon import Daemon, DaemonActions
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
-from noria.views.runtime_status import Surroundings
+from noria.views.runtime_status import StatusContext
 from noria.views.status import read
 
 HOST = "127.0.0.1:8080"
@@ -42,8 +42,8 @@ def line(tmp_path: Path) -> Iterator[DeliveryContext]:
 
 @pytest.fixture
 def call(line: DeliveryContext) -> Call:
-    hand = Hand(cast(Daemon, SimpleNamespace(line=line, demand_going=lambda: None)))
-    app = build(lambda: read(line.ledger, "p", Surroundings()), lambda _: [], hand, token="t", hosts=frozenset({HOST}))
+    hand = DaemonActions(cast(Daemon, SimpleNamespace(line=line, demand_going=lambda: None)))
+    app = build(lambda: read(line.ledger, "p", StatusContext()), lambda _: [], hand, token="t", hosts=frozenset({HOST}))
 
     async def ask(path: str, body: dict[str, Any] | None) -> httpx.Response:
         headers = {"authorization": "Bearer t"}
@@ -58,7 +58,7 @@ def environment_of(line: DeliveryContext) -> config.Environment:
 
 
 def enter(line: DeliveryContext, version: str) -> None:
-    stage.enter(line, config.load(line.home), environment_of(line), line.ledger.releases.get("p", version))
+    stage.start_rollout(line, config.load(line.home), environment_of(line), line.ledger.releases.get("p", version))
 
 
 def test_a_rollout_is_held_resumed_and_aborted(line: DeliveryContext, call: Call) -> None:
@@ -124,7 +124,7 @@ def test_a_first_release_that_waits_is_shown(tmp_path: Path) -> None:
     """Nothing serves yet, and no project file is at hand that would name the environment."""
     line = line_of(tmp_path, Scripted(), 1, YAML.format(approvals=1, freeze=""))
     enter(line, "v1")
-    (found,) = read(line.ledger, "p", Surroundings()).environments
+    (found,) = read(line.ledger, "p", StatusContext()).environments
     line.ledger.close()
     assert (found.name, found.route) == ("production", None)
     assert found.canary is not None

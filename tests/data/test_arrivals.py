@@ -15,11 +15,11 @@ from noria import config
 from noria.data import arrivals, files
 from noria.data.arrival import Arrival
 from noria.engine import assembly
-from noria.engine.trigger_watcher import SINGLY, Scout
+from noria.engine.trigger_watcher import SINGLY, TriggerWatcher
 from noria.kernel.errors import DataError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import check
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 
 YAML = """\
 project: shop
@@ -65,7 +65,7 @@ class World:
             self.line.ledger.triggers.add(self.line.name, TriggerKind.MANUAL, "now")
             turn = self.line.ledger.turns.start(self.line.name)
             assert turn is not None
-            sheet = Sheet(turn, "run", project, self.home, None, None, {}, arrivals=tuple(found))
+            sheet = PinnedRun(turn, "run", project, self.home, None, None, {}, arrivals=tuple(found))
             check.data(self.line, sheet)
             self.refused = sheet.refused
         return found
@@ -112,7 +112,7 @@ def test_a_touched_file_is_hashed_once_and_neither_copied_nor_told(world: World,
     os.utime(accepted)
     os.utime(refused)
     settle(world)
-    assert Scout(world.line).data(config.load(world.home)) == 0
+    assert TriggerWatcher(world.line).data(config.load(world.home)) == 0
     assert hashed == ["a.csv", "b.csv"]
     assert world.take() == []
     assert (world.read, len(hashed)) == ([], 2)
@@ -228,7 +228,7 @@ def test_rows_of_a_query_arrive_once(world: World) -> None:
     execute("DELETE FROM t WHERE n = 101")
     assert [each.name for each in world.take()] == ["points/0000000101~0000000102.parquet"]
     assert sum(pin.rows for pin in world.line.ledger.data.current(world.line.name, "points").files) == 3
-    scout = Scout(world.line)
+    scout = TriggerWatcher(world.line)
     assert scout.data(config.load(world.home)) == 0, "nothing is news that a turn has seen"
 
 
@@ -258,11 +258,11 @@ def test_files_from_elsewhere_are_fetched_once_and_a_source_that_is_down_stops_n
 def test_the_scout_reads_nothing_and_tells_once(world: World) -> None:
     world.write("data/a.csv", "n\n1\n")
     settle(world)
-    scout = Scout(world.line)
+    scout = TriggerWatcher(world.line)
     look = lambda: scout.data(config.load(world.home))  # noqa: E731
     assert look() == 1
     assert look() == 0
-    assert Scout(world.line).data(config.load(world.home)) == 0, "another process tells it no second time"
+    assert TriggerWatcher(world.line).data(config.load(world.home)) == 0, "another process tells it no second time"
     assert world.read == []
     reasons = [trigger.reason for trigger in world.line.ledger.triggers.pending("shop")]
     assert reasons == ["data/a.csv arrived"]
@@ -281,10 +281,10 @@ def test_many_files_are_one_trigger(world: World) -> None:
     for n in range(SINGLY + 1):
         world.write(f"images/{n}.png", "x")
     settle(world)
-    scout = Scout(world.line)
+    scout = TriggerWatcher(world.line)
     assert scout.data(config.load(world.home)) == 1
     assert [t.reason for t in world.line.ledger.triggers.pending("shop")] == [f"images: {SINGLY + 1} files arrived"]
-    assert Scout(world.line).data(config.load(world.home)) == 0
+    assert TriggerWatcher(world.line).data(config.load(world.home)) == 0
 
 
 def test_the_scout_complains_once_of_a_source_and_goes_on_with_the_others(world: World) -> None:
@@ -295,7 +295,7 @@ def test_the_scout_complains_once_of_a_source_and_goes_on_with_the_others(world:
     )
     world.write("images/a.png", "x")
     settle(world)
-    scout = Scout(world.line)
+    scout = TriggerWatcher(world.line)
     assert scout.data(config.load(world.home)) == 1
     time.sleep(0.06)  # until the address is due again
     assert scout.data(config.load(world.home)) == 0
@@ -306,7 +306,7 @@ def test_a_source_from_elsewhere_is_looked_at_as_often_as_it_says(world: World, 
     looks: list[str] = []
     monkeypatch.setattr(arrivals, "connect", lambda line, dataset: looks.append(dataset.name) or Empty())
     world.write("noria.yaml", YAML.replace("data/*.csv", "s3://shop/*.csv"))
-    scout = Scout(world.line)
+    scout = TriggerWatcher(world.line)
     for _ in range(3):
         scout.data(config.load(world.home))
     assert looks == ["points", "images", "images", "images"]

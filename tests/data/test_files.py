@@ -124,7 +124,7 @@ def test_a_vanished_file(tmp_path: Path) -> None:
 
 def test_the_watcher_wakes_on_files_and_in_new_folders(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    watcher = files.Watcher([tmp_path])
+    watcher = files.FileWatcher([tmp_path])
     try:
         rouse(watcher, tmp_path / "data")
         (tmp_path / "later").mkdir()
@@ -133,7 +133,7 @@ def test_the_watcher_wakes_on_files_and_in_new_folders(tmp_path: Path) -> None:
         watcher.close()
 
 
-def rouse(watcher: files.Watcher, folder: Path) -> None:
+def rouse(watcher: files.FileWatcher, folder: Path) -> None:
     """Rename files in until one is noticed: the watch begins a moment after the watcher, or the folder, was made."""
     for number in range(50):
         watcher.changed.clear()

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from noria.config import DataSource
 from noria.data import sources
-from noria.data.sources import Found, local
+from noria.data.sources import FoundFile, local
 
 
-def look(source: str, home: Path, **more: str) -> list[Found]:
+def look(source: str, home: Path, **more: str) -> list[FoundFile]:
     return list(sources.connect(DataSource("d", source, **more), home).look())  # type: ignore[arg-type]
 
 

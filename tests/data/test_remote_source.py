@@ -17,18 +17,18 @@ import pytest
 
 from noria.config import DataSource
 from noria.data import sources
-from noria.data.sources import Found, Source
+from noria.data.sources import FoundFile, SourceListing
 from noria.kernel.errors import DataError
 
 SERVICES = Path(__file__).parents[2] / ".services" / "bin" / "python"
 fsspec = pytest.importorskip("fsspec", reason="the extra remote is not installed")
 
 
-def connect(address: str, **more: Any) -> Source:
+def connect(address: str, **more: Any) -> SourceListing:
     return sources.connect(DataSource("d", address, **more), Path("/nowhere"))
 
 
-def look(address: str, **more: Any) -> dict[str, Found]:
+def look(address: str, **more: Any) -> dict[str, FoundFile]:
     return {found.name: found for found in connect(address, **more).look()}
 
 

@@ -13,7 +13,7 @@ def table(first: int, last: int, **changed: int) -> pl.DataFrame:
     return pl.DataFrame({"id": ids, "v": [changed.get(name, place) for place, name in enumerate(ids, first)]})
 
 
-def judged(before: pl.DataFrame, after: pl.DataFrame, *key: str) -> judge_repeats.Repeat | None:
+def judged(before: pl.DataFrame, after: pl.DataFrame, *key: str) -> judge_repeats.RepeatedRows | None:
     return judge_repeats.judge(judge_repeats.prints("a.csv", before, key), judge_repeats.prints("b.csv", after, key), key)
 
 

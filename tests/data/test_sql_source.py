@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from noria.config import DataSource, Query
 from noria.data import sources
-from noria.data.formats import Part, read_table, read_tables
-from noria.data.sources import Source
+from noria.data.formats import DatasetFile, read_table, read_tables
+from noria.data.sources import SourceListing
 from noria.data.sources.sql import Range, _range
 from noria.kernel.errors import DataError
 
@@ -40,7 +40,7 @@ class Ledger:
         self.marks: dict[str, str] = {}
         self.tables: dict[str, pl.DataFrame] = {}
 
-    def connect(self) -> Source:
+    def connect(self) -> SourceListing:
         return sources.connect(self.dataset, self.home, lambda: sorted(self.marks.items()))
 
     def take(self, *, refuse: bool = False, crash: bool = False) -> list[str]:
@@ -333,5 +333,5 @@ def test_files_of_a_query_fit_together(tmp_path: Path) -> None:
     (tmp_path / "fetched-0.parquet").rename(tmp_path / "one.parquet")
     shop(tmp_path, "INSERT INTO orders VALUES (2, 'b', 2)")
     books.take()
-    both = read_tables([Part(name, tmp_path / name) for name in ("one.parquet", "fetched-0.parquet")])
+    both = read_tables([DatasetFile(name, tmp_path / name) for name in ("one.parquet", "fetched-0.parquet")])
     assert both.rows() == [(1, None, None), (2, "b", 2.0)]

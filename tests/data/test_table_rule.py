@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from noria.data import formats, judge_column_types
-from noria.data.formats import Part, texts
-from noria.data.table import Column, FileLooks, Kind, TableType
+from noria.data.formats import DatasetFile, texts
+from noria.data.table import Column, ColumnKind, FileLooks, TableType
 from noria.kernel.contract import ColumnRule, Contract
 from noria.kernel.dialect import Dialect
 from noria.kernel.errors import DataError
@@ -128,7 +128,7 @@ def test_the_contract_drives_the_reading(
 
 def test_what_was_decided_before_is_kept() -> None:
     """Number 21: a file whose column is all digits, empty or true and false changes no type, and loses no zero."""
-    known = TableType({"sku": Column(Kind.STRING), "n": Column(Kind.INT), "x": Column(Kind.FLOAT)})
+    known = TableType({"sku": Column(ColumnKind.STRING), "n": Column(ColumnKind.INT), "x": Column(ColumnKind.FLOAT)})
     looks = FileLooks("b.csv", {name: texts.looks(pl.Series(name, ["12", "7"])) for name in known.columns})
     kind, _ = judge_column_types.decide(None, known, [looks])
     assert kind == known
@@ -141,11 +141,18 @@ def test_files_are_read_by_the_type_of_their_dataset(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,n,x\n01,1,1.5\n")
     (tmp_path / "b.csv").write_text("id,n,x\n")
     (tmp_path / "c.csv").write_text('x,id,n\n"",17,\n')
-    parts = [Part(f"data/{name}", tmp_path / name) for name in ("a.csv", "b.csv", "c.csv")]
+    parts = [DatasetFile(f"data/{name}", tmp_path / name) for name in ("a.csv", "b.csv", "c.csv")]
     table = formats.read_tables(parts)
     assert table.schema == {"id": pl.String, "n": pl.Int64, "x": pl.Float64}
     assert table.rows() == [("01", 1, 1.5), ("17", None, None)]
-    kind = TableType({"id": Column(Kind.STRING), "n": Column(Kind.FLOAT), "x": Column(Kind.FLOAT), "more": Column(Kind.DATE)})
+    kind = TableType(
+        {
+            "id": Column(ColumnKind.STRING),
+            "n": Column(ColumnKind.FLOAT),
+            "x": Column(ColumnKind.FLOAT),
+            "more": Column(ColumnKind.DATE),
+        }
+    )
     table = formats.read_tables(parts, kind)
     assert table.schema == {"id": pl.String, "n": pl.Float64, "x": pl.Float64, "more": pl.Date}
 
@@ -155,13 +162,13 @@ def test_what_does_not_fit_is_told_with_file_column_and_value(tmp_path: Path) ->
     (tmp_path / "a.csv").write_text("n\n1\n")
     (tmp_path / "b.csv").write_text("n\n1\nfour\n")
     with pytest.raises(DataError) as caught:
-        formats.read_table(tmp_path / "b.csv", name="data/b.csv", kind=TableType({"n": Column(Kind.INT)}))
+        formats.read_table(tmp_path / "b.csv", name="data/b.csv", kind=TableType({"n": Column(ColumnKind.INT)}))
     assert caught.value.where == "data/b.csv"
     assert "n: row 2 is no whole number; in this dataset it is int, as long as no contract says" in caught.value.message
     assert caught.value.message.endswith(": n in row 2 is 'four'")
     (tmp_path / "c.csv").write_text("n,m\n1,2\n")
     with pytest.raises(DataError, match=r"has m besides, compared with data/a.csv") as caught:
-        formats.read_tables([Part("data/a.csv", tmp_path / "a.csv"), Part("data/c.csv", tmp_path / "c.csv")])
+        formats.read_tables([DatasetFile("data/a.csv", tmp_path / "a.csv"), DatasetFile("data/c.csv", tmp_path / "c.csv")])
     assert caught.value.where == "data/c.csv"
 
 
@@ -180,21 +187,21 @@ def test_typed_files_follow_the_type_of_their_dataset(tmp_path: Path) -> None:
     table.write_parquet(tmp_path / "a.parquet")
     kind = TableType(
         {
-            "d": Column(Kind.FLOAT),
-            "e": Column(Kind.STRING),
-            "f": Column(Kind.FLOAT),
-            "n": Column(Kind.INT),
-            "t": Column(Kind.DATETIME, zone="Europe/Berlin"),
-            "none": Column(Kind.INT),
+            "d": Column(ColumnKind.FLOAT),
+            "e": Column(ColumnKind.STRING),
+            "f": Column(ColumnKind.FLOAT),
+            "n": Column(ColumnKind.INT),
+            "t": Column(ColumnKind.DATETIME, zone="Europe/Berlin"),
+            "none": Column(ColumnKind.INT),
         }
     )
-    read = formats.read_tables([Part("a", tmp_path / "a.parquet")], kind)
+    read = formats.read_tables([DatasetFile("a", tmp_path / "a.parquet")], kind)
     assert read["f"].null_count() == 1, "NaN is a missing value"
     assert read.schema["e"] == pl.String
     assert read.schema["n"] == read.schema["none"] == pl.Int64
     assert str(read["t"].dtype.time_zone) == "Europe/Berlin"  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="f: the file has float, and in this dataset it is string"):
-        formats.read_table(tmp_path / "a.parquet", kind=TableType({"f": Column(Kind.STRING)}))
+        formats.read_table(tmp_path / "a.parquet", kind=TableType({"f": Column(ColumnKind.STRING)}))
 
 
 @pytest.mark.parametrize(

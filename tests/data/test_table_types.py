@@ -12,7 +12,7 @@ from test_arrivals import World
 
 from noria import config
 from noria.data import formats, table_types
-from noria.data.formats import Part
+from noria.data.formats import DatasetFile
 from noria.data.snapshot import Delivery
 from noria.data.table import TableType
 from noria.kernel.errors import DataError
@@ -41,7 +41,7 @@ def whole(world: World) -> pl.DataFrame:
     """The dataset as a step gets it."""
     source = config.load(world.home).data["points"]
     pins = world.line.ledger.data.current("shop", "points").files
-    parts = [Part(pin.name, world.line.named_blob(pin.digest, pin.name)) for pin in pins]
+    parts = [DatasetFile(pin.name, world.line.named_blob(pin.digest, pin.name)) for pin in pins]
     return formats.read_tables(parts, table_types.of(world.line, source), source.csv)
 
 

@@ -16,7 +16,7 @@ from noria.kernel.trigger import TriggerKind
 from noria.models import table_arguments
 from noria.pipeline import environment, orders, pin
 from noria.pipeline.check import data
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 
 CONFIG = 'project: p\ndata: {rows: {source: "data/*.csv", settle: 20ms KEY}}\nsteps: {keep: {call: "m:keep"}}\n'
 
@@ -37,12 +37,12 @@ def taken(home: Path, key: str) -> tuple[list[str], pl.DataFrame]:
         line.ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
         turn = line.ledger.turns.start("p")
         assert turn is not None
-        sheet = Sheet(turn, "run-1", project, home, None, None, environment.record(), by_hand=True)
+        sheet = PinnedRun(turn, "run-1", project, home, None, None, environment.record(), by_hand=True)
         sheet.arrivals = tuple(take_in(line, project, patient=True))
         data(line, sheet)
         assert sheet.refused == []
         pin.fix(line, sheet)
-        inputs = orders.Inputs()
+        inputs = orders.TaskInputs()
         facts = inputs.argument(line, sheet, "rows", {})
         paths = {}
         for name, digest in inputs.files.items():

@@ -9,22 +9,22 @@ import pytest
 from msgspec.structs import replace
 
 from noria.delivery import judge_advance
-from noria.delivery.judge_advance import Moment, Ruling
+from noria.delivery.judge_advance import AnalysisMoment, Ruling
 from noria.delivery.judge_guards import Evidence
 from noria.kernel.policy import Guards, QualityGuard, QuantileGuard, RolloutPolicy, RolloutStep, StepKind
 from noria.kernel.verdict import Outcome
-from noria.serving.rollout_records import Advice, Block, Tally
+from noria.serving.rollout_records import Advice, Interval, Tally
 
 STEPS = tuple(RolloutStep(StepKind.CANARY, share) for share in (0.1, 0.5, 1.0))
 POLICY = RolloutPolicy(steps=STEPS, guards=Guards(errors=0.01, slow_by=0.02), false_alarm=0.01, missed=0.05)
 
 
-def block(share: float, champion: tuple[int, int, int], candidate: tuple[int, int, int]) -> Block:
-    return Block(share, Tally(*champion), Tally(*candidate))
+def block(share: float, champion: tuple[int, int, int], candidate: tuple[int, int, int]) -> Interval:
+    return Interval(share, Tally(*champion), Tally(*candidate))
 
 
-def look(*blocks: Block, step: int = 0, elapsed_s: float = 10.0, policy: RolloutPolicy = POLICY) -> Ruling:
-    return judge_advance.judge(policy, step, Evidence(blocks), Moment(patient_s=elapsed_s))
+def look(*blocks: Interval, step: int = 0, elapsed_s: float = 10.0, policy: RolloutPolicy = POLICY) -> Ruling:
+    return judge_advance.judge(policy, step, Evidence(blocks), AnalysisMoment(patient_s=elapsed_s))
 
 
 def test_nothing_has_come_in() -> None:
@@ -86,9 +86,9 @@ def test_a_candidate_that_fails_as_its_champion_does_learns_nothing_from_it() ->
     both = look(block(0.5, (380, 380, 0), (380, 380, 0)), step=1)
     assert both.advice is Advice.WAIT
     assert both.errors.safe < 1
-    pairs = Block(0.5, Tally(380, 380), Tally(380, 380, both=380), paired=True)
+    pairs = Interval(0.5, Tally(380, 380), Tally(380, 380, both=380), paired=True)
     policy = replace(POLICY, steps=(SHADOW, STEPS[2]))
-    held = judge_advance.judge(policy, 0, Evidence((pairs,)), Moment(patient_s=3_601.0))
+    held = judge_advance.judge(policy, 0, Evidence((pairs,)), AnalysisMoment(patient_s=3_601.0))
     assert held.advice is Advice.HOLD
     assert (held.errors.safe, held.errors.harm) == (1.0, 1.0)
     assert "no event on either release in 0 pairs, and 380 that both failed" in held.errors.text
@@ -109,10 +109,10 @@ def test_there_is_a_ceiling_on_the_candidates_own_errors() -> None:
 
 def test_pairs_that_both_failed_do_not_hide_harm() -> None:
     """Number 39: of 500 pairs both fail 100; of the rest the candidate alone fails 12."""
-    pairs = Block(0.5, Tally(500, 100), Tally(500, 112, both=100), paired=True)
-    alone = Block(0.5, Tally(400, 0), Tally(400, 12), paired=True)
+    pairs = Interval(0.5, Tally(500, 100), Tally(500, 112, both=100), paired=True)
+    alone = Interval(0.5, Tally(400, 0), Tally(400, 12), paired=True)
     policy = replace(POLICY, steps=(SHADOW, STEPS[2]))
-    first, second = (judge_advance.judge(policy, 0, Evidence((one,)), Moment()).errors for one in (pairs, alone))
+    first, second = (judge_advance.judge(policy, 0, Evidence((one,)), AnalysisMoment()).errors for one in (pairs, alone))
     assert (first.harm, first.safe) == (second.harm, second.safe)
     assert first.text == "12 of 12 events on the canary at 50 % of traffic in 400 pairs, and 100 that both failed"
 
@@ -147,26 +147,26 @@ APPROVE = RolloutStep(StepKind.APPROVE, approvals=2)
 def test_a_pause_ends_by_the_clock_and_harm_ends_it_at_once() -> None:
     policy = replace(POLICY, steps=(STEPS[0], PAUSE, STEPS[2]))
     fine, bad = Evidence((block(0.1, (4_500, 0, 0), (500, 0, 0)),)), Evidence((block(0.1, (3_700, 2, 0), (412, 7, 0)),))
-    assert judge_advance.judge(policy, 0, fine, Moment()).reason.text.endswith("go on to a pause of 10 min")
-    waits = judge_advance.judge(policy, 1, fine, Moment(patient_s=1e9, step_s=599.0))
+    assert judge_advance.judge(policy, 0, fine, AnalysisMoment()).reason.text.endswith("go on to a pause of 10 min")
+    waits = judge_advance.judge(policy, 1, fine, AnalysisMoment(patient_s=1e9, step_s=599.0))
     assert waits.advice is Advice.WAIT  # patience is for evidence
     assert "paused for 1 s more" in waits.reason.text
-    assert judge_advance.judge(policy, 1, fine, Moment(step_s=600.0)).advice is Advice.PROMOTE
-    assert judge_advance.judge(policy, 1, bad, Moment(step_s=1.0)).advice is Advice.ROLL_BACK
+    assert judge_advance.judge(policy, 1, fine, AnalysisMoment(step_s=600.0)).advice is Advice.PROMOTE
+    assert judge_advance.judge(policy, 1, bad, AnalysisMoment(step_s=1.0)).advice is Advice.ROLL_BACK
 
 
 def test_a_step_waits_for_its_approvals() -> None:
     policy = replace(POLICY, steps=(STEPS[0], APPROVE, STEPS[1], STEPS[2]))
     fine = Evidence((block(0.1, (4_500, 0, 0), (500, 0, 0)),))
-    waits = judge_advance.judge(policy, 1, fine, Moment(patient_s=1e9, approvals=1))
+    waits = judge_advance.judge(policy, 1, fine, AnalysisMoment(patient_s=1e9, approvals=1))
     assert waits.advice is Advice.WAIT
     assert "waits for 1 approval (`noria approve`)" in waits.reason.text
-    assert judge_advance.judge(policy, 1, fine, Moment(approvals=2)).advice is Advice.ADVANCE
+    assert judge_advance.judge(policy, 1, fine, AnalysisMoment(approvals=2)).advice is Advice.ADVANCE
 
 
 def test_what_a_step_needs_counts_the_judged_ones_alone() -> None:
     policy = replace(POLICY, steps=(SHADOW, PAUSE, STEPS[0], APPROVE, STEPS[2]))
-    needed = [judge_advance.judge(policy, step, Evidence(), Moment()).errors.safe_needed for step in range(4)]
+    needed = [judge_advance.judge(policy, step, Evidence(), AnalysisMoment()).errors.safe_needed for step in range(4)]
     assert needed == pytest.approx([math.sqrt(20), math.sqrt(20), 20, 20])
 
 
@@ -174,13 +174,13 @@ def test_quality_shares_the_budget_and_is_needed_unless_labels_come_too_late() -
     policy = replace(POLICY, guards=replace(POLICY.guards, quality=QualityGuard("brier", 0.05)), steps=(STEPS[0], STEPS[2]))
     fine = (block(0.1, (9_000, 0, 0), (1_000, 0, 0)),)
     rng = np.random.default_rng(7)
-    assert judge_advance.judge(policy, 0, Evidence(fine), Moment()).errors.harm_needed == pytest.approx(300)
-    assert judge_advance.judge(policy, 0, Evidence(fine, pairs=80), Moment()).advice is Advice.WAIT
-    assert "no label yet on 80 pairs" in judge_advance.judge(policy, 0, Evidence(fine, pairs=80), Moment()).reason.text
-    assert judge_advance.judge(policy, 0, Evidence(fine), Moment(deferred=True)).advice is Advice.PROMOTE
+    assert judge_advance.judge(policy, 0, Evidence(fine), AnalysisMoment()).errors.harm_needed == pytest.approx(300)
+    assert judge_advance.judge(policy, 0, Evidence(fine, pairs=80), AnalysisMoment()).advice is Advice.WAIT
+    assert "no label yet on 80 pairs" in judge_advance.judge(policy, 0, Evidence(fine, pairs=80), AnalysisMoment()).reason.text
+    assert judge_advance.judge(policy, 0, Evidence(fine), AnalysisMoment(deferred=True)).advice is Advice.PROMOTE
     alike, worse = rng.normal(0, 0.05, 600).clip(-1, 1), rng.normal(0.1, 0.05, 600).clip(-1, 1)
-    assert judge_advance.judge(policy, 0, Evidence(fine, alike), Moment()).advice is Advice.PROMOTE
-    ruling = judge_advance.judge(policy, 0, Evidence(fine, worse), Moment(deferred=True))
+    assert judge_advance.judge(policy, 0, Evidence(fine, alike), AnalysisMoment()).advice is Advice.PROMOTE
+    ruling = judge_advance.judge(policy, 0, Evidence(fine, worse), AnalysisMoment(deferred=True))
     assert ruling.advice is Advice.ROLL_BACK
     assert "brier: +0.099" in ruling.reason.text
 
@@ -190,22 +190,22 @@ def test_a_quantile_where_it_is_asked_for() -> None:
     fine = (block(0.1, (9_000, 0, 0), (1_000, 0, 0)),)
     rng = np.random.default_rng(8)
     champion, same, late = (rng.gamma(4.0, scale, 20_000) for scale in (1.0, 1.0, 30.0))
-    assert judge_advance.judge(policy, 0, Evidence(fine, latencies=(champion, same)), Moment()).advice is Advice.PROMOTE
-    assert judge_advance.judge(policy, 0, Evidence(fine, latencies=(champion, same[:50])), Moment()).advice is Advice.WAIT
-    ruling = judge_advance.judge(policy, 0, Evidence(fine, latencies=(champion, late)), Moment())
+    assert judge_advance.judge(policy, 0, Evidence(fine, latencies=(champion, same)), AnalysisMoment()).advice is Advice.PROMOTE
+    assert judge_advance.judge(policy, 0, Evidence(fine, latencies=(champion, same[:50])), AnalysisMoment()).advice is Advice.WAIT
+    ruling = judge_advance.judge(policy, 0, Evidence(fine, latencies=(champion, late)), AnalysisMoment())
     assert ruling.advice is Advice.ROLL_BACK
     assert "p99: +" in ruling.reason.text
 
 
 def test_probation_without_labels_vouches_for_nothing() -> None:
     policy = replace(POLICY, guards=replace(POLICY.guards, quality=QualityGuard("brier", 0.05)), probation_s=3600.0)
-    assert judge_advance.judge_probation(policy, Evidence(), Moment(step_s=3599.0)).advice is Advice.WAIT
-    over = judge_advance.judge_probation(policy, Evidence(pairs=40), Moment(step_s=3600.0))
+    assert judge_advance.judge_probation(policy, Evidence(), AnalysisMoment(step_s=3599.0)).advice is Advice.WAIT
+    over = judge_advance.judge_probation(policy, Evidence(pairs=40), AnalysisMoment(step_s=3600.0))
     assert (over.advice, over.reason.outcome) == (Advice.PROMOTE, Outcome.NOT_ENOUGH_DATA)
     alike = np.random.default_rng(7).normal(0, 0.05, 900).clip(-1, 1)
-    passed = judge_advance.judge_probation(policy, Evidence(differences=alike, pairs=900), Moment(step_s=3600.0))
+    passed = judge_advance.judge_probation(policy, Evidence(differences=alike, pairs=900), AnalysisMoment(step_s=3600.0))
     assert (passed.advice, passed.reason.outcome) == (Advice.PROMOTE, Outcome.PASS)
-    worse = judge_advance.judge_probation(policy, Evidence(differences=alike + 0.1, pairs=900), Moment(step_s=5.0))
+    worse = judge_advance.judge_probation(policy, Evidence(differences=alike + 0.1, pairs=900), AnalysisMoment(step_s=5.0))
     assert worse.advice is Advice.ROLL_BACK
 
 
@@ -216,8 +216,8 @@ def rollout(rng: np.random.Generator, rates: tuple[float, float], looks: int) ->
         share = POLICY.steps[step].share
         candidate = int(rng.binomial(600, share))
         tallies = [Tally(n, int(rng.binomial(n, r)), 0) for n, r in zip((600 - candidate, candidate), rates, strict=True)]
-        blocks = (*blocks, Block(share, *tallies))
-        advice = judge_advance.judge(POLICY, step, Evidence(blocks), Moment()).advice
+        blocks = (*blocks, Interval(share, *tallies))
+        advice = judge_advance.judge(POLICY, step, Evidence(blocks), AnalysisMoment()).advice
         if advice is Advice.ADVANCE:
             step += 1
         elif advice is not Advice.WAIT:

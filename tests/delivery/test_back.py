@@ -6,33 +6,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.delivery.judge_rollback_target import Back, Refusal, target
+from noria.delivery.judge_rollback_target import Refusal, RollbackTarget, target
 
 SOUND = {"v1": None, "v2": None, "v3": None}
 HERE = {"v1", "v2", "v3"}
 
 
 def test_it_goes_to_the_release_before() -> None:
-    assert target(["v3", "v2", "v1"], SOUND, "v3", None, HERE) == Back("v2", "v2 served before v3")
+    assert target(["v3", "v2", "v1"], SOUND, "v3", None, HERE) == RollbackTarget("v2", "v2 served before v3")
 
 
 def test_the_second_time_it_goes_one_further_and_never_to_what_was_rolled_back() -> None:
     """v3 gave way to v2: v3 is barred, and v2 is the newest of the history."""
     releases = SOUND | {"v3": "rolled back: errors"}
     found = target(["v2", "v3", "v2", "v1"], releases, "v2", None, HERE)
-    assert found == Back("v1", "v1 served before v2 (v3 is barred: rolled back: errors)")
+    assert found == RollbackTarget("v1", "v1 served before v2 (v3 is barred: rolled back: errors)")
 
 
 def test_a_release_that_came_back_by_hand_gives_way_to_the_one_that_served_between() -> None:
     found = target(["v2", "v3", "v2", "v1"], SOUND, "v2", None, HERE)
-    assert isinstance(found, Back)
+    assert isinstance(found, RollbackTarget)
     assert found.version == "v3"
 
 
 def test_what_is_passed_over_is_named() -> None:
     releases = {"v1": None, "v3": "withdrawn by cli:anna: wrong labels", "v4": None}
     found = target(["v4", "v3", "v2", "v0", "v1"], releases | {"v2": None}, "v4", None, {"v1", "v4"})
-    assert found == Back(
+    assert found == RollbackTarget(
         "v1",
         "v1 served before v4 (v3 is barred: withdrawn by cli:anna: wrong labels; "
         "the bundle of v2 is not on this machine any more; v0 is not known any more)",
@@ -61,8 +61,8 @@ def test_it_says_why_there_is_nowhere_to_go(
 @pytest.mark.parametrize(
     ("wanted", "releases", "here", "said"),
     [
-        ("v1", SOUND, HERE, Back("v1", "v1 was asked for")),
-        ("v2", SOUND, HERE, Back("v2", "v2 was asked for; it never served here")),
+        ("v1", SOUND, HERE, RollbackTarget("v1", "v1 was asked for")),
+        ("v2", SOUND, HERE, RollbackTarget("v2", "v2 was asked for; it never served here")),
         ("v9", SOUND, HERE, Refusal("there is no release v9", "`noria releases` lists them.")),
         ("v3", SOUND, HERE, Refusal("v3 serves already", "`noria status` shows what serves where.")),
         (
@@ -78,7 +78,7 @@ def test_it_says_why_there_is_nowhere_to_go(
         ),
     ],
 )  # fmt: skip
-def test_one_that_is_named(wanted: str, releases: dict[str, str | None], here: set[str], said: Back | Refusal) -> None:
+def test_one_that_is_named(wanted: str, releases: dict[str, str | None], here: set[str], said: RollbackTarget | Refusal) -> None:
     assert target(["v3", "v1"], releases, "v3", wanted, here) == said
 
 
@@ -97,14 +97,14 @@ def test_whatever_the_history_what_takes_over_served_before_and_is_fit(
     found = target(history, releases, present, None, here)
     tail = history[history.index(present) + 1 :] if present in history else history
     fit = [v for v in tail if v != present and v in releases and releases[v] is None and v in here]
-    assert (found.version if isinstance(found, Back) else None) == (fit[0] if fit else None)
+    assert (found.version if isinstance(found, RollbackTarget) else None) == (fit[0] if fit else None)
 
 
 @given(st.lists(VERSIONS, min_size=1, max_size=8, unique=True))
 def test_rolling_back_again_and_again_visits_each_release_once_and_ends(served: list[str]) -> None:
     releases: dict[str, str | None] = dict.fromkeys(served)
     history, visited = list(served), [served[0]]
-    while isinstance(found := target(history, releases, history[0], None, set(served)), Back):
+    while isinstance(found := target(history, releases, history[0], None, set(served)), RollbackTarget):
         releases[history[0]] = "rolled back"
         history.insert(0, found.version)
         visited.append(found.version)

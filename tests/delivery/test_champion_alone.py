@@ -8,7 +8,7 @@ from typing import Any, cast
 from noria.delivery import rollout as stage
 from noria.serving.environment import fit
 from noria.serving.rollout_records import Route
-from noria.serving.worker_pool import Plan
+from noria.serving.worker_pool import WorkerPlan
 
 TRIED = Route(
     "p",
@@ -32,7 +32,7 @@ ALONE = Route("p", "production", 7, "a" * 64, "v1", previous="c" * 64, previous_
 
 def test_a_server_and_the_engine_make_the_same_route_of_a_champion_alone() -> None:
     crashing = cast(Any, SimpleNamespace(deaths=SimpleNamespace(unfit=lambda route: True)))
-    assert fit(crashing, Plan((TRIED,), {})).routes == (ALONE,)
+    assert fit(crashing, WorkerPlan((TRIED,), {})).routes == (ALONE,)
     nobody_on_probation = SimpleNamespace(rollouts=SimpleNamespace(probing=lambda project, environment: None))
     assert stage._alone(cast(Any, SimpleNamespace(name="p", ledger=nobody_on_probation)), TRIED) == ALONE
     assert TRIED.without_candidate() == ALONE

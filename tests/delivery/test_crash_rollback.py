@@ -12,7 +12,7 @@ from noria.delivery import champion as champion_stage
 from noria.delivery import rollout as stage
 from noria.delivery import rollout_controller
 from noria.delivery.context import DeliveryContext
-from noria.delivery.driver import EngineStats, Stats
+from noria.delivery.driver import EngineCounts, EngineStats
 from noria.serving.rollout_records import CHAMPION, Crashes, Rollout, RolloutState, Route, candidate_of
 
 V1, V2, V3 = digest_of("v1"), digest_of("v2"), digest_of("v3")
@@ -102,7 +102,7 @@ def test_the_pilot_waits_for_whoever_promoted_before_it_acts_on_a_refusal(
     line: DeliveryContext, server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Number 58: as above, as the daemon meets it."""
-    driven = rollout_controller.Pilot(line)
+    driven = rollout_controller.RolloutController(line)
     server.refused = server.broken = {V2: "a name is odd"}
     driven.drive()
     assert champion(line) == "v2"
@@ -134,9 +134,9 @@ def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(
     ):
         server.crashes = harmless
         server.refused = {V1: "gone"}
-        assert not stage.fallen(line, rollout, server.stats("p", "production"))
+        assert not stage.is_withdrawn_by_crashes(line, rollout, server.stats("p", "production"))
     server.crashes = {V3: Crashes(2, 2, "SIGSEGV in worker 1", candidate_of(rollout.id))}
-    assert stage.fallen(line, rollout, server.stats("p", "production"))
+    assert stage.is_withdrawn_by_crashes(line, rollout, server.stats("p", "production"))
     ended = line.ledger.rollouts.get(rollout.id)
     assert (ended.state, ended.reason) == (
         RolloutState.ROLLED_BACK, "v3 rolled back: it crashed 2 processes (SIGSEGV in worker 1)",
@@ -148,7 +148,7 @@ def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(
 def test_a_candidate_that_the_server_refuses_is_rolled_back(line: DeliveryContext, server: Scripted) -> None:
     rollout = canary(line)
     server.refused = {V3: "golden row 2 was answered 0.5, where 0.25 was due"}
-    assert stage.fallen(line, rollout, server.stats("p", "production"))
+    assert stage.is_withdrawn_by_crashes(line, rollout, server.stats("p", "production"))
     assert line.ledger.rollouts.get(rollout.id).reason.startswith("v3 could not be loaded: golden row 2 was answered 0.5")
 
 
@@ -158,7 +158,7 @@ def test_the_engine_is_asked_once_in_a_look(line: DeliveryContext, server: Scrip
     asked_at: list[str] = []
     ask = server.stats
 
-    def stats(project: str, environment: str) -> Stats:
+    def stats(project: str, environment: str) -> EngineCounts:
         asked_at.append(environment)
         return ask(project, environment)
 
@@ -166,10 +166,10 @@ def test_the_engine_is_asked_once_in_a_look(line: DeliveryContext, server: Scrip
     yaml = "project: p\nenvironments:\n  production: {rollout: {steps: [10%, 100%], replay: 0}}\n"
     (line.home / "noria.yaml").write_text(yaml)
     canary(line)
-    driven = rollout_controller.Pilot(line)
+    driven = rollout_controller.RolloutController(line)
     driven.drive()
     assert asked_at == ["production"]
     server.here = False
-    driven = rollout_controller.Pilot(line)
+    driven = rollout_controller.RolloutController(line)
     driven.drive()
     assert asked_at == ["production"] * 2

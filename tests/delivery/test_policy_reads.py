@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from noria.config import loading
-from noria.delivery.rollout_controller import Pilot
+from noria.delivery.rollout_controller import RolloutController
 from noria.serving.rollout_records import Rollout, RolloutState
 
 POLICY = "project: p\nenvironments: {production: {rollout: {steps: [50%%, 100%%]}, freeze: [%s]}}\n"
@@ -23,7 +23,7 @@ def test_looks_read_the_project_file_once_until_it_changes(tmp_path: Path, monke
     put(sealed / "code", "")
     put(home, "fri 16:00 .. mon 08:00")
     rollout = Rollout("rollout-1", "p", "production", None, "v2", "b" * 64, RolloutState.CANARY, 0, 0.0)
-    pilot = Pilot(cast(Any, SimpleNamespace(home=home, bundle=lambda digest: sealed)))
+    pilot = RolloutController(cast(Any, SimpleNamespace(home=home, bundle=lambda digest: sealed)))
     for _ in range(30):
         _, environment = pilot._policy(rollout)
         assert [freeze.text for freeze in environment.freeze] == ["fri 16:00 .. mon 08:00"]

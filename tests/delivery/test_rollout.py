@@ -12,12 +12,12 @@ from engine_stub import Scripted, digest_of, line_of
 from noria import config
 from noria.delivery import champion
 from noria.delivery import rollout as stage
-from noria.delivery.rollout_controller import Pilot
+from noria.delivery.rollout_controller import RolloutController
 from noria.engine import actions
 from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline.turn_record import TurnOutcome
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving.replay_result import Replayed
 from noria.serving.rollout_records import Crashes, Rollout, RolloutState, Route, candidate_of
 
@@ -37,7 +37,7 @@ class World:
     def __init__(self, folder: Path, engine: Scripted) -> None:
         self.folder, self.engine = folder, engine
         self.line = line_of(folder, engine, 4)
-        self.pilot = Pilot(self.line)
+        self.pilot = RolloutController(self.line)
 
     def policy(self, rollout: str, more: str = "") -> None:
         """Write noria.yaml; v1 serves where nobody does yet."""
@@ -62,7 +62,9 @@ class World:
         return found
 
     def enter(self, version: str) -> tuple[TurnOutcome, str]:
-        return stage.enter(self.line, config.load(self.folder), self.environment, self.line.ledger.releases.get("p", version))
+        return stage.start_rollout(
+            self.line, config.load(self.folder), self.environment, self.line.ledger.releases.get("p", version)
+        )
 
     def look(self) -> Rollout:
         """One look, at once; the newest rollout after it."""
@@ -562,8 +564,10 @@ def test_a_turn_that_died_between_two_environments_takes_up_where_it_was(world: 
     ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
     turn = ledger.turns.start("p")
     assert turn is not None
-    release = ledger.releases.seal("p", "9" * 64, "run-9", turn.id, Form.COMPILED, "commit", {}, "9" * 64)
-    assert stage.enter(world.line, project, project.environments["staging"], release)[0] is TurnOutcome.PROMOTED  # and it dies
+    release = ledger.releases.seal("p", "9" * 64, "run-9", turn.id, ServedForm.COMPILED, "commit", {}, "9" * 64)
+    assert (
+        stage.start_rollout(world.line, project, project.environments["staging"], release)[0] is TurnOutcome.PROMOTED
+    )  # and it dies
     told = len(world.engine.told)
     assert stage.roll_out(world.line, project, release)[0] is TurnOutcome.PROMOTED
     assert world.route.champion_version == release.version

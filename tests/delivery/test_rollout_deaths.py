@@ -12,7 +12,7 @@ from noria import config
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
-from noria.delivery.rollout_controller import Pilot
+from noria.delivery.rollout_controller import RolloutController
 from noria.serving.rollout_records import RolloutState, Route
 
 YAML = """\
@@ -67,20 +67,20 @@ environments:
 """
 
 
-def looked(line: DeliveryContext, pilot: Pilot) -> Pilot:
+def looked(line: DeliveryContext, pilot: RolloutController) -> RolloutController:
     """One look, and who goes on after it: another one where that died."""
     pilot._rests.clear()
     try:
         pilot.drive()
     except DiedError:
         line.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
-        return Pilot(line)
+        return RolloutController(line)
     return pilot
 
 
 def play(line: DeliveryContext, engine: Dying, bad: bool) -> None:
     """Look until nothing is open, a new pilot after each death; requests come in by the ledger's route, as on a real server."""
-    pilot = Pilot(line)
+    pilot = RolloutController(line)
     for _ in range(60):
         active, probing = line.ledger.rollouts.active("p", "production"), line.ledger.rollouts.probing("p", "production")
         route = line.ledger.routes.get("p", "production")
@@ -108,7 +108,7 @@ def test_a_death_at_every_call_changes_nothing_of_the_end(tmp_path: Path, bad: b
         champion.promote(line, environment, line.ledger.releases.get("p", "v1"), "the first")
         engine.die_at(at, before=before)
         with contextlib.suppress(DiedError):
-            stage.enter(line, config.load(line.home), environment, line.ledger.releases.get("p", "v2"))
+            stage.start_rollout(line, config.load(line.home), environment, line.ledger.releases.get("p", "v2"))
         play(line, engine, bad)
         died = engine.at == 0
         ended = line.ledger.rollouts.list("p")[0]
@@ -162,7 +162,7 @@ def test_a_death_between_two_environments_does_not_end_the_way(tmp_path: Path, b
 
 def walk(line: DeliveryContext, engine: Dying) -> None:
     """Look until production serves v2, a new pilot after each death; requests come in wherever a release is tried."""
-    pilot, served = Pilot(line), 0
+    pilot, served = RolloutController(line), 0
     for _ in range(40):
         for name in config.load(line.home).environments:
             route = line.ledger.routes.get("p", name)

@@ -13,14 +13,14 @@ from test_rollout import CANARY, GOOD, World
 from noria import config
 from noria.delivery import champion
 from noria.delivery import rollout as stage
-from noria.delivery.driver import Embedded, Stats
+from noria.delivery.driver import Embedded, EngineCounts
 from noria.engine import actions
 from noria.engine.turn import end
 from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
 from noria.kernel.trigger import TriggerKind
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 from noria.pipeline.turn_record import Turn, TurnOutcome
-from noria.releases.release import Form, Release
+from noria.releases.release import Release, ServedForm
 from noria.serving.client import Server
 from noria.serving.rollout_records import RolloutState, Route
 from noria.storage.ledger import Ledger
@@ -66,7 +66,7 @@ class Busy(Scripted):
         super().drain(environment, digest)
         self._now("drain")
 
-    def stats(self, project: str, environment: str) -> Stats:
+    def stats(self, project: str, environment: str) -> EngineCounts:
         found = super().stats(project, environment)
         self._now("stats")
         return found
@@ -101,7 +101,7 @@ def of_a_turn(world: World, digit: str) -> tuple[Turn, Release]:
     ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
     turn = ledger.turns.start("p")
     assert turn is not None
-    release = ledger.releases.seal("p", digit * 64, f"run-{digit}", turn.id, Form.COMPILED, "commit", {}, digit * 64)
+    release = ledger.releases.seal("p", digit * 64, f"run-{digit}", turn.id, ServedForm.COMPILED, "commit", {}, digit * 64)
     bundle = world.line.bundle(release.digest)
     bundle.mkdir(parents=True)
     (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')
@@ -287,7 +287,7 @@ def test_a_turn_that_ends_as_its_release_begins_does_not_say_that_it_waits(world
     outcome, text = stage.roll_out(world.line, config.load(world.folder), release)
     engine.here = True
     assert (outcome, world.look().state) == (TurnOutcome.RELEASED, RolloutState.CANARY)  # before the turn has written its end
-    sheet = Sheet(turn, "run-9", config.load(world.folder), world.folder, None, None, {})
+    sheet = PinnedRun(turn, "run-9", config.load(world.folder), world.folder, None, None, {})
     ended = end(world.line, sheet, outcome, text, release)
     assert (ended.outcome, ended.reason) == (TurnOutcome.ROLLING_OUT, world.newest.reason)
 
@@ -353,7 +353,7 @@ def test_harm_in_stagings_probation_ends_the_canary_in_production(world: World) 
 def test_a_turn_that_is_told_again_does_not_deliver_what_was_barred_meanwhile(world: World) -> None:
     project = chain(world, CHAIN)
     _, release = of_a_turn(world, "9")
-    stage.enter(world.line, project, project.environments["staging"], release)  # and the engine dies
+    stage.start_rollout(world.line, project, project.environments["staging"], release)  # and the engine dies
     actions.roll_back(world.line, "staging", "ann")
     outcome, text = stage.roll_out(world.line, project, release)
     assert (outcome, "v5 is barred: staging rolled back" in text) == (TurnOutcome.BARRED, True)
@@ -412,7 +412,7 @@ def test_a_turn_that_is_told_again_late_brings_its_release_over_no_newer_one(wor
     _, release = of_a_turn(world, "9")
     _, newer = of_a_turn(world, "8")
     if where == "production":
-        stage.enter(world.line, project, project.environments["staging"], release)  # and the engine dies
+        stage.start_rollout(world.line, project, project.environments["staging"], release)  # and the engine dies
     actions.promote(world.line, newer.version, where, "ann")
     outcome, _ = stage.roll_out(world.line, project, release)
     assert outcome is (TurnOutcome.PROMOTED if where == "production" else TurnOutcome.SUPERSEDED)
@@ -423,7 +423,7 @@ def test_a_turn_that_is_told_again_late_brings_its_release_over_no_newer_one(wor
 def test_an_engine_that_comes_back_late_brings_no_older_release_over_a_newer_one(world: World) -> None:
     project = chain(world, TWO.replace(", probation: 1d", ""))
     _promote_in_staging_and_die(world, project)
-    stage.enter(world.line, project, project.environments["staging"], world.line.ledger.releases.get("p", "v3"))
+    stage.start_rollout(world.line, project, project.environments["staging"], world.line.ledger.releases.get("p", "v3"))
     actions.promote(world.line, "v3", "staging", "ann")
     actions.promote(world.line, "v3", "production", "ann")
     world.look()
@@ -435,7 +435,7 @@ def test_an_engine_that_comes_back_late_brings_no_older_release_over_a_newer_one
 def test_an_engine_that_comes_back_late_leaves_a_newer_rollout_alone(world: World) -> None:
     project = chain(world, TWO.replace(", probation: 1d", ""))
     _promote_in_staging_and_die(world, project)
-    stage.enter(world.line, project, project.environments["production"], world.line.ledger.releases.get("p", "v3"))
+    stage.start_rollout(world.line, project, project.environments["production"], world.line.ledger.releases.get("p", "v3"))
     world.look()
     active = world.line.ledger.rollouts.active("p", "production")
     assert active is not None
@@ -470,8 +470,8 @@ def test_a_way_on_that_fails_is_tried_again_for_minutes_and_holds_nothing_up(wor
 def test_a_rollout_that_breaks_does_not_stop_those_of_other_environments(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     project = chain(world, TWO.replace("after: staging, ", ""))
     for name, version in (("staging", "v2"), ("production", "v3")):
-        stage.enter(world.line, project, project.environments[name], world.line.ledger.releases.get("p", version))
-    real = stage.fallen
+        stage.start_rollout(world.line, project, project.environments[name], world.line.ledger.releases.get("p", version))
+    real = stage.is_withdrawn_by_crashes
     monkeypatch.setattr(
         stage, "fallen", lambda line, rollout, stats: 1 / 0 if rollout.release == "v3" else real(line, rollout, stats)
     )

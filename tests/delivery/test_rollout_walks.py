@@ -17,13 +17,13 @@ from engine_stub import Scripted, line_of
 from noria import config
 from noria.delivery import champion
 from noria.delivery import rollout as stage
-from noria.delivery.driver import Stats
-from noria.delivery.rollout_controller import Pilot
+from noria.delivery.driver import EngineCounts
+from noria.delivery.rollout_controller import RolloutController
 from noria.engine import actions
 from noria.kernel.errors import NoriaError, ServingError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline.turn_record import TurnOutcome
-from noria.releases.release import Form, Release
+from noria.releases.release import Release, ServedForm
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Crashes, RolloutState, Route, Tally, candidate_of
 
@@ -65,11 +65,11 @@ class Chance(Scripted):
     def drain(self, environment: str, digest: str) -> None:
         self.meanwhile()
 
-    def stats(self, project: str, environment: str) -> Stats:
+    def stats(self, project: str, environment: str) -> EngineCounts:
         if not self.here:
             raise ServingError("the model server does not answer")
         found = {revision: seen for (name, revision), seen in self.counts.items() if name == environment}
-        answer = Stats(found, dict(self.refused), dict(self.crashes))
+        answer = EngineCounts(found, dict(self.refused), dict(self.crashes))
         self.meanwhile()
         return answer
 
@@ -81,7 +81,7 @@ class Walk:
         self.chance, self.engine = random.Random(seed), Chance()
         self.line = line_of(folder, self.engine, 1, YAML.replace("STAGING", STAGING[seed % len(STAGING)]))
         self.project, self.ledger = config.load(folder), self.line.ledger
-        self.pilots = [Pilot(self.line), Pilot(self.line)]
+        self.pilots = [RolloutController(self.line), RolloutController(self.line)]
         self.bad: set[str] = set()
         self.told_again: list[Release] = []  # turns that died, by their release
         self.wild, self.turning, self.depth, self.did = True, False, 0, list[str]()
@@ -142,7 +142,7 @@ class Walk:
                 raise
             self.did.append("  died")
             self.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())
-            self.pilots = [Pilot(self.line), Pilot(self.line)]
+            self.pilots = [RolloutController(self.line), RolloutController(self.line)]
         finally:
             self.depth -= 1
 
@@ -154,7 +154,7 @@ class Walk:
         assert started is not None
         number = len(self.ledger.releases.list("p")) + 1
         digest = f"{number:064x}"
-        made = self.ledger.releases.seal("p", digest, f"run-{number}", started.id, Form.COMPILED, "commit", {}, digest)
+        made = self.ledger.releases.seal("p", digest, f"run-{number}", started.id, ServedForm.COMPILED, "commit", {}, digest)
         bundle = self.line.bundle(digest)
         bundle.mkdir(parents=True, exist_ok=True)
         (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')

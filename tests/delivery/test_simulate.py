@@ -10,11 +10,19 @@ import pytest
 from msgspec.structs import replace
 
 from noria.delivery import judge_advance, rivals, simulation
-from noria.delivery.judge_advance import Moment
+from noria.delivery.judge_advance import AnalysisMoment
 from noria.delivery.judge_guards import Evidence
-from noria.delivery.simulation import Arm, Decision, Pairs, Rule, Scenario, Stream, Verdict
+from noria.delivery.simulation import (
+    ArmShares,
+    DecisionRule,
+    PairedDifferences,
+    Scenario,
+    SimulatedDecision,
+    SimulatedVerdict,
+    Stream,
+)
 from noria.kernel.policy import Guards, QualityGuard, RolloutPolicy, RolloutStep, StepKind
-from noria.serving.rollout_records import Advice, Block, Tally
+from noria.serving.rollout_records import Advice, Interval, Tally
 
 POLICY = RolloutPolicy(
     steps=tuple(RolloutStep(StepKind.CANARY, share) for share in (0.3, 0.6, 1.0)),
@@ -24,7 +32,7 @@ POLICY = RolloutPolicy(
     patience_s=60,
 )
 BRIER = QualityGuard("brier", 0.1)
-QUICK = Rule((0.3,), errors=0.03, slow=0.06, false_alarm=0.05, missed=0.1, patience_s=3600)
+QUICK = DecisionRule((0.3,), errors=0.03, slow=0.06, false_alarm=0.05, missed=0.1, patience_s=3600)
 
 
 def beyond_chance(rate: float, runs: int) -> float:
@@ -32,9 +40,9 @@ def beyond_chance(rate: float, runs: int) -> float:
     return max(rate + 3 * math.sqrt(rate * (1 - rate) / runs), 1 / runs)
 
 
-def judged(policy: RolloutPolicy, stream: Stream, every: int) -> Decision:
+def judged(policy: RolloutPolicy, stream: Stream, every: int) -> SimulatedDecision:
     """The same rollout request by request, with the judge itself called at each look."""
-    blocks: list[Block] = []
+    blocks: list[Interval] = []
     step, at, both, counts = 0, 0, 0, np.zeros((2, 3), dtype=int)
     while True:
         while at >= len(stream):
@@ -51,36 +59,40 @@ def judged(policy: RolloutPolicy, stream: Stream, every: int) -> Decision:
         if not (any(events) or counts[1][0] == every):
             continue
         theirs, own_counts = Tally(*counts[0].tolist()), Tally(*counts[1].tolist(), both)
-        blocks.append(Block(0.5 if paired else share, theirs, own_counts, paired=paired))
+        blocks.append(Interval(0.5 if paired else share, theirs, own_counts, paired=paired))
         counts[:], both = 0, 0
         come, differences = stream.labelled(time_s)
         evidence = Evidence(blocks, differences[: int(np.searchsorted(come, time_s, "right"))])
-        advice = judge_advance.judge(policy, step, evidence, Moment(patient_s=time_s)).advice
+        advice = judge_advance.judge(policy, step, evidence, AnalysisMoment(patient_s=time_s)).advice
         if advice is Advice.ADVANCE:
             step += 1
         elif advice is not Advice.WAIT:
-            verdict = {Advice.PROMOTE: Verdict.PROMOTED, Advice.ROLL_BACK: Verdict.ROLLED_BACK, Advice.HOLD: Verdict.HELD}[advice]
-            return Decision(verdict, at, sum(b.candidate.requests for b in blocks), time_s)
+            verdict = {
+                Advice.PROMOTE: SimulatedVerdict.PROMOTED,
+                Advice.ROLL_BACK: SimulatedVerdict.ROLLED_BACK,
+                Advice.HOLD: SimulatedVerdict.HELD,
+            }[advice]
+            return SimulatedDecision(verdict, at, sum(b.candidate.requests for b in blocks), time_s)
 
 
 @pytest.mark.parametrize(
     ("candidate", "burst", "drift", "mostly"),
     [
-        (Arm(0.02, 0.03), 1.0, 1.0, Verdict.PROMOTED),
-        (Arm(0.08, 0.03), 1.0, 1.0, Verdict.HELD),
-        (Arm(0.02, 0.3), 4.0, 2.0, Verdict.ROLLED_BACK),
-        (Arm(0.3, 0.03), 4.0, 1.0, Verdict.ROLLED_BACK),
+        (ArmShares(0.02, 0.03), 1.0, 1.0, SimulatedVerdict.PROMOTED),
+        (ArmShares(0.08, 0.03), 1.0, 1.0, SimulatedVerdict.HELD),
+        (ArmShares(0.02, 0.3), 4.0, 2.0, SimulatedVerdict.ROLLED_BACK),
+        (ArmShares(0.3, 0.03), 4.0, 1.0, SimulatedVerdict.ROLLED_BACK),
     ],
 )
-def test_the_quick_rule_is_the_judges_own(candidate: Arm, burst: float, drift: float, mostly: Verdict) -> None:
-    rule = Rule((0.3, 0.6), 0.1, 0.15, POLICY.false_alarm, POLICY.missed, POLICY.patience_s, look_requests=7)
-    scenario = Scenario("", Arm(0.02, 0.03), candidate, traffic_per_s=5, burst=burst, drift=drift)
-    seen = Counter[Verdict]()
+def test_the_quick_rule_is_the_judges_own(candidate: ArmShares, burst: float, drift: float, mostly: SimulatedVerdict) -> None:
+    rule = DecisionRule((0.3, 0.6), 0.1, 0.15, POLICY.false_alarm, POLICY.missed, POLICY.patience_s, look_requests=7)
+    scenario = Scenario("", ArmShares(0.02, 0.03), candidate, traffic_per_s=5, burst=burst, drift=drift)
+    seen = Counter[SimulatedVerdict]()
     for i in range(60):
         quick = simulation.noria(rule, Stream(scenario, rule.patience_s, (1, i)))
         slow = judged(POLICY, Stream(scenario, rule.patience_s, (1, i)), 7)
         assert quick.verdict is slow.verdict
-        if quick.verdict is not Verdict.HELD or quick.seconds > rule.patience_s:
+        if quick.verdict is not SimulatedVerdict.HELD or quick.seconds > rule.patience_s:
             assert quick == slow
         seen[quick.verdict] += 1
     assert seen.most_common(1)[0][0] is mostly
@@ -94,23 +106,25 @@ WITH_LABELS = replace(
 @pytest.mark.parametrize(
     ("candidate", "loss", "mostly"),
     [
-        (Arm(0.02, 0.03), 0.0, Verdict.PROMOTED),
-        (Arm(0.02, 0.03), 0.2, Verdict.ROLLED_BACK),
-        (Arm(0.4, 0.03), 0.0, Verdict.ROLLED_BACK),
-        (Arm(0.02, 0.4), 0.0, Verdict.ROLLED_BACK),
-        (Arm(0.02, 0.03), 0.06, Verdict.HELD),
+        (ArmShares(0.02, 0.03), 0.0, SimulatedVerdict.PROMOTED),
+        (ArmShares(0.02, 0.03), 0.2, SimulatedVerdict.ROLLED_BACK),
+        (ArmShares(0.4, 0.03), 0.0, SimulatedVerdict.ROLLED_BACK),
+        (ArmShares(0.02, 0.4), 0.0, SimulatedVerdict.ROLLED_BACK),
+        (ArmShares(0.02, 0.03), 0.06, SimulatedVerdict.HELD),
     ],
 )
-def test_the_quick_rule_is_the_judges_own_with_a_shadow_step_and_labels(candidate: Arm, loss: float, mostly: Verdict) -> None:
+def test_the_quick_rule_is_the_judges_own_with_a_shadow_step_and_labels(
+    candidate: ArmShares, loss: float, mostly: SimulatedVerdict
+) -> None:
     stated = (POLICY.false_alarm, POLICY.missed, POLICY.patience_s)
-    rule = Rule((0.3, 0.6), 0.1, 0.15, *stated, guards=3, look_requests=7, shadow=0.5, quality=0.1)
-    scenario = Scenario("", Arm(0.02, 0.03), candidate, traffic_per_s=8, burst=3, drift=1.5, labels_per_s=1.0, loss=loss)
-    seen = Counter[Verdict]()
+    rule = DecisionRule((0.3, 0.6), 0.1, 0.15, *stated, guards=3, look_requests=7, shadow=0.5, quality=0.1)
+    scenario = Scenario("", ArmShares(0.02, 0.03), candidate, traffic_per_s=8, burst=3, drift=1.5, labels_per_s=1.0, loss=loss)
+    seen = Counter[SimulatedVerdict]()
     for i in range(40):
         quick = simulation.noria(rule, Stream(scenario, rule.patience_s, (1, i)))
         slow = judged(WITH_LABELS, Stream(scenario, rule.patience_s, (1, i)), 7)
         assert quick.verdict is slow.verdict
-        if quick.verdict is not Verdict.HELD or quick.seconds > rule.patience_s:
+        if quick.verdict is not SimulatedVerdict.HELD or quick.seconds > rule.patience_s:
             assert quick == slow
         seen[quick.verdict] += 1
     assert seen.most_common(1)[0][0] is mostly
@@ -137,7 +151,7 @@ SETTINGS = {
 def test_a_large_share_decides_though_both_fail_often(share: float) -> None:
     """Number 42: above a half nothing was promoted, and 10 % of errors at a half took six times the least requests."""
     rule = replace(QUICK, shares=(share,), slow=0.9, patience_s=36_000)
-    often = Arm(0.1)
+    often = ArmShares(0.1)
     (found,) = simulation.run(Scenario("", often, often, traffic_per_s=40), rule, rollouts=30, seed=12)
     assert found.promoted >= 27
     weight = (1 - rule.errors) * share / (1 - share)
@@ -149,7 +163,7 @@ def test_a_large_share_decides_though_both_fail_often(share: float) -> None:
 
 def test_outages_that_both_share_delay_a_good_candidate_and_do_not_stop_it() -> None:
     """Number 39."""
-    outages = Scenario("", Arm(0.002), Arm(0.002), traffic_per_s=40, outage_every_s=300.0, outage_s=10.0)
+    outages = Scenario("", ArmShares(0.002), ArmShares(0.002), traffic_per_s=40, outage_every_s=300.0, outage_s=10.0)
     (found,) = simulation.run(outages, replace(QUICK, shares=(0.1,), slow=0.06), rollouts=40, seed=13)
     assert found.promoted >= 36
     assert found.rolled_back <= 2
@@ -158,7 +172,7 @@ def test_outages_that_both_share_delay_a_good_candidate_and_do_not_stop_it() -> 
 @pytest.mark.parametrize("shadow", [0.0, 1.0])
 def test_a_candidate_that_fails_as_its_champion_does_is_not_promoted(shadow: float) -> None:
     """Number 39: both always fail, and 50 of 50 were promoted."""
-    broken = Scenario("", Arm(1.0), Arm(1.0), traffic_per_s=40)
+    broken = Scenario("", ArmShares(1.0), ArmShares(1.0), traffic_per_s=40)
     (found,) = simulation.run(broken, replace(QUICK, shares=(0.5,), shadow=shadow, patience_s=120), rollouts=50, seed=14)
     assert found.promoted == 0
     assert found.rolled_back <= beyond_chance(QUICK.false_alarm, 50) * 50
@@ -167,7 +181,7 @@ def test_a_candidate_that_fails_as_its_champion_does_is_not_promoted(shadow: flo
 @pytest.mark.parametrize("name", SETTINGS)
 def test_rollbacks_without_cause_are_as_rare_as_stated(name: str) -> None:
     rule, traffic = SETTINGS[name]
-    same = Scenario(name, Arm(0.03, 0.02), Arm(0.03, 0.02), traffic_per_s=40, **traffic)
+    same = Scenario(name, ArmShares(0.03, 0.02), ArmShares(0.03, 0.02), traffic_per_s=40, **traffic)
     (found,) = simulation.run(same, rule, rollouts=120, seed=5)
     assert found.rolled_back / 120 <= beyond_chance(rule.false_alarm, 120)
     assert found.promoted > 60
@@ -178,13 +192,13 @@ def test_harm_of_the_guards_size_is_promoted_as_rarely_as_stated(name: str) -> N
     """Numbers 39 and 42: the champion hardly ever fails but in outages, and those its candidate has as well: then little tells
     against that, and promoting it is easiest."""
     rule, traffic = SETTINGS[name]
-    worse = Scenario(name, Arm(0.002, 0.002), Arm(0.002 + rule.errors, 0.002), traffic_per_s=40, **traffic)
+    worse = Scenario(name, ArmShares(0.002, 0.002), ArmShares(0.002 + rule.errors, 0.002), traffic_per_s=40, **traffic)
     (found,) = simulation.run(worse, rule, rollouts=120, seed=6)
     assert found.promoted / 120 <= beyond_chance(rule.missed, 120)
 
 
 def test_looking_at_an_ordinary_test_all_the_time_is_wrong_often() -> None:
-    same = Scenario("same", Arm(0.03, 0.02), Arm(0.03, 0.02), traffic_per_s=40)
+    same = Scenario("same", ArmShares(0.03, 0.02), ArmShares(0.03, 0.02), traffic_per_s=40)
     judges = {name: judge for name, judge in rivals.judges().items() if name in ("noria", "fixed size", "fixed size, peeked at")}
     found = {one.rule: one for one in simulation.run(same, QUICK, rollouts=150, seed=9, judges=judges)}
     assert found["fixed size"].rolled_back / 150 <= beyond_chance(QUICK.false_alarm, 150)
@@ -194,7 +208,7 @@ def test_looking_at_an_ordinary_test_all_the_time_is_wrong_often() -> None:
 
 
 def test_a_test_of_fixed_size_misses_as_much_as_it_was_sized_for() -> None:
-    worse = Scenario("worse", Arm(0.03, 0.02), Arm(0.06, 0.02), traffic_per_s=100)
+    worse = Scenario("worse", ArmShares(0.03, 0.02), ArmShares(0.06, 0.02), traffic_per_s=100)
     found = simulation.run(worse, QUICK, rollouts=300, seed=3, judges={"fixed size": rivals.fixed})[0]
     assert found.promoted / 300 <= beyond_chance(QUICK.missed, 300)
     assert found.requests.median == pytest.approx(found.canary.median / 0.3, rel=0.05)
@@ -203,23 +217,23 @@ def test_a_test_of_fixed_size_misses_as_much_as_it_was_sized_for() -> None:
 def test_thresholds_as_argo_and_flagger_have_them() -> None:
     """No request in a minute: an error for Argo, of which five in a row end it; a failed check for Flagger."""
     rule = replace(QUICK, shares=(0.001,), patience_s=1800)
-    quiet = Stream(Scenario("quiet", Arm(0.0), Arm(0.0), traffic_per_s=0.02), rule.patience_s, (1,))
+    quiet = Stream(Scenario("quiet", ArmShares(0.0), ArmShares(0.0), traffic_per_s=0.02), rule.patience_s, (1,))
     argo = rivals.thresholds(rivals.ARGO, rule, quiet)
-    assert (argo.verdict, argo.canary, argo.seconds) == (Verdict.ROLLED_BACK, 0, 300)
-    busy = Scenario("busy", Arm(0.0), Arm(1.0), traffic_per_s=100)
+    assert (argo.verdict, argo.canary, argo.seconds) == (SimulatedVerdict.ROLLED_BACK, 0, 300)
+    busy = Scenario("busy", ArmShares(0.0), ArmShares(1.0), traffic_per_s=100)
     broken = Stream(busy, rule.patience_s, (1,))
     rule = replace(rule, shares=(0.25,))
     assert rivals.thresholds(rivals.ARGO, rule, broken).seconds == 240  # the fourth failure is more than a failureLimit of 3
     assert rivals.thresholds(rivals.FLAGGER, rule, broken).seconds == 300  # the fifth reaches a threshold of 5
-    sound = Stream(replace(busy, candidate=Arm(0.0)), rule.patience_s, (1,))
-    assert rivals.thresholds(rivals.ARGO, rule, sound) == Decision(
-        Verdict.PROMOTED, int(np.searchsorted(sound.times, 600)), rivals.thresholds(rivals.ARGO, rule, sound).canary, 600
+    sound = Stream(replace(busy, candidate=ArmShares(0.0)), rule.patience_s, (1,))
+    assert rivals.thresholds(rivals.ARGO, rule, sound) == SimulatedDecision(
+        SimulatedVerdict.PROMOTED, int(np.searchsorted(sound.times, 600)), rivals.thresholds(rivals.ARGO, rule, sound).canary, 600
     )
     assert rivals.thresholds(rivals.FLAGGER, rule, sound).seconds == 300
 
 
 def test_streams_are_the_same_however_they_are_asked() -> None:
-    scenario = Scenario("", Arm(0.1), Arm(0.2), burst=5.0)
+    scenario = Scenario("", ArmShares(0.1), ArmShares(0.2), burst=5.0)
     at_once, bit_by_bit = (Stream(scenario, 3600, (4, 2)) for _ in range(2))
     for _ in range(4):
         at_once.grow()
@@ -234,11 +248,11 @@ def test_streams_are_the_same_however_they_are_asked() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    good = Scenario("", Arm(0.1), Arm(0.1))
+    good = Scenario("", ArmShares(0.1), ArmShares(0.1))
     for scenario, rule in (
         (good, replace(QUICK, shares=())),
         (good, replace(QUICK, shares=(1.0,))),
-        (replace(good, candidate=Arm(1.1)), QUICK),
+        (replace(good, candidate=ArmShares(1.1)), QUICK),
         (replace(good, traffic_per_s=0), QUICK),
         (replace(good, drift=20.0), QUICK),
         (good, replace(QUICK, shadow=1.1)),
@@ -252,7 +266,7 @@ def test_what_cannot_be_is_refused() -> None:
 def test_a_candidate_slow_by_the_guard_is_not_vouched_for_by_a_shadow_step() -> None:
     """The pairs know nothing of slow answers: however many there are, the canary must show that none are."""
     rule = replace(QUICK, errors=0.01, shares=(0.2,), shadow=1.0)
-    slow = Scenario("slow", Arm(0.001, 0.002), Arm(0.001, 0.002 + rule.slow), traffic_per_s=40)
+    slow = Scenario("slow", ArmShares(0.001, 0.002), ArmShares(0.001, 0.002 + rule.slow), traffic_per_s=40)
     (found,) = simulation.run(slow, rule, rollouts=200, seed=4)
     assert found.promoted / 200 <= beyond_chance(rule.missed, 200)
     assert found.rolled_back > 150
@@ -260,7 +274,7 @@ def test_a_candidate_slow_by_the_guard_is_not_vouched_for_by_a_shadow_step() -> 
 
 def test_old_seeds_keep_their_figures() -> None:
     """Rollouts without shadow and labels are not played out differently for there being such."""
-    stream = Stream(Scenario("", Arm(0.1), Arm(0.2)), 3600, (4, 2))
+    stream = Stream(Scenario("", ArmShares(0.1), ArmShares(0.2)), 3600, (4, 2))
     stream.grow()
     for i in range(3):
         assert (stream.lots[i] == np.random.default_rng([4, 2, i]).random(4096)).all()
@@ -275,7 +289,7 @@ def test_old_seeds_keep_their_figures() -> None:
 def test_quality_is_judged_with_the_stated_errors(sd: float) -> None:
     rule = replace(QUICK, guards=3)
     margin = 0.5 * sd
-    same, worse = (simulation.quality(Pairs("", mean, sd), rule, margin, 1500, 200, 8) for mean in (0.0, margin))
+    same, worse = (simulation.quality(PairedDifferences("", mean, sd), rule, margin, 1500, 200, 8) for mean in (0.0, margin))
     assert same.rolled_back / 200 <= beyond_chance(rule.false_alarm / rule.guards, 200)
     assert same.promoted > 190
     assert worse.promoted / 200 <= beyond_chance(rule.missed, 200)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.delivery import shadow_evidence
-from noria.delivery.shadow_evidence import PairBook
+from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel import names
 from noria.predictions import compaction, segments
 from noria.predictions.records import Predictions, Shadow, Written
@@ -60,8 +60,8 @@ class Folders:
             with path.open("ab") as file:
                 file.write(frame(record))
 
-    def book(self, **more: Any) -> PairBook:
-        return PairBook(self.log, self.shadows, ROLLOUT, "delays", "v2", **more)
+    def book(self, **more: Any) -> ShadowEvidence:
+        return ShadowEvidence(self.log, self.shadows, ROLLOUT, "delays", "v2", **more)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def folders(tmp_path: Path) -> Folders:
     return Folders(tmp_path)
 
 
-def found(book: PairBook) -> list[tuple[float, float, float]]:
+def found(book: ShadowEvidence) -> list[tuple[float, float, float]]:
     while not book.poll():
         pass
     told = book.labelled()

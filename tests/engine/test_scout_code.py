@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from noria import config
 from noria.delivery.context import DeliveryContext
 from noria.engine import assembly, plan, turn_runner
-from noria.engine.trigger_watcher import Scout
+from noria.engine.trigger_watcher import TriggerWatcher
 from noria.kernel.errors import ConfigError
 from noria.pipeline import pin
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.serving.rollout_records import Route
 
@@ -64,17 +64,17 @@ def follow(home: Path, branch: str) -> None:
 
 def test_a_branch_that_goes_back_is_told_and_so_is_one_that_was_rewritten(home: Path, line: DeliveryContext) -> None:
     """Number 55: a reset or a force push starts a turn that says so, each time anew, also after a restart."""
-    first, scout = git(home, "rev-parse", "HEAD"), Scout(line)
+    first, scout = git(home, "rev-parse", "HEAD"), TriggerWatcher(line)
     second = commit(home, "second")
     assert scout.look() == 1
     git(home, "reset", "-q", "--hard", first)
     assert scout.look() == 1
     assert scout.look() == 0
-    assert Scout(line).look() == 0
+    assert TriggerWatcher(line).look() == 0
     git(home, "reset", "-q", "--hard", second)
-    assert Scout(line).look() == 1
+    assert TriggerWatcher(line).look() == 1
     git(home, "reset", "-q", "--hard", first)
-    assert Scout(line).look() == 1
+    assert TriggerWatcher(line).look() == 1
     other = commit(home, "other")
     git(home, "reset", "-q", "--hard", second)
     assert scout.look() == 1
@@ -95,7 +95,7 @@ def test_a_branch_that_is_not_there_builds_nothing_and_is_said_once(home: Path, 
     """Number 55: no other branch is built in its place; a turn that is asked for says what is missing."""
     follow(home, "production")
     commit(home, "second")
-    scout = Scout(line)
+    scout = TriggerWatcher(line)
     assert [scout.look(), scout.look(), scout.look()] == [0, 0, 0]
     (said,) = told(line, "code.unreadable")
     assert "there is no branch 'production' to follow" in said
@@ -103,12 +103,12 @@ def test_a_branch_that_is_not_there_builds_nothing_and_is_said_once(home: Path, 
     with pytest.raises(ConfigError, match="no branch 'production'"):
         pin.stands(line, config.load(home), by_hand=False)
     git(home, "branch", "production")
-    assert Scout(line).look() == 1
+    assert TriggerWatcher(line).look() == 1
 
 
 def test_a_project_that_names_no_branch_follows_what_is_checked_out(home: Path, line: DeliveryContext) -> None:
     """Number 55: a renamed branch is followed under its new name, which is said."""
-    scout = Scout(line)
+    scout = TriggerWatcher(line)
     assert scout.look() == 1
     git(home, "branch", "-m", "main", "trunk")
     newest = commit(home, "second")
@@ -119,7 +119,7 @@ def test_a_project_that_names_no_branch_follows_what_is_checked_out(home: Path, 
 
 def test_a_tag_that_is_named_like_the_branch_hides_nothing(home: Path, line: DeliveryContext) -> None:
     """Number 55: the commits of the branch are taken, not that of the tag."""
-    scout = Scout(line)
+    scout = TriggerWatcher(line)
     scout.look()
     git(home, "tag", "main")
     newest = commit(home, "second")
@@ -136,7 +136,7 @@ def test_a_repository_from_afar_that_cannot_be_read_is_said_once_and_data_is_loo
     (home / "noria.yaml").write_text(
         YAML + f"data: {{rows: {{source: data/*.csv, settle: 50ms}}}}\ngit: {{repository: {tmp_path}/nowhere}}\n"
     )
-    scout = Scout(line)
+    scout = TriggerWatcher(line)
     deadline = time.monotonic() + 120
     while not scout.look():
         assert time.monotonic() < deadline, told(line, "project.unreadable")
@@ -147,7 +147,7 @@ def test_a_repository_from_afar_that_cannot_be_read_is_said_once_and_data_is_loo
 def test_work_that_was_promoted_once_names_what_serves_instead(line: DeliveryContext) -> None:
     """Number 55: a branch that went back to an older commit does not pass for one that serves its release."""
     worked = Turn("turn-1", line.name, 1, (), "", 0.0, release="v1", outcome=TurnOutcome.PROMOTED)
-    sheet = Sheet(worked, "run-1", config.load(line.home), line.home, "c" * 40, None, {})
+    sheet = PinnedRun(worked, "run-1", config.load(line.home), line.home, "c" * 40, None, {})
     route = Route(line.name, "production", 0, "1" * 64, "v1")
     line.ledger.routes.put(route)
     assert plan._instead(line, sheet, worked) == ""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from noria.evaluation.evaluate import best_so_far
-from noria.releases.release import Form, Release
+from noria.releases.release import Release, ServedForm
 
 
 class Line:
@@ -27,7 +27,7 @@ class Line:
         return self.state / digest
 
     def seal(self, version: str, evaluation: dict[str, Any] | None, barred: str | None = None) -> None:
-        made = Release(version, version * 3, "p", "run-1", None, Form.COMPILED, float(len(self.releases)), None, {}, barred)
+        made = Release(version, version * 3, "p", "run-1", None, ServedForm.COMPILED, float(len(self.releases)), None, {}, barred)
         self.releases.append(made)
         if evaluation is not None:
             folder = self.bundle(made.digest) / "evidence"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from noria.data.snapshot import FilePin, Snapshot
-from noria.evaluation.judge_compare import CodeFile, Side, between, compare, summary
+from noria.evaluation.judge_compare import CodeFile, ComparedSide, between, compare, summary
 from noria.kernel.verdict import Reason
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.run import Pins, Run, StepRecord, StepState, flat
@@ -23,9 +23,11 @@ Z = 1.6448536269514722  # one-sided 95 %
 PINS = Pins("a" * 40, None, {"flights": "s1"}, "p1", "c1", "e1")
 
 
-def side(name: str = "v1", *, run: dict[str, Any] | None = None, pins: dict[str, Any] | None = None, **facts: Any) -> Side:
+def side(
+    name: str = "v1", *, run: dict[str, Any] | None = None, pins: dict[str, Any] | None = None, **facts: Any
+) -> ComparedSide:
     made = Run(f"run-{name}", "p", None, replace(PINS, **(pins or {})), 1.0, **(run or {}))
-    return Side(name, made, **facts)
+    return ComparedSide(name, made, **facts)
 
 
 def measure(value: float, low: float, high: float, n: int = 100) -> Measure:
@@ -38,7 +40,7 @@ def evaluation(
     return Evaluation(100, 50, metrics, versus or {}, champion)
 
 
-def metric(a: Side, b: Side, name: str = "roc_auc"):
+def metric(a: ComparedSide, b: ComparedSide, name: str = "roc_auc"):
     return next(m for m in compare(a, b, (), ()).metrics if m.name == name)
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from noria.config import parse_gate
-from noria.delivery.private_server import Timed
+from noria.delivery.private_server import LatencyRounds
 from noria.evaluation import evaluate
 from noria.evaluation import judge_gate as judge
 from noria.kernel.verdict import Outcome
@@ -24,10 +24,10 @@ class Rounds:
     def __init__(self, rounds: tuple[list[float], ...]) -> None:
         self.left, self.times = list(rounds), 0
 
-    def measure(self) -> Timed:
+    def measure(self) -> LatencyRounds:
         self.times += 1
         found = self.left.pop(0)
-        return Timed([one / 2 for one in found], found)
+        return LatencyRounds([one / 2 for one in found], found)
 
 
 def timed(gates: tuple[str, ...], *rounds: list[float]) -> tuple[Evaluation, int]:

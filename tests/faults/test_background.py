@@ -178,7 +178,7 @@ def test_a_console_that_ends_begins_anew(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_server_that_cannot_follow_its_routes_serves_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Number 10: what works in the background of the server's parent goes on too, whatever it meets."""
-    grown = supervisor.Tree(supervisor.Options(tmp_path, {}))
+    grown = supervisor.Supervisor(supervisor.Options(tmp_path, {}))
     tried: list[int] = []
 
     def aim(again: bool = False) -> None:

@@ -16,13 +16,13 @@ import pytest
 
 from noria import cli
 from noria.data.snapshot import Delivery, FilePin
-from noria.delivery.shadow_evidence import PairBook
+from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel.errors import NotFoundError, StoreError
 from noria.kernel.names import digest_bytes
 from noria.predictions.damage import tell_damage
 from noria.predictions.segments import MAGIC
-from noria.releases.export import Meter, Piece, Source, write
-from noria.releases.release import Form
+from noria.releases.export import ByteSource, ExportFile, ExportMeter, write
+from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Route
 from noria.storage.blobs import BlobStore
 from noria.storage.context import silent
@@ -40,7 +40,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         ledger.projects.ensure("p", str(state))
         for number in range(20):
             digest = digest_bytes(bytes([number]))
-            ledger.releases.seal("p", digest, f"run-{number}", None, Form.COMPILED, "c", {"roc_auc": 0.5}, digest)
+            ledger.releases.seal("p", digest, f"run-{number}", None, ServedForm.COMPILED, "c", {"roc_auc": 0.5}, digest)
             ledger.events.append("p", "release.sealed", f"v{number + 1}", "sealed", {"digest": digest, "run": f"run-{number}"})
             ledger.routes.put(Route("p", "production", 0, digest, f"v{number + 1}"))
             pin = FilePin(f"data/{number}.csv", digest, 10, 10)
@@ -156,7 +156,7 @@ def test_damage_of_the_shadow_log_is_told_apart_from_that_of_the_prediction_log(
             segment = tmp_path / folder / "w0.plog"
             segment.write_bytes(MAGIC + b"\x05\0\0\0\x01\x02\x03\x04spoilt")
             segment.chmod(0o400)
-        book = PairBook(tmp_path / "log", tmp_path / "shadow", "r", "p", "v2")
+        book = ShadowEvidence(tmp_path / "log", tmp_path / "shadow", "r", "p", "v2")
         for _ in range(2):
             assert book.poll()
             for damage, shadow in zip(book.damage(), (False, True), strict=True):
@@ -195,6 +195,6 @@ def test_a_clock_that_jumped_collects_nothing(
 
 def test_an_export_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     """Number 54: an export holds rows of data."""
-    source = Source(Piece(digest_bytes(b"rows"), 4), b"rows")
-    write(tmp_path / "data.tar", {}, {"blobs/x": source}, Meter("writing", 4, silent))
+    source = ByteSource(ExportFile(digest_bytes(b"rows"), 4), b"rows")
+    write(tmp_path / "data.tar", {}, {"blobs/x": source}, ExportMeter("writing", 4, silent))
     assert stat.S_IMODE((tmp_path / "data.tar").stat().st_mode) == 0o600

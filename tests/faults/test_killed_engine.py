@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "serving"))
 from serving_bundles import wait_for
 
 from noria.kernel import orphan_keeper, orphans
-from noria.pipeline.executors.limits import Work
+from noria.pipeline.executors.limits import PoolWork
 from noria.pipeline.executors.pool import Pool
 
 ENGINE = """
@@ -109,7 +109,7 @@ def test_the_next_engine_ends_what_is_left_where_the_keeper_was_killed_too(
             assert set(living(found)) >= {"shell", "away", "child"}
             with Pool(size=0, preload=()) as pool:
                 assert (
-                    pool.submit(Work(None, {}, tmp_path, (), dict(os.environ), 60, None, tmp_path / "4.log", command="true"))
+                    pool.submit(PoolWork(None, {}, tmp_path, (), dict(os.environ), 60, None, tmp_path / "4.log", command="true"))
                     .wait()
                     .ok
                 )

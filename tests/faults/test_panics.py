@@ -13,9 +13,9 @@ from noria.daemon import Daemon
 from noria.data import files
 from noria.kernel.errors import StoreError
 from noria.pipeline.executors import pool
-from noria.pipeline.executors.limits import Work
+from noria.pipeline.executors.limits import PoolWork
 from noria.storage import lease
-from noria.storage.lease import Held
+from noria.storage.lease import HeldJob
 
 
 class Panic(BaseException):
@@ -52,7 +52,7 @@ def test_nobody_waits_for_ever_for_a_job_whose_thread_fails(tmp_path: Path, monk
     monkeypatch.setattr(pool, "Command", broken)
     made = pool.Pool(size=0)
     try:
-        work = Work(None, {}, tmp_path, (), {}, 60.0, None, tmp_path / "log", command="true")
+        work = PoolWork(None, {}, tmp_path, (), {}, 60.0, None, tmp_path / "log", command="true")
         done = made.submit(work).wait()
     finally:
         made.close()
@@ -73,7 +73,7 @@ def test_a_lease_is_renewed_after_a_renewal_failed(monkeypatch: pytest.MonkeyPat
 
     job = SimpleNamespace(kind="turn", subject="demo")
     ledger = SimpleNamespace(jobs=SimpleNamespace(renew=renew, finish=lambda job, outcome: None))
-    with Held(cast(Any, ledger), cast(Any, job)) as held:
+    with HeldJob(cast(Any, ledger), cast(Any, job)) as held:
         assert renewed.wait(10)
         held.done("")
     assert "could not be renewed: the ledger is busy" in capfd.readouterr().err
@@ -86,8 +86,8 @@ def test_files_are_polled_when_the_watcher_panics(tmp_path: Path, monkeypatch: p
         raise Panic("out of range")
 
     monkeypatch.setattr(files, "POLL_S", 0.01)
-    monkeypatch.setattr(files.Watcher, "_watch", broken)
-    watcher = files.Watcher([tmp_path])
+    monkeypatch.setattr(files.FileWatcher, "_watch", broken)
+    watcher = files.FileWatcher([tmp_path])
     try:
         for _ in range(3):
             assert watcher.changed.wait(10)

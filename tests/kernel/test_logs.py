@@ -20,7 +20,7 @@ from noria.delivery import standalone
 from noria.kernel import logs
 from noria.kernel.errors import UsageError
 from noria.serving.supervisor import Options
-from noria.serving.worker_pool import Group
+from noria.serving.worker_pool import WorkerPool
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_what_a_server_complains_of_has_its_fields(tmp_path: Path) -> None:
 def test_a_worker_that_ends_is_told_with_slot_pid_and_code(fresh: Any, capsys: pytest.CaptureFixture[str]) -> None:
     fresh(NORIA_LOG_FORMAT="json")
     pool: Any = SimpleNamespace(_on_end=lambda slot, code, loading: None)
-    Group._tell_end(pool, 2, SimpleNamespace(process=SimpleNamespace(pid=77), loading=None), -9)  # type: ignore[arg-type]
+    WorkerPool._tell_end(pool, 2, SimpleNamespace(process=SimpleNamespace(pid=77), loading=None), -9)  # type: ignore[arg-type]
     (line,) = lines(capsys)
     assert (line["level"], line["logger"], line["slot"], line["worker_pid"], line["code"]) == (
         "warning",

@@ -14,7 +14,7 @@ import scipy.sparse
 
 from noria.kernel.errors import StepError
 from noria.kernel.task import Task
-from noria.models.python_model import Frames, PythonModel, as_kind, kind_of_table, rows_of, shaped
+from noria.models.python_model import PythonModel, TableKinds, as_kind, kind_of_table, rows_of, shaped
 from noria.models.signature import Input, Kind, Signature
 
 INPUTS = (Input("a", Kind.NUMBER), Input("b", Kind.STRING))
@@ -166,8 +166,8 @@ def test_a_model_is_asked_with_the_kind_of_table_it_was_trained_with() -> None:
 
     model = Seen()
     for kind in ("polars", "pandas", "numpy", "arrow"):
-        PythonModel(model, None, VALUE, Frames(model=kind)).answers(rows)
-        PythonModel(model, features, VALUE, Frames(features=kind, model="pandas")).answers(rows)
+        PythonModel(model, None, VALUE, TableKinds(model=kind)).answers(rows)
+        PythonModel(model, features, VALUE, TableKinds(features=kind, model="pandas")).answers(rows)
     assert model.kinds == ["polars", "pandas", "pandas", "pandas", "numpy", "pandas", "pyarrow", "pandas"]
     assert asked == ["polars", "pandas", "numpy", "pyarrow"]
 

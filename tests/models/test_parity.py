@@ -36,7 +36,9 @@ LABEL = (TABLE["age"] / 80 + 0.3 * (TABLE["plan"] == "pro") + 0.5 * (TABLE["code
 KINDS = {"age": Kind.NUMBER, "plan": Kind.STRING, "code": Kind.NUMBER}
 
 
-def made(model: Any, names: list[str], table: pl.DataFrame = TABLE) -> tuple[conversion.Made, forms.Original, pl.DataFrame]:
+def made(
+    model: Any, names: list[str], table: pl.DataFrame = TABLE
+) -> tuple[conversion.ConversionResult, forms.Original, pl.DataFrame]:
     """What becomes of a model fitted on the first 300 rows, and held out the rest."""
     inputs = tuple(Input(name, KINDS[name]) for name in names)
     rows = columns.frame(table, inputs)

@@ -25,7 +25,7 @@ from noria.models.golden import ROWS, Golden
 from noria.models.signature import Kind, Signature
 from noria.pipeline import steps
 from noria.pipeline import train as stage
-from noria.pipeline.executors.limits import Work
+from noria.pipeline.executors.limits import PoolWork
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.run import StepRecord, StepState
 
@@ -186,7 +186,7 @@ def test_an_input_that_tells_the_label_alone_is_said_of_a_table_that_a_step_made
     line = SimpleNamespace(event=lambda kind, subject, text, **_: said.append((kind, text)))
     record = StepRecord("train", StepState.RAN, Reason("step.never_ran", "never ran"), "k")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "output", lambda *_: steps.Output({}, made))
+        patch.setattr(steps, "output", lambda *_: steps.StepOutput({}, made))
         for data in ({}, {"rows": None}):  # a step's table, and a dataset: of that it was said when it arrived
             project = SimpleNamespace(model=SimpleNamespace(rows="rows"), data=data)
             stage._say_alone(cast(Any, line), cast(Any, SimpleNamespace(project=project)), record)
@@ -372,8 +372,8 @@ def test_two_processes_make_the_same_bytes(tmp_path: Path, tree: Path) -> None:
             folder.mkdir()
             job = {"rows": argument, "model": model, "params": {"max_iter": 5}, "seed": 3, "folder": str(folder)}
 
-            def work(target: str, job: dict[str, Any], folder: Path = folder) -> Work:
-                return Work(f"noria.models.{target}:run", job, folder, (tree,), dict(os.environ), 60, None, folder / "log")
+            def work(target: str, job: dict[str, Any], folder: Path = folder) -> PoolWork:
+                return PoolWork(f"noria.models.{target}:run", job, folder, (tree,), dict(os.environ), 60, None, folder / "log")
 
             made = executor.submit(work("training", job)).wait()
             assert made.ok, made.error

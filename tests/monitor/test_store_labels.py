@@ -13,7 +13,7 @@ from noria.evaluation.measure import DAY_S
 from noria.kernel.task import Task
 from noria.models.signature import Signature
 from noria.monitor import accumulator
-from noria.monitor.accumulator import Fold, Gauge, Notes
+from noria.monitor.accumulator import AccumulatorState, Gauge, WindowAccumulator
 from noria.predictions import log_query
 from noria.predictions.writer import Feedback, LogWriter, Prediction
 from noria.releases.evidence import Reference
@@ -46,9 +46,9 @@ def test_the_monitor_joins_by_the_rule(answers: Answers, said: Labels, order: ob
     records = records_of(answers, said)
     expected = {p.id: label for p, label in labels_rule.join(records) if label is not None}
     order.shuffle(records)  # type: ignore[attr-defined]  # Hypothesis' random numbers
-    kept = Fold(Notes("p", DAY_S, caught_up=True), lambda _: GAUGE)
+    kept = WindowAccumulator(AccumulatorState("p", DAY_S, caught_up=True), lambda _: GAUGE)
     kept.take(records[:split], 100.0)
-    kept = Fold(kept.notes, lambda _: GAUGE)  # a new daemon
+    kept = WindowAccumulator(kept.notes, lambda _: GAUGE)  # a new daemon
     kept.take(records[split:], 100.0)
     found = {name: kept._labels(name, one) for name, one in kept.notes.waiting.items()}
     assert {name: labels[-1] for name, labels in found.items() if labels} == expected
@@ -58,7 +58,7 @@ def test_the_monitor_joins_by_the_rule(answers: Answers, said: Labels, order: ob
 def test_a_share_of_the_keys_has_the_labels_that_all_would_have(answers: Answers, said: Labels) -> None:
     records = records_of(answers, said)
     expected = {p.id: label for p, label in labels_rule.join(records)}
-    kept = Fold(Notes("p", DAY_S, caught_up=True, share=0.5), lambda _: GAUGE)
+    kept = WindowAccumulator(AccumulatorState("p", DAY_S, caught_up=True, share=0.5), lambda _: GAUGE)
     kept.take(records, 100.0)
     for name, one in kept.notes.waiting.items():
         labels = kept._labels(name, one)

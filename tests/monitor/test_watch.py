@@ -17,7 +17,7 @@ from noria.data import served_predictions
 from noria.kernel.task import Task
 from noria.kernel.trigger import TriggerKind
 from noria.monitor import accumulator, retraining
-from noria.monitor.watch import Watch
+from noria.monitor.watch import EnvironmentMonitor
 from noria.predictions.writer import Feedback, LogReader, Prediction
 from noria.releases.evidence import Reference
 
@@ -254,7 +254,7 @@ def test_a_restart_reads_what_is_new_and_not_the_log(made: Bench) -> None:
     made.monitor.save(now=True)
     made.restarted()
     made.write(*days_of(made, 3, 3, 100))
-    monitor = Watch(made.line, made.project, "production")
+    monitor = EnvironmentMonitor(made.line, made.project, "production")
     assert len(monitor.reader.poll(1 << 30)) == 600
     made.monitor = None
     made.look(MONDAY + 7.5 * DAY_S)

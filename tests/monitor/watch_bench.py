@@ -18,10 +18,10 @@ from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Window
-from noria.monitor.watch import Watch, watch
+from noria.monitor.watch import EnvironmentMonitor, watch
 from noria.predictions.writer import Feedback, LogWriter, Prediction
 from noria.releases.evidence import Reference
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Route
 from noria.stats import profile
 from noria.stats.profile_records import Profile
@@ -43,7 +43,7 @@ class Bench:
 
     line: DeliveryContext
     written: int = 0
-    monitor: Watch | None = field(default=None)
+    monitor: EnvironmentMonitor | None = field(default=None)
 
     @property
     def log(self) -> Path:
@@ -68,7 +68,7 @@ class Bench:
         inputs = tuple(Input(n, Kind.STRING) for n in table.columns)
         signature = Signature(inputs, task, classes if task is not Task.REGRESSION else (), "customer", event_time)
         digest = f"{self.line.name}{version}".encode().hex().ljust(64, "0")
-        self.line.ledger.releases.seal(self.line.name, digest, f"run-{version}", None, Form.COMPILED, "commit", {}, digest)
+        self.line.ledger.releases.seal(self.line.name, digest, f"run-{version}", None, ServedForm.COMPILED, "commit", {}, digest)
         evidence = self.line.bundle(digest) / "evidence"
         evidence.mkdir(parents=True)
         (evidence / "reference.json").write_bytes(msgspec.json.encode(reference))
@@ -112,7 +112,7 @@ class Bench:
         """One look of the monitor, at a moment of the project clock."""
         if at is not None:
             self.clock(at)
-        self.monitor = self.monitor or Watch(self.line, self.project, "production")
+        self.monitor = self.monitor or EnvironmentMonitor(self.line, self.project, "production")
         while not self.monitor.read():  # a look reads for a while only
             pass
         return watch(self.line, self.project, self.monitor)

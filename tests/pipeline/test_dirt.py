@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from noria.pipeline.judge_uncommitted import Change, advice, that_count
+from noria.pipeline.judge_uncommitted import UncommittedChange, advice, that_count
 
 READ = {"conf/rules.json", "contracts/rows.yaml", "sql"}
 
@@ -34,22 +34,28 @@ READ = {"conf/rules.json", "contracts/rows.yaml", "sql"}
 )
 def test_new_files_count_where_code_can_import_or_a_step_reads_them(path: str, counts: bool) -> None:
     """Number 12: outputs, logs and virtual environments never make a tree dirty."""
-    marks = [Change("env/pyvenv.cfg", False), Change("venv/pyvenv.cfg", False), Change("conda/conda-meta/history", False)]
-    found = that_count([Change(path, False), *marks], READ)
+    marks = [
+        UncommittedChange("env/pyvenv.cfg", False),
+        UncommittedChange("venv/pyvenv.cfg", False),
+        UncommittedChange("conda/conda-meta/history", False),
+    ]
+    found = that_count([UncommittedChange(path, False), *marks], READ)
     assert [change.path for change in found] == ([path] if counts else [])
 
 
 @pytest.mark.parametrize("path", ["notes.md", "train.log", "venv/lib/x.txt"])
 def test_a_changed_file_that_git_tracks_counts(path: str) -> None:
     """Number 12: what is in the commit is the commit's."""
-    assert that_count([Change(path, True), Change("venv/pyvenv.cfg", False)], READ) == [Change(path, True)]
+    assert that_count([UncommittedChange(path, True), UncommittedChange("venv/pyvenv.cfg", False)], READ) == [
+        UncommittedChange(path, True)
+    ]
 
 
 def test_the_advice_never_says_to_commit_a_log() -> None:
     """Number 12: a log that Git tracks is to be taken out of it."""
-    log = advice([Change("logs/train.log", True)])
+    log = advice([UncommittedChange("logs/train.log", True)])
     assert "git rm --cached logs/train.log" in log
     assert "commit" not in log
-    assert "git restore" in advice([Change("model.py", True)])
-    assert "let Git ignore" in advice([Change("model.py", True), Change("new.py", False)])
+    assert "git restore" in advice([UncommittedChange("model.py", True)])
+    assert "let Git ignore" in advice([UncommittedChange("model.py", True), UncommittedChange("new.py", False)])
     assert "git init" in advice([])

@@ -12,7 +12,7 @@ import pytest
 
 from noria.kernel.errors import NoriaError, NotFoundError
 from noria.pipeline import environment, interpreters
-from noria.pipeline.executors.limits import Work
+from noria.pipeline.executors.limits import PoolWork
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.interpreters import NETWORK, Lock, find_uv, lock_of, make
 
@@ -71,7 +71,7 @@ def test_step_processes_run_in_it(made: interpreters.Interpreter, tmp_path: Path
         "import sys\ndef run(job): return {'prefix': sys.prefix, 'paths': [p for p in sys.path if 'elsewhere' in p]}\n"
     )
     with Pool(size=0, preload=("polars",), interpreter=made.python) as pool:
-        work = Work("work:run", {}, tmp_path, (tmp_path,), {}, 60.0, None, tmp_path / "log")
+        work = PoolWork("work:run", {}, tmp_path, (tmp_path,), {}, 60.0, None, tmp_path / "log")
         done = pool.submit(work).wait()
     assert done.ok, done
     assert done.result == {"prefix": str(made.python.parent.parent), "paths": []}

@@ -48,7 +48,7 @@ def test_what_changed_is_named(change: dict[str, object], text: str, code: str) 
 
 def test_without_a_change() -> None:
     assert judge_staleness.decide(FACTS, None, cached=False).reason.text == "never ran"
-    assert judge_staleness.decide(FACTS, FACTS, cached=True) == judge_staleness.Decision(
+    assert judge_staleness.decide(FACTS, FACTS, cached=True) == judge_staleness.StalenessDecision(
         False, judge_staleness.Reason("step.unchanged", "unchanged")
     )
     gone = judge_staleness.decide(FACTS, FACTS, cached=False)

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from noria.pipeline.executors.limits import Done, Work
+from noria.pipeline.executors.limits import JobEnd, PoolWork
 from noria.pipeline.executors.pool import Pool
 
 MODULE = """
@@ -107,10 +107,10 @@ def executor() -> Iterator[Pool]:
 
 
 @pytest.fixture
-def work(tree: Path, tmp_path: Path) -> Callable[..., Work]:
-    def make(name: str, timeout_s: float = 20, memory_bytes: int | None = None, **job: Any) -> Work:
+def work(tree: Path, tmp_path: Path) -> Callable[..., PoolWork]:
+    def make(name: str, timeout_s: float = 20, memory_bytes: int | None = None, **job: Any) -> PoolWork:
         environment = {**os.environ, "FLAG": "up"}
-        return Work(f"proj:{name}", job, tmp_path, (tree,), environment, timeout_s, memory_bytes, tmp_path / "step.log")
+        return PoolWork(f"proj:{name}", job, tmp_path, (tree,), environment, timeout_s, memory_bytes, tmp_path / "step.log")
 
     return make
 
@@ -129,7 +129,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_a_job_gets_its_folder_path_and_environment(executor: Pool, work: Callable[..., Work], tmp_path: Path) -> None:
+def test_a_job_gets_its_folder_path_and_environment(executor: Pool, work: Callable[..., PoolWork], tmp_path: Path) -> None:
     done = executor.submit(work("echo", word="Käse")).wait()
     assert done.ok
     assert done.kind == "ok"
@@ -141,7 +141,7 @@ def test_a_job_gets_its_folder_path_and_environment(executor: Pool, work: Callab
     assert done.peak_rss_mb > 5
 
 
-def test_each_job_has_an_interpreter_of_its_own_with_equal_hashes(executor: Pool, work: Callable[..., Work]) -> None:
+def test_each_job_has_an_interpreter_of_its_own_with_equal_hashes(executor: Pool, work: Callable[..., PoolWork]) -> None:
     first, second = (executor.submit(work("echo", word="x")).wait().result for _ in range(2))
     assert first is not None
     assert second is not None
@@ -162,7 +162,7 @@ def test_each_job_has_an_interpreter_of_its_own_with_equal_hashes(executor: Pool
         ("missing", "raised", "raised AttributeError: module 'proj' has no attribute 'missing'"),
     ],
 )
-def test_a_failure_says_what_happened(executor: Pool, work: Callable[..., Work], name: str, kind: str, error: str) -> None:
+def test_a_failure_says_what_happened(executor: Pool, work: Callable[..., PoolWork], name: str, kind: str, error: str) -> None:
     done = executor.submit(work(name)).wait()
     assert (done.ok, done.kind, done.result) == (False, kind, None)
     assert done.error is not None
@@ -170,7 +170,7 @@ def test_a_failure_says_what_happened(executor: Pool, work: Callable[..., Work],
     assert "Ada" not in done.error  # number 53: what a step says is in its log
 
 
-def test_the_traceback_is_in_the_log(executor: Pool, work: Callable[..., Work], tmp_path: Path) -> None:
+def test_the_traceback_is_in_the_log(executor: Pool, work: Callable[..., PoolWork], tmp_path: Path) -> None:
     done = executor.submit(work("raises")).wait()
     log = (tmp_path / "step.log").read_text()
     assert "Traceback" in log
@@ -179,7 +179,7 @@ def test_the_traceback_is_in_the_log(executor: Pool, work: Callable[..., Work], 
 
 
 @pytest.mark.parametrize("name", ["hangs", "burns"])
-def test_a_job_that_hangs_is_ended(executor: Pool, work: Callable[..., Work], name: str) -> None:
+def test_a_job_that_hangs_is_ended(executor: Pool, work: Callable[..., PoolWork], name: str) -> None:
     begun = time.monotonic()
     done = executor.submit(work(name, timeout_s=1)).wait()
     assert (done.kind, done.error) == ("timeout", "timed out after 1 s")
@@ -189,20 +189,20 @@ def test_a_job_that_hangs_is_ended(executor: Pool, work: Callable[..., Work], na
 
 
 @pytest.mark.parametrize("name", ["eats", "eats_in_grandchild"])
-def test_a_job_that_outgrows_its_memory_is_ended(executor: Pool, work: Callable[..., Work], name: str) -> None:
+def test_a_job_that_outgrows_its_memory_is_ended(executor: Pool, work: Callable[..., PoolWork], name: str) -> None:
     done = executor.submit(work(name, memory_bytes=200 << 20, bytes=300_000_000)).wait()
     assert (done.kind, done.error) == ("memory", "used more than 200 MB of memory")
     assert done.peak_rss_mb > 200
 
 
-def test_a_job_within_its_memory_is_left_alone(executor: Pool, work: Callable[..., Work]) -> None:
+def test_a_job_within_its_memory_is_left_alone(executor: Pool, work: Callable[..., PoolWork]) -> None:
     done = executor.submit(work("eats", timeout_s=1, memory_bytes=400_000_000, bytes=100_000_000)).wait()
     assert done.kind == "timeout"
     assert 100 < done.peak_rss_mb < 400
 
 
 @pytest.mark.parametrize("name", ["family", "forks"])
-def test_what_a_job_started_ends_with_it(executor: Pool, work: Callable[..., Work], name: str) -> None:
+def test_what_a_job_started_ends_with_it(executor: Pool, work: Callable[..., PoolWork], name: str) -> None:
     done = executor.submit(work(name)).wait()
     assert done.result is not None
     for pid in done.result["pids"]:
@@ -210,7 +210,7 @@ def test_what_a_job_started_ends_with_it(executor: Pool, work: Callable[..., Wor
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel"])
-def test_grandchildren_end_when_a_job_is_ended(executor: Pool, work: Callable[..., Work], tmp_path: Path, how: str) -> None:
+def test_grandchildren_end_when_a_job_is_ended(executor: Pool, work: Callable[..., PoolWork], tmp_path: Path, how: str) -> None:
     job = executor.submit(work("family", timeout_s=1 if how == "timeout" else 60, stay=True))
     family = tmp_path / "family"
     until(lambda: family.exists() and len(family.read_text().split()) == 3)
@@ -222,7 +222,7 @@ def test_grandchildren_end_when_a_job_is_ended(executor: Pool, work: Callable[..
         until(lambda pid=pid: gone(pid))
 
 
-def test_a_job_killed_from_outside_is_noticed(executor: Pool, work: Callable[..., Work], tmp_path: Path) -> None:
+def test_a_job_killed_from_outside_is_noticed(executor: Pool, work: Callable[..., PoolWork], tmp_path: Path) -> None:
     job = executor.submit(work("family", stay=True))
     family = tmp_path / "family"
     until(lambda: family.exists() and len(family.read_text().split()) == 3)
@@ -233,7 +233,7 @@ def test_a_job_killed_from_outside_is_noticed(executor: Pool, work: Callable[...
     until(lambda: gone(own))
 
 
-def test_a_flood_of_output_is_bounded_with_both_ends_kept(executor: Pool, work: Callable[..., Work], tmp_path: Path) -> None:
+def test_a_flood_of_output_is_bounded_with_both_ends_kept(executor: Pool, work: Callable[..., PoolWork], tmp_path: Path) -> None:
     done = executor.submit(work("prints")).wait()
     log = (tmp_path / "step.log").read_bytes()
     assert done.ok
@@ -244,18 +244,18 @@ def test_a_flood_of_output_is_bounded_with_both_ends_kept(executor: Pool, work: 
     assert done.log_tail.endswith("the last line")
 
 
-def test_standard_input_is_empty_and_large_messages_pass(executor: Pool, work: Callable[..., Work]) -> None:
+def test_standard_input_is_empty_and_large_messages_pass(executor: Pool, work: Callable[..., PoolWork]) -> None:
     assert executor.submit(work("reads_stdin")).wait().result == {"read": "", "shell": ""}
     done = executor.submit(work("big", text="y" * 500_000)).wait()
     assert done.result == {"text": "x" * 300_000, "got": 500_000}
 
 
-def test_the_projects_share_of_the_time_is_told(executor: Pool, work: Callable[..., Work]) -> None:
+def test_the_projects_share_of_the_time_is_told(executor: Pool, work: Callable[..., PoolWork]) -> None:
     done = executor.submit(work("two_spells")).wait()
     assert 0.2 <= done.user_s <= done.seconds - 0.3
 
 
-def test_warm_processes_that_died_are_replaced(work: Callable[..., Work]) -> None:
+def test_warm_processes_that_died_are_replaced(work: Callable[..., PoolWork]) -> None:
     with Pool(size=1, preload=()) as executor:
         executor.warm()
         [child] = executor._warm
@@ -265,7 +265,7 @@ def test_warm_processes_that_died_are_replaced(work: Callable[..., Work]) -> Non
         assert done.ok
 
 
-def test_without_work_most_warm_processes_are_let_go(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_work_most_warm_processes_are_let_go(work: Callable[..., PoolWork], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noria.pipeline.executors.pool.REST_S", 0.3)
     with Pool(size=4, preload=()) as executor:
         executor.warm()
@@ -279,7 +279,7 @@ def test_without_work_most_warm_processes_are_let_go(work: Callable[..., Work], 
 
 
 def test_no_warm_process_is_let_go_while_a_job_runs(
-    work: Callable[..., Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: Callable[..., PoolWork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("noria.pipeline.executors.pool.REST_S", 0.2)
     with Pool(size=4, preload=()) as executor:
@@ -293,7 +293,7 @@ def test_no_warm_process_is_let_go_while_a_job_runs(
         until(lambda: len(executor._warm) == 2)
 
 
-def test_jobs_run_side_by_side_up_to_the_limit(work: Callable[..., Work], tmp_path: Path) -> None:
+def test_jobs_run_side_by_side_up_to_the_limit(work: Callable[..., PoolWork], tmp_path: Path) -> None:
     with Pool(size=0, preload=(), running=1) as executor:
         first = executor.submit(work("hangs", timeout_s=60))
         until((tmp_path / "started").exists)
@@ -306,7 +306,7 @@ def test_jobs_run_side_by_side_up_to_the_limit(work: Callable[..., Work], tmp_pa
         assert second.wait().ok
 
 
-def test_closing_ends_everything(work: Callable[..., Work], tmp_path: Path) -> None:
+def test_closing_ends_everything(work: Callable[..., PoolWork], tmp_path: Path) -> None:
     executor = Pool(size=1, preload=())
     executor.warm()
     warm = executor._warm[0].process.pid
@@ -354,12 +354,12 @@ def test_children_end_when_their_parent_is_killed(tree: Path, tmp_path: Path, na
         os.kill(int(family.read_text().split()[2]), signal.SIGKILL)
 
 
-def test_the_overhead_of_a_warm_process_is_small(work: Callable[..., Work]) -> None:
+def test_the_overhead_of_a_warm_process_is_small(work: Callable[..., PoolWork]) -> None:
     with Pool(size=5, preload=()) as executor:
         executor.warm()
         until(lambda: all(_ready(child.process.pid) for child in executor._warm))
         times: list[float] = []
-        done: Done | None = None
+        done: JobEnd | None = None
         for _ in range(5):
             begun = time.perf_counter()
             done = executor.submit(work("echo", word="x")).wait()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from noria.pipeline.executors.limits import Done, Work
-from noria.pipeline.executors.pool import Child, Pool
+from noria.pipeline.executors.limits import JobEnd, PoolWork
+from noria.pipeline.executors.pool import Pool, StepProcess
 
 FIRST = "import pathlib, time\ngo = pathlib.Path(__file__).with_name('go')\nwhile not go.exists(): time.sleep(0.01)\n"
 STEP = """\
@@ -31,21 +31,21 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "first.py").write_text(FIRST)
     (folder / "second.py").write_text("OF = 'the library'\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
-    send = Child.send
+    send = StepProcess.send
 
-    def sent(child: Child, *order: Any) -> None:
+    def sent(child: StepProcess, *order: Any) -> None:
         send(child, *order)
         (folder / "go").touch()
 
-    monkeypatch.setattr(Child, "send", sent)
+    monkeypatch.setattr(StepProcess, "send", sent)
 
 
-def run(tmp_path: Path, name: str, **modules: str) -> Done:
+def run(tmp_path: Path, name: str, **modules: str) -> JobEnd:
     tree = tmp_path / "tree"
     tree.mkdir()
     for module, text in {"steps": STEP, **modules}.items():
         (tree / f"{module}.py").write_text(text)
-    work = Work(f"steps:{name}", {}, tmp_path, (tree,), dict(os.environ), 60, None, tmp_path / "step.log")
+    work = PoolWork(f"steps:{name}", {}, tmp_path, (tree,), dict(os.environ), 60, None, tmp_path / "step.log")
     with Pool(size=0, preload=("first", "second")) as pool:
         return pool.submit(work).wait()
 

@@ -148,7 +148,7 @@ class Rings:
     def search(self) -> tuple[StepState, dict[str, Any], str, list[str]]:
         """State, result and reason of a search, and what was told on the way."""
         with self.line() as (line, said):
-            sheet = experiment.prepare(line, experiment.Asked())
+            sheet = experiment.prepare(line, experiment.ExperimentOptions())
             record = search(line, sheet, {})
             assert sheet.records[-1] is record
             result = json.loads(line.blobs.read(record.output))["result"] if record.output else {}
@@ -229,7 +229,7 @@ def test_a_run_records_what_its_search_chose(found: Any) -> None:
     """Number 32: algorithm and parameters of the winner are the run's, and so the release's: `show` and `diff` tell them."""
     rings, (_, result, _, _) = found
     with rings.line() as (line, _):
-        run = experiment.run(line, experiment.Asked())
+        run = experiment.run(line, experiment.ExperimentOptions())
     assert run.params["algorithm"] == result["algorithm"] == "circle"
     assert run.params["train.radius"] == result["params"]["radius"]
 
@@ -346,10 +346,10 @@ def test_an_experiment_trains_what_the_search_chose_and_params_come_first(tmp_pa
     search = model("circle", ONE.replace("trials: 40", "trials: 3"))
     rings = Rings(tmp_path / "home").write(search, params="train: {radius: 0.5, seed: 7}\n")
     with rings.line() as (line, said):
-        run = experiment.run(line, experiment.Asked())
+        run = experiment.run(line, experiment.ExperimentOptions())
         assert run.outcome == "done", run.reason
         assert [step.name for step in run.steps] == ["search.rows", "search"]
-        sheet = experiment.prepare(line, experiment.Asked())
+        sheet = experiment.prepare(line, experiment.ExperimentOptions())
         steps.demand(steps.perform(line, sheet, training(line, sheet, {})))
     trials = rings.trials()
     assert trials[0].params == {"algorithm": "circle", "train.radius": 0.5, "train.seed": 7}

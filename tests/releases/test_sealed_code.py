@@ -13,7 +13,7 @@ from noria import config
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import RefusedError, StepError
 from noria.pipeline import pin
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 from noria.pipeline.places import Places
 from noria.pipeline.turn_record import Turn
 from noria.releases import code
@@ -48,7 +48,7 @@ class World:
         subprocess.run([*GIT, "add", "-A"], cwd=self.top, check=True)
         subprocess.run([*GIT, "commit", "-qm", "work"], cwd=self.top, check=True)
 
-    def sheet(self, *, by_hand: bool = False) -> tuple[DeliveryContext, Sheet]:
+    def sheet(self, *, by_hand: bool = False) -> tuple[DeliveryContext, PinnedRun]:
         state = self.home / ".noria"
         ledger = Ledger.open(state)
         none = cast(Any, None)
@@ -57,10 +57,10 @@ class World:
         project = config.load(self.home)
         commit, dirty = pin.stands(line, project, by_hand=by_hand)
         tree = pin.tree_of(line, commit, dirty, project)
-        return line, Sheet(Turn("t", "p", 1, (), "push", 0.0), "run-1", project, tree, commit, dirty, {})
+        return line, PinnedRun(Turn("t", "p", 1, (), "push", 0.0), "run-1", project, tree, commit, dirty, {})
 
 
-def sealed(line: DeliveryContext, sheet: Sheet, target: Path) -> dict[str, str]:
+def sealed(line: DeliveryContext, sheet: PinnedRun, target: Path) -> dict[str, str]:
     code.seal(line, sheet, target)
     found = [path for path in target.rglob("*") if path.is_symlink() or not path.is_dir()]
     return {p.relative_to(target).as_posix(): os.readlink(p) if p.is_symlink() else p.read_text() for p in found}

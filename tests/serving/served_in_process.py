@@ -15,9 +15,9 @@ from noria.kernel.access import UNGUARDED, Access
 from noria.predictions.writer import LogWriter
 from noria.releases.bundle import open_bundle, public_keys
 from noria.serving import counts as counting
-from noria.serving.access_control import Door
+from noria.serving.access_control import AccessControl
 from noria.serving.app import App, Settings
-from noria.serving.counts import Counts, counts_path
+from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.project_apps import Apps
 from noria.serving.recorder import Recorder
 from noria.serving.rollout_records import Route
@@ -28,7 +28,7 @@ from noria.serving.runtime import load
 class InProcess:
     """Asks the ASGI application as a client would."""
 
-    def __init__(self, apps: Apps, counts: Counts) -> None:
+    def __init__(self, apps: Apps, counts: SharedCounters) -> None:
         self.apps = apps
         self.counts = counts
 
@@ -54,9 +54,9 @@ def in_process(seal: Seal, digests: dict[str, str], access: Access = UNGUARDED) 
     """``digests``: project -> the release that serves it."""
     path = counts_path(seal.state, "production")
     counting.create(path)
-    counts, log = Counts(path, 0), LogWriter(seal.state / "log" / "production", "production")
+    counts, log = SharedCounters(path, 0), LogWriter(seal.state / "log" / "production", "production")
     recorder, router = Recorder(log), Router(counts, lambda *_: None)
-    apps = Apps(lambda: App(Settings("production"), router, recorder, counts, Door(access, "127.0.0.1")))
+    apps = Apps(lambda: App(Settings("production"), router, recorder, counts, AccessControl(access, "127.0.0.1")))
     loaded = {
         digest: asyncio.run(load(open_bundle(seal.state / "releases" / digest, public_keys(seal.state), digest), None))
         for digest in digests.values()

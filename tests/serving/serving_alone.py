@@ -13,8 +13,8 @@ from serving_bundles import PROJECT, Seal
 
 from noria.kernel import names
 from noria.releases import export, signing
-from noria.releases.export import FACTS, SEAL, Facts, Meter, Piece, Source
-from noria.releases.release import Form, Release
+from noria.releases.export import FACTS, SEAL, ByteSource, ExportFacts, ExportFile, ExportMeter
+from noria.releases.release import Release, ServedForm
 
 START_S = 20.0
 
@@ -24,14 +24,14 @@ def exported(seal: Seal, digest: str, target: Path, version: str = "v3", project
     (seal.state / signing.KEY).write_text(seal._key.private_bytes_raw().hex())
     bundle = seal.state / "releases" / digest
     found = {f"bundle/{p.relative_to(bundle)}": p for p in sorted(bundle.rglob("*")) if p.is_file()}
-    pieces = {name: Piece(names.digest_file(path), path.stat().st_size) for name, path in found.items()}
-    form = Form(json.loads((bundle / "manifest.json").read_bytes())["form"])
+    pieces = {name: ExportFile(names.digest_file(path), path.stat().st_size) for name, path in found.items()}
+    form = ServedForm(json.loads((bundle / "manifest.json").read_bytes())["form"])
     release = Release(version, digest, project, "run-1", None, form, 0.0, "a" * 40, {})
-    facts = Facts(export.FORMAT, "0.1.0", signing.public_key(seal.state), release, pieces, {})
+    facts = ExportFacts(export.FORMAT, "0.1.0", signing.public_key(seal.state), release, pieces, {})
     content = msgspec.json.encode(facts)
-    sources = {name: Source(pieces[name], path) for name, path in found.items()}
+    sources = {name: ByteSource(pieces[name], path) for name, path in found.items()}
     ahead = {FACTS: content, SEAL: signing.sign(seal.state, content)}
-    export.write(target, ahead, sources, Meter("writing", facts.size_bytes, lambda _: None))
+    export.write(target, ahead, sources, ExportMeter("writing", facts.size_bytes, lambda _: None))
     return target
 
 

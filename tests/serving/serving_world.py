@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from serving_bundles import PROJECT, RECORD, Seal
 
-from noria.serving.client import ArmTallies, Server, Synced
+from noria.serving.client import ArmTallies, Server, SyncResult
 from noria.serving.rollout_records import Route
 from noria.storage.ledger import Ledger
 
@@ -36,7 +36,7 @@ class World:
         assert stored is not None
         return stored.revision
 
-    def serve(self, champion: str, version: str = "v1", **more: Any) -> Synced:
+    def serve(self, champion: str, version: str = "v1", **more: Any) -> SyncResult:
         revision = self.publish(champion, version, **more)
         synced = self.server.sync()
         assert synced.applied == {"production": revision}, synced

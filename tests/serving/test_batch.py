@@ -23,8 +23,8 @@ from serving_world import World
 from noria import cli
 from noria.delivery import standalone
 from noria.delivery.batch import parts, scoring
-from noria.delivery.batch.rows import Source
-from noria.delivery.batch.scoring import Order, Scored
+from noria.delivery.batch.rows import InputFile
+from noria.delivery.batch.scoring import BatchOrder, BatchResult
 from noria.kernel.errors import DataError, NotFoundError, RefusedError, UsageError
 from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
@@ -48,8 +48,8 @@ def file(seal: Seal, tmp_path: Path) -> Path:
     return exported(seal, compiled(seal, tmp_path / "scratch", seed=3), tmp_path / "v3.noria.tar")
 
 
-def score(file: Path, given: Path | str, output: Path, **more: Any) -> Scored:
-    return scoring.score(Order(scoring.files(str(given)), output, **more), standalone.from_file(file))
+def score(file: Path, given: Path | str, output: Path, **more: Any) -> BatchResult:
+    return scoring.score(BatchOrder(scoring.files(str(given)), output, **more), standalone.from_file(file))
 
 
 def records(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -289,15 +289,15 @@ def test_an_interrupted_job_goes_on_and_has_each_row_once(
     table = flights().with_columns(distance=pl.when(pl.col("flight_id").is_in(["0013", "0060"])).then(None).otherwise("distance"))
     {"parquet": table.write_parquet, "csv": table.write_csv, "jsonl": table.write_ndjson, "arrow": table.write_ipc}[suffix](path)
     score(file, path, tmp_path / "due.csv", batch_rows=10, part_rows=20)
-    whole = parts.Parts.add
+    whole = parts.BatchParts.add
 
-    def stopping(self: parts.Parts, *arguments: Any) -> None:
+    def stopping(self: parts.BatchParts, *arguments: Any) -> None:
         whole(self, *arguments)
         raise _StopError
 
     resumed = []
     for _ in range(20):
-        monkeypatch.setattr(parts.Parts, "add", stopping)
+        monkeypatch.setattr(parts.BatchParts, "add", stopping)
         with pytest.raises(_StopError):
             score(file, path, out, batch_rows=10, part_rows=20)
         assert not out.exists()
@@ -325,7 +325,7 @@ def test_another_input_or_release_begins_anew_and_a_changed_part_is_refused(
 
     def interrupted() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(parts.Parts, "join", lambda *_: (_ for _ in ()).throw(_StopError()))
+            patch.setattr(parts.BatchParts, "join", lambda *_: (_ for _ in ()).throw(_StopError()))
             with pytest.raises(_StopError):
                 score(file, tmp_path / "rows.csv", tmp_path / "out.csv")
 
@@ -396,6 +396,6 @@ def test_a_source_is_named_as_people_know_it(file: Path, tmp_path: Path) -> None
     pl.DataFrame({"carrier": ["AA"], "distance": [None]}, schema={"carrier": pl.String, "distance": pl.Float64}).write_parquet(
         tmp_path / "b.parquet"
     )
-    order = Order((Source("flights:2013/a.parquet", tmp_path / "b.parquet", "parquet"),), tmp_path / "o.csv")
+    order = BatchOrder((InputFile("flights:2013/a.parquet", tmp_path / "b.parquet", "parquet"),), tmp_path / "o.csv")
     scoring.score(order, standalone.from_file(file))
     assert json.loads((tmp_path / "o.csv.rejected.jsonl").read_text())["file"] == "flights:2013/a.parquet"

@@ -14,7 +14,7 @@ import pytest
 from serving_bundles import PROJECT, RECORD, Seal, hosted, logged, wait_for
 from serving_world import World
 
-from noria.serving.host import BATCH_ROWS, HANG_S, WARNINGS, Desk, HostedModel, Job, Once
+from noria.serving.host import BATCH_ROWS, HANG_S, WARNINGS, HostedModel, HostRequest, ModelThread, WarnOnce
 
 
 class Panic(BaseException):
@@ -43,11 +43,11 @@ class Room:
     def __init__(self, together: bool) -> None:
         self.model = Slow()
         self.ended = threading.Event()
-        self.desk = Desk(cast(HostedModel, self.model), Path("/nowhere"), together, self.ended.set)
+        self.desk = ModelThread(cast(HostedModel, self.model), Path("/nowhere"), together, self.ended.set)
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def ask(self, number: int, *values: float, until_s: float = 10.0) -> None:
-        job = Job(number, {"x": list(values)}, len(values), time.monotonic() + until_s, self.answers.put)
+        job = HostRequest(number, {"x": list(values)}, len(values), time.monotonic() + until_s, self.answers.put)
         self.desk.put(job)
 
     def wait(self, count: int) -> dict[int, dict[str, Any]]:
@@ -160,7 +160,7 @@ def test_many_at_once_get_their_own_answers(seal: Seal, tmp_path: Path) -> None:
 
 
 def test_a_warning_of_every_call_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
-    once = Once()
+    once = WarnOnce()
     for number in range(5):
         once("X has feature names", UserWarning, "base.py", 10)
         once(f"different {number}", UserWarning, "base.py", 10)

@@ -26,14 +26,14 @@ from noria.serving import counts as counting
 from noria.serving import host_pool
 from noria.serving import worker_pool as grouping
 from noria.serving.child_process import spawn
-from noria.serving.counts import Counts, counts_path
-from noria.serving.crashes import Deaths
-from noria.serving.environment import Place, bind
+from noria.serving.counts import SharedCounters, counts_path
+from noria.serving.crashes import CrashHistory
+from noria.serving.environment import ServedEnvironment, bind
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.rollout_records import Route, candidate_of
 from noria.serving.runtime import HostedRuntime
-from noria.serving.supervisor import Options, Tree
-from noria.serving.worker_pool import Group, Plan, WorkerGoneError, WorkerLink
+from noria.serving.supervisor import Options, Supervisor
+from noria.serving.worker_pool import WorkerGoneError, WorkerLink, WorkerPlan, WorkerPool
 from noria.serving.worker_start import Start
 
 Ends = list[tuple[int, int]]  # slot and exit code
@@ -53,11 +53,11 @@ def start_of(seal: Seal, slot: int, listen_fd: int, channel_fd: int) -> Start:
 @contextlib.asynccontextmanager
 async def group_of(
     seal: Seal, size: int, on_end: Callable[[int, int], None], silent_s: float = 30.0
-) -> AsyncIterator[tuple[Group, socket.socket]]:
+) -> AsyncIterator[tuple[WorkerPool, socket.socket]]:
     """Workers that accept and have no release."""
     counting.create(counts_path(seal.state, "production"))
     listener = bind("production", "127.0.0.1", 0)
-    group = Group(lambda *fds: start_of(seal, *fds), listener, size, lambda slot, code, _: on_end(slot, code), silent_s)
+    group = WorkerPool(lambda *fds: start_of(seal, *fds), listener, size, lambda slot, code, _: on_end(slot, code), silent_s)
     try:
         await group.open()
         await group.accept()
@@ -209,7 +209,7 @@ async def _host(seal: Seal, digest: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_flip_is_not_undone_by_a_candidate_that_is_suspended_at_that_moment(seal: Seal) -> None:
-    tree = Tree(Options(seal.state, {}))
+    tree = Supervisor(Options(seal.state, {}))
     path = counts_path(seal.state, "production")
     counting.create(path)
     old = Route(PROJECT, "production", 1, "a", "v1", "b", "v2", share=0.5, rollout_id="r")
@@ -217,14 +217,14 @@ def test_a_flip_is_not_undone_by_a_candidate_that_is_suspended_at_that_moment(se
 
     async def story() -> None:
         with bind("production", "127.0.0.1", 0) as listener:
-            group = Group(lambda *fds: start_of(seal, *fds), listener, 0)
+            group = WorkerPool(lambda *fds: start_of(seal, *fds), listener, 0)
             unused: Any = None
-            place = Place(listener, group, Counts(path), Deaths(path, OutOfMemory(())), unused)
-            await group.flip(Plan((old,)))
+            place = ServedEnvironment(listener, group, SharedCounters(path), CrashHistory(path, OutOfMemory(())), unused)
+            await group.flip(WorkerPlan((old,)))
             for _ in range(2):
                 place.deaths._blame("b", candidate_of("r"), "SIGSEGV")
             tree._suspend(place)
-            await group.flip(Plan((new,)))
+            await group.flip(WorkerPlan((new,)))
             await until(lambda: not tree._suspending)
             assert group.plan.routes == (new,)
             place.counts.close()
@@ -236,13 +236,13 @@ def test_a_champion_is_not_blamed_when_a_worker_dies_of_loading(seal: Seal, tmp_
     champion = compiled(seal, tmp_path)
     path = counts_path(seal.state, "production")
     counting.create(path)
-    deaths = Deaths(path, OutOfMemory(()))
+    deaths = CrashHistory(path, OutOfMemory(()))
     route = Route(PROJECT, "production", 1, champion, "v1")
     for lines, requests in (("", 0), ("runtime.ort.InferenceSession = real", 1)):
         assert _abort(seal, champion, path, lines) == -signal.SIGABRT
         deaths.worker(0, -signal.SIGABRT, [route], {champion})
         assert [tale.deaths for tale in deaths.facts().values()] == [1] * requests
-        reader = Counts(path)
+        reader = SharedCounters(path)
         assert [arms[0].errors for arms in reader.tallies().values()] == [1] * requests
         reader.close()
 
@@ -256,12 +256,12 @@ def test_who_was_being_loaded_is_blamed_for_what_it_ended(seal: Seal, tmp_path: 
     kills = 0
     for code in (-signal.SIGKILL, -signal.SIGSEGV):
         for loading, blamed in (("candidate", ["candidate"]), ("champion", ["champion"]), ("another", [])):
-            deaths = Deaths(path, OutOfMemory((counter,)))
+            deaths = CrashHistory(path, OutOfMemory((counter,)))
             kills += 1
             counter.write_text(f"oom_kill {kills}\n")
             deaths.worker(0, code, [route], {"champion", "candidate"}, loading)
             assert list(deaths.facts()) == blamed
-    reader = Counts(path)
+    reader = SharedCounters(path)
     assert reader.tallies() == {}  # it was in no request
     reader.close()
 
@@ -272,7 +272,7 @@ def test_what_a_worker_is_loading_is_known_until_it_has_answered() -> None:
         process = await asyncio.create_subprocess_exec("sleep", "60")
         link = WorkerLink(process, lambda digest, text: None)
         await link.open(ours)
-        plan = Plan((), {"a": (Path("a"), None), "b": (Path("b"), None)})
+        plan = WorkerPlan((), {"a": (Path("a"), None), "b": (Path("b"), None)})
         loading = asyncio.create_task(link.load(plan))
         await until(lambda: link.loading == "a")
         theirs.sendall(b'{"id": 1, "error": "it is no model"}\n')

@@ -14,8 +14,8 @@ from noria.kernel.errors import NoriaError, SignatureError
 from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.serving import invocations, protocol, v2_messages
-from noria.serving.fast_reader import Reader
-from noria.serving.protocol import Ask
+from noria.serving.fast_reader import FastReader
+from noria.serving.protocol import PredictionRequest
 
 INPUTS = (
     Input("a", Kind.NUMBER),
@@ -25,7 +25,7 @@ INPUTS = (
 )
 SIGNATURE = Signature(INPUTS, Task.BINARY, ("0", "1"), "id", "when")
 ALSO = frozenset({"extra"})
-READER = Reader(SIGNATURE, ALSO, 3)
+READER = FastReader(SIGNATURE, ALSO, 3)
 ODD = st.sampled_from([None, True, 1, 1.5, 2**63, -(2**70), "x", "a:b", 'q"\\u003a', [], {}, {"a": 1}, ["a:b"], 1e300])
 GOOD = st.fixed_dictionaries(
     {
@@ -44,7 +44,7 @@ BAD = st.dictionaries(st.sampled_from(["a", "n", "t:x", "b", "id", "when", "extr
 RECORD = GOOD | BAD
 
 
-def careful(body: bytes) -> Ask | None:
+def careful(body: bytes) -> PredictionRequest | None:
     try:
         return protocol.read(protocol.parse(body), SIGNATURE, ALSO, 3)
     except NoriaError:
@@ -55,7 +55,7 @@ def typed(columns: dict[str, list[Any]]) -> dict[str, list[tuple[type, Any]]]:
     return {name: [(type(value), value) for value in values] for name, values in columns.items()}
 
 
-def same(found: Ask, wanted: Ask | None) -> None:
+def same(found: PredictionRequest, wanted: PredictionRequest | None) -> None:
     assert wanted is not None
     assert list(found.records) == wanted.records
     assert (typed(found.columns), found.keys, found.event_times) == (typed(wanted.columns), wanted.keys, wanted.event_times)
@@ -111,7 +111,7 @@ def taken(number: float) -> int | None:
         for name, datatype in (("a", "FP64"), ("n", "INT64"), ("t:x", "BYTES"), ("b", "BOOL"))
     ]
     doubled = [entry | {"datatype": "FP64"} if entry["name"] == "n" else entry for entry in inputs]
-    asks: list[Callable[[], Ask]] = [
+    asks: list[Callable[[], PredictionRequest]] = [
         lambda: protocol.read(protocol.parse(json.dumps(row).encode()), SIGNATURE, ALSO, 3),
         lambda: invocations.read(protocol.parse(json.dumps({"instances": [row]}).encode()), SIGNATURE, ALSO, 3),
         lambda: v2_messages.read(json.dumps({"inputs": inputs}).encode(), None, SIGNATURE, ALSO, 3).ask,

@@ -9,30 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.serving.counts import PROBED, REVISIONS, Counts, counts_path, create
+from noria.serving.counts import PROBED, REVISIONS, SharedCounters, counts_path, create
 from noria.serving.rollout_records import Route, Tally
-from noria.serving.traffic import OVER_S, Flow
+from noria.serving.traffic import OVER_S, TrafficMeter
 
 ROUTE = Route("shop", "production", 7, "a" * 64, "v1")
 
 
 @pytest.fixture
-def counts(tmp_path: Path) -> Iterator[Counts]:
+def counts(tmp_path: Path) -> Iterator[SharedCounters]:
     path = counts_path(tmp_path, "production")
     create(path)
-    made = Counts(path, slot=3)
+    made = SharedCounters(path, slot=3)
     yield made
     made.close()
 
 
-def serve(counts: Counts, route: Route, requests: int, errors: int = 0, slow: int = 0, *, candidate: bool = False) -> None:
+def serve(
+    counts: SharedCounters, route: Route, requests: int, errors: int = 0, slow: int = 0, *, candidate: bool = False
+) -> None:
     for i in range(requests):
         counts.tally(route.tally_key, candidate, i < errors, i < slow)
         counts.predicted("champion", 1, 0.001)
 
 
-def test_rates_are_of_the_time_that_was_watched(counts: Counts) -> None:
-    flow = Flow()
+def test_rates_are_of_the_time_that_was_watched(counts: SharedCounters) -> None:
+    flow = TrafficMeter()
     serve(counts, ROUTE, 500, errors=500)  # before the server came up: old
     assert flow.rates(counts, [ROUTE], 100.0) is None
     flow.read(counts, [ROUTE], 100.0)
@@ -47,9 +49,9 @@ def test_rates_are_of_the_time_that_was_watched(counts: Counts) -> None:
     assert found.served["shop"].slow == pytest.approx(0.1)
 
 
-def test_a_route_that_came_after_the_first_reading_is_counted_from_its_beginning(counts: Counts) -> None:
+def test_a_route_that_came_after_the_first_reading_is_counted_from_its_beginning(counts: SharedCounters) -> None:
     """A reading is taken every ten seconds: what a new route did until the next one is not lost."""
-    flow = Flow()
+    flow = TrafficMeter()
     serve(counts, ROUTE, 500, errors=500)  # of the server before this one
     flow.read(counts, [], 100.0)  # it came up, and has not loaded anything yet
     newer = Route("shop", "production", ROUTE.revision + 1, "b" * 64, "v2")
@@ -61,8 +63,8 @@ def test_a_route_that_came_after_the_first_reading_is_counted_from_its_beginning
     assert (found.served["shop"].requests, found.served["shop"].errors) == (40, pytest.approx(0.075))
 
 
-def test_what_is_older_than_ten_minutes_does_not_count(counts: Counts) -> None:
-    flow = Flow()
+def test_what_is_older_than_ten_minutes_does_not_count(counts: SharedCounters) -> None:
+    flow = TrafficMeter()
     for second in range(0, 1200, 1):
         flow.read(counts, [ROUTE], float(second))
         if second < 300:
@@ -73,9 +75,9 @@ def test_what_is_older_than_ten_minutes_does_not_count(counts: Counts) -> None:
     assert (found.requests_per_s, found.served) == (0.0, {})
 
 
-def test_it_follows_the_release_that_serves(counts: Counts) -> None:
+def test_it_follows_the_release_that_serves(counts: SharedCounters) -> None:
     """On probation the new release counts as the candidate; a candidate's errors before are not the serving release's."""
-    flow = Flow()
+    flow = TrafficMeter()
     canary = Route("shop", "production", 8, "a" * 64, "v1", candidate="b" * 64, candidate_version="v2", share=0.5, rollout_id="r")
     probation = Route(
         "shop", "production", 9, "b" * 64, "v2", previous="a" * 64, previous_version="v1", shadow=0.1, rollout_id="r"
@@ -96,7 +98,7 @@ def test_it_follows_the_release_that_serves(counts: Counts) -> None:
 def test_one_keys_count_is_that_of_all(counts_file: Path, assigned: list[tuple[int, bool]]) -> None:
     create(counts_file)
     counts_file.write_bytes(bytes(counts_file.stat().st_size))
-    writers = [Counts(counts_file, slot) for slot in (0, 5)]
+    writers = [SharedCounters(counts_file, slot) for slot in (0, 5)]
     try:
         for i, (key, candidate) in enumerate(assigned):
             writers[i % 2].tally(key, candidate, error=i % 3 == 0, slow=False)

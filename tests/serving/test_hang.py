@@ -16,12 +16,12 @@ import psutil
 from serving_bundles import PROJECT, RECORD, Seal, compiled
 
 from noria.serving import counts as counting
-from noria.serving.counts import Counts, counts_path
-from noria.serving.crashes import Deaths
+from noria.serving.counts import SharedCounters, counts_path
+from noria.serving.crashes import CrashHistory
 from noria.serving.environment import bind
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.rollout_records import Route, Tally
-from noria.serving.worker_pool import Group, Plan, WorkerLink
+from noria.serving.worker_pool import WorkerLink, WorkerPlan, WorkerPool
 from noria.serving.worker_start import Start
 
 SILENT_S = 2.5  # a pulse comes every second
@@ -44,7 +44,7 @@ async def _hang(seal: Seal, scratch: Path) -> None:
     route = Route(PROJECT, "production", 1, good, "v1", tried, "v2", share=0.5, rollout_id="r")
     path = counts_path(seal.state, "production")
     counting.create(path)
-    deaths, ends = Deaths(path, OutOfMemory(())), list[tuple[int, int]]()
+    deaths, ends = CrashHistory(path, OutOfMemory(())), list[tuple[int, int]]()
 
     def ended(slot: int, code: int, loading: str | None) -> None:
         ends.append((slot, code))
@@ -55,8 +55,8 @@ async def _hang(seal: Seal, scratch: Path) -> None:
 
     listener = bind("production", "127.0.0.1", 0)
     port = listener.getsockname()[1]
-    group = Group(start, listener, 2, ended, SILENT_S)
-    plan = Plan((route,), {digest: (seal.state / "releases" / digest, None) for digest in (good, tried)})
+    group = WorkerPool(start, listener, 2, ended, SILENT_S)
+    plan = WorkerPlan((route,), {digest: (seal.state / "releases" / digest, None) for digest in (good, tried)})
     try:
         await group.open()
         await group.flip(plan)
@@ -71,7 +71,7 @@ async def _hang(seal: Seal, scratch: Path) -> None:
         await asyncio.sleep(0.8)
         assert (ends, group.slots()) == ([], before)
 
-        shared = Counts(path, 1)
+        shared = SharedCounters(path, 1)
         shared.at_work.__enter__()  # as if it were in a call of the candidate
         os.kill(before[1], signal.SIGSTOP)
         stopped = time.monotonic()

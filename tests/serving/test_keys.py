@@ -19,14 +19,14 @@ from serving_alone import Alone, exported, refused
 from serving_bundles import RECORD, Seal, compiled, wait_for
 from serving_world import World
 
-from noria.kernel.access import UNGUARDED, Access, Rate, is_loopback
+from noria.kernel.access import UNGUARDED, Access, RateLimit, is_loopback
 from noria.kernel.errors import ConfigError, ForbiddenError, NoKeyError, ServingError, TooOftenError
 from noria.serving import counts, rate_limits
-from noria.serving.access_control import Door, allowed_hosts, key_of
-from noria.serving.api_keys import Keys, read_keys
+from noria.serving.access_control import AccessControl, allowed_hosts, key_of
+from noria.serving.api_keys import ApiKeys, read_keys
 from noria.serving.app import App, Settings
-from noria.serving.counts import Counts
-from noria.serving.rate_limits import Rates
+from noria.serving.counts import SharedCounters
+from noria.serving.rate_limits import RateLimits
 
 ANNA, BOB = "anna-0123456789abcdef", "bob-0123456789abcdef"
 LIST = f"# who may ask\nanna:{ANNA}\n\n  bob : {BOB}  \n"
@@ -184,7 +184,7 @@ def test_noria_serve_asks_for_keys_too(seal: Seal, keys_file: Path, tmp_path: Pa
 
 def test_the_rate_holds_over_all_workers_and_not_for_health(seal: Seal, tmp_path: Path) -> None:
     """Without keys callers are told apart by address; each new connection may meet another worker."""
-    world = _world(seal, tmp_path, Access(rate=Rate(5, 3600.0)))
+    world = _world(seal, tmp_path, Access(rate=RateLimit(5, 3600.0)))
     try:
         statuses = [httpx.post(f"{world.url}/predict", json=RECORD).status_code for _ in range(12)]
         assert statuses == [200] * 5 + [429] * 7
@@ -248,7 +248,7 @@ def test_a_key_may_be_for_labels_alone_or_for_predictions(keys_file: Path, path:
     """Number 54: whoever could predict could write labels, also for predictions of others."""
     kinds = {"labels": "feedback", "app": "predict", "all": "predict feedback", "old": ""}
     keys_file.write_text("".join(f"{name}:{name}-0123456789abcdef {words}\n" for name, words in kinds.items()))
-    door = Door(Access(str(keys_file)), "127.0.0.1")
+    door = AccessControl(Access(str(keys_file)), "127.0.0.1")
     for name, words in kinds.items():
         headers = [(b"x-api-key", f"{name}-0123456789abcdef".encode())]
         if not scope or not words or scope in words.split():
@@ -268,7 +268,7 @@ def test_a_list_that_is_no_text_is_refused(keys_file: Path) -> None:
 
 def test_keys_are_known_by_name_and_a_bare_one_by_its_line(keys_file: Path) -> None:
     keys_file.write_text(f"{LIST}just-a-key-0123456789\n")
-    keys = Keys(keys_file)
+    keys = ApiKeys(keys_file)
     found = [keys.known(k.encode()) for k in (ANNA, BOB, "just-a-key-0123456789")]
     assert [known and known.name for known in found] == ["anna", "bob", "line-5"]
     held = repr(vars(keys))
@@ -281,7 +281,7 @@ def test_no_other_bytes_are_a_key(tmp_path_factory: pytest.TempPathFactory, key:
     file = tmp_path_factory.getbasetemp() / "property-keys"
     if not file.exists():
         file.write_text(LIST)
-    assert (Keys(file).known(key) is None) is (key not in (ANNA.encode(), BOB.encode()))
+    assert (ApiKeys(file).known(key) is None) is (key not in (ANNA.encode(), BOB.encode()))
 
 
 def test_an_api_key_header_goes_before_authorization() -> None:
@@ -314,7 +314,7 @@ def test_a_rate_lets_in_what_a_leaky_bucket_does(most: int, pauses: list[int]) -
         patch.setattr(rate_limits.time, "monotonic_ns", lambda: clock[0])
         path = Path(os.environ.get("TMPDIR", "/tmp")) / f"noria-rates-{os.getpid()}"
         rate_limits.create(path)
-        table = Rates(path, Rate(most, 1.0))
+        table = RateLimits(path, RateLimit(most, 1.0))
         bucket = Bucket(most, 10**9)
         try:
             for pause in pauses:
@@ -335,7 +335,7 @@ def test_a_rate_lets_in_what_a_leaky_bucket_does(most: int, pauses: list[int]) -
 def test_many_callers_do_not_share_a_budget_and_take_no_more_room(tmp_path: Path) -> None:
     path = tmp_path / "rates"
     rate_limits.create(path)
-    table = Rates(path, Rate(2, 3600.0))
+    table = RateLimits(path, RateLimit(2, 3600.0))
     for caller in range(300):
         assert [table.wait_s(f"c{caller}") > 0 for _ in range(3)] == [False, False, True]
     assert all(table.wait_s(f"c{caller}") > 0 for caller in range(300))
@@ -346,7 +346,7 @@ def test_many_callers_do_not_share_a_budget_and_take_no_more_room(tmp_path: Path
 
 
 def _ask(path: Path, n: int, found: Any) -> None:
-    table = Rates(path, Rate(200, 3600.0))
+    table = RateLimits(path, RateLimit(200, 3600.0))
     found.put(sum(table.wait_s("anna") == 0.0 for _ in range(n)))
     table.close()
 
@@ -370,8 +370,8 @@ def test_processes_share_a_budget(tmp_path: Path) -> None:
 
 def test_the_door_tells_who_came(keys_file: Path, tmp_path: Path) -> None:
     rate_limits.create(tmp_path / "r")
-    table = Rates(tmp_path / "r", Rate(1, 3600.0))
-    door = Door(Access(keys_file=str(keys_file), rate=Rate(1, 3600.0)), "0.0.0.0", table)
+    table = RateLimits(tmp_path / "r", RateLimit(1, 3600.0))
+    door = AccessControl(Access(keys_file=str(keys_file), rate=RateLimit(1, 3600.0)), "0.0.0.0", table)
     head = [(b"x-api-key", ANNA.encode())]
     assert door.enter(head, "/predict", ("10.0.0.1", 5)) == "anna"
     with pytest.raises(TooOftenError):
@@ -387,7 +387,7 @@ def test_too_many_requests_in_flight_are_told_to_come_again(tmp_path: Path) -> N
     """503 with Retry-After; the ones in flight go on."""
     path = tmp_path / "c"
     counts.create(path)
-    kept = Counts(path, 0)
+    kept = SharedCounters(path, 0)
     app = App(Settings("production", max_concurrent=2), None, None, kept)  # type: ignore[arg-type]
 
     async def overload() -> list[Any]:

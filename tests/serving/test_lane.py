@@ -32,7 +32,7 @@ from noria.releases.bundle import open_bundle, public_keys
 from noria.serving import counts as counting
 from noria.serving import protocol
 from noria.serving.app import App, Settings
-from noria.serving.counts import Counts, counts_path
+from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.recorder import Recorder
 from noria.serving.rollout_records import Route, tally_key
 from noria.serving.router import Router, table_of
@@ -54,7 +54,7 @@ class Both:
 
     app: App
     log: LogReader
-    counts: Counts
+    counts: SharedCounters
 
     def short(self, body: bytes, path: str = "/predict", *more: Header) -> Found:
         reply = self.app.quick(path.encode(), [*HEADERS, *more], body)
@@ -110,7 +110,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
         loaded = asyncio.run(load(open_bundle(state / "releases" / digest, public_keys(state), digest), None))
         path = counts_path(state, "production")
         counting.create(path)
-        counts = Counts(path, 0)
+        counts = SharedCounters(path, 0)
         writer = LogWriter(state / "log", "production")
         writers.append(writer)
         recorder = Recorder(writer, policy, counts, b"secret") if policy else Recorder(writer)

@@ -21,16 +21,16 @@ from noria.kernel.task import Task
 from noria.kernel.workers import Workers
 from noria.models.signature import Input, Kind, Signature
 from noria.serving import rehearsal, supervisor
-from noria.serving.crashes import Deaths
-from noria.serving.fast_reader import Reader, reader
+from noria.serving.crashes import CrashHistory
+from noria.serving.fast_reader import FastReader, reader
 from noria.serving.rehearsal import rehearse
 from noria.serving.rollout_records import Route
 from noria.serving.route_file import ROUTES, write_routes
 from noria.serving.runtime import LoadedRelease
 from noria.serving.supervisor import Options
-from noria.serving.worker_pool import Plan, WorkerLink
+from noria.serving.worker_pool import WorkerLink, WorkerPlan
 from noria.views import status as status_view
-from noria.views.runtime_status import ServerUse, Surroundings
+from noria.views.runtime_status import ServerUse, StatusContext
 
 ODD = ('size 3.5" disk', "back\\slash", "line\nbreak", "nul\x00", "records", "columns", "", "a:b")
 
@@ -61,7 +61,7 @@ def test_a_release_is_ready_whatever_its_columns_are_called(name: str) -> None:
 
 @pytest.mark.parametrize("name", ODD)
 def test_the_fast_reader_takes_a_key_of_any_name_or_leaves_it_to_the_careful_one(name: str) -> None:
-    made = Reader(Signature((Input("a", Kind.NUMBER),), Task.REGRESSION, (), key=f"k{name}"), frozenset({f"also{name}"}), 10)
+    made = FastReader(Signature((Input("a", Kind.NUMBER),), Task.REGRESSION, (), key=f"k{name}"), frozenset({f"also{name}"}), 10)
     ask = made.read(json.dumps({"a": 1.5, f"k{name}": "x"}).encode())
     assert ask is None or ask.keys == ["x"]
     plain = made.read(b'{"a": 1.5}')
@@ -83,7 +83,7 @@ def test_what_a_worker_could_not_do_with_a_release_is_said_as_a_refusal(monkeypa
 
 def test_a_release_that_workers_cannot_start_with_is_blamed_like_one_that_ends_them(tmp_path: Path) -> None:
     """Number 58: nobody was blamed for workers that did not start, so nothing was rolled back."""
-    deaths = Deaths(tmp_path / "counts", cast(Any, None))
+    deaths = CrashHistory(tmp_path / "counts", cast(Any, None))
     route = Route(PROJECT, "production", 1, "c" * 64, "v2", previous="b" * 64, previous_version="v1")
     for _ in range(3):
         deaths.unserved(0, {"c" * 64: "it is damaged"}, [route])
@@ -102,7 +102,7 @@ def test_a_server_without_an_engine_ends_when_no_worker_starts(seal: Seal, tmp_p
         for pid in pids():
             os.kill(pid, signal.SIGKILL)
 
-    grown = supervisor.Tree(Options(seal.state, {"production": ("127.0.0.1", 0)}, Workers(1, 1), access=UNGUARDED))
+    grown = supervisor.Supervisor(Options(seal.state, {"production": ("127.0.0.1", 0)}, Workers(1, 1), access=UNGUARDED))
 
     def pids() -> list[int]:
         return list(grown._places["production"].group.pids())
@@ -121,7 +121,7 @@ def test_routes_that_a_worker_cannot_serve_are_refused_before_they_are_in_force(
         await link.open(ours)
         theirs.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=theirs)
-        plan = Plan((Route(PROJECT, "production", 2, "b", "v2", previous="a"),), {"b": (Path("b"), None)})
+        plan = WorkerPlan((Route(PROJECT, "production", 2, "b", "v2", previous="a"),), {"b": (Path("b"), None)})
         loading = asyncio.create_task(link.load(plan))
         asked = []
         for answer in ({"ok": True}, {"error": "a name is odd"}):
@@ -142,10 +142,10 @@ def test_status_tells_what_really_answers() -> None:
     """Number 58: `status` said "answers: 2 workers" and "production v2" while every request was refused."""
     route = Route("p", "production", 3, "b" * 64, "v2", previous="a" * 64, previous_version="v1")
     releases = {d: cast(Any, SimpleNamespace(version=v)) for d, v in (("a" * 64, "v1"), ("b" * 64, "v2"))}
-    around = Surroundings(server=True, answering={("production", "p"): "a" * 64}, failed={"b" * 64: "its name is odd"})
+    around = StatusContext(server=True, answering={("production", "p"): "a" * 64}, failed={"b" * 64: "its name is odd"})
     assert status_view._trouble(route, around, releases) == "v2 does not answer: its name is odd; v1 does"
-    idle = Surroundings(server=True, answering={("production", "p"): "b" * 64}, idle=frozenset({"production"}))
+    idle = StatusContext(server=True, answering={("production", "p"): "b" * 64}, idle=frozenset({"production"}))
     assert status_view._trouble(route, idle, releases) == "no worker answers"
-    fine = Surroundings(server=True, answering={("production", "p"): "b" * 64})
+    fine = StatusContext(server=True, answering={("production", "p"): "b" * 64})
     assert status_view._trouble(route, fine, releases) == ""
-    assert status._server(Surroundings(server=True, use=ServerUse({"production": 0}))) == "stands, and no worker answers"
+    assert status._server(StatusContext(server=True, use=ServerUse({"production": 0}))) == "stands, and no worker answers"

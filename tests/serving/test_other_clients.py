@@ -13,11 +13,11 @@ import pytest
 from served_in_process import InProcess, in_process, one_project
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled, logged
 
-from noria.kernel.access import Access, Rate
+from noria.kernel.access import Access, RateLimit
 from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.serving import counts as counting
-from noria.serving.counts import Counts, counts_path
+from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.rollout_records import Tally
 
 
@@ -178,7 +178,7 @@ def test_the_description_tells_of_keys_where_they_are_asked_for(digest_of: tuple
         document = served.ask("GET", "/openapi.json").json()
         assert "security" not in document
         assert "401" not in document["paths"]["/predict"]["post"]["responses"]
-    with one_project(*digest_of, Access(keys_file=str(tmp_path / "keys"), rate=Rate(5, 1.0))) as served:
+    with one_project(*digest_of, Access(keys_file=str(tmp_path / "keys"), rate=RateLimit(5, 1.0))) as served:
         document = served.ask("GET", "/openapi.json", headers={"x-api-key": "k" * 20}).json()
         assert document["security"] == [{"bearer": []}, {"header": []}]
         assert document["components"]["securitySchemes"]["header"] == {"type": "apiKey", "in": "header", "name": "X-API-Key"}
@@ -221,12 +221,12 @@ def test_counts_of_projects_are_shared_by_workers_and_survive_them(tmp_path: Pat
     path = counts_path(tmp_path, "production")
     counting.create(path)
     for slot in (0, 3):
-        mine = Counts(path, slot)
+        mine = SharedCounters(path, slot)
         for project in ("a", "b") if slot else ("b", "a"):
             mine.of(project).predicted("champion", 2, 0.001)
         mine.of("b").tally(7, candidate=False, error=False, slow=True)
         mine.close()
-    reader = Counts(path)
+    reader = SharedCounters(path)
     assert (reader.of("a").rows(), reader.of("b").rows(), reader.rows()) == (4, 4, 8)
     assert sorted(reader.projects()) == ["", "a", "b"]
     assert reader.tallied(7)[0] == Tally(2, 0, 2)

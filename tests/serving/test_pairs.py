@@ -6,7 +6,7 @@ import numpy as np
 from serving_bundles import PROJECT, compiled, wait_for
 from serving_world import World
 
-from noria.delivery.shadow_evidence import PairBook
+from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel import names
 
 
@@ -15,7 +15,7 @@ def test_both_releases_answers_and_the_labels_of_their_requests_arrive(world: Wo
     rollout = names.new_id("rollout")
     world.serve(old, "v1", candidate=new, candidate_version="v2", share=0.5, shadow=1.0, rollout_id=rollout)
     folders = (world.state / "log" / "production", world.state / "shadow" / "production")
-    book, client = PairBook(*folders, rollout, PROJECT, "v2"), world.client()
+    book, client = ShadowEvidence(*folders, rollout, PROJECT, "v2"), world.client()
     given: list[tuple[str, float]] = []  # who answered, and what
     for i in range(40):
         body = {"carrier": "AA", "distance": 2 + i / 20, "flight_id": f"f{i}"}

@@ -24,7 +24,7 @@ from test_desk import Slow
 
 from noria.serving import failed_rows
 from noria.serving.failed_rows import CALLS, MOST_S, SHARE, RetryBudget, tell_apart
-from noria.serving.host import Desk, HostedModel, Job
+from noria.serving.host import HostedModel, HostRequest, ModelThread
 from noria.serving.runtime import PartlyError, ReleaseFailed, checked, checked_some
 
 GOOD, BAD = RECORD, RECORD | {"carrier": "XX"}
@@ -76,10 +76,10 @@ def test_a_fifth_of_all_time_at_most_goes_into_it(monkeypatch: pytest.MonkeyPatc
 def test_a_host_answers_the_good_rows(together: bool) -> None:
     """Number 20: also beside many requests of others; rows that depend on each other are not asked in parts."""
     model, answers = Slow(), queue.Queue[dict[str, Any]]()
-    desk = Desk(cast(HostedModel, model), Path("/nowhere"), together)
+    desk = ModelThread(cast(HostedModel, model), Path("/nowhere"), together)
     asked: dict[int, list[float]] = {0: [1.0], 1: [1.0, -1.0, 3.0], 2: [-1.0] * 200, 3: [5.0], 4: [6.0, 7.0], 5: [-1.0]}
     for number, values in asked.items():
-        desk.put(Job(number, {"x": values}, len(values), time.monotonic() + 10, answers.put, apart=number != 4))
+        desk.put(HostRequest(number, {"x": values}, len(values), time.monotonic() + 10, answers.put, apart=number != 4))
         assert model.begun.wait(10)
     model.go.set()
     found = {answer["id"]: answer for answer in (answers.get(timeout=10) for _ in asked)}

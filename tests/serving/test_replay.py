@@ -30,8 +30,8 @@ from noria.predictions.records import Predictions
 from noria.predictions.writer import LogWriter, Prediction
 from noria.releases.bundle import open_bundle, public_keys
 from noria.serving.out_of_memory import OutOfMemory
-from noria.serving.replay import Compared, Replay, _scaled, variation
-from noria.serving.replay_result import Order, Replayed
+from noria.serving.replay import ComparedAnswers, ReplayRun, _scaled, variation
+from noria.serving.replay_result import Replayed, ReplayOrder
 from noria.serving.runtime import OnnxRuntime, load
 
 ROWS = 60
@@ -148,13 +148,13 @@ def test_one_whose_every_answer_hangs_holds_nobody_up(seal: Seal, tmp_path: Path
 
 def test_it_stops_by_itself_when_its_time_is_up(seal: Seal, tmp_path: Path) -> None:
     bundles = [open_bundle(seal.state / "releases" / compiled(seal, tmp_path, i), public_keys(seal.state)) for i in range(2)]
-    order = Order("", PROJECT, "production", "", "", 10**6, 1000.0, 200.0, 1.0, "", 1)
+    order = ReplayOrder("", PROJECT, "production", "", "", 10**6, 1000.0, 200.0, 1.0, "", 1)
     row = Prediction("p", 0.0, PROJECT, "v1", "champion", None, {"carrier": "AA", "distance": 1.0}, {}, None, None, 0.1)
     said: list[str] = []
 
     async def work() -> Replayed:
         old, new = [await load(bundle, None) for bundle in bundles]
-        return await Replay(order, old, new, said.append).run([row] * 10**6, time.monotonic() + 0.6)
+        return await ReplayRun(order, old, new, said.append).run([row] * 10**6, time.monotonic() + 0.6)
 
     facts = asyncio.run(work())
     assert 0 < facts.requests < facts.wanted == 10**6
@@ -203,7 +203,7 @@ def test_numbers_differ_in_standard_deviations(seal: Seal, tmp_path: Path) -> No
     assert facts.changed is None
     assert _scaled([(1.0, 1.0), (1.0, 2.0)], [1.0, 1.0]) == [0.0, 1.0]
     assert _scaled([(1.0, 90.0), (3.0, 2.0)], [1.0, 3.0]) == [1.0, 1.0]
-    assert Compared().facts() == {"compared": 0, "difference": 0.0, "changed": None}
+    assert ComparedAnswers().facts() == {"compared": 0, "difference": 0.0, "changed": None}
 
 
 def test_classes_are_compared_by_name() -> None:

@@ -28,13 +28,13 @@ from noria.serving.autoscaler import KEPT, Decisions, Scaler
 from noria.serving.counts import counts_path
 from noria.serving.environment import bind
 from noria.serving.heartbeat import Pulse
-from noria.serving.judge_scaling import Decision, Rule
+from noria.serving.judge_scaling import ScalingDecision, ScalingRule
 from noria.serving.rollout_records import Route
-from noria.serving.usage import Meter, cores
-from noria.serving.worker_pool import Group, Plan
+from noria.serving.usage import UsageMeter, cores
+from noria.serving.worker_pool import WorkerPlan, WorkerPool
 from noria.serving.worker_start import Start
 from noria.storage.ledger import Ledger
-from noria.views.runtime_status import ServerUse, Surroundings, surroundings
+from noria.views.runtime_status import ServerUse, StatusContext, surroundings
 
 BODY = json.dumps(RECORD).encode()
 
@@ -98,7 +98,7 @@ class Clients:
 
 
 @contextlib.asynccontextmanager
-async def group_of(seal: Seal, digest: str, size: int) -> AsyncIterator[tuple[Group, int]]:
+async def group_of(seal: Seal, digest: str, size: int) -> AsyncIterator[tuple[WorkerPool, int]]:
     """Real workers of a group in this process, and their port."""
     counts.create(counts_path(seal.state, "production"))
     listener = bind("production", "127.0.0.1", 0)
@@ -106,8 +106,8 @@ async def group_of(seal: Seal, digest: str, size: int) -> AsyncIterator[tuple[Gr
     def start(slot: int, listen_fd: int, channel_fd: int) -> Start:
         return Start(str(seal.state), "production", "127.0.0.1", slot, listen_fd, channel_fd, 1_000_000, 1000)
 
-    group = Group(start, listener, size)
-    plan = Plan((Route(PROJECT, "production", 1, digest, "v1"),), {digest: (seal.state / "releases" / digest, None)})
+    group = WorkerPool(start, listener, size)
+    plan = WorkerPlan((Route(PROJECT, "production", 1, digest, "v1"),), {digest: (seal.state / "releases" / digest, None)})
     try:
         await group.open()
         assert await group.load(plan) == {}
@@ -185,7 +185,7 @@ def test_a_worker_that_is_about_to_leave_follows_a_flip_and_is_not_replaced(seal
             await group.resize(1)
             assert len(group.slots()) == 3
             route = Route(PROJECT, "production", 2, other, "v2")
-            plan = Plan((route,), {other: (seal.state / "releases" / other, None)})
+            plan = WorkerPlan((route,), {other: (seal.state / "releases" / other, None)})
             assert await group.load(plan) == {}
             await group.flip(plan)
             assert {await asyncio.to_thread(client.ask) for client in clients} == {200}
@@ -255,9 +255,9 @@ class Played:
         return size
 
 
-def played(group: Played, workers: Workers, seconds: int, start: int = 0, machine: float = 8.0) -> list[Decision]:
-    made: list[Decision] = []
-    scaler = Scaler(cast(Group, group), workers, made.append)
+def played(group: Played, workers: Workers, seconds: int, start: int = 0, machine: float = 8.0) -> list[ScalingDecision]:
+    made: list[ScalingDecision] = []
+    scaler = Scaler(cast(WorkerPool, group), workers, made.append)
 
     async def story() -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -273,7 +273,7 @@ def test_the_scaler_follows_the_judge() -> None:
     group = Played(1)
     group.busy = 0.9
     (made,) = played(group, Workers(1, 4), 7)
-    assert (group.size, made.rule) == (2, Rule.BUSY)
+    assert (group.size, made.rule) == (2, ScalingRule.BUSY)
     group.busy = 0.1
     assert [d.size for d in played(group, Workers(1, 4), 70)] == [1]
     assert played(group, Workers(2, 2), 200) == []  # a fixed number is no matter of load
@@ -304,7 +304,7 @@ def test_a_silent_worker_is_a_busy_one() -> None:
 # -- what is remembered and told
 
 
-DECISION = Decision(1, 2, Rule.BUSY, 0.87, 8.0, 5.0, 4)
+DECISION = ScalingDecision(1, 2, ScalingRule.BUSY, 0.87, 8.0, 5.0, 4)
 
 
 def test_decisions_are_numbered_kept_and_bounded(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_disk_without_room_loses_no_decision_of_this_process(tmp_path: Path, c
 
 
 def test_the_meter_measures_processes_and_forgets_those_that_ended() -> None:
-    meter = Meter()
+    meter = UsageMeter()
     own = psutil.Process()
     (found,) = meter.read({"parent": own.pid})
     assert found.name == "parent"
@@ -378,11 +378,11 @@ def test_a_machine_has_the_cores_that_its_groups_leave(
 
 def test_status_says_it_in_one_line() -> None:
     use = ServerUse({"production": 2}, 3, 0.314, 214_400_000)
-    assert _server(Surroundings(server=True, use=use)) == "answers: 2 workers, 0.31 of a core, 214 MB"
+    assert _server(StatusContext(server=True, use=use)) == "answers: 2 workers, 0.31 of a core, 214 MB"
     use = ServerUse({"staging": 1, "production": 3}, 5, 0.0, 1_214_400_000)
-    assert _server(Surroundings(server=True, use=use)) == "answers: staging 1, production 3 workers, 0.00 of a core, 1,214 MB"
-    assert _server(Surroundings(server=True)) == "answers"
-    assert _server(Surroundings()) == "stopped"
+    assert _server(StatusContext(server=True, use=use)) == "answers: staging 1, production 3 workers, 0.00 of a core, 1,214 MB"
+    assert _server(StatusContext(server=True)) == "answers"
+    assert _server(StatusContext()) == "stopped"
 
 
 def test_serve_takes_a_range_and_says_what_is_none(tmp_path: Path) -> None:

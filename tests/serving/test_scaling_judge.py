@@ -12,24 +12,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.kernel.workers import MOST, Workers
-from noria.serving.judge_scaling import DOWN_BUSY, DOWN_S, UP_S, WAIT_BUSY, Decision, Rule, Sample, ceiling, decide, wanted
+from noria.serving.judge_scaling import (
+    DOWN_BUSY,
+    DOWN_S,
+    UP_S,
+    WAIT_BUSY,
+    LoadSample,
+    ScalingDecision,
+    ScalingRule,
+    ceiling,
+    decide,
+    wanted,
+)
 
 Load = Callable[[int], float]  # second -> how many workers' whole time the requests need
 
 
 def lived(
     load: Load, seconds: int, bounds: Workers, cores: float = 64.0, service_s: float = 0.002, uneven: float = 0.0
-) -> tuple[int, list[tuple[int, Decision]]]:
+) -> tuple[int, list[tuple[int, ScalingDecision]]]:
     """The number at the end, and (second, decision) of each change.
 
     A worker beyond its capacity is busy all the time, and its requests wait.
     """
-    size, history, made = bounds.least, list[Sample](), list[tuple[int, Decision]]()
+    size, history, made = bounds.least, list[LoadSample](), list[tuple[int, ScalingDecision]]()
     for second in range(seconds):
         each = load(second) / size
         busy = [min(1.0, max(0.0, each * (1 + uneven * (1 if i % 2 else -1)))) for i in range(size)]
         hot = min(max(busy), 0.999)
-        history = [*history[-120:], Sample(float(second), tuple(busy), service_s * 1000 * hot / (2 * (1 - hot)))]
+        history = [*history[-120:], LoadSample(float(second), tuple(busy), service_s * 1000 * hot / (2 * (1 - hot)))]
         made_now = decide(float(second), history, size, bounds, cores)
         if made_now is not None and made_now.size != size:
             made.append((second, made_now))
@@ -107,28 +118,28 @@ def test_bursts_of_seconds_change_nothing_and_keep_what_they_need() -> None:
         for period in (20, 30, 50):
             _, made = lived(lambda t, n=length, p=period: 1.0 if t % p < n else 0.05, 600, Workers(1, 4))  # type: ignore[misc]
             assert all(d.size > d.before for _, d in made)
-    history = [Sample(float(t), (0.9, 0.9) if t % 30 < 6 else (0.05, 0.05), 1.0) for t in range(120)]
+    history = [LoadSample(float(t), (0.9, 0.9) if t % 30 < 6 else (0.05, 0.05), 1.0) for t in range(120)]
     assert sum(s.load for s in history[-60:]) / 60 < DOWN_BUSY
     assert decide(119.0, history, 2, Workers(1, 4), 8.0) is None
 
 
 def test_waiting_alone_is_no_reason_while_the_workers_are_idle() -> None:
     """A slow model that is asked once a second: its requests may meet each other, but another worker would idle."""
-    history = [Sample(float(t), (0.3,), 80.0) for t in range(10)]
+    history = [LoadSample(float(t), (0.3,), 80.0) for t in range(10)]
     assert decide(9.0, history, 1, Workers(1, 4), 8.0) is None
-    decision = decide(9.0, [Sample(s.at, (WAIT_BUSY + 0.05,), 80.0) for s in history], 1, Workers(1, 4), 8.0)
+    decision = decide(9.0, [LoadSample(s.at, (WAIT_BUSY + 0.05,), 80.0) for s in history], 1, Workers(1, 4), 8.0)
     assert decision is not None
-    assert (decision.rule, decision.size) == (Rule.WAITING, 2)
+    assert (decision.rule, decision.size) == (ScalingRule.WAITING, 2)
     assert decision.text == (
         "1 -> 2 workers: a request waits 80 ms (more than 50 ms); busy 0.65 of the time over 3 s (more than 0.6)"
     )
 
 
 def test_the_machine_and_the_project_set_the_ceiling_and_it_says_which() -> None:
-    history = [Sample(float(t), (0.9, 0.9), 8.0) for t in range(10)]
+    history = [LoadSample(float(t), (0.9, 0.9), 8.0) for t in range(10)]
     capped = decide(9.0, history, 2, Workers(1, 4), 2.0)
     assert capped is not None
-    assert (capped.size, capped.rule) == (2, Rule.CAPPED)
+    assert (capped.size, capped.rule) == (2, ScalingRule.CAPPED)
     assert capped.text == "stays at 2 workers: busy 0.90 of the time over 5 s, and the machine has no core for another"
     full = decide(9.0, history, 2, Workers(1, 2), 8.0)
     assert full is not None
@@ -141,7 +152,7 @@ def test_the_machine_and_the_project_set_the_ceiling_and_it_says_which() -> None
 
 
 def test_fewer_says_what_it_would_have_been() -> None:
-    history = [Sample(float(t), (0.2, 0.2, 0.2), 0.4) for t in range(61)]
+    history = [LoadSample(float(t), (0.2, 0.2, 0.2), 0.4) for t in range(61)]
     decision = decide(60.0, history, 3, Workers(1, 4), 8.0)
     assert decision is not None
     assert decision.text == "3 -> 2 workers: busy 0.20 of the time over 60 s; 2 would be busy 0.30 (less than 0.5)"
@@ -150,9 +161,9 @@ def test_fewer_says_what_it_would_have_been() -> None:
 @pytest.mark.parametrize("gap", [0, 20, 45])
 def test_only_what_was_measured_at_the_present_number_counts(gap: int) -> None:
     """Neither seconds of another number of workers, nor a window with holes, decide."""
-    history = [Sample(float(t), (0.1,) * (3 if t < 60 - gap else 2), 0.1) for t in range(60)]
+    history = [LoadSample(float(t), (0.1,) * (3 if t < 60 - gap else 2), 0.1) for t in range(60)]
     assert decide(59.0, history, 2, Workers(1, 4), 8.0) is None
-    assert decide(59.0, [Sample(s.at, (0.95, 0.95), 9.0) for s in history][:-4], 2, Workers(1, 4), 8.0) is None
+    assert decide(59.0, [LoadSample(s.at, (0.95, 0.95), 9.0) for s in history][:-4], 2, Workers(1, 4), 8.0) is None
 
 
 def test_what_an_autoscaler_sums_is_the_load_over_the_aim() -> None:

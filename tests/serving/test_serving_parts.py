@@ -16,13 +16,13 @@ from noria.kernel.errors import ServingError
 from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
 from noria.serving import counts
 from noria.serving.environment import bind
-from noria.serving.protocol import Ask
+from noria.serving.protocol import PredictionRequest
 from noria.serving.recorder import Ids
 from noria.serving.rollout_records import Route, Tally, tally_key
 from noria.serving.router import NoAnswerError, Router, table_of
 from noria.serving.runtime import LoadedRelease, ReleaseFailed, checked
 
-ASK = Ask([RECORD], {"carrier": ["AA"], "distance": [3.5]}, [None], [None])
+ASK = PredictionRequest([RECORD], {"carrier": ["AA"], "distance": [3.5]}, [None], [None])
 
 
 # -- counters
@@ -34,7 +34,7 @@ def test_slots_add_up_and_a_successor_counts_on(tmp_path: Path) -> None:
     rng = random.Random(7)
     expected: dict[tuple[int, bool], list[int]] = {}
     for slot in (0, 1, 1, 63):  # slot 1 twice: a worker that was replaced
-        mine = counts.Counts(path, slot)
+        mine = counts.SharedCounters(path, slot)
         for _ in range(200):
             revision, candidate = rng.randint(1, 5), rng.random() < 0.5
             error, slow = rng.random() < 0.1, rng.random() < 0.2
@@ -43,7 +43,7 @@ def test_slots_add_up_and_a_successor_counts_on(tmp_path: Path) -> None:
             total[:] = [total[0] + 1, total[1] + error, total[2] + slow]
         mine.close()
     counts.create(path)  # a server that starts again keeps them
-    reader = counts.Counts(path)
+    reader = counts.SharedCounters(path)
     found = reader.tallies()
     reader.close()
     for (revision, candidate), total in expected.items():
@@ -53,7 +53,7 @@ def test_slots_add_up_and_a_successor_counts_on(tmp_path: Path) -> None:
 def test_old_revisions_make_room(tmp_path: Path) -> None:
     path = tmp_path / "c"
     counts.create(path)
-    mine = counts.Counts(path, 0)
+    mine = counts.SharedCounters(path, 0)
     for revision in range(1, counts.REVISIONS + 3):
         mine.tally(revision, False, True, False)
     found = mine.tallies()
@@ -66,7 +66,7 @@ def test_old_revisions_make_room(tmp_path: Path) -> None:
 def test_projects_that_share_a_place_are_counted_apart(tmp_path: Path) -> None:
     path = tmp_path / "c"
     counts.create(path)
-    mine = counts.Counts(path, 0)
+    mine = counts.SharedCounters(path, 0)
     keys = [tally_key(f"p{i}", revision) for i in range(6) for revision in (1, 1 + counts.REVISIONS)]
     keys += [(128 * n) << 24 | 1 for n in range(1, 6)]  # five that have one place in common
     for turn in range(3):
@@ -145,7 +145,7 @@ def _routed(tmp_path: Path, chance: float, champion: LoadedRelease, candidate: L
     """(variant and version, or the error; champion's tally; candidate's tally; complaints)."""
     path = tmp_path / "c"
     counts.create(path)
-    kept = counts.Counts(path, 0)
+    kept = counts.SharedCounters(path, 0)
     complaints: list[str] = []
     route = Route(PROJECT, "production", 4, "a", "v1", "b", "v2", share)
     router = Router(kept, lambda digest, text: complaints.append(f"{digest}: {text}"), lambda: chance)
@@ -198,7 +198,7 @@ def test_a_champion_that_hangs_is_counted_as_soon_as_a_candidate_would_be(tmp_pa
     """Number 39: in an outage that both share the candidate's errors were counted after its deadline, and the champion's when its
     answers came at last: so long the candidate alone seemed to fail. Who left is not counted."""
     counts.create(tmp_path / "c")
-    kept = counts.Counts(tmp_path / "c", 0)
+    kept = counts.SharedCounters(tmp_path / "c", 0)
     route = Route(PROJECT, "production", 4, "a", "v1", "b", "v2", 0.5, deadline_ms=20.0 if not leaves else 60_000.0)
 
     def tallied() -> Tally:

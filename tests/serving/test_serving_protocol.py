@@ -45,7 +45,7 @@ JSON = st.recursive(
 )
 
 
-def _read(body: bytes) -> protocol.Ask:
+def _read(body: bytes) -> protocol.PredictionRequest:
     return protocol.read(protocol.parse(body), SIGNATURE, frozenset(), 100)
 
 

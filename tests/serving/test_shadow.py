@@ -20,14 +20,14 @@ from noria.predictions.writer import LogReader, LogWriter
 from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
 from noria.serving import counts as counting
 from noria.serving.app import App, Settings
-from noria.serving.counts import Counts, counts_path
-from noria.serving.crashes import Deaths, last_words
+from noria.serving.counts import SharedCounters, counts_path
+from noria.serving.crashes import CrashHistory, last_words
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.recorder import Recorder
 from noria.serving.rollout_records import Route, Tally
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import BeyondModelError, LoadedRelease, ReleaseFailed, load
-from noria.serving.shadow import WAITING, Shadow
+from noria.serving.shadow import WAITING, ShadowScorer
 
 HEADERS = [(b"host", b"127.0.0.1:1"), (b"content-type", b"application/json")]
 BODY = msgspec.json.encode(RECORD)
@@ -67,8 +67,8 @@ class Desk:
 
     state: Path
     app: App
-    counts: Counts
-    shadow: Shadow
+    counts: SharedCounters
+    shadow: ShadowScorer
     complaints: list[tuple[str, str]]
     key: int = 0
 
@@ -127,10 +127,12 @@ def make(tmp_path: Path) -> Iterator[Make]:
         state = tmp_path / "state"
         path = counts_path(state, "production")
         counting.create(path)
-        counts, complaints = Counts(path, 0), list[tuple[str, str]]()
+        counts, complaints = SharedCounters(path, 0), list[tuple[str, str]]()
         writers.append(LogWriter(state / "log" / "production", "production"))
         router = Router(counts, lambda digest, text: complaints.append((digest, text)), itertools.cycle(draws).__next__)
-        shadow = Shadow(counts, lambda digest, text: complaints.append((digest, text)), state / "shadow/production", "production")
+        shadow = ShadowScorer(
+            counts, lambda digest, text: complaints.append((digest, text)), state / "shadow/production", "production"
+        )
         app = App(Settings("production"), router, Recorder(writers[-1]), counts, shadow=shadow)
         desks.append(Desk(state, app, counts, shadow, complaints))
         return desks[-1]
@@ -389,12 +391,12 @@ def test_in_probation_only_the_new_release_is_blamed(
 ) -> None:
     path = tmp_path / "counts"
     counting.create(path)
-    worker = Counts(path, 3)
+    worker = SharedCounters(path, 3)
     for _ in range(marks):
         worker.at_work.__enter__()
     last_words(path, 3).write_text(words)
     route = Route(PROJECT, "production", 7, "a", "v2", previous="p", previous_version="v1", shadow=0.5, rollout_id="r")
-    deaths = Deaths(path, OutOfMemory(()))
+    deaths = CrashHistory(path, OutOfMemory(()))
     deaths.worker(3, -signal.SIGSEGV, [route], {"a", "p"})
     assert worker.tallies().get(route.tally_key, (Tally(), Tally())) == (Tally(), candidate)
     assert {digest: found.role for digest, found in deaths.facts().items()} == blamed

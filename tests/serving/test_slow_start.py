@@ -14,7 +14,7 @@ from serving_world import World
 from noria.kernel.errors import ServingError, StoppedError
 from noria.serving import client as control
 from noria.serving.rollout_records import Route
-from noria.serving.route_follower import OVERTAKEN, Following, Key
+from noria.serving.route_follower import OVERTAKEN, FollowerActions, Key
 from noria.storage.ledger import Ledger
 
 ADDRESSES = {"staging": ("127.0.0.1", 0), "production": ("127.0.0.1", 0)}
@@ -123,7 +123,7 @@ def test_each_route_is_followed_by_itself_and_a_newer_one_breaks_it_off() -> Non
 
     async def story() -> None:
         done = set[Route]()
-        following = Following(lambda key, route, again: route not in done, load, flip)
+        following = FollowerActions(lambda key, route, again: route not in done, load, flip)
         for revision in range(1, OVERTAKEN + 3):
             following.aim(wanted(revision))
             done.add(wanted(1)["production", "fast"])

@@ -18,9 +18,9 @@ from serving_world import World
 
 from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts
 from noria.serving import counts as counting
-from noria.serving.counts import Counts
-from noria.serving.key_assignment import BUCKETS, SIZE_BYTES, Seen, bucket, open_seen, seen_path
-from noria.serving.protocol import Ask
+from noria.serving.counts import SharedCounters
+from noria.serving.key_assignment import BUCKETS, SIZE_BYTES, CountedBuckets, bucket, open_seen, seen_path
+from noria.serving.protocol import PredictionRequest
 from noria.serving.rollout_records import Route, Tally
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import LoadedRelease
@@ -49,7 +49,9 @@ def release(name: str) -> LoadedRelease:
 class Desk:
     """One worker's router at one step of a rollout."""
 
-    def __init__(self, counts: Counts, seen: Seen, share: float, rollout: str = "r", chance: float = 0.0) -> None:
+    def __init__(
+        self, counts: SharedCounters, seen: CountedBuckets, share: float, rollout: str = "r", chance: float = 0.0
+    ) -> None:
         self.route = Route(PROJECT, "production", 3, "a", "v1", "b", "v2", share, rollout_id=rollout, sticky=True)
         self.router = Router(counts, lambda digest, text: None, lambda: chance)
         self.table = table_of(self.route, {"a": release("a"), "b": release("b")}, seen=seen)
@@ -57,14 +59,14 @@ class Desk:
     def ask(self, *keys: str | None) -> str:
         """Who answers."""
         n = len(keys)
-        ask = Ask([RECORD] * n, {"carrier": ["AA"] * n, "distance": [3.5] * n}, list(keys), [None] * n)
+        ask = PredictionRequest([RECORD] * n, {"carrier": ["AA"] * n, "distance": [3.5] * n}, list(keys), [None] * n)
         return asyncio.run(self.router.answer(self.table, ask)).variant
 
 
 @pytest.fixture
-def counts(tmp_path: Path) -> Iterator[Counts]:
+def counts(tmp_path: Path) -> Iterator[SharedCounters]:
     counting.create(tmp_path / "counts")
-    kept = Counts(tmp_path / "counts", 0)
+    kept = SharedCounters(tmp_path / "counts", 0)
     yield kept
     kept.close()
 
@@ -90,7 +92,7 @@ def test_who_has_the_candidate_keeps_it_as_the_share_grows(rollout: str, key: st
     assert bucket(rollout, key) < BUCKETS
 
 
-def test_a_key_stays_through_steps_and_workers_and_counts_once(tmp_path: Path, counts: Counts) -> None:
+def test_a_key_stays_through_steps_and_workers_and_counts_once(tmp_path: Path, counts: SharedCounters) -> None:
     path = seen_path(tmp_path, "production", PROJECT)
     keys, had = KEYS[:300], set[str]()
     for share in STEPS:
@@ -105,7 +107,7 @@ def test_a_key_stays_through_steps_and_workers_and_counts_once(tmp_path: Path, c
     assert candidate.requests == len({b for key in keys if (b := bucket("r", key)) < STEPS[0] * BUCKETS})
 
 
-def test_the_first_row_decides_and_no_key_is_no_evidence(tmp_path: Path, counts: Counts) -> None:
+def test_the_first_row_decides_and_no_key_is_no_evidence(tmp_path: Path, counts: SharedCounters) -> None:
     inside = next(key for key in KEYS if bucket("r", key) < 0.1 * BUCKETS)
     beyond = next(key for key in KEYS if bucket("r", key) > 0.9 * BUCKETS)
     desk = Desk(counts, open_seen(tmp_path / "seen", "r"), 0.5)
@@ -113,7 +115,7 @@ def test_the_first_row_decides_and_no_key_is_no_evidence(tmp_path: Path, counts:
     arms = counts.tallies()[desk.route.tally_key]
     assert arms == (Tally(1), Tally(1))
     assert desk.ask(None, inside) == "candidate"
-    assert Desk(counts, desk.table.seen or Seen(bytearray()), 0.5, chance=0.9).ask(None, beyond) == "champion"
+    assert Desk(counts, desk.table.seen or CountedBuckets(bytearray()), 0.5, chance=0.9).ask(None, beyond) == "champion"
     assert counts.tallies()[desk.route.tally_key] == arms
 
 

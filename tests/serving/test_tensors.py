@@ -20,7 +20,7 @@ from noria.kernel.errors import RequestError, SignatureError
 from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.serving import protocol, v2_messages, v2_tensors
-from noria.serving.router import Answered
+from noria.serving.router import RouterAnswer
 from noria.serving.runtime import LoadedRelease
 
 TYPES: dict[str, Any] = {
@@ -173,7 +173,9 @@ def test_floats_become_whole_numbers_exactly_or_not_at_all(values: list[float]) 
 # -- requests
 
 
-def request(inputs: list[dict[str, Any]], raw: bytes = b"", signature: Signature = SIGNATURE, **more: Any) -> v2_messages.Request:
+def request(
+    inputs: list[dict[str, Any]], raw: bytes = b"", signature: Signature = SIGNATURE, **more: Any
+) -> v2_messages.InferRequest:
     head = json.dumps({"inputs": inputs} | more).encode()
     return v2_messages.read(head + raw, len(head) if raw else None, signature, frozenset(), 100)
 
@@ -346,7 +348,7 @@ class Release:
 
 def test_an_answer_of_several_classes_in_either_form() -> None:
     scores = [[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]]
-    answered = Answered(scores, cast(LoadedRelease, Release(SIGNATURE)), "v2", "champion", 0.001)
+    answered = RouterAnswer(scores, cast(LoadedRelease, Release(SIGNATURE)), "v2", "champion", 0.001)
     rows = protocol.outputs(SIGNATURE, scores)
     body, head = v2_messages.write(request(good(2)), "trees", answered, rows, ["p-1", "p-2"], {})
     assert head is None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from noria.kernel.errors import LeaseLostError
-from noria.storage.lease import Held, gone
+from noria.storage.lease import HeldJob, gone
 from noria.storage.ledger import Ledger
 
 CLAIM = """\
@@ -42,10 +42,10 @@ def test_the_lease_of_a_killed_engine_is_not_waited_for(tmp_path: Path, ledger: 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "1\n"
-        assert Held.claim(ledger, "p", "rollout", "r") is None  # it lives
+        assert HeldJob.claim(ledger, "p", "rollout", "r") is None  # it lives
         os.kill(other.pid, signal.SIGKILL)
         other.wait()
-    held = Held.claim(ledger, "p", "rollout", "r")
+    held = HeldJob.claim(ledger, "p", "rollout", "r")
     assert held is not None
     assert held.job.fence == 2
 
@@ -58,7 +58,7 @@ def test_an_owner_elsewhere_or_alive_keeps_its_lease(ledger: Ledger) -> None:
     assert not gone("nonsense")
     ledger.jobs.add("p", "rollout", "r", dedupe="rollout:r")
     assert ledger.jobs.claim("p", ("rollout",), "elsewhere:999999999", 60.0, "r") is not None
-    assert Held.claim(ledger, "p", "rollout", "r") is None
+    assert HeldJob.claim(ledger, "p", "rollout", "r") is None
 
 
 def test_who_was_wrongly_taken_for_dead_changes_nothing_any_more(ledger: Ledger) -> None:

@@ -14,7 +14,7 @@ from noria.data.snapshot import Delivery, FilePin
 from noria.kernel.errors import LeaseLostError, NotFoundError, StoreError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline.turn_record import TurnOutcome
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Route
 from noria.storage import connection
 from noria.storage.ledger import Ledger
@@ -133,7 +133,7 @@ def test_a_repaired_file_takes_the_place_of_its_name(ledger: Ledger) -> None:
 
 def test_versions_count_up_and_a_turn_told_again_gets_its_own(ledger: Ledger) -> None:
     def seal(digest: str, turn: str) -> str:
-        return ledger.releases.seal("p", digest * 64, "run", turn, Form.COMPILED, "c", {"auc": 0.7}, digest).version
+        return ledger.releases.seal("p", digest * 64, "run", turn, ServedForm.COMPILED, "c", {"auc": 0.7}, digest).version
 
     assert [seal("a", "t1"), seal("b", "t2"), seal("a", "t1"), seal("c", "t2")] == ["v1", "v2", "v1", "v2"]
     assert ledger.releases.get("p", "bbbbbb").version == "v2"

@@ -18,8 +18,8 @@ from noria.kernel.verdict import Outcome, Reason
 from noria.monitor.records import Window
 from noria.pipeline.run import Pins, Run, StepRecord, StepState
 from noria.pipeline.turn_record import TurnOutcome
-from noria.releases.release import Form
-from noria.serving.rollout_records import Block, Rollout, RolloutState, Tally
+from noria.releases.release import ServedForm
+from noria.serving.rollout_records import Interval, Rollout, RolloutState, Tally
 from noria.storage import blobs as blob_store
 from noria.storage.blobs import BlobStore
 from noria.storage.jobs import ATTEMPTS
@@ -64,7 +64,7 @@ def test_a_run_comes_back_whole_with_its_undefined_numbers(books: Ledger) -> Non
 
 
 def test_a_rollout_comes_back_with_its_evidence(books: Ledger) -> None:
-    block = Block(0.05, Tally(95, 1, 2), Tally(5, 0, 1), revision=3)
+    block = Interval(0.05, Tally(95, 1, 2), Tally(5, 0, 1), revision=3)
     begun = Rollout("r1", "p", "production", "t1", "v2", "a" * 64, RolloutState.CANARY, 0, 1.0, blocks=(block,))
     books.rollouts.start(begun)
     assert books.rollouts.get("r1") == begun
@@ -117,7 +117,7 @@ def test_a_delivery_is_accepted_with_its_file_only(books: Ledger) -> None:
 
 
 def seal(books: Ledger, digest: str, turn: str | None) -> str:
-    return books.releases.seal("p", digest, "run-1", turn, Form.COMPILED, None, {}, f"pins of {digest[:7]}").version
+    return books.releases.seal("p", digest, "run-1", turn, ServedForm.COMPILED, None, {}, f"pins of {digest[:7]}").version
 
 
 def test_a_turn_told_again_keeps_its_version_and_a_digest_names_one_release(books: Ledger) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from noria.delivery.context import DeliveryContext
-from noria.delivery.driver import Stats
+from noria.delivery.driver import EngineCounts
 from noria.kernel.errors import ServingError
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Crashes, Route, Tally
 from noria.storage.ledger import Ledger
@@ -39,10 +39,10 @@ class Scripted:
     def drain(self, environment: str, digest: str) -> None:
         self.drained.append(digest)
 
-    def stats(self, project: str, environment: str) -> Stats:
+    def stats(self, project: str, environment: str) -> EngineCounts:
         if not self.here:
             raise ServingError("the model server does not answer")
-        return Stats(dict(self.tallies), dict(self.refused), dict(self.crashes))
+        return EngineCounts(dict(self.tallies), dict(self.refused), dict(self.crashes))
 
     def see(self, champion: tuple[int, int, int], candidate: tuple[int, int, int]) -> None:
         """These many requests, errors and slow answers more, by the newest route."""
@@ -66,7 +66,7 @@ def line_of(folder: Path, engine: Scripted, releases: int, yaml: str = "") -> De
     ledger.projects.ensure("p", str(folder))
     for number in range(1, releases + 1):
         digest = digest_of(f"v{number}")
-        ledger.releases.seal("p", digest, f"run-{number}", None, Form.COMPILED, "commit", {}, digest)
+        ledger.releases.seal("p", digest, f"run-{number}", None, ServedForm.COMPILED, "commit", {}, digest)
         bundle = folder / "state" / "releases" / digest
         bundle.mkdir(parents=True)
         (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.trust.judge_retention import YOUNG_S, Holder, Kept, Kind, descended, keep, unneeded
+from noria.trust.judge_retention import YOUNG_S, BlobKind, Holder, RetentionSet, descended, keep, unneeded
 
 DIGESTS = [f"{n:02x}" * 32 for n in range(12)]
 digests = st.frozensets(st.sampled_from(DIGESTS), max_size=4)
@@ -13,7 +13,7 @@ times = st.integers(0, 100).map(float)
 holders = st.lists(
     st.builds(
         Holder,
-        kind=st.sampled_from(Kind),
+        kind=st.sampled_from(BlobKind),
         project=st.sampled_from(["p", "q"]),
         name=st.sampled_from(["a", "b", "c"]),
         at=times,
@@ -31,7 +31,7 @@ def needs(holder: Holder) -> frozenset[str]:
     return holder.snapshots | holder.results | holder.blobs
 
 
-def all_of(kept: Kept) -> frozenset[str]:
+def all_of(kept: RetentionSet) -> frozenset[str]:
     return kept.snapshots | kept.results | kept.blobs
 
 
@@ -39,8 +39,8 @@ def all_of(kept: Kept) -> frozenset[str]:
 def test_what_a_release_a_person_or_a_turn_needs_is_kept_whatever_its_age(found: list[Holder], before: float) -> None:
     kept = keep(found, {"p": before, "q": before})
     for holder in found:
-        always = {Kind.PINNED, Kind.CURRENT, Kind.TURN}
-        if holder.kind in always or (holder.kind is Kind.RELEASE and not holder.erased):
+        always = {BlobKind.PINNED, BlobKind.CURRENT, BlobKind.TURN}
+        if holder.kind in always or (holder.kind is BlobKind.RELEASE and not holder.erased):
             assert needs(holder) <= all_of(kept)
             assert holder.commit is None or holder.commit in kept.commits
 
@@ -49,7 +49,7 @@ def test_what_a_release_a_person_or_a_turn_needs_is_kept_whatever_its_age(found:
 def test_runs_and_quarantine_are_kept_exactly_within_retention(found: list[Holder], before: float) -> None:
     kept = keep(found, {"p": before})
     for holder in found:
-        if holder.kind in (Kind.RUN, Kind.QUARANTINE):
+        if holder.kind in (BlobKind.RUN, BlobKind.QUARANTINE):
             young = holder.project == "q" or holder.at >= before
             assert (holder in kept.holders) == young
 
@@ -59,8 +59,8 @@ def test_each_step_keeps_its_newest_result_and_no_other(found: list[Holder], bef
     kept = keep(found, {"p": before, "q": before})
     for project in "pq":
         for name in "abc":
-            of_step = [h for h in found if (h.kind, h.project, h.name) == (Kind.STEP, project, name)]
-            stays = [h for h in kept.holders if (h.kind, h.project, h.name) == (Kind.STEP, project, name)]
+            of_step = [h for h in found if (h.kind, h.project, h.name) == (BlobKind.STEP, project, name)]
+            stays = [h for h in kept.holders if (h.kind, h.project, h.name) == (BlobKind.STEP, project, name)]
             assert len(stays) == min(1, len(of_step))
             assert all(h.at == max(o.at for o in of_step) for h in stays)
 
@@ -77,7 +77,7 @@ def test_nothing_is_kept_that_nobody_needs_and_an_erased_release_holds_nothing(f
     kept = keep(found, {})
     everything: frozenset[str] = frozenset().union(*(needs(h) for h in found)) if found else frozenset()
     assert all_of(kept) <= everything
-    assert not any(h.kind is Kind.RELEASE and h.erased for h in kept.holders)
+    assert not any(h.kind is BlobKind.RELEASE and h.erased for h in kept.holders)
 
 
 @given(st.dictionaries(st.sampled_from(DIGESTS), st.floats(0, 3 * YOUNG_S)), digests)

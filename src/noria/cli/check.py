@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from noria.config import DataSource, Project
     from noria.data.table_store import Settled
-    from noria.data.table_types import Decided
+    from noria.data.table_types import TypeDecision
 
 
-class Finding(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True):
     """One thing that was checked."""
 
     what: str
@@ -58,10 +58,10 @@ def command(ctx: click.Context, no_tests: bool, as_json: bool) -> int:
     start = (ctx.find_root().obj or Path(".")).resolve()
     beside = _beside(start)
     if beside and not (start / PROJECT_FILE).is_file():
-        return _tell([Finding(PROJECT_FILE, False, "is not there; what is could become one"), *beside], as_json)
+        return _tell([CheckResult(PROJECT_FILE, False, "is not there; what is could become one"), *beside], as_json)
     home = Home.find(start)
     project = home.project()
-    findings = [Finding("noria.yaml", True, _summary(project)), *beside, *_rollouts(home, project), *_monitor(home, project)]
+    findings = [CheckResult("noria.yaml", True, _summary(project)), *beside, *_rollouts(home, project), *_monitor(home, project)]
     for source in project.data.values():
         findings += _data(home, project, source)
     findings += _links(home, project)
@@ -70,17 +70,17 @@ def command(ctx: click.Context, no_tests: bool, as_json: bool) -> int:
     return _tell([replace(finding, text=project.masked(finding.text)) for finding in findings], as_json)
 
 
-def _tell(findings: list[Finding], as_json: bool) -> int:
+def _tell(findings: list[CheckResult], as_json: bool) -> int:
     good = all(f.ok for f in findings)
     emit(as_json, {"ok": good, "findings": [f.facts() for f in findings]}, lambda: _render(findings))
     return ExitCode.PASSED if good else ExitCode.NO
 
 
-def _beside(folder: Path) -> list[Finding]:
+def _beside(folder: Path) -> list[CheckResult]:
     """Projects of other tools in the folder."""
     from noria.config import elsewhere
 
-    return [Finding(one.file, True, one.text) for one in elsewhere.neighbours(folder)]
+    return [CheckResult(one.file, True, one.text) for one in elsewhere.neighbours(folder)]
 
 
 def _summary(project: Project) -> str:
@@ -89,7 +89,7 @@ def _summary(project: Project) -> str:
     return f"{data}, {steps}, {model}, {plural(len(project.gates), 'gate')}"
 
 
-def _rollouts(home: Home, project: Project) -> list[Finding]:
+def _rollouts(home: Home, project: Project) -> list[CheckResult]:
     """What each environment's rollout takes at present traffic."""
     from noria.cli import rollout_forecast
 
@@ -98,11 +98,11 @@ def _rollouts(home: Home, project: Project) -> list[Finding]:
         facts = environments.get(name, {})
         delay_s, projects = project.monitor.label_delay_s, len(facts.get("routes", ()))
         for guard, level, text in rollout_forecast.lines(environment, project.name, delay_s, facts.get("rates"), projects):
-            found.append(Finding(f"rollout {name}{guard and f', {guard}'}", True, text, warning=level == "warn"))
+            found.append(CheckResult(f"rollout {name}{guard and f', {guard}'}", True, text, warning=level == "warn"))
     return found
 
 
-def _monitor(home: Home, project: Project) -> list[Finding]:
+def _monitor(home: Home, project: Project) -> list[CheckResult]:
     """Whether the quality of what is served can be judged."""
     from noria.monitor import judge_quality
 
@@ -114,7 +114,7 @@ def _monitor(home: Home, project: Project) -> list[Finding]:
     holdout_s = model.holdout.last_s if model.event_time is not None else None
     by_day = model.event_time is not None
     text, can = judge_quality.outlook(project.monitor, by_day=by_day, holdout_s=holdout_s, labels_per_s=max(coming, default=None))
-    return [Finding("monitor", True, text, warning=not can)]
+    return [CheckResult("monitor", True, text, warning=not can)]
 
 
 def _served(home: Home) -> dict[str, Any]:
@@ -127,41 +127,41 @@ def _served(home: Home) -> dict[str, Any]:
         return {}
 
 
-def _data(home: Home, project: Project, source: DataSource) -> list[Finding]:
+def _data(home: Home, project: Project, source: DataSource) -> list[CheckResult]:
     from noria.data import served_predictions, sources
     from noria.kernel.errors import DataError
 
     if served_predictions.is_log(source.source):
-        return [Finding(source.name, True, f"served predictions of {source.source.removeprefix('log:')} with their labels")]
-    found, whole_bytes, whole = list[Finding](), 0, 0
+        return [CheckResult(source.name, True, f"served predictions of {source.source.removeprefix('log:')} with their labels")]
+    found, whole_bytes, whole = list[CheckResult](), 0, 0
     try:
         if not source.opaque:
-            return _tables(home, project, source) or [Finding(source.name, False, f"no file matches {source.shown}")]
+            return _tables(home, project, source) or [CheckResult(source.name, False, f"no file matches {source.shown}")]
         for each, path in sources.read(source, home.path):
             if path is None:
-                found.append(Finding(each.name, False, each.problem or "cannot be read"))
+                found.append(CheckResult(each.name, False, each.problem or "cannot be read"))
             else:
                 whole, whole_bytes = whole + 1, whole_bytes + each.size_bytes
     except DataError as error:
-        return [*found, Finding(source.name, False, f"{source.shown}: {error.message}")]
+        return [*found, CheckResult(source.name, False, f"{source.shown}: {error.message}")]
     if whole:
-        found.append(Finding(source.name, True, f"{plural(whole, 'file')}, {whole_bytes:,} bytes, kept as they are"))
-    return found or [Finding(source.name, False, f"no file matches {source.shown}")]
+        found.append(CheckResult(source.name, True, f"{plural(whole, 'file')}, {whole_bytes:,} bytes, kept as they are"))
+    return found or [CheckResult(source.name, False, f"no file matches {source.shown}")]
 
 
-def _tables(home: Home, project: Project, source: DataSource) -> list[Finding]:
+def _tables(home: Home, project: Project, source: DataSource) -> list[CheckResult]:
     """Each file against its contract and the dataset's table, and how that is read."""
     from noria.data import sources, table_types
-    from noria.data.formats import Part
+    from noria.data.formats import DatasetFile
 
     before, accepted = _settled(home, project, source)
-    new = (Part(each.name, path) for each, path in sources.read(source, home.path) if path is not None)
+    new = (DatasetFile(each.name, path) for each, path in sources.read(source, home.path) if path is not None)
     decided = table_types.of_files(source, before, (), new)
     base: tuple[str, ...] = ()  # of a file that may be accepted
-    found, read = list[Finding](), False
+    found, read = list[CheckResult](), False
     for each, path in sources.read(source, home.path):
         if path is None:
-            found.append(Finding(each.name, False, each.problem or "cannot be read"))
+            found.append(CheckResult(each.name, False, each.problem or "cannot be read"))
             continue
         beside = tuple(before.type.columns) if before is not None and accepted - {each.name} else base
         finding, columns = _table(each.name, path, source, decided, beside)
@@ -177,14 +177,14 @@ def _tables(home: Home, project: Project, source: DataSource) -> list[Finding]:
     ]
 
 
-def _as_read(source: DataSource, decided: Decided) -> Finding:
+def _as_read(source: DataSource, decided: TypeDecision) -> CheckResult:
     from noria.data import table_types
 
     key = f"; of rows with the same {', '.join(source.key)} the newest file's stands" if source.key else ""
-    return Finding(source.name, True, f"{table_types.words(decided)}{key}")
+    return CheckResult(source.name, True, f"{table_types.words(decided)}{key}")
 
 
-def _repeats(home: Home, source: DataSource, decided: Decided, good: list[str]) -> list[Finding]:
+def _repeats(home: Home, source: DataSource, decided: TypeDecision, good: list[str]) -> list[CheckResult]:
     """Whether the newest file holds the rows of the one before it once more."""
     from noria.data import files, repeats, sources
 
@@ -197,7 +197,7 @@ def _repeats(home: Home, source: DataSource, decided: Decided, good: list[str]) 
         return files.read_table(paths[name], name=name, kind=decided.type, dialect=source.csv)
 
     found = repeats.newest(names, names, source.key, read)
-    return [Finding(source.name, True, found.words(source.name), warning=not source.key)] if found is not None else []
+    return [CheckResult(source.name, True, found.words(source.name), warning=not source.key)] if found is not None else []
 
 
 def _settled(home: Home, project: Project, source: DataSource) -> tuple[Settled | None, set[str]]:
@@ -212,7 +212,9 @@ def _settled(home: Home, project: Project, source: DataSource) -> tuple[Settled 
     return (before, names) if before is not None and before.source == table_types.identity(source) else (None, set())
 
 
-def _table(name: str, path: Path, source: DataSource, decided: Decided, base: tuple[str, ...]) -> tuple[Finding, tuple[str, ...]]:
+def _table(
+    name: str, path: Path, source: DataSource, decided: TypeDecision, base: tuple[str, ...]
+) -> tuple[CheckResult, tuple[str, ...]]:
     """One file against its contract and the dataset's table; its columns."""
     from noria.data import files, table_types
     from noria.kernel.errors import DataError
@@ -221,22 +223,22 @@ def _table(name: str, path: Path, source: DataSource, decided: Decided, base: tu
     try:
         opened = files.open_table(path, name, source.csv)
     except DataError as error:
-        return Finding(name, False, f"{error.message}{f' ({error.hint})' if error.hint else ''}"), ()
+        return CheckResult(name, False, f"{error.message}{f' ({error.hint})' if error.hint else ''}"), ()
     ruling, example = check.ruling(source, table_types.for_file(source, decided, opened), opened, base, None)
     text = ruling.verdict.sentence()
-    finding = Finding(name, ruling.verdict.passed, f"{text}: {example}" if example else text)
+    finding = CheckResult(name, ruling.verdict.passed, f"{text}: {example}" if example else text)
     return finding, tuple(opened.table.columns)
 
 
-def _links(home: Home, project: Project) -> list[Finding]:
+def _links(home: Home, project: Project) -> list[CheckResult]:
     """Links of the code that could not be sealed."""
     from noria.releases import code
 
     bad = code.bad_links(home.path, project) if project.model is not None else ""
-    return [Finding("code", False, f"{bad}. {code.CURE}")] if bad else []
+    return [CheckResult("code", False, f"{bad}. {code.CURE}")] if bad else []
 
 
-def _alone(name: str, path: Path, project: Project, source: DataSource, decided: Decided) -> list[Finding]:
+def _alone(name: str, path: Path, project: Project, source: DataSource, decided: TypeDecision) -> list[CheckResult]:
     """Inputs that predict the label alone, where the file is what the model is trained on."""
     from noria.data import files
     from noria.pipeline import check
@@ -244,10 +246,10 @@ def _alone(name: str, path: Path, project: Project, source: DataSource, decided:
     if project.model is None or project.model.rows != source.name:
         return []
     table = files.read_table(path, name=name, kind=decided.type, dialect=source.csv)
-    return [Finding(name, True, text, warning=True) for text in check.alone(project.model, table)]
+    return [CheckResult(name, True, text, warning=True) for text in check.alone(project.model, table)]
 
 
-def _tests(home: Home, tests: str, timeout_s: float) -> Finding:
+def _tests(home: Home, tests: str, timeout_s: float) -> CheckResult:
     from noria.pipeline.executors.local import child_environment
 
     try:
@@ -262,12 +264,12 @@ def _tests(home: Home, tests: str, timeout_s: float) -> Finding:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Finding("tests", False, f"`{tests}` ran longer than {timeout_s:g} s")
+        return CheckResult("tests", False, f"`{tests}` ran longer than {timeout_s:g} s")
     last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:] or ["no output"]
-    return Finding("tests", done.returncode == 0, f"`{tests}`: {last[0]}")
+    return CheckResult("tests", done.returncode == 0, f"`{tests}`: {last[0]}")
 
 
-def _render(findings: list[Finding]) -> str:
+def _render(findings: list[CheckResult]) -> str:
     marks = {
         "ok": click.style("ok  ", fg="green"),
         "warn": click.style("warn", fg="yellow"),

@@ -18,7 +18,7 @@ from noria.kernel.errors import UsageError
 if TYPE_CHECKING:
     from noria.data.snapshot import FilePin, SnapshotDifference, SnapshotFacts
     from noria.data.versions import Version
-    from noria.trust.verification import Finding, Verified
+    from noria.trust.verification import DamagedBlob, VerificationReport
 
 SHOWN = 20  # files of one kind that are listed; --all lists every one
 
@@ -177,7 +177,7 @@ def checkout(home: Home, snapshot: str, into: Path, link: str, force: bool, as_j
 
     with at_work(home, as_json) as line:
         facts = versions.find(line.ledger, line.name, snapshot)
-        done = versions.checkout(line, facts, into, versions.Link(link), force=force)
+        done = versions.checkout(line, facts, into, versions.LinkKind(link), force=force)
     document = {"snapshot": snapshot_facts(facts), "folder": done.folder, "written": done.written, "same": done.same}
     same = f", {done.same:,} were there" if done.same else ""
     text = f"{facts.dataset} {names.short(facts.digest)}: {plural(done.written, 'file')} written to {done.folder}{same}"
@@ -255,14 +255,14 @@ def verify(home: Home, as_json: bool) -> int:
     return ExitCode.PASSED if found.ok else ExitCode.NO
 
 
-def _verified_facts(found: Verified) -> dict[str, Any]:
+def _verified_facts(found: VerificationReport) -> dict[str, Any]:
     findings = [_finding_facts(finding) for finding in found.findings]
     counts = {"blobs": found.blobs, "size_bytes": found.size_bytes}
     return {"ok": found.ok, **counts, "findings": findings, "bundles": found.bundles}
 
 
-def _finding_facts(finding: Finding) -> dict[str, Any]:
-    from noria.trust.judge_retention import Kind
+def _finding_facts(finding: DamagedBlob) -> dict[str, Any]:
+    from noria.trust.judge_retention import BlobKind
 
     uses = finding.uses
     return {
@@ -270,17 +270,17 @@ def _finding_facts(finding: Finding) -> dict[str, Any]:
         "state": str(finding.state),
         "files": [{"dataset": dataset, "name": name} for dataset, name in sorted(uses.data)],
         "snapshots": sorted(uses.snapshots),
-        "releases": uses.of(Kind.RELEASE),
-        "steps": uses.of(Kind.STEP),
-        "runs": uses.of(Kind.RUN),
-        "pinned": uses.of(Kind.PINNED),
+        "releases": uses.of(BlobKind.RELEASE),
+        "steps": uses.of(BlobKind.STEP),
+        "runs": uses.of(BlobKind.RUN),
+        "pinned": uses.of(BlobKind.PINNED),
         "cure": str(finding.cure),
         "where": finding.where,
         "text": finding.text,
     }
 
 
-def _render_verified(found: Verified) -> str:
+def _render_verified(found: VerificationReport) -> str:
     head = f"{plural(found.blobs, 'blob')} needed, {size(found.size_bytes)} whole"
     if found.ok and not found.findings:
         return f"{head}: nothing is damaged, nothing is missing"

@@ -20,17 +20,17 @@ from noria.views.status import turn_facts
 
 if TYPE_CHECKING:
     from noria.evaluation.judge_compare import (
-        Code,
+        CodeState,
         DataDifference,
-        Difference,
         FileDifference,
         MetricDifference,
+        RunDifference,
         SeriesDifference,
         Summary,
         ValueDifference,
     )
     from noria.stats.measures import Measure
-    from noria.views.comparison import Archive, Named
+    from noria.views.comparison import Archive, NamedRun
 
 SHOWN = 20  # files, parameters or packages of one kind; the rest is counted unless --all is given
 ARROW = "→"
@@ -76,13 +76,13 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
         )
 
 
-def _in_order(found: Difference, gated: Sequence[str]) -> Difference:
+def _in_order(found: RunDifference, gated: Sequence[str]) -> RunDifference:
     """What gates ask for stands first among the metrics."""
     named = {metric.name: metric for metric in found.metrics}
     return replace(found, metrics=tuple(named[name] for name in gated_first(named, gated)))
 
 
-def document(sides: tuple[Named, Named], found: Difference) -> dict[str, Any]:
+def document(sides: tuple[NamedRun, NamedRun], found: RunDifference) -> dict[str, Any]:
     """The JSON document: stable keys, no number that JSON cannot hold."""
     head = {"before": _side(sides[0]), "after": _side(sides[1]), "same": _same(found)}
     parts = msgspec.to_builtins(found)
@@ -90,7 +90,7 @@ def document(sides: tuple[Named, Named], found: Difference) -> dict[str, Any]:
     return cleaned
 
 
-def _side(side: Named) -> dict[str, Any]:
+def _side(side: NamedRun) -> dict[str, Any]:
     run = side.run
     version = side.release.version if side.release else None
     return {"name": side.name, "run": run.id, "kind": str(run.kind), "release": version, "turn": run.turn_id}
@@ -104,7 +104,7 @@ def _finite(value: Any) -> Any:
     return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def render(found: Difference, archive: Archive, everything: bool) -> str:
+def render(found: RunDifference, archive: Archive, everything: bool) -> str:
     """Only what differs, unless everything is asked for."""
     chapters = (
         ("Code", _code(found.code, everything)),
@@ -124,7 +124,7 @@ def render(found: Difference, archive: Archive, everything: bool) -> str:
     return "\n".join([head, *body, *tail])
 
 
-def _same(found: Difference) -> list[str]:
+def _same(found: RunDifference) -> list[str]:
     """The parts in which nothing differs; what neither side has is not listed."""
     parts: list[tuple[str, bool, bool]] = [
         ("code", True, found.code.changed),
@@ -149,7 +149,7 @@ def _limited(lines: list[str], noun: str, everything: bool) -> list[str]:
     return [*lines[:SHOWN], f"... and {plural(len(lines) - SHOWN, noun)} more: --all shows them"]
 
 
-def _code(code: Code, everything: bool) -> str:
+def _code(code: CodeState, everything: bool) -> str:
     if not code.changed:
         return f"{_commit(code.before, code.dirty_before)}, both" if everything else ""
     head = f"{_commit(code.before, code.dirty_before)} {ARROW} {_commit(code.after, code.dirty_after)}"
@@ -219,7 +219,7 @@ def _value(value: object, there: bool) -> str:
     return f"{value!r}" if there else "–"
 
 
-def _metrics(found: Difference, everything: bool) -> str:
+def _metrics(found: RunDifference, everything: bool) -> str:
     shown = [m for m in found.metrics if m.changed or everything]
     if not shown:
         return ""
@@ -290,7 +290,7 @@ def _blob(archive: Archive, digest: str | None) -> str:
     return str(archive.blobs.path(digest))
 
 
-def _environment(found: Difference, everything: bool) -> str:
+def _environment(found: RunDifference, everything: bool) -> str:
     differences = found.environment.differences
     if differences is None:
         return "it differs; a record is missing, so that the packages are not known"

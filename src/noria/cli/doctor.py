@@ -30,7 +30,7 @@ DISK_WARN_BYTES, DISK_FAIL_BYTES = 2 * 1024**3, 200 * 1024**2
 MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
-class Finding(msgspec.Struct, frozen=True):
+class DoctorFinding(msgspec.Struct, frozen=True):
     """``state`` is ok, warn or fail; ``advice`` says what to do next."""
 
     name: str
@@ -56,18 +56,18 @@ def command(home: Home, as_json: bool) -> int:
     return ExitCode.PASSED if ok else ExitCode.NO
 
 
-def examine(check: Callable[[Home], Iterator[Finding]], home: Home) -> list[Finding]:
+def examine(check: Callable[[Home], Iterator[DoctorFinding]], home: Home) -> list[DoctorFinding]:
     """What a check finds; one that breaks is a finding itself, and the others still run."""
-    found: list[Finding] = []
+    found: list[DoctorFinding] = []
     try:
         found.extend(check(home))
     except Exception as error:  # noqa: BLE001  the doctor is called when things are broken in ways nobody foresaw
         name = check.__name__.replace("_", " ")
-        found.append(Finding(name, "fail", f"the check itself broke: {type(error).__name__}: {error}"))
+        found.append(DoctorFinding(name, "fail", f"the check itself broke: {type(error).__name__}: {error}"))
     return found
 
 
-def render(findings: list[Finding]) -> str:
+def render(findings: list[DoctorFinding]) -> str:
     """One line a check, the advice below it."""
     width = max(len(f.name) for f in findings)
     lines = []
@@ -79,30 +79,30 @@ def render(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def python(_: Home) -> Iterator[Finding]:
+def python(_: Home) -> Iterator[DoctorFinding]:
     """The interpreter's version."""
     version = platform.python_version()
     if PYTHON_OLDEST <= sys.version_info[:2] <= PYTHON_NEWEST:
-        yield Finding("python", "ok", version)
+        yield DoctorFinding("python", "ok", version)
     else:
-        yield Finding("python", "fail", version, "Noria needs Python 3.11 to 3.13.")
+        yield DoctorFinding("python", "fail", version, "Noria needs Python 3.11 to 3.13.")
 
 
-def git(_: Home) -> Iterator[Finding]:
+def git(_: Home) -> Iterator[DoctorFinding]:
     """Git, without which nothing can be released."""
     found = shutil.which("git")
     if found:
-        yield Finding("git", "ok", found)
+        yield DoctorFinding("git", "ok", found)
     else:
-        yield Finding("git", "warn", "not found", "Install git: only a commit can be released.")
+        yield DoctorFinding("git", "warn", "not found", "Install git: only a commit can be released.")
 
 
-def disk(home: Home) -> Iterator[Finding]:
+def disk(home: Home) -> Iterator[DoctorFinding]:
     """Room for state."""
     place = home.state if home.state.is_dir() else home.path
     free = shutil.disk_usage(place).free
     state = "ok" if free > DISK_WARN_BYTES else "warn" if free > DISK_FAIL_BYTES else "fail"
-    yield Finding(
+    yield DoctorFinding(
         "disk",
         state,
         f"{free / 1024**3:.1f} GiB free at {place}",
@@ -110,69 +110,69 @@ def disk(home: Home) -> Iterator[Finding]:
     )
 
 
-def project(home: Home) -> Iterator[Finding]:
+def project(home: Home) -> Iterator[DoctorFinding]:
     """noria.yaml."""
     try:
         name = home.project().name
     except NoriaError as error:
-        yield Finding("project", "fail", str(error).splitlines()[0], error.hint or "`noria check` tells more.")
+        yield DoctorFinding("project", "fail", str(error).splitlines()[0], error.hint or "`noria check` tells more.")
     else:
-        yield Finding("project", "ok", f"{name} ({home.path / 'noria.yaml'})")
+        yield DoctorFinding("project", "ok", f"{name} ({home.path / 'noria.yaml'})")
 
 
-def state_folder(home: Home) -> Iterator[Finding]:
+def state_folder(home: Home) -> Iterator[DoctorFinding]:
     """Owner, permissions, and the modes of the two secrets."""
     if not home.state.is_dir():
-        yield Finding("state", "ok", f"{home.state} is not there yet", "`noria run` makes it.")
+        yield DoctorFinding("state", "ok", f"{home.state} is not there yet", "`noria run` makes it.")
         return
     if not os.access(home.state, os.R_OK | os.W_OK | os.X_OK):
-        yield Finding("state", "fail", f"{home.state} cannot be written", "Give this user the right to write there.")
+        yield DoctorFinding("state", "fail", f"{home.state} cannot be written", "Give this user the right to write there.")
     elif home.state.stat().st_mode & stat.S_IWOTH:
-        yield Finding("state", "warn", f"everyone can write {home.state}", f"chmod o-w {home.state}")
+        yield DoctorFinding("state", "warn", f"everyone can write {home.state}", f"chmod o-w {home.state}")
     else:
-        yield Finding("state", "ok", str(home.state))
+        yield DoctorFinding("state", "ok", str(home.state))
     for name in ("token", "signing.key"):
         yield from _secret(home, name)
     from noria.releases import signing
 
     missing = signing.missing(home.state)
     if missing:
-        yield Finding("signing.key", "fail", missing, signing.BACK)
+        yield DoctorFinding("signing.key", "fail", missing, signing.BACK)
 
 
-def _secret(home: Home, name: str) -> Iterator[Finding]:
+def _secret(home: Home, name: str) -> Iterator[DoctorFinding]:
     path = home.state / name
     if not path.exists():
         return
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        yield Finding(name, "fail", f"others can read {path} (mode {mode:04o})", f"chmod 600 {path}")
+        yield DoctorFinding(name, "fail", f"others can read {path} (mode {mode:04o})", f"chmod 600 {path}")
     else:
-        yield Finding(name, "ok", f"readable by its owner only (mode {mode:04o})")
+        yield DoctorFinding(name, "ok", f"readable by its owner only (mode {mode:04o})")
 
 
-def ledger(home: Home) -> Iterator[Finding]:
+def ledger(home: Home) -> Iterator[DoctorFinding]:
     """The ledger opens, SQLite finds it whole, the audit chain holds, and the clock it tells."""
     if not home.ledger_file.is_file():
-        yield Finding("ledger", "ok", "not there yet")
+        yield DoctorFinding("ledger", "ok", "not there yet")
         return
     try:
         yield from _opened(home)
     except NoriaError as error:
-        yield Finding(
+        yield DoctorFinding(
             "ledger", "fail", error.message, error.hint or "Stop the daemon and look at the disk; restore a copy if there is one."
         )
 
 
-def _opened(home: Home) -> Iterator[Finding]:
+def _opened(home: Home) -> Iterator[DoctorFinding]:
     from noria.trust import audit
 
     problem = _integrity(home)
-    yield Finding("ledger", "fail" if problem else "ok", problem or "opens; SQLite's quick check passes")
+    yield DoctorFinding("ledger", "fail" if problem else "ok", problem or "opens; SQLite's quick check passes")
     with closing(home.ledger()) as opened:
         found = audit.verify(opened, home.state)
         advice = "" if found.ok else "Someone or something changed the ledger: `noria audit verify`."
-        yield Finding("audit chain", "ok" if found.ok else "fail", found.text, advice)
+        yield DoctorFinding("audit chain", "ok" if found.ok else "fail", found.text, advice)
         name = home.project_name()
         yield from _log(opened.events.newest(name, TOLD, kind="log.damaged"))
         clock = (
@@ -180,16 +180,16 @@ def _opened(home: Home) -> Iterator[Finding]:
             if opened.clock.read(name) is None
             else f"set: {day(opened.clock.now(name))} UTC, speed {number(opened.clock.speed(name))}"
         )
-    yield Finding("clock", "ok", clock)
+    yield DoctorFinding("clock", "ok", clock)
 
 
-def _log(told: Sequence[Event]) -> Iterator[Finding]:
+def _log(told: Sequence[Event]) -> Iterator[DoctorFinding]:
     """Damage of the prediction log that the monitor, a compaction or a dataset of it came upon."""
     places = {event.subject: event.text for event in reversed(told)}
     if places:
         advice = "What stood there is missing wherever the log is read; the rest is read. Put the segment back from a backup."
         more = f" (and {len(places) - 1:,} more)" if len(places) > 1 else ""
-        yield Finding("prediction log", "warn", f"{told[0].text}{more}", advice)
+        yield DoctorFinding("prediction log", "warn", f"{told[0].text}{more}", advice)
 
 
 def _integrity(home: Home) -> str:
@@ -206,41 +206,41 @@ def _integrity(home: Home) -> str:
     return "" if answer == "ok" else answer
 
 
-def processes(home: Home) -> Iterator[Finding]:
+def processes(home: Home) -> Iterator[DoctorFinding]:
     """Daemon and server: do they run, and do they answer?"""
     daemon = running_daemon(home.state)
     if daemon is None:
-        yield Finding("daemon", "ok", "stopped", "`noria up` starts it.")
+        yield DoctorFinding("daemon", "ok", "stopped", "`noria up` starts it.")
     else:
         still = daemon.standstill
         text = f"runs (pid {daemon.pid}){still and f' and stands still: {still}'}"
-        yield Finding("daemon", "fail" if still else "ok", text, "No turn starts and no rollout goes on." if still else "")
+        yield DoctorFinding("daemon", "fail" if still else "ok", text, "No turn starts and no rollout goes on." if still else "")
         yield from _reachable("console", daemon.console)
     yield from _server(home, daemon is not None)
 
 
-def _server(home: Home, kept: bool) -> Iterator[Finding]:
+def _server(home: Home, kept: bool) -> Iterator[DoctorFinding]:
     """``kept``: a daemon runs, which starts the model server again."""
     log = home.state / "server.log"
     try:
         status = home.server().status()
     except ServingError:
         if home.server().runs():
-            yield Finding("server", "fail", "a model server runs and does not answer", f"{log} may tell why.")
+            yield DoctorFinding("server", "fail", "a model server runs and does not answer", f"{log} may tell why.")
         elif kept:
-            yield Finding("server", "fail", "none runs, though the daemon runs, which starts one", f"{log} may tell why.")
+            yield DoctorFinding("server", "fail", "none runs, though the daemon runs, which starts one", f"{log} may tell why.")
         else:
-            yield Finding("server", "ok", "stopped")
+            yield DoctorFinding("server", "ok", "stopped")
         return
     restarts = _restarts(home)
     often = {0: "", 1: "; started again once in the last day"}.get(restarts, f"; started again {restarts} times in the last day")
     advice = f"Something ends it; {log} and the kernel's log may tell what." if restarts else ""
-    yield Finding("server", "warn" if restarts else "ok", f"runs (pid {status['pid']}){often}", advice)
+    yield DoctorFinding("server", "warn" if restarts else "ok", f"runs (pid {status['pid']}){often}", advice)
     for name, address in status["addresses"].items():
         yield from _reachable(f"server {name}", address)
         for one in status["environments"][name].get("waiting", ()):
             text = f"{one['project']} {one['release']} does not answer: {one['why']}"
-            yield Finding(f"server {name}", "warn" if one["state"] == "loading" else "fail", text, f"{log} may tell more.")
+            yield DoctorFinding(f"server {name}", "warn" if one["state"] == "loading" else "fail", text, f"{log} may tell more.")
 
 
 def _restarts(home: Home) -> int:
@@ -252,7 +252,7 @@ def _restarts(home: Home) -> int:
     return sum(event.at > time.time() - DAY_S for event in found)
 
 
-def _reachable(name: str, address: str | None) -> Iterator[Finding]:
+def _reachable(name: str, address: str | None) -> Iterator[DoctorFinding]:
     if not address:
         return
     parts = urlsplit(address)
@@ -261,16 +261,16 @@ def _reachable(name: str, address: str | None) -> Iterator[Finding]:
         link.request("GET", "/v2/health/live")
         status = link.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        yield Finding(
+        yield DoctorFinding(
             name, "fail", f"{address} does not answer: {error}", "Look at the logs in the state folder; `noria up` starts anew."
         )
     else:
-        yield Finding(name, "ok", f"{address} answers ({status})")
+        yield DoctorFinding(name, "ok", f"{address} answers ({status})")
     finally:
         link.close()
 
 
-def ports(home: Home) -> Iterator[Finding]:
+def ports(home: Home) -> Iterator[DoctorFinding]:
     """The addresses that `noria up` would take: free, or ours already."""
     try:
         project = home.project()
@@ -283,14 +283,14 @@ def ports(home: Home) -> Iterator[Finding]:
     wanted |= {project.serving.port + i: (project.serving.host, name) for i, name in enumerate(project.environments)}
     taken = [f"{port} ({name})" for port, (host, name) in wanted.items() if port and port not in ours and not _free(host, port)]
     if taken:
-        yield Finding(
+        yield DoctorFinding(
             "ports",
             "warn",
             f"taken by another program: {', '.join(taken)}",
             "Set other ports in noria.yaml, or stop that program.",
         )
     else:
-        yield Finding("ports", "ok", f"{', '.join(map(str, wanted))}: free or ours")
+        yield DoctorFinding("ports", "ok", f"{', '.join(map(str, wanted))}: free or ours")
 
 
 def _free(host: str, port: int) -> bool:
@@ -303,4 +303,13 @@ def _free(host: str, port: int) -> bool:
     return True
 
 
-CHECKS: tuple[Callable[[Home], Iterator[Finding]], ...] = (python, git, disk, project, state_folder, ledger, processes, ports)
+CHECKS: tuple[Callable[[Home], Iterator[DoctorFinding]], ...] = (
+    python,
+    git,
+    disk,
+    project,
+    state_folder,
+    ledger,
+    processes,
+    ports,
+)

@@ -17,8 +17,8 @@ from noria.cli.scalar import scalar
 from noria.data import formats, judge_column_types, judge_repeats
 from noria.data.formats import delimited
 from noria.data.judge_column_types import Undecided
-from noria.data.judge_repeats import Repeat
-from noria.data.table import Column, Kind, TableType
+from noria.data.judge_repeats import RepeatedRows
+from noria.data.table import Column, ColumnKind, TableType
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError, NoriaError, UsageError
 from noria.kernel.task import Task
@@ -40,7 +40,7 @@ ESTIMATORS = {  # (linear, regression)
 }
 
 
-class Drafted(msgspec.Struct, frozen=True):
+class ColumnDraft(msgspec.Struct, frozen=True):
     """One column: its contract ``rule`` as YAML, and values that occur."""
 
     name: str
@@ -50,17 +50,17 @@ class Drafted(msgspec.Struct, frozen=True):
     note: str = ""  # that stands behind the rule
 
 
-class Draft(msgspec.Struct, frozen=True):
+class ProjectDraft(msgspec.Struct, frozen=True):
     """All that the templates ask for."""
 
     dataset: str
     source: str
     file_name: str
     rows: int
-    columns: tuple[Drafted, ...]
-    inputs: tuple[Drafted, ...]
+    columns: tuple[ColumnDraft, ...]
+    inputs: tuple[ColumnDraft, ...]
     left_out: tuple[tuple[str, str], ...]  # name, why
-    label: Drafted
+    label: ColumnDraft
     task: Task
     why_task: str
     key: str | None
@@ -115,7 +115,7 @@ class Draft(msgspec.Struct, frozen=True):
         return json.dumps({c.name: c.examples[0] for c in self.inputs}).replace("'", "\\u0027")
 
 
-def read(path: Path) -> Read:
+def read(path: Path) -> DraftSource:
     """The table in a data file; raises UsageError when there is none, DataError when it cannot be used."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}", hint="--data takes a CSV or Parquet file.")
@@ -124,13 +124,15 @@ def read(path: Path) -> Read:
     if opened.table.height < ROWS_LEAST:
         raise DataError(f"{opened.table.height} rows are too few: a model needs at least {ROWS_LEAST}", where=str(path))
     found, undecided = judge_column_types.decide(None, TableType(), [formats.looks(opened, dialect, {})])
-    as_text = {one.column: Column(Kind.STRING) for one in undecided}  # until somebody says which
+    as_text = {one.column: Column(ColumnKind.STRING) for one in undecided}  # until somebody says which
     table = formats.typed(opened, TableType(found.columns | as_text), dialect)
     amounts = [name for name, dtype in table.schema.items() if dtype.is_decimal()]
-    return Read(table.with_columns(pl.col(amounts).cast(pl.Float64)), dialect, found, {one.column: one for one in undecided})
+    return DraftSource(
+        table.with_columns(pl.col(amounts).cast(pl.Float64)), dialect, found, {one.column: one for one in undecided}
+    )
 
 
-class Read(msgspec.Struct, frozen=True):
+class DraftSource(msgspec.Struct, frozen=True):
     """A data file: its table, how it is written, the types of its columns, and dates that may be read in two ways."""
 
     table: pl.DataFrame
@@ -139,7 +141,7 @@ class Read(msgspec.Struct, frozen=True):
     undecided: dict[str, Undecided] = {}
 
 
-def beside(path: Path) -> Repeat | None:
+def beside(path: Path) -> RepeatedRows | None:
     """What the file holds once more of the one before it, among those beside it whose names differ in digits alone."""
     alike = judge_repeats.DIGITS.sub("0", path.name)
     there = [one for one in path.parent.iterdir() if judge_repeats.DIGITS.sub("0", one.name) == alike and one.is_file()]
@@ -157,9 +159,9 @@ def beside(path: Path) -> Repeat | None:
     return judge_repeats.judge(judge_repeats.prints(first, before, ()), judge_repeats.prints(second, after, ()), ())
 
 
-def draft(given: pl.DataFrame | Read, path: Path, source: str, label: str, dataset: str) -> Draft:
+def draft(given: pl.DataFrame | DraftSource, path: Path, source: str, label: str, dataset: str) -> ProjectDraft:
     """What the table suggests for predicting ``label``; raises UsageError, DataError."""
-    found = given if isinstance(given, Read) else Read(given)
+    found = given if isinstance(given, DraftSource) else DraftSource(given)
     table = found.table
     _demand_label(table, path, label)
     known = table.filter(pl.col(label).is_not_null())
@@ -179,7 +181,7 @@ def draft(given: pl.DataFrame | Read, path: Path, source: str, label: str, datas
         )
         for name in table.columns
     }
-    return Draft(
+    return ProjectDraft(
         dataset=dataset,
         source=source,
         file_name=path.name,
@@ -325,12 +327,12 @@ def _why_not(left_out: list[tuple[str, str]]) -> str:
 
 def describe(
     column: pl.Series, *, is_class: bool = False, written: str = "", undecided: Undecided | None = None, counts: bool = False
-) -> Drafted:
+) -> ColumnDraft:
     """The column's contract with slack, as one YAML flow mapping, and some values; ``written``: the format of its dates;
     ``counts``: it names or numbers rows, so that later ones lie outside of what was seen."""
     kind = _kind(column.dtype)
     parts = [f"type: {kind}"] if kind else []
-    parts += [f"format: {json.dumps(written)}"] if written and kind in (Kind.DATE, Kind.DATETIME) else []
+    parts += [f"format: {json.dumps(written)}"] if written and kind in (ColumnKind.DATE, ColumnKind.DATETIME) else []
     parts.append(f"nulls: {_nulls(column)}")
     if is_class:
         parts.append(f"values: [{', '.join(_class(_text(v)) for v in column.drop_nulls().unique().sort().to_list())}]")
@@ -346,7 +348,7 @@ def describe(
         choices = " or ".join(f"format: {json.dumps(one)}" for one in undecided.formats)
         note = f"    # {undecided.example} may be day or month first: say {choices} in place of the type"
     other = "bytes" if column.dtype == pl.Binary else "other"
-    return Drafted(column.name, kind or other, "{" + ", ".join(parts) + "}", values, note)
+    return ColumnDraft(column.name, kind or other, "{" + ", ".join(parts) + "}", values, note)
 
 
 def _holds_infinite(column: pl.Series) -> bool:

@@ -15,7 +15,7 @@ from noria.kernel import names
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from noria.trust.erasure import Plan, Sealed
+    from noria.trust.erasure import ErasurePlan, SealedFiles
 
 NAMED = 5  # of a kind; the rest is counted
 
@@ -50,7 +50,7 @@ def erase(home: Home, what: str, yes: bool, as_json: bool) -> None:
     emit(as_json, lambda: _facts(found, yes), lambda: _render(found, yes))
 
 
-def _facts(found: Plan, erased: bool) -> dict[str, Any]:
+def _facts(found: ErasurePlan, erased: bool) -> dict[str, Any]:
     touched = found.touched
     return {
         "erased": erased,
@@ -72,7 +72,7 @@ def _facts(found: Plan, erased: bool) -> dict[str, Any]:
     }
 
 
-def _render(found: Plan, erased: bool) -> str:
+def _render(found: ErasurePlan, erased: bool) -> str:
     if not found.files:
         return "nothing of it is left in the store: it was erased before"
     touched = found.touched
@@ -105,11 +105,11 @@ def _render(found: Plan, erased: bool) -> str:
     return pairs(lines) + end
 
 
-def _release(sealed: Sealed) -> str:
+def _release(sealed: SealedFiles) -> str:
     return f"{sealed.project} {sealed.version}"
 
 
-def _elsewhere(found: Plan) -> list[tuple[str, str]]:
+def _elsewhere(found: ErasurePlan) -> list[tuple[str, str]]:
     """What is not Noria's to erase."""
     lines = []
     if found.in_source:

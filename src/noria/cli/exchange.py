@@ -13,7 +13,7 @@ from noria.cli.versions import at_work, size, snapshot_facts
 from noria.kernel import names
 
 if TYPE_CHECKING:
-    from noria.data.exchange import Imported
+    from noria.data.exchange import SnapshotImport
 
 
 @click.command(name="export")
@@ -69,7 +69,7 @@ def take_in(home: Home, file: Path, name: str | None, into: Path | None, even_er
     emit(as_json, {"snapshot": snapshot_facts(found.facts)} | keys, lambda: _render(found))
 
 
-def _render(found: Imported) -> str:
+def _render(found: SnapshotImport) -> str:
     facts = found.facts
     what = f"{facts.dataset} {names.short(facts.digest)}: {plural(facts.files, 'file')} ({size(facts.size_bytes)})"
     kept = "was here before" if found.known else f"taken in, {found.added:,} of its contents new here"

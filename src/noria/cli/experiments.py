@@ -15,13 +15,13 @@ from noria.evaluation.records import gated_first
 from noria.kernel.errors import UsageError
 
 if TYPE_CHECKING:
-    from noria.pipeline.graph import Foretold
+    from noria.pipeline.graph import StepForecast
     from noria.pipeline.run import Run
 
 SHOWN_METRICS = 6
 
 
-class Request(msgspec.Struct, frozen=True):
+class ExperimentsOptions(msgspec.Struct, frozen=True):
     """What the options say. ``chosen`` are --to, --from and --only."""
 
     overrides: dict[str, Any] = {}
@@ -41,7 +41,7 @@ def asked(
     chosen: tuple[str | None, str | None, str | None],
     tags: tuple[str, ...],
     note: str,
-) -> Request:
+) -> ExperimentsOptions:
     """Raises UsageError for options that do not fit together."""
     if sum(name is not None for name in chosen) > 1:
         raise UsageError("--to, --from and --only exclude each other", hint="Choose one of them.")
@@ -50,10 +50,10 @@ def asked(
     both = overrides.keys() & sweep.keys()
     if both:
         raise UsageError(f"{', '.join(sorted(both))} is both set and swept")
-    return Request(overrides, sweep, chosen, tags, note)
+    return ExperimentsOptions(overrides, sweep, chosen, tags, note)
 
 
-def explain(home: Home, request: Request, as_json: bool) -> int:
+def explain(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
     """What would run, and why."""
     from noria.engine import assembly
     from noria.pipeline import experiment, train
@@ -62,7 +62,7 @@ def explain(home: Home, request: Request, as_json: bool) -> int:
     if request.sweep:
         raise UsageError("--explain tells of one run", hint="Use --set in place of --sweep.")
     try:
-        chosen = experiment.Asked(request.overrides, _selection(request))
+        chosen = experiment.ExperimentOptions(request.overrides, _selection(request))
         sheet = experiment.prepare(line, chosen)
         found = list(train.explain(line, sheet, chosen.selection))
     finally:
@@ -71,7 +71,7 @@ def explain(home: Home, request: Request, as_json: bool) -> int:
     return ExitCode.PASSED
 
 
-def run(home: Home, request: Request, as_json: bool) -> int:
+def run(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
     """The experiments, one after the other; their steps run side by side where they can."""
     from noria.cli.show import failed_log  # it is drawn in with the story that it tells
     from noria.engine import assembly
@@ -81,7 +81,9 @@ def run(home: Home, request: Request, as_json: bool) -> int:
     made = []
     try:
         for values in experiment.combinations(request.sweep):
-            chosen = experiment.Asked({**request.overrides, **values}, _selection(request), request.tags, request.note)
+            chosen = experiment.ExperimentOptions(
+                {**request.overrides, **values}, _selection(request), request.tags, request.note
+            )
             if values:
                 line.progress(", ".join(f"{name}={value}" for name, value in values.items()))
             made.append(experiment.run(line, chosen))
@@ -97,7 +99,7 @@ def run(home: Home, request: Request, as_json: bool) -> int:
     return ExitCode.PASSED if all(one.outcome == experiment.DONE for one in made) else ExitCode.NO
 
 
-def _selection(request: Request) -> Any:
+def _selection(request: ExperimentsOptions) -> Any:
     from noria.pipeline.graph import Selection
 
     return Selection(*request.chosen)
@@ -126,11 +128,11 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-def _explained(one: Foretold) -> dict[str, Any]:
+def _explained(one: StepForecast) -> dict[str, Any]:
     return {"name": one.name, "runs": None if one.decision is None else one.decision.run, "reason": one.text}
 
 
-def _explanation(found: list[Foretold]) -> str:
+def _explanation(found: list[StepForecast]) -> str:
     if not found:
         return "this project has no steps"
     words = {None: "perhaps", True: "runs", False: "–"}

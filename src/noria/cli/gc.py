@@ -12,7 +12,7 @@ from noria.cli.versions import at_work, size
 from noria.kernel.errors import UsageError
 
 if TYPE_CHECKING:
-    from noria.trust.gc import Item, Plan
+    from noria.trust.gc import GarbageItem, GarbagePlan
 
 LARGEST = 5
 
@@ -60,7 +60,7 @@ def _seconds(text: str) -> float:
         raise UsageError(f"--keep {text!r} is no time", hint="Like 12h, 30d or 8w; at most 100 years.") from None
 
 
-def document(found: Plan, keep_s: float, deleted: bool) -> dict[str, Any]:
+def document(found: GarbagePlan, keep_s: float, deleted: bool) -> dict[str, Any]:
     """The stable keys."""
     return {
         "deleted": deleted,
@@ -75,14 +75,14 @@ def document(found: Plan, keep_s: float, deleted: bool) -> dict[str, Any]:
     }
 
 
-def _kinds(found: Plan) -> list[tuple[str, list[Item]]]:
-    by_kind: dict[str, list[Item]] = {}
+def _kinds(found: GarbagePlan) -> list[tuple[str, list[GarbageItem]]]:
+    by_kind: dict[str, list[GarbageItem]] = {}
     for item in found.items:
         by_kind.setdefault(str(item.waste), []).append(item)
     return list(by_kind.items())
 
 
-def _bytes(items: list[Item]) -> int:
+def _bytes(items: list[GarbageItem]) -> int:
     return sum(item.size_bytes for item in items)
 
 
@@ -90,7 +90,7 @@ def _count(several: dict[str, list[str]]) -> int:
     return sum(len(found) for found in several.values())
 
 
-def _kept(found: Plan) -> dict[str, int]:
+def _kept(found: GarbagePlan) -> dict[str, int]:
     """How many of each kind hold something."""
     counts: dict[str, int] = {}
     for holder in found.needs.kept.holders:
@@ -98,7 +98,7 @@ def _kept(found: Plan) -> dict[str, int]:
     return counts
 
 
-def render(found: Plan, keep_s: float, deleted: bool) -> str:
+def render(found: GarbagePlan, keep_s: float, deleted: bool) -> str:
     """By kind, the largest, and what comes next."""
     if not found.items:
         return f"nothing to delete: all is needed, or younger than an hour (runs are kept for {duration(keep_s)})"

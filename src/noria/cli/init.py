@@ -24,13 +24,13 @@ from noria.kernel import names
 from noria.kernel.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from noria.cli.draft import Draft
+    from noria.cli.draft import ProjectDraft
 
 TEMPLATES = Path(__file__).parent / "templates"
 IDENTITY = {"user.name": "Noria", "user.email": "noria@localhost"}  # of the first commit, where Git knows nobody
 
 
-class Written(msgspec.Struct):
+class InitResult(msgspec.Struct):
     """What init did."""
 
     home: Path
@@ -71,9 +71,9 @@ def command(ctx: click.Context, directory: Path | None, data: Path | None, label
         emit(as_json, lambda: _document(written), lambda: _render(written, None))
 
 
-def init_example(home: Path) -> Written:
+def init_example(home: Path) -> InitResult:
     """The pump project: sources, one month of data, a first commit."""
-    written = Written(home, slug(home.name, "my-project"))
+    written = InitResult(home, slug(home.name, "my-project"))
     _write(written, {name: _template(f"example/{name}").render(name=written.project) for name in _names("example")})
     write = runpy.run_path(str(home / "new_data.py"))["write"]
     written.files.append(str(write(home / "data", 1).relative_to(home)))
@@ -81,7 +81,7 @@ def init_example(home: Path) -> Written:
     return written
 
 
-def init_own(home: Path, data: Path, label: str) -> tuple[Draft, Written]:
+def init_own(home: Path, data: Path, label: str) -> tuple[ProjectDraft, InitResult]:
     """A project for one table; a file from elsewhere is copied into data/."""
     from noria.cli import draft as drafting  # loads polars
 
@@ -92,7 +92,7 @@ def init_own(home: Path, data: Path, label: str) -> tuple[Draft, Written]:
     found = drafting.beside(data)
     if found is not None:
         drafted = replace(drafted, repeats=f"{found.name} holds {found.repeated:,} of the {found.rows:,} rows of {found.before}")
-    written = Written(home, slug(home.name, "my-project"))
+    written = InitResult(home, slug(home.name, "my-project"))
     contents = {
         _own_name(name, drafted.dataset): _template(f"own/{name}").render(name=written.project, draft=drafted)
         for name in _names("own")
@@ -150,7 +150,7 @@ def _python_names(texts: list[str]) -> str:
     return line if len(line) < 110 else "[\n" + "".join(f"    {json.dumps(n, ensure_ascii=False)},\n" for n in texts) + "]"
 
 
-def _write(written: Written, contents: dict[str, str], also: list[str] | None = None) -> None:
+def _write(written: InitResult, contents: dict[str, str], also: list[str] | None = None) -> None:
     """All files or none; raises RefusedError naming those that exist."""
     targets = {(".gitignore" if name == "gitignore" else name): text.encode() for name, text in contents.items()}
     kept = _keep_gitignore(written.home, targets)
@@ -190,7 +190,7 @@ def _keep_gitignore(home: Path, targets: dict[str, bytes]) -> str | None:
     return ".gitignore"
 
 
-def _commit(written: Written) -> str:
+def _commit(written: InitResult) -> str:
     """Make a repository and its first commit; inside one already, or without Git, say what to do."""
     if shutil.which("git") is None:
         return "Git is not installed: `noria run` works, but only a commit can be released"
@@ -215,7 +215,7 @@ def _commit(written: Written) -> str:
     return "a Git repository with a first commit"
 
 
-def _is_data(name: str, written: Written) -> bool:
+def _is_data(name: str, written: InitResult) -> bool:
     return _git(written.home, "check-ignore", "-q", "--no-index", name).returncode == 0 or name.startswith("data/")
 
 
@@ -223,7 +223,7 @@ def _git(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, timeout=30, check=False)
 
 
-def _document(written: Written) -> dict[str, Any]:
+def _document(written: InitResult) -> dict[str, Any]:
     return {
         "project": written.project,
         "home": str(written.home),
@@ -233,7 +233,7 @@ def _document(written: Written) -> dict[str, Any]:
     }
 
 
-def _draft_document(drafted: Draft) -> dict[str, Any]:
+def _draft_document(drafted: ProjectDraft) -> dict[str, Any]:
     return {
         "task": str(drafted.task),
         "label": drafted.label.name,
@@ -246,7 +246,7 @@ def _draft_document(drafted: Draft) -> dict[str, Any]:
     }
 
 
-def _render(written: Written, drafted: Draft | None) -> str:
+def _render(written: InitResult, drafted: ProjectDraft | None) -> str:
     lines = [f"{written.project}: {len(written.files)} files in {written.home}", *(f"  {name}" for name in written.files)]
     if drafted is not None:
         lines.append(f"It predicts {drafted.label.name} ({drafted.task}: {drafted.why_task}) from {len(drafted.inputs)} columns.")
@@ -259,7 +259,7 @@ def _render(written: Written, drafted: Draft | None) -> str:
     return "\n".join(map(plain_line, lines))
 
 
-def _exports(drafted: Draft) -> str:
+def _exports(drafted: ProjectDraft) -> str:
     """What to do where each file is a whole export."""
     text = f"{drafted.repeats}: each file seems to be a whole export"
     if drafted.key:

@@ -19,8 +19,8 @@ from noria.cli.versions import at_work
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from noria.delivery.batch.rows import Source
-    from noria.delivery.batch.scoring import Scored
+    from noria.delivery.batch.rows import InputFile
+    from noria.delivery.batch.scoring import BatchResult
     from noria.delivery.standalone import Lay
     from noria.kernel.dialect import Dialect
     from noria.storage.ledger import Ledger
@@ -87,7 +87,7 @@ def command(
     kept = None if columns is None else tuple(filter(None, (name.strip() for name in columns.split(","))))
     lay = _lay(release, key, environment, as_json)
     try:
-        order = scoring.Order(_sources(given, as_json), output, kept, strict, restart)
+        order = scoring.BatchOrder(_sources(given, as_json), output, kept, strict, restart)
         done = scoring.score(order, lay, _teller(as_json))
     except KeyboardInterrupt:
         click.echo("stopped; the same command goes on from here", err=True)
@@ -135,7 +135,7 @@ def _champion(home: Home, ledger: Ledger, project: str, environment: str | None)
     return route.champion
 
 
-def _sources(given: str, as_json: bool) -> tuple[Source, ...]:
+def _sources(given: str, as_json: bool) -> tuple[InputFile, ...]:
     """Files of that name or pattern, else a dataset. Raises NotFoundError."""
     from noria.delivery.batch import scoring
 
@@ -159,7 +159,7 @@ def _dialect() -> Dialect | None:
 
 
 @pass_home
-def _dataset(home: Home, reference: str, as_json: bool) -> tuple[Source, ...]:
+def _dataset(home: Home, reference: str, as_json: bool) -> tuple[InputFile, ...]:
     from noria.delivery.batch import scoring
 
     with at_work(home, as_json) as line:
@@ -170,7 +170,7 @@ def _teller(as_json: bool) -> Callable[[str], None]:
     return (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
 
 
-def _summary(done: Scored) -> str:
+def _summary(done: BatchResult) -> str:
     speed = f"{done.rows_per_s:,.0f} rows/s"
     items: list[tuple[str, object]] = [
         ("output", f"{done.output}: {plural(done.rows, 'row')}, {speed}"),

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     import polars as pl
 
     from noria.predictions.records import Damage
-    from noria.predictions.retention import Kept
+    from noria.predictions.retention import RetentionReport
 
 FORMATS = (".parquet", ".csv")
 
 
-class Wish(msgspec.Struct, frozen=True):
+class PredictionsOptions(msgspec.Struct, frozen=True):
     """What is asked for."""
 
     environment: str
@@ -37,7 +37,7 @@ class Wish(msgspec.Struct, frozen=True):
     limit: int | None
 
 
-class Found(msgspec.Struct, frozen=True):
+class PredictionCounts(msgspec.Struct, frozen=True):
     """How many there are: ``predictions`` and of them ``labelled``; ``estimated``: for how many they stand where some were
     sampled; by release."""
 
@@ -101,7 +101,7 @@ def _ask(
     as_json: bool,
 ) -> None:
     path = _target(target) if target is not None else None
-    wish = Wish(home.environment(environment), _since(since), release, where, limit)
+    wish = PredictionsOptions(home.environment(environment), _since(since), release, where, limit)
     rows, damage = _rows(home, wish)
     shown = limit or (None if path else 20)
     if path is not None:
@@ -153,7 +153,7 @@ def compact(home: Home, environment: str | None, trust_clock: bool, as_json: boo
     emit(as_json, {"environments": done}, lambda: "\n".join(_told(k) for k in kept))
 
 
-def _told(kept: Kept) -> str:
+def _told(kept: RetentionReport) -> str:
     done = kept.compacted
     old = f"; {kept.refused}" if kept.refused else ""
     gone = [plural(len(kept.expired.dates), "day")] if kept.expired.dates else []
@@ -194,7 +194,7 @@ def _target(text: str) -> Path:
     return path
 
 
-def _rows(home: Home, wish: Wish) -> tuple[pl.LazyFrame, Damage]:
+def _rows(home: Home, wish: PredictionsOptions) -> tuple[pl.LazyFrame, Damage]:
     """What is asked for, not yet read, and what of the log cannot be. Raises UsageError for a query about columns that no
     prediction has."""
     import polars as pl  # tables are read only by who asks
@@ -217,7 +217,7 @@ def _rows(home: Home, wish: Wish) -> tuple[pl.LazyFrame, Damage]:
     return rows.filter(log_query.condition(parsed, schema)), found.damage
 
 
-def _collect(rows: pl.LazyFrame, limit: int | None) -> tuple[list[dict[str, Any]], Found]:
+def _collect(rows: pl.LazyFrame, limit: int | None) -> tuple[list[dict[str, Any]], PredictionCounts]:
     """The newest rows, newest first, and the counts of all; the log is read in parts."""
     import polars as pl
 
@@ -227,7 +227,7 @@ def _collect(rows: pl.LazyFrame, limit: int | None) -> tuple[list[dict[str, Any]
     return first.to_dicts(), _found(counts)
 
 
-def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> Found:
+def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> PredictionCounts:
     """All rows, or the newest, to a file that is there whole or not at all."""
     import polars as pl
 
@@ -274,15 +274,15 @@ def _counts(rows: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _found(counts: pl.DataFrame) -> Found:
+def _found(counts: pl.DataFrame) -> PredictionCounts:
     rows = sorted(counts.to_dicts(), key=lambda row: (-row["predictions"], row["release"]))
     total = round(sum(row["estimated"] for row in rows))
     releases = {row["release"]: row["predictions"] for row in rows}
     labelled, conflicting = (sum(row[name] for row in rows) for name in ("labelled", "conflicting"))
-    return Found(sum(releases.values()), labelled, conflicting, total, releases)
+    return PredictionCounts(sum(releases.values()), labelled, conflicting, total, releases)
 
 
-def document(wish: Wish, found: Found, damage: Damage) -> dict[str, Any]:
+def document(wish: PredictionsOptions, found: PredictionCounts, damage: Damage) -> dict[str, Any]:
     """The stable keys."""
     return {
         "environment": wish.environment,
@@ -309,7 +309,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def render(newest: list[dict[str, Any]], found: Found, environment: str) -> str:
+def render(newest: list[dict[str, Any]], found: PredictionCounts, environment: str) -> str:
     """One line a prediction, and the counts."""
     if not newest:
         return f"no prediction in {environment} meets that"
@@ -336,7 +336,7 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if float(value).is_integer() and abs(value) < 1e15 else number(value)
 
 
-def summary(found: Found, shown: int | None) -> str:
+def summary(found: PredictionCounts, shown: int | None) -> str:
     """``1,234 predictions, 56 with a label (v3: 1,000, v2: 234)``."""
     text = f"{plural(found.predictions, 'prediction')}, {found.labelled:,} with a label"
     releases = ", ".join(f"{release}: {count:,}" for release, count in list(found.releases.items())[:5])

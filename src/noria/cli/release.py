@@ -15,7 +15,7 @@ from noria.kernel.task import Task
 from noria.views.status import release_facts
 
 if TYPE_CHECKING:
-    from noria.releases.importing import Imported
+    from noria.releases.importing import ReleaseImport
 
 file_path = click.Path(path_type=Path)
 
@@ -84,7 +84,7 @@ def take_in(
     from noria.releases import importing
 
     named = tuple(filter(None, (c.strip() for c in classes.split(",")))) if classes else ()
-    order = importing.Order(file, signature, sample, label, task, named, key, event_time, trusted, vouched)
+    order = importing.ImportOrder(file, signature, sample, label, task, named, key, event_time, trusted, vouched)
     with at_work(home, as_json) as line:
         found = importing.take_in(line, order)
     document = {
@@ -136,7 +136,7 @@ def lift(home: Home, release: str, as_json: bool) -> None:
     emit(as_json, done, lambda: str(done["text"]))
 
 
-def _render(found: Imported) -> str:
+def _render(found: ReleaseImport) -> str:
     release, origin, signature = found.release, found.origin, found.signature
     inputs = signature["inputs"]
     shown = ", ".join(f"{i['name']} ({i['kind']}{', nullable' if i['nullable'] else ''})" for i in inputs[:12])

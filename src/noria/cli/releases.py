@@ -18,7 +18,7 @@ from noria.serving.rollout_records import Route
 from noria.views.status import release_facts
 
 if TYPE_CHECKING:
-    from noria.releases.export import Facts
+    from noria.releases.export import ExportFacts
 
 
 @click.group(invoke_without_command=True)
@@ -101,7 +101,7 @@ def _tell(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _emit(facts: Facts, path: Path, as_json: bool) -> None:
+def _emit(facts: ExportFacts, path: Path, as_json: bool) -> None:
     document: dict[str, Any] = {
         "file": str(path),
         "size_bytes": path.stat().st_size,

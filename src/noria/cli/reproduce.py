@@ -15,7 +15,7 @@ from noria.cli.output import ExitCode, emit, json_option, number, pairs, table
 from noria.kernel.errors import UsageError
 
 if TYPE_CHECKING:
-    from noria.engine.reproduce import Asked, Reproduction
+    from noria.engine.reproduce import ReproduceOptions, Reproduction
     from noria.storage.context import Progress
 
 SUFFIX = ".tar"
@@ -53,10 +53,10 @@ def command(
     difference}}, steps [{name, agrees, files}], divergence {step, files, deterministic, causes, text} (null when every step
     agrees), environment, interpreter, lock, seed, key, folder, text.
     """
-    from noria.engine.reproduce import TOLERANCE, Asked
+    from noria.engine.reproduce import TOLERANCE, ReproduceOptions
 
     rebuild = None if environment is None else environment == "rebuild"
-    asked = Asked(TOLERANCE if tolerance is None else tolerance, rebuild)
+    asked = ReproduceOptions(TOLERANCE if tolerance is None else tolerance, rebuild)
     progress: Progress = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
     path = exported(release)
     folder = (into or Path(tempfile.mkdtemp(prefix="noria-reproduced-"))).resolve()
@@ -92,14 +92,14 @@ def public_keys(*paths: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _from_file(path: Path, folder: Path, key: Path | None, asked: Asked, progress: Progress) -> Reproduction:
+def _from_file(path: Path, folder: Path, key: Path | None, asked: ReproduceOptions, progress: Progress) -> Reproduction:
     from noria.engine.reproduce import reproduce_file
 
     return reproduce_file(path, folder, public_keys(key) if key is not None else (), asked, progress)
 
 
 @pass_home
-def _from_store(home: Home, release: str, folder: Path, asked: Asked, progress: Progress) -> Reproduction:
+def _from_store(home: Home, release: str, folder: Path, asked: ReproduceOptions, progress: Progress) -> Reproduction:
     from noria.engine import assembly
     from noria.engine.reproduce import reproduce
 

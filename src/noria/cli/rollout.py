@@ -13,7 +13,7 @@ from noria.cli.output import ago, emit, json_option, pairs, percent, plain, plur
 from noria.kernel.errors import ConfigError, NotFoundError
 from noria.serving.rollout_records import Rollout, RolloutState, evidence_words
 from noria.views.runtime_status import surroundings
-from noria.views.status import Canary, EnvironmentView, canary_facts, ended_facts, read
+from noria.views.status import EnvironmentView, RolloutView, canary_facts, ended_facts, read
 
 environment_option = click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
 why_option = click.option("--why", default="", help="A reason for the record.")
@@ -83,7 +83,7 @@ def _render(environment: EnvironmentView, ended: list[Rollout]) -> str:
     return "\n".join(parts)
 
 
-def _stands(environment: EnvironmentView, canary: Canary) -> str:
+def _stands(environment: EnvironmentView, canary: RolloutView) -> str:
     rollout = canary.rollout
     colour = {RolloutState.HELD: "yellow", RolloutState.PROBATION: "green"}.get(rollout.state, "cyan")
     state = "shadow" if rollout.state is RolloutState.CANARY and canary.shadow and not canary.share else str(rollout.state)
@@ -109,7 +109,7 @@ def _needed(evidence: float, needed: float) -> str:
     return f"{evidence_words(evidence)} of {evidence_words(needed)}"
 
 
-def _traffic(canary: Canary) -> str:
+def _traffic(canary: RolloutView) -> str:
     if canary.rollout.state in (RolloutState.WAITING, RolloutState.REPLAY):
         return "none yet"
     tried = canary.candidate

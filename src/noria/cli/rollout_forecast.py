@@ -12,13 +12,13 @@ from noria.kernel.policy import lasting
 
 if TYPE_CHECKING:
     from noria.config.project import Environment
-    from noria.delivery.judge_patience import Loss, Plan, Rate, Taken
+    from noria.delivery.judge_patience import GuardCost, Loss, RateGuard, RolloutPlan
     from noria.kernel.policy import RolloutPolicy
 
 Level = Literal["ok", "warn"]
 
 
-class Line(NamedTuple):
+class ForecastLine(NamedTuple):
     """Something to say of a rollout."""
 
     guard: str  # errors, slow answers, brier; empty: of all of it
@@ -28,17 +28,22 @@ class Line(NamedTuple):
 
 def lines(
     environment: Environment, project: str, label_delay_s: float, rates: Mapping[str, Any] | None, projects: int
-) -> list[Line]:
+) -> list[ForecastLine]:
     """``rates``: as the server's status has them, None without a server; of so many ``projects`` together."""
     policy = environment.rollout
     if policy.direct:
         return []
     deferred = policy.guards.quality is not None and label_delay_s >= policy.patience_s
-    remarks = [Line("", "warn", text) for text in _remarks(policy, label_delay_s, deferred=deferred)]
+    remarks = [ForecastLine("", "warn", text) for text in _remarks(policy, label_delay_s, deferred=deferred)]
     if rates is None or not rates["requests_per_s"]:
-        return [Line("", "ok", _unknown(policy, rates)), *remarks]
+        return [ForecastLine("", "ok", _unknown(policy, rates)), *remarks]
     plan, guards = _plan(policy, rates, project, deferred=deferred)
-    return [Line("", "ok", _present(rates, project, projects)), *_guards(plan, guards), *_quantile(plan, policy), *remarks]
+    return [
+        ForecastLine("", "ok", _present(rates, project, projects)),
+        *_guards(plan, guards),
+        *_quantile(plan, policy),
+        *remarks,
+    ]
 
 
 def _unknown(policy: RolloutPolicy, rates: Mapping[str, Any] | None) -> str:
@@ -63,42 +68,44 @@ def _present(rates: Mapping[str, Any], project: str, projects: int) -> str:
     return f"{text}; {number(rates['labels_per_s'])} labels/s"
 
 
-def _plan(policy: RolloutPolicy, rates: Mapping[str, Any], project: str, *, deferred: bool) -> tuple[Plan, Sequence[Rate | Loss]]:
+def _plan(
+    policy: RolloutPolicy, rates: Mapping[str, Any], project: str, *, deferred: bool
+) -> tuple[RolloutPlan, Sequence[RateGuard | Loss]]:
     """The guards whose time can be foretold: of a quantile the least is, see `_quantile`; labels that come too late are not."""
     from noria.delivery import judge_guards
-    from noria.delivery.judge_patience import Loss, Plan, Rate
+    from noria.delivery.judge_patience import Loss, RateGuard, RolloutPlan
     from noria.kernel.policy import StepKind
 
     judged, limits = [step for step in policy.steps if step.judged], policy.guards
     shares = tuple(step.share for step in judged if step.kind is StepKind.CANARY)
     shadow = next((step.share for step in judged if step.kind is StepKind.SHADOW), 0.0)
     served = rates["served"].get(project, {"errors": 0.0, "slow": 0.0})
-    guards: list[Rate | Loss] = [Rate("errors", limits.errors, min(served["errors"], 1 - limits.errors))]
+    guards: list[RateGuard | Loss] = [RateGuard("errors", limits.errors, min(served["errors"], 1 - limits.errors))]
     if shares:
-        guards.append(Rate("slow answers", limits.slow_by, min(served["slow"], 1 - limits.slow_by), paired=False))
+        guards.append(RateGuard("slow answers", limits.slow_by, min(served["slow"], 1 - limits.slow_by), paired=False))
     if limits.quality is not None and not deferred:
         paired = policy.pairs if shares else shadow
         pairs_per_s = paired * min(rates["labels_per_s"], rates["requests_per_s"])
         guards.append(Loss(limits.quality.metric, limits.quality.by / limits.quality.bound, labels_per_s=pairs_per_s))
     each = policy.false_alarm / judge_guards.guards(policy)  # also where not all of the guards are foretold
-    plan = Plan(shares, each * len(guards), policy.missed, policy.patience_s, rates["requests_per_s"], shadow)
+    plan = RolloutPlan(shares, each * len(guards), policy.missed, policy.patience_s, rates["requests_per_s"], shadow)
     return plan, guards
 
 
-def _guards(plan: Plan, guards: Sequence[Rate | Loss]) -> list[Line]:
+def _guards(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[ForecastLine]:
     from noria.delivery import judge_patience
 
     late = {found.guard: found.text for found in judge_patience.findings(plan, guards)}
     taken = zip(guards, judge_patience.taken(plan, guards), strict=True)
     return [
-        Line(guard.name, "warn", f"{late[guard.name]}. {_remedy(guard)}")
+        ForecastLine(guard.name, "warn", f"{late[guard.name]}. {_remedy(guard)}")
         if guard.name in late
-        else Line(guard.name, "ok", _words(guard, one))
+        else ForecastLine(guard.name, "ok", _words(guard, one))
         for guard, one in taken
     ]
 
 
-def _quantile(plan: Plan, policy: RolloutPolicy) -> list[Line]:
+def _quantile(plan: RolloutPlan, policy: RolloutPolicy) -> list[ForecastLine]:
     """The least that a guard on a quantile takes: how latencies spread is not known here."""
     from noria.delivery import judge_patience
 
@@ -110,10 +117,10 @@ def _quantile(plan: Plan, policy: RolloutPolicy) -> list[Line]:
     text = f"not decided before {canary:,} requests of the candidate, {duration(seconds or 0)}; more, as latencies spread"
     if late:
         text += f". That is beyond a patience of {lasting(policy.patience_s)}. A larger share or more patience would decide it"
-    return [Line(f"p{100 * guard.quantile:g}", "warn" if late else "ok", text)]
+    return [ForecastLine(f"p{100 * guard.quantile:g}", "warn" if late else "ok", text)]
 
 
-def _words(guard: Rate | Loss, one: Taken) -> str:
+def _words(guard: RateGuard | Loss, one: GuardCost) -> str:
     from noria.delivery.judge_patience import Loss
 
     what = "labelled pairs" if isinstance(guard, Loss) else "requests"
@@ -122,13 +129,13 @@ def _words(guard: Rate | Loss, one: Taken) -> str:
     return f"a candidate as good is cleared after about {good}, one worse by the guard found after {harm}{spread}"
 
 
-def _after(one: Taken, what: str) -> str:
+def _after(one: GuardCost, what: str) -> str:
     from noria.delivery.judge_patience import NEVER
 
     return "never" if one.requests >= NEVER else f"{number(one.requests)} {what}, {duration(one.seconds)}"
 
 
-def _remedy(guard: Rate | Loss) -> str:
+def _remedy(guard: RateGuard | Loss) -> str:
     from noria.delivery.judge_patience import Loss
 
     first = "More pairs (rollout.pairs) or labels" if isinstance(guard, Loss) else "A larger share"

@@ -16,8 +16,8 @@ from noria.kernel.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from noria.config import Project
-    from noria.delivery.judge_patience import Loss, Rate, Taken
-    from noria.delivery.simulation import Result, Rule, Scenario
+    from noria.delivery.judge_patience import GuardCost, Loss, RateGuard
+    from noria.delivery.simulation import DecisionRule, Scenario, SimulationResult
     from noria.kernel.policy import RolloutPolicy
 
 STEPS = (0.05, 0.25)  # where the project has no canary steps
@@ -27,7 +27,7 @@ MUCH = 5  # times the guard, of the candidate that is much worse
 Kind = Literal["share", "duration_s", "frequency"]
 
 
-class Asked(msgspec.Struct, frozen=True):
+class SimulateOptions(msgspec.Struct, frozen=True):
     """The options as they were written; None takes what noria.yaml says."""
 
     errors: str
@@ -98,7 +98,7 @@ def command(
     """
     from noria.delivery import judge_patience, rivals, simulation
 
-    asked = Asked(**options)
+    asked = SimulateOptions(**options)
     name, rule, said = _rule(home.project(), environment, asked)
     if compare and (rule.shadow or rule.quality):
         raise UsageError("the others have no shadow step and judge no labels", hint="Compare without: --shadow 0%, no --labels.")
@@ -121,7 +121,7 @@ def command(
     emit(as_json, document, lambda: _render(name, rule, asked, said, foretold, warnings, found, compare=compare))
 
 
-def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str, Rule, str]:
+def _rule(project: Project, environment: str | None, asked: SimulateOptions) -> tuple[str, DecisionRule, str]:
     """The environment's name, its settings with those that were given, and a remark."""
     from noria.delivery import judge_advance, judge_guards, simulation
     from noria.kernel.policy import StepKind
@@ -144,7 +144,7 @@ def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str,
     quality = _margin(asked, policy)
     return (
         name,
-        simulation.Rule(
+        simulation.DecisionRule(
             shares,
             errors=_given(asked.guard_errors, "share", "--guard-errors", "1%", policy.guards.errors),
             slow=_given(asked.guard_slow, "share", "--guard-slow", "2%", policy.guards.slow_by),
@@ -160,7 +160,7 @@ def _rule(project: Project, environment: str | None, asked: Asked) -> tuple[str,
     )
 
 
-def _margin(asked: Asked, policy: RolloutPolicy) -> float:
+def _margin(asked: SimulateOptions, policy: RolloutPolicy) -> float:
     """How much greater a loss is too much, divided by its bound; 0 where no labels come."""
     if asked.labels is None:
         if asked.brier is not None:
@@ -195,20 +195,20 @@ def _rates(text: str, option: str) -> tuple[float, float | None]:
     return _read(old, "share", option, "1% or 1%:5%"), _read(new, "share", option, "1%:5%") if given else None
 
 
-def _scenarios(asked: Asked, rule: Rule) -> list[Scenario]:
-    from noria.delivery.simulation import Arm, Scenario
+def _scenarios(asked: SimulateOptions, rule: DecisionRule) -> list[Scenario]:
+    from noria.delivery.simulation import ArmShares, Scenario
 
     (errors, new_errors), (slow, new_slow) = _rates(asked.errors, "--errors"), _rates(asked.slow, "--slow")
     per_s = _read(asked.traffic, "frequency", "--traffic", "20/s")
-    champion = Arm(errors, slow)
+    champion = ArmShares(errors, slow)
     good = Scenario("as good as the champion", champion, champion, per_s, asked.burst, asked.drift)
     if asked.labels is not None:
         labels_per_s = _read(asked.labels, "frequency", "--labels", "5/s")
         good = replace(good, labels_per_s=labels_per_s, loss_sd=asked.loss_sd)
     if new_errors is not None or new_slow is not None:
-        given = Arm(errors if new_errors is None else new_errors, slow if new_slow is None else new_slow)
+        given = ArmShares(errors if new_errors is None else new_errors, slow if new_slow is None else new_slow)
         return [good, replace(good, name=f"as given: {_arm(given)}", candidate=given)]
-    worse, much = (Arm(min(1.0, errors + times * rule.errors), slow) for times in (1, MUCH))
+    worse, much = (ArmShares(min(1.0, errors + times * rule.errors), slow) for times in (1, MUCH))
     lossy = [replace(good, name=f"worse by the guard: loss +{rule.quality:g}", loss=rule.quality)] if rule.quality else []
     return [
         good,
@@ -222,16 +222,16 @@ def _arm(arm: Any) -> str:
     return f"{percent(arm.errors)} errors, {percent(arm.slow)} slow"
 
 
-def _plan(asked: Asked, rule: Rule, good: Scenario) -> tuple[Any, Sequence[Rate | Loss]]:
-    from noria.delivery.judge_patience import Loss, Plan, Rate
+def _plan(asked: SimulateOptions, rule: DecisionRule, good: Scenario) -> tuple[Any, Sequence[RateGuard | Loss]]:
+    from noria.delivery.judge_patience import Loss, RateGuard, RolloutPlan
 
-    guards: list[Rate | Loss] = [Rate("errors", rule.errors, good.champion.errors)]
+    guards: list[RateGuard | Loss] = [RateGuard("errors", rule.errors, good.champion.errors)]
     if rule.shares:
-        guards.append(Rate("slow answers", rule.slow, good.champion.slow, paired=False))
+        guards.append(RateGuard("slow answers", rule.slow, good.champion.slow, paired=False))
     if rule.quality:
         guards.append(Loss(LABELS, rule.quality, good.loss_sd, good.labels_per_s))
     each = rule.false_alarm / rule.guards
-    plan = Plan(rule.shares, each * len(guards), rule.missed, rule.patience_s, good.traffic_per_s, rule.shadow)
+    plan = RolloutPlan(rule.shares, each * len(guards), rule.missed, rule.patience_s, good.traffic_per_s, rule.shadow)
     return plan, guards
 
 
@@ -239,18 +239,18 @@ def _shares(shares: Sequence[float]) -> str:
     return ", ".join(percent(share) for share in shares)
 
 
-def _steps(rule: Rule) -> str:
+def _steps(rule: DecisionRule) -> str:
     return ", ".join([f"shadow of {percent(rule.shadow)}"] * (rule.shadow > 0) + [_shares(rule.shares)] * bool(rule.shares))
 
 
 def _render(
     name: str,
-    rule: Rule,
-    asked: Asked,
+    rule: DecisionRule,
+    asked: SimulateOptions,
     said: str,
-    foretold: Sequence[Taken],
+    foretold: Sequence[GuardCost],
     warnings: Sequence[str],
-    found: Sequence[Result],
+    found: Sequence[SimulationResult],
     *,
     compare: bool,
 ) -> str:
@@ -274,7 +274,7 @@ def _render(
     return "\n".join([settings, *([said] if said else []), "", table(head, rows), "", note, takes, *warnings])
 
 
-def _row(one: Result, *, compare: bool) -> tuple[str, ...]:
+def _row(one: SimulationResult, *, compare: bool) -> tuple[str, ...]:
     shares = (percent(count / one.rollouts) for count in (one.promoted, one.rolled_back, one.held))
     if one.held == one.rollouts:
         return (one.scenario, *((one.rule,) if compare else ()), *shares, "–", "–", "–")

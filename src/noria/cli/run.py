@@ -108,10 +108,10 @@ def _tell(text: str) -> None:
 
 def _follow(line: DeliveryContext, home: Home, ended: Turn) -> Turn:
     """Until live traffic decided. Without a daemon this process drives the rollout itself."""
-    from noria.delivery.rollout_controller import Pilot
+    from noria.delivery.rollout_controller import RolloutController
     from noria.views.runtime_status import running_daemon
 
-    pilot = Pilot(line)
+    pilot = RolloutController(line)
     while ended.outcome is TurnOutcome.ROLLING_OUT:
         if running_daemon(home.state) is None:
             pilot.drive()

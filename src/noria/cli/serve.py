@@ -13,12 +13,12 @@ from noria.cli.context import Home, demand_text, pass_home
 from noria.cli.output import emit, json_option, pairs
 from noria.cli.reproduce import exported, public_keys
 from noria.kernel import names
-from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, Access, Rate, is_loopback
+from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, Access, RateLimit, is_loopback
 from noria.kernel.errors import UsageError
 from noria.kernel.workers import MOST, TWO, Workers
 
 if TYPE_CHECKING:
-    from noria.delivery.standalone import Laid, Lay
+    from noria.delivery.standalone import Lay, UnpackedRelease
 
 
 @click.command()
@@ -113,7 +113,7 @@ def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str 
         hint = "Name a list of keys with --key-file FILE, one name:key a line; or listen on 127.0.0.1."
         raise UsageError(f"{host} can be reached from other machines, and no keys are named", hint=hint)
     try:
-        limit = Rate(*units.frequency(rate)) if rate is not None else None
+        limit = RateLimit(*units.frequency(rate)) if rate is not None else None
     except ValueError:
         raise UsageError(f"--rate {rate!r} is no rate", hint="As in 100/s, 6000/min or 50000/h.") from None
     try:
@@ -145,7 +145,7 @@ def _from_store(home: Home, release: str) -> Lay:
         return standalone.from_store(home.state, ledger.releases.get(home.project_name(), release))
 
 
-def _answers(options: Any, laid: list[Laid], address: str, as_json: bool) -> None:
+def _answers(options: Any, laid: list[UnpackedRelease], address: str, as_json: bool) -> None:
     (environment,) = options.environments
     log = options.state / "log" / environment
     projects = list(dict.fromkeys(one.release.project for one in laid))
@@ -179,7 +179,7 @@ def _answers(options: Any, laid: list[Laid], address: str, as_json: bool) -> Non
     emit(as_json, document, lambda: "\n\n".join((pairs(items), *requests, "Ctrl-C stops")))
 
 
-def _one(laid: Laid, path: str) -> dict[str, Any]:
+def _one(laid: UnpackedRelease, path: str) -> dict[str, Any]:
     release = laid.release
     facts = {
         "release": release.version,

@@ -8,8 +8,8 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, day, duration, emit, json_option, number, pairs, percent, plain, plural, section, table
-from noria.views.runtime_status import Surroundings, surroundings
-from noria.views.status import Canary, EnvironmentView, StatusView, document, nothing_yet, read
+from noria.views.runtime_status import StatusContext, surroundings
+from noria.views.status import EnvironmentView, RolloutView, StatusView, document, nothing_yet, read
 
 SHOWN_TURNS = 6
 
@@ -81,13 +81,13 @@ def _lamps(view: StatusView, console: str | None) -> list[tuple[str, object]]:
     return lamps
 
 
-def _daemon(around: Surroundings) -> str:
+def _daemon(around: StatusContext) -> str:
     if around.standstill:
         return f"stands still: {around.standstill}. `noria audit verify` tells more"
     return "runs" if around.daemon else "stopped; `noria up` starts it"
 
 
-def _server(around: Surroundings) -> str:
+def _server(around: StatusContext) -> str:
     """``answers: 2 workers, 0.31 of a core, 214 MB``; with several environments the workers of each."""
     use = around.use
     if use is None:
@@ -109,7 +109,7 @@ def _environment(environment: EnvironmentView) -> str:
     return "\n".join([line, *more])
 
 
-def _canary(canary: Canary) -> str:
+def _canary(canary: RolloutView) -> str:
     rollout = canary.rollout
     share = f" at {percent(canary.share)}" if canary.share else ""
     return plain(f"  {rollout.release} {rollout.state}{share}: {rollout.look.text if rollout.look else rollout.reason}")

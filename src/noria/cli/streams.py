@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class Patient(io.FileIO):
+class BrokenPipeStream(io.FileIO):
     """A stream whose reader may end, as `head` does: what comes then is thrown away."""
 
     lost = False
@@ -53,7 +53,7 @@ def in_utf8() -> bool:
 
 def _patient(stream: TextIO) -> TextIO:
     try:
-        raw = Patient(stream.fileno(), "wb", closefd=False)
+        raw = BrokenPipeStream(stream.fileno(), "wb", closefd=False)
         stream.flush()
     except (OSError, ValueError, AttributeError):  # there is none, or a test's
         return stream

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from noria.config.unshown import Guarded
+from noria.config.unshown import RedactedRecord
 from noria.kernel.errors import ConfigError
 
 SIZE_LIMIT = 1 << 20  # bytes
@@ -30,7 +30,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
 _VARIABLE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 
 
-class Item(Guarded, frozen=True):
+class DocumentItem(RedactedRecord, frozen=True):
     """A value and its place. ``value`` is None, bool, int, float, str, a list of items, or a dict of items by key.
 
     ``text`` is a scalar as it is written; ``keys`` holds the place of each key of a dict; ``secrets`` are the values that
@@ -75,7 +75,7 @@ class Item(Guarded, frozen=True):
         return "a list" if isinstance(self.value, list) else "nothing"
 
 
-def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None, expanded: Paths = ()) -> Item:
+def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None, expanded: Paths = ()) -> DocumentItem:
     """The document in ``data``, named ``shown`` in errors; ``${VAR}`` is replaced from ``environ`` at ``expanded`` paths.
 
     Raises ConfigError for anything that is not one plain YAML document.
@@ -90,17 +90,17 @@ def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None, expa
 
 
 @lru_cache(maxsize=8)  # a turn reads the project's files in the home and in the worktree: mostly the same text
-def _known(text: str, shown: str) -> Item:
+def _known(text: str, shown: str) -> DocumentItem:
     return _read(text, shown, None, ())
 
 
-def _read(text: str, shown: str, environ: Mapping[str, str] | None, expanded: Paths) -> Item:
+def _read(text: str, shown: str, environ: Mapping[str, str] | None, expanded: Paths) -> DocumentItem:
     try:
         _bound(text, shown)
         root = yaml.compose(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise _not_yaml(error, shown) from error
-    return Item(None, f"{shown}:1:1") if root is None else _Reader(shown, environ, expanded).item(root)
+    return DocumentItem(None, f"{shown}:1:1") if root is None else _YamlReader(shown, environ, expanded).item(root)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -127,14 +127,14 @@ def _bound(text: str, shown: str) -> None:
             raise ConfigError(f"is nested deeper than {DEPTH_LIMIT} levels", where=_where(shown, event.start_mark))
 
 
-class _Reader:
+class _YamlReader:
     def __init__(self, shown: str, environ: Mapping[str, str] | None, expanded: Paths) -> None:
         self.shown = shown
         self.environ = environ
         self.expanded = expanded
         self.nodes = 0
 
-    def item(self, node: yaml.Node, path: tuple[str, ...] = ()) -> Item:
+    def item(self, node: yaml.Node, path: tuple[str, ...] = ()) -> DocumentItem:
         where = _where(self.shown, node.start_mark)
         self.nodes += 1
         if self.nodes > NODE_LIMIT or len(path) > DEPTH_LIMIT:
@@ -142,11 +142,11 @@ class _Reader:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, where, path)
         if isinstance(node, yaml.SequenceNode):
-            return Item([self.item(child, (*path, EACH)) for child in node.value], where)
+            return DocumentItem([self.item(child, (*path, EACH)) for child in node.value], where)
         return self._scalar(node, where, path)
 
-    def _mapping(self, node: yaml.MappingNode, where: str, path: tuple[str, ...]) -> Item:
-        values: dict[str, Item] = {}
+    def _mapping(self, node: yaml.MappingNode, where: str, path: tuple[str, ...]) -> DocumentItem:
+        values: dict[str, DocumentItem] = {}
         keys: dict[str, str] = {}
         for key, child in node.value:
             place = _where(self.shown, key.start_mark)
@@ -156,15 +156,15 @@ class _Reader:
                 raise ConfigError(f"{key.value!r} is given twice; the first is at {keys[key.value]}", where=place)
             keys[key.value] = place
             values[key.value] = self.item(child, (*path, key.value))
-        return Item(values, where, keys=keys)
+        return DocumentItem(values, where, keys=keys)
 
-    def _scalar(self, node: yaml.Node, where: str, path: tuple[str, ...]) -> Item:
+    def _scalar(self, node: yaml.Node, where: str, path: tuple[str, ...]) -> DocumentItem:
         text = str(node.value)
         plain = not getattr(node, "style", None)  # quoted and block scalars are always text
         value = scalar(text) if plain else text
         if isinstance(value, str) and self.environ is not None and "$" in value and self._is_expanded(path):
-            return Item(expand(value, self.environ, where), where, text, secrets=_secrets(value, self.environ))
-        return Item(value, where, text)
+            return DocumentItem(expand(value, self.environ, where), where, text, secrets=_secrets(value, self.environ))
+        return DocumentItem(value, where, text)
 
     def _is_expanded(self, path: tuple[str, ...]) -> bool:
         return any(

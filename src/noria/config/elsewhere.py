@@ -19,7 +19,7 @@ KNOWN = frozenset({*LISTS, "cmd", "wdir", "foreach", "do", "matrix", "frozen", "
 POINTERS = 10_000  # files of a folder that are looked at for data kept elsewhere
 
 
-class Neighbour(msgspec.Struct, frozen=True):
+class ForeignProject(msgspec.Struct, frozen=True):
     """A file of another tool. ``steps`` is what noria.yaml would say, as YAML; ``needs`` are sentences."""
 
     file: str
@@ -33,7 +33,7 @@ class Neighbour(msgspec.Struct, frozen=True):
         return "; ".join(lines) + (f". In noria.yaml:\n{self.steps}" if self.steps else "")
 
 
-def neighbours(home: Path) -> list[Neighbour]:
+def neighbours(home: Path) -> list[ForeignProject]:
     """What is found beside (or in place of) noria.yaml. A file that cannot be read is said to be there, no more."""
     found = []
     for name, read in (("dvc.yaml", _dvc), ("MLproject", _mlproject)):
@@ -43,11 +43,11 @@ def neighbours(home: Path) -> list[Neighbour]:
             found.append(read(home, document.read((home / name).read_bytes(), name).plain() or {}))
         except (ConfigError, OSError, AttributeError, TypeError) as error:
             said = error.message if isinstance(error, ConfigError) else "it is not as its tool writes it"
-            found.append(Neighbour(name, f"cannot be read: {said}", ""))
+            found.append(ForeignProject(name, f"cannot be read: {said}", ""))
     return found
 
 
-def _dvc(home: Path, facts: Mapping[str, Any]) -> Neighbour:
+def _dvc(home: Path, facts: Mapping[str, Any]) -> ForeignProject:
     stages: Mapping[str, Any] = facts.get("stages") or {}
     needs = []
     if "vars" in facts or any("${" in json.dumps(stage) for stage in stages.values()):
@@ -62,7 +62,7 @@ def _dvc(home: Path, facts: Mapping[str, Any]) -> Neighbour:
         )
     needs.append("what a step writes and Git does not ignore must be among its outs")
     says = f"{len(stages)} stage{'s' * (len(stages) != 1)} of DVC, which Noria runs as steps ({', '.join(list(stages)[:5])})"
-    return Neighbour("dvc.yaml", says, _yaml(_step(name, stage) for name, stage in stages.items()), tuple(needs))
+    return ForeignProject("dvc.yaml", says, _yaml(_step(name, stage) for name, stage in stages.items()), tuple(needs))
 
 
 def _step(name: str, stage: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -89,7 +89,7 @@ def _names(given: Any, *, files: bool) -> Iterator[str]:
             yield str(entry)
 
 
-def _mlproject(home: Path, facts: Mapping[str, Any]) -> Neighbour:
+def _mlproject(home: Path, facts: Mapping[str, Any]) -> ForeignProject:
     points: Mapping[str, Any] = facts.get("entry_points") or {}
     needs = []
     given = {name: _default(value) for point in points.values() for name, value in (point.get("parameters") or {}).items()}
@@ -100,7 +100,7 @@ def _mlproject(home: Path, facts: Mapping[str, Any]) -> Neighbour:
         needs.append("its environment is the one in which Noria runs: a lock file in the commit is recorded")
     needs.append("a model that is to be served is trained by a function: model.train")
     says = f"{len(points)} entry point{'s' * (len(points) != 1)} of an MLflow project, which Noria runs as steps"
-    return Neighbour("MLproject", says, _yaml(_entry(name, point) for name, point in points.items()), tuple(needs))
+    return ForeignProject("MLproject", says, _yaml(_entry(name, point) for name, point in points.items()), tuple(needs))
 
 
 def _entry(name: str, point: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from noria.config.document import Item, nearest
+from noria.config.document import DocumentItem, nearest
 from noria.config.reading import touch
 from noria.kernel.errors import ConfigError
 
@@ -34,7 +34,7 @@ class Function(msgspec.Struct, frozen=True):
     open: bool = False
 
 
-class Source:
+class PythonSource:
     """The Python source of a project: ``src`` first when there is one, then the home itself, as its steps import it."""
 
     def __init__(self, home: Path) -> None:
@@ -42,7 +42,7 @@ class Source:
         self.roots = (home / "src", home) if touch(home / "src").is_dir() else (home,)
         self._trees: dict[str, tuple[Path, ast.Module]] = {}
 
-    def find(self, item: Item) -> Function | None:
+    def find(self, item: DocumentItem) -> Function | None:
         """The function that ``item`` names as "module:function"; None when it exists and its signature cannot be read.
 
         Raises ConfigError when there is none, with the nearest name.
@@ -50,7 +50,7 @@ class Source:
         module, _, name = str(item.value).partition(":")
         return self._resolve(module, name, item, HOPS)
 
-    def _resolve(self, module: str, name: str, item: Item, hops: int) -> Function | None:
+    def _resolve(self, module: str, name: str, item: DocumentItem, hops: int) -> Function | None:
         path, tree = self._tree(module, item)
         node = _defined(tree, name)
         if node is None and _takes_all(tree):
@@ -66,7 +66,7 @@ class Source:
             return self._resolve(origin, original, item, hops - 1) if self._path(origin) else None
         return None  # a class, a library's function, a decorated or computed one
 
-    def _tree(self, module: str, item: Item) -> tuple[Path, ast.Module]:
+    def _tree(self, module: str, item: DocumentItem) -> tuple[Path, ast.Module]:
         if module not in self._trees:
             path = self._path(module)
             if path is None:

@@ -37,7 +37,7 @@ from noria.config.shapes import (
     TEXTS,
     VALUE,
     Choice,
-    Key,
+    ConfigKey,
     ListOf,
     MapOf,
     Record,
@@ -68,44 +68,50 @@ EXPANDED = (
 SQL = Record(
     "a mapping with url and query",
     (
-        Key("url", TEXT, "The database, as SQLAlchemy writes it; secrets as ${VAR}.", required=True),
-        Key("query", TEXT, "A SELECT.", required=True),
-        Key("cursor", TEXT, "A column of its result that only grows: then only rows beyond the last ones are read.", "none"),
+        ConfigKey("url", TEXT, "The database, as SQLAlchemy writes it; secrets as ${VAR}.", required=True),
+        ConfigKey("query", TEXT, "A SELECT.", required=True),
+        ConfigKey(
+            "cursor", TEXT, "A column of its result that only grows: then only rows beyond the last ones are read.", "none"
+        ),
     ),
 )
 CSV = Record(
     "a mapping",
     (
-        Key("separator", MARK, "What stands between cells.", "a comma; a tab in .tsv"),
-        Key("encoding", ENCODING, "How text is written, as `cp1252` or `utf-16`.", "utf-8"),
-        Key("decimal", Choice((".", ",")), "The decimal point of numbers.", "."),
-        Key(
+        ConfigKey("separator", MARK, "What stands between cells.", "a comma; a tab in .tsv"),
+        ConfigKey("encoding", ENCODING, "How text is written, as `cp1252` or `utf-16`.", "utf-8"),
+        ConfigKey("decimal", Choice((".", ",")), "The decimal point of numbers.", "."),
+        ConfigKey(
             "nulls",
             ListOf(VALUE, "a list of words", distinct=True),
             "Words that stand for a missing value, in every column; an empty cell always does.",
             "NA, NaN, null and the like, where no text is",
         ),
-        Key("quote", QUOTE, "What stands around cells that hold a separator.", '"'),
+        ConfigKey("quote", QUOTE, "What stands around cells that hold a separator.", '"'),
     ),
 )
 DATA = Record(
     "a source, or a mapping",
     (
-        Key("source", TEXT, "A path, folder or glob, an address like s3://bucket/*.parquet, or log:ENVIRONMENT."),
-        Key("sql", SQL, "Or the result of a query: whole, or with a cursor a new file of what came since."),
-        Key("format", Choice(("auto", "files")), "`auto`: tables, by suffix; `files`: kept as they are, not read.", "auto"),
-        Key("csv", CSV, "How CSV and TSV files are written; `noria init` looks.", "utf-8, commas, decimal points"),
-        Key("options", MapOf(PLAIN, "a mapping of options", columns=True), "For the file system of an address.", "none"),
-        Key(
+        ConfigKey("source", TEXT, "A path, folder or glob, an address like s3://bucket/*.parquet, or log:ENVIRONMENT."),
+        ConfigKey("sql", SQL, "Or the result of a query: whole, or with a cursor a new file of what came since."),
+        ConfigKey("format", Choice(("auto", "files")), "`auto`: tables, by suffix; `files`: kept as they are, not read.", "auto"),
+        ConfigKey("csv", CSV, "How CSV and TSV files are written; `noria init` looks.", "utf-8, commas, decimal points"),
+        ConfigKey("options", MapOf(PLAIN, "a mapping of options", columns=True), "For the file system of an address.", "none"),
+        ConfigKey(
             "pin",
             Choice(("content", "version")),
             "`version`: objects that never change stay where they are; copies are a cache.",
             "content",
         ),
-        Key("every", DURATION, "How often a remote source or a query is looked at.", "1m"),
-        Key("contract", TEXT, "The file that says what the data promises.", "none"),
-        Key("key", TEXTS, "Columns that name a row over all files: of rows with the same key the newest file's stands.", "none"),
-        Key("settle", DURATION, "A file that was not renamed into place counts when it has not changed for this long.", "2s"),
+        ConfigKey("every", DURATION, "How often a remote source or a query is looked at.", "1m"),
+        ConfigKey("contract", TEXT, "The file that says what the data promises.", "none"),
+        ConfigKey(
+            "key", TEXTS, "Columns that name a row over all files: of rows with the same key the newest file's stands.", "none"
+        ),
+        ConfigKey(
+            "settle", DURATION, "A file that was not renamed into place counts when it has not changed for this long.", "2s"
+        ),
     ),
     short="source",
     either=("source", "sql"),
@@ -113,59 +119,61 @@ DATA = Record(
 STEP = Record(
     "a function, or a mapping",
     (
-        Key("call", TARGET, "The function; its arguments are datasets, steps and parameters, by name."),
-        Key("cmd", TEXT, "Or shell commands, run in the project's folder; they stop at the first that fails."),
-        Key("deps", TEXTS, "What a command takes: datasets and steps by name, files and folders by path.", "none"),
-        Key("outs", TEXTS, "The files and folders that a command leaves.", "none"),
-        Key("metrics", TEXTS, "Those of its outs, JSON or YAML, whose numbers are metrics of the run.", "none"),
-        Key("plots", TEXTS, "Those of its outs that are to be looked at and compared.", "none"),
-        Key("params", TEXTS, "The parameters that a command reads: `seed`, `train.lr`, or a whole section.", "none"),
-        Key("foreach", ANY, "A list, a mapping, or the name of a parameter that is one: a step for each of them."),
-        Key("matrix", MapOf(ANY, "a mapping of lists", columns=True), "Lists by name: a step for each combination."),
-        Key("when", TEXT, "A condition on parameters; the step is skipped where it does not hold.", "none"),
-        Key("env", MapOf(VALUE, "a mapping of environment variables", columns=True), "Variables that it gets besides.", "none"),
-        Key("wdir", TEXT, "The folder in which a command runs; deps and outs stay relative to noria.yaml.", "."),
-        Key("timeout", DURATION, "The step is ended when it runs longer.", "10m"),
-        Key("memory", SIZE, "The step is ended when its processes together hold more.", "no limit"),
-        Key("cpus", whole("a number of cores from 1 to 1024", 1, 1024), "The cores it is kept to, and waits for.", "any"),
-        Key("retries", whole("a number from 0 to 20", 0, 20), "How often it is tried again when it fails.", "0"),
-        Key("frozen", FLAG, "It never runs again while it has a result.", "false"),
-        Key("always", FLAG, "It runs every time.", "false"),
+        ConfigKey("call", TARGET, "The function; its arguments are datasets, steps and parameters, by name."),
+        ConfigKey("cmd", TEXT, "Or shell commands, run in the project's folder; they stop at the first that fails."),
+        ConfigKey("deps", TEXTS, "What a command takes: datasets and steps by name, files and folders by path.", "none"),
+        ConfigKey("outs", TEXTS, "The files and folders that a command leaves.", "none"),
+        ConfigKey("metrics", TEXTS, "Those of its outs, JSON or YAML, whose numbers are metrics of the run.", "none"),
+        ConfigKey("plots", TEXTS, "Those of its outs that are to be looked at and compared.", "none"),
+        ConfigKey("params", TEXTS, "The parameters that a command reads: `seed`, `train.lr`, or a whole section.", "none"),
+        ConfigKey("foreach", ANY, "A list, a mapping, or the name of a parameter that is one: a step for each of them."),
+        ConfigKey("matrix", MapOf(ANY, "a mapping of lists", columns=True), "Lists by name: a step for each combination."),
+        ConfigKey("when", TEXT, "A condition on parameters; the step is skipped where it does not hold.", "none"),
+        ConfigKey(
+            "env", MapOf(VALUE, "a mapping of environment variables", columns=True), "Variables that it gets besides.", "none"
+        ),
+        ConfigKey("wdir", TEXT, "The folder in which a command runs; deps and outs stay relative to noria.yaml.", "."),
+        ConfigKey("timeout", DURATION, "The step is ended when it runs longer.", "10m"),
+        ConfigKey("memory", SIZE, "The step is ended when its processes together hold more.", "no limit"),
+        ConfigKey("cpus", whole("a number of cores from 1 to 1024", 1, 1024), "The cores it is kept to, and waits for.", "any"),
+        ConfigKey("retries", whole("a number from 0 to 20", 0, 20), "How often it is tried again when it fails.", "0"),
+        ConfigKey("frozen", FLAG, "It never runs again while it has a result.", "false"),
+        ConfigKey("always", FLAG, "It runs every time.", "false"),
     ),
     short="call",
 )
 HOLDOUT = Record(
     "a mapping with last or fraction",
     (
-        Key("last", DURATION, "The newest rows, by event time."),
-        Key("fraction", CHANCE, "A share of the rows, by a hash of the key, or of the whole row.", "20%"),
+        ConfigKey("last", DURATION, "The newest rows, by event time."),
+        ConfigKey("fraction", CHANCE, "A share of the rows, by a hash of the key, or of the whole row.", "20%"),
     ),
 )
 SPACE = MapOf(Scalar("a range, choices or a value", lambda item: item.plain(), {}), "a mapping of hyperparameters", columns=True)
 ALGORITHM = Record(
     "a function, or a mapping",
     (
-        Key("train", TARGET, "The training function, as `model.train`.", required=True),
-        Key("space", SPACE, "Its hyperparameters, besides those of all algorithms.", "none"),
+        ConfigKey("train", TARGET, "The training function, as `model.train`.", required=True),
+        ConfigKey("space", SPACE, "Its hyperparameters, besides those of all algorithms.", "none"),
     ),
     short="train",
 )
 SEARCH = Record(
     "a mapping",
     (
-        Key("metric", TEXT, "What a trial is judged by, on validation rows.", "brier, log_loss or mae, by the task"),
-        Key("trials", whole("a number from 1 to 10000", 1, 10_000), "How many trials there are.", "30"),
-        Key("space", SPACE, "NAME: [low, high], [low, high, log], choices, or one value.", "none"),
-        Key("algorithms", MapOf(ALGORITHM, "a mapping of algorithms"), "Training functions to choose from.", "model.train"),
-        Key("folds", whole("a number from 1 to 20", 1, 20), "Parts of the training rows that validate in turn.", "3"),
-        Key("timeout", DURATION, "No trial begins when the search has run this long.", "no limit"),
-        Key("parallel", PARALLEL, "Trials at a time.", "auto: the number of cores"),
+        ConfigKey("metric", TEXT, "What a trial is judged by, on validation rows.", "brier, log_loss or mae, by the task"),
+        ConfigKey("trials", whole("a number from 1 to 10000", 1, 10_000), "How many trials there are.", "30"),
+        ConfigKey("space", SPACE, "NAME: [low, high], [low, high, log], choices, or one value.", "none"),
+        ConfigKey("algorithms", MapOf(ALGORITHM, "a mapping of algorithms"), "Training functions to choose from.", "model.train"),
+        ConfigKey("folds", whole("a number from 1 to 20", 1, 20), "Parts of the training rows that validate in turn.", "3"),
+        ConfigKey("timeout", DURATION, "No trial begins when the search has run this long.", "no limit"),
+        ConfigKey("parallel", PARALLEL, "Trials at a time.", "auto: the number of cores"),
     ),
 )
 DECISION = Record(
     "a mapping with threshold",
     (
-        Key(
+        ConfigKey(
             "threshold",
             CHANCE,
             "Of two classes, the second is called from this probability on.",
@@ -177,77 +185,81 @@ DECISION = Record(
 MODEL = Record(
     "a mapping",
     (
-        Key("rows", TEXT, "The labelled table: a step or a dataset.", "the last step, or the only dataset"),
-        Key("key", TEXT, "The column that identifies a row.", "none: a row is what it holds"),
-        Key("event_time", TEXT, "The column that says when a row happened.", "none"),
-        Key("task", Choice(tuple(str(task) for task in Task)), "What the model predicts.", "binary"),
-        Key(
+        ConfigKey("rows", TEXT, "The labelled table: a step or a dataset.", "the last step, or the only dataset"),
+        ConfigKey("key", TEXT, "The column that identifies a row.", "none: a row is what it holds"),
+        ConfigKey("event_time", TEXT, "The column that says when a row happened.", "none"),
+        ConfigKey("task", Choice(tuple(str(task) for task in Task)), "What the model predicts.", "binary"),
+        ConfigKey(
             "inputs",
             TEXTS,
             "The columns that a request carries.",
             "all but label, key and event_time, of the contract or the table",
         ),
-        Key("label", TEXT, "The column to predict.", required=True),
-        Key(
+        ConfigKey("label", TEXT, "The column to predict.", required=True),
+        ConfigKey(
             "weight", TEXT, "The column that says how much a row counts in training: `train` gets it as `sample_weight`.", "none"
         ),
-        Key(
+        ConfigKey(
             "groups",
             TEXT,
             "The column of rows that belong together: they stay on one side of each split; `train` may take it as `groups`.",
             "none",
         ),
-        Key("features", TARGET, "Turns inputs into features, row by row; also runs on each request.", "none"),
-        Key(
+        ConfigKey("features", TARGET, "Turns inputs into features, row by row; also runs on each request.", "none"),
+        ConfigKey(
             "train",
             TARGET,
             "Takes features, label and parameters; returns anything with predict or predict_proba.",
             "required, unless search has algorithms",
         ),
-        Key("search", SEARCH, "Looks for the best algorithm and hyperparameters; see [search](search.md).", "none"),
-        Key("decision", DECISION, "Which class an answer is called; served, and measured by gates.", "as `predict` decides"),
-        Key("holdout", HOLDOUT, "The rows that training never sees.", "fraction: 20%"),
-        Key("timeout", DURATION, "Training is ended when it runs longer.", "30m"),
-        Key("memory", SIZE, "Training is ended when it holds more.", "no limit"),
+        ConfigKey("search", SEARCH, "Looks for the best algorithm and hyperparameters; see [search](search.md).", "none"),
+        ConfigKey(
+            "decision", DECISION, "Which class an answer is called; served, and measured by gates.", "as `predict` decides"
+        ),
+        ConfigKey("holdout", HOLDOUT, "The rows that training never sees.", "fraction: 20%"),
+        ConfigKey("timeout", DURATION, "Training is ended when it runs longer.", "30m"),
+        ConfigKey("memory", SIZE, "Training is ended when it holds more.", "no limit"),
     ),
     either=("train", "search"),
 )
 CHECKS = Record(
     "a mapping",
     (
-        Key("code", TEXT, "The command that runs the project's tests; of several, the first that fails ends them.", "none"),
-        Key("timeout", DURATION, "The tests have failed when they run longer.", "10m"),
+        ConfigKey("code", TEXT, "The command that runs the project's tests; of several, the first that fails ends them.", "none"),
+        ConfigKey("timeout", DURATION, "The tests have failed when they run longer.", "10m"),
     ),
 )
 P99 = Record(
     "a mapping with by",
-    (Key("by", DURATION, "How much later the candidate's 99th percentile may be.", required=True),),
+    (ConfigKey("by", DURATION, "How much later the candidate's 99th percentile may be.", required=True),),
     short="by",
 )
 LATENCY = Record(
     "a mapping with over and by",
     (
-        Key("over", DURATION, "An answer later than this is slow.", "100ms"),
-        Key("by", CHANCE, "How much greater a share of slow answers would be too much.", "2%"),
-        Key("p99", P99, "A further guard: how much later the 99th percentile may be, as in `p99: 20ms`.", "none"),
+        ConfigKey("over", DURATION, "An answer later than this is slow.", "100ms"),
+        ConfigKey("by", CHANCE, "How much greater a share of slow answers would be too much.", "2%"),
+        ConfigKey("p99", P99, "A further guard: how much later the 99th percentile may be, as in `p99: 20ms`.", "none"),
     ),
 )
 MAE = Record(
     "a mapping with by and bound",
     (
-        Key("by", POSITIVE, "How much greater the mean absolute error may be, in the label's unit.", required=True),
-        Key("bound", POSITIVE, "An error above it counts as it, so that one outlier decides nothing.", required=True),
+        ConfigKey("by", POSITIVE, "How much greater the mean absolute error may be, in the label's unit.", required=True),
+        ConfigKey("bound", POSITIVE, "An error above it counts as it, so that one outlier decides nothing.", required=True),
     ),
 )
 GUARD = Record(
     "a mapping",
     (
-        Key("errors", CHANCE, "How much greater a share of failed requests would be too much.", "1%"),
-        Key("failing", CHANCE, "No candidate goes on that fails more of its requests, even where its champion fails too.", "50%"),
-        Key("latency", LATENCY, "When an answer is slow, and how many more would be too many.", "over: 100ms, by: 2%"),
-        Key("brier", CHANCE, "Quality of a binary model, as labels come in: how much greater a Brier score.", "none"),
-        Key("accuracy", CHANCE, "The same of a class: how much lower an accuracy.", "none"),
-        Key("mae", MAE, "The same of a number: how much greater a mean absolute error.", "none"),
+        ConfigKey("errors", CHANCE, "How much greater a share of failed requests would be too much.", "1%"),
+        ConfigKey(
+            "failing", CHANCE, "No candidate goes on that fails more of its requests, even where its champion fails too.", "50%"
+        ),
+        ConfigKey("latency", LATENCY, "When an answer is slow, and how many more would be too many.", "over: 100ms, by: 2%"),
+        ConfigKey("brier", CHANCE, "Quality of a binary model, as labels come in: how much greater a Brier score.", "none"),
+        ConfigKey("accuracy", CHANCE, "The same of a class: how much lower an accuracy.", "none"),
+        ConfigKey("mae", MAE, "The same of a number: how much greater a mean absolute error.", "none"),
     ),
 )
 ROLLOUT_STEP = ScalarOr(
@@ -255,9 +267,9 @@ ROLLOUT_STEP = ScalarOr(
     Record(
         "a mapping with one of shadow, pause, approve",
         (
-            Key("shadow", SOME_SHARE, "The candidate scores this share of requests too; the champion answers all."),
-            Key("pause", DURATION, "The share stays as it is for so long; project clock."),
-            Key("approve", whole("a number of people from 1 to 20", 1, 20), "The share stays until so many agree."),
+            ConfigKey("shadow", SOME_SHARE, "The candidate scores this share of requests too; the champion answers all."),
+            ConfigKey("pause", DURATION, "The share stays as it is for so long; project clock."),
+            ConfigKey("approve", whole("a number of people from 1 to 20", 1, 20), "The share stays until so many agree."),
         ),
     ),
 )
@@ -266,56 +278,62 @@ REPLAY = ScalarOr(
     Record(
         "a mapping",
         (
-            Key("last", whole("a number of requests from 0 to 100000", 0, 100_000), "So many.", "500"),
-            Key("differ", CHANCE, "Mean difference from the champion's answers that stops the rollout.", "25%"),
+            ConfigKey("last", whole("a number of requests from 0 to 100000", 0, 100_000), "So many.", "500"),
+            ConfigKey("differ", CHANCE, "Mean difference from the champion's answers that stops the rollout.", "25%"),
         ),
     ),
 )
 ROLLOUT = Record(
     "a mapping",
     (
-        Key(
+        ConfigKey(
             "steps",
             ListOf(ROLLOUT_STEP, "a list of steps"),
             "The candidate's share of the traffic, growing to 100%; also `shadow`, `{pause: 10m}`, `{approve: 1}`.",
             required=True,
         ),
-        Key("replay", REPLAY, "Logged requests, the newest, that the candidate answers before any live one; 0: none.", "500"),
-        Key("guard", GUARD, "How much worse than the champion would be too much."),
-        Key("false_alarm", CHANCE, "The chance of rolling back without cause, over all guards, steps and looks.", "1%"),
-        Key("missed", CHANCE, "The chance of promoting a harm of the guard's size.", "5%"),
-        Key("patience", DURATION, "With no verdict by then, a person is asked; project clock.", "1h"),
-        Key(
+        ConfigKey(
+            "replay", REPLAY, "Logged requests, the newest, that the candidate answers before any live one; 0: none.", "500"
+        ),
+        ConfigKey("guard", GUARD, "How much worse than the champion would be too much."),
+        ConfigKey("false_alarm", CHANCE, "The chance of rolling back without cause, over all guards, steps and looks.", "1%"),
+        ConfigKey("missed", CHANCE, "The chance of promoting a harm of the guard's size.", "5%"),
+        ConfigKey("patience", DURATION, "With no verdict by then, a person is asked; project clock.", "1h"),
+        ConfigKey(
             "probation",
             DURATION,
             "After promotion: so long the old release may take over; project clock.",
             "1d where quality is guarded, else none",
         ),
-        Key(
+        ConfigKey(
             "assign",
             Choice(tuple(str(choice) for choice in Assign)),
             "By `request`, or by `key`: who asks again stays.",
             "request",
         ),
-        Key("pairs", SOME_SHARE, "Share of requests that both releases score, for quality and probation.", "10%"),
+        ConfigKey("pairs", SOME_SHARE, "Share of requests that both releases score, for quality and probation.", "10%"),
     ),
 )
 ENVIRONMENT = Record(
     "a mapping",
     (
-        Key("after", TEXT, "The environment in which a release must serve first.", "none"),
-        Key("approvals", whole("a number of people from 0 to 20", 0, 20), "How many people must approve.", "0"),
-        Key("rollout", WordOr("direct", ROLLOUT), "How a release takes over the traffic.", "direct"),
-        Key("freeze", ListOf(FREEZE, "a list of times"), "Times in which no release goes out; rollback always may.", "none"),
+        ConfigKey("after", TEXT, "The environment in which a release must serve first.", "none"),
+        ConfigKey("approvals", whole("a number of people from 0 to 20", 0, 20), "How many people must approve.", "0"),
+        ConfigKey("rollout", WordOr("direct", ROLLOUT), "How a release takes over the traffic.", "direct"),
+        ConfigKey(
+            "freeze", ListOf(FREEZE, "a list of times"), "Times in which no release goes out; rollback always may.", "none"
+        ),
     ),
 )
 LOG = Record(
     "a mapping",
     (
-        Key("sample", SOME_SHARE, "The share of predictions that is recorded; while a rollout is in progress all are.", "100%"),
-        Key("keep", DURATION, "Days (UTC) that ended longer ago are deleted, at least 1d.", "for ever"),
-        Key("redact", TEXTS, "Inputs that are never written to disk; the key is written as a keyed hash.", "none"),
-        Key(
+        ConfigKey(
+            "sample", SOME_SHARE, "The share of predictions that is recorded; while a rollout is in progress all are.", "100%"
+        ),
+        ConfigKey("keep", DURATION, "Days (UTC) that ended longer ago are deleted, at least 1d.", "for ever"),
+        ConfigKey("redact", TEXTS, "Inputs that are never written to disk; the key is written as a keyed hash.", "none"),
+        ConfigKey(
             "when_full",
             Choice(tuple(str(choice) for choice in WhenFull)),
             "On a full disk: `refuse` answers nothing, `count` answers and counts what was not recorded.",
@@ -326,143 +344,151 @@ LOG = Record(
 WORKERS = Record(
     "a mapping",
     (
-        Key("min", whole("a number of processes from 1 to 64", 1, 64), "There are never fewer.", "1"),
-        Key("max", whole("a number of processes from 1 to 64", 1, 64), "There are never more.", required=True),
+        ConfigKey("min", whole("a number of processes from 1 to 64", 1, 64), "There are never fewer.", "1"),
+        ConfigKey("max", whole("a number of processes from 1 to 64", 1, 64), "There are never more.", required=True),
     ),
 )
 SERVING = Record(
     "a mapping",
     (
-        Key("host", TEXT, "The address the model server listens on.", "127.0.0.1"),
-        Key("port", PORT, "Its port; each further environment takes the next one. 0 picks a free one.", "8000"),
-        Key(
+        ConfigKey("host", TEXT, "The address the model server listens on.", "127.0.0.1"),
+        ConfigKey("port", PORT, "Its port; each further environment takes the next one. 0 picks a free one.", "8000"),
+        ConfigKey(
             "workers",
             ScalarOr(whole("a number of processes from 1 to 64, or {min: N, max: N}", 1, 64), WORKERS),
             "Processes that answer for an environment; between `min` and `max`, as many as the load asks for.",
             "2",
         ),
-        Key("max_body", SIZE, "A larger request is refused.", "1MB"),
-        Key(
+        ConfigKey("max_body", SIZE, "A larger request is refused.", "1MB"),
+        ConfigKey(
             "max_rows", whole("a number of rows from 1 to 1000000", 1, 1_000_000), "A request with more rows is refused.", "1000"
         ),
-        Key("log", WordOr("all", LOG), "What the prediction log holds, and for how long.", "all"),
-        Key("keys_file", TEXT, "API keys, one `name:key` a line; nobody is answered without. Read again on a change.", "none"),
-        Key("hosts", HOSTS, "Names that the Host header may say, besides the address.", "any where keys are asked for"),
-        Key("rate", FREQUENCY, "How often each key may ask; without keys, each address.", "no limit"),
-        Key("access_log", FLAG, "One JSON line for each request, in `.noria/log/ENVIRONMENT/access.log`.", "false"),
+        ConfigKey("log", WordOr("all", LOG), "What the prediction log holds, and for how long.", "all"),
+        ConfigKey(
+            "keys_file", TEXT, "API keys, one `name:key` a line; nobody is answered without. Read again on a change.", "none"
+        ),
+        ConfigKey("hosts", HOSTS, "Names that the Host header may say, besides the address.", "any where keys are asked for"),
+        ConfigKey("rate", FREQUENCY, "How often each key may ask; without keys, each address.", "no limit"),
+        ConfigKey("access_log", FLAG, "One JSON line for each request, in `.noria/log/ENVIRONMENT/access.log`.", "false"),
     ),
 )
 CONSOLE = Record(
     "a mapping",
     (
-        Key("host", TEXT, "The address the console listens on.", "127.0.0.1"),
-        Key("port", PORT, "Its port. 0 picks a free one.", "8080"),
-        Key("hosts", HOSTS, "Names that the Host header may say, besides the address: of a proxy, or of this machine.", "none"),
+        ConfigKey("host", TEXT, "The address the console listens on.", "127.0.0.1"),
+        ConfigKey("port", PORT, "Its port. 0 picks a free one.", "8080"),
+        ConfigKey(
+            "hosts", HOSTS, "Names that the Host header may say, besides the address: of a proxy, or of this machine.", "none"
+        ),
     ),
 )
 MONITOR = Record(
     "a mapping",
     (
-        Key("every", DURATION, "The length of a window; project clock. By days, quality is judged over the newest week.", "1d"),
-        Key("label_delay", DURATION, "A window is judged when it ended this long ago.", "1d"),
-        Key("min_labelled", whole("a number of rows from 1", 1, 1_000_000_000), "Fewer labels decide nothing.", "200"),
-        Key("false_alarm", CHANCE, "The chance, per window, of calling quality sunk without cause.", "0.1%"),
-        Key("margin", NUMBER, "How much worse than the holdout is still fine, in the metric's unit.", "0"),
-        Key("drift", NUMBER, "The population stability index above which a column has drifted.", "0.25"),
+        ConfigKey(
+            "every", DURATION, "The length of a window; project clock. By days, quality is judged over the newest week.", "1d"
+        ),
+        ConfigKey("label_delay", DURATION, "A window is judged when it ended this long ago.", "1d"),
+        ConfigKey("min_labelled", whole("a number of rows from 1", 1, 1_000_000_000), "Fewer labels decide nothing.", "200"),
+        ConfigKey("false_alarm", CHANCE, "The chance, per window, of calling quality sunk without cause.", "0.1%"),
+        ConfigKey("margin", NUMBER, "How much worse than the holdout is still fine, in the metric's unit.", "0"),
+        ConfigKey("drift", NUMBER, "The population stability index above which a column has drifted.", "0.25"),
     ),
 )
 RETRAIN = Record(
     "a mapping",
     (
-        Key(
+        ConfigKey(
             "on",
             ListOf(Choice(("code", "data", "quality", "drift")), "a list", distinct=True),
             "What starts a turn.",
             "code, data, quality",
         ),
-        Key("schedule", CRON, "A cron line, in UTC on the project clock.", "none"),
-        Key("at_most", RATE, "How often a turn may start by itself.", "no limit"),
+        ConfigKey("schedule", CRON, "A cron line, in UTC on the project clock.", "none"),
+        ConfigKey("at_most", RATE, "How often a turn may start by itself.", "no limit"),
     ),
 )
 GIT = Record(
     "a mapping",
     (
-        Key("branch", TEXT, "The branch whose commits start turns.", "main; where there is none, what is checked out"),
-        Key("repository", TEXT, "The address of a remote repository to follow.", "the project's own"),
-        Key("every", DURATION, "How often it is looked at.", "2s"),
+        ConfigKey("branch", TEXT, "The branch whose commits start turns.", "main; where there is none, what is checked out"),
+        ConfigKey("repository", TEXT, "The address of a remote repository to follow.", "the project's own"),
+        ConfigKey("every", DURATION, "How often it is looked at.", "2s"),
     ),
 )
 PROJECT = Record(
     "a mapping",
     (
-        Key("project", NAME, "The project's name.", required=True),
-        Key("goal", TEXT, "What the model is for, in a sentence.", "none"),
-        Key("data", MapOf(DATA, "a mapping of datasets"), "The datasets, by name."),
-        Key("params", TEXT, "The file of parameters.", "params.yaml, if there is one"),
-        Key("steps", MapOf(STEP, "a mapping of steps"), "What turns data into the labelled table, by name."),
-        Key("model", MODEL, "What is trained, on what.", "none"),
-        Key("checks", CHECKS, "What must hold before anything runs."),
-        Key("gates", ListOf(GATE, "a list of gates"), "What a candidate must reach to be released.", "none"),
-        Key("environments", MapOf(ENVIRONMENT, "a mapping of environments"), "Where releases serve, in order.", "production"),
-        Key("serving", SERVING, "The model server."),
-        Key("console", CONSOLE, "The console."),
-        Key("monitor", MONITOR, "How quality is watched."),
-        Key("retrain", RETRAIN, "What starts a turn by itself."),
-        Key("git", GIT, "Which branch is followed."),
+        ConfigKey("project", NAME, "The project's name.", required=True),
+        ConfigKey("goal", TEXT, "What the model is for, in a sentence.", "none"),
+        ConfigKey("data", MapOf(DATA, "a mapping of datasets"), "The datasets, by name."),
+        ConfigKey("params", TEXT, "The file of parameters.", "params.yaml, if there is one"),
+        ConfigKey("steps", MapOf(STEP, "a mapping of steps"), "What turns data into the labelled table, by name."),
+        ConfigKey("model", MODEL, "What is trained, on what.", "none"),
+        ConfigKey("checks", CHECKS, "What must hold before anything runs."),
+        ConfigKey("gates", ListOf(GATE, "a list of gates"), "What a candidate must reach to be released.", "none"),
+        ConfigKey(
+            "environments", MapOf(ENVIRONMENT, "a mapping of environments"), "Where releases serve, in order.", "production"
+        ),
+        ConfigKey("serving", SERVING, "The model server."),
+        ConfigKey("console", CONSOLE, "The console."),
+        ConfigKey("monitor", MONITOR, "How quality is watched."),
+        ConfigKey("retrain", RETRAIN, "What starts a turn by itself."),
+        ConfigKey("git", GIT, "Which branch is followed."),
     ),
 )
 
 COLUMN = Record(
     "a type, or a mapping",
     (
-        Key(
+        ConfigKey(
             "type",
             Choice(("int", "float", "string", "bool", "datetime", "date")),
             "The type of its values; text files are read by it.",
             "as [the files show](data.md#types-of-text-files)",
         ),
-        Key("format", TIME_FORMAT, "How its dates or times are written in a text file, as `%m/%d/%Y`.", "year first"),
-        Key("nulls", NULLS, "How many values may be missing.", "any"),
-        Key(
+        ConfigKey("format", TIME_FORMAT, "How its dates or times are written in a text file, as `%m/%d/%Y`.", "year first"),
+        ConfigKey("nulls", NULLS, "How many values may be missing.", "any"),
+        ConfigKey(
             "range",
             ListOf(LIMIT, "a list of two numbers", length=2),
             "The smallest and largest value, inclusive; null is no limit.",
         ),
-        Key("values", ListOf(VALUE, "a list of values", distinct=True), "The allowed values."),
-        Key("required", FLAG, "Whether the column must be there.", "true"),
+        ConfigKey("values", ListOf(VALUE, "a list of values", distinct=True), "The allowed values."),
+        ConfigKey("required", FLAG, "Whether the column must be there.", "true"),
     ),
     short="type",
 )
 ROWS = Record(
     "a mapping with min and max",
     (
-        Key("min", whole("a number of rows", 0, 1 << 53), "The fewest rows of a file.", "1"),
-        Key("max", whole("a number of rows", 0, 1 << 53), "The most.", "no limit"),
+        ConfigKey("min", whole("a number of rows", 0, 1 << 53), "The fewest rows of a file.", "1"),
+        ConfigKey("max", whole("a number of rows", 0, 1 << 53), "The most.", "no limit"),
     ),
 )
 FRESHNESS = Record(
     "a mapping with column and within",
     (
-        Key("column", TEXT, "The column of times.", required=True),
-        Key("within", DURATION, "How old the newest value may be; project clock.", required=True),
+        ConfigKey("column", TEXT, "The column of times.", required=True),
+        ConfigKey("within", DURATION, "How old the newest value may be; project clock.", required=True),
     ),
 )
 RULE = Record(
     "a mapping with name and expr",
     (
-        Key("name", TEXT, "What the rule says, in words.", required=True),
-        Key("expr", TEXT, "A SQL expression over the columns that must hold; null counts as holding.", required=True),
-        Key("at_most", SHARE, "The share of rows that may break it.", "0%"),
+        ConfigKey("name", TEXT, "What the rule says, in words.", required=True),
+        ConfigKey("expr", TEXT, "A SQL expression over the columns that must hold; null counts as holding.", required=True),
+        ConfigKey("at_most", SHARE, "The share of rows that may break it.", "0%"),
     ),
 )
 CONTRACT = Record(
     "a mapping",
     (
-        Key("columns", MapOf(COLUMN, "a mapping of columns", columns=True), "What each column promises."),
-        Key("unique", TEXTS, "The columns that together identify a row.", "none"),
-        Key("rows", ROWS, "How many rows a file has."),
-        Key("freshness", FRESHNESS, "How old the newest row may be."),
-        Key("extra_columns", Choice(("allow", "forbid")), "Whether other columns may be there.", "allow"),
-        Key("rules", ListOf(RULE, "a list of rules"), "What must hold in each row."),
+        ConfigKey("columns", MapOf(COLUMN, "a mapping of columns", columns=True), "What each column promises."),
+        ConfigKey("unique", TEXTS, "The columns that together identify a row.", "none"),
+        ConfigKey("rows", ROWS, "How many rows a file has."),
+        ConfigKey("freshness", FRESHNESS, "How old the newest row may be."),
+        ConfigKey("extra_columns", Choice(("allow", "forbid")), "Whether other columns may be there.", "allow"),
+        ConfigKey("rules", ListOf(RULE, "a list of rules"), "What must hold in each row."),
     ),
 )

@@ -12,8 +12,8 @@ from typing import Any
 from noria.config import document, keys
 from noria.config.condition import known_names
 from noria.config.contracts import load_contract, read_bytes
-from noria.config.document import Item, nearest
-from noria.config.functions import Source, exists
+from noria.config.document import DocumentItem, nearest
+from noria.config.functions import PythonSource, exists
 from noria.config.gate import demand_task
 from noria.config.project import (
     PRODUCTION,
@@ -35,7 +35,7 @@ from noria.config.search import by_column, demand_train, read_search
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
 from noria.kernel import names
-from noria.kernel.access import Access, Rate
+from noria.kernel.access import Access, RateLimit
 from noria.kernel.contract import Contract
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import ConfigError
@@ -74,7 +74,7 @@ def _read(home: Path, environ: Mapping[str, str], overrides: Mapping[str, Any]) 
     data = _data(home, root, list(root.get("environments") or {PRODUCTION: None}))
     params_file, params = _params(home, root)
     params = overridden(params, overrides)
-    source = Source(home)
+    source = PythonSource(home)
     steps = read_steps(root, source, data, params)
     gates: tuple[Gate, ...] = root.get("gates", ())
     model = _model(root, source, data, [name for name in steps.each if "@" not in name], gates, params)
@@ -142,7 +142,7 @@ def _serving(root: Section, home: Path, model: Model | None) -> Serving:
     if "keys_file" in access:
         access["keys_file"] = str((home / Path(access["keys_file"]).expanduser()).absolute())
     if "rate" in access:
-        access["rate"] = Rate(*access["rate"])
+        access["rate"] = RateLimit(*access["rate"])
     return Serving(**given, workers=_workers(root), log=read_log(root, model), access=Access(**access))
 
 
@@ -252,7 +252,7 @@ def _demand_source(section: Section, environments: Iterable[str]) -> None:
         _demand_one_of(item.value.removeprefix("log:"), environments, item, "environment")
 
 
-def _secrets(item: Item) -> tuple[tuple[str, str], ...]:
+def _secrets(item: DocumentItem) -> tuple[tuple[str, str], ...]:
     """Everything below ``item`` that came from the environment, the longest first."""
     found = set(item.secrets)
     children = item.value.values() if isinstance(item.value, dict) else item.value if isinstance(item.value, list) else ()
@@ -261,7 +261,7 @@ def _secrets(item: Item) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found, key=lambda secret: (-len(secret[0]), secret)))
 
 
-def _of_addresses(item: Item) -> tuple[tuple[str, str], ...]:
+def _of_addresses(item: DocumentItem) -> tuple[tuple[str, str], ...]:
     """What came from the environment into the addresses of data and of the repository."""
     git = item.value.get("git")
     places = [item.value.get("data"), git.value.get("repository") if git is not None and isinstance(git.value, dict) else None]
@@ -269,7 +269,7 @@ def _of_addresses(item: Item) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found, key=lambda secret: (-len(secret[0]), secret)))
 
 
-def _file(home: Path, item: Item) -> Path:
+def _file(home: Path, item: DocumentItem) -> Path:
     """A file of the project that must be there."""
     relative = PurePosixPath(item.value)
     if relative.is_absolute() or ".." in relative.parts:
@@ -302,7 +302,7 @@ def _params(home: Path, root: Section) -> tuple[str | None, dict[str, Any]]:
 
 def _model(
     root: Section,
-    source: Source,
+    source: PythonSource,
     data: Mapping[str, DataSource],
     steps: list[str],
     gates: tuple[Gate, ...],
@@ -353,7 +353,7 @@ def _threshold(section: Section, task: Task) -> float | None:
     return threshold
 
 
-def _demand_task(gate: Gate, task: Task, item: Item) -> None:
+def _demand_task(gate: Gate, task: Task, item: DocumentItem) -> None:
     try:
         demand_task(gate, task)
     except ConfigError as error:
@@ -416,14 +416,14 @@ def _environments(root: Section, model: Model | None) -> dict[str, Environment]:
     return found
 
 
-def _demand_earlier(after: str, name: str, found: Iterable[str], every: Iterable[str], item: Item) -> None:
+def _demand_earlier(after: str, name: str, found: Iterable[str], every: Iterable[str], item: DocumentItem) -> None:
     """``after`` names an environment that stands above: so there is no cycle, and the order is the order of release."""
     _demand_one_of(after, every, item, "environment")
     if after not in found:
         raise item.error(f"{name} comes after {after}, which must then stand above it")
 
 
-def _demand_one_of(name: str, known: Iterable[str], item: Item, noun: str) -> None:
+def _demand_one_of(name: str, known: Iterable[str], item: DocumentItem, noun: str) -> None:
     words = list(known)
     if name not in words:
         raise item.error(f"there is no {noun} {name!r}", nearest(name, words))

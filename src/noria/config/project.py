@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from noria.config.unshown import Guarded
+from noria.config.unshown import RedactedRecord
 from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, UNGUARDED, Access
 from noria.kernel.contract import Contract
 from noria.kernel.dialect import PLAIN, Dialect
@@ -27,7 +27,7 @@ def _masked(words: str, secrets: tuple[tuple[str, str], ...]) -> str:
     return _PASSWORD.sub(r"\1***@", words)
 
 
-class Query(Guarded, frozen=True):
+class Query(RedactedRecord, frozen=True):
     """A SELECT in a database; ``cursor`` names a column that only grows."""
 
     unshown: ClassVar = frozenset({"url", "query"})
@@ -37,7 +37,7 @@ class Query(Guarded, frozen=True):
     cursor: str | None = None
 
 
-class DataSource(Guarded, frozen=True):
+class DataSource(RedactedRecord, frozen=True):
     """``source`` is a path, folder or glob relative to the home, an absolute one, an address, or ``log:ENVIRONMENT``.
 
     It is empty where ``sql`` is set.
@@ -74,7 +74,7 @@ class DataSource(Guarded, frozen=True):
         return _masked(words, self.secrets)
 
 
-class Step(Guarded, frozen=True):
+class Step(RedactedRecord, frozen=True):
     """Exactly one of ``call`` ("module:function") and ``cmd`` is set. Paths are relative to noria.yaml, '/' separated."""
 
     unshown: ClassVar = frozenset({"cmd", "env"})
@@ -161,7 +161,7 @@ class Model(msgspec.Struct, frozen=True):
     search: Search | None = None
 
 
-class Checks(Guarded, frozen=True):
+class Checks(RedactedRecord, frozen=True):
     unshown: ClassVar = frozenset({"code"})
 
     code: str | None = None
@@ -192,7 +192,7 @@ class Console(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...] = ()  # names that the Host header may say, besides the address itself
 
 
-class GitWatch(Guarded, frozen=True):
+class GitWatch(RedactedRecord, frozen=True):
     unshown: ClassVar = frozenset({"repository"})
 
     branch: str | None = None  # main, or what is checked out where there is no main
@@ -200,7 +200,7 @@ class GitWatch(Guarded, frozen=True):
     every_s: float = 2.0  # wall clock
 
 
-class Project(Guarded, frozen=True):
+class Project(RedactedRecord, frozen=True):
     """``steps`` stand in an order in which they can run; ``digest`` is of the bytes of noria.yaml."""
 
     unshown: ClassVar = frozenset({"goal", "secrets"})

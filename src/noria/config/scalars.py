@@ -10,7 +10,7 @@ from typing import Any
 from cronsim import CronSim, CronSimError
 
 from noria.config import freezing, gate, units
-from noria.config.document import Item
+from noria.config.document import DocumentItem
 from noria.config.shapes import NUMBER, SHARE, SOME_SHARE, Scalar, whole
 from noria.kernel.errors import ConfigError
 from noria.kernel.policy import Freeze, Gate
@@ -18,13 +18,13 @@ from noria.kernel.policy import Freeze, Gate
 TARGET_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
-def _target(item: Item) -> str:
+def _target(item: DocumentItem) -> str:
     if not isinstance(item.value, str) or re.fullmatch(TARGET_PATTERN, item.value) is None:
         raise ValueError
     return item.value
 
 
-def _gate(item: Item) -> Gate:
+def _gate(item: DocumentItem) -> Gate:
     if not isinstance(item.value, str):
         raise ValueError
     try:
@@ -33,11 +33,11 @@ def _gate(item: Item) -> Gate:
         raise item.error(error.message, error.hint) from error
 
 
-def _step(item: Item) -> float | str:
+def _step(item: DocumentItem) -> float | str:
     return "shadow" if item.value == "shadow" else SOME_SHARE.take(item)
 
 
-def _freeze(item: Item) -> Freeze:
+def _freeze(item: DocumentItem) -> Freeze:
     if not isinstance(item.value, str):
         raise ValueError
     try:
@@ -46,7 +46,7 @@ def _freeze(item: Item) -> Freeze:
         raise item.error(f"{item.value!r} is no time of freeze: {error}") from error
 
 
-def _cron(item: Item) -> str:
+def _cron(item: DocumentItem) -> str:
     if not isinstance(item.value, str):
         raise ValueError
     try:
@@ -56,7 +56,7 @@ def _cron(item: Item) -> str:
     return item.value
 
 
-def _nulls(item: Item) -> float:
+def _nulls(item: DocumentItem) -> float:
     if item.value == "never":
         return 0.0
     if isinstance(item.value, str):
@@ -64,14 +64,14 @@ def _nulls(item: Item) -> float:
     return float(SHARE.read(item))
 
 
-def _plain(item: Item) -> str | int | float | bool:
+def _plain(item: DocumentItem) -> str | int | float | bool:
     """A value of its own type, as another library is to get it."""
     if not isinstance(item.value, str | int | float | bool):
         raise ValueError
     return item.value
 
 
-def _format(item: Item) -> str:
+def _format(item: DocumentItem) -> str:
     """Directives of strptime that both Python and Polars know, a date among them."""
     if not isinstance(item.value, str):
         raise ValueError
@@ -84,7 +84,7 @@ def _format(item: Item) -> str:
     return item.value
 
 
-def _encoding(item: Item) -> str:
+def _encoding(item: DocumentItem) -> str:
     if not isinstance(item.value, str):
         raise ValueError
     try:
@@ -93,7 +93,7 @@ def _encoding(item: Item) -> str:
         raise item.error(f"there is no encoding {item.value!r}", "As utf-8, cp1252, latin-1 or utf-16.") from None
 
 
-def _mark(item: Item) -> str:
+def _mark(item: DocumentItem) -> str:
     """One character, as pyarrow takes it."""
     text = {"tab": "\t", "\\t": "\t"}.get(item.value, item.value) if isinstance(item.value, str) else None
     if text is None or len(text) != 1 or not text.isascii() or text.isalnum() or text in "\r\n":
@@ -101,16 +101,16 @@ def _mark(item: Item) -> str:
     return text
 
 
-def _quote(item: Item) -> str:
+def _quote(item: DocumentItem) -> str:
     return "" if item.value == "none" else _mark(item)
 
 
-def _limit(item: Item) -> float | None:
+def _limit(item: DocumentItem) -> float | None:
     """One end of a range: a number, or null for none."""
     return None if item.value is None else float(NUMBER.read(item))
 
 
-def _parallel(item: Item) -> int | str:
+def _parallel(item: DocumentItem) -> int | str:
     if item.value == "auto":
         return "auto"
     if type(item.value) is not int or not 1 <= item.value <= 256:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from noria.config.document import Item, nearest
-from noria.config.functions import Function, Source
+from noria.config.document import DocumentItem, nearest
+from noria.config.functions import Function, PythonSource
 from noria.config.gate import METRICS
 from noria.config.project import Algorithm, Dimension, Search
 from noria.config.shapes import Section
@@ -23,7 +23,7 @@ WEIGHTS = "sample_weight"
 COLUMNS = {"weight": WEIGHTS, "groups": "groups"}  # keys of the model -> arguments of the training function
 
 
-def read_search(model: Section, task: Task, source: Source, params: Mapping[str, Any]) -> Search | None:
+def read_search(model: Section, task: Task, source: PythonSource, params: Mapping[str, Any]) -> Search | None:
     """The search of ``model.search``; None without one. Raises ConfigError, also for parameters that no function takes."""
     section: Section | None = model.get("search")
     if section is None:
@@ -56,7 +56,7 @@ def _metric(section: Section, task: Task) -> str:
     return name
 
 
-def _algorithms(model: Section, section: Section, source: Source, given: Mapping[str, Any]) -> dict[str, Algorithm]:
+def _algorithms(model: Section, section: Section, source: PythonSource, given: Mapping[str, Any]) -> dict[str, Algorithm]:
     """By name; without any, the one that ``model.train`` names."""
     columns = by_column(model)
     shared: Mapping[str, Any] = section.get("space", {})
@@ -75,12 +75,12 @@ def _algorithms(model: Section, section: Section, source: Source, given: Mapping
     return found
 
 
-def by_column(model: Section) -> dict[str, Item]:
+def by_column(model: Section) -> dict[str, DocumentItem]:
     """The arguments of a training function that columns of the table give, and where the columns are named."""
     return {argument: model.at(key) for key, argument in COLUMNS.items() if key in model}
 
 
-def demand_columns(function: Function, columns: Mapping[str, Item]) -> None:
+def demand_columns(function: Function, columns: Mapping[str, DocumentItem]) -> None:
     """Weights that nobody takes would change nothing; groups serve the split as well."""
     known = [argument.name for argument in function.arguments]
     if WEIGHTS in columns and WEIGHTS not in known and not function.open:
@@ -91,11 +91,11 @@ def demand_columns(function: Function, columns: Mapping[str, Item]) -> None:
 
 def _algorithm(
     name: str,
-    target: Item,
-    space: Mapping[str, Item],
-    source: Source,
+    target: DocumentItem,
+    space: Mapping[str, DocumentItem],
+    source: PythonSource,
     given: Mapping[str, Any],
-    columns: Mapping[str, Item],
+    columns: Mapping[str, DocumentItem],
 ) -> Algorithm:
     function = source.find(target)
     dimensions = {key: dimension(item) for key, item in space.items()}
@@ -110,7 +110,7 @@ def _algorithm(
     return Algorithm(name, str(target.value), dimensions, tuple(k for k in given if k in known or function.open))
 
 
-def _demand_given(function: Function, target: Item, names: list[str]) -> None:
+def _demand_given(function: Function, target: DocumentItem, names: list[str]) -> None:
     for argument in function.arguments[2:]:
         if not argument.default and argument.name not in names:
             raise target.error(
@@ -127,7 +127,7 @@ def _demand_taken(section: Section, algorithms: Mapping[str, Algorithm], given: 
             raise section.item.error(f"params.{TRAIN}.{name} is no argument of {words}")
 
 
-def dimension(item: Item) -> Dimension:
+def dimension(item: DocumentItem) -> Dimension:
     """One entry of a space. Raises ConfigError for what is none."""
     value = item.value
     if isinstance(value, dict):
@@ -147,7 +147,7 @@ def dimension(item: Item) -> Dimension:
     return Dimension(choices=_choices(item))
 
 
-def _range(low: Item, high: Item, log: bool) -> Dimension:
+def _range(low: DocumentItem, high: DocumentItem, log: bool) -> Dimension:
     if low.value >= high.value:
         raise high.error(f"the range ends at {high.text}, which is not above {low.text}", HINT)
     if log and low.value <= 0:
@@ -159,7 +159,7 @@ def _range(low: Item, high: Item, log: bool) -> Dimension:
     return Dimension(begin, end, log)
 
 
-def _choices(item: Item) -> tuple[Any, ...]:
+def _choices(item: DocumentItem) -> tuple[Any, ...]:
     values: list[Any] = []
     for child in item.value:
         if isinstance(child.value, dict | list) or child.value is None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from noria.config import units
-from noria.config.document import Item, nearest
+from noria.config.document import DocumentItem, nearest
 from noria.kernel import names
 from noria.kernel.errors import ConfigError
 
@@ -22,7 +22,7 @@ class Shape(Protocol):
     @property
     def words(self) -> str: ...
 
-    def read(self, item: Item) -> Any:
+    def read(self, item: DocumentItem) -> Any:
         """The value. Raises ConfigError at its place."""
 
     def schema(self) -> Json:
@@ -33,10 +33,10 @@ class Scalar(msgspec.Struct, frozen=True):
     """One value; ``take`` raises ValueError for what it does not accept."""
 
     words: str
-    take: Callable[[Item], Any]
+    take: Callable[[DocumentItem], Any]
     json: Json
 
-    def read(self, item: Item) -> Any:
+    def read(self, item: DocumentItem) -> Any:
         try:
             return self.take(item)
         except ValueError:
@@ -55,7 +55,7 @@ class Choice(msgspec.Struct, frozen=True):
     def words(self) -> str:
         return " or ".join(filter(None, [", ".join(self.options[:-1]), self.options[-1]]))
 
-    def read(self, item: Item) -> str:
+    def read(self, item: DocumentItem) -> str:
         if not isinstance(item.value, str):
             raise unexpected(self, item)
         if item.value not in self.options:
@@ -74,7 +74,7 @@ class ListOf(msgspec.Struct, frozen=True):
     length: int | None = None
     distinct: bool = False
 
-    def read(self, item: Item) -> tuple[Any, ...]:
+    def read(self, item: DocumentItem) -> tuple[Any, ...]:
         if not isinstance(item.value, list) or (self.length is not None and len(item.value) != self.length):
             raise unexpected(self, item)
         found: list[Any] = []
@@ -97,7 +97,7 @@ class MapOf(msgspec.Struct, frozen=True):
     words: str
     columns: bool = False
 
-    def read(self, item: Item) -> dict[str, Any]:
+    def read(self, item: DocumentItem) -> dict[str, Any]:
         if not isinstance(item.value, dict):
             raise unexpected(self, item)
         assert item.keys is not None
@@ -111,7 +111,7 @@ class MapOf(msgspec.Struct, frozen=True):
         return {"type": "object", "additionalProperties": self.element.schema(), **keys}
 
 
-class Key(msgspec.Struct, frozen=True):
+class ConfigKey(msgspec.Struct, frozen=True):
     """A key of a record and the sentence that explains it; ``default`` is how the reference prints it."""
 
     name: str
@@ -124,7 +124,7 @@ class Key(msgspec.Struct, frozen=True):
 class Section(msgspec.Struct, frozen=True):
     """A record that was read: the values of the keys that were given, and where they stand."""
 
-    item: Item
+    item: DocumentItem
     values: dict[str, Any]
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -133,16 +133,16 @@ class Section(msgspec.Struct, frozen=True):
     def __contains__(self, key: str) -> bool:
         return key in self.values
 
-    def at(self, key: str) -> Item:
+    def at(self, key: str) -> DocumentItem:
         """The item of a key, or the whole section when it was not given."""
         if key in self.values and isinstance(self.item.value, dict):
-            found: Item = self.item.value[key]
+            found: DocumentItem = self.item.value[key]
             return found
         return self.item
 
-    def element(self, key: str, index: int) -> Item:
+    def element(self, key: str, index: int) -> DocumentItem:
         """The item of a list's element."""
-        found: Item = self.at(key).value[index]
+        found: DocumentItem = self.at(key).value[index]
         return found
 
     def given(self, **fields: str) -> dict[str, Any]:
@@ -154,11 +154,11 @@ class Record(msgspec.Struct, frozen=True):
     """A mapping with known keys; a plain text stands for ``{short: text}``. One of ``either`` must be there: who asks checks."""
 
     words: str
-    keys: tuple[Key, ...]
+    keys: tuple[ConfigKey, ...]
     short: str | None = None
     either: tuple[str, ...] = ()
 
-    def read(self, item: Item) -> Section:
+    def read(self, item: DocumentItem) -> Section:
         given = self._given(item)
         known = {key.name: key for key in self.keys}
         for name in given:
@@ -169,9 +169,9 @@ class Record(msgspec.Struct, frozen=True):
         for key in self.keys:
             if key.required and key.name not in values:
                 raise item.error(f"{key.name!r} is missing", f"{key.name}: {key.sentence}")
-        return Section(Item(given, item.where, keys=item.keys), values)
+        return Section(DocumentItem(given, item.where, keys=item.keys), values)
 
-    def _given(self, item: Item) -> dict[str, Item]:
+    def _given(self, item: DocumentItem) -> dict[str, DocumentItem]:
         if item.value is None:
             return {}
         if isinstance(item.value, str) and self.short is not None:
@@ -207,7 +207,7 @@ class WordOr(msgspec.Struct, frozen=True):
     def words(self) -> str:
         return f"`{self.word}` or {self.record.words}"
 
-    def read(self, item: Item) -> Section | str:
+    def read(self, item: DocumentItem) -> Section | str:
         if item.value == self.word:
             return self.word
         if not isinstance(item.value, dict):
@@ -228,14 +228,14 @@ class ScalarOr(msgspec.Struct, frozen=True):
     def words(self) -> str:
         return self.scalar.words
 
-    def read(self, item: Item) -> Any:
+    def read(self, item: DocumentItem) -> Any:
         return (self.record if isinstance(item.value, dict) else self.scalar).read(item)
 
     def schema(self) -> Json:
         return {"anyOf": [self.scalar.schema(), self.record.schema()]}
 
 
-def unexpected(shape: Shape, item: Item) -> ConfigError:
+def unexpected(shape: Shape, item: DocumentItem) -> ConfigError:
     return item.error(f"expected {shape.words}, found {item.kind}")
 
 
@@ -248,7 +248,7 @@ def demand_name(name: str, where: str) -> None:
 def whole(words: str, low: int, high: int) -> Scalar:
     """An integer from ``low`` to ``high``."""
 
-    def take(item: Item) -> int:
+    def take(item: DocumentItem) -> int:
         if type(item.value) is not int or not low <= item.value <= high:
             raise ValueError
         return item.value
@@ -256,25 +256,25 @@ def whole(words: str, low: int, high: int) -> Scalar:
     return Scalar(words, take, {"type": "integer", "minimum": low, "maximum": high})
 
 
-def _text(item: Item) -> str:
+def _text(item: DocumentItem) -> str:
     if not isinstance(item.value, str) or not item.value.strip():
         raise ValueError
     return item.value
 
 
-def _name(item: Item) -> str:
+def _name(item: DocumentItem) -> str:
     if not names.is_name(_text(item)):
         raise item.error(f"{item.value!r} is not a name", NAME_HINT)
     return str(item.value)
 
 
-def _flag(item: Item) -> bool:
+def _flag(item: DocumentItem) -> bool:
     if type(item.value) is not bool:
         raise ValueError
     return item.value
 
 
-def _number(item: Item) -> float:
+def _number(item: DocumentItem) -> float:
     if isinstance(item.value, bool) or not isinstance(item.value, (int, float)):
         raise ValueError
     try:
@@ -283,41 +283,41 @@ def _number(item: Item) -> float:
         raise ValueError from None
 
 
-def _positive(item: Item) -> float:
+def _positive(item: DocumentItem) -> float:
     value = _number(item)
     if not 0 < value < float("inf"):
         raise ValueError
     return value
 
 
-def _share(item: Item) -> float:
+def _share(item: DocumentItem) -> float:
     value = units.share(item.value) if isinstance(item.value, str) else _number(item)
     if not 0 <= value <= 1:
         raise ValueError
     return value
 
 
-def _some_share(item: Item) -> float:
+def _some_share(item: DocumentItem) -> float:
     value = _share(item)
     if value == 0:
         raise ValueError
     return value
 
 
-def _chance(item: Item) -> float:
+def _chance(item: DocumentItem) -> float:
     value = _some_share(item)
     if value >= 1:
         raise ValueError
     return value
 
 
-def _scalar_text(item: Item) -> str:
+def _scalar_text(item: DocumentItem) -> str:
     if item.value is None or isinstance(item.value, (dict, list)):
         raise ValueError
     return item.text
 
 
-def _anything(item: Item) -> Any:
+def _anything(item: DocumentItem) -> Any:
     return item.plain()
 
 

@@ -14,8 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.config.condition import find, holds, known_names
-from noria.config.document import Item, nearest
-from noria.config.functions import Function, Source, exists
+from noria.config.document import DocumentItem, nearest
+from noria.config.functions import Function, PythonSource, exists
 from noria.config.project import Step
 from noria.config.reading import touch
 from noria.config.search import demand_columns
@@ -33,7 +33,7 @@ class Steps(msgspec.Struct, frozen=True):
     wide: dict[str, tuple[str, ...]]
 
 
-def read_steps(root: Section, source: Source, data: Iterable[str], params: Mapping[str, Any]) -> Steps:
+def read_steps(root: Section, source: PythonSource, data: Iterable[str], params: Mapping[str, Any]) -> Steps:
     """The project's steps. Raises ConfigError."""
     sections: dict[str, Section] = root.get("steps", {})
     _demand_free_names(root, sections, data)
@@ -43,7 +43,7 @@ def read_steps(root: Section, source: Source, data: Iterable[str], params: Mappi
     world = _World(source, tuple(data), tuple(sections), params, outs)
     each: dict[str, Step] = {}
     wide: dict[str, tuple[str, ...]] = {}
-    places: dict[str, Item] = {}
+    places: dict[str, DocumentItem] = {}
     for name, section in sections.items():
         made = [_step(f"{name}@{label}" if label else name, section, world, item) for label, item in items[name]]
         each |= {step.name: step for step in made}
@@ -54,7 +54,9 @@ def read_steps(root: Section, source: Source, data: Iterable[str], params: Mappi
     return Steps({name: each[name] for name in _order(each, places)}, wide)
 
 
-def demand_train_params(item: Item, source: Source, params: Mapping[str, Any], columns: Mapping[str, Item]) -> None:
+def demand_train_params(
+    item: DocumentItem, source: PythonSource, params: Mapping[str, Any], columns: Mapping[str, DocumentItem]
+) -> None:
     """Raises ConfigError when the section ``train`` of the params file does not fit the training function.
 
     ``item`` is ``model.train``. Its first two arguments are the features and the label. ``columns``: see ``search.by_column``.
@@ -78,7 +80,7 @@ def demand_train_params(item: Item, source: Source, params: Mapping[str, Any], c
 def _demand_free_names(root: Section, steps: Iterable[str], data: Iterable[str]) -> None:
     taken = set(data)
     for name in steps:
-        item: Item = root.at("steps").value[name]
+        item: DocumentItem = root.at("steps").value[name]
         if name in taken:
             raise item.error(f"{name!r} is already a dataset; a step needs a name of its own")
 
@@ -86,7 +88,7 @@ def _demand_free_names(root: Section, steps: Iterable[str], data: Iterable[str])
 class _World(msgspec.Struct, frozen=True):
     """What steps may name."""
 
-    source: Source
+    source: PythonSource
     data: tuple[str, ...]
     steps: tuple[str, ...]
     params: Mapping[str, Any]
@@ -141,7 +143,7 @@ def _combinations(section: Section, params: Mapping[str, Any]) -> list[tuple[str
     ]
 
 
-def _list_or_param(value: Any, place: Item, params: Mapping[str, Any]) -> Any:
+def _list_or_param(value: Any, place: DocumentItem, params: Mapping[str, Any]) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -237,7 +239,7 @@ def _paths(section: Section, key: str, item: Mapping[str, Any]) -> tuple[str, ..
     return tuple(_path(_filled(text, item), section.element(key, i)) for i, text in enumerate(section.get(key, ())))
 
 
-def _path(text: str, place: Item) -> str:
+def _path(text: str, place: DocumentItem) -> str:
     """A path in the project, in its plainest form."""
     path, problem = _plain(text)
     if problem:
@@ -263,7 +265,10 @@ def _is_path(text: str, world: _World) -> bool:
 
 
 def _connect(
-    each: Mapping[str, Step], wide: Mapping[str, tuple[str, ...]], sections: Mapping[str, Section], places: Mapping[str, Item]
+    each: Mapping[str, Step],
+    wide: Mapping[str, tuple[str, ...]],
+    sections: Mapping[str, Section],
+    places: Mapping[str, DocumentItem],
 ) -> dict[str, Step]:
     """Each step with the steps that must come before it: those it names, and those that leave a path it reads."""
     makers: dict[str, str] = {}
@@ -302,7 +307,7 @@ def _around(path: str) -> list[str]:
 
 
 def _wire(
-    name: str, place: Item, world: _World, given: Mapping[str, Any]
+    name: str, place: DocumentItem, world: _World, given: Mapping[str, Any]
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """What a function takes by the names of its arguments: datasets and steps, parameters, and what a foreach gives."""
     function = world.source.find(place)
@@ -329,7 +334,7 @@ def _wire(
     return tuple(deps), tuple(wanted), tuple(taken)
 
 
-def _nothing_gives(function: Function, argument: str, item: Item, known: list[str]) -> Exception:
+def _nothing_gives(function: Function, argument: str, item: DocumentItem, known: list[str]) -> Exception:
     message = f"{function.target} takes {argument!r} ({function.where}), which is no dataset, no step and no parameter"
     return item.error(message, nearest(argument, known))
 
@@ -340,7 +345,7 @@ def _own(params: Mapping[str, Any], section: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _order(steps: Mapping[str, Step], places: Mapping[str, Item]) -> list[str]:
+def _order(steps: Mapping[str, Step], places: Mapping[str, DocumentItem]) -> list[str]:
     try:
         return list(TopologicalSorter({name: step.needs for name, step in steps.items()}).static_order())
     except CycleError as error:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 
-class Guarded(msgspec.Struct, frozen=True):
+class RedactedRecord(msgspec.Struct, frozen=True):
     """A record whose ``repr``, in a log or a trace, leaves out the fields named in ``unshown``."""
 
     unshown: ClassVar[frozenset[str]] = frozenset()

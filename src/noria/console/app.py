@@ -87,7 +87,7 @@ def build(
     of the Host header, with the port (``127.0.0.1:8080``) or without (any port). ``everywhere``: it listens on all addresses of
     this machine, so the Host may be an address as well; no page elsewhere can make a name of its own into one.
     """
-    desk = Desk(view, events, actions, totals)
+    desk = ConsoleHandlers(view, events, actions, totals)
     routes = [
         Route("/", desk.home),
         Route("/fragment", desk.fragment),
@@ -220,7 +220,7 @@ def _static(name: str) -> Callable[[Request], Response]:
     return serve
 
 
-class Desk:
+class ConsoleHandlers:
     """The handlers, over what the daemon supplies."""
 
     def __init__(

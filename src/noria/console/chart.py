@@ -19,7 +19,7 @@ COLOURS = 6  # classes r0 to r5 in the style sheet
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 14, 14, 28
 
 
-class Frame(msgspec.Struct, frozen=True):
+class ChartFrame(msgspec.Struct, frozen=True):
     """From project time and metric to pixels."""
 
     width: int
@@ -70,11 +70,11 @@ def quality_chart(windows: Sequence[Window], width: int, height: int, false_alar
     return Markup("").join([*parts, Markup("</svg>")])
 
 
-def _frame(windows: Sequence[Window], width: int, height: int) -> Frame:
+def _frame(windows: Sequence[Window], width: int, height: int) -> ChartFrame:
     values = [v for w in windows for v in (w.value, w.reference)]
     low, high = min(values), max(values)
     pad = (high - low) * 0.15 or abs(high) * 0.05 or 0.01
-    return Frame(width, height, min(w.start for w in windows), max(w.end for w in windows), low - pad, high + pad)
+    return ChartFrame(width, height, min(w.start for w in windows), max(w.end for w in windows), low - pad, high + pad)
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -85,7 +85,7 @@ def ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def _grid(frame: Frame) -> list[Markup]:
+def _grid(frame: ChartFrame) -> list[Markup]:
     line = Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>')
     label = Markup('<text class="tick" text-anchor="{}" x="{}" y="{}">{}</text>')
     right, floor = frame.width - MARGIN_RIGHT, frame.height - 8
@@ -98,7 +98,7 @@ def _grid(frame: Frame) -> list[Markup]:
     return parts
 
 
-def _series(frame: Frame, release: str, windows: Sequence[Window], false_alarm: float) -> list[Markup]:
+def _series(frame: ChartFrame, release: str, windows: Sequence[Window], false_alarm: float) -> list[Markup]:
     css = f"r{colour(release)}"
     points = " ".join(f"{frame.x((w.start + w.end) / 2)},{frame.y(w.value)}" for w in windows)
     first, last = frame.x(windows[0].start), frame.x(windows[-1].end)
@@ -110,7 +110,7 @@ def _series(frame: Frame, release: str, windows: Sequence[Window], false_alarm: 
     return parts + [_point(frame, css, w, sank(w, false_alarm)) for w in windows]
 
 
-def _point(frame: Frame, css: str, window: Window, sunk: bool) -> Markup:
+def _point(frame: ChartFrame, css: str, window: Window, sunk: bool) -> Markup:
     x, y = frame.x((window.start + window.end) / 2), frame.y(window.value)
     story = (
         f"{window.release}, {day(window.start)} to {day(window.end)}: {window.metric} {number(window.value)} "

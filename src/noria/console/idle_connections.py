@@ -10,7 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 WITHIN_S = 10.0  # a request begins and its head is whole
 
 
-class Patience(H11Protocol):
+class IdleTimeoutProtocol(H11Protocol):
     """uvicorn's own protocol waits for ever for a first request, and for one that comes a byte at a time."""
 
     _looking: asyncio.TimerHandle | None = None

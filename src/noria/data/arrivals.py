@@ -15,12 +15,12 @@ import msgspec
 from noria.config import DataSource, Project
 from noria.data import files, served_predictions, sources, table_types
 from noria.data.arrival import Arrival
-from noria.data.sources import Found, Source
+from noria.data.sources import FoundFile, SourceListing
 from noria.data.table_store import Settled
 from noria.kernel import names
 from noria.kernel.errors import DataError
 from noria.storage.context import StoreContext
-from noria.storage.stat_index import Mark
+from noria.storage.stat_index import StatEntry
 
 FETCHERS = 8  # files that are fetched side by side
 FETCHED = 64  # files that stand on disk before they are kept
@@ -43,7 +43,7 @@ def take_in(line: StoreContext, project: Project, *, patient: bool = False) -> l
     return arrivals
 
 
-def news(line: StoreContext, dataset: DataSource, source: Source) -> Iterator[Found]:
+def news(line: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[FoundFile]:
     """What is new since it was judged, or may be, by name.
 
     A file that has another mark and the same size is read, since it may only have been touched or copied to where it is:
@@ -59,7 +59,7 @@ def news(line: StoreContext, dataset: DataSource, source: Source) -> Iterator[Fo
     line.ledger.marks.put(line.name, place(dataset), marks)
 
 
-def _changes(line: StoreContext, dataset: DataSource, source: Source) -> Iterator[tuple[Found, str]]:
+def _changes(line: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[tuple[FoundFile, str]]:
     """What has another mark than before, with that one: the source's files and the known marks, side by side."""
     judge = judged_by(dataset)
     known = line.ledger.marks.each(line.name, place(dataset))
@@ -72,7 +72,7 @@ def _changes(line: StoreContext, dataset: DataSource, source: Source) -> Iterato
         yield found, seen if name == found.name else ""
 
 
-def _touched(line: StoreContext, dataset: DataSource, source: Source, found: Found, before: str) -> Mark | None:
+def _touched(line: StoreContext, dataset: DataSource, source: SourceListing, found: FoundFile, before: str) -> StatEntry | None:
     """The mark to be kept of a file whose bytes were judged before; None when they may be new."""
     if found.path is None or found.problem or not before.startswith(f"{found.size_bytes}:"):
         return None
@@ -81,10 +81,10 @@ def _touched(line: StoreContext, dataset: DataSource, source: Source, found: Fou
     except (FileNotFoundError, DataError):  # gone, or not to be read: whoever takes it in says so
         return None
     mark = _known(line, dataset, found, digest) if digest and source.still(found) else None
-    return None if mark is None else Mark(mark, digest)
+    return None if mark is None else StatEntry(mark, digest)
 
 
-def connect(line: StoreContext, dataset: DataSource) -> Source:
+def connect(line: StoreContext, dataset: DataSource) -> SourceListing:
     """A look at the source of a dataset, which may go on from where the last one stood."""
     return sources.connect(
         dataset, line.home, lambda: ((name, seen) for name, seen, _ in line.ledger.marks.each(line.name, place(dataset)))
@@ -130,7 +130,7 @@ def _taken(line: StoreContext, dataset: DataSource, patient: bool) -> list[Arriv
         return []
 
 
-def _leave_behind(line: StoreContext, dataset: DataSource, source: Source) -> None:
+def _leave_behind(line: StoreContext, dataset: DataSource, source: SourceListing) -> None:
     """Where noria.yaml names another source than before, the files of the old one are no part of the dataset any more.
 
     What the new one holds too stays, unless it is read in another way: then it arrives again.
@@ -157,7 +157,7 @@ def _leave_behind(line: StoreContext, dataset: DataSource, source: Source) -> No
             line.event("data.source_changed", dataset.name, text, dataset=dataset.name, files=len(gone))
 
 
-def _whole(line: StoreContext, dataset: DataSource, source: Source, patient: bool) -> Iterator[Found]:
+def _whole(line: StoreContext, dataset: DataSource, source: SourceListing, patient: bool) -> Iterator[FoundFile]:
     """News that arrived whole; a patient look is repeated until everything has, or keeps changing."""
     told: set[str] = set()
     deadline = time.monotonic() + 2 * dataset.settle_s + LOOK_AGAIN_S
@@ -176,7 +176,7 @@ def _whole(line: StoreContext, dataset: DataSource, source: Source, patient: boo
         time.sleep(LOOK_AGAIN_S)
 
 
-def arrived(source: Source, found: Found, settle_s: float) -> bool:
+def arrived(source: SourceListing, found: FoundFile, settle_s: float) -> bool:
     """Whether it can be judged: it is there whole, or never will be."""
     try:
         return bool(found.problem) or source.settled(found, settle_s)
@@ -184,7 +184,7 @@ def arrived(source: Source, found: Found, settle_s: float) -> bool:
         return False
 
 
-def _kept(line: StoreContext, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
+def _kept(line: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
     """Each with the digest of its bytes, which are blobs now; none for what cannot be read.
 
     What vanished or changed while it was read is left to the next look.
@@ -204,7 +204,7 @@ def _put(line: StoreContext, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
         raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or "")) from error
 
 
-def _fetched(line: StoreContext, source: Source, found: Sequence[Found]) -> Iterator[tuple[Found, str]]:
+def _fetched(line: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
     """Files from elsewhere, a few at a time side by side."""
     if not found:
         return
@@ -222,14 +222,14 @@ def _fetched(line: StoreContext, source: Source, found: Sequence[Found]) -> Iter
                     yield names[target], digest
 
 
-def _fetch(source: Source, found: Found, target: Path) -> bool:
+def _fetch(source: SourceListing, found: FoundFile, target: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):  # it is gone: it has not arrived
         source.fetch(found, target)
         return source.still(found)
     return False
 
 
-def _unjudged(line: StoreContext, dataset: DataSource, kept: Sequence[tuple[Found, str]]) -> list[Arrival]:
+def _unjudged(line: StoreContext, dataset: DataSource, kept: Sequence[tuple[FoundFile, str]]) -> list[Arrival]:
     """Those that no delivery has judged; the marks of the others are written down."""
     arrivals, marks = [], {}
     ever = line.ledger.data.delivered(line.name, dataset.name) if len(kept) > SEVERAL else None
@@ -240,12 +240,12 @@ def _unjudged(line: StoreContext, dataset: DataSource, kept: Sequence[tuple[Foun
             origin = found.name if dataset.pin == "version" else None
             arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem, origin))
         else:
-            marks[found.name] = Mark(mark, digest)
+            marks[found.name] = StatEntry(mark, digest)
     line.ledger.marks.put(line.name, place(dataset), marks)
     return arrivals
 
 
-def _known(line: StoreContext, dataset: DataSource, found: Found, digest: str) -> str | None:
+def _known(line: StoreContext, dataset: DataSource, found: FoundFile, digest: str) -> str | None:
     """The mark of bytes that were judged before; None when they are new."""
     judge = judged_by(dataset)
     delivery = line.ledger.data.seen(line.name, dataset.name, found.name, digest, judge)

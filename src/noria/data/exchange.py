@@ -30,9 +30,9 @@ from noria.kernel.errors import DataError, NotFoundError, RefusedError
 from noria.releases.export import FACTS as RELEASE
 from noria.releases.export import (
     FACTS_MOST,
-    Meter,
-    Piece,
-    Source,
+    ByteSource,
+    ExportFile,
+    ExportMeter,
     demand_new,
     demand_room,
     digested,
@@ -42,7 +42,7 @@ from noria.releases.export import (
     write,
 )
 from noria.storage import archive
-from noria.storage.archive import Content, Member
+from noria.storage.archive import ArchiveMember, Content
 from noria.storage.context import StoreContext
 from noria.storage.disk import full_disk
 
@@ -54,7 +54,7 @@ TOGETHER = 5_000  # ... so many ...
 TOGETHER_BYTES = 64 << 20  # ... and so many bytes at most
 
 
-class Head(msgspec.Struct, frozen=True):
+class SnapshotHead(msgspec.Struct, frozen=True):
     """snapshot.json. ``manifest`` is the digest of files.json."""
 
     format: int
@@ -66,7 +66,7 @@ class Head(msgspec.Struct, frozen=True):
     manifest: str
 
 
-class Imported(msgspec.Struct, frozen=True):
+class SnapshotImport(msgspec.Struct, frozen=True):
     """What an import did. ``known``: the version was in the ledger already; ``added``: contents that were not in the store."""
 
     facts: SnapshotFacts
@@ -88,18 +88,18 @@ def export(line: StoreContext, facts: SnapshotFacts, target: Path) -> None:
         sources = {f"blobs/{pin.digest}": _source(line, facts, pin) for pin in pins}
         files = msgspec.json.encode(pins)
         rows, size_bytes = sum(pin.rows for pin in pins), sum(pin.size_bytes for pin in pins)
-        head = Head(FORMAT, facts.dataset, facts.digest, len(pins), rows, size_bytes, names.digest_bytes(files))
+        head = SnapshotHead(FORMAT, facts.dataset, facts.digest, len(pins), rows, size_bytes, names.digest_bytes(files))
         ahead = {HEAD: msgspec.json.format(msgspec.json.encode(head), indent=1), FILES: files}
-        write(target, ahead, sources, Meter("writing", size_bytes, line.progress))
+        write(target, ahead, sources, ExportMeter("writing", size_bytes, line.progress))
     text = f"{facts.dataset} {names.short(facts.digest)} exported: {len(pins):,} files, {size_bytes:,} bytes"
     line.event("data.exported", facts.dataset, text, snapshot=facts.digest)
 
 
-def _source(line: StoreContext, facts: SnapshotFacts, pin: FilePin) -> Source:
+def _source(line: StoreContext, facts: SnapshotFacts, pin: FilePin) -> ByteSource:
     called = f"{pin.name} of {facts.dataset}"
     small = pin.size_bytes <= SMALL  # it may share a file with others: it is asked for when it is its turn
     content = functools.partial(line.blobs.read, pin.digest) if small else line.blobs.unverified(pin.digest)
-    return Source(Piece(pin.digest, pin.size_bytes), content, called)
+    return ByteSource(ExportFile(pin.digest, pin.size_bytes), content, called)
 
 
 # --- the way back
@@ -107,7 +107,7 @@ def _source(line: StoreContext, facts: SnapshotFacts, pin: FilePin) -> Source:
 
 def take_in(
     line: StoreContext, path: Path, name: str | None = None, into: Path | None = None, *, erased: bool = False
-) -> Imported:
+) -> SnapshotImport:
     """Put the contents of a tar into the store, record its version and pin it, as ``imported-DIGEST`` unless it is named; then
     copy its files into a folder, if one is named. The files that are accepted in the dataset now stay as they are.
 
@@ -121,17 +121,17 @@ def take_in(
             head, pins = _begun(members)
             name = name or f"imported-{names.short(head.digest)}"
             _demand_welcome(line, head, pins, name, into, erased)
-            take_all(members, _pieces(pins), FILES, digested, Meter("verifying", head.size_bytes, line.progress))
+            take_all(members, _pieces(pins), FILES, digested, ExportMeter("verifying", head.size_bytes, line.progress))
         absent = {pin.digest: pin.size_bytes for pin in pins if not line.blobs.exists(pin.digest)}
         demand_room(line.state, sum(absent.values()), "Make room; `noria gc` says what nothing needs.")
         _kept(line, path, head)
         facts, known = _recorded(line, head, pins, name)
         if into is not None:
-            versions.checkout(line, facts, into, versions.Link.REFLINK)
-    return Imported(facts, name, known, len(absent), str(into.resolve()) if into is not None else None)
+            versions.checkout(line, facts, into, versions.LinkKind.REFLINK)
+    return SnapshotImport(facts, name, known, len(absent), str(into.resolve()) if into is not None else None)
 
 
-def _begun(members: Iterator[Member]) -> tuple[Head, tuple[FilePin, ...]]:
+def _begun(members: Iterator[ArchiveMember]) -> tuple[SnapshotHead, tuple[FilePin, ...]]:
     """What the tar says that it holds, checked as far as it can be before its contents are read."""
     first = next(members, None)
     if first is not None and first.name == RELEASE:
@@ -151,9 +151,9 @@ def _begun(members: Iterator[Member]) -> tuple[Head, tuple[FilePin, ...]]:
     return head, pins
 
 
-def _head(content: bytes) -> Head:
+def _head(content: bytes) -> SnapshotHead:
     try:
-        head = msgspec.json.decode(content, type=Head)
+        head = msgspec.json.decode(content, type=SnapshotHead)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{HEAD} is not what an export of a dataset begins with: {error}") from error
     if head.format != FORMAT:
@@ -163,7 +163,7 @@ def _head(content: bytes) -> Head:
     return head
 
 
-def _check(head: Head, pins: Sequence[FilePin]) -> None:
+def _check(head: SnapshotHead, pins: Sequence[FilePin]) -> None:
     """Names are names, in order and each once; contents are digests; and together they are the version that the head names."""
     for pin in pins:
         try:
@@ -187,16 +187,18 @@ def _identities(dataset: str, pins: tuple[FilePin, ...] | Sequence[FilePin]) -> 
         yield served_predictions.log_digest(dataset, pins[0])
 
 
-def _pieces(pins: Sequence[FilePin]) -> dict[str, Piece]:
-    pieces: dict[str, Piece] = {}
+def _pieces(pins: Sequence[FilePin]) -> dict[str, ExportFile]:
+    pieces: dict[str, ExportFile] = {}
     for pin in pins:
-        piece = Piece(pin.digest, pin.size_bytes)
+        piece = ExportFile(pin.digest, pin.size_bytes)
         if pieces.setdefault(f"blobs/{pin.digest}", piece) != piece:
             raise DataError(f"{FILES} tells two sizes of one content, that of {pin.name[:200]!r}")
     return pieces
 
 
-def _demand_welcome(line: StoreContext, head: Head, pins: Sequence[FilePin], name: str, into: Path | None, erased: bool) -> None:
+def _demand_welcome(
+    line: StoreContext, head: SnapshotHead, pins: Sequence[FilePin], name: str, into: Path | None, erased: bool
+) -> None:
     """Raise for what would be refused at the end, before anything is read."""
     versions.demand_pin_name(line, name)
     if name == head.dataset:
@@ -225,7 +227,7 @@ def _demand_welcome(line: StoreContext, head: Head, pins: Sequence[FilePin], nam
         )
 
 
-def _kept(line: StoreContext, path: Path, head: Head) -> None:
+def _kept(line: StoreContext, path: Path, head: SnapshotHead) -> None:
     """Read the tar once more, into the store. What was verified a moment ago is verified again: a file can change."""
 
     (line.state / "work").mkdir(exist_ok=True)
@@ -235,7 +237,7 @@ def _kept(line: StoreContext, path: Path, head: Head) -> None:
         if again != head:
             raise DataError("changed while it was read")
         keeping = _Keeping(line, Path(folder))
-        take_all(members, _pieces(pins), FILES, keeping.take, Meter("taking in", head.size_bytes, line.progress))
+        take_all(members, _pieces(pins), FILES, keeping.take, ExportMeter("taking in", head.size_bytes, line.progress))
         keeping.settle()
 
 
@@ -247,7 +249,7 @@ class _Keeping(msgspec.Struct):
     waiting: list[Path] = []
     size_bytes: int = 0
 
-    def take(self, _: str, piece: Piece, content: Content) -> str:
+    def take(self, _: str, piece: ExportFile, content: Content) -> str:
         if piece.size_bytes > SMALL:
             return self.line.blobs.put_stream(content)
         path = self.folder / piece.digest
@@ -264,7 +266,7 @@ class _Keeping(msgspec.Struct):
         self.waiting, self.size_bytes = [], 0
 
 
-def _recorded(line: StoreContext, head: Head, pins: tuple[FilePin, ...], name: str) -> tuple[SnapshotFacts, bool]:
+def _recorded(line: StoreContext, head: SnapshotHead, pins: tuple[FilePin, ...], name: str) -> tuple[SnapshotFacts, bool]:
     """The version as the ledger knows it now, and whether it knew it before: then what it says of it stands."""
     with line.ledger.transaction():
         known = True

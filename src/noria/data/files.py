@@ -9,12 +9,12 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from noria.data.formats import Part, open_table, read_table, read_tables
+from noria.data.formats import DatasetFile, open_table, read_table, read_tables
 from noria.data.sources.local import settled, unfinished
 from noria.kernel.background import Background
 from noria.kernel.errors import DataError
 
-__all__ = ["Part", "Watcher", "digest", "open_table", "read_table", "read_tables", "settled"]
+__all__ = ["DatasetFile", "FileWatcher", "digest", "open_table", "read_table", "read_tables", "settled"]
 
 PRUNED = frozenset({"__pycache__", "node_modules", "venv"})  # and every folder whose name begins with a dot
 FOLDER_LIMIT = 2000  # folders that are watched; changes beyond them are found by the poll
@@ -39,7 +39,7 @@ def digest(path: Path) -> str:
     return hasher.hexdigest()
 
 
-class Watcher:
+class FileWatcher:
     """Sets ``changed`` soon after anything changes under ``roots``; clear it before you look.
 
     Git's branches are watched too, other folders that begin with a dot are not. It wakes a reader early and promises nothing:

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from noria.data.table import Column, FileLooks, Kind, Looks, TableType
+from noria.data.table import Column, ColumnKind, ColumnLooks, FileLooks, TableType
 from noria.kernel.contract import ColumnRule, Contract
 
-STRING = Column(Kind.STRING)
-_ORDER = (Kind.INT, Kind.FLOAT, Kind.BOOL, Kind.DATE, Kind.DATETIME)  # the narrowest first
+STRING = Column(ColumnKind.STRING)
+_ORDER = (ColumnKind.INT, ColumnKind.FLOAT, ColumnKind.BOOL, ColumnKind.DATE, ColumnKind.DATETIME)  # the narrowest first
 _TIMES = frozenset("HIMSTRXcfp")  # directives of a format that tell the time of a day
 
 
@@ -40,7 +40,7 @@ def said(contract: Contract | None) -> dict[str, Column]:
 def _said(rule: ColumnRule) -> Column:
     kind = rule.type or ""
     if not kind and rule.format:
-        kind = Kind.DATETIME if any(f"%{letter}" in rule.format for letter in _TIMES) else Kind.DATE
+        kind = ColumnKind.DATETIME if any(f"%{letter}" in rule.format for letter in _TIMES) else ColumnKind.DATE
     return Column(kind, rule.format or "", "UTC" if "%z" in (rule.format or "") else "", said=True)
 
 
@@ -54,7 +54,11 @@ def open_columns(contract: Contract | None, known: TableType, names: Iterable[st
         if column is None:
             if before is None or not before.kind:
                 found.append(name)
-        elif column.kind in (Kind.DATE, Kind.DATETIME) and not column.format and not (before and before.kind == column.kind):
+        elif (
+            column.kind in (ColumnKind.DATE, ColumnKind.DATETIME)
+            and not column.format
+            and not (before and before.kind == column.kind)
+        ):
             found.append(name)
     return found
 
@@ -75,12 +79,12 @@ def decide(contract: Contract | None, known: TableType, files: Sequence[FileLook
     return TableType(columns), tuple(undecided)
 
 
-def _decided(name: str, told: Column | None, before: Column | None, seen: list[tuple[str, Looks]]) -> Column | Undecided:
+def _decided(name: str, told: Column | None, before: Column | None, seen: list[tuple[str, ColumnLooks]]) -> Column | Undecided:
     if told is None:
         if before is not None and before.kind:
             return replace(before, said=False)
         return _of_files(name, seen) if seen else Column()
-    if told.kind not in (Kind.DATE, Kind.DATETIME) or told.format:
+    if told.kind not in (ColumnKind.DATE, ColumnKind.DATETIME) or told.format:
         return told
     if before is not None and before.kind == told.kind:
         return replace(before, said=True)
@@ -90,7 +94,7 @@ def _decided(name: str, told: Column | None, before: Column | None, seen: list[t
     return found if isinstance(found, Undecided) else replace(found, said=True)
 
 
-def _of_files(name: str, seen: list[tuple[str, Looks]]) -> Column | Undecided:
+def _of_files(name: str, seen: list[tuple[str, ColumnLooks]]) -> Column | Undecided:
     """The narrowest type that all values have; where files have none in common, the first file's."""
     common = frozenset.intersection(*(look.fits for _, look in seen))
     file, look = seen[0]
@@ -103,10 +107,10 @@ def _of_files(name: str, seen: list[tuple[str, Looks]]) -> Column | Undecided:
         if fits:
             return fits[0]
     if STRING in common:
-        return Column(Kind.STRING, why=next((each.why for _, each in seen if each.why), ""))
+        return Column(ColumnKind.STRING, why=next((each.why for _, each in seen if each.why), ""))
     return min(common, key=lambda one: one.kind)
 
 
-def _timed(look: Looks) -> bool:
+def _timed(look: ColumnLooks) -> bool:
     """Whether every value is a date or a time, of whatever zone."""
-    return any(one.kind in (Kind.DATE, Kind.DATETIME) for one in look.fits)
+    return any(one.kind in (ColumnKind.DATE, ColumnKind.DATETIME) for one in look.fits)

@@ -32,7 +32,7 @@ class ContractRuling(msgspec.Struct, frozen=True):
     failing_rows: int  # all of them
 
 
-class Finding(msgspec.Struct, frozen=True):
+class ContractBreach(msgspec.Struct, frozen=True):
     """A broken promise; ``rows`` marks the rows that break it, and ``words`` says of such a row why."""
 
     reason: Reason
@@ -80,21 +80,21 @@ def judge(
 
 def refused(table: pl.DataFrame, reasons: Sequence[tuple[str, pl.Series | None]]) -> ContractRuling:
     """A file that cannot be a part of its dataset: each reason with the rows that are to blame, if any are."""
-    findings = [Finding(Reason("contract.table", text, Outcome.FAIL), rows, text) for text, rows in reasons]
+    findings = [ContractBreach(Reason("contract.table", text, Outcome.FAIL), rows, text) for text, rows in reasons]
     failing, count = _failing(table, findings)
     return ContractRuling(combine(tuple(f.reason for f in findings)), failing, count)
 
 
-def _broken(code: str, text: str, rows: pl.Series | None = None, words: str = "", **numbers: float) -> Finding:
+def _broken(code: str, text: str, rows: pl.Series | None = None, words: str = "", **numbers: float) -> ContractBreach:
     counts = {name: float(number) for name, number in numbers.items()}
-    return Finding(Reason(f"contract.{code}", text, Outcome.FAIL, counts), rows, words or text)
+    return ContractBreach(Reason(f"contract.{code}", text, Outcome.FAIL, counts), rows, words or text)
 
 
 def _no_rows(table: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     return table.clear().with_columns(pl.lit("").alias(REASON)), 0
 
 
-def _failing(table: pl.DataFrame, findings: list[Finding]) -> tuple[pl.DataFrame, int]:
+def _failing(table: pl.DataFrame, findings: list[ContractBreach]) -> tuple[pl.DataFrame, int]:
     marked = [f for f in findings if f.rows is not None]
     if not marked:
         return _no_rows(table)
@@ -106,7 +106,7 @@ def _failing(table: pl.DataFrame, findings: list[Finding]) -> tuple[pl.DataFrame
     return table[chosen.head(SAMPLE)].with_columns(why.alias(REASON)), len(chosen)
 
 
-def _shape(contract: Contract, table: pl.DataFrame) -> Iterator[Finding]:
+def _shape(contract: Contract, table: pl.DataFrame) -> Iterator[ContractBreach]:
     rows = table.height
     if rows < contract.rows_min:
         yield _broken("rows", f"{rows:,} rows; the contract asks for at least {contract.rows_min:,}", total=rows)
@@ -133,7 +133,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _columns(contract: Contract, table: pl.DataFrame) -> Iterator[Finding]:
+def _columns(contract: Contract, table: pl.DataFrame) -> Iterator[ContractBreach]:
     if table.is_empty():
         return  # an empty CSV file has no types; the row count says enough
     for rule in contract.columns:
@@ -144,7 +144,7 @@ def _columns(contract: Contract, table: pl.DataFrame) -> Iterator[Finding]:
             yield from [wrong] if wrong is not None else _values(rule, column)
 
 
-def _wrong_type(rule: ColumnRule, column: pl.Series) -> Finding | None:
+def _wrong_type(rule: ColumnRule, column: pl.Series) -> ContractBreach | None:
     if rule.type is None or column.dtype == pl.Null or rule.type in _words(column.dtype):
         return None
     return _broken("type", f"{rule.name}: the contract promises {rule.type}, the file has {_words(column.dtype)[0]}")
@@ -171,7 +171,7 @@ def _blank(column: pl.Series) -> pl.Series:
     return column.is_null() | column.is_nan() if column.dtype.is_float() else column.is_null()
 
 
-def _empty(rule: ColumnRule, column: pl.Series) -> Iterator[Finding]:
+def _empty(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
     blank = _blank(column)
     empty, rows = int(blank.sum()), len(column)
     if empty / rows > rule.nulls:
@@ -183,7 +183,7 @@ def _percent(share: float) -> str:
     return "0 %" if share == 0 else f"{100 * share:.3g} %" if share < 0.001 else f"{100 * share:.1f} %".replace(".0 %", " %")
 
 
-def _values(rule: ColumnRule, column: pl.Series) -> Iterator[Finding]:
+def _values(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
     if rule.low is not None or rule.high is not None:
         yield from _outside(rule, column)
     if rule.values is not None:
@@ -203,7 +203,7 @@ def _allowed(column: pl.Series, values: tuple[str, ...]) -> pl.Series:
     return column.cast(pl.Float64).is_in(numbers.to_list())
 
 
-def _outside(rule: ColumnRule, column: pl.Series) -> Iterator[Finding]:
+def _outside(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
     if column.dtype == pl.Null:
         return
     if not column.dtype.is_numeric():  # a promise that cannot be held against the file is not kept
@@ -228,7 +228,7 @@ def _bounds(rule: ColumnRule) -> str:
     return f"{low} to {high}" if low and high else f"{low} and above" if low else f"{high} and below"
 
 
-def _unique(contract: Contract, table: pl.DataFrame, known: pl.DataFrame | None) -> Iterator[Finding]:
+def _unique(contract: Contract, table: pl.DataFrame, known: pl.DataFrame | None) -> Iterator[ContractBreach]:
     columns = list(contract.unique)
     if not columns or any(c not in table.columns for c in columns):
         return
@@ -251,7 +251,7 @@ def _seen(keys: pl.DataFrame, known: pl.DataFrame) -> pl.Series:
     return pl.Series("seen", pl.int_range(keys.height, eager=True)).is_in(hit.cast(pl.Int64).implode())
 
 
-def _fresh(contract: Contract, table: pl.DataFrame, now: float | None) -> Iterator[Finding]:
+def _fresh(contract: Contract, table: pl.DataFrame, now: float | None) -> Iterator[ContractBreach]:
     """The age of the newest value. A file that is ahead of the clock is fresh."""
     name, within = contract.fresh_column, contract.fresh_within_s
     if name is None or within is None or now is None or name not in table.columns:
@@ -288,16 +288,16 @@ def _days(seconds: float) -> str:
     return f"{seconds:g} seconds"
 
 
-def _rules(contract: Contract, table: pl.DataFrame, apart: Compute) -> Iterator[Finding]:
+def _rules(contract: Contract, table: pl.DataFrame, apart: Compute) -> Iterator[ContractBreach]:
     if table.is_empty():
         return  # an empty CSV file has no types to compute with
     for rule in contract.rules:
         yield from _rule(rule, contract, table, apart)
 
 
-def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute) -> Iterator[Finding]:
+def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute) -> Iterator[ContractBreach]:
     broken = _breaking(rule, contract, table, apart)
-    if isinstance(broken, Finding):
+    if isinstance(broken, ContractBreach):
         yield broken
         return
     count, rows = int(broken.sum()), table.height
@@ -307,7 +307,7 @@ def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute
         yield _broken("rule", text, broken, f"rule '{rule.name}' does not hold", failing=count, total=rows)
 
 
-def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute) -> pl.Series | Finding:
+def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute) -> pl.Series | ContractBreach:
     """Which rows break the rule, or why it could not be asked of this file. Raises ConfigError for a rule without sense."""
     where = contract.source or None
     try:

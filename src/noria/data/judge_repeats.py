@@ -27,7 +27,7 @@ class Prints(msgspec.Struct, frozen=True):
     key: Hashes | None
 
 
-class Repeat(msgspec.Struct, frozen=True):
+class RepeatedRows(msgspec.Struct, frozen=True):
     """A file that has rows, or keys, of the file before it. ``about``: counted in a part of the rows."""
 
     name: str
@@ -69,12 +69,12 @@ def prints(name: str, table: pl.DataFrame, key: Sequence[str]) -> Prints:
     return Prints(name, table.height, hashed["row"].to_numpy(), hashed["key"].to_numpy() if key else None)
 
 
-def judge(before: Prints, after: Prints, key: Sequence[str]) -> Repeat | None:
+def judge(before: Prints, after: Prints, key: Sequence[str]) -> RepeatedRows | None:
     """Whether a file repeats the one before it; None where it does not, or so few rows tell nothing."""
     part = _part_of(max(before.rows, after.rows))
     before, after = _same_part(before, part), _same_part(after, part)  # of the smaller file more was kept
     old, new = (before.row, after.row) if before.key is None or after.key is None else (before.key, after.key)
-    found = Repeat(after.name, before.name, before.rows, int(np.isin(old, new).sum()) * part, 0, tuple(key), part > 1)
+    found = RepeatedRows(after.name, before.name, before.rows, int(np.isin(old, new).sum()) * part, 0, tuple(key), part > 1)
     if key:
         return msgspec.structs.replace(found, differing=_differing(before, after) * part) if found.repeated else None
     distinct = len(np.unique(old)) >= DISTINCT * len(old)

@@ -20,7 +20,7 @@ CHUNK_FILES = 512  # entries of a chunk, on average; a power of two
 Span = tuple[str, str | None]  # from this name on, up to but not including that one; None: to the end
 
 
-class Chunk(msgspec.Struct, frozen=True):
+class ManifestChunk(msgspec.Struct, frozen=True):
     """A part of a manifest, known without its entries."""
 
     first: str  # name of its first entry
@@ -48,10 +48,10 @@ def split(pins: Iterable[FilePin]) -> Iterator[list[FilePin]]:
         yield pending
 
 
-def pack(pins: Sequence[FilePin]) -> tuple[Chunk, bytes]:
+def pack(pins: Sequence[FilePin]) -> tuple[ManifestChunk, bytes]:
     """A chunk, and its entries as they are kept."""
     content = msgspec.json.encode([_entry(pin) for pin in pins])
-    chunk = Chunk(
+    chunk = ManifestChunk(
         first=pins[0].name,
         key=names.digest_bytes(content),
         identity=names.digest_bytes(msgspec.json.encode([(pin.name, pin.digest) for pin in pins])),
@@ -71,12 +71,12 @@ def unpack(content: str | bytes) -> Iterator[FilePin]:
     yield from pins
 
 
-def digest(dataset: str, chunks: Iterable[Chunk]) -> str:
+def digest(dataset: str, chunks: Iterable[ManifestChunk]) -> str:
     """The identity of a version: its dataset, and the name and content of each file."""
     return names.digest_bytes(msgspec.json.encode([dataset, [chunk.identity for chunk in chunks]]))
 
 
-def spans(chunks: Sequence[Chunk], touched: Iterable[str]) -> list[tuple[int, int, Span]]:
+def spans(chunks: Sequence[ManifestChunk], touched: Iterable[str]) -> list[tuple[int, int, Span]]:
     """The runs of chunks that names lie in: from chunk, to chunk (exclusive), and the names between which to look again.
 
     In order, and apart from each other. A name at which a chunk begins concerns the chunk before it too: it may be gone.

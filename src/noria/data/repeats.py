@@ -13,7 +13,7 @@ from noria.storage.context import StoreContext
 if TYPE_CHECKING:
     import polars as pl
 
-    from noria.data.judge_repeats import Repeat
+    from noria.data.judge_repeats import RepeatedRows
     from noria.data.snapshot import FilePin
 
 
@@ -31,7 +31,7 @@ def say(line: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> 
 
 def newest(
     standing: Sequence[str], came: Sequence[str], key: Sequence[str], read: Callable[[str], pl.DataFrame]
-) -> Repeat | None:
+) -> RepeatedRows | None:
     """The newest of the files that came, beside the one before it by name."""
     from noria.data import judge_repeats  # NumPy and Polars: loaded once a table is to be read
 

@@ -41,7 +41,7 @@ def apart(sql: str, table: pl.DataFrame) -> pl.Series:
 
 def _watched(folder: Path, memory_bytes: float) -> None:
     """Run the process to its end, or to that of its limits."""
-    from noria.kernel.process_tree import Tree  # psutil: only such a rule needs it
+    from noria.kernel.process_tree import ProcessTree  # psutil: only such a rule needs it
 
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "noria.data.rule_child", str(folder)],
@@ -51,7 +51,7 @@ def _watched(folder: Path, memory_bytes: float) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    tree, until = Tree(process.pid, int(memory_bytes)), time.monotonic() + TIMEOUT_S
+    tree, until = ProcessTree(process.pid, int(memory_bytes)), time.monotonic() + TIMEOUT_S
     try:
         while process.poll() is None:
             if time.monotonic() > until:

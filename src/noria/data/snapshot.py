@@ -65,7 +65,7 @@ class Delivery(msgspec.Struct, frozen=True):
     example: str = ""  # a value for which it was refused, with its column and row; it stands in no event
 
 
-class Erased(msgspec.Struct, frozen=True):
+class ErasedFile(msgspec.Struct, frozen=True):
     """A file whose bytes a person took away for good."""
 
     project: str

@@ -11,12 +11,12 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.data import manifests
-from noria.data.manifests import Chunk, Span
+from noria.data.manifests import ManifestChunk, Span
 from noria.data.snapshot import Delivery, FilePin, Snapshot, SnapshotDifference, SnapshotFacts
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, StoreError
 from noria.storage.connection import Database, Value
-from noria.storage.rows import Table, parsed
+from noria.storage.rows import StructTable, parsed
 
 AT_ONCE = 64  # chunks that are read in one statement
 NAMED = 5  # snapshots that an ambiguous beginning names
@@ -27,7 +27,7 @@ PIN = "name, digest, size_bytes, rows, origin"
 class DataStore:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._deliveries = Table(database, "deliveries", Delivery)
+        self._deliveries = StructTable(database, "deliveries", Delivery)
 
     def seen(self, project: str, dataset: str, name: str, digest: str, contract: str | None = None) -> Delivery | None:
         """The judgement that stands on exactly these bytes under this name.
@@ -125,10 +125,10 @@ class DataStore:
         """Make the chunks anew that lie around what was touched; those of all files when there is no head yet."""
         row = self._database.row("SELECT chunks FROM heads WHERE project = ? AND dataset = ?", (project, dataset))
         chunks = parsed(row["chunks"], kind=builtins.list[tuple[str, str, str, int, int, int]]) if row else []
-        before = [Chunk(*facts) for facts in chunks]
+        before = [ManifestChunk(*facts) for facts in chunks]
         names_touched = self._database.each("SELECT name FROM touched WHERE project = ? AND dataset = ?", (project, dataset))
         stale = manifests.spans(before, (name for (name,) in names_touched)) if before else [(0, 0, ("", None))]
-        after: builtins.list[Chunk] = []
+        after: builtins.list[ManifestChunk] = []
         done = 0
         for begin, end, span in stale:
             after += before[done:begin]
@@ -138,7 +138,7 @@ class DataStore:
         self._database.execute("DELETE FROM touched WHERE project = ? AND dataset = ?", (project, dataset))
         return self._put_head(project, dataset, after)
 
-    def _put_head(self, project: str, dataset: str, chunks: Sequence[Chunk]) -> SnapshotFacts:
+    def _put_head(self, project: str, dataset: str, chunks: Sequence[ManifestChunk]) -> SnapshotFacts:
         digest = manifests.digest(dataset, chunks)
         kept = [(c.first, c.key, c.identity, c.files, c.rows, c.size_bytes) for c in chunks]
         self._database.execute(
@@ -150,7 +150,7 @@ class DataStore:
             return SnapshotFacts(dataset, digest, 0, 0, 0, 0.0)
         return self._put_facts(project, dataset, digest, chunks)
 
-    def _put_chunks(self, project: str, pins: Iterable[FilePin]) -> builtins.list[Chunk]:
+    def _put_chunks(self, project: str, pins: Iterable[FilePin]) -> builtins.list[ManifestChunk]:
         """Keep sorted entries; one chunk of them is in memory at a time."""
         chunks = []
         for part in manifests.split(pins):
@@ -162,7 +162,7 @@ class DataStore:
             chunks.append(chunk)
         return chunks
 
-    def _put_facts(self, project: str, dataset: str, digest: str, chunks: Sequence[Chunk]) -> SnapshotFacts:
+    def _put_facts(self, project: str, dataset: str, digest: str, chunks: Sequence[ManifestChunk]) -> SnapshotFacts:
         """Record a version. An equal one keeps its time; what is known of its files (rows, origins) is as of now."""
         facts = SnapshotFacts(
             dataset,

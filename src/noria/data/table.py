@@ -13,7 +13,7 @@ EXACT = 2**53  # beyond it not every whole number is one that JSON and a double 
 ISO = ""  # the format of dates that begin with the year
 
 
-class Kind(StrEnum):
+class ColumnKind(StrEnum):
     """The types that a contract knows."""
 
     INT = "int"
@@ -41,7 +41,7 @@ class TableType(msgspec.Struct, frozen=True):
     columns: dict[str, Column] = {}
 
 
-class Looks(msgspec.Struct, frozen=True):
+class ColumnLooks(msgspec.Struct, frozen=True):
     """What the values of one column of one file look like: ``fits`` are all types that take every value as it is written."""
 
     fits: frozenset[Column] = frozenset()
@@ -54,4 +54,4 @@ class FileLooks(msgspec.Struct, frozen=True):
     """The columns of one file in their order."""
 
     name: str
-    columns: dict[str, Looks]
+    columns: dict[str, ColumnLooks]

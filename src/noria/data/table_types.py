@@ -11,7 +11,7 @@ from noria.config import DataSource
 from noria.data import formats
 from noria.data import judge_column_types as judge
 from noria.data.arrival import Arrival
-from noria.data.formats import Opened, Part
+from noria.data.formats import DatasetFile, OpenedFile
 from noria.data.formats.fitting import Misfit, wanted
 from noria.data.judge_column_types import Undecided
 from noria.data.table import FileLooks, TableType
@@ -24,7 +24,7 @@ from noria.storage.context import StoreContext
 SHOWN = 40  # columns that are named
 
 
-class Decided(msgspec.Struct, frozen=True):
+class TypeDecision(msgspec.Struct, frozen=True):
     """The type by which the files of a dataset are read, and columns of which the files do not tell it."""
 
     type: TableType
@@ -57,7 +57,7 @@ def of(line: StoreContext, source: DataSource) -> TableType | None:
     return decided.type
 
 
-def decide(line: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> Decided:
+def decide(line: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> TypeDecision:
     """The type that contract, accepted files and those that arrived make.
 
     Where the contract or the way in which text is written changed, the accepted files are looked at again, but for those of
@@ -67,14 +67,14 @@ def decide(line: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) 
     same = before is not None and before.basis == basis(source)
     standing = {} if same else line.ledger.data.standing(line.name, source.name)
     again = {one.name for one in arrivals}
-    old = [Part(pin.name, line.named_blob(pin.digest, pin.name)) for pin in standing.values() if pin.name not in again]
-    new = (Part(one.name, line.named_blob(one.digest, one.name)) for one in arrivals if not one.problem)
+    old = [DatasetFile(pin.name, line.named_blob(pin.digest, pin.name)) for pin in standing.values() if pin.name not in again]
+    new = (DatasetFile(one.name, line.named_blob(one.digest, one.name)) for one in arrivals if not one.problem)
     decided = of_files(source, before, old, new)
     _demand_fit(source, decided, old)
     return decided
 
 
-def of_files(source: DataSource, before: Settled | None, old: Iterable[Part], new: Iterable[Part]) -> Decided:
+def of_files(source: DataSource, before: Settled | None, old: Iterable[DatasetFile], new: Iterable[DatasetFile]) -> TypeDecision:
     """The type that contract, what was decided ``before``, accepted files and new ones make; new ones that cannot be read tell
     nothing. Raises DataError for an old one."""
     known = before.type if before is not None and _written_alike(before, source) else TableType()
@@ -85,7 +85,7 @@ def of_files(source: DataSource, before: Settled | None, old: Iterable[Part], ne
             with contextlib.suppress(DataError):  # it is refused when it is judged, with that reason
                 looks.append(_look(source, one, known))
     kind, undecided = judge.decide(source.contract, known, looks)
-    return Decided(kind, undecided, frozenset([*known.columns, *(name for look in looks for name in look.columns)]))
+    return TypeDecision(kind, undecided, frozenset([*known.columns, *(name for look in looks for name in look.columns)]))
 
 
 def _written_alike(before: Settled, source: DataSource) -> bool:
@@ -93,14 +93,14 @@ def _written_alike(before: Settled, source: DataSource) -> bool:
     return before.basis.partition(" ")[0] in ("", basis(source).partition(" ")[0])
 
 
-def _look(source: DataSource, part: Part, known: TableType) -> FileLooks:
+def _look(source: DataSource, part: DatasetFile, known: TableType) -> FileLooks:
     told = judge.said(source.contract)
     return formats.peek(
         part.path, part.name, source.csv, told, lambda columns: judge.open_columns(source.contract, known, columns)
     )
 
 
-def _demand_fit(source: DataSource, decided: Decided, accepted: Sequence[Part]) -> None:
+def _demand_fit(source: DataSource, decided: TypeDecision, accepted: Sequence[DatasetFile]) -> None:
     """Accepted files that do not fit what the contract says now are no reason to fail later, in a step and without a name."""
     if accepted and decided.undecided:
         first = decided.undecided[0]
@@ -119,7 +119,7 @@ def _format_hint(source: DataSource, undecided: Undecided) -> str:
     return f"Say which in {place}: {undecided.column}: {{format: {choices}}}."
 
 
-def for_file(source: DataSource, decided: Decided, opened: Opened) -> Decided:
+def for_file(source: DataSource, decided: TypeDecision, opened: OpenedFile) -> TypeDecision:
     """The type for one file, which may have columns that nobody has seen before."""
     open_now = [
         name
@@ -130,10 +130,10 @@ def for_file(source: DataSource, decided: Decided, opened: Opened) -> Decided:
         return decided
     look = formats.looks(opened, source.csv, judge.said(source.contract), open_now)
     kind, undecided = judge.decide(source.contract, decided.type, [look])
-    return Decided(kind, (*decided.undecided, *undecided), decided.seen)
+    return TypeDecision(kind, (*decided.undecided, *undecided), decided.seen)
 
 
-def refusals(source: DataSource, decided: Decided, opened: Opened, base: Collection[str]) -> list[str]:
+def refusals(source: DataSource, decided: TypeDecision, opened: OpenedFile, base: Collection[str]) -> list[str]:
     """Why a file cannot stand below the accepted ones, whose columns are ``base``: by its columns and its dates."""
     found = []
     rules: dict[str, ColumnRule] = {rule.name: rule for rule in (source.contract.columns if source.contract else ())}
@@ -158,7 +158,7 @@ def keep(line: StoreContext, source: DataSource, kind: TableType) -> None:
     line.ledger.tables.put(line.name, source.name, Settled(identity(source), basis(source), kind))
 
 
-def accepted(decided: Decided, base: TableType, columns: Iterable[str]) -> TableType:
+def accepted(decided: TypeDecision, base: TableType, columns: Iterable[str]) -> TableType:
     """The type of the accepted files, which was ``base``, once one with these columns is among them."""
     order = dict.fromkeys([*base.columns, *(name for name in decided.type.columns if name in set(columns))])
     return TableType({name: decided.type.columns.get(name) or base.columns[name] for name in order})
@@ -169,7 +169,7 @@ def examples(misfits: Iterable[Misfit]) -> str:
     return "; ".join(one.example for one in list(misfits)[:3] if one.example)
 
 
-def words(decided: Decided) -> str:
+def words(decided: TypeDecision) -> str:
     """How a dataset's table is read: its columns with their types, and who said so."""
     said, seen = list[str](), list[str]()
     for name, column in decided.type.columns.items():

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from noria.config.document import nearest
-from noria.data.snapshot import Erased, FilePin, SnapshotFacts
+from noria.data.snapshot import ErasedFile, FilePin, SnapshotFacts
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
 from noria.storage.blobs import BlobStore
@@ -25,7 +25,7 @@ NAMED = 3  # files that a refusal names; the rest is counted
 BLOBS = "blobs"  # the lock that keeps a collection away from those who copy or run
 
 
-class Link(StrEnum):
+class LinkKind(StrEnum):
     """How files of a version come into a folder."""
 
     REFLINK = "reflink"  # blocks are shared until one side is written, where the file system can; else a copy
@@ -177,7 +177,7 @@ class CheckedOut(msgspec.Struct, frozen=True):
     size_bytes: int  # of what was written
 
 
-def checkout(line: StoreContext, facts: SnapshotFacts, into: Path, how: Link, *, force: bool = False) -> CheckedOut:
+def checkout(line: StoreContext, facts: SnapshotFacts, into: Path, how: LinkKind, *, force: bool = False) -> CheckedOut:
     """Write the files of a version under their names into a folder. What is there and differs is refused, or with ``force``
     replaced; what is there besides stays.
 
@@ -252,15 +252,15 @@ def below(name: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def _write(blobs: BlobStore, digest: str, target: Path, how: Link) -> None:
+def _write(blobs: BlobStore, digest: str, target: Path, how: LinkKind) -> None:
     """One file, whole or not at all."""
-    if how is Link.REFLINK:
+    if how is LinkKind.REFLINK:
         blobs.materialise(digest, target)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{names.new_id('part')}")
     try:
-        if how is Link.HARDLINK:
+        if how is LinkKind.HARDLINK:
             blobs.link(digest, part)
         else:
             shutil.copyfile(blobs.path(digest), part)
@@ -272,7 +272,7 @@ def _write(blobs: BlobStore, digest: str, target: Path, how: Link) -> None:
 # --- releases
 
 
-def gone(ledger: Ledger, blobs: BlobStore) -> dict[str, Erased]:
+def gone(ledger: Ledger, blobs: BlobStore) -> dict[str, ErasedFile]:
     """Digest -> what was erased and did not arrive again."""
     return {digest: one for digest, one in ledger.keep.erased().items() if not blobs.exists(digest)}
 

@@ -13,7 +13,7 @@ from noria.config import Environment, Project
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
-from noria.delivery.driver import EngineStats, Stats
+from noria.delivery.driver import EngineCounts, EngineStats
 from noria.kernel.errors import RefusedError
 from noria.kernel.policy import StepKind, percent
 from noria.kernel.task import Task
@@ -21,12 +21,12 @@ from noria.kernel.verdict import Outcome
 from noria.models.signature import Signature
 from noria.predictions.damage import tell_damage
 from noria.serving.client import ArmTallies
-from noria.serving.rollout_records import Advice, Block, Look, Rollout, RolloutState, Route, Tally, total
+from noria.serving.rollout_records import Advice, Analysis, Interval, Rollout, RolloutState, Route, Tally, total
 
 if TYPE_CHECKING:
-    from noria.delivery.judge_advance import Moment, Ruling
+    from noria.delivery.judge_advance import AnalysisMoment, Ruling
     from noria.delivery.judge_guards import Evidence
-    from noria.delivery.shadow_evidence import PairBook
+    from noria.delivery.shadow_evidence import ShadowEvidence
     from noria.stats.metrics import Floats
 
 LOOK_REQUESTS = 20  # requests of the candidate that make a look worth recording ...
@@ -35,29 +35,29 @@ TOLD_S = 2.0  # between two notes of where an undecided rollout stands
 PAIRED = 0.5  # the chance that the one that failed, of two that were asked the same, is the candidate
 
 
-class Surroundings(msgspec.Struct, frozen=True):
+class AnalysisContext(msgspec.Struct, frozen=True):
     """A rollout's project, its environment, and the book of what both releases scored."""
 
     project: Project
     environment: Environment
-    book: PairBook | None  # None: the policy asks for nothing that the prediction log tells
+    book: ShadowEvidence | None  # None: the policy asks for nothing that the prediction log tells
     engine: EngineStats
 
 
-def book_of(line: DeliveryContext, environment: Environment, rollout: Rollout) -> PairBook | None:
+def evidence_of(line: DeliveryContext, environment: Environment, rollout: Rollout) -> ShadowEvidence | None:
     """A book to gather evidence from the prediction log, where a guard needs it."""
     guards = environment.rollout.guards
     if guards.quality is None and guards.quantile is None:
         return None
-    from noria.delivery.shadow_evidence import PairBook  # arrays: few rollouts need them
+    from noria.delivery.shadow_evidence import ShadowEvidence  # arrays: few rollouts need them
 
     folders = (line.state / "log" / environment.name, line.state / "shadow" / environment.name)
     certain = guards.quality is not None and guards.quality.metric == "accuracy"
     classes = signature_of(line, rollout.digest).classes if guards.quality is not None else ()
-    return PairBook(*folders, rollout.id, line.name, rollout.release, classes=classes, certain=certain)
+    return ShadowEvidence(*folders, rollout.id, line.name, rollout.release, classes=classes, certain=certain)
 
 
-def look(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Ruling | None:
+def analyse(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
     """A look at a rollout on live traffic; a held one is only asked whether it does harm. Raises ServingError when the engine
     does not answer."""
     from noria.delivery import judge_advance as judge  # numerics: only a rollout under way needs them
@@ -65,7 +65,7 @@ def look(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Rulin
     environment = around.environment
     route = line.ledger.routes.get(line.name, environment.name)
     stats = around.engine.stats()
-    if stage.fallen(line, rollout, stats) or route is None or route.rollout_id != rollout.id:
+    if stage.is_withdrawn_by_crashes(line, rollout, stats) or route is None or route.rollout_id != rollout.id:
         return None
     step = environment.rollout.steps[rollout.step]
     shadow = step.kind is StepKind.SHADOW
@@ -76,18 +76,18 @@ def look(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Rulin
     return ruling
 
 
-def blind(line: DeliveryContext, environment: Environment, rollout: Rollout, why: str) -> None:
+def stop_for_lost_evidence(line: DeliveryContext, environment: Environment, rollout: Rollout, why: str) -> None:
     """The engine does not answer, or the replay breaks: it is waited for as long as patience lasts. No data is not healthy."""
     if rollout.state not in (RolloutState.REPLAY, RolloutState.CANARY):
         return
     waited = line.ledger.clock.now(line.name) - rollout.patient_clock
     if rollout.state is RolloutState.REPLAY and waited <= environment.rollout.patience_s:
-        line.ledger.rollouts.update(rollout.id, look=Look(time.time(), why, ()))
+        line.ledger.rollouts.update(rollout.id, look=Analysis(time.time(), why, ()))
     elif waited > environment.rollout.patience_s:
         stage.hold(line, rollout, f"{rollout.release} held, nothing is known of it: {why}")
 
 
-def look_at_probation(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Ruling | None:
+def analyse_probation(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
     """The same for a release that serves all traffic while the one before is resident."""
     from noria.delivery import judge_advance as judge
 
@@ -116,24 +116,24 @@ def _put_back(line: DeliveryContext, rollout: Rollout, route: Route, ruling: Rul
     environment, why = rollout.environment, f"{rollout.release} rolled back in probation: {ruling.reason.text}"
     champion.demand_unchanged(line, rollout)
     try:
-        champion.target(line, route, None)
+        champion.rollback_target(line, route, None)
     except RefusedError as error:
         text = f"{rollout.release} does harm in probation and goes on serving: {error.message}; {ruling.reason.text}"
         if over:
             _end_probation(line, rollout, route, ruling, text)
         elif error.message not in rollout.reason:
-            with champion.moving(line, rollout):
+            with champion.route_change(line, rollout):
                 line.ledger.rollouts.update(rollout.id, reason=text)
                 line.event("probation.harm", rollout.id, text, release=rollout.release)
         return
     stage.supersede(line, environment, f"{rollout.release}, which it is compared with, is rolled back")
-    champion.fall_back(line, environment, why, rollout=rollout, leaving=rollout.digest)
+    champion.restore_previous(line, environment, why, rollout=rollout, leaving=rollout.digest)
 
 
 def _end_probation(line: DeliveryContext, rollout: Rollout, route: Route, ruling: Ruling, text: str) -> None:
     kind = "probation.passed" if ruling.reason.outcome is Outcome.PASS else "probation.undecided"
     made = replace(route, shadow=0.0, rollout_id=None) if route.rollout_id == rollout.id else None
-    with champion.moving(line, rollout):
+    with champion.route_change(line, rollout):
         if made is not None:
             made = champion.put_after(line, route, made)
         line.ledger.rollouts.update(rollout.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
@@ -149,11 +149,11 @@ def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
     return judge_guards.share_on_probation(route.shadow, seen.candidate.requests - seen.candidate.errors, seen.champion.requests)
 
 
-def _moment(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Moment:
-    from noria.delivery.judge_advance import Moment
+def _moment(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> AnalysisMoment:
+    from noria.delivery.judge_advance import AnalysisMoment
 
     clock = line.ledger.clock.now(line.name)
-    return Moment(
+    return AnalysisMoment(
         patient_s=clock - rollout.patient_clock,
         step_s=clock - rollout.step_clock,
         approvals=line.ledger.approvals.count(line.name, rollout.release, rollout.environment, since=rollout.step_at),
@@ -164,7 +164,7 @@ def _moment(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Mo
 # -- evidence
 
 
-def _evidence(line: DeliveryContext, around: Surroundings, rollout: Rollout) -> Evidence:
+def _evidence(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Evidence:
     from noria.delivery.judge_guards import Evidence
 
     if around.book is None:
@@ -203,7 +203,7 @@ def signature_of(line: DeliveryContext, digest: str) -> Signature:
 
 
 def _record(
-    line: DeliveryContext, rollout: Rollout, route: Route, stats: Stats, share: float, *, paired: bool = False
+    line: DeliveryContext, rollout: Rollout, route: Route, stats: EngineCounts, share: float, *, paired: bool = False
 ) -> tuple[Rollout, Route]:
     """Append what came in since the last look as a block of its own: an earlier block is never rearranged.
 
@@ -220,7 +220,7 @@ def _record(
             fresh = champion.put_after(line, route, route)  # a new revision keeps what was seen apart from what comes
         line.driver.set_routes(fresh)
         return rollout, fresh
-    block = Block(share, champions, candidates, route.revision, paired)
+    block = Interval(share, champions, candidates, route.revision, paired)
     if not _worth([b.candidate for b in rollout.blocks], block.candidate):
         return rollout, route
     grown = replace(rollout, blocks=(*rollout.blocks, block))
@@ -242,10 +242,10 @@ def _note(line: DeliveryContext, rollout: Rollout, ruling: Ruling) -> None:
     now, last = time.time(), rollout.look
     if ruling.advice is Advice.WAIT and last is not None and (last.text == ruling.reason.text or now - last.at < TOLD_S):
         return
-    line.ledger.rollouts.update(rollout.id, look=Look(now, ruling.reason.text, ruling.stands))
+    line.ledger.rollouts.update(rollout.id, look=Analysis(now, ruling.reason.text, ruling.stands))
 
 
-def _act(line: DeliveryContext, around: Surroundings, rollout: Rollout, route: Route, ruling: Ruling) -> None:
+def _act(line: DeliveryContext, around: AnalysisContext, rollout: Rollout, route: Route, ruling: Ruling) -> None:
     environment = around.environment
     if ruling.advice is Advice.ROLL_BACK:
         stage.roll_back(line, rollout, f"{rollout.release} rolled back: {ruling.reason.text}")
@@ -255,7 +255,7 @@ def _act(line: DeliveryContext, around: Surroundings, rollout: Rollout, route: R
         stage.hold(line, rollout, f"{rollout.release} held at {percent(route.share)}: {ruling.reason.text}")
     elif (frozen := stage.frozen_words(line, environment)) is not None:
         line.ledger.rollouts.update(
-            rollout.id, look=Look(time.time(), f"{ruling.reason.text}; stays until {frozen}", ruling.stands)
+            rollout.id, look=Analysis(time.time(), f"{ruling.reason.text}; stays until {frozen}", ruling.stands)
         )
     elif ruling.advice is Advice.PROMOTE:
         release = line.ledger.releases.get(line.name, rollout.release)

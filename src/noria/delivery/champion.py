@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from noria.config import Environment, Project
 from noria.delivery import judge_rollback_target
 from noria.delivery.context import DeliveryContext
-from noria.delivery.driver import Stats, reachable
+from noria.delivery.driver import EngineCounts, reachable
 from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline.context import PipelineContext
@@ -63,7 +63,7 @@ def demand_unchanged(line: DeliveryContext, rollout: Rollout) -> None:
 
 
 @contextmanager
-def moving(line: DeliveryContext, rollout: Rollout, *, fit: bool = False) -> Iterator[None]:
+def route_change(line: DeliveryContext, rollout: Rollout, *, fit: bool = False) -> Iterator[None]:
     """The transaction in which a rollout is moved: under the lease, from the state that was read; ``fit``: it is to get traffic.
     Raises LeaseLostError."""
     with line.ledger.transaction():
@@ -90,7 +90,7 @@ def put_after(line: DeliveryContext, read: Route | None, made: Route) -> Route:
     return line.ledger.routes.put(made)
 
 
-def try_out(line: DeliveryContext, route: Route | None, release: Release) -> None:
+def serve_candidate(line: DeliveryContext, route: Route | None, release: Release) -> None:
     """Load a release that no route names. Raises ServingError when it cannot be."""
     if route is None or release.digest not in (route.champion, route.candidate, route.previous):
         failure = line.driver.load(release.digest)
@@ -119,7 +119,7 @@ def promote(
     route = line.ledger.routes.get(line.name, environment.name)
     _demand_free(route, rollout)
     if not tried:
-        try_out(line, route, release)
+        serve_candidate(line, route, release)
     text = f"{release.version} serves all of {environment.name}: {why}"
     champion, state = _crowned(line, environment, release, route, rollout)
     with line.ledger.transaction():
@@ -137,7 +137,7 @@ def promote(
     failure = line.driver.set_routes(made)
     if failure and route is not None:
         why = f"{release.version} could not be loaded: {failure}"
-        return fall_back(line, environment.name, why, rollout=rollout, leaving=release.digest)
+        return restore_previous(line, environment.name, why, rollout=rollout, leaving=release.digest)
     if failure:
         raise unloadable(release.version, failure)
     return text
@@ -189,7 +189,7 @@ def end_probation(line: DeliveryContext, environment: str, why: str, but: Rollou
             line.event("probation.cut", probing.id, text, release=probing.release)
 
 
-def fall_back(
+def restore_previous(
     line: DeliveryContext,
     environment: str,
     why: str,
@@ -210,7 +210,7 @@ def fall_back(
     if leaving is not None and route.champion != leaving:
         text = f"the route of {environment} has been changed meanwhile: {route.champion_version} serves"
         raise LeaseLostError(text, hint=ASK_AGAIN)
-    found = target(line, route, wanted)
+    found = rollback_target(line, route, wanted)
     release = line.ledger.releases.get(line.name, found.version)
     if release.digest != route.previous or not reachable(line.driver, line.name, environment):
         failure = line.driver.load(release.digest)
@@ -241,7 +241,7 @@ def fall_back(
     return text
 
 
-def target(line: DeliveryContext, route: Route, wanted: str | None) -> judge_rollback_target.Back:
+def rollback_target(line: DeliveryContext, route: Route, wanted: str | None) -> judge_rollback_target.RollbackTarget:
     """Where an environment goes back to. Raises RefusedError."""
     releases = line.ledger.releases.list(line.name)
     here = {r.version for r in releases if (line.bundle(r.digest) / "manifest.json").is_file()}
@@ -252,7 +252,7 @@ def target(line: DeliveryContext, route: Route, wanted: str | None) -> judge_rol
     return found
 
 
-def crash_loop(line: DeliveryContext, route: Route, stats: Stats) -> Reason | None:
+def crash_loop(line: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
     """Why the champion must give way to a release before it, or None."""
     crashes = stats.crashes.get(route.champion)
     if crashes is None or crashes.role != CHAMPION:
@@ -261,7 +261,7 @@ def crash_loop(line: DeliveryContext, route: Route, stats: Stats) -> Reason | No
     return reason if reason is not None and _previous_loads(line, route) else None
 
 
-def refused(line: DeliveryContext, route: Route, stats: Stats) -> Reason | None:
+def refused(line: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
     """Why a champion that the server refuses must give way, or None: tried once more, it loads, or the release before does not
     load either, and then nothing is gained by it."""
     if route.champion not in stats.failed:

@@ -13,7 +13,7 @@ from noria.serving.client import ArmTallies, Server
 from noria.serving.rollout_records import Crashes, Route
 
 
-class Stats(msgspec.Struct, frozen=True):
+class EngineCounts(msgspec.Struct, frozen=True):
     """What an engine has seen in one environment. ``tallies`` by the revision of the route, cumulative; the rest by digest."""
 
     tallies: dict[int, ArmTallies] = {}
@@ -34,7 +34,7 @@ class Driver(Protocol):
     def drain(self, environment: str, digest: str) -> None:
         """Let go of a release that no route names any more, once its requests are done."""
 
-    def stats(self, project: str, environment: str) -> Stats:
+    def stats(self, project: str, environment: str) -> EngineCounts:
         """Raises ServingError when the engine does not answer."""
 
 
@@ -43,9 +43,9 @@ class EngineStats:
 
     def __init__(self, driver: Driver, project: str, environment: str) -> None:
         self._ask = partial(driver.stats, project, environment)
-        self._found: Stats | ServingError | None = None
+        self._found: EngineCounts | ServingError | None = None
 
-    def stats(self) -> Stats:
+    def stats(self) -> EngineCounts:
         """Raises ServingError when the engine did not answer."""
         if self._found is None:
             try:
@@ -88,9 +88,9 @@ class Embedded:
     def drain(self, environment: str, digest: str) -> None:
         """Nothing is left to do: a worker closes a release some seconds after the last route that named it."""
 
-    def stats(self, project: str, environment: str) -> Stats:
+    def stats(self, project: str, environment: str) -> EngineCounts:
         health = self._server.health(environment)
-        return Stats(self._server.stats(project, environment), health.failed, health.crashes)
+        return EngineCounts(self._server.stats(project, environment), health.failed, health.crashes)
 
 
 def reachable(driver: Driver, project: str, environment: str) -> bool:

@@ -19,10 +19,10 @@ from noria.delivery import judge_guards as guards
 from noria.delivery.judge_guards import Evidence
 from noria.kernel.policy import RolloutPolicy, RolloutStep, StepKind, lasting, percent
 from noria.kernel.verdict import Outcome, Reason
-from noria.serving.rollout_records import Advice, Stand
+from noria.serving.rollout_records import Advice, GuardStatus
 
 
-class Moment(msgspec.Struct, frozen=True):
+class AnalysisMoment(msgspec.Struct, frozen=True):
     """When the look is taken, in seconds of the project clock, and who has agreed."""
 
     patient_s: float = 0.0  # since patience began to count
@@ -34,25 +34,25 @@ class Moment(msgspec.Struct, frozen=True):
 class Ruling(msgspec.Struct, frozen=True):
     advice: Advice
     reason: Reason
-    stands: tuple[Stand, ...]
+    stands: tuple[GuardStatus, ...]
 
     @property
-    def errors(self) -> Stand:
+    def errors(self) -> GuardStatus:
         return self.stands[0]
 
     @property
-    def slow(self) -> Stand:
+    def slow(self) -> GuardStatus:
         return self.stands[1]
 
 
-def judge(policy: RolloutPolicy, step: int, evidence: Evidence, moment: Moment) -> Ruling:
+def judge(policy: RolloutPolicy, step: int, evidence: Evidence, moment: AnalysisMoment) -> Ruling:
     """One look at a rollout at ``policy.steps[step]``."""
     found = guards.stands(policy, evidence, _safe_needed(policy, step))
     advice, reason = _advise(policy, step, evidence, moment, found)
     return Ruling(advice, reason, found)
 
 
-def judge_probation(policy: RolloutPolicy, evidence: Evidence, moment: Moment) -> Ruling:
+def judge_probation(policy: RolloutPolicy, evidence: Evidence, moment: AnalysisMoment) -> Ruling:
     """One look at a release that serves all traffic while the one before it stays resident: PROMOTE when the time is over."""
     found = guards.stands(policy, evidence, 1 / policy.missed)
     harm = _harm(found)
@@ -86,7 +86,7 @@ def _safe_needed(policy: RolloutPolicy, step: int) -> float:
 
 
 def _advise(
-    policy: RolloutPolicy, step: int, evidence: Evidence, moment: Moment, found: tuple[Stand, ...]
+    policy: RolloutPolicy, step: int, evidence: Evidence, moment: AnalysisMoment, found: tuple[GuardStatus, ...]
 ) -> tuple[Advice, Reason]:
     harm = _harm(found)
     if harm is not None:
@@ -106,25 +106,25 @@ def _advise(
     return _onward(policy, step, _all_words(required), found)
 
 
-def _harm(found: tuple[Stand, ...]) -> Reason | None:
+def _harm(found: tuple[GuardStatus, ...]) -> Reason | None:
     harmful = [guards.harm_words(stand) for stand in found if stand.harmful]
     if not harmful:
         return None
     return Reason("rollout.harm", f"{'; '.join(harmful)}: roll back", Outcome.FAIL, guards.numbers(found))
 
 
-def _is_required(policy: RolloutPolicy, step: RolloutStep, moment: Moment, stand: Stand) -> bool:
+def _is_required(policy: RolloutPolicy, step: RolloutStep, moment: AnalysisMoment, stand: GuardStatus) -> bool:
     """Quality is judged in probation where labels come too late; latency where the candidate answers, not where it scores."""
     if _is_quality(policy, stand):
         return not moment.deferred
     return step.kind is not StepKind.SHADOW or stand.guard == guards.ERRORS
 
 
-def _is_quality(policy: RolloutPolicy, stand: Stand) -> bool:
+def _is_quality(policy: RolloutPolicy, stand: GuardStatus) -> bool:
     return policy.guards.quality is not None and stand.guard == policy.guards.quality.metric
 
 
-def _paused(policy: RolloutPolicy, step: int, moment: Moment, found: tuple[Stand, ...]) -> tuple[Advice, Reason]:
+def _paused(policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tuple[GuardStatus, ...]) -> tuple[Advice, Reason]:
     left = policy.steps[step].seconds - moment.step_s
     if left <= 0:
         return _onward(policy, step, f"paused for {lasting(policy.steps[step].seconds)}, no harm was shown", found)
@@ -132,7 +132,7 @@ def _paused(policy: RolloutPolicy, step: int, moment: Moment, found: tuple[Stand
     return Advice.WAIT, Reason("rollout.pause", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
 
 
-def _asked(policy: RolloutPolicy, step: int, moment: Moment, found: tuple[Stand, ...]) -> tuple[Advice, Reason]:
+def _asked(policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tuple[GuardStatus, ...]) -> tuple[Advice, Reason]:
     missing = policy.steps[step].approvals - moment.approvals
     if missing <= 0:
         return _onward(policy, step, f"{_plural(moment.approvals, 'approval')}", found)
@@ -140,7 +140,7 @@ def _asked(policy: RolloutPolicy, step: int, moment: Moment, found: tuple[Stand,
     return Advice.WAIT, Reason("rollout.approve", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
 
 
-def _onward(policy: RolloutPolicy, step: int, shown: str, found: tuple[Stand, ...]) -> tuple[Advice, Reason]:
+def _onward(policy: RolloutPolicy, step: int, shown: str, found: tuple[GuardStatus, ...]) -> tuple[Advice, Reason]:
     after = policy.steps[step + 1]
     numbers = guards.numbers(found)
     if after.kind is StepKind.CANARY and after.share == 1:
@@ -160,14 +160,14 @@ def _failing(policy: RolloutPolicy, evidence: Evidence) -> str:
     return f"it failed {failed:,} of {asked:,} requests, and none goes on that fails more than {most} (guard.failing)"
 
 
-def _undecided(policy: RolloutPolicy, moment: Moment, found: tuple[Stand, ...], why: str) -> tuple[Advice, Reason]:
+def _undecided(policy: RolloutPolicy, moment: AnalysisMoment, found: tuple[GuardStatus, ...], why: str) -> tuple[Advice, Reason]:
     if moment.patient_s > policy.patience_s:
         text = f"no verdict within {lasting(policy.patience_s)}: {why}"
         return Advice.HOLD, Reason("rollout.patience", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
     return Advice.WAIT, Reason("rollout.wait", why, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
 
 
-def _all_words(found: list[Stand] | tuple[Stand, ...]) -> str:
+def _all_words(found: list[GuardStatus] | tuple[GuardStatus, ...]) -> str:
     return "; ".join(guards.where_words(stand) for stand in found)
 
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from noria.kernel.policy import QualityGuard, QuantileGuard, RolloutPolicy, percent
-from noria.serving.rollout_records import Block, Stand, Tally, evidence_words
+from noria.serving.rollout_records import GuardStatus, Interval, Tally, evidence_words
 from noria.stats import betting, eprocess, quantiles
 from noria.stats.eprocess import Outcomes
 from noria.stats.metrics import Floats
@@ -39,7 +39,7 @@ class Evidence(msgspec.Struct, frozen=True, eq=False):
     [m], in ms, where a quantile is guarded.
     """
 
-    blocks: Sequence[Block] = ()
+    blocks: Sequence[Interval] = ()
     differences: Floats = msgspec.field(default_factory=_none)
     pairs: int = 0
     latencies: tuple[Floats, Floats] = msgspec.field(default_factory=lambda: (_none(), _none()))
@@ -63,7 +63,7 @@ def share_on_probation(drawn: float, answered: int, pairs: int) -> float:
     return 1 / (1 + share)
 
 
-def stands(policy: RolloutPolicy, evidence: Evidence, needed: float) -> tuple[Stand, ...]:
+def stands(policy: RolloutPolicy, evidence: Evidence, needed: float) -> tuple[GuardStatus, ...]:
     """Every guard, errors and slow answers first. ``needed``: evidence for safety that this step asks for."""
     found = [
         _counted(policy, evidence.blocks, ERRORS, needed),
@@ -80,7 +80,7 @@ def harm_needed(policy: RolloutPolicy) -> float:
     return guards(policy) / policy.false_alarm
 
 
-def _counted(policy: RolloutPolicy, blocks: Sequence[Block], guard: str, needed: float) -> Stand:
+def _counted(policy: RolloutPolicy, blocks: Sequence[Interval], guard: str, needed: float) -> GuardStatus:
     count, margin = _COUNTED[guard]
     if guard == SLOW:  # not that none was slow: nothing is known of it
         blocks = [b for b in blocks if not b.paired]
@@ -88,7 +88,7 @@ def _counted(policy: RolloutPolicy, blocks: Sequence[Block], guard: str, needed:
     own, theirs = sum(o.candidate_events for o in outcomes), sum(o.champion_events for o in outcomes)
     compared = [o for o in outcomes if 0 < o.share < 1]  # else there is nobody to compare with
     text = f"{own:,} of {own + theirs:,} events on the canary{_where(outcomes)}" if own + theirs else "no event on either release"
-    return Stand(
+    return GuardStatus(
         guard=guard,
         text=f"{text} in {_asked(blocks, outcomes)}",
         harm=_highest(compared),
@@ -98,7 +98,7 @@ def _counted(policy: RolloutPolicy, blocks: Sequence[Block], guard: str, needed:
     )
 
 
-def _outcomes(block: Block, count: Count) -> Outcomes:
+def _outcomes(block: Interval, count: Count) -> Outcomes:
     """Of pairs, without those that both failed."""
     both = block.candidate.both if block.paired else 0
     return Outcomes(
@@ -116,12 +116,12 @@ _COUNTED: dict[str, tuple[Count, Callable[[RolloutPolicy], float]]] = {
 }
 
 
-def failing(blocks: Sequence[Block]) -> tuple[int, int]:
+def failing(blocks: Sequence[Interval]) -> tuple[int, int]:
     """Requests that the candidate was asked, and those that it failed, also where the champion failed them too."""
     return sum(b.candidate.requests for b in blocks), sum(b.candidate.errors for b in blocks)
 
 
-def _asked(blocks: Sequence[Block], outcomes: Sequence[Outcomes]) -> str:
+def _asked(blocks: Sequence[Interval], outcomes: Sequence[Outcomes]) -> str:
     """``412 of its requests``; ``300 pairs, and 2 that both failed``."""
     asked = f"{sum(o.candidate_requests for o in outcomes):,}"
     if not blocks or not all(b.paired for b in blocks):
@@ -147,7 +147,7 @@ def _highest(outcomes: Sequence[Outcomes]) -> float:
     return value(max(0.0, float(eprocess.harm_path(share, champion, candidate).max())))
 
 
-def _quality(policy: RolloutPolicy, guard: QualityGuard, evidence: Evidence, needed: float) -> Stand:
+def _quality(policy: RolloutPolicy, guard: QualityGuard, evidence: Evidence, needed: float) -> GuardStatus:
     """Betting on paired differences of a bounded loss."""
     found, margin = evidence.differences, guard.by / guard.bound
     if len(found):
@@ -158,7 +158,7 @@ def _quality(policy: RolloutPolicy, guard: QualityGuard, evidence: Evidence, nee
         text = f"{mean:+.4g} ({low:+.4g} to {high:+.4g}) on {len(found):,} labelled of {evidence.pairs:,} pairs"
     else:
         text = f"no label yet on {evidence.pairs:,} pairs"
-    return Stand(
+    return GuardStatus(
         guard=guard.metric,
         text=text,
         harm=value(betting.harm_log_evidence(found)),
@@ -168,7 +168,7 @@ def _quality(policy: RolloutPolicy, guard: QualityGuard, evidence: Evidence, nee
     )
 
 
-def _quantile(policy: RolloutPolicy, guard: QuantileGuard, latencies: tuple[Floats, Floats], needed: float) -> Stand:
+def _quantile(policy: RolloutPolicy, guard: QuantileGuard, latencies: tuple[Floats, Floats], needed: float) -> GuardStatus:
     """Bounds of the difference of a quantile, at the level that each side must reach."""
     old, new = latencies
     most, harm, safe = harm_needed(policy), 1.0, 1.0
@@ -178,7 +178,7 @@ def _quantile(policy: RolloutPolicy, guard: QuantileGuard, latencies: tuple[Floa
         low, high = quantiles.quantile_difference(new, old, guard.quantile, min(0.5, 1 / needed))
         harm, safe = most if later > 0 else 1.0, needed if high < guard.by_ms else 1.0  # bounds decide or say nothing
         text = f"{low:+.3g} to {high:+.3g} ms on {text}" if math.isfinite(low + high) else f"{text} are too few to tell"
-    return Stand(f"p{100 * guard.quantile:g}", text, harm, most, safe, needed)
+    return GuardStatus(f"p{100 * guard.quantile:g}", text, harm, most, safe, needed)
 
 
 def value(log_evidence: float) -> float:
@@ -186,19 +186,19 @@ def value(log_evidence: float) -> float:
     return math.exp(min(log_evidence, LARGEST))
 
 
-def harm_words(stand: Stand) -> str:
+def harm_words(stand: GuardStatus) -> str:
     """``errors: 7 of 9 events on the candidate at 10 % of traffic in 412 of its requests; evidence 212, needed 100``."""
     return f"{stand.guard}: {stand.text}; evidence {evidence_words(stand.harm)}, needed {evidence_words(stand.harm_needed)}"
 
 
-def where_words(stand: Stand) -> str:
+def where_words(stand: GuardStatus) -> str:
     return (
         f"{stand.guard}: {stand.text}; for safety {evidence_words(stand.safe)} of {evidence_words(stand.safe_needed)}, "
         f"for harm {evidence_words(stand.harm)} of {evidence_words(stand.harm_needed)}"
     )
 
 
-def numbers(found: Sequence[Stand]) -> dict[str, float]:
+def numbers(found: Sequence[GuardStatus]) -> dict[str, float]:
     """For programs: each guard's evidence under its name."""
     pairs: dict[str, float] = {}
     for stand in found:

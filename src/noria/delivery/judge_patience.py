@@ -22,7 +22,7 @@ NEVER = 10**12  # requests; more are no number that a person waits for
 PLATEAUS = 10_000  # failures of the candidate on the way
 
 
-class Rate(msgspec.Struct, frozen=True):
+class RateGuard(msgspec.Struct, frozen=True):
     """A guard on a share of requests: errors, or slow answers."""
 
     name: str
@@ -40,7 +40,7 @@ class Loss(msgspec.Struct, frozen=True):
     labels_per_s: float | None = None
 
 
-class Plan(msgspec.Struct, frozen=True):
+class RolloutPlan(msgspec.Struct, frozen=True):
     """A rollout's settings. ``shares``: of the canary steps below full traffic; at least one, or a shadow step before them."""
 
     shares: tuple[float, ...]
@@ -60,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True):
         return len(self.shares) + (self.shadow > 0)
 
 
-class Taken(msgspec.Struct, frozen=True):
+class GuardCost(msgspec.Struct, frozen=True):
     """What one guard takes. Of a loss, ``canary`` and ``requests`` count labelled pairs."""
 
     guard: str
@@ -71,7 +71,7 @@ class Taken(msgspec.Struct, frozen=True):
     harm_seconds: float | None
 
 
-class Finding(msgspec.Struct, frozen=True):
+class PatienceWarning(msgspec.Struct, frozen=True):
     """A guard that cannot be expected to decide within patience."""
 
     guard: str
@@ -79,26 +79,26 @@ class Finding(msgspec.Struct, frozen=True):
     needed_s: float
 
 
-def taken(plan: Plan, guards: Sequence[Rate | Loss]) -> list[Taken]:
+def taken(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[GuardCost]:
     """What each guard takes, alone. Raises ValueError for margins, rates and shares that cannot be."""
     if not plan.steps or not all(0 < share < 1 for share in plan.shares) or not 0 <= plan.shadow <= 1:
         raise ValueError(f"shares of traffic lie between 0 and 1: {plan.shares}, {plan.shadow}")
     if not (0 < plan.false_alarm < 1 and 0 < plan.missed < 1):
         raise ValueError(f"error rates lie between 0 and 1: {plan.false_alarm}, {plan.missed}")
     enough = math.log(len(guards) / plan.false_alarm) if guards else 0.0
-    return [_of_rate(plan, g, enough) if isinstance(g, Rate) else _of_loss(plan, g, enough) for g in guards]
+    return [_of_rate(plan, g, enough) if isinstance(g, RateGuard) else _of_loss(plan, g, enough) for g in guards]
 
 
-def findings(plan: Plan, guards: Sequence[Rate | Loss]) -> list[Finding]:
+def findings(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[PatienceWarning]:
     """The guards that would not clear a good candidate within patience; none where traffic is not known."""
     found = []
     for guard, one in zip(guards, taken(plan, guards), strict=True):
         if one.seconds is not None and one.seconds > plan.patience_s:
-            found.append(Finding(guard.name, _sentence(plan, guard, one), one.seconds))
+            found.append(PatienceWarning(guard.name, _sentence(plan, guard, one), one.seconds))
     return found
 
 
-def bounded(plan: Plan, quantile: float) -> tuple[int, float | None]:
+def bounded(plan: RolloutPlan, quantile: float) -> tuple[int, float | None]:
     """Requests of the candidate before which a quantile of its latency has no upper bound at what the last step asks for, and the
     seconds until then, None where traffic is not known. A guard on it takes at least that; how much more, the spread decides."""
     canary, seconds = 0, 0.0
@@ -109,7 +109,7 @@ def bounded(plan: Plan, quantile: float) -> tuple[int, float | None]:
     return canary, None if plan.traffic_per_s is None else seconds
 
 
-def _sentence(plan: Plan, guard: Rate | Loss, one: Taken) -> str:
+def _sentence(plan: RolloutPlan, guard: RateGuard | Loss, one: GuardCost) -> str:
     shares = ", ".join([f"shadow of {percent(plan.shadow)}"] * (plan.shadow > 0) + [percent(share) for share in plan.shares])
     if isinstance(guard, Loss):
         what, flow, where = "labelled pairs", guard.labels_per_s or 0.0, ""
@@ -134,7 +134,7 @@ def _flow(per_s: float) -> str:
     return f"{per_s:.3g}/s" if per_s >= 1 else f"{60 * per_s:.3g}/min" if 60 * per_s >= 1 else f"{3600 * per_s:.3g}/h"
 
 
-def _of_rate(plan: Plan, guard: Rate, enough: float) -> Taken:
+def _of_rate(plan: RolloutPlan, guard: RateGuard, enough: float) -> GuardCost:
     if not (0 < guard.margin < 1 and 0 <= guard.champion <= 1 - guard.margin):
         raise ValueError(
             f"{guard.name}: the guard and the champion's rate are shares of requests: {guard.margin}, {guard.champion}"
@@ -149,10 +149,10 @@ def _of_rate(plan: Plan, guard: Rate, enough: float) -> Taken:
         outcomes = 2 * part if plan.shadow and guard.paired else 1  # of a request: two where it is a pair
         harm = _arrives(even, outcomes * _harm_growth(guard, share), enough) or NEVER
     flow = plan.traffic_per_s
-    return Taken(guard.name, tuple(canary), requests, _seconds(requests, flow), harm, _seconds(harm, flow))
+    return GuardCost(guard.name, tuple(canary), requests, _seconds(requests, flow), harm, _seconds(harm, flow))
 
 
-def _cleared(plan: Plan, guard: Rate) -> list[int]:
+def _cleared(plan: RolloutPlan, guard: RateGuard) -> list[int]:
     """Requests of the candidate at each step, both releases failing at the champion's rate.
 
     The candidate's failures are as many as the median of their number is so far. They are few and each costs much, so what is
@@ -178,7 +178,7 @@ def _cleared(plan: Plan, guard: Rate) -> list[int]:
     return canary
 
 
-def _safe_growth(guard: Rate, share: float, *, paired: bool) -> tuple[Floats, Floats]:
+def _safe_growth(guard: RateGuard, share: float, *, paired: bool) -> tuple[Floats, Floats]:
     """Log growth of each stake with a request of the candidate that is answered well, and with one that fails, and with what the
     champion fails meanwhile."""
     stakes, odds = STAKES / (1 - guard.margin), share / (1 - share)
@@ -191,7 +191,7 @@ def _safe_growth(guard: Rate, share: float, *, paired: bool) -> tuple[Floats, Fl
     return calm + theirs, bad + theirs
 
 
-def _harm_growth(guard: Rate, share: float) -> Floats:
+def _harm_growth(guard: RateGuard, share: float) -> Floats:
     """Expected log growth of each odds ratio with a request of either release, the candidate worse by the guard."""
     spread = np.log1p(share * (ODDS_RATIOS - 1))
     worse = share * (guard.champion + guard.margin)
@@ -199,7 +199,7 @@ def _harm_growth(guard: Rate, share: float) -> Floats:
     return growth
 
 
-def _of_loss(plan: Plan, guard: Loss, enough: float) -> Taken:
+def _of_loss(plan: RolloutPlan, guard: Loss, enough: float) -> GuardCost:
     if not (0 < guard.margin < 1 and 0 < guard.sd < 1):
         raise ValueError(f"{guard.name}: the guard and the spread lie between 0 and the bound: {guard.margin}, {guard.sd}")
     stakes = betting.STAKES
@@ -212,7 +212,7 @@ def _of_loss(plan: Plan, guard: Loss, enough: float) -> Taken:
     cleared = _arrives(even, safe, math.log(1 / plan.missed)) or NEVER
     blamed = _arrives(even, harm, enough) or NEVER
     flow = guard.labels_per_s
-    return Taken(guard.name, (cleared,), cleared, _seconds(cleared, flow), blamed, _seconds(blamed, flow))
+    return GuardCost(guard.name, (cleared,), cleared, _seconds(cleared, flow), blamed, _seconds(blamed, flow))
 
 
 def _arrives(reached: Floats, growth: Floats, enough: float, most: int = NEVER) -> int | None:

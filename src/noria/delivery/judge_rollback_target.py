@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 import msgspec
 
 
-class Back(msgspec.Struct, frozen=True):
+class RollbackTarget(msgspec.Struct, frozen=True):
     """The release that takes over, and why it and no newer one."""
 
     version: str
@@ -23,7 +23,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 def target(
     history: Sequence[str], releases: Mapping[str, str | None], present: str, wanted: str | None, here: Container[str]
-) -> Back | Refusal:
+) -> RollbackTarget | Refusal:
     """Where ``present`` gives way to.
 
     ``history``: champions of the environment, newest first, a version once for each time that it served; ``releases``: every
@@ -36,7 +36,7 @@ def target(
     for version in _before(history, present):
         why = _unfit(version, releases, here)
         if why is None:
-            return Back(version, f"{version} served before {present}" + (f" ({'; '.join(passed)})" if passed else ""))
+            return RollbackTarget(version, f"{version} served before {present}" + (f" ({'; '.join(passed)})" if passed else ""))
         passed.append(why)
     if not passed:
         text = f"no other release served before {present}: there is nothing to go back to"
@@ -63,7 +63,7 @@ def _unfit(version: str, releases: Mapping[str, str | None], here: Container[str
 
 def _wanted(
     history: Sequence[str], releases: Mapping[str, str | None], present: str, wanted: str, here: Container[str]
-) -> Back | Refusal:
+) -> RollbackTarget | Refusal:
     if wanted not in releases:
         return Refusal(f"there is no release {wanted}", "`noria releases` lists them.")
     if wanted == present:
@@ -73,5 +73,5 @@ def _wanted(
             return Refusal(why, f"`noria release lift {wanted}` lifts the bar; `noria promote {wanted}` does both.")
         return Refusal(why, f"It was collected or erased. `noria reproduce {wanted}` makes it again from its record.")
     if wanted not in history:
-        return Back(wanted, f"{wanted} was asked for; it never served here")
-    return Back(wanted, f"{wanted} was asked for")
+        return RollbackTarget(wanted, f"{wanted} was asked for; it never served here")
+    return RollbackTarget(wanted, f"{wanted} was asked for")

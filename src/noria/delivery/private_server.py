@@ -24,7 +24,7 @@ import msgspec
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, StepError, StoppedError
 from noria.models.signature import Signature
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.releases import bundle_verifier, signing
 from noria.releases.packaging import Package
 from noria.serving.client import Server
@@ -42,20 +42,20 @@ ANSWER_S = 60.0  # for one answer
 LOOK_S = 0.05
 
 
-class Timed(msgspec.Struct, frozen=True):
+class LatencyRounds(msgspec.Struct, frozen=True):
     """The median and the 99th percentile of each round, in ms."""
 
     p50_ms: list[float]
     p99_ms: list[float]
 
 
-class Private:
+class PrivateServer:
     """The candidate's server, from its start on; ``measure`` waits until it answers."""
 
     def __init__(self, started: Future[str], bodies: Future[list[bytes]]) -> None:
         self._started, self._bodies = started, bodies
 
-    def measure(self, rounds: int = ROUNDS) -> Timed:
+    def measure(self, rounds: int = ROUNDS) -> LatencyRounds:
         """One-row requests, one after another, over one connection. Raises StepError when it answers none."""
         try:
             address = urlsplit(self._started.result())
@@ -70,11 +70,11 @@ class Private:
             raise StepError(why, where=WHERE) from error
         finally:
             link.close()
-        return Timed([statistics.median(times) for times in taken], [_p99(times) for times in taken])
+        return LatencyRounds([statistics.median(times) for times in taken], [_p99(times) for times in taken])
 
 
 @contextmanager
-def private_server(line: PipelineContext, sheet: Sheet, package: Package) -> Iterator[Private]:
+def private_server(line: PipelineContext, sheet: PinnedRun, package: Package) -> Iterator[PrivateServer]:
     """Begin to start it, while other work is done; it is gone, with its folder, at the end."""
     folder = line.folder(sheet.run_id) / "private"
     shutil.rmtree(folder, ignore_errors=True)
@@ -84,7 +84,7 @@ def private_server(line: PipelineContext, sheet: Sheet, package: Package) -> Ite
         with ThreadPoolExecutor(2, "private-server") as pool:
             started = pool.submit(_start, sheet, package, folder, ended, leash)
             try:
-                yield Private(started, pool.submit(_bodies, package))
+                yield PrivateServer(started, pool.submit(_bodies, package))
             finally:
                 ended.set()
                 with suppress(NoriaError):  # it never came up: whoever waited for it has heard
@@ -96,7 +96,7 @@ def private_server(line: PipelineContext, sheet: Sheet, package: Package) -> Ite
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(sheet: Sheet, package: Package, folder: Path, ended: threading.Event, leash: int) -> str:
+def _start(sheet: PinnedRun, package: Package, folder: Path, ended: threading.Event, leash: int) -> str:
     """Its address. Raises NoriaError when the candidate cannot be served, StoppedError."""
     digest = lay(package, folder)
     serving, project = sheet.project.serving, sheet.project.name

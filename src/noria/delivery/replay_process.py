@@ -21,7 +21,7 @@ from noria.kernel.errors import ServingError
 from noria.serving.client import PARENT
 from noria.serving.judge_crash import is_crash
 from noria.serving.out_of_memory import OutOfMemory
-from noria.serving.replay_result import CANDIDATE, Order, Replayed
+from noria.serving.replay_result import CANDIDATE, Replayed, ReplayOrder
 
 MODULE = "noria.serving.replay"
 ERRORS = "errors.txt"
@@ -73,7 +73,9 @@ def replay(
     """
     with tempfile.TemporaryDirectory(prefix="noria-replay-") as scratch:
         place, seed = str(state.resolve()), int(candidate[:8], 16)
-        order = Order(place, project, environment, champion, candidate, requests, deadline_ms, slow_ms, timeout_s, scratch, seed)
+        order = ReplayOrder(
+            place, project, environment, champion, candidate, requests, deadline_ms, slow_ms, timeout_s, scratch, seed
+        )
         heard, kernel = _Heard(), out_of_memory or OutOfMemory()
         code = _run(order, command, Path(scratch), heard)
         if heard.facts is not None:
@@ -83,7 +85,7 @@ def replay(
         return _without_facts(heard, code, Path(scratch) / ERRORS, timeout_s, starved=starved)
 
 
-def _run(order: Order, command: Sequence[str], scratch: Path, heard: _Heard) -> int | None:
+def _run(order: ReplayOrder, command: Sequence[str], scratch: Path, heard: _Heard) -> int | None:
     """The process's exit code; None when its time was up. Raises ServingError when it cannot be started."""
     ours, theirs = os.pipe()
     try:

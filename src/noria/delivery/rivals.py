@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.delivery.simulation import Decision, Judge, Rule, Stream, Verdict, looks, noria
+from noria.delivery.simulation import DecisionRule, Judge, SimulatedDecision, SimulatedVerdict, Stream, looks, noria
 from noria.stats.metrics import Floats
 
 WARM = 100  # requests of the candidate before anybody who looks all the time looks first
@@ -55,7 +55,7 @@ def judges() -> dict[str, Judge]:
     }
 
 
-def size(rule: Rule, stream: Stream) -> int:
+def size(rule: DecisionRule, stream: Stream) -> int:
     """Requests of the candidate that a one-sided test of two proportions needs, at the last step's share.
 
     For false_alarm / guards and missed at each guard's margin; the champion's true rates are taken as known. Source: Fleiss,
@@ -76,17 +76,17 @@ def size(rule: Rule, stream: Stream) -> int:
     return math.ceil(max(needed))
 
 
-def fixed(rule: Rule, stream: Stream) -> Decision:
+def fixed(rule: DecisionRule, stream: Stream) -> SimulatedDecision:
     """One look when the candidate has had ``size`` requests: roll back when it is significantly worse, else promote."""
     return _tested(rule, stream, peeked=False)
 
 
-def peeking(rule: Rule, stream: Stream) -> Decision:
+def peeking(rule: DecisionRule, stream: Stream) -> SimulatedDecision:
     """The same test at every look from WARM requests of the candidate on; promoted when it has not fired by then."""
     return _tested(rule, stream, peeked=True)
 
 
-def _tested(rule: Rule, stream: Stream, *, peeked: bool) -> Decision:
+def _tested(rule: DecisionRule, stream: Stream, *, peeked: bool) -> SimulatedDecision:
     share, needed = rule.shares[-1], size(rule, stream)
     while not stream.ended and stream.outcomes(0, share)[0].sum() < needed:
         stream.grow()
@@ -95,14 +95,14 @@ def _tested(rule: Rule, stream: Stream, *, peeked: bool) -> Decision:
     last = int(np.searchsorted(reached, needed))
     if last == len(own) or stream.times[last] > rule.patience_s:
         seen = int(np.searchsorted(stream.times, rule.patience_s, "right"))
-        return Decision(Verdict.HELD, seen, int(reached[seen - 1]) if seen else 0, rule.patience_s)
+        return SimulatedDecision(SimulatedVerdict.HELD, seen, int(reached[seen - 1]) if seen else 0, rule.patience_s)
     at = looks(stream, 0, share, rule.look_requests).at if peeked else np.zeros(0, dtype=np.intp)
     at = np.append(at[(at < last) & (reached[at] >= WARM)], last)
     limit = NormalDist().inv_cdf(1 - rule.false_alarm / rule.guards)
     found = _scores(stream, share, at) > limit
     index = int(found.argmax()) if found.any() else len(at) - 1
-    verdict = Verdict.ROLLED_BACK if found.any() else Verdict.PROMOTED
-    return Decision(verdict, int(at[index]) + 1, int(reached[at[index]]), float(stream.times[at[index]]))
+    verdict = SimulatedVerdict.ROLLED_BACK if found.any() else SimulatedVerdict.PROMOTED
+    return SimulatedDecision(verdict, int(at[index]) + 1, int(reached[at[index]]), float(stream.times[at[index]]))
 
 
 def _scores(stream: Stream, share: float, at: NDArray[np.intp]) -> Floats:
@@ -120,7 +120,7 @@ def _scores(stream: Stream, share: float, at: NDArray[np.intp]) -> Floats:
     return best
 
 
-def thresholds(kind: Thresholds, rule: Rule, stream: Stream) -> Decision:
+def thresholds(kind: Thresholds, rule: DecisionRule, stream: Stream) -> SimulatedDecision:
     """Rates in each interval against the champion's true rate plus the guard."""
     shares = kind.shares or rule.shares
     limits = (stream.scenario.champion.errors + rule.errors, stream.scenario.champion.slow + rule.slow)
@@ -136,13 +136,13 @@ def thresholds(kind: Thresholds, rule: Rule, stream: Stream) -> Decision:
         bad = (quiet and not kind.silent) or rates[1] > limits[0] or rates[2] > limits[1]
         failures += bad
         if failures >= kind.failures or (kind.silent and silent >= kind.silent):
-            return Decision(Verdict.ROLLED_BACK, start, canary, number * kind.interval_s)
+            return SimulatedDecision(SimulatedVerdict.ROLLED_BACK, start, canary, number * kind.interval_s)
         passed += not bad or kind.advance_on_failure
         if passed >= kind.checks:
             step, passed = step + 1, 0
         if step == len(shares):
-            return Decision(Verdict.PROMOTED, start, canary, number * kind.interval_s)
-    return Decision(Verdict.HELD, start, canary, rule.patience_s)
+            return SimulatedDecision(SimulatedVerdict.PROMOTED, start, canary, number * kind.interval_s)
+    return SimulatedDecision(SimulatedVerdict.HELD, start, canary, rule.patience_s)
 
 
 def _within(stream: Stream, start: int, end: int, share: float) -> tuple[int, float, float]:

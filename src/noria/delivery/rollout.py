@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from noria.config import Environment, Project
 from noria.delivery import champion, driver, judge_freeze
-from noria.delivery.champion import ONWARD, OUTCOMES, close, demand_unchanged, moving
+from noria.delivery.champion import ONWARD, OUTCOMES, close, demand_unchanged, route_change
 from noria.delivery.context import DeliveryContext
 from noria.kernel import names
 from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
@@ -46,13 +46,13 @@ def roll_out(line: DeliveryContext, project: Project, release: Release) -> tuple
         if _overtaken(line, environment, release):  # ... and told again late
             newer = f"{release.version} superseded: a newer release came to {environment.name}"
             return (TurnOutcome.SUPERSEDED, newer) if outcome is TurnOutcome.RELEASED else (outcome, text)
-        outcome, text = enter(line, project, environment, release)
+        outcome, text = start_rollout(line, project, environment, release)
         if outcome is not TurnOutcome.PROMOTED:
             return outcome, text
     return outcome, text
 
 
-def enter(line: DeliveryContext, project: Project, environment: Environment, release: Release) -> tuple[TurnOutcome, str]:
+def start_rollout(line: DeliveryContext, project: Project, environment: Environment, release: Release) -> tuple[TurnOutcome, str]:
     """Bring a release into one environment as its policy says; one that was barred meanwhile stays where it is."""
     barred = line.ledger.releases.get(line.name, release.version).barred
     if barred:
@@ -144,7 +144,7 @@ def _wait(line: DeliveryContext, rollout: Rollout, why: str) -> str:
     """Write down what it waits for, once."""
     text = f"{rollout.release} waits {why}" if why.startswith(("for ", "until ")) else f"{rollout.release} waits: {why}"
     if text != rollout.reason:
-        with moving(line, rollout):
+        with route_change(line, rollout):
             line.ledger.rollouts.update(rollout.id, reason=text)
             if rollout.turn_id:
                 line.ledger.turns.update(rollout.turn_id, reason=text)
@@ -152,7 +152,7 @@ def _wait(line: DeliveryContext, rollout: Rollout, why: str) -> str:
     return text
 
 
-def go_on(line: DeliveryContext, project: Project, rollout: Rollout) -> None:
+def continue_rollout(line: DeliveryContext, project: Project, rollout: Rollout) -> None:
     """A release that its rollout promoted enters the environments that come after, where it has not done so already.
 
     It may be long ago: it goes no further than where it still serves, and never over a newer release.
@@ -167,7 +167,7 @@ def go_on(line: DeliveryContext, project: Project, rollout: Rollout) -> None:
         if route is not None and route.champion == release.digest:
             passed.add(environment.name)
         elif newest is None or newest.started_at < rollout.started_at:
-            outcome, text = enter(line, project, environment, release)
+            outcome, text = start_rollout(line, project, environment, release)
             if outcome is TurnOutcome.PROMOTED:
                 passed.add(environment.name)
             else:
@@ -214,7 +214,7 @@ def begin(
     if environment.rollout.replay.requests == 0 or route is None:
         return live(line, environment, rollout, onward=onward)
     text = f"{rollout.release} answers logged requests of {environment.name} before any live one"
-    with moving(line, rollout, fit=True):
+    with route_change(line, rollout, fit=True):
         line.ledger.rollouts.update(
             rollout.id,
             state=RolloutState.REPLAY,
@@ -270,7 +270,7 @@ def live(line: DeliveryContext, environment: Environment, rollout: Rollout, *, o
         text = champion.promote(line, environment, release, "no step of it is judged", rollout, onward=onward)
         return _came_of(line, release), text
     text = f"{rollout.release} {_takes(step)} {environment.name}, beside {route.champion_version}"
-    with moving(line, rollout, fit=True):
+    with route_change(line, rollout, fit=True):
         line.ledger.rollouts.update(
             rollout.id,
             state=RolloutState.CANARY,
@@ -327,7 +327,7 @@ def advance(line: DeliveryContext, environment: Environment, rollout: Rollout, r
     made = at_step(route, rollout, environment, step)
     moved = f"goes from {percent(route.share)} to {percent(made.share)}" if made.share != route.share else "goes on"
     text = f"{rollout.release} {moved}: {why}"
-    with moving(line, rollout, fit=True):
+    with route_change(line, rollout, fit=True):
         made = champion.put_after(line, route, made) if made != route else route
         line.ledger.rollouts.update(
             rollout.id,
@@ -387,7 +387,7 @@ def _alone(line: DeliveryContext, route: Route) -> Route:
 
 def hold(line: DeliveryContext, rollout: Rollout, why: str) -> str:
     """The share stays as it is, and a person decides. Harm still ends it."""
-    with moving(line, rollout):
+    with route_change(line, rollout):
         close(line, rollout, RolloutState.HELD, why)
         line.ledger.rollouts.update(rollout.id, resumes=rollout.state)
         line.event("rollout.held", rollout.id, why, release=rollout.release)
@@ -400,7 +400,7 @@ def resume(line: DeliveryContext, rollout: Rollout, why: str) -> str:
         raise RefusedError(f"the rollout of {rollout.release} is not held: it is {rollout.state}")
     state = rollout.resumes or RolloutState.CANARY
     text = f"{rollout.release} goes on: {why}"
-    with moving(line, rollout):
+    with route_change(line, rollout):
         line.ledger.rollouts.update(
             rollout.id, state=state, resumes=None, reason=text, patient_clock=line.ledger.clock.now(line.name)
         )
@@ -410,24 +410,24 @@ def resume(line: DeliveryContext, rollout: Rollout, why: str) -> str:
     return text
 
 
-def revert(line: DeliveryContext, environment: str, why: str, wanted: str | None = None) -> str:
+def rollback_environment(line: DeliveryContext, environment: str, why: str, wanted: str | None = None) -> str:
     """Put an earlier release back; a rollout on its way is ended instead, unless a release is named."""
     active = line.ledger.rollouts.active(line.name, environment)
     waits = active is not None and RolloutState.WAITING in (active.state, active.resumes)
     if active is not None and not waits and wanted is None:
         return roll_back(line, active, f"{active.release} rolled back: {why}")
     if active is not None and wanted is not None:
-        champion.target(line, line.ledger.routes.get(line.name, environment) or _nothing(environment), wanted)
+        champion.rollback_target(line, line.ledger.routes.get(line.name, environment) or _nothing(environment), wanted)
         itself = wanted == active.release
         supersede(line, environment, f"it takes all traffic at once, {why}" if itself else f"{environment} goes back to {wanted}")
-    return champion.fall_back(line, environment, why, wanted)
+    return champion.restore_previous(line, environment, why, wanted)
 
 
 def _nothing(environment: str) -> Route:
     raise RefusedError(f"nothing serves in {environment}")
 
 
-def fallen(line: DeliveryContext, rollout: Rollout, stats: driver.Stats) -> bool:
+def is_withdrawn_by_crashes(line: DeliveryContext, rollout: Rollout, stats: driver.EngineCounts) -> bool:
     """Roll a candidate back that the server refuses, or has suspended because it crashes; whether it did."""
     refused, crashes = stats.failed.get(rollout.digest), stats.crashes.get(rollout.digest)
     crashed = judge_crash.of_candidate(crashes) if crashes and crashes.role == candidate_of(rollout.id) else None
@@ -438,10 +438,10 @@ def fallen(line: DeliveryContext, rollout: Rollout, stats: driver.Stats) -> bool
     return bool(refused) or crashed is not None
 
 
-def give_way(line: DeliveryContext, route: Route, why: str) -> str:
+def restore_after_crashes(line: DeliveryContext, route: Route, why: str) -> str:
     """Put a release back that served before, unless somebody changed the route meanwhile. Returns one sentence."""
     if line.ledger.routes.get(line.name, route.environment) != route:
         return "the route has changed"
     supersede(line, route.environment, f"{route.champion_version} gives way")
     text = f"{route.champion_version} rolled back: {why}"
-    return champion.fall_back(line, route.environment, text, leaving=route.champion)
+    return champion.restore_previous(line, route.environment, text, leaving=route.champion)

@@ -15,17 +15,17 @@ from noria import config
 from noria.config import Environment, Project
 from noria.delivery import analysis, champion
 from noria.delivery import rollout as stage
-from noria.delivery.analysis import Surroundings
+from noria.delivery.analysis import AnalysisContext
 from noria.delivery.context import DeliveryContext
-from noria.delivery.driver import EngineStats, Stats
+from noria.delivery.driver import EngineCounts, EngineStats
 from noria.kernel.errors import ConfigError, LeaseLostError, ServingError
 from noria.kernel.policy import Freeze
 from noria.kernel.verdict import Reason
 from noria.serving.rollout_records import Rollout, RolloutState, Route
-from noria.storage.lease import Held
+from noria.storage.lease import HeldJob
 
 if TYPE_CHECKING:
-    from noria.delivery.shadow_evidence import PairBook
+    from noria.delivery.shadow_evidence import ShadowEvidence
 
 SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days: a look costs a write
 SLOW_S = 1.0
@@ -34,12 +34,12 @@ REFUSED_S = 5.0  # that a champion is refused before the pilot does something ab
 ONWARD_S = 60.0  # between two attempts to go on to the next environments; after the fifth a person looks
 
 
-class Pilot:
+class RolloutController:
     """Keeps nothing but what it has read of the prediction log; where each rollout stands is in the ledger."""
 
     def __init__(self, line: DeliveryContext) -> None:
         self._line = line
-        self._books: dict[str, PairBook | None] = {}  # by rollout
+        self._books: dict[str, ShadowEvidence | None] = {}  # by rollout
         self._rests: dict[str, float] = {}  # by rollout, by environment: not looked at before, monotonic seconds
         self._policies: dict[str, Project] = {}  # by release: what is sealed does not change
         self._refused: dict[str, tuple[int, float]] = {}  # by environment: since when its champion is refused, at which revision
@@ -109,12 +109,12 @@ class Pilot:
             if time.monotonic() < self._rests.get(f"{champion.ONWARD} {rollout_id}", 0.0):
                 continue
             self._rests[f"{champion.ONWARD} {rollout_id}"] = time.monotonic() + ONWARD_S  # where it fails
-            held = Held.claim(line.ledger, line.name, champion.ONWARD, rollout_id)
+            held = HeldJob.claim(line.ledger, line.name, champion.ONWARD, rollout_id)
             if held is None:
                 continue
             with held:
                 rollout = line.ledger.rollouts.get(rollout_id)
-                stage.go_on(held.over(line), project_of(line, rollout), rollout)
+                stage.continue_rollout(held.over(line), project_of(line, rollout), rollout)
                 held.done("")
 
     def _ready(self, rollout: Rollout) -> bool:
@@ -143,7 +143,7 @@ class Pilot:
     def _under_lease(self, rollout: Rollout, engine: EngineStats) -> None:
         """One look, unless another engine drives it."""
         line = self._line
-        held = Held.claim(line.ledger, line.name, "rollout", rollout.id)
+        held = HeldJob.claim(line.ledger, line.name, "rollout", rollout.id)
         if held is None:
             return
         with held:
@@ -168,11 +168,11 @@ class Pilot:
             elif rollout.state is RolloutState.REPLAY:
                 stage.replay(line, environment, rollout)
             elif rollout.state is RolloutState.PROBATION:
-                analysis.look_at_probation(line, self._around(line, project, environment, rollout, engine), rollout)
+                analysis.analyse_probation(line, self._around(line, project, environment, rollout, engine), rollout)
             elif rollout.state is RolloutState.CANARY or rollout.resumes is not RolloutState.WAITING:
-                analysis.look(line, self._around(line, project, environment, rollout, engine), rollout)
+                analysis.analyse(line, self._around(line, project, environment, rollout, engine), rollout)
         except ServingError as error:
-            analysis.blind(line, environment, rollout, error.message)
+            analysis.stop_for_lost_evidence(line, environment, rollout, error.message)
 
     def _policy(self, rollout: Rollout) -> tuple[Project, Environment]:
         """The policy that judges a rollout, in whose times of freeze are those that the project file names today as well."""
@@ -188,10 +188,10 @@ class Pilot:
 
     def _around(
         self, line: DeliveryContext, project: Project, environment: Environment, rollout: Rollout, engine: EngineStats
-    ) -> Surroundings:
+    ) -> AnalysisContext:
         if rollout.id not in self._books:
-            self._books[rollout.id] = analysis.book_of(line, environment, rollout)
-        return Surroundings(project, environment, self._books[rollout.id], engine)
+            self._books[rollout.id] = analysis.evidence_of(line, environment, rollout)
+        return AnalysisContext(project, environment, self._books[rollout.id], engine)
 
 
 def in_background(work: Callable[[], None]) -> Future[None]:
@@ -215,7 +215,7 @@ def project_of(line: DeliveryContext, rollout: Rollout) -> Project:
     return config.load(sealed if (sealed / "noria.yaml").is_file() else line.home)
 
 
-Judge = Callable[[DeliveryContext, Route, Stats], Reason | None]
+Judge = Callable[[DeliveryContext, Route, EngineCounts], Reason | None]
 
 
 def guard(line: DeliveryContext, environment: str, engine: EngineStats, judge: Judge = champion.crash_loop) -> bool:
@@ -223,9 +223,9 @@ def guard(line: DeliveryContext, environment: str, engine: EngineStats, judge: J
     route = line.ledger.routes.get(line.name, environment)
     with contextlib.suppress(ServingError):  # no server, no crashes
         reason = judge(line, route, engine.stats()) if route is not None else None
-        held = Held.claim(line.ledger, line.name, "guard", f"{environment} {route.revision}") if route and reason else None
+        held = HeldJob.claim(line.ledger, line.name, "guard", f"{environment} {route.revision}") if route and reason else None
         if route and reason and held:
             with held:
-                held.done(stage.give_way(held.over(line), route, reason.text))
+                held.done(stage.restore_after_crashes(held.over(line), route, reason.text))
             return True
     return False

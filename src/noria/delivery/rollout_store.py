@@ -8,14 +8,14 @@ from typing import Any
 from noria.kernel.errors import NotFoundError
 from noria.serving.rollout_records import Rollout
 from noria.storage.connection import Database
-from noria.storage.rows import Table
+from noria.storage.rows import StructTable
 
 UNDECIDED = "state IN ('waiting', 'replay', 'canary', 'held')"
 
 
 class RolloutStore:
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "rollouts", Rollout)
+        self._table = StructTable(database, "rollouts", Rollout)
 
     def start(self, rollout: Rollout) -> None:
         self._table.insert(rollout)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from noria.kernel.errors import StoreError
 from noria.serving.rollout_records import Route
 from noria.storage.connection import Database
-from noria.storage.rows import Table
+from noria.storage.rows import StructTable
 
 NEWEST = "revision = (SELECT max(revision) FROM routes n WHERE n.project = routes.project AND n.environment = routes.environment)"
 
@@ -18,7 +18,7 @@ NEWEST = "revision = (SELECT max(revision) FROM routes n WHERE n.project = route
 class RouteStore:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._table = Table(database, "routes", Route)
+        self._table = StructTable(database, "routes", Route)
 
     def get(self, project: str, environment: str) -> Route | None:
         return self._table.one(f"project = ? AND environment = ? AND {NEWEST}", project, environment)

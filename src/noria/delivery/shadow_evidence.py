@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 Place = tuple[float, str]  # when a prediction was made, and its id: rows of one request share the moment
 
 
-class Labelled(msgspec.Struct, frozen=True):
+class LabelledPairs(msgspec.Struct, frozen=True):
     """The pairs that have a label, in no order.
 
     ``y`` [n]; ``new`` and ``old`` [n] are probabilities of the second class (``y`` is 0 or 1) or numbers, or [n, k]
@@ -65,7 +65,7 @@ class _Said(msgspec.Struct):
         return self.at, self.number
 
 
-class _Pair(msgspec.Struct):
+class _LabelledPair(msgspec.Struct):
     """Where a pair's numbers stand, what was said of it, and until when a label by key is its own."""
 
     slot: int
@@ -196,15 +196,15 @@ class _Numbers:
             return float(second if text == known else not second)
         return float(label) if isinstance(label, int | float) else math.nan
 
-    def labelled(self) -> Labelled:
+    def labelled(self) -> LabelledPairs:
         y = np.array(self._y, dtype=np.float64)
         there = np.isfinite(y)
         shape = (len(y),) if self._classes is None else (len(y), len(self._classes) + 1)
         new, old = (np.array(v, dtype=np.float64).reshape(shape)[there] for v in (self._new, self._old))
-        return Labelled(y[there], new, old, len(y))
+        return LabelledPairs(y[there], new, old, len(y))
 
 
-class PairBook:
+class ShadowEvidence:
     """The evidence of one rollout that stands in the logs, gathered look by look."""
 
     def __init__(
@@ -224,8 +224,8 @@ class PairBook:
         self._log, self._shadow = LogReader(log_folder, begun), LogReader(shadow_folder, begun)
         self._rollout, self._project, self._version = rollout_id, project, version
         self._numbers = _Numbers(classes, certain)
-        self._pairs: dict[str, _Pair] = {}  # by prediction id
-        self._keyed: dict[str, list[_Pair]] = {}  # in the order of their places
+        self._pairs: dict[str, _LabelledPair] = {}  # by prediction id
+        self._keyed: dict[str, list[_LabelledPair]] = {}  # in the order of their places
         self._keys = _Remembered()  # prediction id -> its key and place, while no pair is known of it
         self._places = _Remembered()  # key -> places of its predictions
         self._early = _Remembered()  # id or key of a label -> what was said, while no pair is known that it belongs to
@@ -250,7 +250,7 @@ class PairBook:
         """What could not be read of the prediction log and of the shadow log, by segment."""
         return self._log.damage(), self._shadow.damage()
 
-    def labelled(self) -> Labelled:
+    def labelled(self) -> LabelledPairs:
         return self._numbers.labelled()
 
     def latencies(self) -> tuple[Floats, Floats]:
@@ -284,9 +284,9 @@ class PairBook:
                 and len(self._numbers) < MOST_PAIRS
                 and self._numbers.add(_row(ours, row), _row(theirs, row))
             ):
-                self._add(name, _Pair(len(self._numbers) - 1))
+                self._add(name, _LabelledPair(len(self._numbers) - 1))
 
-    def _add(self, name: str, pair: _Pair) -> None:
+    def _add(self, name: str, pair: _LabelledPair) -> None:
         self._pairs[name] = pair
         for said in self._early.take(("id", name)):
             pair.hear(said)
@@ -294,7 +294,7 @@ class PairBook:
             self._place(pair, key, place)
         self._label(pair)
 
-    def _place(self, pair: _Pair, key: str, place: Place) -> None:
+    def _place(self, pair: _LabelledPair, key: str, place: Place) -> None:
         """The pair is one of that key: it ends what was the newest before, and the next prediction ends it."""
         row = self._keyed.setdefault(key, [])
         index = bisect_right(row, place, key=lambda p: p.place)
@@ -309,13 +309,13 @@ class PairBook:
             if said.at < place[0] or not pair.hear(said):
                 self._early.add(("key", key), said)  # of an older pair, perhaps, or of a newer one
 
-    def _end(self, pair: _Pair, place: Place, key: str) -> None:
+    def _end(self, pair: _LabelledPair, place: Place, key: str) -> None:
         if place < pair.until:
             for said in pair.end(place):
                 self._early.add(("key", key), said)
             self._label(pair)
 
-    def _label(self, pair: _Pair) -> None:
+    def _label(self, pair: _LabelledPair) -> None:
         self._numbers.label(pair.slot, pair.label())
 
     # -- predictions

@@ -29,13 +29,13 @@ MINUTE_S = 60.0
 PAIR = 0.5  # the candidate's share of outcomes where both score
 
 
-class Verdict(StrEnum):
+class SimulatedVerdict(StrEnum):
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled back"
     HELD = "held"  # patience ended
 
 
-class Arm(msgspec.Struct, frozen=True):
+class ArmShares(msgspec.Struct, frozen=True):
     """Shares of requests, 0 to 1."""
 
     errors: float
@@ -46,8 +46,8 @@ class Scenario(msgspec.Struct, frozen=True):
     """What comes in, and how the two releases do."""
 
     name: str
-    champion: Arm
-    candidate: Arm
+    champion: ArmShares
+    candidate: ArmShares
     traffic_per_s: float = 20.0
     burst: float = 1.0  # every fifth minute, on average, brings so many times as many requests as the others
     drift: float = (
@@ -60,7 +60,7 @@ class Scenario(msgspec.Struct, frozen=True):
     loss_sd: float = 0.1  # of the differences: as a normal distribution cut to [-1, 1] gives them
 
 
-class Rule(msgspec.Struct, frozen=True):
+class DecisionRule(msgspec.Struct, frozen=True):
     """What the judge of a rollout goes by, in plain numbers."""
 
     shares: tuple[float, ...]  # of the canary steps below full traffic
@@ -93,8 +93,8 @@ class Rule(msgspec.Struct, frozen=True):
         return self.shadow > 0 and step == 0
 
 
-class Decision(msgspec.Struct, frozen=True):
-    verdict: Verdict
+class SimulatedDecision(msgspec.Struct, frozen=True):
+    verdict: SimulatedVerdict
     requests: int  # of both releases
     canary: int  # of the candidate, which it answered or scored
     seconds: float
@@ -107,7 +107,7 @@ class Spread(msgspec.Struct, frozen=True):
     p90: float
 
 
-class Result(msgspec.Struct, frozen=True):
+class SimulationResult(msgspec.Struct, frozen=True):
     """What a rule did with a scenario's rollouts."""
 
     rule: str
@@ -200,17 +200,19 @@ class Stream(msgspec.Struct):
         return self.labels[0], self.labels[1]
 
 
-Judge = Callable[[Rule, Stream], Decision]
+Judge = Callable[[DecisionRule, Stream], SimulatedDecision]
 
 
-def run(scenario: Scenario, rule: Rule, rollouts: int, seed: int, judges: dict[str, Judge] | None = None) -> list[Result]:
+def run(
+    scenario: Scenario, rule: DecisionRule, rollouts: int, seed: int, judges: dict[str, Judge] | None = None
+) -> list[SimulationResult]:
     """Each rule's result on the same ``rollouts`` streams. ``judges``: by name; Noria's alone by default.
 
     Raises ValueError for a rule without steps, and for rates, shares or traffic that cannot be.
     """
     _check(scenario, rule)
     named = judges or {"noria": noria}
-    decided: dict[str, list[Decision]] = {name: [] for name in named}
+    decided: dict[str, list[SimulatedDecision]] = {name: [] for name in named}
     for i in range(rollouts):
         stream = Stream(scenario, rule.patience_s, (seed, i))
         for name, judge in named.items():
@@ -218,7 +220,7 @@ def run(scenario: Scenario, rule: Rule, rollouts: int, seed: int, judges: dict[s
     return [result(name, scenario.name, found) for name, found in decided.items()]
 
 
-def _check(scenario: Scenario, rule: Rule) -> None:
+def _check(scenario: Scenario, rule: DecisionRule) -> None:
     if not rule.steps:
         raise ValueError("a direct rollout is judged by nothing: there is nothing to simulate")
     if not all(0 < share < 1 for share in rule.shares) or not 0 <= rule.shadow <= 1:
@@ -234,17 +236,17 @@ def _check(scenario: Scenario, rule: Rule) -> None:
         raise ValueError("traffic, bursts, drift and patience are positive")
 
 
-def result(rule: str, scenario: str, found: list[Decision]) -> Result:
+def result(rule: str, scenario: str, found: list[SimulatedDecision]) -> SimulationResult:
     """Counts, and how long decisions took."""
-    decided = [d for d in found if d.verdict is not Verdict.HELD] or found
+    decided = [d for d in found if d.verdict is not SimulatedVerdict.HELD] or found
     counts = Counter(d.verdict for d in found)
-    return Result(
+    return SimulationResult(
         rule,
         scenario,
         rollouts=len(found),
-        promoted=counts[Verdict.PROMOTED],
-        rolled_back=counts[Verdict.ROLLED_BACK],
-        held=counts[Verdict.HELD],
+        promoted=counts[SimulatedVerdict.PROMOTED],
+        rolled_back=counts[SimulatedVerdict.ROLLED_BACK],
+        held=counts[SimulatedVerdict.HELD],
         requests=_spread(d.requests for d in decided),
         canary=_spread(d.canary for d in decided),
         seconds=_spread(d.seconds for d in decided),
@@ -257,7 +259,7 @@ def _spread(values: Iterable[float]) -> Spread:
     return Spread(float(median), float(p90))
 
 
-class Looks(msgspec.Struct, frozen=True):
+class StepLooks(msgspec.Struct, frozen=True):
     """A step's looks: which request of the stream each comes after, and what came in since the look before it.
 
     ``blocks`` [looks, 7]: champion's requests, errors and slow answers, then the candidate's, then pairs that both failed.
@@ -267,7 +269,7 @@ class Looks(msgspec.Struct, frozen=True):
     blocks: NDArray[np.int64]
 
 
-def looks(stream: Stream, start: int, share: float, every: int) -> Looks:
+def looks(stream: Stream, start: int, share: float, every: int) -> StepLooks:
     """After each error or slow answer of either release, and after ``every`` requests of the candidate without one."""
     own, failed, slow = stream.outcomes(start, share)
     sides = [side for arm in (~own, own) for side in (arm, arm & failed, arm & slow)]
@@ -275,7 +277,7 @@ def looks(stream: Stream, start: int, share: float, every: int) -> Looks:
     return _looks(own, failed | slow, columns, start, every)
 
 
-def paired_looks(stream: Stream, start: int, share: float, every: int) -> Looks:
+def paired_looks(stream: Stream, start: int, share: float, every: int) -> StepLooks:
     """After each pair that one of both failed, and after ``every`` pairs without one; slow answers are not compared."""
     drawn, old, new = stream.pairs(start, share)
     never = np.zeros_like(drawn)
@@ -283,14 +285,14 @@ def paired_looks(stream: Stream, start: int, share: float, every: int) -> Looks:
     return _looks(drawn, drawn & (old | new), columns, start, every)
 
 
-def _looks(own: NDArray[np.bool_], event: NDArray[np.bool_], columns: NDArray[np.bool_], start: int, every: int) -> Looks:
+def _looks(own: NDArray[np.bool_], event: NDArray[np.bool_], columns: NDArray[np.bool_], start: int, every: int) -> StepLooks:
     reached = np.cumsum(own)
     since: NDArray[np.int64] = reached - np.maximum.accumulate(np.where(event, reached, 0))
     at = np.flatnonzero(event | (own & (since > 0) & (since % every == 0)))
-    return Looks(at + start, np.diff(np.cumsum(columns, axis=0, dtype=np.int64)[at], axis=0, prepend=0))
+    return StepLooks(at + start, np.diff(np.cumsum(columns, axis=0, dtype=np.int64)[at], axis=0, prepend=0))
 
 
-def noria(rule: Rule, stream: Stream) -> Decision:
+def noria(rule: DecisionRule, stream: Stream) -> SimulatedDecision:
     """The rollout as ``advance.judge`` would decide it, a look after every event."""
     start, canary, done = 0, 0, np.zeros((0, 9))
     for step, share in enumerate(rule.steps):
@@ -305,20 +307,20 @@ def noria(rule: Rule, stream: Stream) -> Decision:
                 break
             stream.grow()
         if ruled is None:  # no look came after patience had ended
-            verdict, at = Verdict.HELD, int(np.searchsorted(stream.times, rule.patience_s, "right"))
-            return Decision(verdict, at, canary + int(counted(start, share)[0][: at - start].sum()), rule.patience_s)
+            verdict, at = SimulatedVerdict.HELD, int(np.searchsorted(stream.times, rule.patience_s, "right"))
+            return SimulatedDecision(verdict, at, canary + int(counted(start, share)[0][: at - start].sum()), rule.patience_s)
         index, advised = ruled
         done, at = blocks[: len(done) + index + 1], int(found.at[index])
         canary = int(done[:, 4].sum())
         if advised is not None:
-            return Decision(advised, at + 1, canary, float(stream.times[at]))
+            return SimulatedDecision(advised, at + 1, canary, float(stream.times[at]))
         start = at + 1
-    return Decision(Verdict.PROMOTED, start, canary, float(stream.times[start - 1]))
+    return SimulatedDecision(SimulatedVerdict.PROMOTED, start, canary, float(stream.times[start - 1]))
 
 
 def _first(
-    rule: Rule, step: int, blocks: Floats, earlier: int, stream: Stream, at: NDArray[np.intp]
-) -> tuple[int, Verdict | None] | None:
+    rule: DecisionRule, step: int, blocks: Floats, earlier: int, stream: Stream, at: NDArray[np.intp]
+) -> tuple[int, SimulatedVerdict | None] | None:
     """The first of this step's looks that decides, and what; None in place of a verdict goes on to the next step."""
     if len(blocks) == earlier:
         return None
@@ -340,11 +342,11 @@ def _first(
     if index == n:
         return None
     if harmful[index]:
-        return index, Verdict.ROLLED_BACK
-    return index, None if cleared[index] else Verdict.HELD
+        return index, SimulatedVerdict.ROLLED_BACK
+    return index, None if cleared[index] else SimulatedVerdict.HELD
 
 
-def _safe(rule: Rule, step: int, blocks: Floats) -> Floats:
+def _safe(rule: DecisionRule, step: int, blocks: Floats) -> Floats:
     """The least evidence for safety after each block, of the guards that this step asks for. The shadow step's come first."""
     share, _, failed, _, asked, own, _, both, paired = blocks.T
     errors = eprocess.safe_path(share, failed - both, asked - both, own - both, paired, margin=rule.errors)
@@ -356,7 +358,7 @@ def _safe(rule: Rule, step: int, blocks: Floats) -> Floats:
     return least
 
 
-def _quality(rule: Rule, stream: Stream, times: Floats) -> tuple[Floats, Floats]:
+def _quality(rule: DecisionRule, stream: Stream, times: Floats) -> tuple[Floats, Floats]:
     """Evidence for harm and for safety at looks at these times, from the labels that came by then."""
     if not rule.quality:
         return np.zeros(len(times)), np.full(len(times), math.inf)
@@ -373,7 +375,7 @@ def _place(found: NDArray[np.bool_]) -> int:
     return int(found.argmax()) if found.any() else len(found)
 
 
-class Pairs(msgspec.Struct, frozen=True):
+class PairedDifferences(msgspec.Struct, frozen=True):
     """Paired differences of a bounded loss, as a normal distribution cut to [-1, 1] gives them."""
 
     name: str
@@ -381,7 +383,7 @@ class Pairs(msgspec.Struct, frozen=True):
     sd: float
 
 
-def quality(pairs: Pairs, rule: Rule, margin: float, most: int, rollouts: int, seed: int) -> Result:
+def quality(pairs: PairedDifferences, rule: DecisionRule, margin: float, most: int, rollouts: int, seed: int) -> SimulationResult:
     """A quality guard alone, looked at after every pair of at most ``most``: harm against safety, as for requests.
 
     ``requests`` and ``canary`` of the result count labelled pairs; ``seconds`` is 0. Raises ValueError for an impossible margin.
@@ -393,8 +395,8 @@ def quality(pairs: Pairs, rule: Rule, margin: float, most: int, rollouts: int, s
         cleared = betting.safe_path(differences, margin) >= math.log(1 / rule.missed)
         index = _place(harmful | cleared)
         if index == most:
-            found.append(Decision(Verdict.HELD, most, most, 0.0))
+            found.append(SimulatedDecision(SimulatedVerdict.HELD, most, most, 0.0))
             continue
-        verdict = Verdict.ROLLED_BACK if harmful[index] else Verdict.PROMOTED
-        found.append(Decision(verdict, index + 1, index + 1, 0.0))
+        verdict = SimulatedVerdict.ROLLED_BACK if harmful[index] else SimulatedVerdict.PROMOTED
+        found.append(SimulatedDecision(verdict, index + 1, index + 1, 0.0))
     return result("noria", pairs.name, found)

@@ -23,15 +23,15 @@ from noria.kernel import logs
 from noria.kernel.errors import DataError, NoriaError, RefusedError, ServingError
 from noria.models.signature import Signature
 from noria.releases import bundle_verifier, export, signing
-from noria.releases.bundle_verifier import Verified
-from noria.releases.export import FACTS, Facts, Meter, Piece
+from noria.releases.bundle_verifier import VerifiedBundle
+from noria.releases.export import FACTS, ExportFacts, ExportFile, ExportMeter
 from noria.releases.release import Release
 from noria.releases.stored_bundle import whole
 from noria.serving import protocol, supervisor
 from noria.serving.rollout_records import Route
 from noria.serving.route_file import ROUTES, read_routes, write_routes
 from noria.storage import archive
-from noria.storage.archive import Content, Member
+from noria.storage.archive import ArchiveMember, Content
 from noria.storage.context import Progress, silent
 from noria.storage.disk import full_disk, make_state
 
@@ -39,7 +39,7 @@ BUNDLE = "bundle/"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class Laid(msgspec.Struct, frozen=True):
+class UnpackedRelease(msgspec.Struct, frozen=True):
     """A release that lies in the state folder, verified."""
 
     release: Release
@@ -53,7 +53,7 @@ class Laid(msgspec.Struct, frozen=True):
         return protocol.example(self.signature)
 
 
-Lay = Callable[[Path], Laid]
+Lay = Callable[[Path], UnpackedRelease]
 
 
 def from_file(path: Path, keys: Collection[str] = (), progress: Progress = silent) -> Lay:
@@ -63,7 +63,7 @@ def from_file(path: Path, keys: Collection[str] = (), progress: Progress = silen
     DiskFullError.
     """
 
-    def lay(state: Path) -> Laid:
+    def lay(state: Path) -> UnpackedRelease:
         with export.opened(path) as file:
             members = archive.members(file)
             facts = export.facts_of(members, keys)
@@ -72,7 +72,7 @@ def from_file(path: Path, keys: Collection[str] = (), progress: Progress = silen
             if found is None:
                 _unpack(state, members, facts, progress)
                 found = _whole(target, facts, path)
-        return Laid(facts.release, facts.key, found.key, _signature(found, path.name))
+        return UnpackedRelease(facts.release, facts.key, found.key, _signature(found, path.name))
 
     return lay
 
@@ -80,7 +80,7 @@ def from_file(path: Path, keys: Collection[str] = (), progress: Progress = silen
 def from_store(store: Path, release: Release) -> Lay:
     """Link the bundle of a release that a project's state folder holds. It raises RefusedError when it is barred, StoreError."""
 
-    def lay(state: Path) -> Laid:
+    def lay(state: Path) -> UnpackedRelease:
         if release.barred:
             raise RefusedError(f"{release.version} is barred: {release.barred}", hint="`noria releases` lists the others.")
         keys = signing.known_keys(store)
@@ -91,12 +91,12 @@ def from_store(store: Path, release: Release) -> Lay:
                 incoming = _emptied(state)
                 shutil.copytree(source, incoming, copy_function=_link, symlinks=True)
                 incoming.rename(target)
-        return Laid(release, keys[0], found.key, _signature(found, str(source)))
+        return UnpackedRelease(release, keys[0], found.key, _signature(found, str(source)))
 
     return lay
 
 
-def serve(options: supervisor.Options, lays: Sequence[Lay], ready: Callable[[list[Laid], str], None]) -> None:
+def serve(options: supervisor.Options, lays: Sequence[Lay], ready: Callable[[list[UnpackedRelease], str], None]) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain. ``ready`` gets the releases and the address.
 
     Of several releases of one project the first answers; one more is resident, for who names it. Raises what a lay raises,
@@ -122,7 +122,7 @@ def serve(options: supervisor.Options, lays: Sequence[Lay], ready: Callable[[lis
         asyncio.run(supervisor.main(options, answers, SIGNALS))
 
 
-def _desire(state: Path, environment: str, laid: Sequence[Laid]) -> None:
+def _desire(state: Path, environment: str, laid: Sequence[UnpackedRelease]) -> None:
     """Write down what is to be served; a revision grows when it is another release than before. Raises RefusedError."""
     named: dict[str, list[Release]] = {}
     for one in laid:
@@ -170,21 +170,21 @@ def _routes(file: Path) -> list[Route]:
         return []
 
 
-def _unpack(state: Path, members: Iterator[Member], facts: Facts, progress: Progress) -> None:
+def _unpack(state: Path, members: Iterator[ArchiveMember], facts: ExportFacts, progress: Progress) -> None:
     pieces = {name: piece for name, piece in facts.pieces.items() if name.startswith(BUNDLE)}
     size_bytes = sum(piece.size_bytes for piece in pieces.values())
     export.demand_room(state, size_bytes, "Name a folder on another disk: --state FOLDER")
 
-    def take(name: str, piece: Piece, content: Content) -> str:
+    def take(name: str, piece: ExportFile, content: Content) -> str:
         return export.lay(incoming / name.removeprefix(BUNDLE), piece, content)
 
     with full_disk(state):
         incoming = _emptied(state)
-        export.take_all(_of_bundle(members, len(pieces)), pieces, FACTS, take, Meter("reading", size_bytes, progress))
+        export.take_all(_of_bundle(members, len(pieces)), pieces, FACTS, take, ExportMeter("reading", size_bytes, progress))
         incoming.rename(state / "releases" / facts.release.digest)
 
 
-def _of_bundle(members: Iterator[Member], left: int) -> Iterator[Member]:
+def _of_bundle(members: Iterator[ArchiveMember], left: int) -> Iterator[ArchiveMember]:
     """The files of the bundle, and nothing behind the last of them."""
     for member in members:
         if member.name.startswith(BUNDLE):
@@ -202,7 +202,7 @@ def _emptied(state: Path) -> Path:
     return incoming
 
 
-def _sound(folder: Path, release: Release, keys: Sequence[str]) -> Verified | None:
+def _sound(folder: Path, release: Release, keys: Sequence[str]) -> VerifiedBundle | None:
     """A bundle that lies there whole from an earlier start; a damaged one is taken away."""
     try:
         return whole(folder, release, keys)
@@ -211,7 +211,7 @@ def _sound(folder: Path, release: Release, keys: Sequence[str]) -> Verified | No
         return None
 
 
-def _whole(folder: Path, facts: Facts, path: Path) -> Verified:
+def _whole(folder: Path, facts: ExportFacts, path: Path) -> VerifiedBundle:
     try:
         bundle_verifier.make_links(folder, bundle_verifier.links_of((folder / bundle_verifier.MANIFEST).read_bytes()))
         return whole(folder, facts.release, [facts.sealed_by])
@@ -219,7 +219,7 @@ def _whole(folder: Path, facts: Facts, path: Path) -> Verified:
         raise DataError(error.message, where=path.name) from error
 
 
-def _signature(found: Verified, where: str) -> Signature:
+def _signature(found: VerifiedBundle, where: str) -> Signature:
     try:
         return msgspec.convert(bundle_verifier.facts(found)["signature"], Signature)
     except (msgspec.ValidationError, KeyError, TypeError) as error:

@@ -37,7 +37,7 @@ def roll_back(line: DeliveryContext, environment: str | None, actor: str, to: st
     wanted = line.ledger.releases.get(line.name, to) if to is not None else None
     if wanted is not None and not wanted.barred and wanted.version not in line.ledger.routes.champions(line.name, target.name):
         _demand_may_go_out(line, wanted, target, actor)
-    text = stage.revert(line, target.name, f"asked by {actor}", wanted.version if wanted else None)
+    text = stage.rollback_environment(line, target.name, f"asked by {actor}", wanted.version if wanted else None)
     route = line.ledger.routes.get(line.name, target.name)
     return _done(target, route.champion_version if route else None, text, begun)
 
@@ -58,7 +58,7 @@ def promote(
     _demand_may_go_out(line, release, target, actor, force=force)
     active = line.ledger.rollouts.active(line.name, target.name)
     rollout = active if active is not None and active.digest == release.digest else None
-    champion.try_out(line, route, release)  # before anything is changed
+    champion.serve_candidate(line, route, release)  # before anything is changed
     if rollout is None:
         stage.supersede(line, target.name, f"{release.version} was promoted by {actor}")
     if release.barred:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from noria.delivery.context import DeliveryContext
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import judge_staleness as judge
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 from noria.pipeline.run import Run
 from noria.pipeline.turn_record import REPEATS, Turn, TurnOutcome
 from noria.releases import judge_release as policy
@@ -28,7 +28,7 @@ SETTLED = frozenset(
 VERDICTS = frozenset({TurnOutcome.GATE_FAILED, TurnOutcome.NOT_ENOUGH_DATA})  # doing nothing again does not make them pass
 
 
-def plan(line: DeliveryContext, sheet: Sheet) -> tuple[TurnOutcome, Reason] | None:
+def plan(line: DeliveryContext, sheet: PinnedRun) -> tuple[TurnOutcome, Reason] | None:
     """The outcome that ends the turn here, with its reason; None when there is work."""
     assert sheet.pins is not None
     barred = policy.barred(sheet.pins, line.ledger.releases.barred_pins(line.name))
@@ -59,7 +59,7 @@ def _that_worked(line: DeliveryContext, run: Run) -> Turn | None:
     return line.ledger.turns.get(repeated["turn"] if repeated else run.turn_id)
 
 
-def _earlier(line: DeliveryContext, sheet: Sheet) -> Run | None:
+def _earlier(line: DeliveryContext, sheet: PinnedRun) -> Run | None:
     assert sheet.pins is not None
     found = line.ledger.runs.latest(line.name, sheet.pins, SETTLED)
     return found if found is not None and _whole(line, found) else None
@@ -70,7 +70,7 @@ def _whole(line: DeliveryContext, run: Run) -> bool:
     return all(record.output is None or line.blobs.exists(record.output) for record in run.steps)
 
 
-def _instead(line: DeliveryContext, sheet: Sheet, worked: Turn) -> str:
+def _instead(line: DeliveryContext, sheet: PinnedRun, worked: Turn) -> str:
     """What serves where the release of that turn did: a branch that went back, or a person, does not bring it back by itself."""
     if worked.outcome is not TurnOutcome.PROMOTED or worked.release is None:
         return ""

@@ -24,7 +24,7 @@ from noria.delivery.driver import Embedded
 from noria.evaluation.evaluate import evaluate
 from noria.kernel.errors import NoriaError, RefusedError
 from noria.pipeline import environment, git, interpreters
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 from noria.pipeline.executors.local import LocalExecutor
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.model_facts import SEED
@@ -48,7 +48,7 @@ NAMED = 5  # differences that the sentence names
 TOLERANCE = 1e-6  # absolute, of metrics, when the model's bytes differ
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ReproduceOptions(msgspec.Struct, frozen=True):
     """How to reproduce. ``rebuild``: in the recorded environment, made anew; False: in this one; None: in this one, and say
     when another would matter."""
 
@@ -56,7 +56,7 @@ class Asked(msgspec.Struct, frozen=True):
     rebuild: bool | None = None
 
 
-_AS_IT_COMES = Asked()
+_AS_IT_COMES = ReproduceOptions()
 
 
 class Reproduction(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ class _Recipe(msgspec.Struct, frozen=True):
     key: str = ""
 
 
-def reproduce(line: DeliveryContext, release: Release, folder: Path, asked: Asked = _AS_IT_COMES) -> Reproduction:
+def reproduce(line: DeliveryContext, release: Release, folder: Path, asked: ReproduceOptions = _AS_IT_COMES) -> Reproduction:
     """A release of this line's store, in ``folder``.
 
     Raises RefusedError when ``folder`` is not empty or data was erased, CorruptBlobError when it was damaged.
@@ -104,7 +104,7 @@ def reproduce(line: DeliveryContext, release: Release, folder: Path, asked: Aske
     blobs = BlobStore(state / "blobs")
     snapshots = []
     for snapshot, files in export.data_of(line, release, pins):
-        meter = export.Meter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), line.progress)
+        meter = export.ExportMeter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), line.progress)
         for pin, path in files:
             if blobs.put_file(path) != pin.digest:
                 raise export.damaged(f"{pin.name} of {snapshot.dataset}", path)
@@ -115,7 +115,7 @@ def reproduce(line: DeliveryContext, release: Release, folder: Path, asked: Aske
     return _made(recipe, folder, line.state / "interpreters", asked)
 
 
-def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: Asked, progress: Progress) -> Reproduction:
+def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: ReproduceOptions, progress: Progress) -> Reproduction:
     """A release that was exported to ``path``, in ``folder``; neither its store nor its project is needed.
 
     Raises as ``export.unpack``, and RefusedError when the file was exported without its data.
@@ -180,7 +180,7 @@ def _commit(release: Release) -> str:
     return release.commit
 
 
-def _made(recipe: _Recipe, folder: Path, root: Path, asked: Asked) -> Reproduction:
+def _made(recipe: _Recipe, folder: Path, root: Path, asked: ReproduceOptions) -> Reproduction:
     """Make the model again in the environment that is asked for, and compare."""
     project = _lay_out(recipe, recipe.line.home)
     around = _surroundings(recipe, project, root, asked)
@@ -241,7 +241,7 @@ class _Surroundings(msgspec.Struct, frozen=True):
         return [text for text in self.differences if text not in self.matter]
 
 
-def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: Asked) -> _Surroundings:
+def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: ReproduceOptions) -> _Surroundings:
     """This interpreter, or the recorded one, made anew."""
     evidence, progress = recipe.bundle / "evidence", recipe.line.progress
     then = msgspec.json.decode((evidence / "environment.json").read_bytes())
@@ -289,11 +289,13 @@ def _imported(tree: Path, project: Project) -> frozenset[str]:
     return imported(tree) | ({"optuna"} if model is not None and model.search is not None else frozenset())
 
 
-def _sheet(line: DeliveryContext, recipe: _Recipe, project: Project, record: dict[str, object]) -> Sheet:
+def _sheet(line: DeliveryContext, recipe: _Recipe, project: Project, record: dict[str, object]) -> PinnedRun:
     release = recipe.release
     pins = msgspec.convert(recipe.manifest["pins"], Pins)
     turn = Turn("reproduce", line.name, 0, (), f"reproduce {release.version}", release.created_at)
-    sheet = Sheet(turn, "reproduce", project, line.home, _commit(release), None, record, pins=pins, sealed=recipe.bundle / "code")
+    sheet = PinnedRun(
+        turn, "reproduce", project, line.home, _commit(release), None, record, pins=pins, sealed=recipe.bundle / "code"
+    )
     kept = recipe.bundle / "evidence" / "tables.json"  # releases of before have none: their files tell their types
     sheet.tables = msgspec.json.decode(kept.read_bytes(), type=dict[str, TableType]) if kept.is_file() else {}
     return sheet

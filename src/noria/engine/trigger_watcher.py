@@ -22,7 +22,7 @@ CODE_RETRY_S = 10.0  # a repository that cannot be read is looked at again after
 SINGLY = 20  # files of a dataset that arrive together and get a trigger each
 
 
-class Scout:
+class TriggerWatcher:
     """Looks at the watched branch, the data sources and the schedule. Each look is cheap when nothing changed."""
 
     def __init__(self, line: DeliveryContext) -> None:

@@ -17,7 +17,7 @@ from noria.kernel.errors import ConfigError, DataError, LeaseLostError, NoriaErr
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome
 from noria.pipeline.check import check
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 from noria.pipeline.graph import restore
 from noria.pipeline.pin import fix, pin
 from noria.pipeline.recording import keep
@@ -46,7 +46,7 @@ def turn(line: DeliveryContext, started: Turn) -> Turn:
         return end(line, sheet, TurnOutcome.STEP_FAILED, str(error))
 
 
-def stages(line: DeliveryContext, sheet: Sheet) -> Turn:
+def stages(line: DeliveryContext, sheet: PinnedRun) -> Turn:
     """The stages, in their order. Raises StepError when the project's own code fails."""
     before = sealed_by(line, sheet)
     if before is not None:  # interrupted after that: the rollout alone may be left
@@ -95,7 +95,7 @@ def stages(line: DeliveryContext, sheet: Sheet) -> Turn:
     return end(line, sheet, outcome, text, sealed, metrics)
 
 
-def enter(line: DeliveryContext, sheet: Sheet, stage: Stage) -> None:
+def enter(line: DeliveryContext, sheet: PinnedRun, stage: Stage) -> None:
     """Tell whoever looks what the turn does now."""
     line.ledger.turns.update(sheet.turn.id, stage=stage)
 
@@ -108,7 +108,7 @@ def counted(records: Iterable[StepRecord]) -> str:
     return ", ".join(f"{count} {'step' if count == 1 else 'steps'} {state}" for state, count in states.items())
 
 
-def asked_for_more(line: DeliveryContext, sheet: Sheet) -> bool:
+def asked_for_more(line: DeliveryContext, sheet: PinnedRun) -> bool:
     """Whether something else than the refused data started the turn: a commit, the schedule, the monitor."""
     more = (TriggerKind.PUSH, TriggerKind.SCHEDULE, TriggerKind.BREACH)
     return any(t.kind in more for t in line.ledger.triggers.of_turn(sheet.turn.id))
@@ -116,7 +116,7 @@ def asked_for_more(line: DeliveryContext, sheet: Sheet) -> bool:
 
 def end(
     line: DeliveryContext,
-    sheet: Sheet,
+    sheet: PinnedRun,
     outcome: TurnOutcome,
     text: str,
     sealed: Release | None = None,
@@ -153,7 +153,7 @@ def _sentence(ended: Turn) -> str:
     return f"turn {ended.number} {ended.outcome}: {reason}"
 
 
-def overhead(line: DeliveryContext, sheet: Sheet, now: float) -> float:
+def overhead(line: DeliveryContext, sheet: PinnedRun, now: float) -> float:
     """Seconds from the first trigger to here, less those inside the project's own functions and tests."""
     first = min((t.at for t in line.ledger.triggers.of_turn(sheet.turn.id)), default=sheet.turn.started_at)
     return max(0.0, now - first - sheet.user_s)

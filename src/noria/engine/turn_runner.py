@@ -18,7 +18,7 @@ from noria.monitor.retraining import recent_starts
 from noria.pipeline.steps import thrown_away
 from noria.pipeline.turn_record import Turn
 from noria.storage.disk import FULL, disk_full, unwritable
-from noria.storage.lease import Held
+from noria.storage.lease import HeldJob
 
 _log = logs.named("noria.engine")
 
@@ -45,7 +45,7 @@ def turn_once(line: DeliveryContext) -> Turn | None:
     unfinished = line.ledger.turns.unfinished(line.name)
     if not unfinished and not line.ledger.triggers.pending(line.name):
         return None
-    held = Held.claim(line.ledger, line.name, "turn", line.name)
+    held = HeldJob.claim(line.ledger, line.name, "turn", line.name)
     if held is None:
         return None
     with held:
@@ -107,7 +107,7 @@ def turn_by_hand(line: DeliveryContext, reason: str) -> Turn:
     """
     told = False
     while True:
-        held = Held.claim(line.ledger, line.name, "turn", line.name)
+        held = HeldJob.claim(line.ledger, line.name, "turn", line.name)
         if held is not None:
             break
         if not told:

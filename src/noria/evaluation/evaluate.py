@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from noria.delivery.private_server import Private, Timed, private_server
+from noria.delivery.private_server import LatencyRounds, PrivateServer, private_server
 from noria.evaluation import judge_gate as judge
 from noria.evaluation.judge_compare import LARGER_IS_BETTER
 from noria.kernel.errors import NoriaError, StepError
 from noria.pipeline import environment, steps
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
-from noria.pipeline.orders import Inputs
+from noria.pipeline.orders import TaskInputs
 from noria.pipeline.run import StepState
 from noria.releases.evidence import Evaluation
 from noria.releases.packaging import Package
@@ -39,14 +39,14 @@ class Scores(msgspec.Struct, frozen=True):
     called: NDArray[np.intp] | None = None  # the classes by the release's own rule; None: the likeliest
 
 
-class Rival(msgspec.Struct, frozen=True):
+class ComparedRelease(msgspec.Struct, frozen=True):
     """Another release, and what it says to the same rows."""
 
     release: Release
     scores: Scores
 
 
-def evaluate(line: PipelineContext, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
+def evaluate(line: PipelineContext, sheet: PinnedRun, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
     """Measure the candidate; where a champion exists, compare both on the same rows."""
     if not judge.asks_for_latency(sheet.project.gates):
         return _compared(line, sheet, package, champion)
@@ -55,7 +55,9 @@ def evaluate(line: PipelineContext, sheet: Sheet, package: Package, champion: Re
         return _with_latency(line, sheet, private, evaluation), reference
 
 
-def _compared(line: PipelineContext, sheet: Sheet, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
+def _compared(
+    line: PipelineContext, sheet: PinnedRun, package: Package, champion: Release | None
+) -> tuple[Evaluation, Reference]:
     best = best_so_far(line, [gate.metric for gate in sheet.project.gates if gate.best])
     with ThreadPoolExecutor(3) as pool:
         mine = pool.submit(_score, line, sheet, f"run:{sheet.run_id}", package.model, package, "score.candidate")
@@ -73,7 +75,7 @@ def _compared(line: PipelineContext, sheet: Sheet, package: Package, champion: R
     return measure.measure(sheet, package, candidate, serving, second)
 
 
-def _with_latency(line: PipelineContext, sheet: Sheet, private: Private, evaluation: Evaluation) -> Evaluation:
+def _with_latency(line: PipelineContext, sheet: PinnedRun, private: PrivateServer, evaluation: Evaluation) -> Evaluation:
     """The evaluation with the latency that a gate asks for: measured now, for this verdict alone, and once more where the
     verdict hangs on it. What was measured when the model was packaged may be another day's, and was no request."""
     first = private.measure()
@@ -84,7 +86,7 @@ def _with_latency(line: PipelineContext, sheet: Sheet, private: Private, evaluat
     return found
 
 
-def _timed_as(evaluation: Evaluation, *timed: Timed) -> Evaluation:
+def _timed_as(evaluation: Evaluation, *timed: LatencyRounds) -> Evaluation:
     p50, p99 = ([one for each in timed for one in getattr(each, name)] for name in ("p50_ms", "p99_ms"))
     middle = statistics.median(p50), statistics.median(p99)
     return replace(evaluation, latency_p50_ms=middle[0], latency_p99_ms=middle[1], latency_rounds_ms=tuple(p99))
@@ -116,7 +118,9 @@ def _evaluated(line: PipelineContext, release: Release) -> Path:
     return line.bundle(release.digest) / "evidence" / "evaluation.json"
 
 
-def _rival(line: PipelineContext, sheet: Sheet, package: Package, release: Release | None, name: str) -> Rival | None:
+def _rival(
+    line: PipelineContext, sheet: PinnedRun, package: Package, release: Release | None, name: str
+) -> ComparedRelease | None:
     if release is None:
         return None
     try:
@@ -125,8 +129,8 @@ def _rival(line: PipelineContext, sheet: Sheet, package: Package, release: Relea
     except NoriaError as error:
         note = error.message
     if note:
-        return Rival(release, Scores(None, note))
-    return Rival(release, _score(line, sheet, f"release:{release.digest}", release.digest, package, name))
+        return ComparedRelease(release, Scores(None, note))
+    return ComparedRelease(release, _score(line, sheet, f"release:{release.digest}", release.digest, package, name))
 
 
 def _overlap(bundle: Path, package: Package) -> str:
@@ -142,7 +146,7 @@ def _overlap(bundle: Path, package: Package) -> str:
     return ""
 
 
-def _score(line: PipelineContext, sheet: Sheet, tree: str, identity: str, package: Package, name: str) -> Scores:
+def _score(line: PipelineContext, sheet: PinnedRun, tree: str, identity: str, package: Package, name: str) -> Scores:
     """Score through the sealed form, in a process of its own with the sealed code and nothing else of the project."""
     record = steps.perform(line, sheet, _order(line, sheet, tree, identity, package, name))
     if record.state is StepState.FAILED:
@@ -154,7 +158,7 @@ def _score(line: PipelineContext, sheet: Sheet, tree: str, identity: str, packag
     return Scores(np.load(line.blobs.path(files["scores"]), allow_pickle=False), "", called)
 
 
-def _order(line: PipelineContext, sheet: Sheet, tree: str, identity: str, package: Package, name: str) -> steps.Order:
+def _order(line: PipelineContext, sheet: PinnedRun, tree: str, identity: str, package: Package, name: str) -> steps.StepOrder:
     model = sheet.project.model
     assert model is not None
     rule = msgspec.json.decode((line.places.tree(tree) / "manifest.json").read_bytes())["signature"].get("decision")
@@ -164,7 +168,7 @@ def _order(line: PipelineContext, sheet: Sheet, tree: str, identity: str, packag
         params={"decision": repr(rule)} if rule is not None else {},  # the same model may be called by another rule
         environment=environment.digest(sheet.environment),
     )
-    inputs = Inputs()
+    inputs = TaskInputs()
     task = StepTask(
         f"{sheet.run_id}/{name}",
         tree,
@@ -175,4 +179,4 @@ def _order(line: PipelineContext, sheet: Sheet, tree: str, identity: str, packag
         outs={"scores": "scores.npy", "called": "called.npy"},
         resources=Resources(None, model.memory_bytes, model.timeout_s),
     )
-    return steps.Order(name, facts, task)
+    return steps.StepOrder(name, facts, task)

@@ -8,11 +8,11 @@ from noria.evaluation import judge_gate as judge
 from noria.evaluation.records import Assessment
 from noria.evaluation.store import EvaluationStore
 from noria.kernel.verdict import Verdict
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.releases.evidence import Evaluation
 
 
-def gate(line: PipelineContext, sheet: Sheet, evaluation: Evaluation) -> Verdict:
+def gate(line: PipelineContext, sheet: PinnedRun, evaluation: Evaluation) -> Verdict:
     """Pass, fail or not enough data, each with its numbers; recorded in the audit log, and with the evaluation for whoever asks
     about the turn."""
     verdict = judge.judge(sheet.project.gates, evaluation)

@@ -22,7 +22,7 @@ LARGER_IS_BETTER = frozenset({"roc_auc", "average_precision", "accuracy", "preci
 MEASURED = ("latency_p50_ms", "latency_p99_ms", "model_size_mb")  # read from the evaluation itself: no bounds
 
 
-class Side(msgspec.Struct, frozen=True):
+class ComparedSide(msgspec.Struct, frozen=True):
     """One of the two, with everything that is recorded about it. None: not recorded, or no longer there."""
 
     name: str  # as a person calls it: v3, turn 12, run-0197a3c2e5f1-9c1b7e22
@@ -44,7 +44,7 @@ class CodeFile(msgspec.Struct, frozen=True):
     removed: int | None
 
 
-class Code(msgspec.Struct, frozen=True):
+class CodeState(msgspec.Struct, frozen=True):
     before: str | None  # commit
     after: str | None
     dirty_before: bool
@@ -136,12 +136,12 @@ class Environments(msgspec.Struct, frozen=True):
     changed: bool
 
 
-class Difference(msgspec.Struct, frozen=True):
+class RunDifference(msgspec.Struct, frozen=True):
     """All of it, the unchanged too; a reader filters by ``changed``."""
 
     before: str
     after: str
-    code: Code
+    code: CodeState
     steps: tuple[StepDifference, ...]
     data: tuple[DataDifference, ...]
     params: tuple[ValueDifference, ...] | None  # None: not recorded on a side, and the digests differ
@@ -152,11 +152,13 @@ class Difference(msgspec.Struct, frozen=True):
     environment: Environments
 
 
-def compare(before: Side, after: Side, files: Sequence[CodeFile] | None, environment: Sequence[str] | None) -> Difference:
+def compare(
+    before: ComparedSide, after: ComparedSide, files: Sequence[CodeFile] | None, environment: Sequence[str] | None
+) -> RunDifference:
     """``files`` are the differences between the commits, ``environment`` those between the records; None: not known."""
     changed = before.run.pins.environment != after.run.pins.environment
     known = None if environment is None and changed else tuple(environment or ())
-    return Difference(
+    return RunDifference(
         before=before.name,
         after=after.name,
         code=_code(before, after, files),
@@ -171,14 +173,14 @@ def compare(before: Side, after: Side, files: Sequence[CodeFile] | None, environ
     )
 
 
-def _code(before: Side, after: Side, files: Sequence[CodeFile] | None) -> Code:
+def _code(before: ComparedSide, after: ComparedSide, files: Sequence[CodeFile] | None) -> CodeState:
     a, b = before.run.pins, after.run.pins
     changed = (a.commit, a.dirty) != (b.commit, b.dirty)
     known = () if a.commit == b.commit else None if files is None else tuple(files)
-    return Code(a.commit, b.commit, a.dirty is not None, b.dirty is not None, known, changed)
+    return CodeState(a.commit, b.commit, a.dirty is not None, b.dirty is not None, known, changed)
 
 
-def _steps(before: Side, after: Side) -> Iterator[StepDifference]:
+def _steps(before: ComparedSide, after: ComparedSide) -> Iterator[StepDifference]:
     old, new = ({r.name: r for r in side.run.steps} for side in (before, after))
     for name in _both(old, new):
         if name not in new or name not in old:
@@ -191,7 +193,7 @@ def _steps(before: Side, after: Side) -> Iterator[StepDifference]:
             yield StepDifference(name, "; ".join(reasons) or "other work", True)
 
 
-def _data(before: Side, after: Side) -> Iterator[DataDifference]:
+def _data(before: ComparedSide, after: ComparedSide) -> Iterator[DataDifference]:
     old, new = before.run.pins.snapshots, after.run.pins.snapshots
     for name in _both(old, new):
         a, b = before.snapshots.get(name), after.snapshots.get(name)
@@ -209,7 +211,7 @@ def _data_files(before: Snapshot | None, after: Snapshot | None) -> Iterator[Dat
             yield DataFile(name, a.rows if a else None, b.rows if b else None)
 
 
-def _params(before: Side, after: Side) -> tuple[ValueDifference, ...] | None:
+def _params(before: ComparedSide, after: ComparedSide) -> tuple[ValueDifference, ...] | None:
     a, b = before.params, after.params
     if before.run.pins.params == after.run.pins.params:  # one that is known tells the other
         a, b = (a if a is not None else b), (b if b is not None else a)
@@ -225,13 +227,13 @@ def _equal(a: object, b: object) -> bool:
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
-def _metrics(before: Side, after: Side) -> Iterator[MetricDifference]:
+def _metrics(before: ComparedSide, after: ComparedSide) -> Iterator[MetricDifference]:
     old, new = _measures(before), _measures(after)
     for name in _both(old, new):
         yield _metric(name, old.get(name), new.get(name), _paired(before, after, name))
 
 
-def _measures(side: Side) -> dict[str, Measure]:
+def _measures(side: ComparedSide) -> dict[str, Measure]:
     """Every metric of a side; one that is a number only has no bounds (NaN) and no rows."""
     found = {name: _bare(value) for name, value in side.run.metrics.items()}
     if side.evaluation is not None:
@@ -244,7 +246,7 @@ def _bare(value: float) -> Measure:
     return Measure(value, math.nan, math.nan, 0)
 
 
-def _paired(before: Side, after: Side, metric: str) -> Comparison | None:
+def _paired(before: ComparedSide, after: ComparedSide, metric: str) -> Comparison | None:
     """After minus before on the same rows, where one of them was measured against the other."""
     if after.evaluation and before.release and after.evaluation.champion == before.release:
         return after.evaluation.versus.get(metric)
@@ -297,14 +299,14 @@ def _verdict(name: str, difference: float, low: float, high: float) -> str:
     return "higher" if grew else "lower"
 
 
-def _series(before: Side, after: Side) -> Iterator[SeriesDifference]:
+def _series(before: ComparedSide, after: ComparedSide) -> Iterator[SeriesDifference]:
     old, new = _by_metric(before), _by_metric(after)
     for name in _both(old, new):
         a, b = old.get(name), new.get(name)
         yield SeriesDifference(name, summary(a), summary(b), a != b)
 
 
-def _by_metric(side: Side) -> dict[str, Points]:
+def _by_metric(side: ComparedSide) -> dict[str, Points]:
     return {f"{step}.{metric}": points for step, of_step in side.series.items() for metric, points in of_step.items()}
 
 

@@ -15,14 +15,14 @@ from noria.kernel.policy import Gate
 from noria.kernel.task import Task
 from noria.models import split
 from noria.models.signature import class_text
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 from noria.releases.evidence import Evaluation, Reference
 from noria.releases.packaging import Package
 from noria.stats import intervals, metrics
 from noria.stats.measures import Comparison, Measure
 
 if TYPE_CHECKING:
-    from noria.evaluation.evaluate import Rival, Scores
+    from noria.evaluation.evaluate import ComparedRelease, Scores
 
 T = TypeVar("T")
 DAY_S = 86400.0
@@ -30,7 +30,7 @@ LOSS = {Task.BINARY: "brier", Task.MULTICLASS: "log_loss", Task.REGRESSION: "mae
 
 
 def measure(
-    sheet: Sheet, package: Package, candidate: Scores, champion: Rival | None, best: Rival | None
+    sheet: PinnedRun, package: Package, candidate: Scores, champion: ComparedRelease | None, best: ComparedRelease | None
 ) -> tuple[Evaluation, Reference]:
     """The evaluation of the candidate, and what the monitor will compare its days with."""
     model = sheet.project.model
@@ -51,20 +51,20 @@ def _labels(column: pl.Series, task: Task, classes: list[str]) -> NDArray[Any]:
 
 
 def _evaluation(
-    sheet: Sheet,
+    sheet: PinnedRun,
     package: Package,
     rows: pl.DataFrame,
     labels: NDArray[Any],
     candidate: Scores,
-    champion: Rival | None,
-    best: Rival | None,
+    champion: ComparedRelease | None,
+    best: ComparedRelease | None,
 ) -> Evaluation:
     model = sheet.project.model
     assert model is not None
     wanted = _metrics(model.task, sheet.project.gates)
     faced = partial(_faced, model.task, candidate)
 
-    def against(rival: Rival | None) -> dict[str, Comparison]:
+    def against(rival: ComparedRelease | None) -> dict[str, Comparison]:
         if rival is None or rival.scores.predictions is None:
             return {}
         beside = partial(_faced, model.task, rival.scores)

@@ -14,10 +14,10 @@ import numpy as np
 import polars as pl
 
 from noria.models import columns, forms
-from noria.models.python_model import Frames
+from noria.models.python_model import TableKinds
 from noria.models.signature import Signature
 from noria.releases.bundle_verifier import lay_out_code
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 
 SCORES = "scores.npy"
 CALLED = "called.npy"
@@ -41,7 +41,7 @@ def _opened(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame, Signature]:
     """The sealed form, and the rows as it takes them."""
     bundle = Path(job["bundle"]).resolve()
     manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
-    if manifest["form"] == Form.HOSTED:
+    if manifest["form"] == ServedForm.HOSTED:
         enter(bundle, Path(job["folder"]) / "code", manifest["hosted"]["paths"])
     signature = msgspec.convert(manifest["signature"], Signature)
     rows = columns.frame(pl.read_ipc(job["rows"]), signature.inputs)
@@ -61,7 +61,7 @@ def enter(bundle: Path, copy: Path, paths: Sequence[str]) -> None:
 def sealed_form(bundle: Path, manifest: dict[str, Any], signature: Signature) -> forms.Form:
     """The model as the server would load it."""
     path = bundle / manifest["model"]["file"]
-    if manifest["form"] == Form.COMPILED:
+    if manifest["form"] == ServedForm.COMPILED:
         return forms.Compiled(path, signature)
     hosted = manifest.get("hosted", {})
-    return forms.Original.load(path, hosted.get("features"), signature, msgspec.convert(hosted.get("frames", {}), Frames))
+    return forms.Original.load(path, hosted.get("features"), signature, msgspec.convert(hosted.get("frames", {}), TableKinds))

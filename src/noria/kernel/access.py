@@ -10,7 +10,7 @@ HOST, PORT = "127.0.0.1", 8000  # where the model server listens, unless told ot
 MAX_BODY_BYTES, MAX_ROWS = 1 << 20, 1000  # of one request, unless told otherwise
 
 
-class Rate(msgspec.Struct, frozen=True):
+class RateLimit(msgspec.Struct, frozen=True):
     """So many requests in so much time, and as many at once after a pause."""
 
     most: int
@@ -22,7 +22,7 @@ class Access(msgspec.Struct, frozen=True):
 
     keys_file: str | None = None  # one key a line; absolute
     hosts: tuple[str, ...] = ()  # names that the Host header may say, besides the address itself
-    rate: Rate | None = None  # of each key, or of each peer's address where there are no keys
+    rate: RateLimit | None = None  # of each key, or of each peer's address where there are no keys
     log: bool = False  # one line for each request in access.log
 
 

@@ -83,7 +83,7 @@ class Token(msgspec.Struct, frozen=True):
 def parse(text: str) -> Expression:
     """Raises ExpressionError."""
     tokens = _tokens(text)
-    reader = _Reader(tokens)
+    reader = _Parser(tokens)
     sql = reader.either()
     reader.demand_end()
     parts = len(tokens) - 1
@@ -106,7 +106,7 @@ def _tokens(text: str) -> list[Token]:
     return [*found, Token("end", "", len(text) + 1)]
 
 
-class _Reader:
+class _Parser:
     """By recursive descent, the loosest operators first. Each method returns SQL that stands by itself."""
 
     def __init__(self, tokens: list[Token]) -> None:

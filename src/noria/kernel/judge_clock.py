@@ -12,7 +12,7 @@ GAP_S = 3 * DAY_S  # with nothing recorded in between: a machine that was off, o
 SETTLED_S = 2 * DAY_S  # on the other side of a gap, and the clock is believed
 
 
-class Jump(msgspec.Struct, frozen=True):
+class ClockJump(msgspec.Struct, frozen=True):
     """Nothing was recorded between two moments, the later of which is not long ago."""
 
     before: float
@@ -24,7 +24,7 @@ class Jump(msgspec.Struct, frozen=True):
         return f"nothing was recorded between {first} and {second} UTC: the machine was off, or its clock jumped"
 
 
-def jump(moments: Iterable[float], now: float) -> Jump | None:
+def jump(moments: Iterable[float], now: float) -> ClockJump | None:
     """The gap behind which the clock stands only since a short while; None when there is none. ``moments``: when things were
     recorded, by the same clock, in any order."""
     after = now
@@ -32,6 +32,6 @@ def jump(moments: Iterable[float], now: float) -> Jump | None:
         if now - after >= SETTLED_S:
             return None
         if after - moment > GAP_S:
-            return Jump(moment, after)
+            return ClockJump(moment, after)
         after = moment
     return None

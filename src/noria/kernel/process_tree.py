@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import psutil
 
 
-class Tree:
+class ProcessTree:
     """A process and all that it started: how much memory they hold together, looked at every now and then."""
 
     def __init__(self, pid: int, limit: int | None) -> None:

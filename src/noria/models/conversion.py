@@ -18,7 +18,7 @@ from noria.models import class_rule, columns, forms, parity_probes, weights
 from noria.models.frameworks import registry
 from noria.models.golden import GOLDEN, Answer, Golden, asked, one_answer
 from noria.models.parity_probes import Probes
-from noria.models.python_model import Frames, rows_of
+from noria.models.python_model import TableKinds, rows_of
 from noria.models.signature import Decision, Signature
 
 COMPILED = "model.onnx"
@@ -63,7 +63,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     signature = msgspec.convert(job["signature"], Signature)
     rows = columns.frame(pl.read_ipc(job["holdout"]), signature.inputs)
     features = job["model"].get("features")
-    frames = msgspec.convert(job.get("frames", {}), Frames)
+    frames = msgspec.convert(job.get("frames", {}), TableKinds)
     original = forms.Original.load(Path(job["model_file"]), features, signature, frames)
     made = compiled(original, features, signature, rows, job.get("tried", []))
     signature = made.signature
@@ -86,7 +86,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class Made(msgspec.Struct, frozen=True):
+class ConversionResult(msgspec.Struct, frozen=True):
     """What became of a model: ONNX, or None where it is hosted; why, in one sentence; the signature that it is served with."""
 
     content: bytes | None
@@ -107,10 +107,10 @@ class Made(msgspec.Struct, frozen=True):
 
 def compiled(
     original: forms.Original, features: str | None, signature: Signature, rows: pl.DataFrame, tried: Sequence[str] = ()
-) -> Made:
+) -> ConversionResult:
     """``tried``: inputs that may be null though training saw none."""
     if features:
-        made = Made(None, None, f"hosted: features are Python code ({features})", signature)
+        made = ConversionResult(None, None, f"hosted: features are Python code ({features})", signature)
     else:
         made = converted(original.model, original, signature, rows, tried=tried)
     if made.content is not None or not class_rule.decides(original.model, signature):
@@ -127,26 +127,26 @@ def converted(
     rows: pl.DataFrame,
     called: str = "held-out rows",
     tried: Sequence[str] = (),
-) -> Made:
+) -> ConversionResult:
     """``model`` as ONNX, held against what ``original`` answers on ``rows``, which the reason calls ``called``, and on what else
     the signature allows."""
     if signature.says_class:
-        return Made(None, None, f"hosted: {NO_THRESHOLD}", signature)
+        return ConversionResult(None, None, f"hosted: {NO_THRESHOLD}", signature)
     try:
         content = registry.to_onnx(model, signature, rows.head(5))
         form = forms.Compiled(content, signature)
         found = form.answers(rows)
     except NoriaError as error:
-        return Made(None, None, f"hosted: {error.message}", signature)
+        return ConversionResult(None, None, f"hosted: {error.message}", signature)
     except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base; all mean that it does not run
         why = f"hosted: the compiled model does not run: {str(error).splitlines()[0][:300]}"
-        return Made(None, None, why, signature)
+        return ConversionResult(None, None, why, signature)
     expected = original.answers(rows)
     parity = compare(forms.of_task(expected, signature.task), forms.of_task(found, signature.task))
     if not parity.holds:
-        return Made(None, parity, f"hosted: the compiled model differs: {parity.sentence(called)}", signature)
+        return ConversionResult(None, parity, f"hosted: the compiled model differs: {parity.sentence(called)}", signature)
     if class_rule.contradicted(original, rows, found, signature, SELDOM):
-        return Made(None, parity, f"hosted: {NO_THRESHOLD}", replace(signature, decision=Decision()))
+        return ConversionResult(None, parity, f"hosted: {NO_THRESHOLD}", replace(signature, decision=Decision()))
     asked = parity_probes.made(signature, rows)
     told = _differences(original, form, asked, parity.scale)
     narrow = _refused(asked, told, frozenset(tried))
@@ -154,7 +154,9 @@ def converted(
     left = [place for place in told if held[place]]
     if left:
         why = f"hosted: the compiled model differs where {asked.told[left[0]]}: {told[left[0]]}"
-        return Made(None, parity, f"{why} ({len(left):,} of {asked.rows.height:,} made-up rows)", signature, asked.rows.height)
+        return ConversionResult(
+            None, parity, f"{why} ({len(left):,} of {asked.rows.height:,} made-up rows)", signature, asked.rows.height
+        )
     reason = f"compiled: {parity.sentence(called)}, none of {int(held.sum()):,} made-up rows does"
     if narrow:
         first = next(place for place in told if not held[place])
@@ -163,7 +165,7 @@ def converted(
         reason += f"; null is refused in {names}: {saw} none there, and compiled {told[first]} where {asked.told[first]}"
         inputs = tuple(replace(i, nullable=i.nullable and i.name not in narrow) for i in signature.inputs)
         signature = replace(signature, inputs=inputs)
-    return Made(content, parity, reason, signature, asked.rows.height)
+    return ConversionResult(content, parity, reason, signature, asked.rows.height)
 
 
 def _refused(asked: Probes, told: dict[int, str], tried: frozenset[str]) -> frozenset[str]:

@@ -27,7 +27,7 @@ from noria.kernel.task import Task
 from noria.models import class_rule, columns, conversion, forms, training, weights
 from noria.models.frameworks import files, written_with
 from noria.models.frameworks.bare import Bare, Face, OnCategories, OnMatrix, knows_categories
-from noria.models.frameworks.files import Known, UnusableError
+from noria.models.frameworks.files import ModelFile, UnusableError
 from noria.models.golden import GOLDEN
 from noria.models.python_model import DTYPES
 from noria.models.signature import Input, Kind, Signature, class_text
@@ -38,7 +38,7 @@ SUM = 1e-3  # how far probabilities may be from 1 together
 ASK_NAMES = "Name them: --sample rows.csv with the columns, or --signature signature.yaml."
 
 
-class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ForeignInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An input in signature.yaml."""
 
     name: str
@@ -48,10 +48,10 @@ class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     high: float | None = None
 
 
-class Described(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ForeignDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """signature.yaml."""
 
-    inputs: list[Told]
+    inputs: list[ForeignInput]
     task: Task | None = None
     classes: list[str | int | bool] = []
     key: str | None = None
@@ -114,7 +114,7 @@ def _likely(error: UnusableError, written: dict[str, str], differs: dict[str, st
 
 
 def described(
-    known: Known, told: Described | None, sample: pl.DataFrame | None, classes: Sequence[str], job: dict[str, Any]
+    known: ModelFile, told: ForeignDescription | None, sample: pl.DataFrame | None, classes: Sequence[str], job: dict[str, Any]
 ) -> tuple[Signature, list[str]]:
     """What a request carries: as the person says, else as the model and the sample tell; and what was derived from which.
 
@@ -144,12 +144,12 @@ def described(
     return Signature(inputs, known.task, labels, key, event_time), derived
 
 
-def _described(path: str | None) -> Described | None:
+def _described(path: str | None) -> ForeignDescription | None:
     if path is None:
         return None
     try:
         said = document.read(Path(path).read_bytes(), path).plain()
-        return msgspec.convert(said, type=Described)
+        return msgspec.convert(said, type=ForeignDescription)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=path) from error
     except ConfigError as error:
@@ -170,7 +170,7 @@ def _sample(path: str | None, label: str | None) -> pl.DataFrame | None:
     return table.drop(label) if label is not None else table
 
 
-def _names(known: Known, sample: pl.DataFrame | None) -> tuple[tuple[str, ...], str]:
+def _names(known: ModelFile, sample: pl.DataFrame | None) -> tuple[tuple[str, ...], str]:
     if known.names:
         if sample is None:
             return known.names, "the model"
@@ -194,7 +194,7 @@ def _names(known: Known, sample: pl.DataFrame | None) -> tuple[tuple[str, ...], 
     return tuple(sample.columns), "the sample, in its order"
 
 
-def _input(name: str, known: Known, sample: pl.DataFrame | None) -> Input:
+def _input(name: str, known: ModelFile, sample: pl.DataFrame | None) -> Input:
     """A column of numbers takes whole ones and others: that a sample has only whole ones proves nothing."""
     due = known.kinds.get(name, known.kind)
     if sample is None:
@@ -224,7 +224,7 @@ def _odd_one(values: pl.Series, due: Kind) -> str:
     return f"{values.dtype}" + (f", such as {odd[0]!r}" if len(odd) else "")
 
 
-def _as_told(known: Known, told: Described) -> tuple[Input, ...]:
+def _as_told(known: ModelFile, told: ForeignDescription) -> tuple[Input, ...]:
     inputs = {t.name: Input(t.name, t.type, t.nullable is not False, t.low, t.high) for t in told.inputs}
     if not known.names:
         return tuple(inputs.values())
@@ -236,7 +236,7 @@ def _as_told(known: Known, told: Described) -> tuple[Input, ...]:
     return tuple(inputs[name] for name in known.names)
 
 
-def _classes(known: Known, classes: Sequence[str], derived: list[str]) -> tuple[str, ...]:
+def _classes(known: ModelFile, classes: Sequence[str], derived: list[str]) -> tuple[str, ...]:
     if known.task is Task.REGRESSION:
         return ()
     found = tuple(classes) or known.classes
@@ -289,7 +289,7 @@ def made_up(signature: Signature) -> pl.DataFrame:
     return pl.DataFrame(made)
 
 
-def _nullable(signature: Signature, told: Described | None, rows: pl.DataFrame, original: forms.Original) -> Signature:
+def _nullable(signature: Signature, told: ForeignDescription | None, rows: pl.DataFrame, original: forms.Original) -> Signature:
     """Where nothing was said, an input may be null when it was in the sample, or when the model answers all the same."""
     said = {t.name: t.nullable for t in told.inputs if t.nullable is not None} if told else {}
     tried = training.with_nulls(signature, rows, original)
@@ -299,7 +299,7 @@ def _nullable(signature: Signature, told: Described | None, rows: pl.DataFrame, 
 # --- the model
 
 
-def _original(known: Known, signature: Signature, rows: pl.DataFrame, derived_alone: bool) -> forms.Original:
+def _original(known: ModelFile, signature: Signature, rows: pl.DataFrame, derived_alone: bool) -> forms.Original:
     """The model in the way in which it can be asked. Raises RefusedError when it answers no row."""
     tried = []
     model = known.model
@@ -356,7 +356,7 @@ def _demand_answers(answers: Any, signature: Signature) -> None:
 
 
 def _packaged(
-    known: Known, original: forms.Original, signature: Signature, rows: pl.DataFrame, folder: Path, tried: Sequence[str]
+    known: ModelFile, original: forms.Original, signature: Signature, rows: pl.DataFrame, folder: Path, tried: Sequence[str]
 ) -> dict[str, Any]:
     if class_rule.decides(original.model, signature):
         signature = replace(signature, decision=class_rule.rule(original, rows, signature))

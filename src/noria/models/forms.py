@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from noria.kernel.errors import StepError
 from noria.kernel.task import Task
 from noria.models import columns, graph_outputs, judge_decision, project_functions, weights
-from noria.models.python_model import Frames, PythonModel, shaped
+from noria.models.python_model import PythonModel, TableKinds, shaped
 from noria.models.signature import MATRIX, Signature
 from noria.models.user_time import user_code
 
@@ -81,7 +81,7 @@ class Original(PythonModel):
     """The model as the project trained it, behind its features."""
 
     @classmethod
-    def load(cls, path: Path, features: str | None, signature: Signature, frames: Frames | None = None) -> Original:
+    def load(cls, path: Path, features: str | None, signature: Signature, frames: TableKinds | None = None) -> Original:
         """``path`` was written by this installation and verified by its digest: unpickling it runs the project's own code."""
         with user_code():
             function = project_functions.load(features) if features else None

@@ -17,7 +17,7 @@ LEAST = 20  # rows of a class, or of the table; fewer tell by chance
 GROUPS = 50  # values of an input that are told apart; numbers are cut into as many
 
 
-class Telling(msgspec.Struct, frozen=True):
+class LeakingInput(msgspec.Struct, frozen=True):
     """An input that predicts the label alone; ``measure`` is the area under the curve, of a number R2."""
 
     name: str
@@ -30,7 +30,7 @@ class Telling(msgspec.Struct, frozen=True):
         return f"{self.name} predicts {label} alone ({what} {self.measure:.3f}): is it known when a prediction is asked for?"
 
 
-def judge_inputs(table: pl.DataFrame, inputs: Iterable[str], label: str, task: Task) -> list[Telling]:
+def judge_inputs(table: pl.DataFrame, inputs: Iterable[str], label: str, task: Task) -> list[LeakingInput]:
     """Those inputs by which rows that were not looked at are told apart; nothing where there are too few rows."""
     if label not in table.columns:
         return []
@@ -45,7 +45,7 @@ def judge_inputs(table: pl.DataFrame, inputs: Iterable[str], label: str, task: T
             if task is Task.REGRESSION and rows[name].dtype.is_numeric():
                 measure = max(measure, _straight(rows[name], rows[label]))
             if measure > LIMIT:
-                found.append(Telling(name, measure, task))
+                found.append(LeakingInput(name, measure, task))
     return found
 
 

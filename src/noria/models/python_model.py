@@ -39,7 +39,7 @@ SUM_OFF = 1e-3  # how far the probabilities of a row may be from 1 together
 SINGLES = 5  # rows that are asked alone before a model counts as one that answers no single row
 
 
-class Frames(msgspec.Struct, frozen=True):
+class TableKinds(msgspec.Struct, frozen=True):
     """The kinds of table that the project's functions take: ``polars``, ``lazy``, ``pandas``, ``numpy``, ``arrow``, ``lists``.
 
     Releases from before they were recorded say nothing: they were asked with Polars.
@@ -83,12 +83,12 @@ class PythonModel:
     """A trained model behind its features. ``rows`` are tables of the signature's inputs, as ``rows_of`` makes them."""
 
     def __init__(
-        self, model: Any, features: Callable[[Any], Any] | None, signature: Signature, frames: Frames | None = None
+        self, model: Any, features: Callable[[Any], Any] | None, signature: Signature, frames: TableKinds | None = None
     ) -> None:
         self.model = model
         self._features = features
         self._signature = signature
-        self._frames = frames or Frames()
+        self._frames = frames or TableKinds()
 
     def answers(self, rows: pl.DataFrame) -> NDArray[np.float64]:
         """Values [n] of a regression; of a classification probabilities [n, classes], in the order of the signature's classes.
@@ -152,7 +152,7 @@ class PythonModel:
             raise failed
 
 
-def with_features(features: Callable[[Any], Any] | None, rows: pl.DataFrame, frames: Frames) -> Any:
+def with_features(features: Callable[[Any], Any] | None, rows: pl.DataFrame, frames: TableKinds) -> Any:
     """What the model is trained on and asked with. Raises StepError when ``features`` adds or drops rows."""
     if features is None:
         return rows

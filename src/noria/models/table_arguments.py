@@ -57,7 +57,7 @@ def _table(facts: dict[str, Any], paths: list[Path]) -> pl.DataFrame:
     if not paths:
         return pl.DataFrame()
     named = facts.get("names") or [path.name for path in paths]
-    parts = [files.Part(name, path) for name, path in zip(named, paths, strict=True)]
+    parts = [files.DatasetFile(name, path) for name, path in zip(named, paths, strict=True)]
     kind = msgspec.convert(facts["type"], TableType) if "type" in facts else None
     dialect = msgspec.convert(facts.get("dialect", {}), Dialect)
     if not facts.get("key"):

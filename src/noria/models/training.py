@@ -18,7 +18,7 @@ from noria.models import class_rule, columns, forms, project_functions, table_ar
 from noria.models.frameworks.bare import dressed
 from noria.models.frameworks.torch import SHOWN_ROWS, TorchModel, is_module
 from noria.models.judge_leakage import judge_inputs
-from noria.models.python_model import Frames, kind_of_table, with_features
+from noria.models.python_model import TableKinds, kind_of_table, with_features
 from noria.models.seeds import seed_everything
 from noria.models.signature import Input, Kind, Signature, class_text
 from noria.models.split import seconds, split
@@ -92,13 +92,13 @@ def input_names(table: pl.DataFrame, model: dict[str, Any]) -> list[str]:
     return found
 
 
-def frames_of(features: Callable[[Any], Any] | None, target: str) -> Frames:
+def frames_of(features: Callable[[Any], Any] | None, target: str) -> TableKinds:
     """The kinds of table that ``features`` and the training function are annotated with, on their first argument."""
     with user_code():
         functions_asked = features, project_functions.load(target)
     first = [next(iter(project_functions.parameter_types(f).values()), Any) if f is not None else Any for f in functions_asked]
     inner, outer = map(kind_of_table, first)
-    return Frames(inner, "polars" if outer == "lazy" else outer)
+    return TableKinds(inner, "polars" if outer == "lazy" else outer)
 
 
 def columns_of(table: pl.DataFrame, model: dict[str, Any]) -> dict[str, pl.Series]:

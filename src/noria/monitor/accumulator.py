@@ -22,7 +22,7 @@ from noria.data.served_predictions import moment
 from noria.evaluation.measure import DAY_S
 from noria.kernel.task import Task
 from noria.models.signature import Signature, class_code
-from noria.predictions.reader import Place
+from noria.predictions.reader import SegmentPosition
 from noria.predictions.records import Feedback, Prediction, Record
 from noria.releases.evidence import Reference
 from noria.stats import calendar, metrics, profile
@@ -97,14 +97,14 @@ def _finite(values: list[Any]) -> list[float] | None:
     return None
 
 
-class Sum(msgspec.Struct):
+class RunningMoments(msgspec.Struct):
     """Count, mean and squared deviations of numbers, added to as they come (Chan, Golub and LeVeque 1979)."""
 
     n: int = 0
     mean: float = 0.0
     squares: float = 0.0
 
-    def add(self, other: Sum) -> None:
+    def add(self, other: RunningMoments) -> None:
         total = self.n + other.n
         if other.n:
             apart = other.mean - self.mean
@@ -113,7 +113,7 @@ class Sum(msgspec.Struct):
             self.n = total
 
     @classmethod
-    def of(cls, values: Floats) -> Sum:
+    def of(cls, values: Floats) -> RunningMoments:
         mean = float(values.mean()) if len(values) else 0.0
         return cls(len(values), mean, float(((values - mean) ** 2).sum()))
 
@@ -134,7 +134,7 @@ class Span(msgspec.Struct):
     estimated: float = 0.0  # of how many predictions: of a sample each row stands for several
     inputs: Profile = msgspec.field(default_factory=lambda: Profile(0))
     looked: int = 0  # rows whose calendar was looked at
-    units: dict[float, Sum] = {}  # losses by day, or all under 0
+    units: dict[float, RunningMoments] = {}  # losses by day, or all under 0
     conflicts: int = 0  # predictions that got labels which differ
     raised: list[str] = []  # kinds of alerts
 
@@ -147,7 +147,7 @@ class Span(msgspec.Struct):
         return sum(unit.n for unit in self.units.values())
 
 
-class Held(msgspec.Struct):
+class ReleaseWindows(msgspec.Struct):
     """What is kept of one release. Windows begin at ``anchor`` and every so often before and after it; of those up to
     ``judged_until`` that are not here any more nothing is known: they were judged."""
 
@@ -171,23 +171,23 @@ class Waiting(msgspec.Struct):
     ahead: bool = False  # its window had not begun when it was made
 
 
-class Said(msgspec.Struct, frozen=True):
+class KnownLabel(msgspec.Struct, frozen=True):
     at: float
     number: int  # in which it was read
     label: Any
 
 
-class Notes(msgspec.Struct):
+class AccumulatorState(msgspec.Struct):
     """All that is written down."""
 
     project: str
     every_s: float
     format: int = FORMAT
-    places: dict[str, Place] = {}
-    releases: dict[str, Held] = {}
+    places: dict[str, SegmentPosition] = {}
+    releases: dict[str, ReleaseWindows] = {}
     waiting: dict[str, Waiting] = {}
-    heard: dict[str, list[Said]] = {}  # "i" and the id, or "k" and the key -> labels of what waits
-    early: dict[str, list[Said]] = {}  # the same of what was not read yet
+    heard: dict[str, list[KnownLabel]] = {}  # "i" and the id, or "k" and the key -> labels of what waits
+    early: dict[str, list[KnownLabel]] = {}  # the same of what was not read yet
     share: float = 1.0  # of keys that wait
     number: int = 0
     passed_over: int = 0  # rows whose window is one too many, or was judged and forgotten
@@ -195,11 +195,14 @@ class Notes(msgspec.Struct):
     told: list[str] = []  # segments whose damage was told
 
 
-class Fold:
+class WindowAccumulator:
     """Takes records in any order; ``gauge`` tells what a release is measured by, None: not at all."""
 
     def __init__(
-        self, notes: Notes, gauge: Callable[[str], Gauge | None], arrived: Callable[[float, float], float] = lambda at, _: at
+        self,
+        notes: AccumulatorState,
+        gauge: Callable[[str], Gauge | None],
+        arrived: Callable[[float, float], float] = lambda at, _: at,
     ) -> None:
         """``arrived``: the project time at a wall time, of a row whose own time is the second number."""
         self.notes = notes
@@ -236,7 +239,7 @@ class Fold:
         times = [moment(row.event_time, row.at) for row in rows]
         held = self.notes.releases.get(release)
         if held is None:
-            held = self.notes.releases[release] = Held(times[0] // DAY_S * DAY_S)
+            held = self.notes.releases[release] = ReleaseWindows(times[0] // DAY_S * DAY_S)
         places: dict[float, list[int]] = {}
         for place, time in enumerate(times):
             start = held.anchor + (time - held.anchor) // self.notes.every_s * self.notes.every_s
@@ -258,7 +261,7 @@ class Fold:
                     unit = float(time // DAY_S) if gauge.by_day else 0.0
                     self._wait(row, Waiting(release, start, unit, row.at, row.key, answer, ahead=start > now))
 
-    def _span(self, held: Held, start: float, came: float, now: float) -> Span | None:
+    def _span(self, held: ReleaseWindows, start: float, came: float, now: float) -> Span | None:
         """The window, opened if it is not; None when there are too many that are nearer."""
         span = held.spans.get(start)
         if span is None:
@@ -287,7 +290,7 @@ class Fold:
             self.notes.releases[release].judged_until = max(self.notes.releases[release].judged_until, span.end)
         return True
 
-    def _count(self, held: Held, span: Span, reference: Profile, rows: list[Prediction], times: Floats) -> None:
+    def _count(self, held: ReleaseWindows, span: Span, reference: Profile, rows: list[Prediction], times: Floats) -> None:
         named = [name for name in reference.columns if any(name in row.inputs for row in rows)]
         table = pl.DataFrame([_series(name, reference.columns[name], rows) for name in named])
         if not named:
@@ -351,7 +354,7 @@ class Fold:
 
     def _hear(self, record: Feedback) -> None:
         self.notes.number += 1
-        said = Said(record.at, self.notes.number, record.label)
+        said = KnownLabel(record.at, self.notes.number, record.label)
         if record.id is not None:
             name, known, most = f"i{record.id}", record.id in self.notes.waiting, KEPT
         elif record.key is not None:
@@ -408,7 +411,7 @@ class Fold:
                 rows[1].append(one.answer)
                 span.conflicts += len(set(truths)) > 1
         for unit, (truths, answers) in by_unit.items():
-            span.units.setdefault(unit, Sum()).add(Sum.of(gauge.losses(truths, answers)))
+            span.units.setdefault(unit, RunningMoments()).add(RunningMoments.of(gauge.losses(truths, answers)))
         self.let_go(release, span)
         span.judged = True
         held = self.notes.releases[release]

@@ -17,7 +17,7 @@ class Breach(msgspec.Struct, frozen=True):
     text: str  # one sentence
 
 
-class Wish(msgspec.Struct, frozen=True):
+class RetrainDecision(msgspec.Struct, frozen=True):
     """``kind`` is None when nothing shall start; ``wait_until`` (project clock) when it may later."""
 
     kind: TriggerKind | None
@@ -25,18 +25,20 @@ class Wish(msgspec.Struct, frozen=True):
     wait_until: float | None = None
 
 
-def decide(policy: RetrainPolicy, breaches: tuple[Breach, ...], recent_starts: tuple[float, ...], now: float) -> Wish:
+def decide(policy: RetrainPolicy, breaches: tuple[Breach, ...], recent_starts: tuple[float, ...], now: float) -> RetrainDecision:
     """Whether the breaches start a turn. ``recent_starts`` and ``now``: project clock, seconds."""
     if not breaches:
-        return Wish(None, "no breach: nothing asks for a new turn")
+        return RetrainDecision(None, "no breach: nothing asks for a new turn")
     heard = [b for b in breaches if b.kind in policy.on]
     if not heard:
         kinds = ", ".join(sorted({b.kind for b in breaches}))
-        return Wish(None, f"{_told(breaches)}; no new turn: retrain.on is {', '.join(policy.on) or 'empty'}, without {kinds}")
+        return RetrainDecision(
+            None, f"{_told(breaches)}; no new turn: retrain.on is {', '.join(policy.on) or 'empty'}, without {kinds}"
+        )
     wait = judge_rate_limit.wait_for(policy, {TriggerKind.BREACH}, recent_starts, now)
     if wait is not None:
-        return Wish(None, f"{_told(heard)}; no new turn yet: {wait.text}", now + wait.numbers["free_s"])
-    return Wish(TriggerKind.BREACH, _told(heard))
+        return RetrainDecision(None, f"{_told(heard)}; no new turn yet: {wait.text}", now + wait.numbers["free_s"])
+    return RetrainDecision(TriggerKind.BREACH, _told(heard))
 
 
 def _told(breaches: list[Breach] | tuple[Breach, ...]) -> str:

@@ -6,7 +6,7 @@ from noria.config import Project
 from noria.delivery.context import DeliveryContext
 from noria.kernel.trigger import Trigger
 from noria.monitor import judge_retraining as judge
-from noria.monitor.judge_retraining import Breach, Wish
+from noria.monitor.judge_retraining import Breach, RetrainDecision
 
 
 def learn(line: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
@@ -28,7 +28,7 @@ def learn(line: DeliveryContext, project: Project, breaches: tuple[Breach, ...])
     return trigger
 
 
-def wanted(line: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> Wish:
+def wanted(line: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> RetrainDecision:
     """Ask the judge: what started lately counts against `at_most`."""
     return judge.decide(project.retrain, breaches, recent_starts(line, project), line.ledger.clock.now(line.name))
 

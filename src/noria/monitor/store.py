@@ -6,13 +6,13 @@ import builtins
 
 from noria.monitor.records import Alert, Window
 from noria.storage.connection import Database
-from noria.storage.rows import Table
+from noria.storage.rows import StructTable
 
 
 class QualityStore:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._table = Table(database, "windows", Window, key=("project", "environment", "release", "start", "metric"))
+        self._table = StructTable(database, "windows", Window, key=("project", "environment", "release", "start", "metric"))
 
     def put(self, window: Window) -> None:
         """Write a window, or write it anew."""
@@ -43,7 +43,7 @@ class QualityStore:
 
 class AlertStore:
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "alerts", Alert)
+        self._table = StructTable(database, "alerts", Alert)
 
     def add(self, alert: Alert) -> None:
         self._table.insert(alert)

@@ -17,7 +17,7 @@ from noria.kernel.policy import MonitorPolicy, lasting
 from noria.kernel.verdict import Outcome, Verdict
 from noria.models.signature import Signature
 from noria.monitor import judge_drift, judge_quality
-from noria.monitor.accumulator import FORMAT, Fold, Gauge, Held, Notes, Span, Sum
+from noria.monitor.accumulator import FORMAT, AccumulatorState, Gauge, ReleaseWindows, RunningMoments, Span, WindowAccumulator
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Alert, Window
 from noria.predictions.damage import tell_damage
@@ -32,7 +32,7 @@ WORK_S = 0.3  # of one look: the daemon has other things to do as well
 SAVE_S = 60.0  # between two times that the notes are written down, where no window was judged
 
 
-class Watch:
+class EnvironmentMonitor:
     """The monitor of one environment: what it has read of the prediction log, kept in `log/ENVIRONMENT/PROJECT.watched`.
 
     Windows of a release begin on the day (UTC) of its first prediction; one is judged when it ended a label delay ago, and again
@@ -48,28 +48,28 @@ class Watch:
         self._gauges: dict[str, Gauge] = {}
         notes = self._saved() or self._begun()
         self.reader = LogReader(self.file.parent, places=notes.places)
-        self.fold = Fold(notes, self.gauge, self._arrived)
+        self.fold = WindowAccumulator(notes, self.gauge, self._arrived)
         self._saved_at = time.monotonic()
         self._news = False
 
     @property
-    def notes(self) -> Notes:
+    def notes(self) -> AccumulatorState:
         return self.fold.notes
 
-    def _saved(self) -> Notes | None:
+    def _saved(self) -> AccumulatorState | None:
         """The notes of the monitor before; None where there are none, or they are of other windows."""
         try:
-            notes = msgspec.msgpack.decode(self.file.read_bytes(), type=Notes)
+            notes = msgspec.msgpack.decode(self.file.read_bytes(), type=AccumulatorState)
         except (OSError, msgspec.DecodeError):
             return None  # the log has it all: it is read anew
         fits = (notes.format, notes.project, notes.every_s) == (FORMAT, self._line.name, self.every_s)
         return notes if fits else None
 
-    def _begun(self) -> Notes:
+    def _begun(self) -> AccumulatorState:
         """Nothing read yet; what the ledger knows as judged is not judged again."""
-        notes = Notes(self._line.name, self.every_s)
+        notes = AccumulatorState(self._line.name, self.every_s)
         for release, end in self._line.ledger.quality.judged(self._line.name, self.environment).items():
-            notes.releases[release] = Held(end, judged_until=end)
+            notes.releases[release] = ReleaseWindows(end, judged_until=end)
         return notes
 
     def fits(self, project: Project) -> bool:
@@ -139,7 +139,7 @@ def _profile(bundle: Path, hidden: frozenset[str]) -> Profile | None:
     return Profile(known.rows, {n: c for n, c in known.columns.items() if n not in hidden}, known.wander)
 
 
-def watch(line: DeliveryContext, project: Project, monitor: Watch) -> tuple[Breach, ...]:
+def watch(line: DeliveryContext, project: Project, monitor: EnvironmentMonitor) -> tuple[Breach, ...]:
     """Judge every window that is due; the breaches found, each already an alert in the ledger."""
     all_read = monitor.read()
     tell_damage(line, monitor.environment, monitor.reader.damage(), monitor.notes.told)
@@ -156,7 +156,9 @@ def watch(line: DeliveryContext, project: Project, monitor: Watch) -> tuple[Brea
     return tuple(breaches)
 
 
-def _judge(line: DeliveryContext, policy: MonitorPolicy, monitor: Watch, release: str, gauge: Gauge, span: Span) -> list[Breach]:
+def _judge(
+    line: DeliveryContext, policy: MonitorPolicy, monitor: EnvironmentMonitor, release: str, gauge: Gauge, span: Span
+) -> list[Breach]:
     again = span.judged
     monitor.fold.close(release, span, gauge)
     units, labelled, back_s = judged_units(monitor.notes.releases[release], span, gauge, policy)
@@ -191,13 +193,13 @@ def _judge(line: DeliveryContext, policy: MonitorPolicy, monitor: Watch, release
     return [_raise(line, kind, release, verdict, back if kind == "quality" else "") for kind, verdict in sank]
 
 
-def judged_units(held: Held, span: Span, gauge: Gauge, policy: MonitorPolicy) -> tuple[judge_quality.Units, int, float]:
+def judged_units(held: ReleaseWindows, span: Span, gauge: Gauge, policy: MonitorPolicy) -> tuple[judge_quality.Units, int, float]:
     """The units by which a window is judged, the labelled rows behind them, and how far they reach back from its end.
 
     A window that is too short to decide is judged together with those before it: a week where days are the units, and as many
     more as give enough labels. Which they are depends on counts alone, not on how well the release did.
     """
-    units: dict[float, Sum] = {}
+    units: dict[float, RunningMoments] = {}
     back_s = 0.0
     for other in sorted((s for s in held.spans.values() if s.end <= span.end), key=lambda s: -s.end):
         reach = span.end - other.start
@@ -207,14 +209,16 @@ def judged_units(held: Held, span: Span, gauge: Gauge, policy: MonitorPolicy) ->
         if enough and other is not span and not short:
             break
         for unit, found in other.units.items():
-            units.setdefault(unit, Sum()).add(found)
+            units.setdefault(unit, RunningMoments()).add(found)
         back_s = reach
     labelled = sum(unit.n for unit in units.values())
-    whole = Sum.of(np.array([unit.mean for unit in units.values()])) if gauge.by_day else units.get(0.0, Sum())
+    whole = (
+        RunningMoments.of(np.array([unit.mean for unit in units.values()])) if gauge.by_day else units.get(0.0, RunningMoments())
+    )
     return judge_quality.Units(whole.n, whole.mean, whole.sd), labelled, back_s
 
 
-def _drift(held: Held, gauge: Gauge, span: Span, policy: MonitorPolicy) -> judge_drift.DriftRuling | None:
+def _drift(held: ReleaseWindows, gauge: Gauge, span: Span, policy: MonitorPolicy) -> judge_drift.DriftRuling | None:
     if gauge.profile is None:
         return None
     seen = {name: (held.looked, np.array(agree)) for name, agree in held.agreements.items()}

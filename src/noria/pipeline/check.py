@@ -14,19 +14,19 @@ from noria.data import arrivals as arrivals_of
 from noria.data import files, formats, repeats, rule_process, table_types
 from noria.data.arrival import Arrival
 from noria.data.arrivals import refusal
-from noria.data.formats import Opened
+from noria.data.formats import OpenedFile
 from noria.data.snapshot import Delivery, FilePin
 from noria.data.table import TableType
-from noria.data.table_types import Decided
+from noria.data.table_types import TypeDecision
 from noria.kernel import names
 from noria.kernel.contract import Contract
 from noria.kernel.errors import DataError
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
 from noria.pipeline import orders, steps
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.run import StepState
 from noria.releases import code as sealing
-from noria.storage.stat_index import Mark
+from noria.storage.stat_index import StatEntry
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 BATCH = 10_000  # files that are accepted in one transaction
 
 
-def check(line: PipelineContext, sheet: Sheet) -> Verdict:
+def check(line: PipelineContext, sheet: PinnedRun) -> Verdict:
     """Judge what arrived, then run the project's tests on the pinned commit."""
     data(line, sheet)
     return code(line, sheet)
 
 
-def data(line: PipelineContext, sheet: Sheet) -> None:
+def data(line: PipelineContext, sheet: PinnedRun) -> None:
     """Each arrival is accepted or quarantined, once, with its reason. Files that are no tables are accepted together."""
     for dataset, group in groupby(sheet.arrivals, key=lambda arrival: arrival.dataset):
         source, arrivals = sheet.project.data[dataset], list(group)
         if source.opaque:
             keep(line, dataset, [arrival for arrival in arrivals if not arrival.problem])
             arrivals = [arrival for arrival in arrivals if arrival.problem]
-        decided = table_types.decide(line, source, arrivals) if arrivals and not source.opaque else Decided(TableType())
+        decided = table_types.decide(line, source, arrivals) if arrivals and not source.opaque else TypeDecision(TableType())
         for arrival in arrivals:
             line.check_lease()
             delivery = receive(line, source, arrival, decided)
@@ -82,7 +82,7 @@ def keep(line: PipelineContext, dataset: str, arrivals: Sequence[Arrival]) -> No
             line.check_lease()
             now = time.time()
             line.ledger.data.deliver_many(line.name, [_as_it_is(arrival, now) for arrival in batch])
-            line.ledger.marks.put(line.name, f"data:{dataset}", {a.name: Mark(a.mark, a.digest) for a in batch if a.mark})
+            line.ledger.marks.put(line.name, f"data:{dataset}", {a.name: StatEntry(a.mark, a.digest) for a in batch if a.mark})
             text = f"{dataset}: {len(batch):,} {'file' if len(batch) == 1 else 'files'} accepted ({size_bytes:,} bytes)"
             line.event("data.accepted", dataset, text, dataset=dataset, files=len(batch), size_bytes=size_bytes)
 
@@ -93,7 +93,7 @@ def _as_it_is(arrival: Arrival, now: float) -> tuple[Delivery, FilePin]:
     return made, FilePin(arrival.name, arrival.digest, arrival.size_bytes, 0, arrival.origin)
 
 
-def receive(line: PipelineContext, source: DataSource, arrival: Arrival, decided: Decided) -> Delivery:
+def receive(line: PipelineContext, source: DataSource, arrival: Arrival, decided: TypeDecision) -> Delivery:
     """Judge one file against its contract and its dataset's table, and record the delivery, and its event, in one transaction."""
     judged_by = arrivals_of.judged_by(source)
     if arrival.problem:
@@ -137,8 +137,8 @@ def receive(line: PipelineContext, source: DataSource, arrival: Arrival, decided
 
 def ruling(
     source: DataSource,
-    decided: Decided,
-    opened: Opened,
+    decided: TypeDecision,
+    opened: OpenedFile,
     base: Sequence[str],
     now: float | None,
     keys: Callable[[], pl.DataFrame | None] = lambda: None,
@@ -184,7 +184,7 @@ def _record(line: PipelineContext, arrival: Arrival, delivery: Delivery, accepte
             accepted()
         if arrival.mark:
             seen = arrival.mark if delivery.accepted else refusal(arrival.mark, delivery.contract)
-            line.ledger.marks.put(line.name, f"data:{arrival.dataset}", {arrival.name: Mark(seen, arrival.digest)})
+            line.ledger.marks.put(line.name, f"data:{arrival.dataset}", {arrival.name: StatEntry(seen, arrival.digest)})
         line.event(
             f"data.{verb}",
             delivery.id,
@@ -205,7 +205,7 @@ def _named(line: PipelineContext, arrival: Arrival) -> Path:
     return line.named_blob(arrival.digest, arrival.name)
 
 
-def _known_keys(line: PipelineContext, source: DataSource, decided: Decided, arrival: Arrival) -> pl.DataFrame | None:
+def _known_keys(line: PipelineContext, source: DataSource, decided: TypeDecision, arrival: Arrival) -> pl.DataFrame | None:
     """The keys of the accepted files, less an earlier version of this one."""
     contract = source.contract
     if contract is None or not contract.unique or source.key:  # by a key, a newer row takes the place of an older one
@@ -234,7 +234,7 @@ def _parquet(table: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def code(line: PipelineContext, sheet: Sheet) -> Verdict:
+def code(line: PipelineContext, sheet: PinnedRun) -> Verdict:
     """What can be sealed, then the project's own tests; what passed once for the same code and environment is not run again."""
     bad = sealing.bad_links_of(line, sheet) if sheet.project.model is not None else ""
     if bad:

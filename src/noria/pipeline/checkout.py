@@ -32,7 +32,7 @@ PLAIN = {
 }
 
 
-class About(msgspec.Struct, frozen=True):
+class CheckoutNote(msgspec.Struct, frozen=True):
     """What a checkout notes of itself."""
 
     folder: str = ""  # the project's, from the top of the repository
@@ -90,11 +90,11 @@ def absent(target: Path) -> tuple[str, ...]:
     return _about(target).absent
 
 
-def _about(target: Path) -> About:
+def _about(target: Path) -> CheckoutNote:
     try:
-        return msgspec.json.decode((target / ".git" / ABOUT).read_bytes(), type=About)
+        return msgspec.json.decode((target / ".git" / ABOUT).read_bytes(), type=CheckoutNote)
     except FileNotFoundError:  # no checkout of ours, or one of before, which was the project's folder alone
-        return About()
+        return CheckoutNote()
 
 
 def _prefix(repo: Path) -> str:
@@ -102,7 +102,7 @@ def _prefix(repo: Path) -> str:
     return "" if git.bare(repo) else os.fsdecode(git.call(repo, "rev-parse", "--show-prefix").stdout.rstrip(b"\n"))
 
 
-def _check_out(repo: Path, commit: str, prefix: str, fresh: Path) -> About:
+def _check_out(repo: Path, commit: str, prefix: str, fresh: Path) -> CheckoutNote:
     source = _path(repo, "--absolute-git-dir")
     inner = fresh / ".git"
     inner.mkdir(parents=True)
@@ -118,7 +118,7 @@ def _check_out(repo: Path, commit: str, prefix: str, fresh: Path) -> About:
     _found_repository(repo, source, commit, inner)
     _write(fresh, env, [entry.path for entry in wanted])
     _hide(fresh, env, [entry.path for entry in entries if not entry.path.startswith(os.fsencode(prefix))])
-    return About(prefix.rstrip("/"), tuple(_submodules(repo, commit, wanted, fresh)))
+    return CheckoutNote(prefix.rstrip("/"), tuple(_submodules(repo, commit, wanted, fresh)))
 
 
 def _entries(listed: bytes) -> Iterator[_Entry]:

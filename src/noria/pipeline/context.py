@@ -25,7 +25,7 @@ class PipelineContext(StoreContext, frozen=True, kw_only=True):
     reuse: bool = True  # False: every step runs, whatever is remembered
 
 
-class Sheet(msgspec.Struct):
+class PinnedRun(msgspec.Struct):
     """What one run has learned so far; the stages fill it in, in their order."""
 
     turn: Turn

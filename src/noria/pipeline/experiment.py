@@ -18,7 +18,7 @@ from noria.kernel.errors import StepError, UsageError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import environment, graph, orders, pin, recording, search, steps
 from noria.pipeline.check import data
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.graph import EVERYTHING, Selection
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState
 from noria.pipeline.turn_record import Turn
@@ -27,7 +27,7 @@ TRAIN = "train"  # the training function as a step that one may name
 DONE, FAILED = "done", "failed"
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ExperimentOptions(msgspec.Struct, frozen=True):
     """What a person asked for."""
 
     overrides: Mapping[str, Any] = {}  # parameter by dotted name -> value
@@ -42,7 +42,7 @@ def combinations(sweep: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(sweep, values, strict=True))
 
 
-def prepare(line: PipelineContext, asked: Asked) -> Sheet:
+def prepare(line: PipelineContext, asked: ExperimentOptions) -> PinnedRun:
     """The sheet of a run of the code as it stands in the home, on the data that was accepted so far."""
     project = config.load(line.home, overrides=asked.overrides)
     commit, dirty = pin.stands(line, project, by_hand=True)
@@ -51,14 +51,14 @@ def prepare(line: PipelineContext, asked: Asked) -> Sheet:
         project = config.load(tree, overrides=asked.overrides)
     run_id = names.new_id("run")
     began = Turn(run_id, line.name, 0, (), "experiment", time.time())
-    sheet = Sheet(began, run_id, project, tree, commit, dirty, environment.record(), by_hand=True)
+    sheet = PinnedRun(began, run_id, project, tree, commit, dirty, environment.record(), by_hand=True)
     _demand_used(project, asked)
     _first_data(line, sheet)
     pin.fix(line, sheet)
     return sheet
 
 
-def _demand_used(project: Project, asked: Asked) -> None:
+def _demand_used(project: Project, asked: ExperimentOptions) -> None:
     """Raises UsageError for a parameter that a step reads which keeps its result of before: it would be recorded and not used."""
     last = asked.selection.to == project.result_name(TRAIN)
     _, kept = graph.chosen(project, EVERYTHING if last else asked.selection)
@@ -72,7 +72,7 @@ def _demand_used(project: Project, asked: Asked) -> None:
                 )
 
 
-def run(line: PipelineContext, asked: Asked) -> Run:
+def run(line: PipelineContext, asked: ExperimentOptions) -> Run:
     """Do it; a step that fails makes a run that says so. Raises UsageError for a step that is not there.
 
     A model is measured on validation rows inside the training side, as the trials of a search are: the holdout stays unseen.
@@ -81,7 +81,7 @@ def run(line: PipelineContext, asked: Asked) -> Run:
         return _run(line, prepare(line, asked), asked)
 
 
-def _run(line: PipelineContext, sheet: Sheet, asked: Asked) -> Run:
+def _run(line: PipelineContext, sheet: PinnedRun, asked: ExperimentOptions) -> Run:
     wanted = asked.selection
     model = sheet.project.model
     last = sheet.project.result_name(TRAIN)
@@ -115,7 +115,7 @@ def _run(line: PipelineContext, sheet: Sheet, asked: Asked) -> Run:
     )
 
 
-def _first_data(line: PipelineContext, sheet: Sheet) -> None:
+def _first_data(line: PipelineContext, sheet: PinnedRun) -> None:
     """Take in datasets that have no file yet. Others stay as they are: what arrives anew is for a turn to judge."""
     empty = [
         source

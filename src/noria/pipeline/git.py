@@ -15,7 +15,7 @@ import msgspec
 
 from noria.kernel.errors import NoriaError, NotFoundError
 from noria.kernel.names import digest_bytes, digest_file, new_id
-from noria.pipeline.judge_uncommitted import Change
+from noria.pipeline.judge_uncommitted import UncommittedChange
 
 TIMEOUT_S = 30.0
 REMOTE_TIMEOUT_S = 300.0
@@ -110,7 +110,7 @@ def _lines(text: str) -> int | None:
     return None if text == "-" else int(text)
 
 
-def changes(repo: Path, ignore: Sequence[str] = ()) -> list[Change]:
+def changes(repo: Path, ignore: Sequence[str] = ()) -> list[UncommittedChange]:
     """What differs from the commit under ``repo``, and what is new there, in order of the paths.
 
     Files that Git ignores, `.noria`, and the path patterns ``ignore`` are left out.
@@ -119,11 +119,11 @@ def changes(repo: Path, ignore: Sequence[str] = ()) -> list[Change]:
     options = ("--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=none", "--untracked-files=all")
     found = [line for line in call(repo, "status", *options, "--", ".", *excluded).stdout.split(b"\0") if line]
     prefix = call(repo, "rev-parse", "--show-prefix").stdout.rstrip(b"\n") if found else b""
-    made = [Change(os.fsdecode(line[3:].removeprefix(prefix)), not line.startswith(b"??")) for line in found]
+    made = [UncommittedChange(os.fsdecode(line[3:].removeprefix(prefix)), not line.startswith(b"??")) for line in found]
     return sorted(made, key=lambda change: change.path)
 
 
-def digest_of(repo: Path, changed: Sequence[Change]) -> str | None:
+def digest_of(repo: Path, changed: Sequence[UncommittedChange]) -> str | None:
     """The digest of the commit with these changes; None without any."""
     if not changed:
         return None

@@ -17,8 +17,8 @@ from noria.config.document import nearest
 from noria.kernel.errors import CorruptBlobError, StepError, UsageError
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import git, orders, steps
-from noria.pipeline.context import PipelineContext, Sheet
-from noria.pipeline.judge_staleness import Decision
+from noria.pipeline.context import PinnedRun, PipelineContext
+from noria.pipeline.judge_staleness import StalenessDecision
 from noria.pipeline.places import listing
 from noria.pipeline.run import StepRecord, StepState
 from noria.pipeline.steps import whole
@@ -75,7 +75,7 @@ def _after(project: Project, names: frozenset[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def run(line: PipelineContext, sheet: Sheet, selection: Selection = EVERYTHING) -> dict[str, StepRecord]:
+def run(line: PipelineContext, sheet: PinnedRun, selection: Selection = EVERYTHING) -> dict[str, StepRecord]:
     """Run the graph; a step that failed ends it, after those that run already. Their records, by step.
 
     Of a run by hand, the home gets what commands left. Raises CorruptBlobError for damaged data.
@@ -96,16 +96,16 @@ def run(line: PipelineContext, sheet: Sheet, selection: Selection = EVERYTHING) 
             line.places.flush()
 
 
-class Foretold(msgspec.Struct, frozen=True):
+class StepForecast(msgspec.Struct, frozen=True):
     """What would become of a step. ``decision`` is None where that depends on what a step before it will leave."""
 
     name: str
-    decision: Decision | None
+    decision: StalenessDecision | None
     text: str
     record: StepRecord | None = None  # the result that would be taken
 
 
-def explain(line: PipelineContext, sheet: Sheet, selection: Selection = EVERYTHING) -> Iterator[Foretold]:
+def explain(line: PipelineContext, sheet: PinnedRun, selection: Selection = EVERYTHING) -> Iterator[StepForecast]:
     """What would become of each step, in order, without running any."""
     wanted, kept = chosen(sheet.project, selection)
     done: dict[str, StepRecord] = {}
@@ -118,18 +118,20 @@ def explain(line: PipelineContext, sheet: Sheet, selection: Selection = EVERYTHI
         yield found
 
 
-def _foretell(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]) -> Foretold:
+def _foretell(
+    line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]
+) -> StepForecast:
     early = _early(line, sheet, step, done, kept)
     if early is not None:
-        return Foretold(step.name, Decision(False, early.reason), early.reason.text, early)
+        return StepForecast(step.name, StalenessDecision(False, early.reason), early.reason.text, early)
     unsure = [need for need in step.needs if need not in done]
     if unsure and not step.frozen:
-        return Foretold(step.name, None, f"depends on what {_list(unsure)} will leave")
+        return StepForecast(step.name, None, f"depends on what {_list(unsure)} will leave")
     decision, found = steps.consider(line, orders.user_step(line, sheet, step, done))
-    return Foretold(step.name, decision, decision.reason.text, None if decision.run else found)
+    return StepForecast(step.name, decision, decision.reason.text, None if decision.run else found)
 
 
-def restore(line: PipelineContext, sheet: Sheet) -> None:
+def restore(line: PipelineContext, sheet: PinnedRun) -> None:
     """Put what commands left back into the home, where it is gone or is not what they left. All is well: a look at each file."""
     commands = {name: step for name, step in sheet.project.steps.items() if step.outs}
     if line.places.intact(line.home, [out for step in commands.values() for out in step.outs]):
@@ -138,7 +140,7 @@ def restore(line: PipelineContext, sheet: Sheet) -> None:
     hand_out(line, sheet, {name: found[0] for name, found in latest.items() if found is not None and whole(line, found[0])})
 
 
-def hand_out(line: PipelineContext, sheet: Sheet, records: Mapping[str, StepRecord]) -> None:
+def hand_out(line: PipelineContext, sheet: PinnedRun, records: Mapping[str, StepRecord]) -> None:
     """Outs of commands in the home, where the person who asked for the run looks for them: they may have been made in a worktree,
     by another run, or long ago. A file there that no run left is moved aside, not overwritten.
     """
@@ -156,11 +158,11 @@ def hand_out(line: PipelineContext, sheet: Sheet, records: Mapping[str, StepReco
 
 
 class _Graph:
-    def __init__(self, line: PipelineContext, sheet: Sheet, wanted: frozenset[str], kept: frozenset[str]) -> None:
+    def __init__(self, line: PipelineContext, sheet: PinnedRun, wanted: frozenset[str], kept: frozenset[str]) -> None:
         self.line, self.sheet, self.wanted, self.kept = line, sheet, wanted, kept
         self.done: dict[str, StepRecord] = {}
         self.failed: StepRecord | None = None
-        self.running: dict[Future[StepRecord], tuple[Step, steps.Order]] = {}
+        self.running: dict[Future[StepRecord], tuple[Step, steps.StepOrder]] = {}
         self.left: set[str] = set()  # outs of commands that failed: theirs, in whatever state
         self.suspects: dict[str, frozenset[str]] = {}  # a file that is nobody's -> the commands that may have written it
         self.shared = ExitStack()  # the tree, once a command works in it
@@ -250,7 +252,7 @@ class _Graph:
         self.shared.enter_context(self.line.locks.held("tree", str(tree), waiting))
         self.seen = listing(tree) or {}
 
-    def _look_around(self, step: Step, order: steps.Order, record: StepRecord) -> StepRecord:
+    def _look_around(self, step: Step, order: steps.StepOrder, record: StepRecord) -> StepRecord:
         """The record, or a failure when the command wrote what is not its own.
 
         What may as well be the work of a command that runs beside it is judged when that one has ended.
@@ -294,7 +296,7 @@ class _Graph:
 
 
 def _early(
-    line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]
+    line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]
 ) -> StepRecord | None:
     """The record of a step that is settled without a look at what it depends on."""
     if not step.wanted:
@@ -323,7 +325,7 @@ def _unstarted(step: Step, error: Exception) -> StepRecord:
     return StepRecord(step.name, StepState.FAILED, Reason("step.not_started", str(error), Outcome.FAIL), "")
 
 
-def _failed(record: StepRecord, code: str, text: str, sheet: Sheet) -> StepRecord:
+def _failed(record: StepRecord, code: str, text: str, sheet: PinnedRun) -> StepRecord:
     made = StepRecord(record.name, StepState.FAILED, Reason(code, text, Outcome.FAIL), record.key, None, record.seconds)
     sheet.records[:] = [made if found is record else found for found in sheet.records]
     return made

@@ -62,7 +62,7 @@ class Interpreter(msgspec.Struct, frozen=True):
     made: bool = False  # just now
 
 
-class _Wanted(msgspec.Struct, frozen=True):
+class _WantedPackages(msgspec.Struct, frozen=True):
     python: str
     lines: dict[str, str] = {}  # package -> requirement with digests
 
@@ -149,16 +149,16 @@ def _pins(text: str) -> dict[str, dict[str, tuple[str, ...]]]:
     return found
 
 
-def _wanted(record: Mapping[str, Any], lock: Lock | None) -> _Wanted:
+def _wanted(record: Mapping[str, Any], lock: Lock | None) -> _WantedPackages:
     lines = {}
     for name, version in record["packages"].items():
         if name != "noria":
             digests = lock.packages.get(name, {}).get(version, ()) if lock else ()
             lines[name] = " ".join([f"{name}=={version}", *(f"--hash={digest}" for digest in digests)])
-    return _Wanted(str(record["python"]), lines)
+    return _WantedPackages(str(record["python"]), lines)
 
 
-def _create(root: Path, target: Path, wanted: _Wanted, needed: frozenset[str], progress: Progress) -> None:
+def _create(root: Path, target: Path, wanted: _WantedPackages, needed: frozenset[str], progress: Progress) -> None:
     """Whole or not at all: a rename makes it visible; of two that make the same, the first one's stays."""
     root.mkdir(parents=True, exist_ok=True)
     fresh = root / f".{target.name[:16]}.{new_id('i')}"

@@ -27,7 +27,7 @@ class StepFacts(msgspec.Struct, frozen=True):
     tables: dict[str, str] = {}  # dataset -> digest of the types by which its files are read
 
 
-class Decision(msgspec.Struct, frozen=True):
+class StalenessDecision(msgspec.Struct, frozen=True):
     run: bool
     reason: Reason
 
@@ -39,19 +39,19 @@ def key(facts: StepFacts) -> str:
     return names.digest_bytes(json.dumps(known, sort_keys=True, separators=(",", ":")).encode())
 
 
-def decide(now: StepFacts, before: StepFacts | None, *, cached: bool) -> Decision:
+def decide(now: StepFacts, before: StepFacts | None, *, cached: bool) -> StalenessDecision:
     """Whether to run, and why. ``before`` are the facts of the step's latest success; ``cached``: a whole result for exactly
     these facts is at hand (possibly an older one than ``before``)."""
     if cached and before == now:
-        return Decision(False, Reason("step.unchanged", "unchanged"))
+        return StalenessDecision(False, Reason("step.unchanged", "unchanged"))
     if cached:
-        return Decision(False, Reason("step.remembered", "an equal run is remembered"))
+        return StalenessDecision(False, Reason("step.remembered", "an equal run is remembered"))
     if before is None:
-        return Decision(True, Reason("step.never_ran", "never ran"))
+        return StalenessDecision(True, Reason("step.never_ran", "never ran"))
     if before == now:
-        return Decision(True, Reason("step.result_gone", "its result is gone"))
+        return StalenessDecision(True, Reason("step.result_gone", "its result is gone"))
     found = tuple(changes(now, before))
-    return Decision(True, Reason(found[0].code, "; ".join(r.text for r in found)))
+    return StalenessDecision(True, Reason(found[0].code, "; ".join(r.text for r in found)))
 
 
 def changes(now: StepFacts, before: StepFacts) -> Iterator[Reason]:

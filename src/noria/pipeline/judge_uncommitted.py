@@ -12,14 +12,14 @@ IMPORTED = frozenset({".py", ".so", ".pyd"})
 MARKS = ("pyvenv.cfg", "conda-meta/history")  # files by which the folder of a virtual environment is known
 
 
-class Change(msgspec.Struct, frozen=True):
+class UncommittedChange(msgspec.Struct, frozen=True):
     """A file that differs from the commit; a repository inside ends with a slash. Paths begin at the project's folder."""
 
     path: str
     tracked: bool
 
 
-def that_count(changes: Iterable[Change], read: Collection[str]) -> list[Change]:
+def that_count(changes: Iterable[UncommittedChange], read: Collection[str]) -> list[UncommittedChange]:
     """Changed files that Git tracks, and others that the code can import or a step reads (``read``: files and folders).
 
     What else lies around (a log, an export, a notebook, a virtual environment) changes nothing of what is built.
@@ -43,7 +43,7 @@ def _importable(place: PurePosixPath, *, whole: bool) -> bool:
     return (whole or place.suffix in IMPORTED) and all(part.isidentifier() and not iskeyword(part) for part in parts)
 
 
-def advice(changes: Collection[Change]) -> str:
+def advice(changes: Collection[UncommittedChange]) -> str:
     """What to do so that a run may become a release; without changes there is no commit yet."""
     if not changes:
         return "Commit the code (git init, git add, git commit), and run again."

@@ -7,17 +7,17 @@ from typing import Any
 
 from noria.config import Model
 from noria.config.search import TRAIN, section_of
-from noria.pipeline.context import Sheet
+from noria.pipeline.context import PinnedRun
 
 SEED = 20131
 
 
-def train_params(sheet: Sheet) -> dict[str, Any]:
+def train_params(sheet: PinnedRun) -> dict[str, Any]:
     """The section `train` of params.yaml; a file without sections is all for the training function."""
     return section_of(sheet.project.params)
 
 
-def with_train_params(sheet: Sheet, params: Mapping[str, Any]) -> dict[str, Any]:
+def with_train_params(sheet: PinnedRun, params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the project, with those of the training function in their place."""
     every = sheet.project.params
     if every and TRAIN not in every and train_params(sheet):  # a file without sections
@@ -25,7 +25,7 @@ def with_train_params(sheet: Sheet, params: Mapping[str, Any]) -> dict[str, Any]
     return {**every, TRAIN: dict(params)}
 
 
-def model_facts(sheet: Sheet, model: Model) -> dict[str, Any]:
+def model_facts(sheet: PinnedRun, model: Model) -> dict[str, Any]:
     """What the training and scoring processes need to know of the model, as JSON."""
     facts: dict[str, Any] = {
         "key": model.key,

@@ -15,25 +15,25 @@ from noria.config.condition import find
 from noria.kernel import names
 from noria.kernel.errors import StepError
 from noria.pipeline import environment, source_code
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.task import INPUT, Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import SEED
 from noria.pipeline.run import StepRecord, StepState
-from noria.pipeline.steps import Order, Output, output
+from noria.pipeline.steps import StepOrder, StepOutput, output
 
 OUTPUT = "output"
 TABLES = frozenset({".parquet", ".pq", ".csv", ".tsv", ".ndjson", ".jsonl", ".arrow", ".ipc", ".feather"})
 
 
-def code_check(sheet: Sheet, command: str) -> Order:
+def code_check(sheet: PinnedRun, command: str) -> StepOrder:
     """The project's tests as a step: stale when any tracked file of the commit may have changed."""
     command = stopping(command)
     facts = StepFacts(code=sheet.dirty or sheet.commit or "", command=command, environment=environment.digest(sheet.environment))
     resources = Resources(timeout_s=sheet.project.checks.timeout_s)
     name = "checks.code"
     task = StepTask(f"{sheet.run_id}/{name}", sheet.tree_id, command=command, roots=sheet.roots, resources=resources)
-    return Order(name, facts, task)
+    return StepOrder(name, facts, task)
 
 
 def stopping(command: str) -> str:
@@ -41,16 +41,16 @@ def stopping(command: str) -> str:
     return f"set -e\n{command}" if "\n" in command.strip() or ";" in command else command
 
 
-def user_step(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> Order:
+def user_step(line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> StepOrder:
     """One step of the project: a function wired by name, or a command. Raises StepError for a file that is not there."""
     if step.call:
         facts, task = _call(line, sheet, step, step.call, done)
     else:
         facts, task = _command(line, sheet, step, done)
-    return Order(step.name, facts, task, retries=step.retries, frozen=step.frozen, always=step.always)
+    return StepOrder(step.name, facts, task, retries=step.retries, frozen=step.frozen, always=step.always)
 
 
-class Inputs:
+class TaskInputs:
     """The files that a task reads, under names that tell what they are."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Inputs:
         self.files[known] = digest
         return INPUT + known
 
-    def argument(self, line: PipelineContext, sheet: Sheet, name: str, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+    def argument(self, line: PipelineContext, sheet: PinnedRun, name: str, done: Mapping[str, StepRecord]) -> dict[str, Any]:
         """How a step process gets a dataset or another step's result; see ``work.tables.argument``."""
         if name in sheet.project.wide:
             each = {one.partition("@")[2]: self.argument(line, sheet, one, done) for one in sheet.project.wide[name]}
@@ -78,7 +78,7 @@ class Inputs:
         named = [pin.name for pin in snapshot.files]
         return {"kind": "table", "files": files, "names": named, **_read_as(sheet, name)}
 
-    def _left(self, made: Output, name: str) -> dict[str, Any]:
+    def _left(self, made: StepOutput, name: str) -> dict[str, Any]:
         if OUTPUT in made.files:
             kind = str(made.result.get("format", "arrow"))
             suffix = {"arrow": ".arrow", "model": ".joblib"}.get(kind, ".json")
@@ -95,7 +95,7 @@ class Inputs:
         return {"kind": "output", "path": self.add(digest, path), "format": kind}
 
 
-def _read_as(sheet: Sheet, name: str) -> dict[str, Any]:
+def _read_as(sheet: PinnedRun, name: str) -> dict[str, Any]:
     """How the files of a dataset are read, for a step process."""
     kind = sheet.tables.get(name)
     dialect = msgspec.to_builtins(sheet.project.data[name].csv)
@@ -105,7 +105,7 @@ def _read_as(sheet: Sheet, name: str) -> dict[str, Any]:
     )
 
 
-def table_digests(sheet: Sheet, inputs: Iterable[str], done: Mapping[str, StepRecord]) -> dict[str, str]:
+def table_digests(sheet: PinnedRun, inputs: Iterable[str], done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Dataset -> digest of how its files are read, of those among a step's inputs."""
     return {
         name: names.digest_bytes(msgspec.json.encode(_as_read(sheet, name), order="sorted"))
@@ -114,7 +114,7 @@ def table_digests(sheet: Sheet, inputs: Iterable[str], done: Mapping[str, StepRe
     }
 
 
-def _as_read(sheet: Sheet, name: str) -> list[object]:
+def _as_read(sheet: PinnedRun, name: str) -> list[object]:
     """All that decides how a dataset's files become one table; a key is named where there is one alone, so that what was made
     without stays known."""
     source = sheet.project.data[name]
@@ -127,7 +127,7 @@ def _below(name: str) -> str:
 
 
 def _call(
-    line: PipelineContext, sheet: Sheet, step: Step, target: str, done: Mapping[str, StepRecord]
+    line: PipelineContext, sheet: PinnedRun, step: Step, target: str, done: Mapping[str, StepRecord]
 ) -> tuple[StepFacts, StepTask]:
     params = {**_call_params(sheet, step), **step.item}
     files = source_code.imports_closure(sheet.code_paths, target.partition(":")[0])
@@ -139,7 +139,7 @@ def _call(
         environment=environment.digest(sheet.environment),
         tables=table_digests(sheet, _named(sheet, step, done), done),
     )
-    inputs = Inputs()
+    inputs = TaskInputs()
     arguments = {name: inputs.argument(line, sheet, name, done) for name in step.deps}
     arguments |= {name: {"kind": "value", "value": value} for name, value in params.items()}
     task = StepTask(
@@ -156,7 +156,7 @@ def _call(
     return facts, task
 
 
-def _command(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> tuple[StepFacts, StepTask]:
+def _command(line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> tuple[StepFacts, StepTask]:
     assert step.cmd is not None
     command = stopping(step.cmd)
     params = {name: find(sheet.project.params, name) for name in step.params}
@@ -171,7 +171,7 @@ def _command(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str,
         command=command if step.directory == "." else f"cd {step.directory}; {command}",
         environment=environment.digest(sheet.environment),
     )
-    inputs = Inputs()
+    inputs = TaskInputs()
     env: dict[str, Any] = {"NORIA_SEED": str(SEED)}  # a program has generators of its own; an item called `seed` comes first
     for name in step.deps:
         env[f"NORIA_INPUT_{_variable(name)}"] = _paths(inputs.argument(line, sheet, name, done))
@@ -192,7 +192,7 @@ def _command(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str,
     return facts, task
 
 
-def left_by(line: PipelineContext, sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
+def left_by(line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Path -> digest of the files that earlier steps left where this command reads."""
     found: dict[str, str] = {}
     for need in step.needs:
@@ -206,7 +206,7 @@ def _read_by(step: Step, path: str) -> bool:
     return any(path == wanted or path.startswith(f"{wanted}/") for wanted in step.files)
 
 
-def _of_tree(line: PipelineContext, sheet: Sheet, step: Step, wanted: str, placed: Mapping[str, str]) -> dict[str, str]:
+def _of_tree(line: PipelineContext, sheet: PinnedRun, step: Step, wanted: str, placed: Mapping[str, str]) -> dict[str, str]:
     """Digests of what is the project's own under a path that a command reads."""
     if wanted in placed:
         return {}
@@ -223,7 +223,7 @@ def _of_tree(line: PipelineContext, sheet: Sheet, step: Step, wanted: str, place
     return {path: digest for path, digest in found.items() if not any(path == o or path.startswith(f"{o}/") for o in outs)}
 
 
-def _script_files(line: PipelineContext, sheet: Sheet, step: Step) -> dict[str, str]:
+def _script_files(line: PipelineContext, sheet: PinnedRun, step: Step) -> dict[str, str]:
     """The project's files that the command's own words name, and the project modules that a Python script imports."""
     try:
         words = shlex.split(step.cmd or "", comments=True)
@@ -247,7 +247,7 @@ def _inside(path: str) -> bool:
     return not path.startswith("/") and ".." not in PurePosixPath(path).parts and len(path) < 1000
 
 
-def _named(sheet: Sheet, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
+def _named(sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Dataset or step -> digest, of what the step takes by name."""
     assert sheet.pins is not None, "pins are fixed before steps run"
     found: dict[str, str] = {}
@@ -264,7 +264,7 @@ def _digests(params: Mapping[str, Any]) -> dict[str, str]:
     return {name: names.digest_bytes(msgspec.json.encode(value, order="sorted")) for name, value in params.items()}
 
 
-def _call_params(sheet: Sheet, step: Step) -> dict[str, object]:
+def _call_params(sheet: PinnedRun, step: Step) -> dict[str, object]:
     """The parameters a function reads: its section of params.yaml first, then top-level names, as far as it asks for them."""
     section = sheet.project.params.get(step.name.partition("@")[0], {})
     own = section if isinstance(section, dict) else {}
@@ -298,7 +298,7 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def out_files(line: PipelineContext, sheet: Sheet, records: Mapping[str, StepRecord]) -> dict[str, str]:
+def out_files(line: PipelineContext, sheet: PinnedRun, records: Mapping[str, StepRecord]) -> dict[str, str]:
     """Path -> digest of everything that the commands of a run leave."""
     found: dict[str, str] = {}
     for name, record in records.items():

@@ -19,8 +19,8 @@ from noria.data.arrivals import take_in
 from noria.kernel import names
 from noria.kernel.errors import ConfigError, DataError
 from noria.pipeline import checkout, environment, git, judge_uncommitted
-from noria.pipeline.context import PipelineContext, Sheet
-from noria.pipeline.judge_uncommitted import Change
+from noria.pipeline.context import PinnedRun, PipelineContext
+from noria.pipeline.judge_uncommitted import UncommittedChange
 from noria.pipeline.places import walk
 from noria.pipeline.run import Pins
 from noria.pipeline.turn_record import Turn
@@ -32,14 +32,14 @@ SOURCE_LIMIT = 4 << 20  # bytes; a larger file is no source
 SUBMODULE = "`git submodule update --init` in the project's folder brings it, before the commit is built"
 
 
-def pin(line: PipelineContext, turn: Turn) -> Sheet:
+def pin(line: PipelineContext, turn: Turn) -> PinnedRun:
     """Fix the commit and check it out. A turn that was interrupted gets the same commit and run again."""
     here = config.load(line.home)
     recorded = line.ledger.turns.recorded(turn.id, "pin") or line.ledger.turns.record(turn.id, "pin", _choose(line, turn, here))
     commit, dirty = recorded["commit"], recorded["dirty"]
     tree = tree_of(line, commit, dirty, here)
     project = here if tree == line.home else config.load(tree)
-    sheet = Sheet(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
+    sheet = PinnedRun(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
     sheet.by_hand = bool(recorded["by_hand"])
     sheet.arrivals = tuple(take_in(line, project, patient=recorded["by_hand"]))
     return sheet
@@ -84,7 +84,7 @@ def stands(line: PipelineContext, here: Project, *, by_hand: bool) -> tuple[str 
     return commit, git.digest_of(line.home, changes(line.home, here)) if own else None
 
 
-def changes(home: Path, project: Project) -> list[Change]:
+def changes(home: Path, project: Project) -> list[UncommittedChange]:
     """What makes the folder another tree than its commit."""
     return judge_uncommitted.that_count(git.changes(home, own_outs(project)), _read(project))
 
@@ -170,7 +170,7 @@ def origin(line: PipelineContext, here: Project | None = None) -> Path:
     return line.home if watch.repository is None else line.state / "repository"
 
 
-def snapshots(line: PipelineContext, sheet: Sheet) -> dict[str, str]:
+def snapshots(line: PipelineContext, sheet: PinnedRun) -> dict[str, str]:
     """Dataset -> digest of its accepted files, as of now; a dataset without any is an error."""
     found = {}
     for source in sheet.project.data.values():
@@ -189,7 +189,7 @@ def snapshots(line: PipelineContext, sheet: Sheet) -> dict[str, str]:
     return found
 
 
-def fix(line: PipelineContext, sheet: Sheet) -> Pins:
+def fix(line: PipelineContext, sheet: PinnedRun) -> Pins:
     """The identity of the run: everything that can change its result, as digests."""
     params = names.digest_bytes(msgspec.json.encode(sheet.project.params, order="sorted"))
     known = {name: value for name, value in sheet.environment.items() if name not in environment.NOT_IDENTITY}

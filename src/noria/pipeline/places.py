@@ -19,7 +19,7 @@ from noria.pipeline import checkout
 from noria.pipeline.tree_bounds import demand_inside
 from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
-from noria.storage.stat_index import Mark
+from noria.storage.stat_index import StatEntry
 
 TICK_S = 0.02  # a file that changed this shortly before it was hashed may change again within the same tick of its clock
 WATCHED = 20_000  # files of a tree that are looked at for what a command left besides its outs
@@ -29,8 +29,8 @@ PRUNED = frozenset({"__pycache__", "node_modules", "venv"})  # and every folder 
 class _Index(msgspec.Struct):
     """The marks of one tree."""
 
-    marks: dict[str, Mark]
-    fresh: dict[str, Mark] = {}  # not yet in the ledger
+    marks: dict[str, StatEntry]
+    fresh: dict[str, StatEntry] = {}  # not yet in the ledger
 
 
 class Places:
@@ -90,7 +90,7 @@ class Places:
         index = self._index(tree)
         for path, digest in files.items():
             try:
-                mark = Mark(seen(os.stat(tree / path)), digest)
+                mark = StatEntry(seen(os.stat(tree / path)), digest)
             except FileNotFoundError:
                 continue
             with self._lock:

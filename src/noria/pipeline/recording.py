@@ -13,11 +13,11 @@ from noria import track
 from noria.config import Step, document
 from noria.kernel.errors import NoriaError
 from noria.pipeline import steps
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.run import Run, StepRecord, flat
 
 
-class Gathered(msgspec.Struct):
+class StepFindings(msgspec.Struct):
     """Of all steps of a run; names begin with the step's."""
 
     metrics: dict[str, float] = {}
@@ -28,9 +28,9 @@ class Gathered(msgspec.Struct):
     tags: list[str] = []
 
 
-def gather(line: PipelineContext, sheet: Sheet) -> Gathered:
+def gather(line: PipelineContext, sheet: PinnedRun) -> StepFindings:
     """What the steps of this run say, those whose results were reused among them. What is unreadable is told, not lost."""
-    found = Gathered()
+    found = StepFindings()
     for record in sheet.records:
         if record.tracked:
             _tracked(line, record, found)
@@ -43,7 +43,7 @@ def gather(line: PipelineContext, sheet: Sheet) -> Gathered:
 
 def keep(
     line: PipelineContext,
-    sheet: Sheet,
+    sheet: PinnedRun,
     outcome: str,
     reason: str,
     metrics: Mapping[str, float],
@@ -92,7 +92,7 @@ def numbers(content: bytes, path: str) -> dict[str, float]:
     return {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
 
 
-def _tracked(line: PipelineContext, record: StepRecord, found: Gathered) -> None:
+def _tracked(line: PipelineContext, record: StepRecord, found: StepFindings) -> None:
     assert record.tracked is not None
     try:
         said = track.read(line.blobs.path(record.tracked))
@@ -107,7 +107,7 @@ def _tracked(line: PipelineContext, record: StepRecord, found: Gathered) -> None
         line.progress(f"{record.name}: {text}")
 
 
-def _outs(line: PipelineContext, step: Step, record: StepRecord, found: Gathered) -> None:
+def _outs(line: PipelineContext, step: Step, record: StepRecord, found: StepFindings) -> None:
     files = steps.output(line, record).files
     for path, digest in files.items():
         if any(path == plot or path.startswith(f"{plot}/") for plot in step.plots):

@@ -15,7 +15,7 @@ from noria.kernel.errors import NotFoundError, UsageError
 from noria.kernel.query import Order, Query
 from noria.pipeline.run import Pins, Run, RunKind, StepRecord
 from noria.storage.connection import Database, Value
-from noria.storage.rows import Table, parsed, to_json
+from noria.storage.rows import StructTable, parsed, to_json
 
 COLUMNS = {  # field of a query -> the column that it is read from; metrics and params are their own
     "id": "id",
@@ -35,7 +35,7 @@ NAMED = 5  # runs that an ambiguous beginning names
 class RunStore:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._table = Table(database, "runs", Run)
+        self._table = StructTable(database, "runs", Run)
 
     def put(self, run: Run) -> None:
         """Write a run, or write it anew."""

@@ -29,15 +29,15 @@ from noria.kernel.errors import CorruptBlobError, LeaseLostError, NoriaError, No
 from noria.kernel.verdict import Reason
 from noria.pipeline import environment, judge_staleness, pin, source_code, steps
 from noria.pipeline import judge_search as judge
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.task import Resources, StepTask, cores
 from noria.pipeline.judge_search import Trial, TrialState
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import SEED, model_facts, train_params, with_train_params
-from noria.pipeline.orders import Inputs, table_digests
-from noria.pipeline.recording import Gathered, gather
+from noria.pipeline.orders import TaskInputs, table_digests
+from noria.pipeline.recording import StepFindings, gather
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState, flat
-from noria.pipeline.steps import Order, Output
+from noria.pipeline.steps import StepOrder, StepOutput
 from noria.releases.release import Release
 from noria.storage.context import silent
 
@@ -52,7 +52,7 @@ POLL_S = 0.2  # between two looks at the lease
 PATIENCE_S = 600.0  # for the step that writes the rows
 
 
-def search(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> StepRecord:
+def search(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> StepRecord:
     """The search's record: remembered when an equal one is, else made. Never raises for the project's own failures.
 
     Its result: ``algorithm``, ``train`` ("module:function"), ``params`` (all that the function gets), ``metric``, ``value``,
@@ -63,14 +63,14 @@ def search(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) 
     return found if found is not None else _make(line, sheet, done, order)
 
 
-def chosen(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+def chosen(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
     """What the search found, noted on the sheet: its result, as ``search`` tells it. Raises StepError when it finds nothing."""
     found = steps.output(line, steps.demand(search(line, sheet, done))).result
     sheet.found = {"algorithm": found["algorithm"], "params": dict(found["params"])}
     return found
 
 
-def validate(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, float]:
+def validate(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, float]:
     """Metrics of the model with the parameters as they are set, each the mean over the folds that a search would use: rows inside
     the training side, never the holdout. Where the project searches, of the best trial. Raises StepError."""
     model = sheet.project.model
@@ -83,7 +83,7 @@ def validate(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]
     return _fitted(line, sheet, steps.output(line, rows), only, train_params(sheet), "validate")
 
 
-def beside(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+def beside(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
     """What serves, on the rows that this run, or each trial of its search, is judged on; empty where nothing serves.
 
     Its own model has seen those rows in its training, and its score on them would flatter it. So its code, with its parameters,
@@ -102,7 +102,7 @@ def beside(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) 
     return {"release": release.version, "metrics": metrics, "note": note}
 
 
-def _fitted_again(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord], release: Release) -> dict[str, float]:
+def _fitted_again(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord], release: Release) -> dict[str, float]:
     """Metrics of a release's training on the validation folds of this run. Raises NoriaError where they cannot be had."""
     if release.imported or release.commit is None:
         raise NotFoundError("it was imported: how it was trained is not known here")
@@ -132,7 +132,7 @@ def _fitted_again(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRe
     return _fitted(line, mine, rows, only, train_params(mine), "serving")
 
 
-def _with_one(sheet: Sheet, train: str, folds: int | None = None) -> tuple[Sheet, Algorithm]:
+def _with_one(sheet: PinnedRun, train: str, folds: int | None = None) -> tuple[PinnedRun, Algorithm]:
     """The sheet with a search of one algorithm whose parameters are set, as the folds of a search take it."""
     model = sheet.project.model
     assert model is not None, "who calls has looked"
@@ -143,7 +143,7 @@ def _with_one(sheet: Sheet, train: str, folds: int | None = None) -> tuple[Sheet
 
 
 def _fitted(
-    line: PipelineContext, sheet: Sheet, rows: Output, only: Algorithm, given: Mapping[str, Any], name: str
+    line: PipelineContext, sheet: PinnedRun, rows: StepOutput, only: Algorithm, given: Mapping[str, Any], name: str
 ) -> dict[str, float]:
     """Metrics of one algorithm, each the mean over the folds. Raises StepError."""
     one = _Search(line, sheet, rows, Path())
@@ -159,16 +159,16 @@ def mean_metrics(folds: list[dict[str, Any]]) -> dict[str, float]:
     return metrics | ({"validation.fit_s": fmean([found["fit_s"] for found in folds])} if folds else {})
 
 
-def as_order(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
+def as_order(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> StepOrder:
     """The search as a step: all that its result depends on. Its task is the first of those it consists of."""
     asked, _ = _asked(sheet)
     limits = {"trials": asked.trials, "timeout": asked.timeout_s or 0}
     facts = _facts(sheet, done)
     facts = replace(facts, params={**facts.params, **{f"search.{k}": _digest(v) for k, v in limits.items()}})
-    return Order(sheet.project.result_name(NAME), facts, _rows_order(line, sheet, done).task)
+    return StepOrder(sheet.project.result_name(NAME), facts, _rows_order(line, sheet, done).task)
 
 
-def _facts(sheet: Sheet, done: Mapping[str, StepRecord]) -> StepFacts:
+def _facts(sheet: PinnedRun, done: Mapping[str, StepRecord]) -> StepFacts:
     """What all trials depend on. How many there may be, and how long, is not among it: a longer search goes on with these."""
     asked, model = _asked(sheet)
     files = _code(sheet, model, [algorithm.train for algorithm in asked.algorithms.values()])
@@ -184,7 +184,7 @@ def _facts(sheet: Sheet, done: Mapping[str, StepRecord]) -> StepFacts:
     )
 
 
-def _make(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord], order: Order) -> StepRecord:
+def _make(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord], order: StepOrder) -> StepRecord:
     key = judge_staleness.key(order.facts)
     told: list[bool] = []
 
@@ -214,7 +214,7 @@ def _make(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord], o
     return record
 
 
-def _journal(line: PipelineContext, sheet: Sheet, key: str) -> Path:
+def _journal(line: PipelineContext, sheet: PinnedRun, key: str) -> Path:
     """Where the search is written down; one that must not take anything from before has its own."""
     folder = line.state / NAME if line.reuse else line.folder(sheet.run_id)
     return folder / f"{key[:32]}.journal"
@@ -239,7 +239,7 @@ class _Search:
     """One search under way. The thread that made it asks and tells; others wait for the steps of trials."""
 
     def __init__(
-        self, line: PipelineContext, sheet: Sheet, rows: Output, journal: Path, serving: Mapping[str, Any] | None = None
+        self, line: PipelineContext, sheet: PinnedRun, rows: StepOutput, journal: Path, serving: Mapping[str, Any] | None = None
     ) -> None:
         self.line, self.sheet, self.journal = line, sheet, journal
         self.asked, self.model = _asked(sheet)
@@ -284,7 +284,7 @@ class _Search:
             pool.shutdown(wait=True, cancel_futures=True)
         return self
 
-    def record(self, record: StepRecord, order: Order) -> StepRecord:
+    def record(self, record: StepRecord, order: StepOrder) -> StepRecord:
         """The whole search's record; remembered when it has a result."""
         used = [record for record in self.used if record.state is not StepState.REUSED]
         record = replace(
@@ -301,7 +301,7 @@ class _Search:
         known = self.line.ledger.steps
         read = {path for one in self.used for path in known.facts(self.line.name, one.key).get("read", ())}
         facts = steps.having_read(self.line, order, read)
-        manifest = msgspec.json.encode(Output({}, self._result(chosen)), order="sorted")
+        manifest = msgspec.json.encode(StepOutput({}, self._result(chosen)), order="sorted")
         record = replace(record, key=judge_staleness.key(facts), output=self.line.blobs.put_bytes(manifest, lasting=False))
         with self.line.ledger.transaction():
             self.line.check_lease()
@@ -379,7 +379,7 @@ class _Search:
         means = judge.running_means([found["metrics"][self.asked.metric] for found in folds])
         return judge.prune(means, known, self.asked.metric, higher_is_better=self.higher_is_better)
 
-    def fold(self, name: str, fold: int, algorithm: Algorithm, params: Mapping[str, Any]) -> Order:
+    def fold(self, name: str, fold: int, algorithm: Algorithm, params: Mapping[str, Any]) -> StepOrder:
         """The step that fits on the training rows of a fold and measures on its validation rows."""
         sheet, model = self.sheet, self.model
         facts_of_model = _facts_of_rows(sheet, model)
@@ -392,7 +392,7 @@ class _Search:
             params={**{k: _digest(v) for k, v in params.items()}, f"{NAME}.fold": _digest([fold, self.rows.result["rolling"]])},
             environment=environment.digest(sheet.environment),
         )
-        inputs = Inputs()
+        inputs = TaskInputs()
         job = {
             "rows": inputs.add(digest, "rows.arrow"),
             "inputs": self.rows.result["inputs"],
@@ -414,14 +414,20 @@ class _Search:
             inputs=inputs.files,
             resources=Resources(self._cpus(), model.memory_bytes, model.timeout_s),
         )
-        return Order(name, facts, task)
+        return StepOrder(name, facts, task)
 
     def _cpus(self) -> int | None:
         """Trials that run side by side share the cores: each with threads on all of them would be slower by far."""
         return None if self.at_once == 1 else max(1, cores() // self.at_once)
 
     def _run(
-        self, sheet: Sheet, trial: Trial, params: Mapping[str, Any], folds: list[dict[str, Any]], said: Gathered, began: float
+        self,
+        sheet: PinnedRun,
+        trial: Trial,
+        params: Mapping[str, Any],
+        folds: list[dict[str, Any]],
+        said: StepFindings,
+        began: float,
     ) -> Run:
         assert sheet.pins is not None, "pins are fixed before steps run"
         return Run(
@@ -494,10 +500,10 @@ class _Search:
         return f"{which}, {said if trial.state is TrialState.PRUNED else f'failed: {said}'}{known}"
 
 
-def _rows_order(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> Order:
+def _rows_order(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> StepOrder:
     """The step that writes the training side once, for all trials to map into memory."""
     asked, model = _asked(sheet)
-    inputs = Inputs()
+    inputs = TaskInputs()
     job = {"rows": inputs.argument(line, sheet, model.rows, done), "model": _facts_of_rows(sheet, model), "folds": asked.folds}
     facts = StepFacts(
         code=_digest([_facts_of_rows(sheet, model), "trial:rows"]),
@@ -516,27 +522,27 @@ def _rows_order(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepReco
         outs={"rows.arrow": "rows.arrow"},
         resources=Resources(None, model.memory_bytes, PATIENCE_S),
     )
-    return Order(ROWS, facts, task)
+    return StepOrder(ROWS, facts, task)
 
 
-def _asked(sheet: Sheet) -> tuple[Search, Model]:
+def _asked(sheet: PinnedRun) -> tuple[Search, Model]:
     model = sheet.project.model
     assert model is not None
     assert model.search is not None, "who calls has looked"
     return model.search, model
 
 
-def _facts_of_rows(sheet: Sheet, model: Model) -> dict[str, Any]:
+def _facts_of_rows(sheet: PinnedRun, model: Model) -> dict[str, Any]:
     """As ``model_facts``, without what trials differ in."""
     return {name: value for name, value in model_facts(sheet, model).items() if name not in ("train", "slices")}
 
 
-def _input(sheet: Sheet, model: Model, done: Mapping[str, StepRecord]) -> dict[str, str]:
+def _input(sheet: PinnedRun, model: Model, done: Mapping[str, StepRecord]) -> dict[str, str]:
     assert sheet.pins is not None, "pins are fixed before steps run"
     return {model.rows: done[model.rows].output or "" if model.rows in done else sheet.pins.snapshots[model.rows]}
 
 
-def _code(sheet: Sheet, model: Model, targets: list[str]) -> dict[str, str]:
+def _code(sheet: PinnedRun, model: Model, targets: list[str]) -> dict[str, str]:
     """Digests of the modules that the functions and what they import are written in."""
     files: dict[str, str] = {}
     for module in {target.partition(":")[0] for target in [*targets, *filter(None, [model.features])]}:

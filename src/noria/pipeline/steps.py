@@ -15,16 +15,16 @@ from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, StepError, StoppedError
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import judge_staleness
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.reading import besides
-from noria.pipeline.executors.task import Finished, StepTask
-from noria.pipeline.judge_staleness import Decision, StepFacts
+from noria.pipeline.executors.task import StepEnd, StepTask
+from noria.pipeline.judge_staleness import StalenessDecision, StepFacts
 from noria.pipeline.run import StepRecord, StepState
 
 RETRY_S = (0.5, 2.0, 10.0, 60.0)  # pauses between attempts; the last one goes on
 
 
-class Order(msgspec.Struct, frozen=True):
+class StepOrder(msgspec.Struct, frozen=True):
     """A step that may have to run: what it depends on, and the task that makes it."""
 
     name: str
@@ -35,32 +35,34 @@ class Order(msgspec.Struct, frozen=True):
     always: bool = False
 
 
-class Output(msgspec.Struct, frozen=True):
+class StepOutput(msgspec.Struct, frozen=True):
     """What a step left: files by name, and the facts it reported."""
 
     files: dict[str, str]  # name -> blob digest
     result: dict[str, Any]
 
 
-def output(line: PipelineContext, record: StepRecord) -> Output:
+def output(line: PipelineContext, record: StepRecord) -> StepOutput:
     """The manifest of a finished step. Raises CorruptBlobError when it was damaged on disk."""
     assert record.output is not None, "only a finished step has an output"
-    return msgspec.json.decode(line.blobs.read(record.output), type=Output)
+    return msgspec.json.decode(line.blobs.read(record.output), type=StepOutput)
 
 
-def perform(line: PipelineContext, sheet: Sheet, order: Order) -> StepRecord:
+def perform(line: PipelineContext, sheet: PinnedRun, order: StepOrder) -> StepRecord:
     """Run the step unless an equal one is remembered; the record says why. Never raises for the project's own failures."""
     record = remembered(line, sheet, order)
     return record if record is not None else make(line, sheet, order)
 
 
-def remembered(line: PipelineContext, sheet: Sheet, order: Order) -> StepRecord | None:
+def remembered(line: PipelineContext, sheet: PinnedRun, order: StepOrder) -> StepRecord | None:
     """The record of a step that need not run, noted on the sheet; None when it must."""
     line.check_lease()
     return _taken(line, sheet, order, *consider(line, order))
 
 
-def _taken(line: PipelineContext, sheet: Sheet, order: Order, decision: Decision, found: StepRecord | None) -> StepRecord | None:
+def _taken(
+    line: PipelineContext, sheet: PinnedRun, order: StepOrder, decision: StalenessDecision, found: StepRecord | None
+) -> StepRecord | None:
     if decision.run or found is None:
         return None
     log = found.log if found.log is not None and line.blobs.exists(found.log) else None  # it may be gone before its result
@@ -71,13 +73,13 @@ def _taken(line: PipelineContext, sheet: Sheet, order: Order, decision: Decision
     return record
 
 
-def consider(line: PipelineContext, order: Order) -> tuple[Decision, StepRecord | None]:
+def consider(line: PipelineContext, order: StepOrder) -> tuple[StalenessDecision, StepRecord | None]:
     """Whether the step must run, why, and the result to take when it need not."""
     before = line.ledger.steps.latest(line.name, order.name)
     if order.frozen and line.reuse and before is not None and whole(line, before[0]):
-        return Decision(False, Reason("step.frozen", "frozen: keeps the result it has")), before[0]
+        return StalenessDecision(False, Reason("step.frozen", "frozen: keeps the result it has")), before[0]
     if order.always and line.reuse:
-        return Decision(True, Reason("step.always", "runs every time")), None
+        return StalenessDecision(True, Reason("step.always", "runs every time")), None
     earlier = msgspec.convert(before[1], StepFacts) if before else None
     facts = having_read(line, order, earlier.read if earlier else ())
     found = line.ledger.steps.get(line.name, judge_staleness.key(facts)) if line.reuse else None
@@ -87,7 +89,7 @@ def consider(line: PipelineContext, order: Order) -> tuple[Decision, StepRecord 
     return judge_staleness.decide(facts, earlier, cached=found is not None and whole(line, found)), found
 
 
-def having_read(line: PipelineContext, order: Order, paths: Iterable[str]) -> StepFacts:
+def having_read(line: PipelineContext, order: StepOrder, paths: Iterable[str]) -> StepFacts:
     """The facts with the files that the step opens while it runs, as they are now; its modules are among the facts already."""
     paths = besides(paths, order.facts.files, order.task.roots)
     if not paths:
@@ -103,7 +105,7 @@ def _digest(line: PipelineContext, tree: Path, path: str) -> str:
         return ""
 
 
-def make(line: PipelineContext, sheet: Sheet, order: Order) -> StepRecord:
+def make(line: PipelineContext, sheet: PinnedRun, order: StepOrder) -> StepRecord:
     """Run the step. Of runs that reach the same step at the same time one makes it, the others wait for its result."""
     key = judge_staleness.key(order.facts)
     told: list[bool] = []
@@ -142,7 +144,7 @@ def thrown_away(line: PipelineContext, error: CorruptBlobError) -> bool:
     return True
 
 
-def _run(line: PipelineContext, sheet: Sheet, order: Order, reason: Reason) -> StepRecord:
+def _run(line: PipelineContext, sheet: PinnedRun, order: StepOrder, reason: Reason) -> StepRecord:
     if order.task.target is not None:
         line.executor.warm()  # there is work: what it will need next is started ahead
     if sheet.pins is not None:
@@ -175,7 +177,7 @@ def _run(line: PipelineContext, sheet: Sheet, order: Order, reason: Reason) -> S
     )
     if not done.ok:
         return replace(record, state=StepState.FAILED, reason=_failure(done))
-    manifest = msgspec.json.encode(Output(dict(done.files), dict(done.result)), order="sorted")
+    manifest = msgspec.json.encode(StepOutput(dict(done.files), dict(done.result)), order="sorted")
     record = replace(record, output=line.blobs.put_bytes(manifest, lasting=False))
     with line.ledger.transaction():
         line.check_lease()
@@ -183,7 +185,7 @@ def _run(line: PipelineContext, sheet: Sheet, order: Order, reason: Reason) -> S
     return record
 
 
-def _attempt(line: PipelineContext, sheet: Sheet, task: StepTask) -> Finished:
+def _attempt(line: PipelineContext, sheet: PinnedRun, task: StepTask) -> StepEnd:
     handle = line.executor.submit(task)
     sheet.under_way[task.id] = handle
     try:
@@ -203,7 +205,7 @@ def _pause(line: PipelineContext, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _failure(done: Finished) -> Reason:
+def _failure(done: StepEnd) -> Reason:
     """What a step printed is in its log alone: what is said here is kept for ever."""
     return Reason(f"step.{done.kind}", done.error or "failed without a word", Outcome.FAIL)
 

@@ -11,18 +11,18 @@ from msgspec.structs import replace
 from noria.config import Model
 from noria.kernel import names
 from noria.pipeline import environment, graph, orders, search, source_code, steps
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.task import Resources, StepTask
-from noria.pipeline.graph import Foretold, Selection
+from noria.pipeline.graph import Selection, StepForecast
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import SEED, model_facts, train_params
-from noria.pipeline.orders import Inputs, table_digests
+from noria.pipeline.orders import TaskInputs, table_digests
 from noria.pipeline.run import StepRecord, StepState
 
 TRAINED = {"model": "model.joblib", "holdout": "holdout.arrow"}
 
 
-def train(line: PipelineContext, sheet: Sheet) -> StepRecord:
+def train(line: PipelineContext, sheet: PinnedRun) -> StepRecord:
     """The trained model's record. Raises StepError when a step of the project fails; finished siblings are kept."""
     done = run_steps(line, sheet)
     made = steps.demand(steps.perform(line, sheet, training(line, sheet, done)))
@@ -30,7 +30,7 @@ def train(line: PipelineContext, sheet: Sheet) -> StepRecord:
     return made
 
 
-def _say_alone(line: PipelineContext, sheet: Sheet, made: StepRecord) -> None:
+def _say_alone(line: PipelineContext, sheet: PinnedRun, made: StepRecord) -> None:
     """Say what predicts the label alone in a table that a step made; of a dataset it is said when a file arrives."""
     model = sheet.project.model
     assert model is not None, "who calls has looked"
@@ -40,7 +40,7 @@ def _say_alone(line: PipelineContext, sheet: Sheet, made: StepRecord) -> None:
         line.event("data.tells_the_label", model.rows, f"step {model.rows}: {text}", step=model.rows)
 
 
-def run_steps(line: PipelineContext, sheet: Sheet) -> dict[str, StepRecord]:
+def run_steps(line: PipelineContext, sheet: PinnedRun) -> dict[str, StepRecord]:
     """Run the project's steps. Raises StepError when one fails."""
     done = graph.run(line, sheet)
     for record in done.values():
@@ -48,7 +48,7 @@ def run_steps(line: PipelineContext, sheet: Sheet) -> dict[str, StepRecord]:
     return done
 
 
-def explain(line: PipelineContext, sheet: Sheet, selection: Selection) -> Iterator[Foretold]:
+def explain(line: PipelineContext, sheet: PinnedRun, selection: Selection) -> Iterator[StepForecast]:
     """What would become of the project's tests, of each step, and of the training."""
     command = sheet.project.checks.code
     if command and selection.everything:
@@ -65,23 +65,23 @@ def explain(line: PipelineContext, sheet: Sheet, selection: Selection) -> Iterat
     if model is None or not selection.everything:
         return
     if model.rows in unsure:
-        yield Foretold(sheet.project.result_name("train"), None, f"depends on what {model.rows} will leave")
+        yield StepForecast(sheet.project.result_name("train"), None, f"depends on what {model.rows} will leave")
         return
     if model.search is not None:
         looked = _foretold(line, search.as_order(line, sheet, done))
         yield looked
         if looked.decision is None or looked.decision.run:
-            yield Foretold(sheet.project.result_name("train"), None, "depends on what search will find")
+            yield StepForecast(sheet.project.result_name("train"), None, "depends on what search will find")
             return
     yield _foretold(line, training(line, sheet, done))
 
 
-def _foretold(line: PipelineContext, order: steps.Order) -> Foretold:
+def _foretold(line: PipelineContext, order: steps.StepOrder) -> StepForecast:
     decision, found = steps.consider(line, order)
-    return Foretold(order.name, decision, decision.reason.text, found)
+    return StepForecast(order.name, decision, decision.reason.text, found)
 
 
-def training(line: PipelineContext, sheet: Sheet, done: dict[str, StepRecord]) -> steps.Order:
+def training(line: PipelineContext, sheet: PinnedRun, done: dict[str, StepRecord]) -> steps.StepOrder:
     """The training function as a step: it sees the training side of the split only. A search, where there is one, comes first;
     raises StepError when it finds nothing."""
     model = sheet.project.model
@@ -101,7 +101,7 @@ def training(line: PipelineContext, sheet: Sheet, done: dict[str, StepRecord]) -
         environment=environment.digest(sheet.environment),
         tables=table_digests(sheet, (model.rows,), done),
     )
-    inputs = Inputs()
+    inputs = TaskInputs()
     job = {
         "rows": inputs.argument(line, sheet, model.rows, done),
         "model": model_facts(sheet, model),
@@ -119,10 +119,10 @@ def training(line: PipelineContext, sheet: Sheet, done: dict[str, StepRecord]) -
         outs=TRAINED,
         resources=Resources(None, model.memory_bytes, model.timeout_s),
     )
-    return steps.Order(name, facts, task)
+    return steps.StepOrder(name, facts, task)
 
 
-def _chosen(line: PipelineContext, sheet: Sheet, model: Model, done: dict[str, StepRecord]) -> tuple[Model, dict[str, Any]]:
+def _chosen(line: PipelineContext, sheet: PinnedRun, model: Model, done: dict[str, StepRecord]) -> tuple[Model, dict[str, Any]]:
     """The model with the training function to use, and its parameters: as the project says, or as its search found them."""
     if model.search is None:
         return model, train_params(sheet)

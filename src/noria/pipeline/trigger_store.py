@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from noria.kernel import names
 from noria.kernel.trigger import Trigger, TriggerKind
 from noria.storage.connection import Database
-from noria.storage.rows import Table
+from noria.storage.rows import StructTable
 
 
 class TriggerStore:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._table = Table(database, "triggers", Trigger)
+        self._table = StructTable(database, "triggers", Trigger)
 
     def add(
         self, project: str, kind: TriggerKind, reason: str, detail: Mapping[str, str] | None = None, dedupe: str | None = None

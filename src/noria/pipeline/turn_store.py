@@ -15,7 +15,7 @@ from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.storage.connection import Database
 from noria.storage.events import EventStore
-from noria.storage.rows import Table, parsed
+from noria.storage.rows import StructTable, parsed
 
 DELIVERED = tuple(  # what a rollout says of its turn
     str(outcome)
@@ -33,7 +33,7 @@ DELIVERED = tuple(  # what a rollout says of its turn
 class TurnStore:
     def __init__(self, database: Database, triggers: TriggerStore, events: EventStore) -> None:
         self._database, self._triggers, self._events = database, triggers, events
-        self._table = Table(database, "turns", Turn)
+        self._table = StructTable(database, "turns", Turn)
 
     def start(self, project: str) -> Turn | None:
         """One turn for everything that is pending; None when nothing is. Turn, triggers and event in one transaction."""

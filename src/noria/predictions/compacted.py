@@ -45,25 +45,25 @@ class File(msgspec.Struct, frozen=True):
     kinds: dict[str, str]  # inputs.NAME, outputs.NAME, label -> bool, int, float, number, text, json, null
 
 
-class Size(msgspec.Struct, frozen=True):
+class SegmentSize(msgspec.Struct, frozen=True):
     """How much a segment held."""
 
     rows: int
     size_bytes: int
 
 
-class Batch(msgspec.Struct, frozen=True):
+class CompactedBatch(msgspec.Struct, frozen=True):
     """Segments that were compacted together, and the files that hold them now."""
 
     id: str
-    segments: dict[str, Size]
+    segments: dict[str, SegmentSize]
     files: list[File]
 
 
 class Index(msgspec.Struct, frozen=True):
     """``damaged``: segments that stay as they are, because not all of them can be read."""
 
-    batches: list[Batch] = []
+    batches: list[CompactedBatch] = []
     damaged: list[str] = []
     format: int = FORMAT
 
@@ -157,13 +157,13 @@ def finished(folder: Path, damaged: list[str]) -> list[Path]:
     return found
 
 
-class Look:
+class IndexView:
     """The index as a reader keeps it: read again only when it was replaced."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._mark: tuple[int, int] | None = None
-        self.batches: dict[str, Batch] = {}  # by segment
+        self.batches: dict[str, CompactedBatch] = {}  # by segment
 
     def again(self) -> bool:
         """Whether there is news. Raises StoreError."""
@@ -179,7 +179,7 @@ class Look:
         return True
 
 
-def records(folder: Path, batch: Batch, segment: str, first_row: int, rows: int) -> list[Record]:
+def records(folder: Path, batch: CompactedBatch, segment: str, first_row: int, rows: int) -> list[Record]:
     """The records of a segment from ``first_row`` on, in their order, as far as they are kept: at most ``rows``.
 
     Raises FileNotFoundError when a file is gone (retention deleted it: look at the index again), StoreError for damage.

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 from noria.kernel import names
 from noria.kernel.errors import StoreError
 from noria.predictions import compacted, tabular
-from noria.predictions.compacted import Batch, File, Index, Size
+from noria.predictions.compacted import CompactedBatch, File, Index, SegmentSize
 from noria.predictions.records import Record, decode
 from noria.predictions.segments import MAGIC, recover
-from noria.predictions.tabular import Group, Part
+from noria.predictions.tabular import GroupPart, RecordGroup
 from noria.storage.disk import full_disk, make_folder, sync_file, sync_folder
 
 LOCK = "compacting.lock"
@@ -32,7 +32,7 @@ CHUNK_RECORDS = 20_000  # that are held as Python objects at a time
 ROW_GROUP = 65_536
 
 
-class Done(msgspec.Struct):
+class CompactionResult(msgspec.Struct):
     """What a compaction did; ``damaged``: segments that it met and left as they are, because not all of them can be read."""
 
     segments: int = 0
@@ -42,7 +42,7 @@ class Done(msgspec.Struct):
     damaged: list[str] = []
 
 
-class Expired(msgspec.Struct, frozen=True):
+class RetentionResult(msgspec.Struct, frozen=True):
     """What retention deleted."""
 
     dates: tuple[str, ...]
@@ -51,12 +51,12 @@ class Expired(msgspec.Struct, frozen=True):
     damaged: int = 0  # segments of which not all could be read: nobody knows how many records they held
 
 
-def compact(folder: Path, *, again: bool = False) -> Done:
+def compact(folder: Path, *, again: bool = False) -> CompactionResult:
     """Bring every finished segment of an environment's log into Parquet; ``again``: try those too that were found damaged.
 
     Raises StoreError when another process is at it, DiskFullError; then every record still stands where it stood.
     """
-    done = Done()
+    done = CompactionResult()
     if not folder.is_dir():
         return done
     with _alone(folder):
@@ -72,7 +72,7 @@ def compact(folder: Path, *, again: bool = False) -> Done:
     return done
 
 
-def expire(folder: Path, keep_s: float, now: float | None = None) -> Expired:
+def expire(folder: Path, keep_s: float, now: float | None = None) -> RetentionResult:
     """Delete the days of an environment's log that ended longer than ``keep_s`` ago, and damaged segments that were last written
     before; what else is not compacted stays.
 
@@ -80,7 +80,7 @@ def expire(folder: Path, keep_s: float, now: float | None = None) -> Expired:
     """
     last = compacted.last_day(keep_s, now)
     if not (folder / compacted.INDEX).is_file():
-        return Expired((), 0, 0)
+        return RetentionResult((), 0, 0)
     with _alone(folder):
         index = compacted.read(folder)
         old = {f.path: f for batch in index.batches for f in batch.files if f.date <= last}
@@ -92,10 +92,10 @@ def expire(folder: Path, keep_s: float, now: float | None = None) -> Expired:
             compacted.write(folder, Index([batch for batch in kept if batch.files], sorted({*index.damaged} - {*gone})))
             _sweep(folder)
     rows = {record: sum(f.rows for f in old.values() if f.record == record) for record in PLACES}
-    return Expired(tuple(sorted({f.date for f in old.values()})), rows["prediction"], rows["feedback"], len(gone))
+    return RetentionResult(tuple(sorted({f.date for f in old.values()})), rows["prediction"], rows["feedback"], len(gone))
 
 
-def _without(batch: Batch, old: dict[str, File]) -> Batch:
+def _without(batch: CompactedBatch, old: dict[str, File]) -> CompactedBatch:
     return msgspec.structs.replace(batch, files=[file for file in batch.files if file.path not in old])
 
 
@@ -144,21 +144,21 @@ def _batches(paths: list[Path]) -> Iterator[list[Path]]:
         yield batch
 
 
-def _compact(folder: Path, paths: list[Path], done: Done) -> None:
+def _compact(folder: Path, paths: list[Path], done: CompactionResult) -> None:
     """One batch: read, write, name, delete."""
-    parts: dict[Group, list[Part]] = {}
-    segments: dict[str, Size] = {}
+    parts: dict[RecordGroup, list[GroupPart]] = {}
+    segments: dict[str, SegmentSize] = {}
     for path in paths:
         found = _tabulated(path)
         if found is None:
             done.damaged.append(path.stem)
             continue
         tables, rows = found
-        segments[path.stem] = Size(rows, path.stat().st_size)
+        segments[path.stem] = SegmentSize(rows, path.stat().st_size)
         for group, several in tables.items():
             parts.setdefault(group, []).extend(several)
     if parts:
-        batch = Batch(names.new_id("batch"), segments, [])
+        batch = CompactedBatch(names.new_id("batch"), segments, [])
         _write(folder, batch, parts)
         index = compacted.read(folder)
         compacted.write(folder, Index([*index.batches, batch], index.damaged))
@@ -170,13 +170,13 @@ def _compact(folder: Path, paths: list[Path], done: Done) -> None:
     done.records += sum(size.rows for size in segments.values())
 
 
-def _tabulated(path: Path) -> tuple[dict[Group, list[Part]], int] | None:
+def _tabulated(path: Path) -> tuple[dict[RecordGroup, list[GroupPart]], int] | None:
     """A segment's records by group, and their number; None when not all of it can be read."""
     data = path.read_bytes()
     if not data.startswith(MAGIC):
         return None
     rows, at = 0, len(MAGIC)
-    tables: dict[Group, list[Part]] = {}
+    tables: dict[RecordGroup, list[GroupPart]] = {}
     while at < len(data):
         records: list[Record] = []
         read = decode(data, records, at=at, most=CHUNK_RECORDS)
@@ -189,7 +189,7 @@ def _tabulated(path: Path) -> tuple[dict[Group, list[Part]], int] | None:
     return tables, rows
 
 
-def _write(folder: Path, batch: Batch, parts: dict[Group, list[Part]]) -> None:
+def _write(folder: Path, batch: CompactedBatch, parts: dict[RecordGroup, list[GroupPart]]) -> None:
     """Each group's file: written beside, read back, moved to its place; added to the batch's files."""
     with full_disk(folder):
         make_folder(folder / INCOMING)

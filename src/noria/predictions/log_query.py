@@ -15,7 +15,7 @@ from noria.predictions import compacted, tabular
 from noria.predictions.compacted import File
 from noria.predictions.records import Damage, Record, decode_past
 from noria.predictions.segments import MAGIC, WRITABLE
-from noria.predictions.tabular import NUMBERS, Group, Part
+from noria.predictions.tabular import NUMBERS, GroupPart, RecordGroup
 
 TRIES = 5  # a segment may be compacted while it is being read: then all is looked at anew
 CHUNK_RECORDS = 20_000
@@ -28,23 +28,23 @@ FACTS: dict[str, pl.DataType | type[pl.DataType]] = {
 LABEL: dict[str, pl.DataType | type[pl.DataType]] = {"at": MOMENT, "id": pl.String, "key": pl.String, "kind": pl.String}
 
 
-class Table(msgspec.Struct, frozen=True):
+class LogTable(msgspec.Struct, frozen=True):
     """Rows of one sort, not yet read; ``kinds`` of the columns whose kind the values decide, as `tabular` names them."""
 
     rows: pl.LazyFrame
     kinds: dict[str, str]
 
 
-class Asked(msgspec.Struct, frozen=True):
+class LogSelection(msgspec.Struct, frozen=True):
     """A project's part of a log: ``predictions`` with FACTS, inputs.NAME and outputs.NAME, ``feedback`` with LABEL and label;
     ``damage``: what of the log could not be read."""
 
-    predictions: Table
-    feedback: Table
+    predictions: LogTable
+    feedback: LogTable
     damage: Damage
 
 
-def scan(folder: Path, project: str, since: float | None = None) -> Asked:
+def scan(folder: Path, project: str, since: float | None = None) -> LogSelection:
     """The log of an environment as it stands now; ``since``: only what came at that wall time or later.
 
     Raises StoreError for a damaged index, and when compactions follow each other too fast.
@@ -59,13 +59,13 @@ def scan(folder: Path, project: str, since: float | None = None) -> Asked:
         except FileNotFoundError:
             continue
         tables = [_table(folder, index.files(sort), recent, sort, project, since) for sort in ("prediction", "feedback")]
-        return Asked(tables[0], tables[1], damage)
+        return LogSelection(tables[0], tables[1], damage)
     raise StoreError("the prediction log is being compacted again and again", where=str(folder), hint="Try again in a moment.")
 
 
-def _recent(paths: Sequence[Path], project: str, since: float | None, damage: Damage) -> dict[Group, list[Part]]:
+def _recent(paths: Sequence[Path], project: str, since: float | None, damage: Damage) -> dict[RecordGroup, list[GroupPart]]:
     """What stands in segments; what cannot be read is counted. Raises FileNotFoundError when one was compacted meanwhile."""
-    found: dict[Group, list[Part]] = {}
+    found: dict[RecordGroup, list[GroupPart]] = {}
     for path in paths:
         about = path.stat()
         if since is not None and about.st_mtime < since:
@@ -86,8 +86,13 @@ def _recent(paths: Sequence[Path], project: str, since: float | None, damage: Da
 
 
 def _table(
-    folder: Path, files: Iterable[File], recent: dict[Group, list[Part]], record: str, project: str, since: float | None
-) -> Table:
+    folder: Path,
+    files: Iterable[File],
+    recent: dict[RecordGroup, list[GroupPart]],
+    record: str,
+    project: str,
+    since: float | None,
+) -> LogTable:
     """One table of both forms. Files whose columns are alike are scanned together."""
     first = None if since is None else datetime.fromtimestamp(since, UTC)
     day = "" if first is None else first.date().isoformat()
@@ -106,7 +111,7 @@ def _table(
     frames = [pl.LazyFrame(schema=facts), *(_shaped(frame, own, kinds, facts) for own, frame in parts)]
     empty = [pl.lit(None, _type(kind)).alias(name) for name, kind in kinds.items() if kind == "null"]
     rows = pl.concat(frames, how="diagonal").with_columns(empty)
-    return Table(rows if first is None else rows.filter(pl.col("at") >= first), kinds)
+    return LogTable(rows if first is None else rows.filter(pl.col("at") >= first), kinds)
 
 
 def _kinds(several: list[dict[str, str]], start: dict[str, str]) -> dict[str, str]:
@@ -136,7 +141,7 @@ def _shaped(frame: pl.LazyFrame, own: dict[str, str], kinds: dict[str, str], fac
     return frame.select(*facts, *(pl.col(name).cast(_type(kinds[name])) for name in valued))
 
 
-def labelled(asked: Asked) -> pl.LazyFrame:
+def labelled(asked: LogSelection) -> pl.LazyFrame:
     """The predictions with ``label``, the last that came (null: none), and ``labels``, how many different ones came: the last
     counts, but who said otherwise is not passed over. The rule is that of `tests/predictions/labels_rule.py`."""
     rows = asked.predictions.rows.select("id", "key", "at")
@@ -158,7 +163,7 @@ def labelled(asked: Asked) -> pl.LazyFrame:
     return asked.predictions.rows.join(last, on="id", how="left").with_columns(pl.col("labels").fill_null(0))
 
 
-def training(asked: Asked) -> pl.LazyFrame:
+def training(asked: LogSelection) -> pl.LazyFrame:
     """The labelled predictions as a table to train on: id, release, variant, key, event_time, at (seconds), output (the number or
     class that a label is compared with), label, _labels (how many different ones came), and the inputs. Numbers are Float64,
     anything else is text.

@@ -18,7 +18,7 @@ from noria.predictions.segments import FRAME, MAGIC, WRITABLE, first_needs
 CLOCK_S = 1.0  # by which a file's clock may lag behind that of its writer
 
 
-class Place(msgspec.Struct, frozen=True):
+class SegmentPosition(msgspec.Struct, frozen=True):
     """How far a segment was read, and what of it could not be."""
 
     offset: int
@@ -44,11 +44,11 @@ class LogReader:
     ``places``: how far an earlier reader came. What cannot be read is passed over and counted: see ``damage``.
     """
 
-    def __init__(self, folder: Path, since: float = 0.0, places: Mapping[str, Place] | None = None) -> None:
+    def __init__(self, folder: Path, since: float = 0.0, places: Mapping[str, SegmentPosition] | None = None) -> None:
         self._folder = folder
         self._since = since
         self._segments = {n: _Segment(p.offset, p.rows, p.damage, p.given_up) for n, p in (places or {}).items()}
-        self._look = compacted.Look(folder)
+        self._look = compacted.IndexView(folder)
         self._waiting: set[str] = set()  # compacted, and not yet read to the end
         self.behind = False  # whether the last poll ended before all was read
 
@@ -61,11 +61,13 @@ class LogReader:
         """What could not be read, by segment."""
         return {name: s.damage for name, s in self._segments.items() if s.damage.places}
 
-    def places(self) -> dict[str, Place]:
+    def places(self) -> dict[str, SegmentPosition]:
         """How far each segment was read that is still there: whoever begins with it goes on from here."""
         here = {path.stem for path in self._folder.glob("*.plog")} | self._look.batches.keys()
         return {
-            name: Place(s.offset, s.rows, s.damage, s.given_up) for name, s in self._segments.items() if name in here and s.offset
+            name: SegmentPosition(s.offset, s.rows, s.damage, s.given_up)
+            for name, s in self._segments.items()
+            if name in here and s.offset
         }
 
     def poll(self, limit_bytes: int = 64 << 20) -> list[Record]:

@@ -17,7 +17,7 @@ from noria.serving.rollout_records import RolloutState
 from noria.storage.context import StoreContext
 
 if TYPE_CHECKING:
-    from noria.predictions.compaction import Done, Expired
+    from noria.predictions.compaction import CompactionResult, RetentionResult
 
 DAY_S = 86_400.0
 EVERY_S = 600.0  # between two looks of the daemon
@@ -26,16 +26,16 @@ JUDGED = frozenset(
 )  # what may still read the shadow log
 
 
-class Kept(msgspec.Struct, frozen=True):
+class RetentionReport(msgspec.Struct, frozen=True):
     """What was done to the log of one environment."""
 
     environment: str
-    compacted: Done
-    expired: Expired
+    compacted: CompactionResult
+    expired: RetentionResult
     refused: str = ""  # why days that are over were not deleted
 
 
-def look(line: StoreContext, project: Project) -> list[Kept]:
+def look(line: StoreContext, project: Project) -> list[RetentionReport]:
     """Keep the logs in which enough has gathered (a finished segment of a day's age, or 64 MiB of them), or a day is over."""
     folders = {name: line.state / "log" / name for name in project.environments}
     keep_s = project.serving.log.keep_s
@@ -57,7 +57,9 @@ def tidy_shadows(line: StoreContext, environment: str) -> int:
     return tidy(shadow_folder(line.state, environment), min(needed, default=time.time()))
 
 
-def keep(line: StoreContext, project: Project, environment: str, *, again: bool = False, trust_clock: bool = False) -> Kept:
+def keep(
+    line: StoreContext, project: Project, environment: str, *, again: bool = False, trust_clock: bool = False
+) -> RetentionReport:
     """Compact all that is finished of one log, and delete the days that are too old; ``again``: look at damaged segments too.
 
     Nothing is deleted while the clock stands beyond a gap in its own history, unless a person says that it is right
@@ -73,12 +75,12 @@ def keep(line: StoreContext, project: Project, environment: str, *, again: bool 
         text = f"a segment of {environment}'s prediction log is damaged; it stays as it is, and what can be read of it is read"
         line.event("log.damaged", f"{environment}/{name}", text)
     refused = _refused(line, environment, keep_s) if keep_s is not None and not trust_clock else ""
-    gone = compaction.expire(folder, keep_s) if keep_s is not None and not refused else compaction.Expired((), 0, 0)
+    gone = compaction.expire(folder, keep_s) if keep_s is not None and not refused else compaction.RetentionResult((), 0, 0)
     _tell_expired(line, environment, gone)
-    return Kept(environment, done, gone, refused)
+    return RetentionReport(environment, done, gone, refused)
 
 
-def _tell_expired(line: StoreContext, environment: str, gone: Expired) -> None:
+def _tell_expired(line: StoreContext, environment: str, gone: RetentionResult) -> None:
     facts = {"dates": list(gone.dates), "predictions": gone.predictions, "labels": gone.labels, "damaged": gone.damaged}
     segments = f"{gone.damaged:,} damaged segment{'' if gone.damaged == 1 else 's'}"
     if gone.dates:

@@ -28,7 +28,7 @@ _TEXTS = ("id", "project", "release", "variant", "rollout", "key", "event_time",
 _NUMBERS = ("latency_ms", "sample")
 
 
-class Group(msgspec.Struct, frozen=True):
+class RecordGroup(msgspec.Struct, frozen=True):
     """What stands in one file: records of one sort, project, day (UTC) and shape."""
 
     record: str  # prediction or feedback
@@ -37,16 +37,16 @@ class Group(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]  # inputs.NAME and outputs.NAME, or label
 
 
-class Part(msgspec.Struct, frozen=True):
+class GroupPart(msgspec.Struct, frozen=True):
     """Some rows of a group; ``kinds`` by column, of those whose kind the values decide."""
 
     table: pa.Table
     kinds: dict[str, str]
 
 
-def tabulate(segment: str, first_row: int, records: Sequence[Record]) -> dict[Group, Part]:
+def tabulate(segment: str, first_row: int, records: Sequence[Record]) -> dict[RecordGroup, GroupPart]:
     """The records by group; the first one stood at ``first_row`` of its segment."""
-    grouped: dict[Group, list[tuple[int, Record]]] = {}
+    grouped: dict[RecordGroup, list[tuple[int, Record]]] = {}
     days: dict[int, str] = {}
     for row, record in enumerate(records, first_row):
         day = int(record.at // 86400)
@@ -55,15 +55,15 @@ def tabulate(segment: str, first_row: int, records: Sequence[Record]) -> dict[Gr
     return {group: _part(group, segment, rows) for group, rows in grouped.items()}
 
 
-def united(parts: Sequence[Part]) -> Part:
+def united(parts: Sequence[GroupPart]) -> GroupPart:
     """One part of several of the same group, in their order."""
     kinds = dict(parts[0].kinds)
     for part in parts[1:]:
         kinds = {name: _common(kind, part.kinds[name]) for name, kind in kinds.items()}
-    return Part(pa.concat_tables([_recast(part, kinds) for part in parts]), kinds)
+    return GroupPart(pa.concat_tables([_recast(part, kinds) for part in parts]), kinds)
 
 
-def finished(group: Group, part: Part) -> pa.Table:
+def finished(group: RecordGroup, part: GroupPart) -> pa.Table:
     """As it is written: without columns that hold nothing, with the kinds in its metadata."""
     about = json.dumps({"format": 1, "record": group.record, "kinds": part.kinds}).encode()
     empty = [name for name, kind in part.kinds.items() if kind == "null"]
@@ -114,14 +114,14 @@ def _date(day: int) -> str:
     return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
-def _group(record: Record, date: str) -> Group:
+def _group(record: Record, date: str) -> RecordGroup:
     if isinstance(record, Feedback):
-        return Group("feedback", record.project, date, ("label",))
+        return RecordGroup("feedback", record.project, date, ("label",))
     names = (*(f"inputs.{n}" for n in record.inputs), *(f"outputs.{n}" for n in record.outputs))
-    return Group("prediction", record.project, date, names)
+    return RecordGroup("prediction", record.project, date, names)
 
 
-def _part(group: Group, segment: str, rows: list[tuple[int, Record]]) -> Part:
+def _part(group: RecordGroup, segment: str, rows: list[tuple[int, Record]]) -> GroupPart:
     records: list[Any] = [record for _, record in rows]
     texts = _TEXTS if group.record == "prediction" else ("id", "project", "key", "kind")
     arrays: dict[str, pa.Array] = {name: _texts([getattr(r, name) for r in records]) for name in texts}
@@ -135,7 +135,7 @@ def _part(group: Group, segment: str, rows: list[tuple[int, Record]]) -> Part:
         arrays[name] = _array(values, kinds[name])
     arrays["segment"] = _texts([segment] * len(rows))
     arrays["row"] = pa.array([row for row, _ in rows], pa.int64())
-    return Part(pa.table(arrays), kinds)
+    return GroupPart(pa.table(arrays), kinds)
 
 
 def _texts(values: list[str | None]) -> pa.Array:
@@ -175,7 +175,7 @@ def _array(values: list[Any], kind: str) -> pa.Array:
     return pa.array(values, _TYPES.get(kind, pa.string()))
 
 
-def _recast(part: Part, kinds: dict[str, str]) -> pa.Table:
+def _recast(part: GroupPart, kinds: dict[str, str]) -> pa.Table:
     """The part's table with columns of these kinds, which its own fit into."""
     table = part.table
     for place, name in enumerate(table.column_names):

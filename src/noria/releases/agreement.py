@@ -14,13 +14,13 @@ from msgspec.structs import replace
 
 from noria.config import Project
 from noria.pipeline import orders, steps
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.run import StepRecord
 from noria.pipeline.search import NAME as SEARCH
 from noria.pipeline.train import training
 from noria.releases.evidence import Evaluation
 from noria.releases.judge_determinism import Cause, causes, causes_in_command
-from noria.releases.release import Form, Release
+from noria.releases.release import Release, ServedForm
 from noria.storage.blobs import BlobStore
 
 AGAIN_S = 600.0  # a step that took longer is not run once more to see whether it is deterministic
@@ -55,7 +55,7 @@ class Divergence(msgspec.Struct, frozen=True):
 
 
 def of_steps(
-    line: PipelineContext, sheet: Sheet, recorded: Sequence[StepRecord], outputs: BlobStore
+    line: PipelineContext, sheet: PinnedRun, recorded: Sequence[StepRecord], outputs: BlobStore
 ) -> tuple[StepAgreement, ...]:
     """Each step of this run beside the same one of the ``recorded`` run, in the order in which one needs the other.
 
@@ -74,12 +74,12 @@ def _agreement(line: PipelineContext, outputs: BlobStore, then: StepRecord, now:
         return StepAgreement(now.name, True)
     if then.output is None or not outputs.sound(then.output):
         return StepAgreement(now.name, None)
-    before = msgspec.json.decode(outputs.read(then.output), type=steps.Output)
+    before = msgspec.json.decode(outputs.read(then.output), type=steps.StepOutput)
     differ = tuple(_differing(before, steps.output(line, now)))
     return StepAgreement(now.name, not differ, differ)
 
 
-def _differing(before: steps.Output, after: steps.Output) -> Iterator[str]:
+def _differing(before: steps.StepOutput, after: steps.StepOutput) -> Iterator[str]:
     """Names of files that differ; of a step without files, what it found."""
     for name in sorted(before.files.keys() | after.files.keys()):
         if before.files.get(name) != after.files.get(name):
@@ -88,7 +88,7 @@ def _differing(before: steps.Output, after: steps.Output) -> Iterator[str]:
         yield from (name for name in CHOSEN if before.result.get(name) != after.result.get(name))
 
 
-def divergence(line: PipelineContext, sheet: Sheet, found: Sequence[StepAgreement], matter: list[str]) -> Divergence | None:
+def divergence(line: PipelineContext, sheet: PinnedRun, found: Sequence[StepAgreement], matter: list[str]) -> Divergence | None:
     """The first step that differs; all that it needs agrees, for they are in order."""
     first = next((step for step in found if step.agrees is False), None)
     if first is None:
@@ -106,7 +106,7 @@ def divergence(line: PipelineContext, sheet: Sheet, found: Sequence[StepAgreemen
     return Divergence(first.name, first.files, stable, tuple(cause.text for cause in seen), text)
 
 
-def _once_more(line: PipelineContext, sheet: Sheet, name: str) -> bool | None:
+def _once_more(line: PipelineContext, sheet: PinnedRun, name: str) -> bool | None:
     """Whether a step leaves the same bytes in a second run here; None when it is not run again: it takes long, or is a search."""
     done = {record.name: record for record in sheet.records}
     step = sheet.project.steps.get(name)
@@ -124,7 +124,7 @@ def _once_more(line: PipelineContext, sheet: Sheet, name: str) -> bool | None:
     return not any(_differing(steps.output(line, done[name]), steps.output(line, record)))
 
 
-def _as_found(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord]) -> Project:
+def _as_found(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> Project:
     """The project with what its search found in place of the search."""
     model = sheet.project.model
     assert model is not None
@@ -138,7 +138,7 @@ def _as_found(line: PipelineContext, sheet: Sheet, done: Mapping[str, StepRecord
     )
 
 
-def _causes(line: PipelineContext, sheet: Sheet, name: str) -> list[Cause]:
+def _causes(line: PipelineContext, sheet: PinnedRun, name: str) -> list[Cause]:
     """What the code of a step, and of the project's modules that it imports, shows."""
     latest = line.ledger.steps.latest(line.name, name)
     paths = latest[1].get("files", {}) if latest is not None else {}
@@ -173,7 +173,7 @@ def _apart(one: float | None, other: float | None) -> float:
 
 def sentence(
     release: Release,
-    form: Form,
+    form: ServedForm,
     same: bool,
     metrics: Mapping[str, MetricAgreement],
     tolerance: float,

@@ -12,7 +12,7 @@ from noria.models import weights
 from noria.models.signature import Signature
 from noria.releases import signing
 from noria.releases.bundle_verifier import MANIFEST, verify
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     format: int
     project: str
-    form: Form
+    form: ServedForm
     signature: Signature
     model: ModelFacts
     files: dict[str, str]
@@ -51,7 +51,7 @@ class Bundle(msgspec.Struct, frozen=True):
         return self.manifest.signature
 
     @property
-    def form(self) -> Form:
+    def form(self) -> ServedForm:
         return self.manifest.form
 
     @property

@@ -29,14 +29,14 @@ OWN = frozenset({MANIFEST, SEAL, ERASED})  # they cannot list themselves
 CODE = "code"
 
 
-class Listed(msgspec.Struct, frozen=True):
+class BundleListing(msgspec.Struct, frozen=True):
     """The part of a manifest that says what the bundle holds."""
 
     files: dict[str, str]
     links: dict[str, str] = {}
 
 
-class Erased(msgspec.Struct, frozen=True):
+class ErasureNote(msgspec.Struct, frozen=True):
     """erased.json. ``release``: the digest of the manifest that it is about; ``signature``: of ``said``, as hex."""
 
     release: str
@@ -48,7 +48,7 @@ class Erased(msgspec.Struct, frozen=True):
         return msgspec.json.encode([ERASED, self.release, self.files])
 
 
-class Verified(msgspec.Struct, frozen=True):
+class VerifiedBundle(msgspec.Struct, frozen=True):
     """A bundle that is whole. ``content`` is that of the manifest, ``digest`` the release's identity."""
 
     digest: str
@@ -59,7 +59,7 @@ class Verified(msgspec.Struct, frozen=True):
     erased: tuple[str, ...] = ()
 
 
-def verify(folder: Path, keys: Sequence[str], digest: str | None = None) -> Verified:
+def verify(folder: Path, keys: Sequence[str], digest: str | None = None) -> VerifiedBundle:
     """Read everything in a bundle that must be sealed with one of ``keys`` (hex), and be the release ``digest`` if one is named.
 
     Raises StoreError, which says what is missing, was changed, was added, is a link, or is not signed.
@@ -81,7 +81,7 @@ def verify(folder: Path, keys: Sequence[str], digest: str | None = None) -> Veri
             raise _bad(folder, f"{name} is missing or cannot be read: {error.strerror}") from error
         if not same:
             raise _bad(folder, f"{name} was changed: it does not match its digest")
-    return Verified(found, content, key, kept, listed.links, erased)
+    return VerifiedBundle(found, content, key, kept, listed.links, erased)
 
 
 def make_links(folder: Path, links: Mapping[str, str]) -> None:
@@ -104,7 +104,7 @@ def lay_out_code(folder: Path, place: Path) -> None:
 def links_of(content: bytes) -> dict[str, str]:
     """The links that a manifest lists; none when it cannot be read."""
     try:
-        return msgspec.json.decode(content, type=Listed).links
+        return msgspec.json.decode(content, type=BundleListing).links
     except msgspec.DecodeError:
         return {}
 
@@ -163,9 +163,9 @@ def _unhex(text: bytes) -> bytes:
         return b""
 
 
-def _listed(folder: Path, content: bytes) -> Listed:
+def _listed(folder: Path, content: bytes) -> BundleListing:
     try:
-        listed = msgspec.json.decode(content, type=Listed)
+        listed = msgspec.json.decode(content, type=BundleListing)
     except msgspec.DecodeError as error:
         raise _bad(folder, f"its manifest is not understood: {error}") from error
     for name in listed.files:
@@ -190,7 +190,7 @@ def _erased(folder: Path, keys: Sequence[str], digest: str) -> tuple[str, ...]:
     if not os.path.lexists(folder / ERASED):
         return ()
     try:
-        told = msgspec.json.decode(_bytes(folder / ERASED), type=Erased)
+        told = msgspec.json.decode(_bytes(folder / ERASED), type=ErasureNote)
     except (OSError, msgspec.DecodeError) as error:
         raise _bad(folder, f"its {ERASED} cannot be read: {error}") from error
     if told.release != digest or not any(signing.verify(key, told.said, _unhex(told.signature.encode())) for key in keys):
@@ -202,7 +202,7 @@ def erase(folder: Path, state: Path, files: Sequence[str]) -> None:
     """Take files out of a bundle; it is whole without them. Interrupted, it is whole too, and done by doing it again."""
     content = _bytes(folder / MANIFEST)
     before = _erased(folder, signing.known_keys(state), names.digest_bytes(content))
-    told = Erased(names.digest_bytes(content), tuple(sorted({*before, *files})))
+    told = ErasureNote(names.digest_bytes(content), tuple(sorted({*before, *files})))
     told = msgspec.structs.replace(told, signature=signing.sign(state, told.said).hex())
     fresh = folder.with_name(f".{folder.name}.{names.new_id('e')}")
     with fresh.open("xb") as file:
@@ -214,7 +214,7 @@ def erase(folder: Path, state: Path, files: Sequence[str]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _only(folder: Path, listed: Listed) -> None:
+def _only(folder: Path, listed: BundleListing) -> None:
     """Nothing is there that was not sealed; what is there is a file, or a link that was sealed as one."""
     files, links = {*listed.files, *OWN}, dict(listed.links)
     for path, entry in contents(folder):
@@ -233,7 +233,7 @@ def _bad(folder: Path, what: str) -> StoreError:
     return StoreError(what, where=str(folder))
 
 
-def facts(verified: Verified) -> dict[str, Any]:
+def facts(verified: VerifiedBundle) -> dict[str, Any]:
     """The whole manifest."""
     found: dict[str, Any] = msgspec.json.decode(verified.content)
     return found

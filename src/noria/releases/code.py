@@ -15,7 +15,7 @@ from pathlib import Path
 from noria.config import Project
 from noria.kernel.errors import DataError, RefusedError
 from noria.pipeline import checkout, git, pin
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.releases import bundle_verifier
 from noria.releases.judge_links import judge_links
 from noria.storage import archive
@@ -24,7 +24,7 @@ NAMED = 3  # links that an error names
 CURE = "A release holds its own code only: commit what the link leads to, or let Git ignore the link."
 
 
-def seal(line: PipelineContext, sheet: Sheet, target: Path) -> None:
+def seal(line: PipelineContext, sheet: PinnedRun, target: Path) -> None:
     """Lay the code out in ``target``, which is new. Raises RefusedError for links that leave it."""
     if sheet.sealed is not None:
         shutil.copytree(sheet.sealed, target, symlinks=True)
@@ -48,7 +48,7 @@ def bad_links(home: Path, project: Project) -> str:
     return _told(judge_links(_links(home, _of_home(home, project))))
 
 
-def bad_links_of(line: PipelineContext, sheet: Sheet) -> str:
+def bad_links_of(line: PipelineContext, sheet: PinnedRun) -> str:
     """The same of the code that a run is of."""
     if sheet.dirty or not sheet.commit:
         return bad_links(sheet.tree, sheet.project)

@@ -37,7 +37,7 @@ from noria.releases import signing
 from noria.releases.release import Release
 from noria.releases.stored_bundle import whole
 from noria.storage import archive
-from noria.storage.archive import Content, Member
+from noria.storage.archive import ArchiveMember, Content
 from noria.storage.blobs import BlobStore
 from noria.storage.context import Progress, silent
 from noria.storage.disk import full_disk, sync_folder
@@ -51,10 +51,10 @@ TOLD_S = 5.0  # between two words about how far it is
 KINDS = ("bundle", "snapshots", "blobs")  # in this order: what is small and tells most comes first
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
-Take = Callable[[str, "Piece", Content], str]
+Take = Callable[[str, "ExportFile", Content], str]
 
 
-class Piece(msgspec.Struct, frozen=True):
+class ExportFile(msgspec.Struct, frozen=True):
     """A file of an export."""
 
     digest: str
@@ -62,7 +62,7 @@ class Piece(msgspec.Struct, frozen=True):
     executable: bool = False
 
 
-class Absent(msgspec.Struct, frozen=True):
+class LeftOutDataset(msgspec.Struct, frozen=True):
     """A dataset that was left out."""
 
     snapshot: str
@@ -70,16 +70,16 @@ class Absent(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-class Facts(msgspec.Struct, frozen=True):
+class ExportFacts(msgspec.Struct, frozen=True):
     """release.json."""
 
     format: int
     noria: str  # the version that wrote it
     key: str  # the public key it is signed with, as hex
     release: Release
-    pieces: dict[str, Piece]  # every other file, by its path
+    pieces: dict[str, ExportFile]  # every other file, by its path
     snapshots: dict[str, str]  # dataset -> digest of its manifest; empty without data
-    left_out: dict[str, Absent] = {}
+    left_out: dict[str, LeftOutDataset] = {}
     lock: str = ""  # the commit's lock file, within bundle/code; empty where it has none
     sealed_with: str = ""  # the key of the bundle's own signature, where it is an older one of the same installation
 
@@ -93,10 +93,10 @@ class Facts(msgspec.Struct, frozen=True):
         return sum(piece.size_bytes for piece in self.pieces.values())
 
 
-class Source(msgspec.Struct, frozen=True):
+class ByteSource(msgspec.Struct, frozen=True):
     """Where the bytes of a piece are: in a file, in hand, or read once they are needed."""
 
-    piece: Piece
+    piece: ExportFile
     content: Path | bytes | Callable[[], bytes]
     called: str = ""
 
@@ -106,7 +106,7 @@ class Source(msgspec.Struct, frozen=True):
         return io.BytesIO(self.content if isinstance(self.content, bytes) else self.content())
 
 
-class Meter:
+class ExportMeter:
     """Tells every few seconds how many bytes are done."""
 
     def __init__(self, what: str, total: int, progress: Progress) -> None:
@@ -120,7 +120,7 @@ class Meter:
             self._progress(f"{self._what}: {self._done / 1e6:,.0f} of {self._total / 1e6:,.0f} MB")
 
 
-def export(line: PipelineContext, release: Release, target: Path, *, with_data: bool = True) -> Facts:
+def export(line: PipelineContext, release: Release, target: Path, *, with_data: bool = True) -> ExportFacts:
     """Write a release to ``target``: wholly or not at all.
 
     Raises RefusedError when ``target`` exists or data was erased, CorruptBlobError when it is damaged; both name the file.
@@ -129,7 +129,7 @@ def export(line: PipelineContext, release: Release, target: Path, *, with_data: 
     facts, sources = _gathered(line, release, with_data)
     content = msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=1)
     ahead = {FACTS: content, SEAL: signing.sign(line.state, content)}
-    write(target, ahead, sources, Meter("writing", facts.size_bytes, line.progress))
+    write(target, ahead, sources, ExportMeter("writing", facts.size_bytes, line.progress))
     return facts
 
 
@@ -141,7 +141,7 @@ def demand_new(target: Path) -> None:
         raise NotFoundError(f"there is no folder {target.parent}", where=str(target))
 
 
-def write(target: Path, ahead: Mapping[str, bytes], sources: Mapping[str, Source], meter: Meter) -> None:
+def write(target: Path, ahead: Mapping[str, bytes], sources: Mapping[str, ByteSource], meter: ExportMeter) -> None:
     """An archive of small members, then of files in the order of their kinds and names: wholly on disk, or not there.
 
     Raises CorruptBlobError, which names the file, when one is not what its piece says.
@@ -199,7 +199,7 @@ def _erased(release: Release, what: str) -> RefusedError:
     )
 
 
-def _gathered(line: PipelineContext, release: Release, with_data: bool) -> tuple[Facts, dict[str, Source]]:
+def _gathered(line: PipelineContext, release: Release, with_data: bool) -> tuple[ExportFacts, dict[str, ByteSource]]:
     bundle = line.bundle(release.digest)
     sealed = whole(bundle, release, signing.known_keys(line.state))
     pins = msgspec.convert(bundles.facts(sealed)["pins"], Pins)
@@ -213,7 +213,7 @@ def _gathered(line: PipelineContext, release: Release, with_data: bool) -> tuple
             content = msgspec.json.encode(snapshot)
             digest = names.digest_bytes(content)
             snapshots[snapshot.dataset] = snapshot.digest
-            sources[f"snapshots/{snapshot.digest}.json"] = Source(Piece(digest, len(content)), content)
+            sources[f"snapshots/{snapshot.digest}.json"] = ByteSource(ExportFile(digest, len(content)), content)
             told = f"of {snapshot.dataset}"
             sources |= {f"blobs/{pin.digest}": _file(path, pin.digest, f"{pin.name} {told}") for pin, path in files}
         sources |= {f"blobs/{digest}": _file(line.blobs.path(digest), digest) for digest in _outputs(line, bundle)}
@@ -221,7 +221,7 @@ def _gathered(line: PipelineContext, release: Release, with_data: bool) -> tuple
         left_out = {dataset: _absent(line, digest) for dataset, digest in pins.snapshots.items()}
     lock = interpreters.lock_of(bundle / "code")
     key = signing.public_key(line.state)
-    facts = Facts(
+    facts = ExportFacts(
         FORMAT,
         __version__,
         key,
@@ -235,9 +235,9 @@ def _gathered(line: PipelineContext, release: Release, with_data: bool) -> tuple
     return facts, sources
 
 
-def _file(path: Path, digest: str, called: str = "") -> Source:
+def _file(path: Path, digest: str, called: str = "") -> ByteSource:
     facts = path.stat()
-    return Source(Piece(digest, facts.st_size, bool(facts.st_mode & 0o100)), path, called or path.name)
+    return ByteSource(ExportFile(digest, facts.st_size, bool(facts.st_mode & 0o100)), path, called or path.name)
 
 
 def _outputs(line: PipelineContext, bundle: Path) -> Iterator[str]:
@@ -252,15 +252,15 @@ def recorded_steps(bundle: Path) -> list[StepRecord]:
     return msgspec.json.decode((bundle / "evidence" / "steps.json").read_bytes(), type=list[StepRecord])
 
 
-def _absent(line: PipelineContext, digest: str) -> Absent:
+def _absent(line: PipelineContext, digest: str) -> LeftOutDataset:
     try:
         files = line.ledger.data.snapshot(digest).files
     except NotFoundError:
         files = ()
-    return Absent(digest, len(files), sum(pin.size_bytes for pin in files))
+    return LeftOutDataset(digest, len(files), sum(pin.size_bytes for pin in files))
 
 
-def _write(file: BinaryIO, ahead: Mapping[str, bytes], sources: Mapping[str, Source], meter: Meter) -> None:
+def _write(file: BinaryIO, ahead: Mapping[str, bytes], sources: Mapping[str, ByteSource], meter: ExportMeter) -> None:
     writer = archive.Writer(file)
     for name, content in ahead.items():
         writer.add(name, io.BytesIO(content), len(content))
@@ -283,10 +283,10 @@ def _place(name: str) -> tuple[int, str]:
 # --- the way back
 
 
-class Unpacked(msgspec.Struct, frozen=True):
+class UnpackedExport(msgspec.Struct, frozen=True):
     """An export in a folder of its own."""
 
-    facts: Facts
+    facts: ExportFacts
     bundle: Path
     manifest: dict[str, Any]
     pins: Pins
@@ -302,12 +302,12 @@ def demand_room(folder: Path, size_bytes: int, hint: str) -> None:
         raise DiskFullError(text, where=str(folder), hint=hint)
 
 
-def inspect(path: Path, keys: Collection[str] = (), progress: Progress = silent) -> Facts:
+def inspect(path: Path, keys: Collection[str] = (), progress: Progress = silent) -> ExportFacts:
     """Read an export to its end, and keep nothing. Raises as ``unpack`` does."""
     return _read(path, keys, lambda facts: facts, digested, progress)
 
 
-def unpack(path: Path, state: Path, keys: Collection[str] = (), progress: Progress = silent) -> Unpacked:
+def unpack(path: Path, state: Path, keys: Collection[str] = (), progress: Progress = silent) -> UnpackedExport:
     """Lay an export out under ``state``, which is new, as the store of the release alone.
 
     Raises DataError when it is damaged, incomplete or holds what an export does not hold, RefusedError when it is not signed, or
@@ -321,15 +321,15 @@ def unpack(path: Path, state: Path, keys: Collection[str] = (), progress: Progre
         raise
 
 
-def _unpack(path: Path, state: Path, keys: Collection[str], progress: Progress) -> Unpacked:
+def _unpack(path: Path, state: Path, keys: Collection[str], progress: Progress) -> UnpackedExport:
     blobs, snapshots = BlobStore(state / "blobs"), {}
     laid = state / "releases" / "incoming"
 
-    def begin(facts: Facts) -> Facts:
+    def begin(facts: ExportFacts) -> ExportFacts:
         demand_room(state, facts.size_bytes, "Name a folder on another disk: --into FOLDER")
         return facts
 
-    def take(name: str, piece: Piece, content: Content) -> str:
+    def take(name: str, piece: ExportFile, content: Content) -> str:
         kind, _, rest = name.partition("/")
         if kind == "blobs":
             return blobs.put_stream(content)
@@ -351,15 +351,17 @@ def _unpack(path: Path, state: Path, keys: Collection[str], progress: Progress) 
         raise DataError(error.message, where=path.name) from error
     except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
         raise DataError("the manifest of its bundle is none of Noria's", where=path.name) from error
-    return Unpacked(facts, bundle, manifest, pins, tuple(_datasets(path, facts, pins, snapshots)), blobs)
+    return UnpackedExport(facts, bundle, manifest, pins, tuple(_datasets(path, facts, pins, snapshots)), blobs)
 
 
-def _read(path: Path, keys: Collection[str], begin: Callable[[Facts], Facts], take: Take, progress: Progress) -> Facts:
+def _read(
+    path: Path, keys: Collection[str], begin: Callable[[ExportFacts], ExportFacts], take: Take, progress: Progress
+) -> ExportFacts:
     """Every member once, in any order, each with the size and the digest that release.json tells."""
     with opened(path) as file:
         members = archive.members(file)
         facts = begin(facts_of(members, keys))
-        take_all(members, facts.pieces, FACTS, take, Meter("reading", facts.size_bytes, progress))
+        take_all(members, facts.pieces, FACTS, take, ExportMeter("reading", facts.size_bytes, progress))
     return facts
 
 
@@ -378,7 +380,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             raise type(error)(error.message, where=error.where or path.name, hint=hint) from error
 
 
-def facts_of(members: Iterator[Member], keys: Collection[str]) -> Facts:
+def facts_of(members: Iterator[ArchiveMember], keys: Collection[str]) -> ExportFacts:
     """What an export says of itself, once its signature verified: with one of ``keys`` where any are named.
 
     Raises DataError, RefusedError.
@@ -386,7 +388,7 @@ def facts_of(members: Iterator[Member], keys: Collection[str]) -> Facts:
     otherwise = f"is no export of a release: it does not begin with {FACTS} and {SEAL}"
     content, seal = small(members, FACTS, FACTS_MOST, otherwise), small(members, SEAL, SEAL_BYTES, otherwise)
     try:
-        facts = msgspec.json.decode(content, type=Facts)
+        facts = msgspec.json.decode(content, type=ExportFacts)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{FACTS} is not what an export begins with: {error}") from error
     if not signing.verify(facts.key, content, seal):
@@ -400,7 +402,7 @@ def facts_of(members: Iterator[Member], keys: Collection[str]) -> Facts:
     return facts
 
 
-def small(members: Iterator[Member], name: str, most: int, otherwise: str) -> bytes:
+def small(members: Iterator[ArchiveMember], name: str, most: int, otherwise: str) -> bytes:
     """The next member whole, of at most so many bytes. Raises DataError, which says ``otherwise``, when it is another one."""
     member = next(members, None)
     if member is None or member.name != name or member.size_bytes > most:
@@ -408,7 +410,7 @@ def small(members: Iterator[Member], name: str, most: int, otherwise: str) -> by
     return member.content.read()
 
 
-def _check(facts: Facts) -> None:
+def _check(facts: ExportFacts) -> None:
     """What becomes a path or a name is one."""
     if facts.format != FORMAT:
         raise DataError(f"is of format {facts.format}, this Noria ({__version__}) reads {FORMAT}", hint="Use a newer Noria.")
@@ -431,7 +433,9 @@ def _check(facts: Facts) -> None:
             raise DataError(f"names a file that no export holds: {name!r}")
 
 
-def take_all(members: Iterable[Member], pieces: Mapping[str, Piece], listed: str, take: Take, meter: Meter) -> None:
+def take_all(
+    members: Iterable[ArchiveMember], pieces: Mapping[str, ExportFile], listed: str, take: Take, meter: ExportMeter
+) -> None:
     """Take every member, each of which ``listed`` names, in any order. ``take`` gives the digest of what it read.
 
     Raises DataError for one that is missing, is not named, comes twice, or is another one.
@@ -451,7 +455,7 @@ def take_all(members: Iterable[Member], pieces: Mapping[str, Piece], listed: str
         raise DataError(f"{next(iter(waiting))} is missing{f', and {len(waiting) - 1:,} more' if len(waiting) > 1 else ''}")
 
 
-def digested(_: str, __: Piece, content: Content) -> str:
+def digested(_: str, __: ExportFile, content: Content) -> str:
     """Read a member, and keep nothing."""
     from blake3 import blake3
 
@@ -461,7 +465,7 @@ def digested(_: str, __: Piece, content: Content) -> str:
     return str(hasher.hexdigest())
 
 
-def lay(target: Path, piece: Piece, content: Content) -> str:
+def lay(target: Path, piece: ExportFile, content: Content) -> str:
     """Write a file of the bundle; its digest. It is new, so that no link can stand in its way."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:
@@ -481,7 +485,7 @@ def _snapshot(data: bytes) -> Snapshot:
     return made
 
 
-def _datasets(path: Path, facts: Facts, pins: Pins, found: Mapping[str, Snapshot]) -> Iterator[Snapshot]:
+def _datasets(path: Path, facts: ExportFacts, pins: Pins, found: Mapping[str, Snapshot]) -> Iterator[Snapshot]:
     """The snapshots that the sealed manifest pins, each with all its files."""
     for dataset, digest in pins.snapshots.items():
         snapshot = found.get(f"{digest}.json")

@@ -35,7 +35,7 @@ from noria.pipeline.context import PipelineContext
 from noria.pipeline.run import Pins
 from noria.releases import signing
 from noria.releases.packaging import model_file
-from noria.releases.release import IMPORTED, Form, Release
+from noria.releases.release import IMPORTED, Release, ServedForm
 from noria.storage.disk import full_disk, sync_all, sync_folder
 
 TIMEOUT_S = 600.0
@@ -45,7 +45,7 @@ BESIDE_MOST = 10_000  # files of weights of one graph
 RESERVED = ("job.json", "result.json")  # names in the folder that it is read in
 
 
-class Order(msgspec.Struct, frozen=True):
+class ImportOrder(msgspec.Struct, frozen=True):
     """``file`` and what the person says of it; empty where nothing is said."""
 
     file: Path
@@ -60,7 +60,7 @@ class Order(msgspec.Struct, frozen=True):
     vouched: bool = False  # for a pickle: the person lets its code run
 
 
-class Imported(msgspec.Struct, frozen=True):
+class ReleaseImport(msgspec.Struct, frozen=True):
     """The release, and where it came from."""
 
     release: Release
@@ -70,7 +70,7 @@ class Imported(msgspec.Struct, frozen=True):
     reason: str  # why it is compiled, or hosted
 
 
-def take_in(line: PipelineContext, order: Order) -> Imported:
+def take_in(line: PipelineContext, order: ImportOrder) -> ReleaseImport:
     """Make a release of a model file.
 
     Raises NotFoundError, UsageError for what has to be said and was not, DataError for a file that is damaged, RefusedError for
@@ -168,7 +168,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _vouched(line: PipelineContext, order: Order, sha256: str, kind: str) -> None:
+def _vouched(line: PipelineContext, order: ImportOrder, sha256: str, kind: str) -> None:
     if not order.vouched:
         raise RefusedError(
             f"{order.file.name} is {file_kinds.NAMED[kind]}: loading it runs the code that is in it, as you, here and "
@@ -180,7 +180,7 @@ def _vouched(line: PipelineContext, order: Order, sha256: str, kind: str) -> Non
     line.event("pickle.vouched", order.file.name, text, sha256=sha256)
 
 
-def _asked(copy: Path, kind: str, target: Path, order: Order) -> dict[str, Any]:
+def _asked(copy: Path, kind: str, target: Path, order: ImportOrder) -> dict[str, Any]:
     """What the process found that read the file."""
     job = {
         "file": str(copy),
@@ -266,7 +266,7 @@ def _answer(place: Path, code: int, said: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _origin(line: PipelineContext, order: Order, kind: str, sha256: str, result: dict[str, Any]) -> dict[str, Any]:
+def _origin(line: PipelineContext, order: ImportOrder, kind: str, sha256: str, result: dict[str, Any]) -> dict[str, Any]:
     return {
         "file": order.file.name,
         "sha256": sha256,
@@ -289,7 +289,7 @@ def _origin(line: PipelineContext, order: Order, kind: str, sha256: str, result:
 
 def _sealed(line: PipelineContext, run_id: str, folder: Path, result: dict[str, Any], origin: dict[str, Any]) -> str:
     """The bundle in its place; its digest."""
-    form = Form(result["form"])
+    form = ServedForm(result["form"])
     record = environment.record()
     (folder / "code").mkdir()
     evidence = folder / "evidence"
@@ -307,12 +307,12 @@ def _sealed(line: PipelineContext, run_id: str, folder: Path, result: dict[str, 
         "run": run_id,
         "form": form,
         "signature": result["signature"],
-        "model": {"file": model_file(form), "runtime": "onnx" if form is Form.COMPILED else "python"},
+        "model": {"file": model_file(form), "runtime": "onnx" if form is ServedForm.COMPILED else "python"},
         "pins": _pins(line, record),
         "origin": {"file": origin["file"], "sha256": origin["sha256"]},
         "files": {name: names.digest_file(folder / name) for name in sorted(listed)},
     }
-    if form is Form.HOSTED:
+    if form is ServedForm.HOSTED:
         manifest["hosted"] = {"features": None, "paths": ["."]}
     content = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
     (folder / "manifest.json").write_bytes(content)
@@ -334,10 +334,10 @@ def _pins(line: PipelineContext, record: dict[str, object]) -> Pins:
     return Pins(None, None, {}, nothing, names.digest_file(line.home / "noria.yaml"), environment.digest(record))
 
 
-def _released(line: PipelineContext, run_id: str, digest: str, result: dict[str, Any], origin: dict[str, Any]) -> Imported:
+def _released(line: PipelineContext, run_id: str, digest: str, result: dict[str, Any], origin: dict[str, Any]) -> ReleaseImport:
     identity = names.digest_bytes(f"import:{origin['sha256']}".encode())  # of no run: barring it bars no other work
     with line.ledger.transaction():
-        made = line.ledger.releases.seal(line.name, digest, run_id, None, Form(result["form"]), None, {}, identity)
+        made = line.ledger.releases.seal(line.name, digest, run_id, None, ServedForm(result["form"]), None, {}, identity)
         text = f"{made.version} imported from {origin['file']} ({origin['framework']}), {made.form}; it passed no gates"
         line.event("release.imported", made.version, text, digest=digest, sha256=origin["sha256"], framework=origin["framework"])
-    return Imported(made, origin, result["signature"], result["parity"], result["reason"])
+    return ReleaseImport(made, origin, result["signature"], result["parity"], result["reason"])

@@ -11,14 +11,14 @@ import msgspec
 from noria.models import golden, weights
 from noria.models.signature import Signature
 from noria.pipeline import environment, steps
-from noria.pipeline.context import PipelineContext, Sheet
+from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import model_facts
-from noria.pipeline.orders import Inputs
+from noria.pipeline.orders import TaskInputs
 from noria.pipeline.run import StepRecord
 from noria.releases import bundle_verifier, code
-from noria.releases.release import Form, Release
+from noria.releases.release import Release, ServedForm
 
 PACKAGED = {"onnx": "model.onnx", "weights": "model.onnx" + weights.SUFFIX, "golden": golden.GOLDEN}
 
@@ -27,7 +27,7 @@ class Package(msgspec.Struct, frozen=True):
     """A form that can be scored: a folder laid out like a bundle, not yet sealed."""
 
     folder: Path
-    form: Form
+    form: ServedForm
     trained: dict[str, Any]  # what training reported: signature, profile, split
     packaged: dict[str, Any]  # parity, latency, size
     holdout: Path
@@ -40,21 +40,21 @@ class Package(msgspec.Struct, frozen=True):
         return served_signature(self.trained, self.packaged)
 
 
-def package(line: PipelineContext, sheet: Sheet, trained: StepRecord) -> Package:
+def package(line: PipelineContext, sheet: PinnedRun, trained: StepRecord) -> Package:
     """Compile where it converts and parity holds, else keep the original in a host process."""
     made = steps.output(line, trained)
     record = steps.demand(steps.perform(line, sheet, _order(line, sheet, made, trained)))
     packed = steps.output(line, record)
-    form = Form(packed.result["form"])
+    form = ServedForm(packed.result["form"])
     folder = line.folder(sheet.run_id) / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model = packed.files["onnx"] if form is Form.COMPILED else made.files["model"]
+    model = packed.files["onnx"] if form is ServedForm.COMPILED else made.files["model"]
     line.blobs.materialise(model, folder / model_file(form))
-    if form is Form.COMPILED and "weights" in packed.files:
+    if form is ServedForm.COMPILED and "weights" in packed.files:
         line.blobs.materialise(packed.files["weights"], folder / PACKAGED["weights"])
     line.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
-    if form is Form.HOSTED:
+    if form is ServedForm.HOSTED:
         code.seal(line, sheet, folder / bundle_verifier.CODE)
     (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result, packed.result)))
     holdout = line.named_blob(made.files["holdout"], "holdout.arrow")
@@ -63,11 +63,11 @@ def package(line: PipelineContext, sheet: Sheet, trained: StepRecord) -> Package
 
 def same_as(line: PipelineContext, package: Package, serving: Release) -> bool:
     """Whether the package would answer exactly as the release that serves: same model, same signature, nothing hosted."""
-    if package.form is not Form.COMPILED or serving.form is not Form.COMPILED:
+    if package.form is not ServedForm.COMPILED or serving.form is not ServedForm.COMPILED:
         return False
     manifest = msgspec.json.decode((line.bundle(serving.digest) / "manifest.json").read_bytes())
     return bool(
-        manifest["files"][model_file(Form.COMPILED)] == package.model
+        manifest["files"][model_file(ServedForm.COMPILED)] == package.model
         and msgspec.convert(manifest["signature"], Signature) == msgspec.convert(package.signature, Signature)
     )
 
@@ -77,12 +77,12 @@ def served_signature(trained: dict[str, Any], packaged: dict[str, Any]) -> dict[
     return found
 
 
-def model_file(form: Form) -> str:
+def model_file(form: ServedForm) -> str:
     """The file of a bundle that holds the model."""
-    return "model.onnx" if form is Form.COMPILED else "model.joblib"
+    return "model.onnx" if form is ServedForm.COMPILED else "model.joblib"
 
 
-def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
+def serving_facts(sheet: PinnedRun, form: ServedForm, trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
     """The part of a manifest that the model server reads."""
     model = sheet.project.model
     assert model is not None
@@ -91,9 +91,9 @@ def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any], packaged: d
         "project": sheet.project.name,
         "form": str(form),
         "signature": served_signature(trained, packaged),
-        "model": {"file": model_file(form), "runtime": "onnx" if form is Form.COMPILED else "python"},
+        "model": {"file": model_file(form), "runtime": "onnx" if form is ServedForm.COMPILED else "python"},
     }
-    if form is Form.HOSTED:
+    if form is ServedForm.HOSTED:
         paths = ["src", "."] if (sheet.tree / "src").is_dir() else ["."]
         facts["hosted"] = {"features": model.features, "paths": paths, "batch": packaged["batch"]}
         if "frames" in trained:  # not in what was trained before they were recorded
@@ -101,11 +101,11 @@ def serving_facts(sheet: Sheet, form: Form, trained: dict[str, Any], packaged: d
     return facts
 
 
-def _order(line: PipelineContext, sheet: Sheet, made: steps.Output, trained: StepRecord) -> steps.Order:
+def _order(line: PipelineContext, sheet: PinnedRun, made: steps.StepOutput, trained: StepRecord) -> steps.StepOrder:
     model = sheet.project.model
     assert model is not None
     assert trained.output is not None
-    inputs = Inputs()
+    inputs = TaskInputs()
     job = {
         "model_file": inputs.add(made.files["model"], "model.joblib"),
         "holdout": inputs.add(made.files["holdout"], "holdout.arrow"),
@@ -133,4 +133,4 @@ def _order(line: PipelineContext, sheet: Sheet, made: steps.Output, trained: Ste
         outs=PACKAGED,
         resources=Resources(None, model.memory_bytes, model.timeout_s),
     )
-    return steps.Order(name, facts, task)
+    return steps.StepOrder(name, facts, task)

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 
-class Form(StrEnum):
+class ServedForm(StrEnum):
     COMPILED = "compiled"  # ONNX; runs inside the server's workers
     HOSTED = "hosted"  # the sealed source and model run in host processes of their own
 
@@ -21,7 +21,7 @@ class Release(msgspec.Struct, frozen=True):
     project: str
     run_id: str
     turn_id: str | None
-    form: Form
+    form: ServedForm
     created_at: float
     commit: str | None
     metrics: dict[str, float]

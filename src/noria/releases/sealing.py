@@ -16,8 +16,8 @@ from noria.kernel.verdict import Outcome, Verdict
 from noria.models import weights
 from noria.models.golden import GOLDEN
 from noria.pipeline import judge_uncommitted, pin
-from noria.pipeline.context import PipelineContext, Sheet
-from noria.pipeline.judge_uncommitted import Change
+from noria.pipeline.context import PinnedRun, PipelineContext
+from noria.pipeline.judge_uncommitted import UncommittedChange
 from noria.pipeline.run import Pins
 from noria.releases import bundle_verifier, code, signing
 from noria.releases import judge_release as policy
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NAMED = 3  # so many changed files are named
 
 
-def sealed_by(line: PipelineContext, sheet: Sheet) -> Release | None:
+def sealed_by(line: PipelineContext, sheet: PinnedRun) -> Release | None:
     """The release that this very turn sealed before it was interrupted; the sheet gets the pins it was sealed with."""
     found = next((r for r in line.ledger.releases.list(line.name) if r.turn_id == sheet.turn.id), None)
     if found is not None:
@@ -40,7 +40,7 @@ def sealed_by(line: PipelineContext, sheet: Sheet) -> Release | None:
     return found
 
 
-def refused(sheet: Sheet) -> str:
+def refused(sheet: PinnedRun) -> str:
     """Why this run may not become a release, and what to do next; empty when it may."""
     assert sheet.pins is not None
     allowed = policy.may_release(sheet.pins)
@@ -50,7 +50,7 @@ def refused(sheet: Sheet) -> str:
     return f"{allowed.sentence()}{_which(changed)}\n  {judge_uncommitted.advice(changed)}"
 
 
-def _which(changed: Sequence[Change]) -> str:
+def _which(changed: Sequence[UncommittedChange]) -> str:
     """`` (model.py, table.py and 3 more)``: what differs now; empty where nothing does any more, or there is no commit."""
     more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
     named = [os.fsencode(change.path).decode(errors="backslashreplace") for change in changed[:NAMED]]
@@ -58,7 +58,7 @@ def _which(changed: Sequence[Change]) -> str:
 
 
 def release(
-    line: PipelineContext, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+    line: PipelineContext, sheet: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
 ) -> Release:
     """Seal the bundle and give it the next version. Wholly there or not at all: the folder is renamed into place
     before the one transaction that makes it a release."""
@@ -87,7 +87,7 @@ def release(
 
 
 def _assemble(
-    line: PipelineContext, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+    line: PipelineContext, sheet: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
 ) -> Path:
     folder = line.folder(sheet.run_id) / "sealed"
     shutil.rmtree(folder, ignore_errors=True)
@@ -113,7 +113,7 @@ def _assemble(
 
 
 def _evidence(
-    line: PipelineContext, sheet: Sheet, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+    line: PipelineContext, sheet: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
 ) -> dict[str, Any]:
     assert sheet.pins is not None
     snapshots = {name: line.ledger.data.snapshot(digest) for name, digest in sheet.pins.snapshots.items()}

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError
-from noria.releases.release import Form, Release
+from noria.releases.release import Release, ServedForm
 from noria.storage.connection import Database
-from noria.storage.rows import Table
+from noria.storage.rows import StructTable
 
 PREFIX = re.compile(r"[0-9a-f]{6,64}")  # of a digest
 
@@ -20,7 +20,7 @@ PREFIX = re.compile(r"[0-9a-f]{6,64}")  # of a digest
 class ReleaseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._table = Table(database, "releases", Release)
+        self._table = StructTable(database, "releases", Release)
 
     def seal(
         self,
@@ -28,7 +28,7 @@ class ReleaseStore:
         digest: str,
         run_id: str,
         turn_id: str | None,
-        form: Form,
+        form: ServedForm,
         commit: str | None,
         metrics: Mapping[str, float],
         pins_identity: str,

@@ -9,7 +9,7 @@ from typing import Any
 from noria.kernel.errors import StoreError
 from noria.pipeline.context import PipelineContext
 from noria.releases import bundle_verifier, signing
-from noria.releases.bundle_verifier import Verified
+from noria.releases.bundle_verifier import VerifiedBundle
 from noria.releases.release import Release
 
 
@@ -18,7 +18,7 @@ def verify(line: PipelineContext, release: Release) -> dict[str, Any]:
     return bundle_verifier.facts(whole(line.bundle(release.digest), release, signing.known_keys(line.state)))
 
 
-def whole(folder: Path, release: Release, keys: Sequence[str]) -> Verified:
+def whole(folder: Path, release: Release, keys: Sequence[str]) -> VerifiedBundle:
     """As ``verify``, of a bundle that lies in ``folder`` and must be sealed with one of ``keys``."""
     try:
         return bundle_verifier.verify(folder, keys, release.digest)

@@ -6,20 +6,20 @@ from pathlib import Path
 
 from noria.kernel.access import KEPT_OPEN, Access, is_loopback
 from noria.kernel.errors import ForbiddenError, NoKeyError, TooOftenError
-from noria.serving.api_keys import Keys
+from noria.serving.api_keys import ApiKeys
 from noria.serving.http import LOOPBACK, Headers
-from noria.serving.rate_limits import Rates
+from noria.serving.rate_limits import RateLimits
 
 Peer = tuple[str, int] | None
 WORDS = {"predict": "predict", "feedback": "send feedback"}
 
 
-class Door:
+class AccessControl:
     """``guarded`` is False where nobody needs a key and nobody is counted: then ``enter`` need not be called."""
 
-    def __init__(self, access: Access, host: str, rates: Rates | None = None) -> None:
+    def __init__(self, access: Access, host: str, rates: RateLimits | None = None) -> None:
         self.hosts = allowed_hosts(access, host)
-        self._keys = Keys(Path(access.keys_file)) if access.keys_file is not None else None
+        self._keys = ApiKeys(Path(access.keys_file)) if access.keys_file is not None else None
         self._rates = rates
         self.guarded = self._keys is not None or rates is not None
         self.asks = (self._keys is not None, rates is not None)  # whether it asks for a key, and counts requests

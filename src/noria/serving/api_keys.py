@@ -25,14 +25,14 @@ HINT = "One key a line, as NAME:KEY or KEY alone; lines that begin with # are no
 SCOPES = frozenset({"predict", "feedback"})  # what a key may do; a line that names none may both
 
 
-class Known(msgspec.Struct, frozen=True):
+class KeyHolder(msgspec.Struct, frozen=True):
     """A key of the list, by its name, and what it may do."""
 
     name: str
     scopes: frozenset[str] = SCOPES
 
 
-class Keys:
+class ApiKeys:
     """Which name a key has. Raises ConfigError for a file that holds no list of keys."""
 
     def __init__(self, file: Path) -> None:
@@ -43,7 +43,7 @@ class Keys:
         self._next = time.monotonic() + LOOK_S
         self._trouble = ""
 
-    def known(self, key: bytes) -> Known | None:
+    def known(self, key: bytes) -> KeyHolder | None:
         """None for a key that is not in the file. What it takes depends on the digest, which no client can steer: it is keyed."""
         if time.monotonic() >= self._next:
             self._look()
@@ -64,8 +64,8 @@ class Keys:
                 _log.error(f"the keys stay as they were: {error}", extra=logs.facts(file=str(self._file)))
             self._trouble = str(error)
 
-    def _read(self) -> dict[bytes, tuple[bytes, Known]]:
-        held: dict[bytes, tuple[bytes, Known]] = {}
+    def _read(self) -> dict[bytes, tuple[bytes, KeyHolder]]:
+        held: dict[bytes, tuple[bytes, KeyHolder]] = {}
         for key, known in read_keys(self._file).items():
             digest = self._digest(key.encode())
             held[digest[:8]] = digest, known
@@ -75,13 +75,13 @@ class Keys:
         return blake2b(key, key=self._secret, digest_size=32).digest()
 
 
-NOBODY = Known("")
+NOBODY = KeyHolder("")
 
 
-def read_keys(file: Path) -> dict[str, Known]:
+def read_keys(file: Path) -> dict[str, KeyHolder]:
     """Each key of the list with its name; a key alone is called by its line: ``line-3``. Behind a key may stand what it is for:
     ``labels:KEY feedback``. Raises ConfigError, which never shows one."""
-    found: dict[str, Known] = {}
+    found: dict[str, KeyHolder] = {}
     for number, line in enumerate(_text(file).splitlines(), 1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -95,13 +95,13 @@ def read_keys(file: Path) -> dict[str, Known]:
         wrong = _wrong(name, key, found)
         if wrong:
             raise ConfigError(wrong, where=f"{file}:{number}", hint=HINT)
-        found[key] = Known(name, frozenset(scopes or SCOPES))
+        found[key] = KeyHolder(name, frozenset(scopes or SCOPES))
     if not 0 < len(found) <= MOST_KEYS:
         raise ConfigError(f"it holds {len(found)} keys; 1 to {MOST_KEYS} are due", where=str(file), hint=HINT)
     return found
 
 
-def _wrong(name: str, key: str, found: Mapping[str, Known]) -> str | None:
+def _wrong(name: str, key: str, found: Mapping[str, KeyHolder]) -> str | None:
     if not is_name(name):
         return "what stands before the colon cannot name a key: small letters, digits, - and _"
     if len(key) < SHORTEST:

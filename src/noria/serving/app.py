@@ -12,10 +12,10 @@ from noria.kernel import background, logs, names
 from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, UNGUARDED
 from noria.kernel.errors import NoriaError, ServingError
 from noria.serving import invocations, metrics, openapi, partial_answers, protocol
-from noria.serving.access_control import Door, Peer
+from noria.serving.access_control import AccessControl, Peer
 from noria.serving.access_log import AccessLog
-from noria.serving.counts import Counts
-from noria.serving.fast_path import lane
+from noria.serving.counts import SharedCounters
+from noria.serving.fast_path import fast_path
 from noria.serving.http import (
     GoneError,
     Headers,
@@ -31,11 +31,11 @@ from noria.serving.http import (
     method_reply,
     read_body,
 )
-from noria.serving.openapi import Here
+from noria.serving.openapi import ApiPlace
 from noria.serving.recorder import Recorder
-from noria.serving.router import Answered, Router, RouteTable, WaitsError, describe, now
+from noria.serving.router import Router, RouterAnswer, RouteTable, WaitsError, describe, now
 from noria.serving.runtime import INLINE_ROWS
-from noria.serving.shadow import Shadow
+from noria.serving.shadow import ShadowScorer
 from noria.serving.v2 import OpenInference, in_form, is_json
 
 _log = logs.named("noria.serving")
@@ -60,7 +60,7 @@ class _Admission:
 
     __slots__ = ("_caller", "_door", "asked")
 
-    def __init__(self, door: Door, caller: str) -> None:
+    def __init__(self, door: AccessControl, caller: str) -> None:
         self._door = door
         self._caller = caller
         self.asked = False
@@ -79,10 +79,10 @@ class App:
         settings: Settings,
         router: Router,
         recorder: Recorder,
-        counts: Counts,
-        door: Door | None = None,
+        counts: SharedCounters,
+        door: AccessControl | None = None,
         access_log: AccessLog | None = None,
-        shadow: Shadow | None = None,
+        shadow: ShadowScorer | None = None,
     ) -> None:
         self.draining = False
         self.usage: dict[str, Any] = {}  # what the parent measured of the tree's processes a moment ago
@@ -91,7 +91,7 @@ class App:
         self._recorder = recorder
         self._counts = self._all = counts
         self._busy = 0
-        self._door = door or Door(UNGUARDED, settings.host)
+        self._door = door or AccessControl(UNGUARDED, settings.host)
         self._hosts = self._door.hosts
         self._access_log = access_log
         self._shadow = shadow
@@ -111,7 +111,7 @@ class App:
     def table(self, table: RouteTable) -> None:
         self._table = table
         self._counts = self._v2.counts = self._all if table.route is None else self._all.of(table.route.project)
-        self._lane = lane(table, self._recorder, self._counts)
+        self._lane = fast_path(table, self._recorder, self._counts)
         self._drawing = table.route if table.other is not None else None  # of each request, whether another is to score it
         self._short: dict[bytes, Short] = {}  # path -> how a whole request is answered at once
         if table.immediate and table.route is not None:
@@ -255,14 +255,14 @@ class App:
         errors = {str(row): text for row, text in partial_answers.words(answered).items()}
         return json_reply({"predictions": found, "errors": errors}, told=(*told[:3], len(errors)))
 
-    def _recorded(self, table: RouteTable, ask: protocol.Ask, answered: Answered) -> Reply:
+    def _recorded(self, table: RouteTable, ask: protocol.PredictionRequest, answered: RouterAnswer) -> Reply:
         """The reply, once the log holds it."""
         if answered.lacking:
             return self._partly_recorded(table, ask, answered)
         rows, told = self._record(table, ask, answered)
         return json_reply({"predictions": rows, "release": answered.version, "variant": answered.variant}, told=told)
 
-    def _partly_recorded(self, table: RouteTable, ask: protocol.Ask, answered: Answered) -> Reply:
+    def _partly_recorded(self, table: RouteTable, ask: protocol.PredictionRequest, answered: RouterAnswer) -> Reply:
         """The same where rows have no answer."""
         rows, told = self._record(table, *partial_answers.answered_part(ask, answered))
         found = partial_answers.spread(rows, answered.lacking)
@@ -271,7 +271,9 @@ class App:
         facts = {"predictions": found, "release": answered.version, "variant": answered.variant}
         return json_reply(facts, told=(*told[:3], len(answered.lacking)))
 
-    def _record(self, table: RouteTable, ask: protocol.Ask, answered: Answered) -> tuple[list[dict[str, Any]], Told]:
+    def _record(
+        self, table: RouteTable, ask: protocol.PredictionRequest, answered: RouterAnswer
+    ) -> tuple[list[dict[str, Any]], Told]:
         """The answered rows, once the log holds them; and what the access log tells of them."""
         assert table.route is not None
         outputs = protocol.outputs(answered.release.signature, answered.answers)
@@ -284,7 +286,7 @@ class App:
             rows[row]["outside"] = inputs
         return rows, (len(ids), answered.version, answered.variant)
 
-    def _marked(self, answered: Answered, ask: protocol.Ask) -> dict[int, list[str]]:
+    def _marked(self, answered: RouterAnswer, ask: protocol.PredictionRequest) -> dict[int, list[str]]:
         """The rows with values outside the training range of the release that answered."""
         found = protocol.outside(answered.release.signature, ask.columns)
         if found:
@@ -329,7 +331,7 @@ class App:
 
     async def _openapi(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
         champion, route = self.table.champion, self.table.route
-        here = Here("" if route is None else route.project, scope["path"].removesuffix("/openapi.json"), *self._door.asks)
+        here = ApiPlace("" if route is None else route.project, scope["path"].removesuffix("/openapi.json"), *self._door.asks)
         return json_reply(
             openapi.document(champion.signature, champion.single, here) if champion else openapi.document(None, here=here)
         )

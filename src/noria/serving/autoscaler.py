@@ -21,9 +21,9 @@ from noria.kernel import logs
 from noria.kernel.errors import NoriaError
 from noria.kernel.workers import Workers
 from noria.serving import judge_scaling
-from noria.serving.judge_scaling import Decision, Sample
+from noria.serving.judge_scaling import LoadSample, ScalingDecision
 from noria.serving.usage import cores
-from noria.serving.worker_pool import Group
+from noria.serving.worker_pool import WorkerPool
 
 _log = logs.named("noria.serving")
 
@@ -31,7 +31,7 @@ KEPT = 100  # decisions; a daemon that was down for longer hears of these
 SAMPLES = int(judge_scaling.DOWN_S) + 10
 
 
-class Scaled(msgspec.Struct, frozen=True):
+class ScalingEvent(msgspec.Struct, frozen=True):
     """A decision as it is told. ``number`` grows with every decision, also across restarts and a lost file."""
 
     number: int
@@ -51,26 +51,26 @@ class Decisions:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._kept: deque[Scaled] = deque(maxlen=KEPT)
+        self._kept: deque[ScalingEvent] = deque(maxlen=KEPT)
         with contextlib.suppress(OSError, msgspec.MsgspecError):  # none yet, or damaged: they begin anew, numbers do not
-            self._kept.extend(msgspec.json.decode(path.read_bytes(), type=list[Scaled]))
+            self._kept.extend(msgspec.json.decode(path.read_bytes(), type=list[ScalingEvent]))
 
-    def add(self, environment: str, project: str | None, decision: Decision) -> Scaled:
+    def add(self, environment: str, project: str | None, decision: ScalingDecision) -> ScalingEvent:
         last = self._kept[-1].number if self._kept else 0
         now = time.time()
         numbers = (round(decision.busy, 4), round(decision.wait_ms, 3))
         text = f"{environment}: {decision.text}"
         facts = (environment, project, decision.before, decision.size, str(decision.rule), *numbers)
-        scaled = Scaled(max(last + 1, int(now * 1000)), now, *facts, text)
+        scaled = ScalingEvent(max(last + 1, int(now * 1000)), now, *facts, text)
         self._kept.append(scaled)
         self._write()
         return scaled
 
-    def after(self, number: int) -> list[Scaled]:
+    def after(self, number: int) -> list[ScalingEvent]:
         """Those with a greater number, oldest first."""
         return [scaled for scaled in self._kept if scaled.number > number]
 
-    def last(self, environment: str) -> Scaled | None:
+    def last(self, environment: str) -> ScalingEvent | None:
         return next((scaled for scaled in reversed(self._kept) if scaled.environment == environment), None)
 
     def _write(self) -> None:
@@ -85,12 +85,12 @@ class Decisions:
 class Scaler:
     """One environment's number of workers, looked at once a second."""
 
-    def __init__(self, group: Group, workers: Workers, decided: Callable[[Decision], None]) -> None:
-        self.newest: Sample | None = None
+    def __init__(self, group: WorkerPool, workers: Workers, decided: Callable[[ScalingDecision], None]) -> None:
+        self.newest: LoadSample | None = None
         self._group = group
         self._workers = workers
         self._decided = decided
-        self._history: deque[Sample] = deque(maxlen=SAMPLES)
+        self._history: deque[LoadSample] = deque(maxlen=SAMPLES)
         self._trouble = ""
         self._said: tuple[int, str] | None = None  # what no number of workers came of, and was said once
 
@@ -118,7 +118,7 @@ class Scaler:
     def _sample(self, now: float) -> None:
         pulses = self._group.pulses(now)
         if pulses:
-            self.newest = Sample(now, tuple(pulse.busy for pulse in pulses), max(pulse.wait_ms for pulse in pulses))
+            self.newest = LoadSample(now, tuple(pulse.busy for pulse in pulses), max(pulse.wait_ms for pulse in pulses))
             self._history.append(self.newest)
 
     async def _scale(self, now: float) -> None:

@@ -14,7 +14,7 @@ from noria.kernel import names
 from noria.kernel.errors import ServingError, SignatureError
 from noria.models.signature import MATRIX
 from noria.releases.bundle import Bundle
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving.host_pool import Host
 from noria.serving.runtime import BeyondModelError, HostedRuntime, OnnxRuntime, ReleaseFailed
 from noria.serving.runtime import _output as output_name
@@ -45,7 +45,7 @@ class Scorer(Protocol):
 
 def open_scorer(bundle: Bundle, state: Path, rows: int) -> Scorer:
     """Load a verified bundle as the model server does. Raises ServingError."""
-    return CompiledScorer(bundle, rows) if bundle.form is Form.COMPILED else HostedScorer(bundle, state)
+    return CompiledScorer(bundle, rows) if bundle.form is ServedForm.COMPILED else HostedScorer(bundle, state)
 
 
 def answered(scorer: Scorer, frame: pl.DataFrame) -> tuple[Answers, Failures]:

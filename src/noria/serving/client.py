@@ -40,7 +40,7 @@ LOOK_S = 0.2
 ORPHANS_S = 3.0  # processes of a server that was killed get this long to finish their requests
 
 
-class Synced(msgspec.Struct, frozen=True):
+class SyncResult(msgspec.Struct, frozen=True):
     """What a nudge led to. ``failed`` names releases that could not be loaded; their routes were not applied."""
 
     applied: dict[str, int]  # environment -> revision that every worker answers by
@@ -157,10 +157,10 @@ class Server:
         self._spawn([*command, "--log", str(sink)], sink, stopped, leash)
         return self.status()
 
-    def sync(self, timeout_s: float = 120.0) -> Synced:
+    def sync(self, timeout_s: float = 120.0) -> SyncResult:
         """Apply the newest routes of the ledger now; returns when every worker answers by them."""
         answer = self._call({"op": "sync"}, timeout_s)
-        return Synced({k: int(v) for k, v in answer["applied"].items()}, dict(answer["failed"]), float(answer["ms"]))
+        return SyncResult({k: int(v) for k, v in answer["applied"].items()}, dict(answer["failed"]), float(answer["ms"]))
 
     def load(self, digest: str, timeout_s: float = 60.0) -> str:
         """Try a release in a process of its own; why it cannot be served, or an empty text. Nothing that serves changes."""

@@ -77,7 +77,7 @@ def create(path: Path) -> None:
         os.close(handle)
 
 
-class AtWork:
+class CandidateMark:
     """A mark in shared memory around each call of a candidate: it is still there when the call ends the process."""
 
     __slots__ = ("_at", "_cells")
@@ -102,7 +102,7 @@ class AtWork:
         return begun
 
 
-class Counts:
+class SharedCounters:
     """All slots of one environment; ``slot`` is the one this process writes (None: it only reads).
 
     `of` a project counts for that one, and tells what was counted for it; this one counts for nobody, and tells of all.
@@ -111,7 +111,7 @@ class Counts:
     def __init__(self, path: Path, slot: int | None = None) -> None:
         self._path = path
         self._project: int | None = None  # its block
-        self._views: dict[str, Counts] = {}
+        self._views: dict[str, SharedCounters] = {}
         try:
             with path.open("r+b") as file:
                 self._map = mmap.mmap(file.fileno(), SIZE_BYTES)
@@ -121,9 +121,9 @@ class Counts:
         self._reads = slot is None
         self._slot = 0 if slot is None else slot * _WIDTH
         self._base = self._slot  # of the block that is counted in
-        self.at_work = AtWork(self._cells, self._slot + _AT_WORK)
+        self.at_work = CandidateMark(self._cells, self._slot + _AT_WORK)
 
-    def of(self, project: str) -> Counts:
+    def of(self, project: str) -> SharedCounters:
         """The same counters for one project."""
         found = self._views.get(project)
         if found is None:
@@ -160,7 +160,7 @@ class Counts:
 
         Raises ServingError.
         """
-        fresh = Counts(path)
+        fresh = SharedCounters(path)
         if self._reads:
             fresh._map[:] = self._map[:]
         else:

@@ -21,7 +21,7 @@ import msgspec
 from noria.kernel import logs
 from noria.serving import judge_crash
 from noria.serving.child_process import CODE_ENDED
-from noria.serving.counts import Counts, turned
+from noria.serving.counts import SharedCounters, turned
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.preflight import ending
 from noria.serving.rollout_records import CHAMPION, Crashes, Route, candidate_of
@@ -34,7 +34,7 @@ MODEL = "serving/runtime.py"  # in the trace of a worker that was computing an a
 LOADING = re.compile(re.escape(MODEL) + r'", line \d+ in (__init__|load)\b')  # of a thread that brings one into memory
 
 
-class Tale(msgspec.Struct):
+class CrashRecord(msgspec.Struct):
     """Deaths of one release in one role."""
 
     deaths: int = 0
@@ -45,14 +45,14 @@ class Tale(msgspec.Struct):
         return Crashes(self.deaths, judge_crash.burst(self.moments), self.how, role)
 
 
-class Deaths:
+class CrashHistory:
     """Of one environment. A release's role is champion, or the rollout that it is the candidate of."""
 
     def __init__(self, counts: Path, out_of_memory: OutOfMemory) -> None:
         self.suspended: dict[str, str] = {}  # candidate -> why it gets no traffic
         self._counts = counts
         self._oom = out_of_memory
-        self._tales: dict[tuple[str, str], Tale] = {}
+        self._tales: dict[tuple[str, str], CrashRecord] = {}
 
     def worker(self, slot: int, code: int, routes: Sequence[Route], compiled: set[str], loading: str | None = None) -> None:
         """A worker ended unasked. ``compiled``: releases that run in workers; ``loading``: what it was to load then.
@@ -60,7 +60,7 @@ class Deaths:
 
         Where several projects have releases that it may have been, nobody can tell, and none is blamed.
         """
-        counts = Counts(self._counts, slot)
+        counts = SharedCounters(self._counts, slot)
         try:
             lost, ran = counts.at_work.taken(), self._was_computing(slot)
             oom = code == -signal.SIGKILL and self._oom.struck()
@@ -136,7 +136,7 @@ class Deaths:
         return tale.facts(role) if tale is not None else None
 
     def _blame(self, digest: str, role: str, how: str) -> None:
-        tale = self._tales.setdefault((digest, role), Tale())
+        tale = self._tales.setdefault((digest, role), CrashRecord())
         tale.deaths += 1
         tale.how = how
         tale.moments.append(time.monotonic())
@@ -176,7 +176,7 @@ def leave_last_words(counts: Path, slot: int) -> None:
         faulthandler.enable(last_words(counts, slot).open("w"))  # open as long as the process lives
 
 
-def told(deaths: Deaths) -> dict[str, Any]:
+def crash_facts(deaths: CrashHistory) -> dict[str, Any]:
     """What the status says."""
     crashes = {digest: msgspec.to_builtins(found) for digest, found in deaths.facts().items()}
     return {"crashes": crashes, "suspended": dict(deaths.suspended)}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from noria.storage.ledger import Ledger
 
 
-class Desired:
+class DesiredRoutes:
     """The file of routes where there is one, else the ledger, opened on first use: a server may be up before the first turn."""
 
     def __init__(self, state: Path) -> None:

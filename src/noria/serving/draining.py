@@ -15,7 +15,7 @@ CLOSE = (b"connection", b"close")
 LOOK_S = 0.05
 
 
-class Parting(ServerState):
+class DrainingState(ServerState):
     """What a connection that shall end takes for its server's state: the same, with one header more for each answer."""
 
     def __init__(self, whole: ServerState) -> None:
@@ -28,27 +28,27 @@ class Parting(ServerState):
         return [*self._whole.default_headers, CLOSE]
 
 
-def shed(state: ServerState, share: float) -> int:
+def shed_connections(state: ServerState, share: float) -> int:
     """Ask this share of the clients to connect anew; how many that are. Another worker may take them then."""
     connections = _staying(state.connections)
     chosen = connections[: int(share * len(connections) + 0.5)]
-    part(state, chosen)
+    end_connections(state, chosen)
     return len(chosen)
 
 
-async def leave(state: ServerState, within_s: float) -> None:
+async def drain_connections(state: ServerState, within_s: float) -> None:
     """Ask every client to connect anew; returns when all are gone, or after ``within_s`` seconds."""
     loop = asyncio.get_running_loop()
     until = loop.time() + within_s
     while state.connections and loop.time() < until:
-        part(state, _staying(state.connections))  # one may have come in just before the door was shut
+        end_connections(state, _staying(state.connections))  # one may have come in just before the door was shut
         await asyncio.sleep(LOOK_S)
 
 
-def part(state: ServerState, connections: Iterable[Any]) -> None:
+def end_connections(state: ServerState, connections: Iterable[Any]) -> None:
     for connection in connections:
-        connection.server_state = Parting(state)
+        connection.server_state = DrainingState(state)
 
 
 def _staying(connections: Iterable[Any]) -> list[Any]:
-    return [connection for connection in connections if not isinstance(connection.server_state, Parting)]
+    return [connection for connection in connections if not isinstance(connection.server_state, DrainingState)]

@@ -10,27 +10,27 @@ import msgspec
 from noria.kernel.access import is_loopback
 from noria.kernel.errors import PortInUseError, ServingError
 from noria.serving.autoscaler import Scaler
-from noria.serving.counts import Counts
-from noria.serving.crashes import Deaths, told
+from noria.serving.counts import SharedCounters
+from noria.serving.crashes import CrashHistory, crash_facts
 from noria.serving.rollout_records import Route
-from noria.serving.traffic import Flow
-from noria.serving.usage import Meter, Usage
-from noria.serving.worker_pool import Group, Plan, named
+from noria.serving.traffic import TrafficMeter
+from noria.serving.usage import UsageMeter, WorkerUsage
+from noria.serving.worker_pool import WorkerPlan, WorkerPool, named
 
 BACKLOG = 1024
 
 
-class Place(msgspec.Struct):
+class ServedEnvironment(msgspec.Struct):
     """One environment of the tree."""
 
     listener: socket.socket
-    group: Group
-    counts: Counts
-    deaths: Deaths
+    group: WorkerPool
+    counts: SharedCounters
+    deaths: CrashHistory
     scaler: Scaler
-    meter: Meter = msgspec.field(default_factory=Meter)
-    flow: Flow = msgspec.field(default_factory=Flow)
-    usage: Usage | None = None
+    meter: UsageMeter = msgspec.field(default_factory=UsageMeter)
+    flow: TrafficMeter = msgspec.field(default_factory=TrafficMeter)
+    usage: WorkerUsage | None = None
     applied: dict[str, Route] = {}  # by project
     refused: dict[str, Route] = {}  # the newest route of a project, when it could not be applied
     retries: dict[str, tuple[float, float]] = {}  # by project: when to try again, and the pause
@@ -41,14 +41,14 @@ class Place(msgspec.Struct):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def fit(place: Place, plan: Plan) -> Plan:
+def fit(place: ServedEnvironment, plan: WorkerPlan) -> WorkerPlan:
     """The plan without candidates that crash, and without releases that no route names."""
     routes = tuple(route.without_candidate() if place.deaths.unfit(route) else route for route in plan.routes)
     wanted = {digest for route in routes for digest in named(route)}
-    return Plan(routes, plan.releases).without(plan.releases.keys() - wanted)
+    return WorkerPlan(routes, plan.releases).without(plan.releases.keys() - wanted)
 
 
-def facts(place: Place) -> dict[str, Any]:
+def facts(place: ServedEnvironment) -> dict[str, Any]:
     """What the control socket tells of it."""
     return {
         "route": msgspec.to_builtins(next(iter(place.applied.values()), None)),
@@ -57,7 +57,7 @@ def facts(place: Place) -> dict[str, Any]:
         "workers": place.group.pids(),
         "restarts": place.group.restarts,
         "complaints": place.group.complaints,
-    } | told(place.deaths)
+    } | crash_facts(place.deaths)
 
 
 def bind(environment: str, host: str, port: int, *, keyed: bool = False) -> socket.socket:

@@ -20,7 +20,7 @@ SHARE = 0.2  # of all time
 Ask = Callable[[int, int], list[Any]]  # rows from, to -> an answer each, None for a row that has none; raises when the call fails
 
 
-class Apart(msgspec.Struct, frozen=True):
+class RowOutcomes(msgspec.Struct, frozen=True):
     """A request whose rows were told apart. ``answers``: of each row, None where there is none; ``untold``: rows that were
     not told from bad ones."""
 
@@ -53,7 +53,7 @@ class RetryBudget:
         self._left -= seconds
 
 
-def tell_apart(rows: int, ask: Ask, budget: RetryBudget) -> Apart:
+def tell_apart(rows: int, ask: Ask, budget: RetryBudget) -> RowOutcomes:
     """``rows`` were asked together, which failed. What is more than an exception (a panic, an exit) is raised."""
     answers: list[Any] = [None] * rows
     failed: list[int] = []
@@ -75,7 +75,7 @@ def tell_apart(rows: int, ask: Ask, budget: RetryBudget) -> Apart:
         budget.spend(time.monotonic() - began)
     failed += [start for size, start, _ in parts if size == -1]
     untold = [row for size, start, stop in parts if size < -1 for row in range(start, stop)]
-    return Apart(answers, sorted(failed), sorted(untold))
+    return RowOutcomes(answers, sorted(failed), sorted(untold))
 
 
 def _of(answers: list[Any], rows: int) -> list[Any]:

@@ -38,7 +38,7 @@ _OK, _LENGTH = STATUS_LINE[200] + b"content-type: ", b"\r\ncontent-length: "
 Quick = Callable[[bytes, Headers, bytes, tuple[str, int] | None], Reply | None]
 
 
-class Flow(FlowControl):
+class WriteFlow(FlowControl):
     """Nothing is read from a client that does not read its answers: they would fill the memory."""
 
     def pause_writing(self) -> None:
@@ -61,7 +61,7 @@ class _RefusedError(Exception):
     """Raised through the parser: the connection is refused, and nothing more of it is parsed."""
 
 
-class Edge(HttpToolsProtocol):
+class FastHttpProtocol(HttpToolsProtocol):
     """``app.quick`` answers at once, or says that it cannot; ``app.room`` is how many connections there may be."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -81,7 +81,7 @@ class Edge(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.flow = Flow(transport)
+        self.flow = WriteFlow(transport)
         self._heard = self.loop.time()
         if len(self.connections) > self.app.room:
             self._refuse(503, "crowded", "too many connections at once", (b"retry-after", b"1"))

@@ -17,7 +17,7 @@ from noria.kernel.errors import SignatureError
 from noria.models.signature import Kind
 from noria.predictions.writer import Prediction, Predictions
 from noria.serving import protocol, v2_messages
-from noria.serving.counts import Counts
+from noria.serving.counts import SharedCounters
 from noria.serving.http import JSON, Reply
 from noria.serving.protocol import SINGLE_MAX
 from noria.serving.recorder import Recorder, moment
@@ -28,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 _monotonic = time.monotonic
 
 
-def lane(table: RouteTable, recorder: Recorder, counts: Counts) -> Lane | None:
+def fast_path(table: RouteTable, recorder: Recorder, counts: SharedCounters) -> FastPath | None:
     """The lane of a route; None where each request needs a closer look."""
     champion = table.champion
     if table.route is None or champion is None or table.candidate is not None or table.reader is None or not recorder.plain:
@@ -36,13 +36,13 @@ def lane(table: RouteTable, recorder: Recorder, counts: Counts) -> Lane | None:
     if not isinstance(champion.runtime, OnnxRuntime):
         return None
     numbers = champion.runtime.matrix and all(i.kind is Kind.NUMBER for i in champion.signature.inputs)
-    return MatrixLane(table, recorder, counts) if numbers else Lane(table, recorder, counts)
+    return MatrixFastPath(table, recorder, counts) if numbers else FastPath(table, recorder, counts)
 
 
-class Lane:
+class FastPath:
     """Bytes of a body in, the reply out."""
 
-    def __init__(self, table: RouteTable, recorder: Recorder, counts: Counts) -> None:
+    def __init__(self, table: RouteTable, recorder: Recorder, counts: SharedCounters) -> None:
         assert table.route is not None
         assert table.champion is not None
         assert table.reader is not None
@@ -166,7 +166,7 @@ class _Matrix(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: list[float]
 
 
-class _Wanted(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class _WantedColumns(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str
 
 
@@ -175,16 +175,16 @@ class _Infer(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
     inputs: tuple[_Matrix]
     id: str | None = None
-    outputs: list[_Wanted] | None = None
+    outputs: list[_WantedColumns] | None = None
 
 
 _infer = msgspec.json.Decoder(_Infer).decode
 
 
-class MatrixLane(Lane):
+class MatrixFastPath(FastPath):
     """The same for the Open Inference Protocol, where all inputs are numbers."""
 
-    def __init__(self, table: RouteTable, recorder: Recorder, counts: Counts) -> None:
+    def __init__(self, table: RouteTable, recorder: Recorder, counts: SharedCounters) -> None:
         super().__init__(table, recorder, counts)
         assert table.champion is not None
         signature = table.champion.signature

@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 from noria.kernel.errors import SignatureError
 from noria.models.signature import Input, Kind, Signature
 from noria.serving import protocol
-from noria.serving.protocol import SINGLE_MAX, Ask
+from noria.serving.protocol import SINGLE_MAX, PredictionRequest
 
 Decoders = tuple[Callable[[bytes], Any], Callable[[bytes], Any]]
 _UNTAKEN = re.compile(r'["\\\x00-\x1f]')  # JSON writes these with an escape, and a body with one is not read here
@@ -25,7 +25,7 @@ _INT = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _TYPES: dict[Kind, Any] = {Kind.STRING: str, Kind.NUMBER: _INT | float, Kind.INTEGER: _INT, Kind.BOOLEAN: bool}
 
 
-class Reader:
+class FastReader:
     """Reads bodies of one record, or a list of them, of one signature. Columns named in ``also`` may be there too."""
 
     def __init__(self, signature: Signature, also: frozenset[str], max_rows: int) -> None:
@@ -67,18 +67,18 @@ class Reader:
             return None  # the latter: a name came twice, or something is nested
         return rows
 
-    def read(self, body: bytes) -> Ask | None:
+    def read(self, body: bytes) -> PredictionRequest | None:
         """What `protocol.read` makes of the body; None when that one must look at it."""
         rows = self._decoded(body, self._decoders)
         if rows is None:
             return None
         columns = {name: list(values) for name, values in zip(self._names, zip(*rows, strict=True), strict=False)}
-        records = Rows(self._all, rows)
+        records = LazyRecords(self._all, rows)
         try:
             keys, times = protocol.keys(records, self._key), protocol.event_times(records, self._event_time)
         except SignatureError:
             return None
-        return Ask(records, columns, keys, times)
+        return PredictionRequest(records, columns, keys, times)
 
     def place(self, name: str | None) -> int | None:
         """Where a column stands in `rows`; None for one that they never hold."""
@@ -96,7 +96,7 @@ class Reader:
         return found
 
 
-class Rows(Sequence[dict[str, Any]]):
+class LazyRecords(Sequence[dict[str, Any]]):
     """Records, made one by one when somebody asks: hardly anybody does."""
 
     def __init__(self, names: list[str], rows: list[tuple[Any, ...]]) -> None:
@@ -133,8 +133,8 @@ def _within(entry: Input) -> Any:
 
 
 @lru_cache(maxsize=64)  # a route that changes its shares keeps its reader
-def reader(signature: Signature, also: frozenset[str], max_rows: int) -> Reader | None:
+def reader(signature: Signature, also: frozenset[str], max_rows: int) -> FastReader | None:
     """None where an input's name takes an escape in JSON: `protocol.read` reads each request then."""
     if any(_UNTAKEN.search(entry.name) for entry in signature.inputs):
         return None
-    return Reader(signature, also, max_rows)
+    return FastReader(signature, also, max_rows)

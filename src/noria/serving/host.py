@@ -55,7 +55,7 @@ FLUSH_S = 1.0  # to hand out the last answers
 PR_SET_PDEATHSIG = 1
 
 
-class Job(msgspec.Struct, frozen=True):
+class HostRequest(msgspec.Struct, frozen=True):
     """One request, and where its answer goes."""
 
     number: int
@@ -74,7 +74,7 @@ class HostedModel:
 
         self._signature = bundle.signature
         facts = bundle.manifest.hosted
-        frames = msgspec.convert(facts.frames if facts is not None else {}, python_model.Frames)
+        frames = msgspec.convert(facts.frames if facts is not None else {}, python_model.TableKinds)
         self._rows_of = python_model.rows_of
         self._model = python_model.PythonModel(_unpickle(bundle), _features(bundle), bundle.signature, frames)
 
@@ -155,7 +155,7 @@ def enter(bundle: Bundle, copy: Path) -> None:
     sys.path[:0] = [str((code / path).resolve()) for path in paths]
 
 
-class Desk:
+class ModelThread:
     """The one thread that calls the project's code, and its bounded queue.
 
     ``together``: what waits is answered in one call, as far as it is there already: nothing waits for company.
@@ -173,14 +173,14 @@ class Desk:
         self._on_end = on_end
         self._ended = False
         self._until = math.inf  # monotonic seconds: when the answer at work is of use to nobody any more
-        self._jobs: queue.Queue[Job] = queue.Queue(QUEUE_LIMIT)
+        self._jobs: queue.Queue[HostRequest] = queue.Queue(QUEUE_LIMIT)
         threading.Thread(target=self._work, name="predict", daemon=True).start()
 
     def hangs(self) -> bool:
         """Whether the thread is in a call that nobody has been waiting for since HANG_S seconds."""
         return time.monotonic() > self._until + HANG_S
 
-    def put(self, job: Job) -> None:
+    def put(self, job: HostRequest) -> None:
         if self._ended:
             job.answer(_again(job))
             return
@@ -206,7 +206,7 @@ class Desk:
                     job.answer(_again(job))
             self._on_end()
 
-    def _waiting(self, first: Job) -> list[Job]:
+    def _waiting(self, first: HostRequest) -> list[HostRequest]:
         """The first job, with those behind it that one call can take."""
         jobs, rows = [first], first.n
         while rows < self._most:
@@ -217,7 +217,7 @@ class Desk:
             rows += jobs[-1].n
         return jobs
 
-    def _answer(self, jobs: list[Job]) -> None:
+    def _answer(self, jobs: list[HostRequest]) -> None:
         """In one call, or where that fails in halves, down to each alone: nobody fails for what somebody else asked."""
         waiting, failed = [jobs] if jobs else [], 0
         while waiting:
@@ -229,7 +229,7 @@ class Desk:
                 failed += 1
                 waiting += [some[len(some) // 2 :], some[: len(some) // 2]]
 
-    def _replied_together(self, jobs: list[Job]) -> bool:
+    def _replied_together(self, jobs: list[HostRequest]) -> bool:
         """Answer all in one call; False when it fails."""
         if self._ended:
             return False
@@ -247,7 +247,7 @@ class Desk:
             at += job.n
         return True
 
-    def _reply(self, job: Job) -> dict[str, Any]:
+    def _reply(self, job: HostRequest) -> dict[str, Any]:
         try:
             try:
                 return {"id": job.number, "ok": True, "values": self._model.predict(job.columns, job.n)}
@@ -259,7 +259,7 @@ class Desk:
             _log.error(f"{type(error).__name__} ended this host", exc_info=error)
             return {"id": job.number, "ok": False, "error": f"{explain(error, self._root)}; that ended the host process"}
 
-    def _told_apart(self, job: Job) -> dict[str, Any]:
+    def _told_apart(self, job: HostRequest) -> dict[str, Any]:
         """The rows of a failed request that have an answer all the same; nothing where none has."""
 
         def ask(start: int, stop: int) -> list[Any]:
@@ -269,12 +269,12 @@ class Desk:
         return {"values": found.answers, "failed": found.failed, "untold": found.untold} if found.answered else {}
 
 
-def _again(job: Job) -> dict[str, Any]:
+def _again(job: HostRequest) -> dict[str, Any]:
     """It was not asked: this process ends, and the next one can answer it."""
     return {"id": job.number, "ok": False, "again": True, "error": "the host process ends"}
 
 
-async def serve(make: Callable[[Callable[[], object]], Desk], socket: Path, ready: Callable[[], object]) -> int:
+async def serve(make: Callable[[Callable[[], object]], ModelThread], socket: Path, ready: Callable[[], object]) -> int:
     """Answer connections until the parent ends, or the desk does; the exit code. ``make`` gets what a desk calls at its end."""
     loop, over, writers = asyncio.get_running_loop(), asyncio.Event(), set[asyncio.StreamWriter]()
 
@@ -294,7 +294,7 @@ async def serve(make: Callable[[Callable[[], object]], Desk], socket: Path, read
         with contextlib.suppress(EOFError, OSError, ValueError, msgspec.DecodeError):
             while True:
                 m = await frames.read(reader)
-                desk.put(Job(m["id"], m["columns"], m["n"], m["until"], answer, m.get("apart", False)))
+                desk.put(HostRequest(m["id"], m["columns"], m["n"], m["until"], answer, m.get("apart", False)))
         writers.discard(writer)
         writer.close()
 
@@ -336,7 +336,7 @@ def die_with_parent() -> None:
         os._exit(1)  # nobody waits for words
 
 
-class Once:
+class WarnOnce:
     """Warnings of libraries go to the log once each: some come with every call, and would fill it."""
 
     def __init__(self) -> None:
@@ -364,7 +364,7 @@ def main(arguments: list[str]) -> int:
     parent = os.getppid()
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.showwarning = Once()
+    warnings.showwarning = WarnOnce()
     copy = copy_of(socket)
     try:
         bundle = open_bundle(folder, public_keys(state))
@@ -385,7 +385,7 @@ def main(arguments: list[str]) -> int:
         return 1
     _log.info(f"{names.short(bundle.digest)} is ready, pid {os.getpid()}", extra=logs.facts(release=bundle.digest))
     facts = bundle.manifest.hosted
-    make = partial(Desk, model, copy.resolve(), facts is not None and facts.batch)
+    make = partial(ModelThread, model, copy.resolve(), facts is not None and facts.batch)
     code = asyncio.run(serve(make, socket, partial(_say, ready_fd)))
     sys.stdout.flush()
     os._exit(code)  # threads of the project's code are not waited for

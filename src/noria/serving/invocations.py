@@ -10,13 +10,13 @@ from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
 from noria.models.signature import Signature
 from noria.serving import protocol
 from noria.serving.problems import NAME_LENGTH
-from noria.serving.protocol import Ask, Record
+from noria.serving.protocol import PredictionRequest, Record
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 SHAPE = 'Send {"dataframe_split": {"columns": [...], "data": [[...]]}}, or the same as dataframe_records, instances or inputs.'
 
 
-def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) -> Ask:
+def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) -> PredictionRequest:
     """A parsed body, checked against the champion's signature. Raises BadBodyError, SignatureError, TooLargeError."""
     if type(value) is not dict or len(forms := [form for form in FORMS if form in value]) != 1:
         raise BadBodyError(f"the body must be an object with one of {', '.join(FORMS)}", hint=SHAPE)

@@ -31,7 +31,7 @@ WHOLE = 0.8  # this share of a window's samples must be there; some may have com
 EVERY_S = 1.0  # between samples
 
 
-class Rule(StrEnum):
+class ScalingRule(StrEnum):
     BUSY = "busy"  # the workers have little time left
     WAITING = "waiting"  # requests wait too long before a worker looks at them
     IDLE = "idle"  # one fewer would do
@@ -39,7 +39,7 @@ class Rule(StrEnum):
     CAPPED = "capped"  # more are wanted, and allowed, than the machine has cores
 
 
-class Sample(msgspec.Struct, frozen=True):
+class LoadSample(msgspec.Struct, frozen=True):
     """One second of all workers that accept connections."""
 
     at: float  # seconds, monotonic
@@ -52,12 +52,12 @@ class Sample(msgspec.Struct, frozen=True):
         return sum(self.busy)
 
 
-class Decision(msgspec.Struct, frozen=True):
+class ScalingDecision(msgspec.Struct, frozen=True):
     """``size`` workers from now on. The same number as before for FULL and CAPPED: whoever asks says so once."""
 
     before: int
     size: int
-    rule: Rule
+    rule: ScalingRule
     busy: float  # mean of the workers, over ``window_s``
     wait_ms: float
     window_s: float
@@ -70,16 +70,16 @@ class Decision(msgspec.Struct, frozen=True):
         wait = f"a request waits {self.wait_ms:.0f} ms"
         step = f"{self.before} -> {self.size} workers: "
         match self.rule:
-            case Rule.BUSY:
+            case ScalingRule.BUSY:
                 return f"{step}{measured} (more than {UP_BUSY:g}); {wait}"
-            case Rule.WAITING:
+            case ScalingRule.WAITING:
                 return f"{step}{wait} (more than {WAIT_MS:g} ms); {measured} (more than {WAIT_BUSY:g})"
-            case Rule.IDLE:
+            case ScalingRule.IDLE:
                 would = self.busy * self.before / self.size
                 return f"{step}{measured}; {self.size} would be busy {would:.2f} (less than {DOWN_BUSY:g})"
-            case Rule.FULL:
+            case ScalingRule.FULL:
                 return f"stays at {self.before} workers: {measured}, and {self.most} is the most that is allowed"
-            case Rule.CAPPED:
+            case ScalingRule.CAPPED:
                 return f"stays at {self.before} workers: {measured}, and the machine has no core for another"
 
 
@@ -93,7 +93,7 @@ def wanted(load: float) -> float:
     return load / AIM_BUSY
 
 
-def decide(now: float, history: Sequence[Sample], size: int, bounds: Workers, cores: float) -> Decision | None:
+def decide(now: float, history: Sequence[LoadSample], size: int, bounds: Workers, cores: float) -> ScalingDecision | None:
     """Another number of workers, with its reason, or None. ``history`` is in order of time."""
     present = _present(history, size)
     most = ceiling(bounds, cores)
@@ -102,12 +102,12 @@ def decide(now: float, history: Sequence[Sample], size: int, bounds: Workers, co
         return _fewer(now, present, size, bounds, most)
     if size < most:
         return more
-    return replace(more, size=size, rule=Rule.CAPPED if most < bounds.most else Rule.FULL)
+    return replace(more, size=size, rule=ScalingRule.CAPPED if most < bounds.most else ScalingRule.FULL)
 
 
-def _present(history: Sequence[Sample], size: int) -> list[Sample]:
+def _present(history: Sequence[LoadSample], size: int) -> list[LoadSample]:
     """The newest samples, back to the first of another size."""
-    found: list[Sample] = []
+    found: list[LoadSample] = []
     for sample in reversed(history):
         if len(sample.busy) != size:
             break
@@ -115,7 +115,7 @@ def _present(history: Sequence[Sample], size: int) -> list[Sample]:
     return found[::-1]
 
 
-def _window(now: float, samples: Sequence[Sample], window_s: float) -> list[Sample]:
+def _window(now: float, samples: Sequence[LoadSample], window_s: float) -> list[LoadSample]:
     """The samples of the last ``window_s`` seconds, or none when they do not cover them."""
     if not samples or samples[0].at > now - window_s + 1.5 * EVERY_S:
         return []
@@ -123,17 +123,17 @@ def _window(now: float, samples: Sequence[Sample], window_s: float) -> list[Samp
     return found if len(found) >= WHOLE * window_s / EVERY_S else []
 
 
-def _more(now: float, samples: Sequence[Sample], size: int, most: int) -> Decision | None:
-    for window_s, rule in ((UP_S, Rule.BUSY), (WAIT_S, Rule.WAITING)):
+def _more(now: float, samples: Sequence[LoadSample], size: int, most: int) -> ScalingDecision | None:
+    for window_s, rule in ((UP_S, ScalingRule.BUSY), (WAIT_S, ScalingRule.WAITING)):
         found = _window(now, samples, window_s)
         loads, waits = [s.load for s in found], [s.wait_ms for s in found]
-        if found and (_busy(loads, size) if rule is Rule.BUSY else _strained(loads, size) and min(waits) > WAIT_MS):
+        if found and (_busy(loads, size) if rule is ScalingRule.BUSY else _strained(loads, size) and min(waits) > WAIT_MS):
             aim = max(size + 1, min(2 * size, math.ceil(wanted(_mean(loads)))))
-            return Decision(size, min(aim, most), rule, _mean(loads) / size, _mean(waits), window_s, most)
+            return ScalingDecision(size, min(aim, most), rule, _mean(loads) / size, _mean(waits), window_s, most)
     return None
 
 
-def _fewer(now: float, samples: Sequence[Sample], size: int, bounds: Workers, most: int) -> Decision | None:
+def _fewer(now: float, samples: Sequence[LoadSample], size: int, bounds: Workers, most: int) -> ScalingDecision | None:
     found = _window(now, samples, DOWN_S)
     if not found or size <= bounds.least:
         return None
@@ -143,7 +143,7 @@ def _fewer(now: float, samples: Sequence[Sample], size: int, bounds: Workers, mo
     )
     if again or _mean(loads) / (size - 1) >= DOWN_BUSY:
         return None
-    return Decision(size, size - 1, Rule.IDLE, _mean(loads) / size, _mean([s.wait_ms for s in found]), DOWN_S, most)
+    return ScalingDecision(size, size - 1, ScalingRule.IDLE, _mean(loads) / size, _mean([s.wait_ms for s in found]), DOWN_S, most)
 
 
 def _busy(loads: Sequence[float], size: int) -> bool:

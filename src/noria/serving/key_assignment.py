@@ -29,7 +29,7 @@ def bucket(rollout_id: str, key: str) -> int:
     return int.from_bytes(blake2b(key.encode(), digest_size=2, key=_name(rollout_id)).digest(), "little")
 
 
-class Seen:
+class CountedBuckets:
     """The buckets that were counted in one rollout."""
 
     def __init__(self, cells: memoryview | bytearray) -> None:
@@ -48,20 +48,20 @@ def seen_path(state: Path, environment: str, project: str) -> Path:
     return state / "serving" / f"{environment}.{project}.seen"
 
 
-def open_seen(path: Path, rollout_id: str) -> Seen:
+def open_seen(path: Path, rollout_id: str) -> CountedBuckets:
     """The marks of a rollout, begun anew when the file is another's; workers that still hold that one keep it to themselves.
 
     Without room on the disk, marks of this process alone: then each worker may count a bucket once.
     """
     try:
         with full_disk(path.parent):
-            return Seen(_mapped(path, _name(rollout_id)))
+            return CountedBuckets(_mapped(path, _name(rollout_id)))
     except OSError as error:
         reason = error.strerror
     except NoriaError as error:
         reason = error.message
     _log.warning(f"counted keys are remembered by each worker alone: {reason}", extra=logs.facts(rollout=rollout_id))
-    return Seen(bytearray(SIZE_BYTES))
+    return CountedBuckets(bytearray(SIZE_BYTES))
 
 
 def _mapped(path: Path, name: bytes) -> memoryview:

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from noria.serving.counts import BUCKETS_S, Counts, turned
+from noria.serving.counts import BUCKETS_S, SharedCounters, turned
 from noria.serving.rollout_records import Route, Tally
 
 
-def render(counts: Counts, environment: str, routes: Sequence[Route], usage: Mapping[str, Any] | None = None) -> str:
+def render(counts: SharedCounters, environment: str, routes: Sequence[Route], usage: Mapping[str, Any] | None = None) -> str:
     """Counters since the environment's counter file was made; they grow across restarts of workers and server.
 
     ``usage`` is what the parent measured last (``serving.usage.Usage`` as a mapping): of now, and of the tree that runs.
@@ -23,10 +23,12 @@ def render(counts: Counts, environment: str, routes: Sequence[Route], usage: Map
     return "\n".join((*itertools.chain.from_iterable(parts), ""))
 
 
-Each = Sequence[tuple[str, Counts]]  # labels, and what was counted for a project
-COUNTERS: tuple[tuple[str, str, str, Callable[[Counts], Mapping[Any, int]]], ...] = (  # name, text, label, and its values' counts
+Each = Sequence[tuple[str, SharedCounters]]  # labels, and what was counted for a project
+COUNTERS: tuple[
+    tuple[str, str, str, Callable[[SharedCounters], Mapping[Any, int]]], ...
+] = (  # name, text, label, and its values' counts
     ("noria_http_answers_total", "HTTP answers by status code.", "code", lambda c: {k: n for k, n in c.codes().items() if n}),
-    ("noria_predictions_total", "Answered prediction requests by who answered.", "variant", Counts.variants),
+    ("noria_predictions_total", "Answered prediction requests by who answered.", "variant", SharedCounters.variants),
     ("noria_prediction_rows_total", "Predicted rows.", "", lambda c: {"": c.rows()}),
     (
         "noria_prediction_rows_outside_total",
@@ -35,8 +37,13 @@ COUNTERS: tuple[tuple[str, str, str, Callable[[Counts], Mapping[Any, int]]], ...
         lambda c: {"": c.rows_outside()},
     ),
     ("noria_prediction_rows_unanswered_total", "Rows that no release could answer.", "", lambda c: {"": c.rows_unanswered()}),
-    ("noria_predictions_dropped_total", "Answered rows that are not in the prediction log.", "reason", Counts.dropped),
-    ("noria_shadow_total", "Requests that another release was to score too, by what came of it.", "result", Counts.shadows),
+    ("noria_predictions_dropped_total", "Answered rows that are not in the prediction log.", "reason", SharedCounters.dropped),
+    (
+        "noria_shadow_total",
+        "Requests that another release was to score too, by what came of it.",
+        "result",
+        SharedCounters.shadows,
+    ),
     ("noria_feedback_total", "Labels recorded.", "", lambda c: {"": c.feedback()}),
 )
 
@@ -63,13 +70,13 @@ def _latency(each: Each) -> Iterable[str]:
         yield f"{name}_count{{{label}}} {running}"
 
 
-def _log(counts: Counts, label: str) -> Iterable[str]:
+def _log(counts: SharedCounters, label: str) -> Iterable[str]:
     name = "noria_worker_logs_deleted_total"
     yield from _head(name, "counter", "Segments of the log, of all projects, that somebody deleted while workers wrote them.")
     yield f"{name}{{{label}}} {counts.logs_deleted()}"
 
 
-def _arms(counts: Counts, label: str, routes: Sequence[Route]) -> Iterable[str]:
+def _arms(counts: SharedCounters, label: str, routes: Sequence[Route]) -> Iterable[str]:
     if not routes:
         return
     yield from _head("noria_route_requests_total", "counter", "Requests assigned to each arm of the present route revision.")

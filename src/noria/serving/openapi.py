@@ -17,7 +17,7 @@ _TYPES = {Kind.STRING: "string", Kind.NUMBER: "number", Kind.INTEGER: "integer",
 COLUMNS = 'The records may come by column as well, in lists of one length: {"columns": {"a": [1, 2], "b": [3, 4]}}.'
 
 
-class Here(msgspec.Struct, frozen=True):
+class ApiPlace(msgspec.Struct, frozen=True):
     """Where the description is read: its paths are those of ``project``, and begin with ``prefix`` (``/NAME``, or nothing)."""
 
     project: str = ""
@@ -26,10 +26,10 @@ class Here(msgspec.Struct, frozen=True):
     limited: bool = False  # requests are counted
 
 
-NOWHERE = Here()
+NOWHERE = ApiPlace()
 
 
-def document(signature: Signature | None, single: bool = False, here: Here = NOWHERE) -> dict[str, Any]:
+def document(signature: Signature | None, single: bool = False, here: ApiPlace = NOWHERE) -> dict[str, Any]:
     """``signature`` is the champion's; without one, records are plain objects. ``single``: it computes with float32."""
     record = _record(signature, single) if signature else {"type": "object"}
     schemas = {"Record": record, "Predictions": _predictions(signature), "Feedback": _feedback(signature), "Error": _error()}
@@ -56,7 +56,7 @@ def document(signature: Signature | None, single: bool = False, here: Here = NOW
     return _guarded(made, here)
 
 
-def _guarded(made: dict[str, Any], here: Here) -> dict[str, Any]:
+def _guarded(made: dict[str, Any], here: ApiPlace) -> dict[str, Any]:
     """The description with what the door asks for: a key, and patience."""
     refusals = ({"401": "The API key is missing or not known"} if here.keyed else {}) | (
         {"429": "More requests than the rate allows"} if here.limited else {}

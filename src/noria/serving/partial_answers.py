@@ -12,14 +12,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from noria.serving.protocol import Ask
-from noria.serving.router import WHOLE, Answered, Lacking
+from noria.serving.protocol import PredictionRequest
+from noria.serving.router import WHOLE, PartlyAnswered, RouterAnswer
 
 CODE = "no_answer"
 UNTOLD = "this row was not told from others of its request that fail: send it by itself, or with fewer"
 
 
-def answered_part(ask: Ask, answered: Answered) -> tuple[Ask, Answered]:
+def answered_part(ask: PredictionRequest, answered: RouterAnswer) -> tuple[PredictionRequest, RouterAnswer]:
     """Only the rows that have an answer."""
     without = {*answered.lacking.failed, *answered.lacking.untold}
     rows = [row for row in range(len(ask.records)) if row not in without]
@@ -28,24 +28,24 @@ def answered_part(ask: Ask, answered: Answered) -> tuple[Ask, Answered]:
         return [values[row] for row in rows]
 
     columns = {name: some(values) for name, values in ask.columns.items()}
-    part = Ask(some(ask.records), columns, some(ask.keys), some(ask.event_times))
+    part = PredictionRequest(some(ask.records), columns, some(ask.keys), some(ask.event_times))
     return part, replace(answered, answers=some(answered.answers), lacking=WHOLE)
 
 
-def words(answered: Answered) -> dict[int, str]:
+def words(answered: RouterAnswer) -> dict[int, str]:
     """Row -> why it has no answer."""
     failed = f"release {answered.version} could not answer this row"
     found = dict.fromkeys(answered.lacking.failed, failed) | dict.fromkeys(answered.lacking.untold, UNTOLD)
     return dict(sorted(found.items()))
 
 
-def spread(values: Sequence[Any], lacking: Lacking, missing: Any = None) -> list[Any]:
+def spread(values: Sequence[Any], lacking: PartlyAnswered, missing: Any = None) -> list[Any]:
     """The answered rows' values in the places of all rows."""
     without = {*lacking.failed, *lacking.untold}
     given = iter(values)
     return [missing if row in without else next(given) for row in range(len(values) + len(without))]
 
 
-def told(answered: Answered, rows: int) -> tuple[int, str, str, int]:
+def told(answered: RouterAnswer, rows: int) -> tuple[int, str, str, int]:
     """For the access log: rows that are answered, release, variant, and rows that are not."""
     return rows, answered.version, answered.variant, len(answered.lacking)

@@ -39,7 +39,7 @@ _EXAMPLES: dict[Kind, Any] = {Kind.STRING: "text", Kind.NUMBER: 1.5, Kind.INTEGE
 _decode = msgspec.json.Decoder().decode
 
 
-class Ask(msgspec.Struct, frozen=True):
+class PredictionRequest(msgspec.Struct, frozen=True):
     """A request that the champion can read."""
 
     records: Sequence[Record]
@@ -84,7 +84,7 @@ def records_of(value: Any, field: str, max_rows: int, plain: bool = False) -> li
     return records
 
 
-def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) -> Ask:
+def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) -> PredictionRequest:
     """Check a parsed body against the champion's signature. Columns named in ``also`` may be there too (a candidate's).
 
     Raises BadBodyError, SignatureError (each problem with its record and the nearest valid name), TooLargeError.
@@ -95,10 +95,10 @@ def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) 
     return ask_of(records_of(value, "records", max_rows, plain="records" in names), signature, also)
 
 
-def ask_of(records: list[Record], signature: Signature, also: frozenset[str]) -> Ask:
+def ask_of(records: list[Record], signature: Signature, also: frozenset[str]) -> PredictionRequest:
     """Records, checked as `read` does. Raises SignatureError."""
     found = columns(records, signature, also)
-    return Ask(records, found, keys(records, signature.key), event_times(records, signature.event_time))
+    return PredictionRequest(records, found, keys(records, signature.key), event_times(records, signature.event_time))
 
 
 def _turned(value: Any, max_rows: int) -> list[Record]:
@@ -314,7 +314,7 @@ def example(signature: Signature) -> Record:
 # -- feedback
 
 
-class Said(msgspec.Struct, frozen=True):
+class FeedbackMessage(msgspec.Struct, frozen=True):
     """A label for an earlier prediction, by its id or by the entity's key."""
 
     id: str | None
@@ -322,12 +322,12 @@ class Said(msgspec.Struct, frozen=True):
     label: Label
 
 
-def read_feedback(value: Any, signature: Signature | None, max_rows: int) -> list[Said]:
+def read_feedback(value: Any, signature: Signature | None, max_rows: int) -> list[FeedbackMessage]:
     """Raises BadBodyError, SignatureError, TooLargeError."""
     return [_said(r, f"feedback[{i}]", signature) for i, r in enumerate(records_of(value, "feedback", max_rows))]
 
 
-def _said(record: Record, where: str, signature: Signature | None) -> Said:
+def _said(record: Record, where: str, signature: Signature | None) -> FeedbackMessage:
     unknown = sorted(record.keys() - {"id", "key", "label"})
     if unknown:
         raise SignatureError(f"{where}.{unknown[0][:80]} is not known; feedback has id or key, and label")
@@ -339,7 +339,7 @@ def _said(record: Record, where: str, signature: Signature | None) -> Said:
     if label is None or type(label) not in (str, int, float, bool):
         raise SignatureError(f"{where}.label must be a string, a number, true or false, not {_shown(label)}")
     _check_label(label, where, signature)
-    return Said(name if named == ["id"] else None, name if named == ["key"] else None, label)
+    return FeedbackMessage(name if named == ["id"] else None, name if named == ["key"] else None, label)
 
 
 def _check_label(label: Label, where: str, signature: Signature | None) -> None:

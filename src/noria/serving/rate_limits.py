@@ -12,7 +12,7 @@ import time
 from hashlib import blake2b
 from pathlib import Path
 
-from noria.kernel.access import Rate
+from noria.kernel.access import RateLimit
 from noria.kernel.errors import DiskFullError, ServingError
 
 CELLS = 8192  # callers that can be beyond a whole budget at the same time
@@ -37,10 +37,10 @@ def create(path: Path) -> None:
         os.close(handle)
 
 
-class Rates:
+class RateLimits:
     """The budgets of all callers."""
 
-    def __init__(self, path: Path, rate: Rate) -> None:
+    def __init__(self, path: Path, rate: RateLimit) -> None:
         try:
             with path.open("r+b") as file:
                 self._map = mmap.mmap(file.fileno(), SIZE_BYTES)

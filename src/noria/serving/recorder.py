@@ -17,10 +17,10 @@ from noria.kernel.errors import DiskFullError
 from noria.kernel.policy import RECORD_ALL, LogPolicy, WhenFull
 from noria.predictions.records import ids_from
 from noria.predictions.writer import Feedback, LogWriter, Prediction, Predictions
-from noria.serving.counts import Counts, turned
-from noria.serving.protocol import Ask, Said
+from noria.serving.counts import SharedCounters, turned
+from noria.serving.protocol import FeedbackMessage, PredictionRequest
 from noria.serving.rollout_records import Route
-from noria.serving.router import Answered
+from noria.serving.router import RouterAnswer
 from noria.storage.disk import FULL
 
 _log = logs.named("noria.serving")
@@ -56,7 +56,7 @@ class _Written(msgspec.Struct, frozen=True):
     """The rows of a request as they are to be recorded."""
 
     route: Route
-    answered: Answered
+    answered: RouterAnswer
     at: float
     ids: list[str]
     columns: Mapping[str, Sequence[Any]]
@@ -111,7 +111,9 @@ class Recorder:
     ``secret`` keys the hashes of sampling and of redacted keys; it is the same in all processes of an installation.
     """
 
-    def __init__(self, log: LogWriter, policy: LogPolicy = RECORD_ALL, counts: Counts | None = None, secret: bytes = b"") -> None:
+    def __init__(
+        self, log: LogWriter, policy: LogPolicy = RECORD_ALL, counts: SharedCounters | None = None, secret: bytes = b""
+    ) -> None:
         self._log = log
         self._policy = policy
         self._counts = counts
@@ -125,7 +127,7 @@ class Recorder:
         """Whether everything is recorded as it is."""
         return self._policy.sample >= 1.0 and not self._hidden
 
-    def predicted(self, route: Route, ask: Ask, answered: Answered, outputs: list[dict[str, Any]]) -> list[str]:
+    def predicted(self, route: Route, ask: PredictionRequest, answered: RouterAnswer, outputs: list[dict[str, Any]]) -> list[str]:
         """Record each row, or of a sample those that are in it; returns the ids of all."""
         at = moment()
         ids = self.ids.take(at, len(outputs))
@@ -149,7 +151,7 @@ class Recorder:
         except (OSError, DiskFullError):
             self._write_or_count(record.project, [record], rows, 0)  # once more, to say or count what is wrong
 
-    def fed_back(self, project: str, said: list[Said], key: str | None = None) -> None:
+    def fed_back(self, project: str, said: list[FeedbackMessage], key: str | None = None) -> None:
         """Record labels, all of them; ``key``: the column that they may name instead of a prediction's id."""
         at = moment()
         hidden = key is not None and key in self._hidden
@@ -161,7 +163,7 @@ class Recorder:
         found = hashlib.blake2b(name.encode(), digest_size=8, key=self._secret, person=b"sample").digest()
         return int.from_bytes(found, "little") < self._below
 
-    def _redacted(self, ask: Ask, answered: Answered) -> tuple[list[str | None], list[str | None]]:
+    def _redacted(self, ask: PredictionRequest, answered: RouterAnswer) -> tuple[list[str | None], list[str | None]]:
         """The keys as hashes and no event times, where the policy names these columns."""
         signature = answered.release.signature
         keys = [self._hashed(k) for k in ask.keys] if signature.key in self._hidden else ask.keys

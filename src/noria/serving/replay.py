@@ -27,13 +27,13 @@ from noria.kernel.task import Task
 from noria.predictions.newest import newest
 from noria.predictions.records import Prediction
 from noria.releases.bundle import Bundle, open_bundle, public_keys
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving import protocol
 from noria.serving.host import die_with_parent
 from noria.serving.host_pool import Host
 from noria.serving.probe import be_the_first_to_go
 from noria.serving.protocol import Columns
-from noria.serving.replay_result import CANDIDATE, CHAMPION, Order, Replayed
+from noria.serving.replay_result import CANDIDATE, CHAMPION, Replayed, ReplayOrder
 from noria.serving.runtime import BeyondModelError, LoadedRelease, ReleaseFailed, load
 
 PARTIAL_S = 0.25  # between two partial facts
@@ -42,7 +42,7 @@ OWN_SHARE = 0.8  # of the time: it stops by itself before it is stopped
 Say = Callable[[str], None]
 
 
-class Arm(msgspec.Struct):
+class ArmCounts(msgspec.Struct):
     """What one release did with the requests so far."""
 
     release: LoadedRelease
@@ -52,7 +52,7 @@ class Arm(msgspec.Struct):
     answer: Any = None  # to the request at hand; None: it failed
 
 
-class Compared(msgspec.Struct):
+class ComparedAnswers(msgspec.Struct):
     """The answers that both gave, as far as the facts need them."""
 
     distances: list[float] = []  # classes
@@ -60,7 +60,7 @@ class Compared(msgspec.Struct):
     numbers: list[tuple[float, float]] = []  # regression: the champion's, the candidate's
     spread: list[float] = []  # all answers of the champion
 
-    def add(self, champion: Arm, candidate: Arm) -> None:
+    def add(self, champion: ArmCounts, candidate: ArmCounts) -> None:
         old, new = champion.release.signature, candidate.release.signature
         numeric = old.task is Task.REGRESSION
         if numeric and champion.answer is not None:
@@ -94,17 +94,17 @@ def _scaled(pairs: Sequence[tuple[float, float]], spread: Sequence[float]) -> li
     return [float(a != b) if deviation == 0.0 else min(1.0, abs(a - b) / deviation) for a, b in pairs]
 
 
-class Replay:
+class ReplayRun:
     """One order at work."""
 
-    def __init__(self, order: Order, champion: LoadedRelease, candidate: LoadedRelease, say: Say) -> None:
+    def __init__(self, order: ReplayOrder, champion: LoadedRelease, candidate: LoadedRelease, say: Say) -> None:
         self._order = order
-        self._champion = Arm(champion)
-        self._candidate = Arm(candidate)
+        self._champion = ArmCounts(champion)
+        self._candidate = ArmCounts(candidate)
         self._say = say
         self._random = random.Random(order.seed)  # noqa: S311 - whose turn is first is no secret
         self._unreadable = 0
-        self._compared = Compared()
+        self._compared = ComparedAnswers()
 
     async def run(self, rows: Sequence[Prediction], until: float) -> Replayed:
         told_at = time.monotonic()
@@ -135,7 +135,7 @@ class Replay:
                 arm.times_ms.append(seconds[name] * 1000)
         self._compared.add(self._champion, self._candidate)
 
-    async def _ask(self, name: str, arm: Arm, columns: Columns | None) -> float:
+    async def _ask(self, name: str, arm: ArmCounts, columns: Columns | None) -> float:
         """Put its answer down, None when it has none in time; the seconds that it took."""
         arm.answer = None
         started = time.monotonic()
@@ -187,7 +187,7 @@ def _columns(release: LoadedRelease, row: Prediction) -> Columns | None:
         return None
 
 
-async def work(order: Order, say: Say) -> Replayed:
+async def work(order: ReplayOrder, say: Say) -> Replayed:
     """Raises ServingError when the champion cannot be loaded."""
     until = time.monotonic() + order.timeout_s * OWN_SHARE
     state = Path(order.state)
@@ -204,10 +204,10 @@ async def work(order: Order, say: Say) -> Replayed:
             ours = await _load(order, candidate, stack)
         except ServingError as error:
             return Replayed(wanted=len(rows), failed=f"it cannot be loaded: {error}")
-        return await Replay(order, theirs, ours, say).run(rows, until)
+        return await ReplayRun(order, theirs, ours, say).run(rows, until)
 
 
-def requests(log: Path, order: Order, champion: Bundle) -> tuple[list[Prediction], str]:
+def requests(log: Path, order: ReplayOrder, champion: Bundle) -> tuple[list[Prediction], str]:
     """The newest logged rows that the champion can read, and if there are none, why."""
     names = {i.name for i in champion.signature.inputs}
     missing: set[str] = set()
@@ -224,10 +224,10 @@ def requests(log: Path, order: Order, champion: Bundle) -> tuple[list[Prediction
     return [], f"the logged requests lack inputs ({shown}): they are redacted, or were not asked for then"
 
 
-async def _load(order: Order, bundle: Bundle, stack: AsyncExitStack) -> LoadedRelease:
+async def _load(order: ReplayOrder, bundle: Bundle, stack: AsyncExitStack) -> LoadedRelease:
     """In this process, or in a host that ends with the stack. Raises ServingError."""
     socket = None
-    if bundle.form is Form.HOSTED:
+    if bundle.form is ServedForm.HOSTED:
         socket = Path(order.sockets) / f"{bundle.digest[:12]}.sock"
         host = Host(Path(order.state), bundle.folder, socket)
         stack.push_async_callback(host.stop)
@@ -248,7 +248,7 @@ def main(arguments: list[str]) -> int:
             os.write(fd, text.encode() + b"\n")
 
     try:
-        order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+        order = msgspec.json.decode(sys.stdin.buffer.read(), type=ReplayOrder)
         facts = asyncio.run(work(order, say))
     except ServingError as error:
         return _broken(say, str(error))

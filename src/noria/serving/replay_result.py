@@ -34,7 +34,7 @@ class Replayed(msgspec.Struct, frozen=True):
 CHAMPION, CANDIDATE = "champion", "candidate"  # whose turn it is, as the process that replays says it
 
 
-class Order(msgspec.Struct, frozen=True):
+class ReplayOrder(msgspec.Struct, frozen=True):
     """What a replay is to do; releases by their digest."""
 
     state: str  # folder

@@ -88,7 +88,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
     return reduce(Tally.plus, tallies, Tally())
 
 
-class Block(msgspec.Struct, frozen=True):
+class Interval(msgspec.Struct, frozen=True):
     """What came in between two looks, at one traffic share."""
 
     share: float  # the chance that an event is the candidate's when it is no worse: 0.5 of requests that both scored
@@ -98,7 +98,7 @@ class Block(msgspec.Struct, frozen=True):
     paired: bool = False  # one release answered and the other scored afterwards: their slow answers cannot be compared
 
 
-class Stand(msgspec.Struct, frozen=True):
+class GuardStatus(msgspec.Struct, frozen=True):
     """Where one guard stood at a look. Evidence are e-values: 1 says nothing."""
 
     guard: str  # errors, slow answers, brier, p99
@@ -124,12 +124,12 @@ def evidence_words(evidence: float) -> str:
     return f"{evidence:,.0f}" if evidence >= 10 else f"{evidence:.2g}"
 
 
-class Look(msgspec.Struct, frozen=True):
+class Analysis(msgspec.Struct, frozen=True):
     """The newest look at a rollout."""
 
     at: float  # wall clock
     text: str
-    stands: tuple[Stand, ...] = ()
+    stands: tuple[GuardStatus, ...] = ()
 
 
 CHAMPION = "champion"
@@ -171,11 +171,11 @@ class Rollout(msgspec.Struct, frozen=True):
     started_at: float
     ended_at: float | None = None
     reason: str = ""
-    blocks: tuple[Block, ...] = ()  # the evidence so far
+    blocks: tuple[Interval, ...] = ()  # the evidence so far
     before: str | None = None  # the champion that it is compared with: v11
     patient_clock: float = 0.0  # patience counts from here: the first live request, or when a person resumed it
     step_clock: float = 0.0  # when its step began, or its probation
     step_at: float = 0.0  # the same on the wall clock
     resumes: RolloutState | None = None  # what a held one goes on with
-    look: Look | None = None
+    look: Analysis | None = None
     plan: tuple[str, ...] = ()  # its steps, in words

@@ -18,7 +18,7 @@ Loaded = TypeVar("Loaded")
 OVERTAKEN = 3  # times that trying releases is broken off for a newer route
 
 
-class Work(msgspec.Struct):
+class RouteChange(msgspec.Struct):
     """One route on its way into force."""
 
     route: Route
@@ -26,7 +26,7 @@ class Work(msgspec.Struct):
     firm: bool = False  # it is loaded: now it comes into force, whatever is wanted meanwhile
 
 
-class Following(Generic[Loaded]):
+class FollowerActions(Generic[Loaded]):
     """``load`` may be broken off at any time, ``flip`` never is; whatever they raise is logged, and that route is left.
 
     ``due`` tells whether a wanted route is to be tried; the flag says whether those that were refused are tried again.
@@ -42,7 +42,7 @@ class Following(Generic[Loaded]):
         self._load = load
         self._flip = flip
         self._wanted: dict[Key, Route] = {}
-        self._works: dict[Key, Work] = {}
+        self._works: dict[Key, RouteChange] = {}
         self._broken: dict[Key, int] = {}  # how often in a row its trying was broken off
         self._closed = False
 
@@ -78,7 +78,7 @@ class Following(Generic[Loaded]):
 
     def _begin(self, key: Key, route: Route) -> None:
         task = asyncio.create_task(self._run(key))  # it runs from the loop's next turn on, when its work is there
-        self._works[key] = Work(route, task)
+        self._works[key] = RouteChange(route, task)
         task.add_done_callback(lambda task: self._ended(key, task))
 
     async def _run(self, key: Key) -> None:

@@ -20,10 +20,10 @@ from msgspec.structs import replace
 from noria.kernel.access import MAX_ROWS
 from noria.kernel.errors import NoriaError, RequestError
 from noria.serving import protocol
-from noria.serving.counts import Counts, turned
-from noria.serving.fast_reader import Reader, reader
-from noria.serving.key_assignment import BUCKETS, Seen, bucket
-from noria.serving.protocol import Ask, Columns
+from noria.serving.counts import SharedCounters, turned
+from noria.serving.fast_reader import FastReader, reader
+from noria.serving.key_assignment import BUCKETS, CountedBuckets, bucket
+from noria.serving.protocol import Columns, PredictionRequest
 from noria.serving.rollout_records import Route
 from noria.serving.runtime import AGAIN_S, Answers, AwayError, BeyondModelError, LoadedRelease, PartlyError, ReleaseFailed
 
@@ -43,7 +43,7 @@ class NoAnswerError(NoriaError):
     """The champion failed; nobody is behind it."""
 
 
-class Lacking(msgspec.Struct, frozen=True):
+class PartlyAnswered(msgspec.Struct, frozen=True):
     """The rows of a request that have no answer, while others have."""
 
     failed: Sequence[int] = ()
@@ -53,7 +53,7 @@ class Lacking(msgspec.Struct, frozen=True):
         return len(self.failed) + len(self.untold)
 
 
-WHOLE = Lacking()
+WHOLE = PartlyAnswered()
 
 
 class RouteTable(msgspec.Struct, frozen=True):
@@ -66,22 +66,24 @@ class RouteTable(msgspec.Struct, frozen=True):
     other: LoadedRelease | None = None  # scores a share of what it does not answer: the candidate, or in probation the previous
     probation: bool = False  # the champion is judged, and the previous release answers where it fails
     also: frozenset[str] = frozenset()  # columns that only the candidate takes, or the release before
-    reader: Reader | None = None  # of the champion's signature
+    reader: FastReader | None = None  # of the champion's signature
     immediate: bool = False  # whoever answers a few rows does so without waiting
-    seen: Seen | None = None  # where a request goes where its key goes: which keys were counted
+    seen: CountedBuckets | None = None  # where a request goes where its key goes: which keys were counted
 
 
-class Answered(msgspec.Struct, frozen=True):
+class RouterAnswer(msgspec.Struct, frozen=True):
     answers: Answers
     release: LoadedRelease
     version: str
     variant: str  # champion, candidate, fallback; pinned: the client named the release
     seconds: float
     other: LoadedRelease | None = None  # that is to score the request too
-    lacking: Lacking = WHOLE  # rows without an answer
+    lacking: PartlyAnswered = WHOLE  # rows without an answer
 
 
-def table_of(route: Route, loaded: dict[str, LoadedRelease], max_rows: int = MAX_ROWS, seen: Seen | None = None) -> RouteTable:
+def table_of(
+    route: Route, loaded: dict[str, LoadedRelease], max_rows: int = MAX_ROWS, seen: CountedBuckets | None = None
+) -> RouteTable:
     """The champion must be loaded, and the candidate where there is one; the previous release may be missing."""
     champion = loaded[route.champion]
     candidate = loaded[route.candidate] if route.candidate else None
@@ -106,7 +108,7 @@ class Router:
 
     def __init__(
         self,
-        counts: Counts,
+        counts: SharedCounters,
         complain: Callable[[str, str], None],
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -114,13 +116,15 @@ class Router:
         self._complain = complain  # (digest, what happened)
         self._chance = chance
         self.crowded: Callable[[], bool] = lambda: False  # whether a pair would be dropped now
-        self.unanswered: Callable[[RouteTable, Ask], None] = lambda table, ask: None  # a drawn request that the champion failed
+        self.unanswered: Callable[[RouteTable, PredictionRequest], None] = lambda table, ask: (
+            None
+        )  # a drawn request that the champion failed
 
     def draws(self, route: Route) -> bool:
         """Whether a request is one that the other release is to score too."""
         return self._chance() < route.shadow
 
-    async def answer(self, table: RouteTable, ask: Ask, drawn: bool | None = None) -> Answered:
+    async def answer(self, table: RouteTable, ask: PredictionRequest, drawn: bool | None = None) -> RouterAnswer:
         """``drawn``: whether the other release is to score it too, told by who cannot wait; None: it is drawn here.
 
         Raises NoAnswerError when the champion fails, and in probation the release before as well; WaitsError when the answer
@@ -142,7 +146,7 @@ class Router:
             return replace(answered, other=table.champion if answered.release is table.candidate else table.other)
         return answered
 
-    def _assigned(self, table: RouteTable, route: Route, ask: Ask) -> tuple[bool, bool]:
+    def _assigned(self, table: RouteTable, route: Route, ask: PredictionRequest) -> tuple[bool, bool]:
         """Whether a request goes to the candidate, and whether it is evidence.
 
         By chance; or by the key of its first row, and then the first of a bucket is evidence. Without a key there, by chance
@@ -156,15 +160,15 @@ class Router:
         place = bucket(route.rollout_id or "", key)
         return place < route.share * BUCKETS, table.seen.first(place)
 
-    async def pinned(self, release: LoadedRelease, version: str, ask: Ask) -> Answered:
+    async def pinned(self, release: LoadedRelease, version: str, ask: PredictionRequest) -> RouterAnswer:
         """The answer of a release that the client named: not routed, no evidence for either arm. Raises NoAnswerError."""
         started = time.monotonic()
         answers, lacking = await self._last_answers(release, version, ask)
-        return Answered(answers, release, version, "pinned", time.monotonic() - started, lacking=lacking)
+        return RouterAnswer(answers, release, version, "pinned", time.monotonic() - started, lacking=lacking)
 
     async def _by_candidate(
-        self, table: RouteTable, route: Route, candidate: LoadedRelease, ask: Ask, started: float, counted: bool
-    ) -> Answered:
+        self, table: RouteTable, route: Route, candidate: LoadedRelease, ask: PredictionRequest, started: float, counted: bool
+    ) -> RouterAnswer:
         until = started + route.deadline_ms / 1000
         try:
             with self._counts.at_work:  # if this ends the process, it is known who did it
@@ -176,11 +180,11 @@ class Router:
             self._count(route, True, started, error=True, counted=counted)
             return await self._champion_answers(table, route, ask, started, "fallback")
         seconds = self._count(route, True, started, counted=counted)
-        return Answered(answers, candidate, route.candidate_version or "", "candidate", seconds)
+        return RouterAnswer(answers, candidate, route.candidate_version or "", "candidate", seconds)
 
     async def _by_champion(
-        self, table: RouteTable, route: Route, ask: Ask, started: float, counted: bool, drawn: bool = False
-    ) -> Answered:
+        self, table: RouteTable, route: Route, ask: PredictionRequest, started: float, counted: bool, drawn: bool = False
+    ) -> RouterAnswer:
         """An answer that would have been too late of a candidate is an error of the champion as well, though it is given. It is
         counted when it is too late, as the candidate's are: else where both hang the candidate alone would seem to fail. So is
         one that lacks rows."""
@@ -210,7 +214,9 @@ class Router:
             return None
         return _Overdue(route.deadline_ms / 1000, partial(self._count, route, False, started, error=True))
 
-    async def _on_probation(self, table: RouteTable, route: Route, ask: Ask, started: float, at_once: bool) -> Answered:
+    async def _on_probation(
+        self, table: RouteTable, route: Route, ask: PredictionRequest, started: float, at_once: bool
+    ) -> RouterAnswer:
         """By the new champion, or where it fails or is late by the release before, which the new one's arm answers for."""
         champion, until = table.champion, started + route.deadline_ms / 1000
         assert champion is not None
@@ -222,9 +228,9 @@ class Router:
                 raise WaitsError("the release before answers later") from error
             return await self._previous_answers(table, route, ask, started)
         seconds = self._count(route, True, started)
-        return Answered(answers, champion, route.champion_version, "champion", seconds)
+        return RouterAnswer(answers, champion, route.champion_version, "champion", seconds)
 
-    async def _previous_answers(self, table: RouteTable, route: Route, ask: Ask, started: float) -> Answered:
+    async def _previous_answers(self, table: RouteTable, route: Route, ask: PredictionRequest, started: float) -> RouterAnswer:
         begun = time.monotonic()
         previous, until = table.previous, begun + CHAMPION_DEADLINE_S
         assert previous is not None
@@ -241,25 +247,27 @@ class Router:
         both = (time.monotonic() - begun) * 1000 > route.deadline_ms  # too late as well, had it been asked to score
         # Where pairs are dropped, failures of the old release alone are not seen: then those of the new one alone count neither.
         seconds = self._count(route, True, started, error=not both and not lacking and not self.crowded())
-        return Answered(answers, previous, route.previous_version or "", "fallback", seconds, lacking=lacking)
+        return RouterAnswer(answers, previous, route.previous_version or "", "fallback", seconds, lacking=lacking)
 
-    async def _champion_answers(self, table: RouteTable, route: Route, ask: Ask, started: float, variant: str) -> Answered:
+    async def _champion_answers(
+        self, table: RouteTable, route: Route, ask: PredictionRequest, started: float, variant: str
+    ) -> RouterAnswer:
         champion = table.champion
         assert champion is not None
         answers, lacking = await self._last_answers(champion, route.champion_version, ask)
-        return Answered(answers, champion, route.champion_version, variant, time.monotonic() - started, lacking=lacking)
+        return RouterAnswer(answers, champion, route.champion_version, variant, time.monotonic() - started, lacking=lacking)
 
-    async def _apart(self, release: LoadedRelease, columns: Columns, n: int, until: float) -> tuple[Answers, Lacking]:
+    async def _apart(self, release: LoadedRelease, columns: Columns, n: int, until: float) -> tuple[Answers, PartlyAnswered]:
         """The answers of a release that nobody stands behind, as far as there are any: a row that fails costs no other its."""
         try:
             return await asked(release, columns, n, until, apart=True), WHOLE
         except PartlyError as error:
             self._complain(release.digest, error.message)
-            lacking = Lacking(error.failed, error.untold)
+            lacking = PartlyAnswered(error.failed, error.untold)
             self._counts.of(release.project).unanswered(len(lacking))
             return error.answers, lacking
 
-    async def _last_answers(self, release: LoadedRelease, version: str, ask: Ask) -> tuple[Answers, Lacking]:
+    async def _last_answers(self, release: LoadedRelease, version: str, ask: PredictionRequest) -> tuple[Answers, PartlyAnswered]:
         """The answers of a release that nobody stands behind: a request that it was not asked yet waits for its next process."""
         began = time.monotonic()
         while True:
@@ -336,7 +344,7 @@ async def asked(release: LoadedRelease, columns: Columns, n: int, until: float, 
     return answers
 
 
-def columns_for(release: LoadedRelease, table: RouteTable, ask: Ask) -> Columns:
+def columns_for(release: LoadedRelease, table: RouteTable, ask: PredictionRequest) -> Columns:
     """What a release reads of a request. The candidate may read other inputs than the champion. Raises SignatureError."""
     champion = table.champion
     assert champion is not None

@@ -20,7 +20,7 @@ from noria.kernel.errors import NoriaError, ServingError, SignatureError
 from noria.models import graph_outputs, weights
 from noria.models.signature import MATRIX, Kind, Signature
 from noria.releases.bundle import Bundle
-from noria.releases.release import Form
+from noria.releases.release import ServedForm
 from noria.serving import frames
 from noria.serving.client import connect
 from noria.serving.failed_rows import RetryBudget, tell_apart
@@ -401,7 +401,9 @@ class LoadedRelease:
         self.project = bundle.manifest.project
         self.signature = bundle.signature
         self.runtime = runtime
-        self.platform = "onnx_onnxv1" if bundle.form is Form.COMPILED else "python_joblib"  # PROJECT_FORMAT, as the protocol says
+        self.platform = (
+            "onnx_onnxv1" if bundle.form is ServedForm.COMPILED else "python_joblib"
+        )  # PROJECT_FORMAT, as the protocol says
         self.single = isinstance(runtime, OnnxRuntime) and runtime.single  # numbers beyond float32 are refused
         self.names: Sequence[str] = tuple(i.name for i in bundle.signature.inputs)
 
@@ -412,7 +414,7 @@ async def load(bundle: Bundle, host: Path | None, wait_s: float = 0.0) -> Loaded
 
     Raises ServingError.
     """
-    if bundle.form is Form.COMPILED:
+    if bundle.form is ServedForm.COMPILED:
         return LoadedRelease(bundle, await asyncio.to_thread(OnnxRuntime, bundle))
     if host is None:
         raise ServingError("a hosted release needs its host process", where=str(bundle.folder))

@@ -22,11 +22,11 @@ from noria.kernel.errors import NoriaError, RequestError
 from noria.predictions.records import Shadow as Record
 from noria.predictions.writer import LogWriter
 from noria.serving import protocol
-from noria.serving.counts import Counts
-from noria.serving.protocol import Ask
+from noria.serving.counts import SharedCounters
+from noria.serving.protocol import PredictionRequest
 from noria.serving.recorder import moment
 from noria.serving.rollout_records import Route
-from noria.serving.router import Answered, RouteTable, asked, columns_for, late, now, shadowed, why
+from noria.serving.router import RouterAnswer, RouteTable, asked, columns_for, late, now, shadowed, why
 from noria.serving.runtime import INLINE_ROWS, BeyondModelError, LoadedRelease, ReleaseFailed
 
 _log = logs.named("noria.serving")
@@ -34,13 +34,13 @@ _log = logs.named("noria.serving")
 WAITING = 64  # requests of one worker that wait to be scored, or are being scored
 
 
-class _Pair(msgspec.Struct, frozen=True):
+class _ShadowRequest(msgspec.Struct, frozen=True):
     """A request, and who is to score it too. One that the champion failed has no answer and no row in a log."""
 
     table: RouteTable
     route: Route
-    ask: Ask
-    answered: Answered | None
+    ask: PredictionRequest
+    answered: RouterAnswer | None
     other: LoadedRelease
     first: str = ""  # the id of the first row
     outputs: Sequence[dict[str, Any]] = ()  # of the release that answered
@@ -62,33 +62,35 @@ class _Pair(msgspec.Struct, frozen=True):
         return self.other is not self.table.champion and self.other.runtime.immediate
 
 
-class Shadow:
+class ShadowScorer:
     """Of one worker. ``complain`` is called with (digest, what happened) when the other release fails."""
 
-    def __init__(self, counts: Counts, complain: Callable[[str, str], None], folder: Path, environment: str) -> None:
+    def __init__(self, counts: SharedCounters, complain: Callable[[str, str], None], folder: Path, environment: str) -> None:
         self._counts = counts
         self._complain = complain
         self._folder = folder
         self._environment = environment
         self._log: LogWriter | None = None
         self._making = threading.Lock()
-        self._queue: deque[_Pair] = deque()  # for a release that answers without waiting
+        self._queue: deque[_ShadowRequest] = deque()  # for a release that answers without waiting
         self._tasks: set[asyncio.Task[None]] = set()
         self._told = False  # that the log cannot be written
 
-    def add(self, table: RouteTable, ask: Ask, answered: Answered, first: str, outputs: list[dict[str, Any]]) -> None:
+    def add(
+        self, table: RouteTable, ask: PredictionRequest, answered: RouterAnswer, first: str, outputs: list[dict[str, Any]]
+    ) -> None:
         """Score a request by ``answered.other`` when the loop comes round. Never raises for want of room."""
         assert table.route is not None
         assert answered.other is not None
-        self._take(_Pair(table, table.route, ask, answered, answered.other, first, outputs))
+        self._take(_ShadowRequest(table, table.route, ask, answered, answered.other, first, outputs))
 
-    def add_unanswered(self, table: RouteTable, ask: Ask) -> None:
+    def add_unanswered(self, table: RouteTable, ask: PredictionRequest) -> None:
         """The same for one that the champion failed: what the candidate does with it is evidence as well."""
         assert table.route is not None
         assert table.other is not None
-        self._take(_Pair(table, table.route, ask, None, table.other))
+        self._take(_ShadowRequest(table, table.route, ask, None, table.other))
 
-    def _take(self, pair: _Pair) -> None:
+    def _take(self, pair: _ShadowRequest) -> None:
         if self.full():
             self._counts.of(pair.route.project).shadowed("dropped")
             return
@@ -128,7 +130,7 @@ class Shadow:
             if self._queue:
                 asyncio.get_running_loop().call_soon(self._next)
 
-    async def _score(self, pair: _Pair) -> None:
+    async def _score(self, pair: _ShadowRequest) -> None:
         began = time.monotonic()
         error, outputs = None, dict[str, list[Any]]()
         try:
@@ -149,7 +151,7 @@ class Shadow:
         written = pair.answered is None or self._write(_record(pair, pair.answered, outputs, seconds, error))
         self._counts.of(pair.route.project).shadowed(("failed" if error else "scored") if written else "dropped")
 
-    def _count(self, pair: _Pair, error: bool, seconds: float) -> None:
+    def _count(self, pair: _ShadowRequest, error: bool, seconds: float) -> None:
         """As evidence, where pairs are that: of a shadow step both arms, in probation that of the release before."""
         tally, key, slow_ms = self._counts.tally, pair.route.tally_key, pair.route.slow_ms
         if shadowed(pair.table):
@@ -179,7 +181,9 @@ class Shadow:
         return True
 
 
-def _record(pair: _Pair, answered: Answered, outputs: Mapping[str, Sequence[Any]], seconds: float, error: str | None) -> Record:
+def _record(
+    pair: _ShadowRequest, answered: RouterAnswer, outputs: Mapping[str, Sequence[Any]], seconds: float, error: str | None
+) -> Record:
     return Record(
         id=pair.first,
         rows=pair.rows,

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from noria.serving import counts, rate_limits
-from noria.serving.counts import Counts, counts_path
+from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.host_pool import Hosts
-from noria.serving.worker_pool import Group
+from noria.serving.worker_pool import WorkerPool
 
 
-def mend(state: Path, environments: Mapping[str, tuple[Group, Counts]], hosts: Hosts, *, limited: bool) -> Iterator[str]:
+def mend(
+    state: Path, environments: Mapping[str, tuple[WorkerPool, SharedCounters]], hosts: Hosts, *, limited: bool
+) -> Iterator[str]:
     """Says what was made again. ``limited``: callers have budgets. Raises OSError, NoriaError where that is not possible."""
     for name, (group, counters) in environments.items():
         yield from _mend_environment(state, name, group, counters, limited)
@@ -19,7 +21,7 @@ def mend(state: Path, environments: Mapping[str, tuple[Group, Counts]], hosts: H
         yield f"the socket of {digest[:12]}'s host was deleted: it is started again"
 
 
-def _mend_environment(state: Path, name: str, group: Group, counters: Counts, limited: bool) -> Iterator[str]:
+def _mend_environment(state: Path, name: str, group: WorkerPool, counters: SharedCounters, limited: bool) -> Iterator[str]:
     """The counters of an environment, with what they held; and the budgets of its callers, empty."""
     path = counts_path(state, name)
     if not path.exists():

@@ -25,19 +25,19 @@ from noria.serving import counts, judge_crash, judge_scaling, rate_limits
 from noria.serving.api_keys import read_keys
 from noria.serving.autoscaler import Decisions, Scaler
 from noria.serving.client import FACTS, LOCK, SOCKET, short_path
-from noria.serving.counts import Counts, counts_path
-from noria.serving.crashes import Deaths
-from noria.serving.desired_routes import Desired
-from noria.serving.environment import Place, bind, facts, fit
+from noria.serving.counts import SharedCounters, counts_path
+from noria.serving.crashes import CrashHistory
+from noria.serving.desired_routes import DesiredRoutes
+from noria.serving.environment import ServedEnvironment, bind, facts, fit
 from noria.serving.host_pool import LOAD_S, Hosts
-from noria.serving.judge_scaling import Decision
+from noria.serving.judge_scaling import ScalingDecision
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.preflight import Proofs
 from noria.serving.rollout_records import Route, revision_of
-from noria.serving.route_follower import Following, Key
+from noria.serving.route_follower import FollowerActions, Key
 from noria.serving.shared_files import mend
-from noria.serving.usage import Usage
-from noria.serving.worker_pool import Group, Plan, named
+from noria.serving.usage import WorkerUsage
+from noria.serving.worker_pool import WorkerPlan, WorkerPool, named
 from noria.serving.worker_start import Start
 from noria.storage.rotating_files import rotate_inherited
 
@@ -68,18 +68,18 @@ class Options(msgspec.Struct, frozen=True):
     log: Path | None = None  # the file that standard error goes to, kept from growing
 
 
-class Tree:
+class Supervisor:
     """Composition and control flow; the parts know nothing of each other."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._state = options.state
-        self._desired = Desired(options.state)
+        self._desired = DesiredRoutes(options.state)
         self._hosts = Hosts(options.state, self._bundle, self._host_ended)
         self._oom = OutOfMemory()
         self._suspending: set[asyncio.Task[None]] = set()
         self._proofs = Proofs(options.state, self._bundle)
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, ServedEnvironment] = {}
         self._failed: dict[str, str] = {}
         self._decisions = Decisions(options.state / "serving" / "scaling.json")
         self._scaling: list[asyncio.Task[None]] = []
@@ -87,7 +87,7 @@ class Tree:
         self._stumbled = ""  # what kept it from following the routes last
         self._control: asyncio.Server | None = None
         self._trouble = ""  # what is wrong with the ledger at present
-        self._following = Following(self._due, self._load, self._flip)
+        self._following = FollowerActions(self._due, self._load, self._flip)
         self._told: dict[str, list[dict[str, str]]] = {}  # by environment: what its workers were told to wait for
         self._stop = asyncio.Event()
         self._started_at = time.time()
@@ -143,10 +143,10 @@ class Tree:
             listener = bind(name, host, port, keyed=access.keys_file is not None)
             ended = partial(self._worker_ended, name)
             unserved = partial(self._worker_unserved, name)
-            group = Group(self._starter(name, host), listener, self._options.workers.least, ended, on_unserved=unserved)
+            group = WorkerPool(self._starter(name, host), listener, self._options.workers.least, ended, on_unserved=unserved)
             scaler = Scaler(group, self._options.workers, partial(self._decided, name))
             group.coming = partial(self._coming, name)
-            self._places[name] = Place(listener, group, Counts(path), Deaths(path, self._oom), scaler)
+            self._places[name] = ServedEnvironment(listener, group, SharedCounters(path), CrashHistory(path, self._oom), scaler)
         await asyncio.gather(*(place.group.open() for place in self._places.values()))
         self._aim()
 
@@ -155,7 +155,7 @@ class Tree:
         await asyncio.gather(*(self._admit(name, place) for name, place in self._places.items()))
         await self._following.settled()
 
-    async def _admit(self, name: str, place: Place) -> None:
+    async def _admit(self, name: str, place: ServedEnvironment) -> None:
         """The sockets queue connections: nobody hears "no release yet" without need. But who is ready waits for no other."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._following.settled(name), GRACE_S)
@@ -283,7 +283,7 @@ class Tree:
             _log.error(trouble)
         self._trouble = trouble
 
-    async def _load(self, key: Key, route: Route) -> tuple[Plan, dict[str, str]]:
+    async def _load(self, key: Key, route: Route) -> tuple[WorkerPlan, dict[str, str]]:
         """Champion and candidate tried and loaded in every worker; and those that cannot be served. No answer changes yet."""
         place = self._places[key[0]]
         patience_s = LOAD_S if route.project in place.applied else COLD_S
@@ -295,7 +295,7 @@ class Tree:
         failed |= await self._proofs.of(compiled, patience_s)
         return plan, failed | await place.group.load(plan.without(failed))
 
-    async def _flip(self, key: Key, route: Route, loaded: tuple[Plan, dict[str, str]]) -> None:
+    async def _flip(self, key: Key, route: Route, loaded: tuple[WorkerPlan, dict[str, str]]) -> None:
         """All or nothing: every worker, or none when champion or candidate failed."""
         place, (plan, failed) = self._places[key[0]], loaded
         refused = route.champion in failed or (route.candidate or "") in failed
@@ -311,7 +311,7 @@ class Tree:
         before = place.group.plan
         routes = (*(r for r in before.routes if r.project != route.project), route)
         place.deaths.forget(routes)
-        await place.group.flip(fit(place, Plan(routes, before.releases | plan.without(failed).releases)))
+        await place.group.flip(fit(place, WorkerPlan(routes, before.releases | plan.without(failed).releases)))
         place.applied[route.project] = route
         serving = {d for p in self._places.values() for d in p.group.plan.releases}
         await self._hosts.keep_only(serving | {d for other in self._following.routes() for d in named(other)})
@@ -342,7 +342,7 @@ class Tree:
             place.deaths.host(digest, code, place.group.plan.routes)
             self._suspend(place)
 
-    def _suspend(self, place: Place) -> None:
+    def _suspend(self, place: ServedEnvironment) -> None:
         """A candidate that crashes again and again gets no more traffic, whether or not the engine is there to roll back."""
         plan = place.group.plan
         if any(place.deaths.unfit(route) for route in plan.routes):
@@ -350,7 +350,7 @@ class Tree:
             self._suspending.add(task)
             task.add_done_callback(self._suspending.discard)
 
-    async def _flip_without_unfit(self, place: Place) -> None:
+    async def _flip_without_unfit(self, place: ServedEnvironment) -> None:
         """Of the plan at the moment that the task begins: another flip may have come between, and must not be undone."""
         await place.group.flip(fit(place, place.group.plan))
 
@@ -360,7 +360,7 @@ class Tree:
         kept = {d for r in others for d in named(r)} - set(named(route))
         self._failed = {d: why for d, why in self._failed.items() if d in kept} | failed
 
-    async def _prepare(self, route: Route, patience_s: float) -> tuple[Plan, dict[str, str]]:
+    async def _prepare(self, route: Route, patience_s: float) -> tuple[WorkerPlan, dict[str, str]]:
         """Where the route's releases lie, with a host for each hosted one; and those that cannot be served."""
         releases: dict[str, tuple[Path, Path | None]] = {}
         failed: dict[str, str] = {}
@@ -370,7 +370,7 @@ class Tree:
                 releases[digest] = (folder, await self._hosts.ensure(digest, patience_s) if _hosted(folder) else None)
             except (ServingError, OSError) as error:
                 failed[digest] = str(error)
-        return Plan((route,), releases), failed
+        return WorkerPlan((route,), releases), failed
 
     async def _try(self, digest: str) -> str:
         """Why a release cannot be served, or an empty text. No route names it yet."""
@@ -384,7 +384,7 @@ class Tree:
 
     # -- scaling
 
-    def _decided(self, name: str, decision: Decision) -> None:
+    def _decided(self, name: str, decision: ScalingDecision) -> None:
         projects = list(self._places[name].applied)
         scaled = self._decisions.add(name, projects[0] if len(projects) == 1 else None, decision)
         _log.info(scaled.text, extra=logs.facts(environment=name))
@@ -399,7 +399,7 @@ class Tree:
         place.flow.read(place.counts, place.applied.values(), time.monotonic())
         if sample is not None:
             numbers = (sample.load / len(sample.busy), judge_scaling.wanted(sample.load), sample.wait_ms / 1000)
-            place.usage = Usage(len(place.group.pids()), *numbers, tuple(processes))
+            place.usage = WorkerUsage(len(place.group.pids()), *numbers, tuple(processes))
             place.group.tell("usage", usage=msgspec.to_builtins(place.usage))
 
     # -- the control socket
@@ -477,7 +477,7 @@ class Tree:
             "hosts": self._hosts.pids(),
         }
 
-    def _facts(self, name: str, place: Place) -> dict[str, Any]:
+    def _facts(self, name: str, place: ServedEnvironment) -> dict[str, Any]:
         scaled = self._decisions.last(name)
         return facts(place) | {
             "waiting": self._waiting(name),
@@ -522,7 +522,7 @@ async def main(
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started this may ignore it: then nobody hears how a child ended
     descriptors.raise_limit()
     logs.take_all()
-    tree = Tree(options)
+    tree = Supervisor(options)
     loop = asyncio.get_running_loop()
     for number in signals:
         loop.add_signal_handler(number, tree.stop)

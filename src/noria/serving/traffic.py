@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from noria.serving.counts import Counts, turned
+from noria.serving.counts import SharedCounters, turned
 from noria.serving.rollout_records import Route, Tally
 
 EVERY_S = 10.0
@@ -28,7 +28,7 @@ class Served(msgspec.Struct, frozen=True):
     slow: float  # share of them
 
 
-class Rates(msgspec.Struct, frozen=True):
+class TrafficRates(msgspec.Struct, frozen=True):
     """Over the last ``over_s`` seconds, ten minutes at most."""
 
     over_s: float
@@ -44,7 +44,7 @@ class _Reading(NamedTuple):
     served: dict[str, Tally]  # since the flow began to be read
 
 
-class Flow:
+class TrafficMeter:
     """Readings of one environment's counters."""
 
     def __init__(self) -> None:
@@ -52,12 +52,12 @@ class Flow:
         self._seen: dict[int, tuple[Tally, Tally]] | None = None  # by tally key: up to where it was added; None: not read yet
         self._served: dict[str, Tally] = {}
 
-    def read(self, counts: Counts, routes: Iterable[Route], now: float) -> None:
+    def read(self, counts: SharedCounters, routes: Iterable[Route], now: float) -> None:
         """Called as often as one likes; keeps one reading in ten seconds. ``now``: of a clock that never goes back, seconds."""
         if not self._readings or now - self._readings[-1].at >= EVERY_S:
             self._readings.append(self._taken(counts, routes, now))
 
-    def rates(self, counts: Counts, routes: Iterable[Route], now: float) -> Rates | None:
+    def rates(self, counts: SharedCounters, routes: Iterable[Route], now: float) -> TrafficRates | None:
         """None before a second has passed."""
         if not self._readings or now - self._readings[0].at < 1:
             return None
@@ -65,7 +65,7 @@ class Flow:
         old = next((reading for reading in self._readings if now - reading.at <= OVER_S), self._readings[-1])
         served = {project: tally.less(old.served.get(project, Tally())) for project, tally in new.served.items()}
         over_s = now - old.at
-        return Rates(
+        return TrafficRates(
             round(over_s, 1),
             (new.requests - old.requests) / over_s,
             (new.labels - old.labels) / over_s,
@@ -76,7 +76,7 @@ class Flow:
             },
         )
 
-    def _taken(self, counts: Counts, routes: Iterable[Route], now: float) -> _Reading:
+    def _taken(self, counts: SharedCounters, routes: Iterable[Route], now: float) -> _Reading:
         if self._seen is None:
             self._seen = counts.tallies()  # what was counted before the first reading is old
         for route in routes:

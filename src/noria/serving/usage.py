@@ -29,7 +29,7 @@ class Process(msgspec.Struct, frozen=True):
     pss: int | None = None  # bytes; shared pages are divided. None until it was measured
 
 
-class Usage(msgspec.Struct, frozen=True):
+class WorkerUsage(msgspec.Struct, frozen=True):
     """What is told about one environment's workers, and all processes of its tree but other environments' workers."""
 
     workers: int
@@ -39,7 +39,7 @@ class Usage(msgspec.Struct, frozen=True):
     processes: tuple[Process, ...] = ()
 
 
-class Meter:
+class UsageMeter:
     """Remembers the processes between samples."""
 
     def __init__(self) -> None:

@@ -16,12 +16,12 @@ from noria import __version__
 from noria.kernel import background
 from noria.kernel.errors import BadBodyError, ServingError, UnknownTargetError
 from noria.serving import partial_answers, protocol, v2_messages
-from noria.serving.counts import Counts
+from noria.serving.counts import SharedCounters
 from noria.serving.http import Headers, Receive, Reply, Scope, Told, json_reply, method_reply, read_body
 from noria.serving.recorder import Recorder
-from noria.serving.router import Answered, Router, RouteTable, now
+from noria.serving.router import Router, RouterAnswer, RouteTable, now
 from noria.serving.runtime import INLINE_ROWS, LoadedRelease
-from noria.serving.shadow import Shadow
+from noria.serving.shadow import ShadowScorer
 
 BINARY = b"application/octet-stream"
 EXTENSIONS = ["binary_tensor_data"]
@@ -32,7 +32,13 @@ class OpenInference:
     """Answers every path under `/v2` that the application's table does not name."""
 
     def __init__(
-        self, router: Router, recorder: Recorder, counts: Counts, shadow: Shadow | None, max_body_bytes: int, max_rows: int
+        self,
+        router: Router,
+        recorder: Recorder,
+        counts: SharedCounters,
+        shadow: ShadowScorer | None,
+        max_body_bytes: int,
+        max_rows: int,
     ) -> None:
         self._router = router
         self._recorder = recorder
@@ -85,7 +91,7 @@ class OpenInference:
             admit()
         return self._recorded(table, request, now(self._router.answer(table, request.ask, drawn)))
 
-    def _recorded(self, table: RouteTable, request: v2_messages.Request, answered: Answered) -> Reply:
+    def _recorded(self, table: RouteTable, request: v2_messages.InferRequest, answered: RouterAnswer) -> Reply:
         """The reply, once the log holds it."""
         assert table.route is not None
         ask, found, lacking = request.ask, answered, answered.lacking

@@ -14,15 +14,15 @@ from noria.kernel.task import Task
 from noria.models.signature import Kind, Signature
 from noria.serving import protocol, v2_tensors
 from noria.serving.problems import SHOWN, Problems, listed, nearest
-from noria.serving.protocol import Ask, Record
-from noria.serving.router import WHOLE, Answered, Lacking
+from noria.serving.protocol import PredictionRequest, Record
+from noria.serving.router import WHOLE, PartlyAnswered, RouterAnswer
 from noria.serving.v2_tensors import Tensor, Values
 
 PREDICT = "predict"
 _encode = msgspec.json.Encoder().encode
 
 
-class Output(msgspec.Struct, frozen=True):
+class OutputTensor(msgspec.Struct, frozen=True):
     """A tensor that answers. ``width`` is 0 for shape [n], else of shape [n, width]: the probabilities of all classes."""
 
     name: str
@@ -30,15 +30,15 @@ class Output(msgspec.Struct, frozen=True):
     width: int = 0
 
 
-class Request(msgspec.Struct, frozen=True):
+class InferRequest(msgspec.Struct, frozen=True):
     """An inference request that the release can read."""
 
-    ask: Ask
+    ask: PredictionRequest
     id: str | None
     wanted: dict[str, bool]  # output -> whether in binary form; in the order asked for
 
 
-class Rows(Sequence[Record]):
+class ColumnRecords(Sequence[Record]):
     """Records over columns, made one by one when somebody asks: hardly anybody does."""
 
     def __init__(self, count: int, columns: dict[str, Values]) -> None:
@@ -55,29 +55,29 @@ class Rows(Sequence[Record]):
         return {name: values[index] for name, values in self._columns.items()}
 
 
-def outputs_of(signature: Signature) -> list[Output]:
+def outputs_of(signature: Signature) -> list[OutputTensor]:
     """What answers a request: the same names as in `/predict`."""
     if signature.task is Task.REGRESSION:
-        return [Output("prediction", "FP64")]
+        return [OutputTensor("prediction", "FP64")]
     kinds = set(map(type, protocol.labels_of(signature)))
-    prediction = Output("prediction", "INT64" if kinds == {int} else "BOOL" if kinds == {bool} else "BYTES")
+    prediction = OutputTensor("prediction", "INT64" if kinds == {int} else "BOOL" if kinds == {bool} else "BYTES")
     if signature.task is Task.BINARY:
-        return [prediction, Output("probability", "FP64")]
-    return [prediction, Output("probabilities", "FP64", len(signature.classes))]
+        return [prediction, OutputTensor("probability", "FP64")]
+    return [prediction, OutputTensor("probabilities", "FP64", len(signature.classes))]
 
 
-def aliases_of(signature: Signature) -> list[Output]:
+def aliases_of(signature: Signature) -> list[OutputTensor]:
     """What MLServer calls the outputs of a scikit-learn model: answered to who asks for them by name."""
-    prediction = Output(PREDICT, outputs_of(signature)[0].datatype)
+    prediction = OutputTensor(PREDICT, outputs_of(signature)[0].datatype)
     if signature.task is Task.REGRESSION:
         return [prediction]
-    return [prediction, Output("predict_proba", "FP64", len(signature.classes))]
+    return [prediction, OutputTensor("predict_proba", "FP64", len(signature.classes))]
 
 
 # -- requests
 
 
-def read(body: bytes, head_bytes: int | None, signature: Signature, also: frozenset[str], max_rows: int) -> Request:
+def read(body: bytes, head_bytes: int | None, signature: Signature, also: frozenset[str], max_rows: int) -> InferRequest:
     """``head_bytes``: the length of the JSON part when tensors follow it in binary form. Columns in ``also`` may be there too.
 
     Raises BadBodyError, SignatureError (which names the tensor), TooLargeError.
@@ -90,12 +90,12 @@ def read(body: bytes, head_bytes: int | None, signature: Signature, also: frozen
     entries = _objects(head, "inputs")
     if not entries:
         raise SignatureError("the request has no inputs", hint=_takes(signature))
-    reader = _Reader(signature, also, max_rows, memoryview(b"") if head_bytes is None else memoryview(body)[head_bytes:])
+    reader = _TensorReader(signature, also, max_rows, memoryview(b"") if head_bytes is None else memoryview(body)[head_bytes:])
     ask = reader.read(entries)
-    return Request(ask, _id(head), _wanted(head, outputs_of(signature), aliases_of(signature)))
+    return InferRequest(ask, _id(head), _wanted(head, outputs_of(signature), aliases_of(signature)))
 
 
-class _Reader:
+class _TensorReader:
     """Takes tensor by tensor, and says at the end what is wrong with all of them."""
 
     def __init__(self, signature: Signature, also: frozenset[str], max_rows: int, raw: memoryview) -> None:
@@ -111,7 +111,7 @@ class _Reader:
         self._columns: dict[str, Values] = {}  # as the signature wants them
         self._problems = Problems()
 
-    def read(self, entries: list[dict[str, Any]]) -> Ask:
+    def read(self, entries: list[dict[str, Any]]) -> PredictionRequest:
         for index, entry in enumerate(entries):
             try:
                 self._take(entry, index)
@@ -130,7 +130,9 @@ class _Reader:
             raise protocol.refusal(self._problems, self._signature)
         assert self._rows is not None
         columns = {name: self._columns[name] for name in self._specs}
-        return Ask(Rows(self._rows, self._found), columns, self._texts(self._signature.key, protocol.key_text), self._times())
+        return PredictionRequest(
+            ColumnRecords(self._rows, self._found), columns, self._texts(self._signature.key, protocol.key_text), self._times()
+        )
 
     def _take(self, entry: dict[str, Any], index: int) -> None:
         name, datatype = _text(entry, "name", index), _text(entry, "datatype", index)
@@ -248,7 +250,7 @@ def _id(head: dict[str, Any]) -> str | None:
     return found
 
 
-def _wanted(head: dict[str, Any], offered: list[Output], aliases: list[Output]) -> dict[str, bool]:
+def _wanted(head: dict[str, Any], offered: list[OutputTensor], aliases: list[OutputTensor]) -> dict[str, bool]:
     """Each output with whether it goes out in binary form."""
     binary = _flag(head, "binary_data_output", False, "the request")
     entries = _objects(head, "outputs")
@@ -292,7 +294,12 @@ def _takes(signature: Signature) -> str:
 
 
 def write(
-    request: Request, model: str, answered: Answered, rows: list[Record | None], ids: list[str], outside: dict[int, list[str]]
+    request: InferRequest,
+    model: str,
+    answered: RouterAnswer,
+    rows: list[Record | None],
+    ids: list[str],
+    outside: dict[int, list[str]],
 ) -> tuple[bytes, int | None]:
     """The answer's body, and the length of its JSON part when binary data follows. ``rows`` are `protocol.outputs`, None where
     there is no answer; ``outside`` is what `protocol.outside` found. No answer is NaN in binary form, and an output that has
@@ -318,7 +325,7 @@ def write(
     return (b"".join((text, *binary)), len(text)) if binary else (text, None)
 
 
-def tensor(output: Output, found: dict[str, list[Any]], answers: list[Any]) -> dict[str, Any]:
+def tensor(output: OutputTensor, found: dict[str, list[Any]], answers: list[Any]) -> dict[str, Any]:
     """An output's tensor with its data in JSON; ``found`` is what `protocol.answerer` made of ``answers``."""
     if output.width:
         values = [value for row in answers for value in row[: output.width]]
@@ -337,7 +344,7 @@ def message(
     ids: list[str],
     outputs: list[dict[str, Any]],
     outside: dict[int, list[str]] | None = None,
-    lacking: Lacking = WHOLE,
+    lacking: PartlyAnswered = WHOLE,
 ) -> bytes:
     """The JSON part of an answer."""
     head = {"model_name": model, "model_version": version}

@@ -29,23 +29,23 @@ from noria.kernel.errors import NoriaError, ServingError
 from noria.predictions.shadow_log import shadow_folder
 from noria.predictions.writer import LogWriter
 from noria.releases.bundle import open_bundle, public_keys
-from noria.serving.access_control import Door
+from noria.serving.access_control import AccessControl
 from noria.serving.access_log import AccessLog
 from noria.serving.app import App, Settings
-from noria.serving.counts import Counts, counts_path
+from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.crashes import leave_last_words
-from noria.serving.draining import leave, shed
-from noria.serving.fast_http import Edge, sweep
+from noria.serving.draining import drain_connections, shed_connections
+from noria.serving.fast_http import FastHttpProtocol, sweep
 from noria.serving.heartbeat import beat
-from noria.serving.key_assignment import Seen, open_seen, seen_path
+from noria.serving.key_assignment import CountedBuckets, open_seen, seen_path
 from noria.serving.project_apps import Apps
-from noria.serving.rate_limits import Rates, rates_path
+from noria.serving.rate_limits import RateLimits, rates_path
 from noria.serving.recorder import Recorder, secret
 from noria.serving.rehearsal import rehearse
 from noria.serving.rollout_records import Route
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import HostedRuntime, LoadedRelease, load
-from noria.serving.shadow import Shadow
+from noria.serving.shadow import ShadowScorer
 from noria.serving.stderr import survive_full_disk
 from noria.serving.worker_start import LINE_LIMIT, Start
 
@@ -75,14 +75,14 @@ class Worker:
         self._writer = writer
         self._loaded: dict[str, LoadedRelease] = {}
         self._complaints: dict[str, set[str]] = {}
-        self._seen: dict[str, tuple[str, Seen]] = {}  # project -> rollout, and which keys were counted in it
+        self._seen: dict[str, tuple[str, CountedBuckets]] = {}  # project -> rollout, and which keys were counted in it
         counts = counts_path(self._state, start.environment)
-        self._counts = Counts(counts, start.slot)
+        self._counts = SharedCounters(counts, start.slot)
         self._counts.at_work.taken()  # left by a tree that was killed
         leave_last_words(counts, start.slot)
         self._log = LogWriter(self._state / "log" / start.environment, start.environment, deleted=self._counts.log_deleted)
         self._access_log = AccessLog(self._state / "log" / start.environment) if start.access.log else None
-        self._shadow = Shadow(self._counts, self.complain, shadow_folder(self._state, start.environment), start.environment)
+        self._shadow = ShadowScorer(self._counts, self.complain, shadow_folder(self._state, start.environment), start.environment)
         self._apps = Apps(self._app_maker())
         self._server = QuietServer(_config(self._apps))
         self._serving: asyncio.Task[None] | None = None
@@ -92,8 +92,8 @@ class Worker:
     def _app_maker(self) -> Callable[[], App]:
         start = self._start
         settings = Settings(start.environment, start.host, start.max_body_bytes, start.max_rows)
-        rates = Rates(rates_path(self._state, start.environment), start.access.rate) if start.access.rate else None
-        door = Door(start.access, start.host, rates)
+        rates = RateLimits(rates_path(self._state, start.environment), start.access.rate) if start.access.rate else None
+        door = AccessControl(start.access, start.host, rates)
         policy = start.recording
         keyed = secret(self._state) if policy.redact or policy.sample < 1.0 else b""
         recorder = Recorder(self._log, policy, self._counts, keyed)
@@ -188,7 +188,7 @@ class Worker:
             raise ServingError(f"not loaded: {', '.join(sorted(missing))}")
         return routes
 
-    def _marks(self, route: Route) -> Seen | None:
+    def _marks(self, route: Route) -> CountedBuckets | None:
         """Which keys were counted in the route's rollout, where requests go by key."""
         if not (route.sticky and route.candidate and route.share and route.rollout_id):
             return None
@@ -225,7 +225,7 @@ class Worker:
 
     async def _shed(self, message: dict[str, Any]) -> None:
         """There are more workers now: some of the clients may find them."""
-        shed(self._server.server_state, message["share"])
+        shed_connections(self._server.server_state, message["share"])
 
     async def _retire(self, reader: asyncio.StreamReader) -> None:
         """Accept no more, and end when the clients are gone; until then routes are followed as before."""
@@ -234,7 +234,7 @@ class Worker:
         self._run(self._leave(reader))
 
     async def _leave(self, reader: asyncio.StreamReader) -> None:
-        await leave(self._server.server_state, LEAVE_S)
+        await drain_connections(self._server.server_state, LEAVE_S)
         hang_up(reader, self._writer)
 
     async def _drain(self) -> None:
@@ -262,7 +262,7 @@ def _config(app: Apps) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=Edge,
+        http=FastHttpProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -43,15 +43,15 @@ class UnservedError(ServingError):
         self.failed = failed
 
 
-class Plan(msgspec.Struct, frozen=True):
+class WorkerPlan(msgspec.Struct, frozen=True):
     """A route for each project, and where their releases lie: digest -> (folder, host socket or None)."""
 
     routes: tuple[Route, ...] = ()
     releases: dict[str, tuple[Path, Path | None]] = {}
 
-    def without(self, digests: Container[str]) -> Plan:
+    def without(self, digests: Container[str]) -> WorkerPlan:
         """The same routes, with fewer releases."""
-        return Plan(self.routes, {digest: where for digest, where in self.releases.items() if digest not in digests})
+        return WorkerPlan(self.routes, {digest: where for digest, where in self.releases.items() if digest not in digests})
 
 
 def named(route: Route) -> list[str]:
@@ -96,7 +96,7 @@ class WorkerLink:
         reader, self._writer = await asyncio.open_connection(sock=channel, limit=LINE_LIMIT)
         self._reading = asyncio.create_task(self._read(reader))
 
-    async def load(self, plan: Plan) -> dict[str, str]:
+    async def load(self, plan: WorkerPlan) -> dict[str, str]:
         """Load what is not there yet, and try the routes; releases that failed, with their reasons. Other orders wait for none
         of it. Raises WorkerGoneError."""
         failed = await self._load(plan)
@@ -104,7 +104,7 @@ class WorkerLink:
             return failed
         return failed | await self._try(plan)
 
-    async def apply(self, plan: Plan, accept: bool = False, reach: bool = True, kept: Set[str] = frozenset[str]()) -> None:
+    async def apply(self, plan: WorkerPlan, accept: bool = False, reach: bool = True, kept: Set[str] = frozenset[str]()) -> None:
         """Load, flip, and begin to accept. Raises WorkerGoneError, ServingError when champion or candidate do not load.
 
         ``kept``: releases that another route is about to name: they stay in memory.
@@ -142,7 +142,7 @@ class WorkerLink:
             self._writer.close()
         self._lost()
 
-    async def _load(self, plan: Plan, reach: bool = True) -> dict[str, str]:
+    async def _load(self, plan: WorkerPlan, reach: bool = True) -> dict[str, str]:
         failed: dict[str, str] = {}
         for digest, (folder, host) in plan.releases.items():
             if digest not in self._loaded:
@@ -156,7 +156,7 @@ class WorkerLink:
                 self._loads.remove(digest)
         return failed
 
-    async def _try(self, plan: Plan) -> dict[str, str]:
+    async def _try(self, plan: WorkerPlan) -> dict[str, str]:
         """Routes that cannot be served though their releases are loaded; told of the release that is new in them."""
         failed: dict[str, str] = {}
         for route in plan.routes:
@@ -215,7 +215,7 @@ class WorkerLink:
                 answer.set_exception(WorkerGoneError("the worker ended"))
 
 
-class Group:
+class WorkerPool:
     """N workers that answer by one plan."""
 
     def __init__(
@@ -227,7 +227,7 @@ class Group:
         silent_s: float = SILENT_S,
         on_unserved: Callable[[int, dict[str, str]], None] = lambda slot, failed: None,
     ) -> None:
-        self.plan = Plan()
+        self.plan = WorkerPlan()
         self.complaints: dict[str, list[str]] = {}
         self.restarts = 0
         self.coming: Callable[[], Set[str]] = frozenset  # releases that a route is about to name
@@ -257,14 +257,14 @@ class Group:
         await self._everywhere(lambda link: link.apply(self.plan, accept=True, kept=self.coming()))
         self._watching = asyncio.create_task(self._watch())
 
-    async def load(self, plan: Plan) -> dict[str, str]:
+    async def load(self, plan: WorkerPlan) -> dict[str, str]:
         """Load a plan's releases everywhere while requests go on; digest -> reason of those that failed."""
         failed: dict[str, str] = {}
         for outcome in await self._everywhere(lambda link: link.load(plan)):
             failed |= outcome or {}
         return failed
 
-    async def flip(self, plan: Plan) -> None:
+    async def flip(self, plan: WorkerPlan) -> None:
         """Returns when every worker answers by ``plan``. A worker that dies meanwhile starts with it."""
         self.plan = plan
         kept = plan.releases.keys()
@@ -456,7 +456,7 @@ class Group:
             _log.warning(f"release {digest[:12]} failed on a request: {text}", extra=logs.facts(release=digest))
 
 
-async def _flip(link: WorkerLink, plan: Plan, kept: Set[str]) -> None:
+async def _flip(link: WorkerLink, plan: WorkerPlan, kept: Set[str]) -> None:
     """A worker that was just replaced may fail to load what its siblings hold: it is replaced again, and starts with the plan."""
     try:
         await link.apply(plan, kept=kept)

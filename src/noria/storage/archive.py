@@ -50,7 +50,7 @@ class Writer:
         self._file.write(bytes(2 * BLOCK))
 
 
-class Member(msgspec.Struct, frozen=True):
+class ArchiveMember(msgspec.Struct, frozen=True):
     """A file of an archive. ``content`` ends after ``size_bytes``, and is read before the next member is asked for."""
 
     name: str
@@ -83,7 +83,7 @@ class Content(io.BufferedIOBase):
         return len(data)
 
 
-def members(file: BinaryIO) -> Iterator[Member]:
+def members(file: BinaryIO) -> Iterator[ArchiveMember]:
     """The files of an archive, in order. Raises DataError for anything that is not one of ours: a link, a device, a path that
     leaves the folder, a damaged header, an end too early or bytes after it."""
     long_name: str | None = None
@@ -101,7 +101,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
         name = safe(long_name if long_name is not None else info.name)
         long_name = None
         content = Content(file, info.size)
-        yield Member(name, info.size, bool(info.mode & 0o100), content)
+        yield ArchiveMember(name, info.size, bool(info.mode & 0o100), content)
         while content.left:
             content.read(min(CHUNK, content.left))
         _skip(file, info.size)

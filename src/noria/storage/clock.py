@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from noria.storage.events import EventStore
 
 
-class Clock(msgspec.Struct, frozen=True):
+class ProjectClock(msgspec.Struct, frozen=True):
     """At wall time ``wall`` the project's time was ``at``; since then it runs ``speed`` times as fast. Seconds since 1970."""
 
     wall: float
@@ -31,10 +31,10 @@ class ClockStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def read(self, project: str) -> Clock | None:
+    def read(self, project: str) -> ProjectClock | None:
         """The replay's clock, or None on the wall clock."""
         row = self._database.row("SELECT wall, at, speed FROM clocks WHERE project = ?", (project,))
-        return Clock(row["wall"], row["at"], row["speed"]) if row else None
+        return ProjectClock(row["wall"], row["at"], row["speed"]) if row else None
 
     def set(self, project: str, at: float, speed: float) -> None:
         """From now on the project's time is ``at`` and runs at ``speed``; recorded as an event."""

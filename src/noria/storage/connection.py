@@ -42,7 +42,7 @@ class Row(sqlite3.Row):
             raise StoreError(f"the ledger is damaged: a table has no column {key} any more", hint=CURE) from error
 
 
-class Link:
+class ThreadConnection:
     """One thread's connection; it is closed when the thread ends."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -64,7 +64,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._links: weakref.WeakSet[ThreadConnection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._read_only = ReadOnly(path) if cannot_write(path) else None
         self.hide: Callable[[str], str] = str  # takes what is secret out of words that are kept
@@ -76,10 +76,10 @@ class Database:
         """This thread's connection: WAL, every commit on disk before it returns."""
         return self._link().connection
 
-    def _link(self) -> Link:
-        found: Link | None = getattr(self._local, "link", None)
+    def _link(self) -> ThreadConnection:
+        found: ThreadConnection | None = getattr(self._local, "link", None)
         if found is None:
-            found = self._local.link = Link(self._open())
+            found = self._local.link = ThreadConnection(self._open())
             with self._lock:
                 self._links.add(found)
         return found
@@ -138,7 +138,7 @@ class Database:
                 link.depth -= 1
                 _undo(link.connection, "ROLLBACK")
 
-    def _inside(self, link: Link) -> sqlite3.Connection:
+    def _inside(self, link: ThreadConnection) -> sqlite3.Connection:
         """The connection, unless SQLite gave up the open transaction by itself (as it does when the disk is full)."""
         if link.depth and not link.connection.in_transaction:
             raise StoreError("the transaction was given up; nothing of it was kept", where=str(self.path))

@@ -18,7 +18,7 @@ import msgspec
 
 from noria.kernel.errors import NoriaError, StoreError
 from noria.storage.connection import Database
-from noria.storage.stat_index import Mark, MarkStore
+from noria.storage.stat_index import StatEntry, StatIndex
 
 FILE = "audit.head"
 SIZE = 512  # bytes: a disk writes them at once
@@ -28,7 +28,7 @@ Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes], bool]  # of what was said, and a signature
 
 
-class Head(msgspec.Struct, frozen=True):
+class AuditHead(msgspec.Struct, frozen=True):
     """audit.head: one JSON object, filled up with blanks. ``signature``: of ``said``, as hex."""
 
     seq: int
@@ -42,11 +42,11 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class HeadStore:
-    def __init__(self, database: Database, marks: MarkStore) -> None:
+    def __init__(self, database: Database, marks: StatIndex) -> None:
         self._database, self._marks = database, marks
         self._path = database.path.with_name(FILE)
         self._sign: Sign | None = None
-        self._last: Head | None = None  # that this process wrote
+        self._last: AuditHead | None = None  # that this process wrote
         self._local = threading.local()
 
     def keep(self, sign: Sign) -> None:
@@ -74,16 +74,16 @@ class HeadStore:
             before = _read(os.pread(handle, SIZE, 0))
             if not anyway and not self._goes_on(before, int(newest["seq"])):
                 return
-            head = Head(int(newest["seq"]), str(newest["hash"]), time.time())
+            head = AuditHead(int(newest["seq"]), str(newest["hash"]), time.time())
             head = msgspec.structs.replace(head, signature=sign(head.said).hex())
             os.pwrite(handle, msgspec.json.encode(head).ljust(SIZE - 1) + b"\n", 0)
             if anyway or before is None:
                 os.fsync(handle)
         self._last = head
         if before is None:
-            self._marks.put(*KEPT, {FILE: Mark("kept", "")})
+            self._marks.put(*KEPT, {FILE: StatEntry("kept", "")})
 
-    def _goes_on(self, before: Head | str | None, newest: int) -> bool:
+    def _goes_on(self, before: AuditHead | str | None, newest: int) -> bool:
         """Whether a head may take the place of what is there: of nothing, the first time; of one that the chain bears out."""
         if before is None:
             return not self._was_kept()
@@ -94,7 +94,7 @@ class HeadStore:
     def _was_kept(self) -> bool:
         return FILE in self._marks.all(*KEPT)
 
-    def _holds(self, head: Head) -> bool:
+    def _holds(self, head: AuditHead) -> bool:
         row = self._database.row("SELECT hash FROM events WHERE seq = ?", (head.seq,))
         return row is not None and row["hash"] == head.hash
 
@@ -129,7 +129,7 @@ class HeadStore:
             return f"{gone} of {head.seq:,} events are gone: so many were signed"
         return f"event {head.seq:,} is another one than was signed"
 
-    def _signed(self) -> Head | str | None:
+    def _signed(self) -> AuditHead | str | None:
         """What the file holds; not while another process writes it."""
         with self._path.open("rb") as file:
             with contextlib.suppress(OSError):  # a file system without locks
@@ -140,17 +140,17 @@ class HeadStore:
         """How many events came after the head; all where there is none."""
         with contextlib.suppress(OSError):
             head = _read(self._path.read_bytes())
-            if isinstance(head, Head):
+            if isinstance(head, AuditHead):
                 return events - head.seq
         return events
 
 
-def _read(content: bytes) -> Head | str | None:
+def _read(content: bytes) -> AuditHead | str | None:
     """A head, why it is none, or None where nothing was written."""
     if not content:
         return None
     try:
-        head = msgspec.json.decode(content, type=Head)
+        head = msgspec.json.decode(content, type=AuditHead)
         bytes.fromhex(head.signature)
     except (msgspec.DecodeError, ValueError) as error:
         return str(error)

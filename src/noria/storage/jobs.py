@@ -12,7 +12,7 @@ from noria.kernel import names
 from noria.kernel.errors import LeaseLostError
 from noria.storage.connection import Database, Value
 from noria.storage.events import EventStore
-from noria.storage.rows import Table
+from noria.storage.rows import StructTable
 
 ATTEMPTS = 5  # claims of one job that ended without an outcome: then it is dead, and a person looks
 
@@ -31,7 +31,7 @@ class Job(msgspec.Struct, frozen=True):
 class JobStore:
     def __init__(self, database: Database, events: EventStore) -> None:
         self._database, self._events = database, events
-        self._table = Table(database, "jobs", Job)
+        self._table = StructTable(database, "jobs", Job)
 
     def add(self, project: str, kind: str, subject: str, dedupe: str | None = None) -> str | None:
         """A new open job; None when an open one with the same ``dedupe`` exists."""

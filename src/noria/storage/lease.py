@@ -44,7 +44,7 @@ def gone(holder: str) -> bool:
     return False
 
 
-class Held:
+class HeldJob:
     """A claimed job. Leaving the block without `done` gives the job back for another engine to take at once."""
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
@@ -55,7 +55,7 @@ class Held:
         self._thread = threading.Thread(target=self._renew, name=f"lease-{job.kind}", daemon=True)
 
     @classmethod
-    def claim(cls, ledger: Ledger, project: str, kind: str, subject: str) -> Held | None:
+    def claim(cls, ledger: Ledger, project: str, kind: str, subject: str) -> HeldJob | None:
         """Claim the job of this kind, making it first if there is none; None while another engine holds it."""
         ledger.jobs.add(project, kind, subject, dedupe=f"{kind}:{subject}")
         job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject)
@@ -66,7 +66,7 @@ class Held:
         _log.debug(f"{kind} {subject} is in hand", extra=logs.facts(job=kind, subject=subject))
         return cls(ledger, job)
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> HeldJob:
         self._thread.start()
         return self
 

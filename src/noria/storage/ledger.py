@@ -22,7 +22,7 @@ from noria.storage.events import EventStore
 from noria.storage.heads import HeadStore
 from noria.storage.jobs import JobStore
 from noria.storage.projects import ApprovalStore, ProjectStore
-from noria.storage.stat_index import MarkStore
+from noria.storage.stat_index import StatIndex
 from noria.trust.keep_store import KeepStore
 from noria.views.totals import TotalStore
 
@@ -34,7 +34,7 @@ class Ledger:
         self.database = database
         self.projects = ProjectStore(database)
         self.clock = ClockStore(database)
-        self.marks = MarkStore(database)
+        self.marks = StatIndex(database)
         self.head = HeadStore(database, self.marks)
         self.events = EventStore(database, self.clock, self.head)
         self.clock.events = self.events

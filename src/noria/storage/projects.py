@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from noria.storage.connection import Database
-from noria.storage.rows import Table
+from noria.storage.rows import StructTable
 
 
 class ProjectRow(msgspec.Struct, frozen=True):
@@ -19,7 +19,7 @@ class ProjectRow(msgspec.Struct, frozen=True):
 
 class ProjectStore:
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "projects", ProjectRow, key=("name",))
+        self._table = StructTable(database, "projects", ProjectRow, key=("name",))
 
     def ensure(self, name: str, home: str) -> None:
         """Make the project known; its home may have moved."""
@@ -42,7 +42,7 @@ class Approval(msgspec.Struct, frozen=True):
 
 class ApprovalStore:
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "approvals", Approval, key=("project", "release", "environment", "actor"))
+        self._table = StructTable(database, "approvals", Approval, key=("project", "release", "environment", "actor"))
 
     def add(self, project: str, release: str, environment: str, actor: str) -> None:
         """One actor's approval counts once."""

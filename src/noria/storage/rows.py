@@ -19,7 +19,7 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError, Attribut
 PLAIN = {str, int, float, type(None)}  # most fields
 
 
-class Table(Generic[R]):
+class StructTable(Generic[R]):
     """A table whose columns are the fields of a frozen Struct, and maybe a few more."""
 
     def __init__(self, database: Database, name: str, record: type[R], key: tuple[str, ...] = ("id",)) -> None:

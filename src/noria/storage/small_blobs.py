@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS small (
 """
 
 
-class Packed(NamedTuple):
+class PackedBlob(NamedTuple):
     """A small blob from outside; ``at``: seconds since 1970 when its bytes were last put."""
 
     digest: str
@@ -71,11 +71,11 @@ class SmallBlobs:
             return row is not None
         return file.execute("UPDATE small SET at = ? WHERE digest = ?", (time.time(), digest)) > 0
 
-    def each(self) -> Iterator[Packed]:
+    def each(self) -> Iterator[PackedBlob]:
         """All of them, in the order of digests."""
         file = self._file()
         for row in file.each("SELECT digest, length(bytes), at FROM small ORDER BY digest") if file else ():
-            yield Packed(row[0], row[1], row[2])
+            yield PackedBlob(row[0], row[1], row[2])
 
     def drop(self, digests: Iterable[str], before: float | None = None) -> set[str]:
         """Delete those of them that were last put before that time; which those are."""

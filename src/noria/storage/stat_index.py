@@ -9,30 +9,30 @@ import msgspec
 from noria.storage.connection import Database
 
 
-class Mark(msgspec.Struct, frozen=True):
+class StatEntry(msgspec.Struct, frozen=True):
     """``seen`` changes whenever the content may have: size, times and inode of a local file, the version of a remote object."""
 
     seen: str
     digest: str
 
 
-class MarkStore:
+class StatIndex:
     """Marks by place: a dataset of a project (``data:NAME``), or a tree that steps work in (``tree:PATH``)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def all(self, project: str, place: str) -> dict[str, Mark]:
+    def all(self, project: str, place: str) -> dict[str, StatEntry]:
         """Every mark of a place, by the file's name in it."""
         rows = self._database.each("SELECT name, seen, digest FROM marks WHERE project = ? AND place = ?", (project, place))
-        return {name: Mark(seen, digest) for name, seen, digest in rows}
+        return {name: StatEntry(seen, digest) for name, seen, digest in rows}
 
     def each(self, project: str, place: str) -> Iterator[tuple[str, str, str]]:
         """Name, mark and digest of every file of a place in the order of names, one at a time."""
         sql = "SELECT name, seen, digest FROM marks WHERE project = ? AND place = ? ORDER BY name"
         yield from (tuple(row) for row in self._database.each(sql, (project, place)))
 
-    def put(self, project: str, place: str, marks: Mapping[str, Mark]) -> None:
+    def put(self, project: str, place: str, marks: Mapping[str, StatEntry]) -> None:
         """Write marks, or write them anew, in one transaction."""
         values = [(project, place, name, mark.seen, mark.digest) for name, mark in marks.items()]
         self._database.execute_many(

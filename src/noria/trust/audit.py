@@ -16,7 +16,7 @@ from noria.storage.events import ChainEnd
 from noria.storage.heads import FILE
 from noria.storage.ledger import Ledger
 from noria.storage.rows import to_json
-from noria.trust.judge_audit import KINDS, Approved, State, judge_state
+from noria.trust.judge_audit import KINDS, Approved, RecordedState, judge_state
 
 MOST = 20  # problems that are told
 ACCEPTED = "audit.accepted"  # the kind of an event: a person goes on in spite of what was found
@@ -109,10 +109,10 @@ def _head(ledger: Ledger, state: Path, events: int) -> list[str]:
     return [problem] if problem else []
 
 
-def _states(ledger: Ledger) -> dict[str, State]:
+def _states(ledger: Ledger) -> dict[str, RecordedState]:
     routes = ledger.routes.all()
     return {
-        project.name: State(
+        project.name: RecordedState(
             ledger.releases.list(project.name),
             [route for route in routes if route.project == project.name],
             [Approved(a.release, a.environment, a.actor) for a in ledger.approvals.list(project.name)],

@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.data import versions
-from noria.data.snapshot import Erased, FilePin
+from noria.data.snapshot import ErasedFile, FilePin
 from noria.delivery.context import DeliveryContext
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
@@ -28,13 +28,13 @@ from noria.pipeline.pin import origin
 from noria.pipeline.run import Run, StepRecord, StepState
 from noria.releases import bundle_verifier
 from noria.trust.gc import NAMED, exclusive
-from noria.trust.judge_retention import Holder, Kept, Kind, descended
-from noria.trust.keep_store import Result
+from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, descended
+from noria.trust.keep_store import RememberedResult
 from noria.trust.references import contents, expand, gather, holders
 from noria.trust.verification import DAMAGED_FOLDER
 
 
-class Doomed(msgspec.Struct, frozen=True):
+class ErasedContent(msgspec.Struct, frozen=True):
     """One content of a file."""
 
     dataset: str
@@ -43,7 +43,7 @@ class Doomed(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-class Touched(msgspec.Struct, frozen=True):
+class AffectedUses(msgspec.Struct, frozen=True):
     """Who used what goes, in every project of this ledger: blobs belong to all of them. By project where names may be equal."""
 
     snapshots: dict[str, frozenset[str]]
@@ -59,7 +59,7 @@ class Touched(msgspec.Struct, frozen=True):
         return sum(len(keys) for keys in self.results.values())
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class SealedFiles(msgspec.Struct, frozen=True):
     """Files in the code of a release that go: the erased contents themselves, and what steps left there before bundles held the
     commit's files only."""
 
@@ -69,11 +69,11 @@ class Sealed(msgspec.Struct, frozen=True):
     files: tuple[str, ...]  # paths in the bundle
 
 
-class Plan(msgspec.Struct, frozen=True):
+class ErasurePlan(msgspec.Struct, frozen=True):
     """What goes, and what that touches."""
 
-    files: tuple[Doomed, ...]
-    touched: Touched
+    files: tuple[ErasedContent, ...]
+    touched: AffectedUses
     samples: frozenset[str]  # of failing rows
     left: frozenset[str]  # what steps left, without the manifests of their results
     manifests: frozenset[str]
@@ -81,7 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
     standing: tuple[tuple[str, str, str], ...]  # project, dataset, name: what the dataset holds now
     in_source: tuple[str, ...]  # files of the project that are still there: they would come in again
     beside: tuple[str, ...]  # what steps left in the project's folder
-    sealed: tuple[Sealed, ...]  # files of bundles
+    sealed: tuple[SealedFiles, ...]  # files of bundles
     trees: tuple[str, ...]  # checkouts: they go whole, and are made again from Git
     in_git: tuple[str, ...]  # files of bundles that their commits hold: Git keeps them
     unknown: tuple[str, ...]  # releases made of the data whose commit Git does not know any more: only equal bytes go from them
@@ -91,7 +91,7 @@ class Plan(msgspec.Struct, frozen=True):
         return frozenset(file.digest for file in self.files)
 
 
-def plan(line: DeliveryContext, reference: str) -> Plan:
+def plan(line: DeliveryContext, reference: str) -> ErasurePlan:
     """What an erasure of a version's files, or of every content that a file ever had, would take. Changes nothing.
 
     What was erased before is no part of it. Raises NotFoundError when it is neither.
@@ -112,7 +112,7 @@ def plan(line: DeliveryContext, reference: str) -> Plan:
     standing = [
         (project, of, pin.name) for project in projects for of, pin in line.ledger.keep.standing(project) if pin.digest in roots
     ]
-    return Plan(
+    return ErasurePlan(
         files,
         touched,
         samples,
@@ -126,7 +126,7 @@ def plan(line: DeliveryContext, reference: str) -> Plan:
     )
 
 
-def erase(line: DeliveryContext, reference: str) -> Plan:
+def erase(line: DeliveryContext, reference: str) -> ErasurePlan:
     """Do it; what went. Interrupted, it is done by doing it again.
 
     Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in.
@@ -150,7 +150,7 @@ def erase(line: DeliveryContext, reference: str) -> Plan:
 # --- what goes
 
 
-def _files(line: DeliveryContext, reference: str) -> Iterator[Doomed]:
+def _files(line: DeliveryContext, reference: str) -> Iterator[ErasedContent]:
     """The files of a version; else every content of the file of that name, refused ones included."""
     with contextlib.suppress(NotFoundError, UsageError):
         facts = versions.find(line.ledger, line.name, reference)
@@ -167,11 +167,11 @@ def _files(line: DeliveryContext, reference: str) -> Iterator[Doomed]:
         yield _doomed(dataset, pin if pin.size_bytes else replace(pin, size_bytes=_size(line, pin.digest)))
 
 
-def _doomed(dataset: str, pin: FilePin) -> Doomed:
-    return Doomed(dataset, pin.name, pin.digest, pin.size_bytes)
+def _doomed(dataset: str, pin: FilePin) -> ErasedContent:
+    return ErasedContent(dataset, pin.name, pin.digest, pin.size_bytes)
 
 
-def _descended(line: DeliveryContext, project: str, roots: Set[str]) -> list[Result]:
+def _descended(line: DeliveryContext, project: str, roots: Set[str]) -> list[RememberedResult]:
     """Remembered results that came from these contents or versions, directly or through others or a file of theirs."""
     results = list(line.ledger.keep.results(project))
     facts: list[tuple[str, Set[str], str]] = []
@@ -189,7 +189,7 @@ def _used(run: Run, snapshots: Set[str]) -> bool:
 
 
 def _made(
-    line: DeliveryContext, results: dict[str, list[Result]], runs: Iterable[Run]
+    line: DeliveryContext, results: dict[str, list[RememberedResult]], runs: Iterable[Run]
 ) -> tuple[frozenset[str], frozenset[str], frozenset[tuple[str, str]]]:
     """Manifests of results, all that their steps left besides, and of that what has a path in a tree.
 
@@ -218,8 +218,8 @@ def _besides(record: StepRecord) -> Iterator[str]:
 
 def _needed(line: DeliveryContext, projects: Iterable[str], gone: Set[str]) -> frozenset[str]:
     """What others need all the same: equal bytes that came from elsewhere."""
-    rest = [_without(holder, gone) for holder in gather(line).kept.holders if holder.kind is not Kind.QUARANTINE]
-    return expand(line, projects, Kept(tuple(rest))).blobs
+    rest = [_without(holder, gone) for holder in gather(line).kept.holders if holder.kind is not BlobKind.QUARANTINE]
+    return expand(line, projects, RetentionSet(tuple(rest))).blobs
 
 
 def _without(holder: Holder, gone: Set[str]) -> Holder:
@@ -230,19 +230,19 @@ def _touched(
     line: DeliveryContext,
     projects: Iterable[str],
     held: dict[str, frozenset[str]],
-    results: dict[str, list[Result]],
+    results: dict[str, list[RememberedResult]],
     runs: Iterable[Run],
-) -> Touched:
-    by: dict[Kind, list[str]] = {Kind.RELEASE: [], Kind.PINNED: []}
+) -> AffectedUses:
+    by: dict[BlobKind, list[str]] = {BlobKind.RELEASE: [], BlobKind.PINNED: []}
     for project in projects:
         for holder in holders(line, project, 0.0):
             if holder.kind in by and not holder.snapshots.isdisjoint(held[project]):
                 by[holder.kind].append(holder.name if project == line.name else f"{project}:{holder.name}")
-    return Touched(
+    return AffectedUses(
         snapshots={project: digests for project, digests in held.items() if digests},
-        releases=tuple(by[Kind.RELEASE]),
+        releases=tuple(by[BlobKind.RELEASE]),
         runs=tuple(run.id for run in runs),
-        pins=tuple(by[Kind.PINNED]),
+        pins=tuple(by[BlobKind.PINNED]),
         steps=tuple(sorted({result.name for found in results.values() for result in found})),
         results={project: frozenset(result.key for result in found) for project, found in results.items() if found},
     )
@@ -264,13 +264,13 @@ def _is(path: Path, digest: str) -> bool:
 
 def _code(
     line: DeliveryContext, projects: Iterable[str], held: dict[str, frozenset[str]], gone: Set[str]
-) -> tuple[tuple[Sealed, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[SealedFiles, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Files of bundles, checkouts, which of the files Git holds too, and which releases it does not know. What a step leaves
     unasked is known to nobody: so a checkout goes whole, and of a release that used the data each file that is not its commit's.
     """
     if not gone:
         return (), (), (), ()
-    sealed: list[Sealed] = []
+    sealed: list[SealedFiles] = []
     in_git: set[str] = set()
     unknown: list[str] = []
     homes = {row.name: Path(row.home) for row in line.ledger.projects.list()} | {line.name: origin(line)}
@@ -289,7 +289,7 @@ def _code(
             }
             in_git.update(name for name in files if known is not None and not _extra(name, known))
             if files - erased:
-                sealed.append(Sealed(project, release.version, release.digest, tuple(sorted(files - erased))))
+                sealed.append(SealedFiles(project, release.version, release.digest, tuple(sorted(files - erased))))
     trees = tuple(sorted(path.name for path in _entries(line.state / "worktrees") if path.is_dir()))
     return tuple(sealed), trees, tuple(sorted(name.removeprefix(f"{bundle_verifier.CODE}/") for name in in_git)), tuple(unknown)
 
@@ -328,21 +328,21 @@ def _extra(name: str, known: Set[str]) -> bool:
 # --- its going
 
 
-def _unseal(line: DeliveryContext, found: Plan) -> None:
+def _unseal(line: DeliveryContext, found: ErasurePlan) -> None:
     for sealed in found.sealed:
         bundle_verifier.erase(line.bundle(sealed.digest), line.state, sealed.files)
     for tree in found.trees:
         shutil.rmtree(line.state / "worktrees" / tree)
 
 
-def _record(line: DeliveryContext, found: Plan) -> None:
+def _record(line: DeliveryContext, found: ErasurePlan) -> None:
     """The ledger forgets results and what the datasets hold; what was erased is written down, and said in one event."""
     now = time.time()
     gone = {file.digest: (file.dataset, file.name) for file in found.files}
     gone |= dict.fromkeys(found.samples - gone.keys(), ("", "a sample of failing rows"))
     gone |= dict.fromkeys((found.left | found.manifests) - gone.keys(), ("", "left by a step"))
     with line.ledger.transaction():
-        line.ledger.keep.erase([Erased(line.name, d, of, name, line.actor, now) for d, (of, name) in gone.items()])
+        line.ledger.keep.erase([ErasedFile(line.name, d, of, name, line.actor, now) for d, (of, name) in gone.items()])
         for project, keys in found.touched.results.items():
             line.ledger.keep.forget_results(project, keys)
         for project, dataset, name in found.standing:
@@ -358,7 +358,7 @@ def _record(line: DeliveryContext, found: Plan) -> None:
         line.ledger.events.append(line.name, "data.erased", line.name, text, facts, actor=line.actor)
 
 
-def _clean(line: DeliveryContext, found: Plan) -> None:
+def _clean(line: DeliveryContext, found: ErasurePlan) -> None:
     """Copies that Noria itself made elsewhere: what was put aside as damaged, scratch folders, links."""
     everything = found.roots | found.samples | found.left | found.manifests
     for path in _entries(line.state / DAMAGED_FOLDER):

@@ -24,16 +24,16 @@ from noria.kernel.judge_clock import SETTLED_S, jump
 from noria.kernel.policy import lasting
 from noria.pipeline.run import StepRecord
 from noria.predictions import compacted
-from noria.storage.lease import Held
-from noria.trust.judge_retention import YOUNG_S, Kind, unneeded
-from noria.trust.keep_store import Result
-from noria.trust.references import Needs, contents, gather
+from noria.storage.lease import HeldJob
+from noria.trust.judge_retention import YOUNG_S, BlobKind, unneeded
+from noria.trust.keep_store import RememberedResult
+from noria.trust.references import References, contents, gather
 
 PATIENCE_S = 5.0  # for those who are about to let go
 NAMED = "named"  # the folder of links to blobs
 
 
-class Waste(StrEnum):
+class Garbage(StrEnum):
     """What may go."""
 
     DATA = "data"  # files of versions that nothing needs
@@ -48,24 +48,24 @@ class Waste(StrEnum):
     DAMAGED = "damaged"  # what a verification put aside
 
 
-class Item(msgspec.Struct, frozen=True):
+class GarbageItem(msgspec.Struct, frozen=True):
     """One thing that goes: a blob by its digest, else a file or folder by its path."""
 
-    waste: Waste
+    waste: Garbage
     name: str  # as people know it
     size_bytes: int
     digest: str = ""
     path: str = ""
 
 
-class Plan(msgspec.Struct, frozen=True):
+class GarbagePlan(msgspec.Struct, frozen=True):
     """What goes, and what the ledger forgets."""
 
-    items: tuple[Item, ...]
+    items: tuple[GarbageItem, ...]
     results: dict[str, list[str]]  # project -> keys of steps
     snapshots: dict[str, list[str]]  # project -> digests
     before: float  # runs that ended earlier are not kept for themselves
-    needs: Needs
+    needs: References
     doubt: str = ""  # why the clock, by which things are old, is not believed
 
     @property
@@ -76,14 +76,14 @@ class Plan(msgspec.Struct, frozen=True):
     def size_bytes(self) -> int:
         return sum(item.size_bytes for item in self.items)
 
-    def of(self, waste: Waste) -> list[Item]:
+    def of(self, waste: Garbage) -> list[GarbageItem]:
         return [item for item in self.items if item.waste is waste]
 
-    def largest(self, count: int) -> list[Item]:
+    def largest(self, count: int) -> list[GarbageItem]:
         return sorted(self.items, key=lambda item: (-item.size_bytes, item.name))[:count]
 
 
-def plan(line: DeliveryContext, keep_s: float) -> Plan:
+def plan(line: DeliveryContext, keep_s: float) -> GarbagePlan:
     """What would go now. Changes nothing."""
     now = time.time()
     before = now - max(keep_s, YOUNG_S)
@@ -98,7 +98,7 @@ def plan(line: DeliveryContext, keep_s: float) -> Plan:
     items = [*_blobs(line, needs, names, now), *_folders(line, projects, needs, now, before)]
     keys = {project: [result.key for result in found] for project, found in results.items()}
     doubted = jump([*line.ledger.events.moments(now), *_written(line)], now)
-    return Plan(tuple(items), keys, snapshots, before, needs, doubted.text if doubted is not None else "")
+    return GarbagePlan(tuple(items), keys, snapshots, before, needs, doubted.text if doubted is not None else "")
 
 
 def _written(line: DeliveryContext) -> Iterator[float]:
@@ -108,7 +108,7 @@ def _written(line: DeliveryContext) -> Iterator[float]:
             yield from compacted.moments(folder)
 
 
-def collect(line: DeliveryContext, keep_s: float, *, trust_clock: bool = False) -> Plan:
+def collect(line: DeliveryContext, keep_s: float, *, trust_clock: bool = False) -> GarbagePlan:
     """Delete what nothing needs; what that was.
 
     Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in; and while the clock
@@ -133,14 +133,14 @@ def collect(line: DeliveryContext, keep_s: float, *, trust_clock: bool = False) 
             facts = {
                 "size_bytes": done.size_bytes,
                 "before": found.before,
-                **{str(w): len(done.of(w)) for w in Waste if done.of(w)},
+                **{str(w): len(done.of(w)) for w in Garbage if done.of(w)},
             }
             line.ledger.events.append(line.name, "gc.collected", line.name, text, facts, actor=line.actor)
     return done
 
 
 @contextmanager
-def exclusive(line: DeliveryContext) -> Iterator[list[Held]]:
+def exclusive(line: DeliveryContext) -> Iterator[list[HeldJob]]:
     """Nobody runs, takes in or copies meanwhile, in any project of the ledger. Raises RefusedError, which says who does."""
     with ExitStack() as stack:
         busy = "an experiment, or a command that copies data, is at work in this store"
@@ -148,7 +148,7 @@ def exclusive(line: DeliveryContext) -> Iterator[list[Held]]:
         leases = []
         for project in line.ledger.projects.list():
             stack.enter_context(line.locks.held("intake", project.name, _patience(f"files of {project.name} are being taken in")))
-            held = Held.claim(line.ledger, project.name, "turn", project.name)
+            held = HeldJob.claim(line.ledger, project.name, "turn", project.name)
             if held is None:
                 owner = line.ledger.jobs.holder(project.name, "turn", project.name) or "an engine that is starting"
                 raise _busy(f"a turn of {project.name} is running ({owner})")
@@ -175,7 +175,7 @@ def _busy(text: str) -> RefusedError:
 # --- what goes
 
 
-def _stale(line: DeliveryContext, project: str, needs: Needs) -> Iterator[Result]:
+def _stale(line: DeliveryContext, project: str, needs: References) -> Iterator[RememberedResult]:
     """Remembered results of which something goes."""
     for result in line.ledger.keep.results(project):
         output = result.record.output
@@ -190,28 +190,28 @@ def _left(record: StepRecord) -> set[str]:
 
 
 def _names(
-    line: DeliveryContext, results: dict[str, list[Result]], snapshots: dict[str, list[str]]
-) -> dict[str, tuple[Waste, str]]:
+    line: DeliveryContext, results: dict[str, list[RememberedResult]], snapshots: dict[str, list[str]]
+) -> dict[str, tuple[Garbage, str]]:
     """Digest -> what it is, as far as the ledger knows."""
-    found: dict[str, tuple[Waste, str]] = {}
+    found: dict[str, tuple[Garbage, str]] = {}
     for result in (result for several in results.values() for result in several):
         output = result.record.output or ""
         made = contents(line, output) if output else None
         files = {digest: f"{result.name}: {name}" for name, digest in made.files.items()} if made else {}
         own = dict.fromkeys([*filter(None, [output]), *_left(result.record)], result.name)
-        found |= {digest: (Waste.RESULTS, name) for digest, name in (own | files).items()}
+        found |= {digest: (Garbage.RESULTS, name) for digest, name in (own | files).items()}
     for project, digests in snapshots.items():
-        found |= {pin.digest: (Waste.DATA, pin.name) for pin in line.ledger.keep.contents(project, digests)}
+        found |= {pin.digest: (Garbage.DATA, pin.name) for pin in line.ledger.keep.contents(project, digests)}
     return found
 
 
-def _cached(line: DeliveryContext, projects: Iterable[str], needs: Needs) -> dict[str, tuple[Waste, str]]:
+def _cached(line: DeliveryContext, projects: Iterable[str], needs: References) -> dict[str, tuple[Garbage, str]]:
     """Digest -> the object of which the store has a copy."""
     pins = (pin for project in projects for pin in line.ledger.keep.contents(project, needs.kept.snapshots))
-    return {pin.digest: (Waste.CACHED, pin.name) for pin in pins if pin.origin is not None}
+    return {pin.digest: (Garbage.CACHED, pin.name) for pin in pins if pin.origin is not None}
 
 
-def _blobs(line: DeliveryContext, needs: Needs, names: dict[str, tuple[Waste, str]], now: float) -> Iterator[Item]:
+def _blobs(line: DeliveryContext, needs: References, names: dict[str, tuple[Garbage, str]], now: float) -> Iterator[GarbageItem]:
     sizes = {}
 
     def stored() -> Iterator[tuple[str, float]]:
@@ -220,24 +220,26 @@ def _blobs(line: DeliveryContext, needs: Needs, names: dict[str, tuple[Waste, st
             yield blob.digest, blob.mtime
 
     for digest in unneeded(stored(), needs.blobs, now):
-        waste, name = names.get(digest, (Waste.BLOBS, digest[:12]))
-        yield Item(waste, name, sizes[digest], digest=digest)
+        waste, name = names.get(digest, (Garbage.BLOBS, digest[:12]))
+        yield GarbageItem(waste, name, sizes[digest], digest=digest)
 
 
-def _folders(line: DeliveryContext, projects: Iterable[str], needs: Needs, now: float, before: float) -> Iterator[Item]:
+def _folders(
+    line: DeliveryContext, projects: Iterable[str], needs: References, now: float, before: float
+) -> Iterator[GarbageItem]:
     """What lies in the state folder besides blobs. What changed in the last hour stays."""
     young = now - YOUNG_S
-    under_way = {holder.name for holder in needs.kept.holders if holder.kind is Kind.TURN}
+    under_way = {holder.name for holder in needs.kept.holders if holder.kind is BlobKind.TURN}
     releases = {release.digest for project in projects for release in line.ledger.releases.list(project)}
-    yield from _in(Waste.WORK, line.state / "work", young, under_way | {NAMED})
-    yield from _in(Waste.TREES, line.state / "worktrees", young, needs.kept.commits)
-    yield from _in(Waste.SEARCHES, line.state / "search", before)
-    yield from _in(Waste.INCOMING, line.blobs.root / "incoming", young)
-    yield from _in(Waste.BUNDLES, line.state / "releases", young, releases)
-    yield from _in(Waste.DAMAGED, line.state / "damaged", before)
+    yield from _in(Garbage.WORK, line.state / "work", young, under_way | {NAMED})
+    yield from _in(Garbage.TREES, line.state / "worktrees", young, needs.kept.commits)
+    yield from _in(Garbage.SEARCHES, line.state / "search", before)
+    yield from _in(Garbage.INCOMING, line.blobs.root / "incoming", young)
+    yield from _in(Garbage.BUNDLES, line.state / "releases", young, releases)
+    yield from _in(Garbage.DAMAGED, line.state / "damaged", before)
 
 
-def _in(waste: Waste, folder: Path, before: float, kept: Iterable[str] = ()) -> Iterator[Item]:
+def _in(waste: Garbage, folder: Path, before: float, kept: Iterable[str] = ()) -> Iterator[GarbageItem]:
     """What lies in a folder, did not change since then and is not to be kept."""
     spared = set(kept)
     if not folder.is_dir():
@@ -245,7 +247,7 @@ def _in(waste: Waste, folder: Path, before: float, kept: Iterable[str] = ()) -> 
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name not in spared and (newest := _newest(entry)) is not None and newest < before:
-                yield Item(waste, entry.name, _size(entry), path=entry.path)
+                yield GarbageItem(waste, entry.name, _size(entry), path=entry.path)
 
 
 def _newest(entry: os.DirEntry[str]) -> float | None:
@@ -270,7 +272,7 @@ def _size(entry: os.DirEntry[str]) -> int:
 # --- its going
 
 
-def _delete(line: DeliveryContext, found: Plan, leases: list[Held]) -> list[Item]:
+def _delete(line: DeliveryContext, found: GarbagePlan, leases: list[HeldJob]) -> list[GarbageItem]:
     by_digest = {item.digest: item for item in found.items if item.digest}
     gone = []
     for count, digest in enumerate(line.blobs.sweep(by_digest, time.time())):
@@ -301,7 +303,7 @@ def _unlink_dangling(folder: Path) -> None:
                 link.unlink(missing_ok=True)
 
 
-def _forget_marks(line: DeliveryContext, found: Plan) -> None:
+def _forget_marks(line: DeliveryContext, found: GarbagePlan) -> None:
     """The stat index forgets trees that are gone, and files that are gone from those that are not."""
     for project in found.results:
         for tree in line.ledger.keep.trees(project):

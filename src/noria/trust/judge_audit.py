@@ -30,7 +30,7 @@ class Approved(msgspec.Struct, frozen=True):
     actor: str
 
 
-class State(msgspec.Struct, frozen=True):
+class RecordedState(msgspec.Struct, frozen=True):
     """What holds now in one project. ``runs``: id and digest of each run of a turn; ``never_accepted``: dataset and name of each
     file that counts as accepted, and that no delivery brought."""
 
@@ -63,7 +63,7 @@ class _Told(msgspec.Struct):
     turns: dict[str, _Ended | None] = {}  # id -> how it ended, if it did
 
 
-def judge_state(events: Iterable[Event], states: Mapping[str, State]) -> list[str]:
+def judge_state(events: Iterable[Event], states: Mapping[str, RecordedState]) -> list[str]:
     """One sentence for each thing in the ledger, by project, that no event bears out."""
     told = {project: _Told() for project in states}
     for event in events:
@@ -105,7 +105,7 @@ def _leaving(event: Event) -> str:
     return str(event.facts.get("release", event.subject))
 
 
-def _against(told: _Told, state: State) -> Iterable[str]:
+def _against(told: _Told, state: RecordedState) -> Iterable[str]:
     versions = {release.version for release in state.releases}
     for release in state.releases:
         yield from _release(told, release)
@@ -135,7 +135,7 @@ def _release(told: _Told, release: Release) -> Iterable[str]:
         yield f"{release.version} is barred, and no event says why"
 
 
-def _data(told: _Told, state: State) -> Iterable[str]:
+def _data(told: _Told, state: RecordedState) -> Iterable[str]:
     silent: dict[str, int] = {}  # dataset -> deliveries without an event of their own
     for delivery in state.deliveries:
         if delivery.id not in told.deliveries:
@@ -154,7 +154,7 @@ def _data(told: _Told, state: State) -> Iterable[str]:
         yield f"{name} counts as accepted into {dataset}, and never arrived with this content"
 
 
-def _turns(told: _Told, state: State) -> Iterable[str]:
+def _turns(told: _Told, state: RecordedState) -> Iterable[str]:
     gone = set(told.turns)
     released = {release.turn_id for release in state.releases if release.version in told.sealed}
     for turn in state.turns:

@@ -15,7 +15,7 @@ import msgspec
 YOUNG_S = 3600.0  # what was written this recently stays, whoever needs it: its owner may not have said so yet
 
 
-class Kind(StrEnum):
+class BlobKind(StrEnum):
     RELEASE = "release"  # all that it was made of, as long as it can be made again
     RUN = "run"  # until it is older than the retention
     TURN = "turn"  # under way, or left by a crash: it goes on
@@ -28,7 +28,7 @@ class Kind(StrEnum):
 class Holder(msgspec.Struct, frozen=True):
     """``name`` is what people call it; ``at`` (seconds since 1970) is when it was last of use."""
 
-    kind: Kind
+    kind: BlobKind
     project: str
     name: str
     at: float
@@ -39,7 +39,7 @@ class Holder(msgspec.Struct, frozen=True):
     erased: bool = False  # a release: a part of it was erased, so that it cannot be made again
 
 
-class Kept(msgspec.Struct, frozen=True):
+class RetentionSet(msgspec.Struct, frozen=True):
     """What all holders together need."""
 
     holders: tuple[Holder, ...]
@@ -61,25 +61,25 @@ class Kept(msgspec.Struct, frozen=True):
         return frozenset(h.commit for h in self.holders if h.commit is not None)
 
 
-def keep(holders: Iterable[Holder], before: Mapping[str, float]) -> Kept:
+def keep(holders: Iterable[Holder], before: Mapping[str, float]) -> RetentionSet:
     """Those whose needs are kept. ``before``: project -> the time before which runs and quarantine are too old."""
     found = tuple(holders)
     newest: dict[tuple[str, str], Holder] = {}
     for holder in found:
-        if holder.kind is Kind.STEP:
+        if holder.kind is BlobKind.STEP:
             known = newest.get((holder.project, holder.name))
             if known is None or (holder.at, sorted(holder.results)) > (known.at, sorted(known.results)):
                 newest[holder.project, holder.name] = holder
-    return Kept(tuple(h for h in found if _stays(h, before.get(h.project, 0.0), newest)))
+    return RetentionSet(tuple(h for h in found if _stays(h, before.get(h.project, 0.0), newest)))
 
 
 def _stays(holder: Holder, before: float, newest: Mapping[tuple[str, str], Holder]) -> bool:
     match holder.kind:
-        case Kind.STEP:
+        case BlobKind.STEP:
             return newest[holder.project, holder.name] is holder
-        case Kind.RUN | Kind.QUARANTINE:
+        case BlobKind.RUN | BlobKind.QUARANTINE:
             return holder.at >= before
-        case Kind.RELEASE:
+        case BlobKind.RELEASE:
             return not holder.erased
         case _:
             return True

@@ -9,17 +9,17 @@ from typing import Any
 import msgspec
 
 from noria.data import manifests
-from noria.data.snapshot import Delivery, Erased, FilePin, SnapshotFacts
+from noria.data.snapshot import Delivery, ErasedFile, FilePin, SnapshotFacts
 from noria.kernel.errors import NotFoundError, RefusedError
 from noria.pipeline.run import Pins, Run, StepRecord
 from noria.storage.connection import Database
-from noria.storage.rows import Table, parsed
+from noria.storage.rows import StructTable, parsed
 
 AT_ONCE = 64  # chunks that are read in one statement
 SNAPSHOT = "dataset, digest, file_count, row_count, size_bytes, at"
 
 
-class Pinned(msgspec.Struct, frozen=True):
+class PinnedVersion(msgspec.Struct, frozen=True):
     """A version of a dataset that is kept for ever, under a name."""
 
     project: str
@@ -29,7 +29,7 @@ class Pinned(msgspec.Struct, frozen=True):
     at: float
 
 
-class Result(msgspec.Struct, frozen=True):
+class RememberedResult(msgspec.Struct, frozen=True):
     """A remembered result of a step."""
 
     project: str
@@ -43,10 +43,10 @@ class Result(msgspec.Struct, frozen=True):
 class KeepStore:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pinned = Table(database, "pinned", Pinned, key=("project", "name"))
-        self._erased = Table(database, "erased", Erased, key=("project", "digest"))
-        self._runs = Table(database, "runs", Run)
-        self._deliveries = Table(database, "deliveries", Delivery)
+        self._pinned = StructTable(database, "pinned", PinnedVersion, key=("project", "name"))
+        self._erased = StructTable(database, "erased", ErasedFile, key=("project", "digest"))
+        self._runs = StructTable(database, "runs", Run)
+        self._deliveries = StructTable(database, "deliveries", Delivery)
 
     # --- what a person decided
 
@@ -57,7 +57,7 @@ class KeepStore:
             if known is not None and known.digest != digest:
                 raise RefusedError(f"{name} is pinned to another snapshot", hint=f"First: noria data unpin {name}")
             if known is None:
-                self._pinned.insert(Pinned(project, name, digest, actor, time.time()))
+                self._pinned.insert(PinnedVersion(project, name, digest, actor, time.time()))
         return known is None
 
     def unpin(self, project: str, name: str) -> str:
@@ -69,17 +69,17 @@ class KeepStore:
             self._database.execute("DELETE FROM pinned WHERE project = ? AND name = ?", (project, name))
         return known.digest
 
-    def pins(self, project: str | None = None) -> list[Pinned]:
+    def pins(self, project: str | None = None) -> list[PinnedVersion]:
         """What is pinned, by name; of all projects when none is named."""
         return self._pinned.many("project = COALESCE(?, project) ORDER BY project, name", project)
 
-    def erase(self, files: Sequence[Erased]) -> None:
+    def erase(self, files: Sequence[ErasedFile]) -> None:
         """Note that these bytes were taken away."""
         for file in files:
             self._erased.insert(file, replace=True)
             self._database.execute("UPDATE deliveries SET example = '' WHERE digest = ?", (file.digest,))
 
-    def erased(self) -> dict[str, Erased]:
+    def erased(self) -> dict[str, ErasedFile]:
         """Digest -> what was erased, in any project: blobs belong to all of them. The same bytes may have arrived again."""
         return {one.digest: one for one in self._erased.many("TRUE")}
 
@@ -187,12 +187,12 @@ class KeepStore:
         for row in self._database.each(sql, (project, since)):
             yield self._runs.read(row)
 
-    def results(self, project: str) -> Iterator[Result]:
+    def results(self, project: str) -> Iterator[RememberedResult]:
         """Every remembered result of a step, one at a time."""
         for row in self._database.each("SELECT key, name, at, record, facts FROM steps WHERE project = ?", (project,)):
             record = parsed(row["record"], kind=StepRecord, strict=False)
             facts: Mapping[str, Any] = parsed(row["facts"])
-            yield Result(project, row["key"], row["name"], row["at"], record, dict(facts.get("inputs", {})))
+            yield RememberedResult(project, row["key"], row["name"], row["at"], record, dict(facts.get("inputs", {})))
 
     def forget_results(self, project: str, keys: Iterable[str]) -> int:
         """Take results out of the ledger; how many went."""

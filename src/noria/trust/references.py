@@ -13,15 +13,15 @@ from noria.data.snapshot import FilePin, SnapshotFacts
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import CorruptBlobError, NotFoundError
 from noria.pipeline.run import Pins, Run, StepRecord
-from noria.pipeline.steps import Output
+from noria.pipeline.steps import StepOutput
 from noria.releases.release import Release
-from noria.trust.judge_retention import Holder, Kept, Kind, keep
+from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, keep
 
 
-class Needs(msgspec.Struct, frozen=True):
+class References(msgspec.Struct, frozen=True):
     """What is kept, and all blobs of it. ``broken``: manifests of results that are damaged or gone; nobody knows their files."""
 
-    kept: Kept
+    kept: RetentionSet
     blobs: frozenset[str]
     broken: frozenset[str]
 
@@ -33,14 +33,14 @@ class Uses(msgspec.Struct):
     snapshots: set[str] = set()
     results: set[str] = set()  # digests of the manifests that name it, or its own
     outs: set[str] = set()  # its names there
-    by: dict[Kind, set[str]] = {}  # kind of holder -> their names
+    by: dict[BlobKind, set[str]] = {}  # kind of holder -> their names
 
-    def of(self, kind: Kind) -> list[str]:
+    def of(self, kind: BlobKind) -> list[str]:
         """The holders of a kind that need it, by name."""
         return sorted(self.by.get(kind, ()))
 
 
-def gather(line: DeliveryContext, before: Mapping[str, float] | None = None) -> Needs:
+def gather(line: DeliveryContext, before: Mapping[str, float] | None = None) -> References:
     """What must be there. ``before``: project -> the time before which runs are too old; else that of the last collection.
 
     Blobs belong to all projects of the ledger, and so all are asked.
@@ -51,7 +51,7 @@ def gather(line: DeliveryContext, before: Mapping[str, float] | None = None) -> 
     return expand(line, projects, kept)
 
 
-def expand(line: DeliveryContext, projects: Iterable[str], kept: Kept) -> Needs:
+def expand(line: DeliveryContext, projects: Iterable[str], kept: RetentionSet) -> References:
     """Look up what snapshots and results consist of. What was erased is not needed."""
     found = set(kept.blobs | kept.results)
     for project in projects:
@@ -63,13 +63,13 @@ def expand(line: DeliveryContext, projects: Iterable[str], kept: Kept) -> Needs:
             broken.add(digest)
         else:
             found.update(made.files.values())
-    return Needs(kept, frozenset(found - versions.gone(line.ledger, line.blobs).keys()), frozenset(broken))
+    return References(kept, frozenset(found - versions.gone(line.ledger, line.blobs).keys()), frozenset(broken))
 
 
-def contents(line: DeliveryContext, result: str) -> Output | None:
+def contents(line: DeliveryContext, result: str) -> StepOutput | None:
     """The manifest of a result; None when it is damaged or gone."""
     try:
-        return msgspec.json.decode(line.blobs.read(result), type=Output)
+        return msgspec.json.decode(line.blobs.read(result), type=StepOutput)
     except (CorruptBlobError, NotFoundError, msgspec.DecodeError):
         return None
 
@@ -81,23 +81,23 @@ def holders(line: DeliveryContext, project: str, since: float) -> Iterator[Holde
     yield from _of_releases(line, project, runs, since)
     for result in line.ledger.keep.results(project):
         left = _of_records([result.record], logs=result.at >= since)
-        yield Holder(Kind.STEP, project, result.name, result.at, results=left.results, blobs=left.blobs)
+        yield Holder(BlobKind.STEP, project, result.name, result.at, results=left.results, blobs=left.blobs)
     for turn in line.ledger.turns.unfinished(project):
         recorded = line.ledger.turns.recorded(turn.id, "pin") or {}
-        yield Holder(Kind.TURN, project, str(recorded.get("run_id", "")), turn.started_at, commit=recorded.get("commit"))
+        yield Holder(BlobKind.TURN, project, str(recorded.get("run_id", "")), turn.started_at, commit=recorded.get("commit"))
     for pinned in line.ledger.keep.pins(project):
-        yield Holder(Kind.PINNED, project, pinned.name, pinned.at, snapshots=frozenset({pinned.digest}))
+        yield Holder(BlobKind.PINNED, project, pinned.name, pinned.at, snapshots=frozenset({pinned.digest}))
     yield from _of_datasets(line, project)
     for delivery in line.ledger.keep.samples(project, since):
         blobs = frozenset(filter(None, (delivery.sample_digest, delivery.digest)))
-        yield Holder(Kind.QUARANTINE, project, delivery.id, delivery.at, blobs=blobs)
+        yield Holder(BlobKind.QUARANTINE, project, delivery.id, delivery.at, blobs=blobs)
 
 
 def _of_run(run: Run, since: float) -> Holder:
     parts = _of_records(run.steps, logs=(run.ended_at or run.started_at) >= since)
     own = {*run.artifacts.values(), *run.plots.values(), run.pins.environment}
     return Holder(
-        Kind.RUN,
+        BlobKind.RUN,
         run.project,
         run.id,
         run.ended_at or run.started_at,
@@ -133,7 +133,7 @@ def _of_releases(line: DeliveryContext, project: str, runs: Mapping[str, Run], s
         made = _of_run(run, since) if run is not None else _of_bundle(line, release, since)
         yield replace(
             made,
-            kind=Kind.RELEASE,
+            kind=BlobKind.RELEASE,
             name=release.version,
             at=release.created_at,
             commit=release.commit,
@@ -148,7 +148,7 @@ def _of_bundle(line: DeliveryContext, release: Release, since: float) -> Holder:
     steps = msgspec.json.decode(_read(bundle / "evidence" / "steps.json", b"[]"), type=list[StepRecord])
     parts = _of_records(steps, logs=release.created_at >= since)
     return Holder(
-        Kind.RELEASE,
+        BlobKind.RELEASE,
         release.project,
         release.version,
         release.created_at,
@@ -183,10 +183,10 @@ def _of_datasets(line: DeliveryContext, project: str) -> Iterator[Holder]:
         if dataset in standing:  # which may be an older version again
             snapshots.add(line.ledger.data.head(project, dataset).digest)
         blobs = frozenset(standing.get(dataset, ()))
-        yield Holder(Kind.CURRENT, project, dataset, 0.0, snapshots=frozenset(snapshots), blobs=blobs)
+        yield Holder(BlobKind.CURRENT, project, dataset, 0.0, snapshots=frozenset(snapshots), blobs=blobs)
 
 
-def uses(line: DeliveryContext, needs: Needs, wanted: Set[str]) -> dict[str, Uses]:
+def uses(line: DeliveryContext, needs: References, wanted: Set[str]) -> dict[str, Uses]:
     """Who needs each of these blobs."""
     found = {digest: Uses() for digest in wanted}
     of_snapshot = {digest: pins for digest in needs.kept.snapshots if (pins := _pins_among(line, digest, wanted))}

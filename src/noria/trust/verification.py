@@ -24,94 +24,94 @@ from noria.kernel.errors import CorruptBlobError, NoriaError, NotFoundError, Sto
 from noria.pipeline import environment
 from noria.pipeline.executors.task import cores
 from noria.releases.stored_bundle import verify as verify_bundle
-from noria.trust.judge_retention import Kind
-from noria.trust.references import Needs, Uses, gather, uses
+from noria.trust.judge_retention import BlobKind
+from noria.trust.references import References, Uses, gather, uses
 
 DAMAGED_FOLDER = "damaged"
 AT_ONCE = 10_000  # blobs that are read between two looks at the clock
 TOLD_S = 5.0
 
 
-class State(StrEnum):
+class DamageState(StrEnum):
     DAMAGED = "damaged"  # its bytes do not match its digest
     MISSING = "missing"  # no file
 
 
-class Cure(StrEnum):
+class Repair(StrEnum):
     PUT_BACK = "put back"  # the bytes were found elsewhere
     MADE_AGAIN = "made again by the next run that needs it"
     LOST = "lost"
 
 
-class Finding(msgspec.Struct, frozen=True):
+class DamagedBlob(msgspec.Struct, frozen=True):
     """A blob that was not whole. ``where``: what its bytes were found in, when it was put back."""
 
     digest: str
-    state: State
+    state: DamageState
     uses: Uses
-    cure: Cure
+    cure: Repair
     where: str = ""
 
     @property
     def text(self) -> str:
         """One sentence: what it is, who needs it, and what became of it."""
         what = ", ".join(f"{name} of {dataset}" for dataset, name in sorted(self.uses.data)[:3]) or self._left()
-        needed = [*self.uses.of(Kind.RELEASE), *(f"pin {name}" for name in self.uses.of(Kind.PINNED))]
+        needed = [*self.uses.of(BlobKind.RELEASE), *(f"pin {name}" for name in self.uses.of(BlobKind.PINNED))]
         needed += [f"snapshot {names.short(digest)}" for digest in sorted(self.uses.snapshots)[:3]]
         by = f", needed by {', '.join(needed)}" if needed else ""
         end = f"{self.cure} from {self.where}" if self.where else str(self.cure)
         return f"{names.short(self.digest)} is {self.state}: {what}{by}: {end}"
 
     def _left(self) -> str:
-        steps = self.uses.of(Kind.STEP)
-        runs = self.uses.of(Kind.RUN)
+        steps = self.uses.of(BlobKind.STEP)
+        runs = self.uses.of(BlobKind.RUN)
         if steps:
             return f"left by step {', '.join(steps[:3])}"
         if runs:
             return f"left by run {', '.join(runs[:3])}"
-        return "of a refused file" if self.uses.of(Kind.QUARANTINE) else "of a release"
+        return "of a refused file" if self.uses.of(BlobKind.QUARANTINE) else "of a release"
 
 
-class Verified(msgspec.Struct, frozen=True):
+class VerificationReport(msgspec.Struct, frozen=True):
     """What a verification found. ``bundles``: releases whose sealed folder is not whole, and why."""
 
     blobs: int
     size_bytes: int
-    findings: tuple[Finding, ...]
+    findings: tuple[DamagedBlob, ...]
     bundles: dict[str, str]
 
     @property
     def ok(self) -> bool:
-        return not self.bundles and all(finding.cure is not Cure.LOST for finding in self.findings)
+        return not self.bundles and all(finding.cure is not Repair.LOST for finding in self.findings)
 
 
-def verify(line: DeliveryContext) -> Verified:
+def verify(line: DeliveryContext) -> VerificationReport:
     """Read everything that is needed, and mend what can be mended."""
     with line.locks.using(BLOBS):
         needs = gather(line)
         size_bytes, bad = _read_all(line, needs)
         used = uses(line, needs, bad.keys()) if bad else {}
         for digest, state in bad.items():
-            if state is State.DAMAGED:
+            if state is DamageState.DAMAGED:
                 _put_aside(line, digest)
         where = _put_back(line, used)
         findings = tuple(_finding(line, digest, state, used[digest], where) for digest, state in bad.items())
         bundles = dict(_bundles(line))
     for finding in findings:
-        kind = "blob.restored" if finding.cure is Cure.PUT_BACK else "blob.damaged"
+        kind = "blob.restored" if finding.cure is Repair.PUT_BACK else "blob.damaged"
         facts = {"state": str(finding.state), "cure": str(finding.cure)}
         line.ledger.events.append(line.name, kind, finding.digest, finding.text, facts, actor=line.actor)
-    return Verified(len(needs.blobs), size_bytes, findings, bundles)
+    return VerificationReport(len(needs.blobs), size_bytes, findings, bundles)
 
 
-def _read_all(line: DeliveryContext, needs: Needs) -> tuple[int, dict[str, State]]:
+def _read_all(line: DeliveryContext, needs: References) -> tuple[int, dict[str, DamageState]]:
     """Bytes that are whole, and what is not, by digest."""
-    bad: dict[str, State] = {}
+    bad: dict[str, DamageState] = {}
     total, done, told = 0, 0, time.monotonic()
     with ThreadPoolExecutor(cores()) as pool:
         for part in _parts(sorted(needs.blobs), AT_ONCE):
             for digest, found in zip(part, pool.map(lambda digest: _read(line, digest), part), strict=True):
-                if isinstance(found, State):
+                if isinstance(found, DamageState):
                     bad[digest] = found
                 else:
                     total += found
@@ -126,13 +126,13 @@ def _parts(digests: list[str], count: int) -> Iterator[list[str]]:
     return (digests[start : start + count] for start in range(0, len(digests), count))
 
 
-def _read(line: DeliveryContext, digest: str) -> int | State:
+def _read(line: DeliveryContext, digest: str) -> int | DamageState:
     try:
         return line.blobs.verified_size(digest)
     except NotFoundError:
-        return State.MISSING
+        return DamageState.MISSING
     except CorruptBlobError:
-        return State.DAMAGED
+        return DamageState.DAMAGED
 
 
 def _put_aside(line: DeliveryContext, digest: str) -> None:
@@ -142,14 +142,14 @@ def _put_aside(line: DeliveryContext, digest: str) -> None:
     line.blobs.put_aside(digest, folder / f"{digest}-{time.strftime('%Y%m%dT%H%M%S')}")
 
 
-def _finding(line: DeliveryContext, digest: str, state: State, used: Uses, where: Mapping[str, str]) -> Finding:
+def _finding(line: DeliveryContext, digest: str, state: DamageState, used: Uses, where: Mapping[str, str]) -> DamagedBlob:
     if digest in where:
-        return Finding(digest, state, used, Cure.PUT_BACK, where[digest])
+        return DamagedBlob(digest, state, used, Repair.PUT_BACK, where[digest])
     if used.data or not used.results:
-        return Finding(digest, state, used, Cure.LOST)
+        return DamagedBlob(digest, state, used, Repair.LOST)
     for result in used.results:  # one whose file is lost is no result: its step runs again
         line.blobs.discard(result)
-    return Finding(digest, state, used, Cure.MADE_AGAIN)
+    return DamagedBlob(digest, state, used, Repair.MADE_AGAIN)
 
 
 # --- where the bytes may still be

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from noria.data.snapshot import Snapshot
-from noria.evaluation.judge_compare import CodeFile, Difference, Side, compare
+from noria.evaluation.judge_compare import CodeFile, ComparedSide, RunDifference, compare
 from noria.evaluation.store import EvaluationStore, read_evaluation
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
@@ -36,7 +36,7 @@ class Archive(msgspec.Struct, frozen=True):
     state: Path  # .noria
 
 
-class Named(msgspec.Struct, frozen=True):
+class NamedRun(msgspec.Struct, frozen=True):
     """A run by the name it was asked for, with the release that it became, if any."""
 
     name: str
@@ -44,7 +44,7 @@ class Named(msgspec.Struct, frozen=True):
     release: Release | None
 
 
-def find(archive: Archive, ref: str) -> Named:
+def find(archive: Archive, ref: str) -> NamedRun:
     """What ``ref`` stands for. Raises NotFoundError; UsageError for a turn that never came to a run."""
     ledger, project = archive.ledger, archive.project
     if ref == LATEST:
@@ -79,7 +79,7 @@ def serving(archive: Archive, name: str) -> Release | None:
     return archive.ledger.releases.get(archive.project, route.champion_version) if route is not None else None
 
 
-def defaults(archive: Archive, first: str | None, second: str | None) -> tuple[Named, Named]:
+def defaults(archive: Archive, first: str | None, second: str | None) -> tuple[NamedRun, NamedRun]:
     """The two sides: by default what serves, and the latest run. With one name: that, and what serves; where it serves itself,
     the latest run. Raises NotFoundError, UsageError."""
     if first is not None and second is not None:
@@ -95,7 +95,7 @@ def defaults(archive: Archive, first: str | None, second: str | None) -> tuple[N
     return before, champion
 
 
-def _champion(archive: Archive) -> Named | None:
+def _champion(archive: Archive) -> NamedRun | None:
     """What serves the environment where quality counts most: production, or else the one that changed last."""
     routes = [r for r in archive.ledger.routes.all() if r.project == archive.project]
     if not routes:
@@ -104,7 +104,7 @@ def _champion(archive: Archive) -> Named | None:
     return find(archive, chosen.environment)
 
 
-def difference(archive: Archive, before: Named, after: Named) -> Difference:
+def difference(archive: Archive, before: NamedRun, after: NamedRun) -> RunDifference:
     """Everything that differs between two runs. What is no longer there is said to be unknown, never guessed."""
     a, b = side(archive, before), side(archive, after)
     records = None
@@ -113,13 +113,13 @@ def difference(archive: Archive, before: Named, after: Named) -> Difference:
     return compare(a, b, _code(archive, before.run, after.run), records)
 
 
-def side(archive: Archive, named: Named) -> Side:
+def side(archive: Archive, named: NamedRun) -> ComparedSide:
     """What is recorded about a run."""
     run, release = named.run, named.release
     bundle = archive.state / "releases" / release.digest if release is not None else None
     params = run.params or _evidence(bundle, "params")
     facts = _evidence(bundle, "evaluation")
-    return Side(
+    return ComparedSide(
         name=named.name,
         run=run,
         release=release.version if release else None,
@@ -132,7 +132,7 @@ def side(archive: Archive, named: Named) -> Side:
     )
 
 
-def _of_turn(archive: Archive, ref: str) -> Named:
+def _of_turn(archive: Archive, ref: str) -> NamedRun:
     turn = archive.ledger.turns.find(archive.project, ref)
     if turn is None:
         raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
@@ -141,13 +141,13 @@ def _of_turn(archive: Archive, ref: str) -> Named:
     return _named(archive, archive.ledger.runs.get(turn.run_id), f"turn {turn.number}")
 
 
-def _of_release(archive: Archive, release: Release, name: str | None = None) -> Named:
-    return Named(name or release.version, archive.ledger.runs.get(release.run_id), release)
+def _of_release(archive: Archive, release: Release, name: str | None = None) -> NamedRun:
+    return NamedRun(name or release.version, archive.ledger.runs.get(release.run_id), release)
 
 
-def _named(archive: Archive, run: Run, name: str | None = None) -> Named:
+def _named(archive: Archive, run: Run, name: str | None = None) -> NamedRun:
     made = next((r for r in archive.ledger.releases.list(archive.project) if r.run_id == run.id), None)
-    return Named(name or run.id, run, made)
+    return NamedRun(name or run.id, run, made)
 
 
 def _evidence(bundle: Path | None, name: str) -> Any:

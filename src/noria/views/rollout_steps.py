@@ -10,7 +10,7 @@ import msgspec
 from markupsafe import Markup
 
 from noria.kernel.words import percent
-from noria.serving.rollout_records import Look, Rollout, RolloutState, Stand, evidence_words
+from noria.serving.rollout_records import Analysis, GuardStatus, Rollout, RolloutState, evidence_words
 
 MARK = 80.0  # where a bar's needed evidence lies, in percent of its width: there is room to see what goes beyond
 TONES = {  # what a state means to the eye
@@ -30,7 +30,7 @@ class PlanStep(msgspec.Struct, frozen=True):
     where: str  # done, here, next
 
 
-class Way(msgspec.Struct, frozen=True):
+class PersonAction(msgspec.Struct, frozen=True):
     """Something a person may do."""
 
     what: str
@@ -62,7 +62,7 @@ def headline(rollout: Rollout) -> str:
     return next(filter(None, [*said, _without_guards(rollout.reason, rollout.look)]), rollout.reason)
 
 
-def _without_guards(text: str, look: Look) -> str:
+def _without_guards(text: str, look: Analysis) -> str:
     """``paused for 5 min more`` of ``paused for 5 min more; errors: 7 of ...; for safety 3 of 10, for harm 1 of 400``."""
     for stand in look.stands:
         evidence = r"(?:for safety \S+ of \S+ for harm \S+ of [^\s;:]+|evidence \S+ needed [^\s;:]+)"
@@ -70,7 +70,7 @@ def _without_guards(text: str, look: Look) -> str:
     return re.sub(r":(?: [;:])+", ":", text).strip(" ;:")  # where a sentence stood behind a colon, the next one does
 
 
-def cleared(stands: tuple[Stand, ...]) -> str:
+def cleared(stands: tuple[GuardStatus, ...]) -> str:
     """``1 of 3 guards is cleared``; ``errors does harm``."""
     harmful = [stand.guard for stand in stands if stand.harmful]
     if harmful:
@@ -90,18 +90,18 @@ def traffic(rollout: Rollout, share: float, shadow: float) -> str:
     return f"no answers, scores {percent(shadow)} of requests" if shadow else "no traffic yet"
 
 
-def ways(rollout: Rollout) -> tuple[Way, ...]:
+def ways(rollout: Rollout) -> tuple[PersonAction, ...]:
     """What a person may do now; the page only reads, so each is a command."""
     there = f"-e {shlex.quote(rollout.environment)}"
-    end = Way(f"end it and bar {rollout.release}", f"noria rollout abort {there}")
+    end = PersonAction(f"end it and bar {rollout.release}", f"noria rollout abort {there}")
     if rollout.state is RolloutState.PROBATION:
-        return (Way(f"put {rollout.before} back at once", f"noria rollback {there}"),)
+        return (PersonAction(f"put {rollout.before} back at once", f"noria rollback {there}"),)
     if rollout.state is RolloutState.HELD:
-        go_on = Way("go on from here", f"noria rollout resume {there}")
-        return (go_on, Way("let it serve all", f"noria promote {rollout.release} {there}"), end)
-    approve = Way("approve of it", f"noria approve {rollout.release} {there}")
+        go_on = PersonAction("go on from here", f"noria rollout resume {there}")
+        return (go_on, PersonAction("let it serve all", f"noria promote {rollout.release} {there}"), end)
+    approve = PersonAction("approve of it", f"noria approve {rollout.release} {there}")
     asked = (approve,) if "`noria approve" in (rollout.look.text if rollout.look else rollout.reason) else ()
-    return (*asked, Way("keep it where it is", f"noria rollout hold {there}"), end)
+    return (*asked, PersonAction("keep it where it is", f"noria rollout hold {there}"), end)
 
 
 def reach(evidence: float, needed: float) -> float:

@@ -28,7 +28,7 @@ class ServerUse(msgspec.Struct, frozen=True):
     memory_bytes: int = 0  # shared pages are divided where that was measured, else counted in each process
 
 
-class Surroundings(msgspec.Struct, frozen=True):
+class StatusContext(msgspec.Struct, frozen=True):
     """Without a project file in hand its words stay empty, and the environments are those that have a route."""
 
     goal: str = ""
@@ -54,7 +54,7 @@ class RunningDaemon(msgspec.Struct, frozen=True):
     standstill: str = ""  # why it decides nothing any more
 
 
-def surroundings(state: Path, project: Project | None = None) -> Surroundings:
+def surroundings(state: Path, project: Project | None = None) -> StatusContext:
     """Look around: daemon.json, the server's socket, and the project file's words where there is one."""
     daemon = running_daemon(state)
     status = _status(state)
@@ -62,7 +62,7 @@ def surroundings(state: Path, project: Project | None = None) -> Surroundings:
     console = {"console": daemon.console} if daemon is not None and daemon.console else {}
     everywhere = {**console, **addresses}
     environments = status.get("environments", {})
-    around = Surroundings(
+    around = StatusContext(
         addresses=everywhere,
         daemon=daemon is not None,
         standstill=daemon.standstill if daemon is not None else "",
@@ -104,7 +104,7 @@ def shares(policy: RolloutPolicy) -> tuple[float, ...]:
     return tuple(step.share for step in policy.steps if step.kind is StepKind.CANARY)
 
 
-def _with_words(around: Surroundings, project: Project) -> Surroundings:
+def _with_words(around: StatusContext, project: Project) -> StatusContext:
     return replace(
         around,
         goal=project.goal,

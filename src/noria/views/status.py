@@ -16,8 +16,8 @@ from noria.kernel.event import Event
 from noria.monitor.records import Alert, Window
 from noria.pipeline.turn_record import Turn
 from noria.releases.release import Release
-from noria.serving.rollout_records import Look, Rollout, Route, Tally, total
-from noria.views.runtime_status import Surroundings, surroundings
+from noria.serving.rollout_records import Analysis, Rollout, Route, Tally, total
+from noria.views.runtime_status import StatusContext, surroundings
 
 if TYPE_CHECKING:
     from noria.config import Project
@@ -27,7 +27,7 @@ TURNS, WINDOWS, DELIVERIES, ALERTS, EVENTS, ENDED = 100, 120, 8, 5, 30, 50  # ho
 JUDGED = 20  # turns whose gates and evaluation are shown
 
 
-class Canary(msgspec.Struct, frozen=True):
+class RolloutView(msgspec.Struct, frozen=True):
     """A rollout that is not decided yet, or on probation, with its evidence so far."""
 
     rollout: Rollout
@@ -43,8 +43,8 @@ class EnvironmentView(msgspec.Struct, frozen=True):
     address: str | None
     route: Route | None
     release: Release | None  # the one that serves
-    canary: Canary | None
-    probation: Canary | None = None  # of the release that serves
+    canary: RolloutView | None
+    probation: RolloutView | None = None  # of the release that serves
     ready: str | None = None  # the release before, where it may take over: it is not barred
     trouble: str = ""  # where the server does not answer by the release that is to serve: what it does instead, and why
 
@@ -60,7 +60,7 @@ class ClockView(msgspec.Struct, frozen=True):
 class StatusView(msgspec.Struct, frozen=True):
     project: str
     at: float  # wall time of this view
-    around: Surroundings
+    around: StatusContext
     clock: ClockView
     environments: tuple[EnvironmentView, ...] = ()
     turns: tuple[Turn, ...] = ()  # newest first
@@ -87,7 +87,7 @@ class StatusView(msgspec.Struct, frozen=True):
         return "no turn yet; the daemon waits for data or a commit" if self.around.daemon else "no turn yet; next: noria run"
 
 
-def nothing_yet(project: str, around: Surroundings) -> StatusView:
+def nothing_yet(project: str, around: StatusContext) -> StatusView:
     """The view of a project that has no ledger."""
     now = time.time()
     names = around.environments
@@ -95,7 +95,7 @@ def nothing_yet(project: str, around: Surroundings) -> StatusView:
     return StatusView(project, now, around, ClockView(now, 1.0, True), empty)
 
 
-def read(ledger: Ledger, project: str, around: Surroundings) -> StatusView:
+def read(ledger: Ledger, project: str, around: StatusContext) -> StatusView:
     """One look at the ledger; nothing is changed."""
     now = time.time()
     releases = tuple(ledger.releases.list(project))
@@ -126,7 +126,7 @@ def newest_events(ledger: Ledger, project: str, limit: int) -> tuple[Event, ...]
 
 
 def _environments(
-    ledger: Ledger, project: str, around: Surroundings, releases: Mapping[str, Release]
+    ledger: Ledger, project: str, around: StatusContext, releases: Mapping[str, Release]
 ) -> tuple[EnvironmentView, ...]:
     routes = {route.environment: route for route in ledger.routes.all() if route.project == project}
     waiting = ledger.rollouts.waiting(project)  # a first release has no route yet
@@ -135,7 +135,7 @@ def _environments(
 
 
 def _environment(
-    ledger: Ledger, project: str, around: Surroundings, releases: Mapping[str, Release], name: str, route: Route | None
+    ledger: Ledger, project: str, around: StatusContext, releases: Mapping[str, Release], name: str, route: Route | None
 ) -> EnvironmentView:
     active, probing = ledger.rollouts.active(project, name), ledger.rollouts.probing(project, name)
     return EnvironmentView(
@@ -150,7 +150,7 @@ def _environment(
     )
 
 
-def _trouble(route: Route, around: Surroundings, releases: Mapping[str, Release]) -> str:
+def _trouble(route: Route, around: StatusContext, releases: Mapping[str, Release]) -> str:
     """What keeps the release that is to serve from answering; empty where it answers."""
     answering = around.answering.get((route.environment, route.project))
     why = f": {around.failed[route.champion]}" if route.champion in around.failed else ""
@@ -167,9 +167,9 @@ def _ready(route: Route | None, releases: Mapping[str, Release]) -> str | None:
     return previous.version if previous is not None and previous.barred is None else None
 
 
-def _canary(rollout: Rollout, route: Route | None, steps: tuple[float, ...]) -> Canary:
+def _canary(rollout: Rollout, route: Route | None, steps: tuple[float, ...]) -> RolloutView:
     own = route if route is not None and route.rollout_id == rollout.id else None
-    return Canary(
+    return RolloutView(
         rollout,
         own.share if own else 0.0,
         steps,
@@ -219,7 +219,7 @@ def environment_facts(environment: EnvironmentView) -> dict[str, Any]:
     }
 
 
-def canary_facts(canary: Canary) -> dict[str, Any]:
+def canary_facts(canary: RolloutView) -> dict[str, Any]:
     """``release``, ``state``, ``share``, ``step``, ``plan``, ``reason``, the newest ``look``, and the counts of both arms."""
     rollout = canary.rollout
     return {
@@ -263,7 +263,7 @@ def ended_facts(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def look_facts(look: Look) -> dict[str, Any]:
+def look_facts(look: Analysis) -> dict[str, Any]:
     """``at``, ``text``, and where each guard stands."""
     stands = [msgspec.to_builtins(stand) | {"harmful": stand.harmful, "cleared": stand.cleared} for stand in look.stands]
     return {"at": look.at, "text": look.text, "guards": stands}

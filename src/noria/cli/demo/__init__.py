@@ -63,7 +63,7 @@ def command(folder: Path, stay: bool, as_json: bool) -> int:
 
     from noria.cli.demo import closing as closing_scene
     from noria.cli.demo import story
-    from noria.cli.demo.theatre import Theatre, closing
+    from noria.cli.demo.theatre import DemoStage, closing
 
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()) and not (folder / "story.json").exists() and not (folder / "flights").exists():
@@ -72,7 +72,7 @@ def command(folder: Path, stay: bool, as_json: bool) -> int:
     check_needs()
     console = Console(stderr=as_json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ctrl-C and a kill leave nothing behind
-    with closing(Theatre(folder, example, console)) as theatre:
+    with closing(DemoStage(folder, example, console)) as theatre:
         found = story.tell(theatre)
         facts = story.facts(theatre, found)
         (folder / "story.json").write_text(json.dumps(facts, indent=1))

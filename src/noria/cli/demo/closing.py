@@ -7,12 +7,12 @@ from typing import Any
 from rich.table import Table
 
 from noria.cli.demo.story import brief
-from noria.cli.demo.theatre import Theatre, shortened
+from noria.cli.demo.theatre import DemoStage, shortened
 
 GOOD = {"promoted": "green", "released": "green", "rolling out": "cyan", "nothing changed": "dim"}
 
 
-def table(theatre: Theatre, facts: dict[str, Any]) -> None:
+def table(theatre: DemoStage, facts: dict[str, Any]) -> None:
     """Turns with trigger, verdict, release and overhead; then the year in numbers."""
     theatre.scene(9, "The year in one table")
     turns = Table(box=None, padding=(0, 2, 0, 0))

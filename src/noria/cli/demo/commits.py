@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from noria.cli.demo.theatre import Theatre
+from noria.cli.demo.theatre import DemoStage
 
 REQUEST = json.dumps(
     {
@@ -39,19 +39,19 @@ def build(inputs: pl.DataFrame) -> pl.DataFrame:
 '''
 
 
-def failing_tests(theatre: Theatre) -> None:
+def failing_tests(theatre: DemoStage) -> None:
     """Somebody changes what "late" means and not the tests."""
     theatre.edit("delays/table.py", "LATE_MINUTES = 15", "LATE_MINUTES = 30")
     theatre.commit("Half an hour is what passengers call late")
 
 
-def worse_model(theatre: Theatre) -> None:
+def worse_model(theatre: DemoStage) -> None:
     """Somebody thinks the hour of departure is noise."""
     theatre.edit("noria.yaml", "weekday, hour, sched_minutes", "weekday, sched_minutes")
     theatre.commit("Drop the hour: the weather says it all")
 
 
-def muggy(theatre: Theatre) -> None:
+def muggy(theatre: DemoStage) -> None:
     """A feature by lookup that knows no dew point of 70 degrees: New York's first comes late in June."""
     (theatre.home / "delays" / "air.py").write_text(MUGGY)
     theatre.edit("noria.yaml", '  train: "delays.model:train"', '  features: "delays.air:build"\n  train: "delays.model:train"')

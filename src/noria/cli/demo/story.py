@@ -12,7 +12,7 @@ import msgspec
 import polars as pl
 
 from noria.cli.demo import commits
-from noria.cli.demo.theatre import Answer, Theatre, shortened
+from noria.cli.demo.theatre import Answer, DemoStage, shortened
 from noria.predictions import writer
 
 CALM = 12_000.0  # project seconds a second while something is decided: nearly every flight is asked for
@@ -34,7 +34,7 @@ def day(month: int, number: int, hour: int = 10) -> datetime:
     return datetime(2013, month, number, hour, tzinfo=UTC)
 
 
-def tell(theatre: Theatre) -> Findings:
+def tell(theatre: DemoStage) -> Findings:
     """The whole story."""
     found = Findings()
     first_release(theatre)
@@ -50,7 +50,7 @@ def tell(theatre: Theatre) -> Findings:
     return found
 
 
-def first_release(theatre: Theatre) -> None:
+def first_release(theatre: DemoStage) -> None:
     theatre.scene(1, "January to March arrive: the first release")
     theatre.set_up()
     theatre.up()
@@ -64,13 +64,13 @@ def first_release(theatre: Theatre) -> None:
     theatre.say(f"one prediction, by hand: {example['predictions'][0]} from {example['release']}")
 
 
-def april(theatre: Theatre) -> None:
+def april(theatre: DemoStage) -> None:
     theatre.scene(2, "April flies, then its file arrives: retrain, compare, canary under live traffic")
     theatre.replay(day(4, 1), CALM, BUSY_RATE)
     month_ends(theatre, 4)
 
 
-def month_ends(theatre: Theatre, month: int, seconds: float = 6.0) -> dict[str, Any]:
+def month_ends(theatre: DemoStage, month: int, seconds: float = 6.0) -> dict[str, Any]:
     """The passengers fly to the end of the month; its files arrive; the wheel turns by itself."""
     to_month_end(theatre, month, seconds)
     number = theatre.last_turn
@@ -78,12 +78,12 @@ def month_ends(theatre: Theatre, month: int, seconds: float = 6.0) -> dict[str, 
     return told(theatre, theatre.turn_after(number))
 
 
-def to_month_end(theatre: Theatre, month: int, seconds: float) -> None:
+def to_month_end(theatre: DemoStage, month: int, seconds: float) -> None:
     assert theatre.passengers is not None
     theatre.travel(day(month + 1, 1), seconds, BUSY_RATE, after=(CALM, BUSY_RATE))
 
 
-def told(theatre: Theatre, turn: dict[str, Any]) -> dict[str, Any]:
+def told(theatre: DemoStage, turn: dict[str, Any]) -> dict[str, Any]:
     theatre.news()
     why = "" if turn["outcome"] == "promoted" else f": {shortened(turn['reason'].splitlines()[0])}"
     theatre.say(f"turn {turn['number']} ({brief(turn['trigger'])}) {turn['outcome']}{why}", "bold")
@@ -99,7 +99,7 @@ def brief(trigger: str) -> str:
     return "; ".join(f"{kind}: {', '.join(what)}" for kind, what in parts.items())
 
 
-def broken_may(theatre: Theatre) -> None:
+def broken_may(theatre: DemoStage) -> None:
     theatre.scene(3, "May arrives with its distances in kilometres, then repaired")
     to_month_end(theatre, 5, 6.0)
     before = theatre.serving()["release"]
@@ -115,7 +115,7 @@ def broken_may(theatre: Theatre) -> None:
     told(theatre, theatre.turn_after(number))
 
 
-def bad_commits(theatre: Theatre) -> None:
+def bad_commits(theatre: DemoStage) -> None:
     theatre.scene(4, "A commit whose tests fail, and one that makes the model worse")
     for change in (commits.failing_tests, commits.worse_model):
         number = theatre.last_turn
@@ -124,14 +124,14 @@ def bad_commits(theatre: Theatre) -> None:
         revert(theatre)
 
 
-def revert(theatre: Theatre) -> None:
+def revert(theatre: DemoStage) -> None:
     """Take the last commit back, as a team would; the wheel finds that nothing is new."""
     number = theatre.last_turn
     theatre.git("revert", "--no-edit", "HEAD")
     told(theatre, theatre.turn_after(number))
 
 
-def misbehaving_commit(theatre: Theatre) -> None:
+def misbehaving_commit(theatre: DemoStage) -> None:
     theatre.scene(5, "A commit that passes every test and every gate, and fails on some live requests")
     assert theatre.passengers is not None
     theatre.travel(day(6, 23), 8.0, BUSY_RATE, after=(CALM, BUSY_RATE))
@@ -155,7 +155,7 @@ def misbehaving_commit(theatre: Theatre) -> None:
     revert(theatre)
 
 
-def rollbacks(theatre: Theatre, found: Findings) -> None:
+def rollbacks(theatre: DemoStage, found: Findings) -> None:
     theatre.scene(6, f"Roll back by hand and forward again, {FLIPS} times, under load")
     current = theatre.serving()["release"]
     theatre.say(theatre.noria("rollback")["text"])
@@ -184,7 +184,7 @@ def flip_times(answers: list[Answer], asked: list[tuple[float, str]]) -> list[fl
     return times
 
 
-def kills(theatre: Theatre) -> None:
+def kills(theatre: DemoStage) -> None:
     assert theatre.passengers is not None
     assert theatre.daemon is not None
     victim = theatre.workers()[0]
@@ -205,7 +205,7 @@ def kills(theatre: Theatre) -> None:
     )
 
 
-def summer(theatre: Theatre, found: Findings) -> None:
+def summer(theatre: DemoStage, found: Findings) -> None:
     theatre.scene(7, "Summer: quality with late labels")
     assert theatre.passengers is not None
     number = theatre.last_turn
@@ -221,7 +221,7 @@ def summer(theatre: Theatre, found: Findings) -> None:
     month_files(theatre, 6)
 
 
-def breach_turn(theatre: Theatre, number: int) -> dict[str, Any] | None:
+def breach_turn(theatre: DemoStage, number: int) -> dict[str, Any] | None:
     """The turn that the monitor asked for, once decided; None when two more project days bring none."""
     assert theatre.passengers is not None
     passengers = theatre.passengers
@@ -238,7 +238,7 @@ def breach_turn(theatre: Theatre, number: int) -> dict[str, Any] | None:
     return breaches[0] if breaches else None
 
 
-def compared(theatre: Theatre, turn: dict[str, Any]) -> None:
+def compared(theatre: DemoStage, turn: dict[str, Any]) -> None:
     """What the release of the retrain and the one it replaces score on the newest labelled flights."""
     if turn["release"] is None:
         theatre.say(f"the retrain brought no release: {turn['reason'].splitlines()[0]}")
@@ -252,13 +252,13 @@ def compared(theatre: Theatre, turn: dict[str, Any]) -> None:
         )
 
 
-def month_files(theatre: Theatre, month: int) -> dict[str, Any]:
+def month_files(theatre: DemoStage, month: int) -> dict[str, Any]:
     number = theatre.last_turn
     theatre.arrive(*theatre.month(month))
     return told(theatre, theatre.turn_after(number))
 
 
-def rest_of_the_year(theatre: Theatre) -> None:
+def rest_of_the_year(theatre: DemoStage) -> None:
     for month, name in ((7, "July"), (8, "August"), (9, "September"), (10, "October"), (11, "November")):
         theatre.console.print(f"\n   [bold]{name}[/]", highlight=False)
         month_ends(theatre, month, 5.0)
@@ -272,7 +272,7 @@ def rest_of_the_year(theatre: Theatre) -> None:
     theatre.until("nothing is left open", lambda: all(t["outcome"] not in open_states for t in theatre.turns()), 60, news=True)
 
 
-def reproduce(theatre: Theatre, found: Findings) -> None:
+def reproduce(theatre: DemoStage, found: Findings) -> None:
     theatre.scene(8, "Reproduce v1: from the recorded commit, data, parameters, environment, with every cache off")
     assert theatre.passengers is not None
     theatre.passengers.stop()
@@ -282,13 +282,13 @@ def reproduce(theatre: Theatre, found: Findings) -> None:
     theatre.say(found.reproduced_text)
 
 
-def lost(theatre: Theatre, answers: list[Answer]) -> int:
+def lost(theatre: DemoStage, answers: list[Answer]) -> int:
     """Prediction ids that the passengers hold and the log does not."""
     logged = {r.id for r in writer.read_all(theatre.state / "log" / "production") if isinstance(r, writer.Prediction)}
     return len({a.id for a in answers if a.id is not None} - logged)
 
 
-def facts(theatre: Theatre, found: Findings) -> dict[str, Any]:
+def facts(theatre: DemoStage, found: Findings) -> dict[str, Any]:
     """story.json."""
     assert theatre.passengers is not None
     answers = theatre.passengers.read()

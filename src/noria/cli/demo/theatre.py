@@ -61,7 +61,7 @@ class Answer(msgspec.Struct, frozen=True):
     error: Any = None
 
 
-class Passengers:
+class ClientProcess:
     """The client process; steered by lines on its standard input."""
 
     def __init__(self, project: Path, data: Path, answers: Path, url: str, log: Path) -> None:
@@ -102,7 +102,7 @@ class Passengers:
         return [Answer(**json.loads(line)) for line in lines if line.endswith("}")]
 
 
-class Theatre:
+class DemoStage:
     """The stage of the demo, under one folder."""
 
     def __init__(self, folder: Path, example: Path, console: Console) -> None:
@@ -112,7 +112,7 @@ class Theatre:
         self.state = self.home / ".noria"
         self.begun = time.monotonic()
         self.daemon: subprocess.Popen[bytes] | None = None
-        self.passengers: Passengers | None = None
+        self.passengers: ClientProcess | None = None
         self.addresses: dict[str, str] = {}
         self.seen = 0  # newest event that was printed
         self.daemon_log = folder / "up.log"
@@ -223,7 +223,7 @@ class Theatre:
     def board(self) -> None:
         """The passengers' process."""
         log = self.folder / "passengers.log"
-        self.passengers = Passengers(self.home, self.months, self.folder / "answers.jsonl", self.addresses["production"], log)
+        self.passengers = ClientProcess(self.home, self.months, self.folder / "answers.jsonl", self.addresses["production"], log)
         self.until("the passengers are ready", lambda: bool(self.passengers and self.passengers.facts), 40)
 
     def workers(self) -> list[int]:
@@ -354,7 +354,7 @@ def shortened(text: str, length: int = NEWS_LENGTH) -> str:
 
 
 @contextlib.contextmanager
-def closing(theatre: Theatre) -> Iterator[Theatre]:
+def closing(theatre: DemoStage) -> Iterator[DemoStage]:
     """Whatever happens, nothing that was started is left behind."""
     try:
         yield theatre

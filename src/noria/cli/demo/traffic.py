@@ -47,7 +47,7 @@ def rows(project: Path, data: Path) -> list[dict[str, Any]]:
     return found
 
 
-class Clock(msgspec.Struct, frozen=True):
+class ReplayClock(msgspec.Struct, frozen=True):
     """Where the replay stands: it runs from an anchor at a stated speed."""
 
     at: datetime
@@ -62,7 +62,7 @@ class Clock(msgspec.Struct, frozen=True):
 class Client(threading.Thread):
     """One kept-open connection. A broken one is opened again and the request sent once more, as HTTP clients do."""
 
-    def __init__(self, url: str, work: queue.Queue[tuple[str, Any]], out: Answers) -> None:
+    def __init__(self, url: str, work: queue.Queue[tuple[str, Any]], out: TrafficAnswers) -> None:
         super().__init__(daemon=True)
         self.host = urlsplit(url).netloc
         self.work, self.out = work, out
@@ -124,7 +124,7 @@ class Client(threading.Thread):
         return response.status, json.loads(response.read())
 
 
-class Answers:
+class TrafficAnswers:
     """What came back: a line a request, and the labels that wait for their day."""
 
     def __init__(self, path: Path) -> None:
@@ -163,17 +163,17 @@ def spread(hours: list[datetime]) -> list[datetime]:
     return times
 
 
-class Replay:
+class TrafficReplay:
     """Walks through the year as the clock says, and hands out requests and labels."""
 
-    def __init__(self, flights: list[dict[str, Any]], answers: Answers, work: queue.Queue[tuple[str, Any]]) -> None:
+    def __init__(self, flights: list[dict[str, Any]], answers: TrafficAnswers, work: queue.Queue[tuple[str, Any]]) -> None:
         self.flights, self.answers, self.work = flights, answers, work
         self.times = spread([datetime.fromisoformat(f["time_hour"]) for f in flights])
         self.next = 0
-        self.clock: Clock | None = None
+        self.clock: ReplayClock | None = None
 
     def steer(self, order: dict[str, Any]) -> None:
-        self.clock = Clock(datetime.fromisoformat(order["at"]), order["speed"], order["rate"], time.time())
+        self.clock = ReplayClock(datetime.fromisoformat(order["at"]), order["speed"], order["rate"], time.time())
         while self.next < len(self.times) and self.times[self.next] < self.clock.at:
             self.next += 1
 
@@ -191,7 +191,7 @@ class Replay:
         self._skip(clock, now)
         return 1.0 / clock.rate
 
-    def _skip(self, clock: Clock, now: datetime) -> None:
+    def _skip(self, clock: ReplayClock, now: datetime) -> None:
         """Go on to the next flight that keeps up with the clock at this rate."""
         self.next += 1
         behind = now - timedelta(seconds=clock.speed / clock.rate)
@@ -201,11 +201,11 @@ class Replay:
 
 def main() -> None:
     project, data, out, url = sys.argv[1:5]
-    answers = Answers(Path(out))
+    answers = TrafficAnswers(Path(out))
     work: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=64)
     for _ in range(CLIENTS):
         Client(url, work, answers).start()
-    replay = Replay(rows(Path(project), Path(data)), answers, work)
+    replay = TrafficReplay(rows(Path(project), Path(data)), answers, work)
     gc.collect()
     gc.freeze()  # a quarter of a million flights: not to be looked through again and again
     orders: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -234,7 +234,7 @@ def _listen(orders: queue.Queue[dict[str, Any] | None]) -> None:
     orders.put({"stop": True})
 
 
-def _say(replay: Replay, work: queue.Queue[tuple[str, Any]]) -> None:
+def _say(replay: TrafficReplay, work: queue.Queue[tuple[str, Any]]) -> None:
     clock = replay.clock
     facts = {
         "now": (clock.now() if clock else datetime(2013, 1, 1, tzinfo=UTC)).isoformat(),

@@ -12,7 +12,7 @@ import msgspec
 from noria.data import judge_column_types
 from noria.data.formats import arrow, delimited, detect, fitting, json_lines, parquet
 from noria.data.formats.fitting import Misfit
-from noria.data.formats.format import Cells, Format
+from noria.data.formats.format import Format, ValueSyntax
 from noria.data.table import Column, FileLooks, TableType
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError
@@ -49,25 +49,25 @@ def of(name: str) -> Format | None:
 def as_it_looks(path: Path) -> Dialect:
     """How a file is written, by a look at it; what is no text is not written in any way."""
     kind = of(path.name)
-    return detect.detect(path, detect.comma(path)) if kind is not None and kind.cells is Cells.TEXT else PLAIN
+    return detect.detect(path, detect.comma(path)) if kind is not None and kind.cells is ValueSyntax.TEXT else PLAIN
 
 
-class Opened(msgspec.Struct, frozen=True):
+class OpenedFile(msgspec.Struct, frozen=True):
     """A file as it is written: of text all cells are text."""
 
     table: pl.DataFrame
-    cells: Cells
+    cells: ValueSyntax
     name: str  # as people know it
 
 
-class Part(msgspec.Struct, frozen=True):
+class DatasetFile(msgspec.Struct, frozen=True):
     """A file of a dataset: its name as people know it, and where its bytes are."""
 
     name: str
     path: Path
 
 
-def open_table(path: Path, name: str = "", dialect: Dialect = PLAIN, columns: Sequence[str] | None = None) -> Opened:
+def open_table(path: Path, name: str = "", dialect: Dialect = PLAIN, columns: Sequence[str] | None = None) -> OpenedFile:
     """The table in a file, by its suffix; with ``columns``, maybe only these.
 
     Raises DataError, which calls the file ``name``, when it is missing, empty, cut off, of another format, or too large to read.
@@ -88,7 +88,7 @@ def open_table(path: Path, name: str = "", dialect: Dialect = PLAIN, columns: Se
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, EOFError) as error:
         raise DataError(f"is not a readable {kind.name} file: {_first_line(error)}", where=where, hint=BROKEN) from error
     _demand_names(table.columns, where)
-    return Opened(table, kind.cells, where)
+    return OpenedFile(table, kind.cells, where)
 
 
 def _demand_names(names: Iterable[str], where: str) -> None:
@@ -124,17 +124,17 @@ def peek(
         raise DataError(f"is not a readable {kind.name} file: {_first_line(error)}", where=name, hint=BROKEN) from error
 
 
-def looks(opened: Opened, dialect: Dialect, told: Mapping[str, Column], asked: Collection[str] | None = None) -> FileLooks:
+def looks(opened: OpenedFile, dialect: Dialect, told: Mapping[str, Column], asked: Collection[str] | None = None) -> FileLooks:
     """What the columns of an opened file look like; see ``fitting.looks``."""
     return fitting.looks(opened.table, opened.cells, opened.name, dialect, told, asked)
 
 
-def fitted(opened: Opened, kind: TableType, dialect: Dialect) -> tuple[pl.DataFrame, list[Misfit]]:
+def fitted(opened: OpenedFile, kind: TableType, dialect: Dialect) -> tuple[pl.DataFrame, list[Misfit]]:
     """An opened file's columns as the types of its dataset, and what does not fit."""
     return fitting.fit(opened.table, opened.cells, kind, dialect)
 
 
-def typed(opened: Opened, kind: TableType | None, dialect: Dialect) -> pl.DataFrame:
+def typed(opened: OpenedFile, kind: TableType | None, dialect: Dialect) -> pl.DataFrame:
     """The table with the types of its dataset; without one, with those that the file itself shows.
 
     Raises DataError for the first column that does not fit, or whose dates may be read in two ways.
@@ -165,11 +165,11 @@ def read_table(
             raise
         opened = open_table(path, name, dialect)  # readers tell of a column that is not there in words of their own
     if columns is not None:
-        opened = Opened(_select(opened.table, columns, where), opened.cells, where)
+        opened = OpenedFile(_select(opened.table, columns, where), opened.cells, where)
     return typed(opened, kind, dialect)
 
 
-def read_tables(files: Sequence[Part], kind: TableType | None = None, dialect: Dialect = PLAIN) -> pl.DataFrame:
+def read_tables(files: Sequence[DatasetFile], kind: TableType | None = None, dialect: Dialect = PLAIN) -> pl.DataFrame:
     """The files one below the other, in the given order; columns by name.
 
     With a ``kind``, each has its columns, and those that a file has not are empty. Raises DataError when a file does not fit.
@@ -197,7 +197,7 @@ def read_tables(files: Sequence[Part], kind: TableType | None = None, dialect: D
         raise DataError(f"the files do not fit together: {_first_line(error)}", where=names) from error
 
 
-def together(opened: Sequence[Opened], dialect: Dialect) -> TableType:
+def together(opened: Sequence[OpenedFile], dialect: Dialect) -> TableType:
     """The type that files without a contract and a history have together. Raises DataError for dates that are ambiguous."""
     kind, undecided = judge_column_types.decide(None, TableType(), [looks(each, dialect, {}) for each in opened])
     if undecided:
@@ -205,7 +205,7 @@ def together(opened: Sequence[Opened], dialect: Dialect) -> TableType:
     return kind
 
 
-def _demand_alike(opened: Sequence[Opened]) -> None:
+def _demand_alike(opened: Sequence[OpenedFile]) -> None:
     first = opened[0]
     for each in opened:
         words = difference(first.table.columns, each.table.columns)

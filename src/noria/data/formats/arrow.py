@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.data.formats import memory
-from noria.data.formats.format import Cells, Format, demand_once
+from noria.data.formats.format import Format, ValueSyntax, demand_once
 from noria.kernel.dialect import Dialect
 
 if TYPE_CHECKING:
@@ -41,4 +41,4 @@ def _decoded_bytes(path: Path) -> int:
         return total * file.num_record_batches // max(1, peeked) if total <= limit else total
 
 
-FORMATS = (Format((".arrow", ".ipc", ".feather"), read, Cells.TYPED, b"ARROW1"),)
+FORMATS = (Format((".arrow", ".ipc", ".feather"), read, ValueSyntax.TYPED, b"ARROW1"),)

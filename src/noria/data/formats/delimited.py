@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.data.formats import memory
-from noria.data.formats.format import Cells, Format, demand_once
+from noria.data.formats.format import Format, ValueSyntax, demand_once
 from noria.kernel.dialect import Dialect
 from noria.kernel.errors import DataError
 
@@ -188,6 +188,6 @@ def _demand_separated(path: Path, names: Sequence[str], separator: str, dialect:
 
 
 FORMATS = (
-    Format((".csv",), partial(read, comma=","), Cells.TEXT),
-    Format((".tsv",), partial(read, comma="\t"), Cells.TEXT),
+    Format((".csv",), partial(read, comma=","), ValueSyntax.TEXT),
+    Format((".tsv",), partial(read, comma="\t"), ValueSyntax.TEXT),
 )

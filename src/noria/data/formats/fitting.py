@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria.data.formats import texts
-from noria.data.formats.format import Cells
-from noria.data.table import Column, FileLooks, Kind, Looks, TableType
+from noria.data.formats.format import ValueSyntax
+from noria.data.table import Column, ColumnKind, ColumnLooks, FileLooks, TableType
 from noria.kernel.dialect import Dialect
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
     import polars as pl
 
 WORDS = {
-    Kind.INT: "no whole number",
-    Kind.FLOAT: "no number",
-    Kind.BOOL: "neither true nor false",
-    Kind.DATE: "no date",
-    Kind.DATETIME: "no time",
-    Kind.STRING: "no text",
+    ColumnKind.INT: "no whole number",
+    ColumnKind.FLOAT: "no number",
+    ColumnKind.BOOL: "neither true nor false",
+    ColumnKind.DATE: "no date",
+    ColumnKind.DATETIME: "no time",
+    ColumnKind.STRING: "no text",
 }
 
 
@@ -36,7 +36,7 @@ class Misfit(msgspec.Struct, frozen=True):
 
 def looks(
     table: pl.DataFrame,
-    cells: Cells,
+    cells: ValueSyntax,
     name: str,
     dialect: Dialect,
     told: Mapping[str, Column],
@@ -50,12 +50,12 @@ def looks(
 
     found = {}
     for column in table.get_columns():
-        if cells is Cells.TYPED or (cells is Cells.JSON and not _written(column, told.get(column.name, Column()))):
-            found[column.name] = Looks(_of_type(column.dtype), column.dtype != pl.Null)
+        if cells is ValueSyntax.TYPED or (cells is ValueSyntax.JSON and not _written(column, told.get(column.name, Column()))):
+            found[column.name] = ColumnLooks(_of_type(column.dtype), column.dtype != pl.Null)
         elif asked is None or column.name in asked:
             found[column.name] = texts.looks(column, dialect)
         else:
-            found[column.name] = Looks()
+            found[column.name] = ColumnLooks()
     return FileLooks(name, found)
 
 
@@ -64,21 +64,21 @@ def _of_type(dtype: Any) -> frozenset[Column]:
     import polars as pl
 
     if dtype.is_integer():
-        return frozenset([Column(Kind.INT), Column(Kind.FLOAT)])
+        return frozenset([Column(ColumnKind.INT), Column(ColumnKind.FLOAT)])
     if dtype.is_numeric():
-        return frozenset([Column(Kind.FLOAT)])
+        return frozenset([Column(ColumnKind.FLOAT)])
     if dtype in (pl.String, pl.Categorical, pl.Enum):
-        return frozenset([Column(Kind.STRING)])
+        return frozenset([Column(ColumnKind.STRING)])
     if dtype == pl.Boolean:
-        return frozenset([Column(Kind.BOOL)])
+        return frozenset([Column(ColumnKind.BOOL)])
     if dtype == pl.Date:
-        return frozenset([Column(Kind.DATE), Column(Kind.DATETIME)])
+        return frozenset([Column(ColumnKind.DATE), Column(ColumnKind.DATETIME)])
     if isinstance(dtype, pl.Datetime):
-        return frozenset([Column(Kind.DATETIME, zone=dtype.time_zone or "")])
+        return frozenset([Column(ColumnKind.DATETIME, zone=dtype.time_zone or "")])
     return frozenset() if dtype == pl.Null else frozenset([Column(str(dtype))])
 
 
-def fit(table: pl.DataFrame, cells: Cells, kind: TableType, dialect: Dialect) -> tuple[pl.DataFrame, list[Misfit]]:
+def fit(table: pl.DataFrame, cells: ValueSyntax, kind: TableType, dialect: Dialect) -> tuple[pl.DataFrame, list[Misfit]]:
     """The table with its columns as ``kind`` says, those of other types null or as they were; and what does not fit.
 
     NaN is a missing value, as it is in JSON.
@@ -87,7 +87,7 @@ def fit(table: pl.DataFrame, cells: Cells, kind: TableType, dialect: Dialect) ->
     misfits: list[Misfit] = []
     for series in table.get_columns():
         column = kind.columns.get(series.name, Column())
-        if cells is Cells.TEXT or (cells is Cells.JSON and _written(series, column)):
+        if cells is ValueSyntax.TEXT or (cells is ValueSyntax.JSON and _written(series, column)):
             found: tuple[pl.Series, pl.Series | None] = texts.converted(series, column, dialect)
         else:
             found = _typed(series, column)
@@ -105,7 +105,7 @@ def fit(table: pl.DataFrame, cells: Cells, kind: TableType, dialect: Dialect) ->
 def _written(series: pl.Series, column: Column) -> bool:
     import polars as pl
 
-    return series.dtype == pl.String and column.kind in (Kind.DATE, Kind.DATETIME)
+    return series.dtype == pl.String and column.kind in (ColumnKind.DATE, ColumnKind.DATETIME)
 
 
 def _typed(series: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | None]:
@@ -118,17 +118,17 @@ def _typed(series: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | No
     dtype, kind = series.dtype, column.kind
     if dtype == pl.Null:
         return series.cast(dtype_of(column)), fine
-    if kind == Kind.INT and dtype in (pl.UInt64, pl.Int128, pl.UInt128):
+    if kind == ColumnKind.INT and dtype in (pl.UInt64, pl.Int128, pl.UInt128):
         made = series.cast(pl.Int64, strict=False)
         return made, series.is_not_null() & made.is_null()
     if not kind or any(one.kind == kind and one.zone == column.zone for one in _of_type(dtype)):
-        wider = (dtype == pl.Date and kind == Kind.DATETIME) or (dtype.is_integer() and kind == Kind.FLOAT)
+        wider = (dtype == pl.Date and kind == ColumnKind.DATETIME) or (dtype.is_integer() and kind == ColumnKind.FLOAT)
         return (series.cast(dtype_of(column)) if wider else series), fine
-    if kind == Kind.INT and dtype.is_numeric():
+    if kind == ColumnKind.INT and dtype.is_numeric():
         whole = series.cast(pl.Float64)
         made = whole.set((whole != whole.floor()).fill_null(False), None).cast(pl.Int64, strict=False)
         return made, series.is_not_null() & made.is_null()
-    if isinstance(dtype, pl.Datetime) and kind == Kind.DATETIME and dtype.time_zone and column.zone:
+    if isinstance(dtype, pl.Datetime) and kind == ColumnKind.DATETIME and dtype.time_zone and column.zone:
         return series.dt.convert_time_zone(column.zone), fine
     return series, None
 
@@ -138,11 +138,11 @@ def dtype_of(column: Column) -> Any:
     import polars as pl
 
     held: dict[str, Any] = {
-        Kind.INT: pl.Int64(),
-        Kind.FLOAT: pl.Float64(),
-        Kind.BOOL: pl.Boolean(),
-        Kind.DATE: pl.Date(),
-        Kind.DATETIME: pl.Datetime("us", column.zone or None),
+        ColumnKind.INT: pl.Int64(),
+        ColumnKind.FLOAT: pl.Float64(),
+        ColumnKind.BOOL: pl.Boolean(),
+        ColumnKind.DATE: pl.Date(),
+        ColumnKind.DATETIME: pl.Datetime("us", column.zone or None),
         "Binary": pl.Binary(),
         "Time": pl.Time(),
     }
@@ -159,15 +159,15 @@ def wanted(column: Column) -> str:
     """A column's type in words: ``date as %d/%m/%Y``."""
     words = column.kind or "undecided"
     words += f" as {column.format}" if column.format else ""
-    if column.kind == Kind.DATETIME and not column.format:
+    if column.kind == ColumnKind.DATETIME and not column.format:
         words += f" in {column.zone}" if column.zone else " without a zone"
     return words
 
 
 def _misfit(series: pl.Series, bad: pl.Series, column: Column) -> Misfit:
     count, first = int(bad.sum()), int(bad.arg_true()[0])
-    words = WORDS.get(Kind(column.kind), "of another type") if column.kind in set(Kind) else "of another type"
-    if column.kind == Kind.DATETIME:
+    words = WORDS.get(ColumnKind(column.kind), "of another type") if column.kind in set(ColumnKind) else "of another type"
+    if column.kind == ColumnKind.DATETIME:
         words = "no time with a zone" if column.zone else "no time without a zone"
     value = str(series[first])
     shown = value if len(value) <= texts.EXAMPLE else f"{value[: texts.EXAMPLE - 3]}..."
@@ -185,7 +185,7 @@ def _of_another_type(series: pl.Series, column: Column) -> Misfit:
     import polars as pl
 
     if isinstance(series.dtype, pl.Datetime):
-        given = wanted(Column(Kind.DATETIME, zone=series.dtype.time_zone or ""))
+        given = wanted(Column(ColumnKind.DATETIME, zone=series.dtype.time_zone or ""))
     given = "int" if series.dtype.is_integer() else given
     if column.said:
         return Misfit(series.name, None, f"{series.name}: the contract promises {wanted(column)}, the file has {given}")

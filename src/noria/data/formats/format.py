@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
 Read = Callable[[Path, Dialect, Sequence[str] | None], "pl.DataFrame"]
 
 
-class Cells(StrEnum):
+class ValueSyntax(StrEnum):
     """What a format says of a value's type."""
 
     TEXT = "text"  # nothing: every cell is text
@@ -47,7 +47,7 @@ class Format(msgspec.Struct, frozen=True):
 
     suffixes: tuple[str, ...]
     read: Read
-    cells: Cells
+    cells: ValueSyntax
     magic: bytes | None = None
     schema: Callable[[Path], pl.Schema] | None = None  # where it can be told without reading the table
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.data.formats import memory
-from noria.data.formats.format import Cells, Format
+from noria.data.formats.format import Format, ValueSyntax
 from noria.kernel.dialect import Dialect
 
 if TYPE_CHECKING:
@@ -30,4 +30,4 @@ def read_list(path: Path, _: Dialect, __: Sequence[str] | None) -> pl.DataFrame:
     return pl.read_json(content, infer_schema_length=None) if content.strip() != b"[]" else pl.DataFrame()
 
 
-FORMATS = (Format((".ndjson", ".jsonl"), read_lines, Cells.JSON), Format((".json",), read_list, Cells.JSON))
+FORMATS = (Format((".ndjson", ".jsonl"), read_lines, ValueSyntax.JSON), Format((".json",), read_list, ValueSyntax.JSON))

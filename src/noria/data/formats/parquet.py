@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.data.formats import memory
-from noria.data.formats.format import Cells, Format, demand_once
+from noria.data.formats.format import Format, ValueSyntax, demand_once
 from noria.kernel.dialect import Dialect
 
 if TYPE_CHECKING:
@@ -44,4 +44,4 @@ def schema(path: Path) -> pl.Schema:
     return pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema()
 
 
-FORMATS = (Format((".parquet", ".pq"), read, Cells.TYPED, b"PAR1", schema),)
+FORMATS = (Format((".parquet", ".pq"), read, ValueSyntax.TYPED, b"PAR1", schema),)

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
-from noria.data.table import EXACT, NULL_WORDS, Column, Kind, Looks
+from noria.data.table import EXACT, NULL_WORDS, Column, ColumnKind, ColumnLooks
 from noria.kernel.dialect import PLAIN, Dialect
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
     import polars as pl
 
 EXAMPLE = 40  # characters of a value that is shown
-STRING = Column(Kind.STRING)
+STRING = Column(ColumnKind.STRING)
 TRUTH: dict[bool, tuple[str, ...]] = {True: ("true",), False: ("false",)}  # the words for it, in small letters
 SAID_TRUTH: dict[bool, tuple[str, ...]] = {  # where the contract says bool
     True: ("true", "yes", "y", "t", "1"),
@@ -37,7 +37,7 @@ FIRST_OF_TWO = r"^(0?[1-9]|[12][0-9]|3[01])[/-](0?[1-9]|[12][0-9]|3[01])[/-][0-9
 CLOCKS = {"": "", " %H:%M": r" ([01]?[0-9]|2[0-3]):[0-5][0-9]", " %H:%M:%S": r" ([01]?[0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"}
 
 
-def looks(series: pl.Series, dialect: Dialect = PLAIN) -> Looks:
+def looks(series: pl.Series, dialect: Dialect = PLAIN) -> ColumnLooks:
     """What the texts of a column look like; empty cells and words for nothing tell nothing."""
     given = series.drop_nulls().unique()
     values = given.str.strip_chars()
@@ -45,23 +45,23 @@ def looks(series: pl.Series, dialect: Dialect = PLAIN) -> Looks:
     if dialect.nulls is not None:
         values = values.filter(~values.is_in(list(dialect.nulls)))
     if values.is_empty():
-        return Looks()
+        return ColumnLooks()
     told = values if dialect.nulls is not None else values.filter(~values.is_in(list(NULL_WORDS)))
     if told.is_empty():  # nothing but words for nothing: another file may tell what they stand for
-        return Looks()
+        return ColumnLooks()
     example = str(values.sort()[0])[:EXAMPLE]
     fits, why = {STRING}, ""
     if not bool(told.str.contains(r"[0-9]").any()):
         if bool(told.str.to_lowercase().is_in(TRUTH[True] + TRUTH[False]).all()):
-            fits.add(Column(Kind.BOOL))
-        return Looks(frozenset(fits), True, example, why)
+            fits.add(Column(ColumnKind.BOOL))
+        return ColumnLooks(frozenset(fits), True, example, why)
     fits |= set(_numbers(told, dialect)) | set(_dates(told))
     if len(fits) == 1 and bool(told.str.contains(DIGITS).all()):
         why = _why(told)
-    if any(one.kind == Kind.DATE for one in fits):
+    if any(one.kind == ColumnKind.DATE for one in fits):
         ambiguous = told.filter(told.str.contains(FIRST_OF_TWO))
         example = str((ambiguous if len(ambiguous) else told).sort()[0])[:EXAMPLE]
-    return Looks(frozenset(fits), True, example, why)
+    return ColumnLooks(frozenset(fits), True, example, why)
 
 
 def _why(values: pl.Series) -> str:
@@ -79,10 +79,10 @@ def _numbers(values: pl.Series, dialect: Dialect) -> Iterator[Column]:
     if not bool(exact.fill_null(False).all()):
         return
     if bool(whole.all()):
-        yield Column(Kind.INT)
+        yield Column(ColumnKind.INT)
     numbers = values.str.contains(number(dialect.decimal)) | values.str.contains(INFINITE)
     if bool(numbers.all()):
-        yield Column(Kind.FLOAT)
+        yield Column(ColumnKind.FLOAT)
 
 
 @cache
@@ -100,10 +100,10 @@ def _dates(values: pl.Series) -> Iterator[Column]:
 def _dated(values: pl.Series) -> Iterator[Column]:
     if bool(values.str.contains(ISO_TIME).all()):
         if bool(values.str.contains(ISO_DATE).all()):
-            yield Column(Kind.DATE)
-        yield Column(Kind.DATETIME)
+            yield Column(ColumnKind.DATE)
+        yield Column(ColumnKind.DATETIME)
     elif bool(values.str.contains(ISO_ZONED).all()):
-        yield Column(Kind.DATETIME, zone="UTC")
+        yield Column(ColumnKind.DATETIME, zone="UTC")
     elif bool(values.str.contains(r"^[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{4}").all()):
         yield from (column for column, pattern in _day_and_month() if bool(values.str.contains(pattern).all()))
 
@@ -117,7 +117,7 @@ def _day_and_month() -> tuple[tuple[Column, str], ...]:
         for first, second, names in ((day, month, ("d", "m")), (month, day, ("m", "d")))[:orders]:
             for clock, pattern in CLOCKS.items():
                 form = f"%{names[0]}{mark}%{names[1]}{mark}%Y{clock}"
-                column = Column(Kind.DATETIME if clock else Kind.DATE, form)
+                column = Column(ColumnKind.DATETIME if clock else ColumnKind.DATE, form)
                 found.append((column, rf"^{first}[{mark}]{second}[{mark}][0-9]{{4}}{pattern}$"))
     return tuple(found)
 
@@ -127,7 +127,7 @@ def converted(series: pl.Series, column: Column, dialect: Dialect = PLAIN) -> tu
     import polars as pl
 
     texts = series if dialect.nulls is None else series.set(series.is_in(list(dialect.nulls)).fill_null(False), None)
-    if column.kind in ("", Kind.STRING):
+    if column.kind in ("", ColumnKind.STRING):
         return texts, pl.repeat(False, len(series), dtype=pl.Boolean, eager=True)
     bare = texts.str.strip_chars()
     nothing = bare == "" if dialect.nulls is not None else (bare == "") | bare.is_in(list(NULL_WORDS))
@@ -137,11 +137,11 @@ def converted(series: pl.Series, column: Column, dialect: Dialect = PLAIN) -> tu
 
 
 def _made(texts: pl.Series, column: Column, dialect: Dialect) -> pl.Series:
-    if column.kind == Kind.INT:
+    if column.kind == ColumnKind.INT:
         return _whole(texts, column, dialect)
-    if column.kind == Kind.FLOAT:
+    if column.kind == ColumnKind.FLOAT:
         return _decimal(texts, column, dialect)
-    if column.kind == Kind.BOOL:
+    if column.kind == ColumnKind.BOOL:
         return _truth(texts, SAID_TRUTH if column.said else TRUTH)
     return _moment(texts, column)
 
@@ -178,11 +178,11 @@ def _moment(texts: pl.Series, column: Column) -> pl.Series:
     import polars as pl
 
     zoned = pl.Datetime("us", "UTC")
-    wanted = pl.Date() if column.kind == Kind.DATE else zoned if column.zone else pl.Datetime("us")
+    wanted = pl.Date() if column.kind == ColumnKind.DATE else zoned if column.zone else pl.Datetime("us")
     if column.format:
         made = texts.str.strptime(wanted, column.format, strict=False, exact=True)
         return _shifted(made, column) if column.zone else made
-    if column.kind == Kind.DATE:
+    if column.kind == ColumnKind.DATE:
         kept = texts.set(~texts.str.contains(ISO_DATE).fill_null(True), None)
         return kept.str.replace_all("/", "-", literal=True).str.strptime(wanted, "%Y-%m-%d", strict=False)
     kept = texts.set(~texts.str.contains(ISO_ZONED if column.zone else ISO_TIME).fill_null(True), None)

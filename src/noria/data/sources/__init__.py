@@ -8,17 +8,17 @@ from pathlib import Path
 
 from noria.config import DataSource
 from noria.data.sources import local, remote, sql
-from noria.data.sources.found import Found, Remembered, Source
+from noria.data.sources.found import FoundFile, Remembered, SourceListing
 
-__all__ = ["Connect", "Found", "Remembered", "Source", "connect", "nearby", "read", "register"]
+__all__ = ["Connect", "FoundFile", "Remembered", "SourceListing", "connect", "nearby", "read", "register"]
 
 SAMPLE_ROWS = 10_000
-Connect = Callable[[DataSource, Path, Remembered], Source]
+Connect = Callable[[DataSource, Path, Remembered], SourceListing]
 
 _kinds: list[tuple[Callable[[DataSource], bool], Connect]] = [
     (sql.matches, sql.Sql),
     (remote.matches, remote.Remote),
-    (lambda _: True, local.Local),
+    (lambda _: True, local.LocalWalk),
 ]
 
 
@@ -27,7 +27,7 @@ def register(matches: Callable[[DataSource], bool], make: Connect) -> None:
     _kinds.insert(0, (matches, make))
 
 
-def connect(dataset: DataSource, home: Path, remembered: Remembered = tuple) -> Source:
+def connect(dataset: DataSource, home: Path, remembered: Remembered = tuple) -> SourceListing:
     """The source of a dataset; relative paths are under ``home``. Nothing is opened before it is asked.
 
     ``remembered`` lets a source go on from where it stood, as a query with a cursor does.
@@ -40,7 +40,7 @@ def nearby(dataset: DataSource) -> bool:
     return not (sql.matches(dataset) or remote.matches(dataset))
 
 
-def read(dataset: DataSource, home: Path) -> Iterator[tuple[Found, Path | None]]:
+def read(dataset: DataSource, home: Path) -> Iterator[tuple[FoundFile, Path | None]]:
     """Everything a source holds, to be looked at once and kept nowhere: what it found, and a file to read, None on a problem.
 
     A file from elsewhere is there until the next one is asked for. Of a query the first 10,000 rows are read.

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 Remembered = Callable[[], Iterable[tuple[str, str]]]  # name and mark of what was taken in before, by name
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """One file that a source holds, or rows that it offers as one. A tuple, because a walk makes hundreds of thousands.
 
     ``mark`` changes whenever the content may have: size, times and inode of a local file, the version that a remote store
@@ -24,20 +24,20 @@ class Found(NamedTuple):
     digest: str = ""  # of the content, where it had to be read to see whether it changed
 
 
-class Source(Protocol):
+class SourceListing(Protocol):
     """One dataset's source, looked at once."""
 
-    def look(self) -> Iterator[Found]:
+    def look(self) -> Iterator[FoundFile]:
         """Everything that is there now, by name, each name once. Raises DataError when the source cannot be read."""
 
-    def settled(self, found: Found, settle_s: float) -> bool:
+    def settled(self, found: FoundFile, settle_s: float) -> bool:
         """Whether it has arrived whole. Raises FileNotFoundError when it is gone."""
 
-    def problem(self, found: Found) -> str:
+    def problem(self, found: FoundFile) -> str:
         """Why it cannot be taken in, in words; nothing when it can."""
 
-    def fetch(self, found: Found, target: Path) -> None:
+    def fetch(self, found: FoundFile, target: Path) -> None:
         """Write it to ``target``. Raises FileNotFoundError when it is gone, DataError when it cannot be read."""
 
-    def still(self, found: Found) -> bool:
+    def still(self, found: FoundFile) -> bool:
         """Whether it is as it was found: what was read in between is whole."""

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from noria.config import DataSource
 from noria.data import formats
-from noria.data.sources.found import Found
+from noria.data.sources.found import FoundFile
 from noria.data.sources.pattern import DEEP, Pattern, States, split
 
 TICK_NS = 20_000_000  # files are stamped by a clock of the kernel that ticks every 1 to 10 ms
@@ -54,7 +54,7 @@ def _rests(stat: os.stat_result, settle_s: float) -> bool:
     return quiet_ns >= settle_s * 1e9
 
 
-class Local:
+class LocalWalk:
     """One walk over the tree; folders are read in the order of names, so that no more than one stands in memory at once.
 
     A folder is taken with the tables in it; one of opaque files with everything below it.
@@ -68,38 +68,38 @@ class Local:
         self._pattern = Pattern(((DEEP,) if dataset.opaque else ("*",)) if folder else parts) if folder or parts else None
         self._roots = (os.path.realpath(self._home), os.path.realpath(self._base))
 
-    def look(self) -> Iterator[Found]:
+    def look(self) -> Iterator[FoundFile]:
         prefix = _name(self._base, self._home)
         if self._pattern is None:
             yield from self._single(prefix)
         elif os.path.isdir(self._base):
             yield from self._walk(self._base, f"{prefix.rstrip('/')}/" if prefix else "", self._pattern, self._pattern.start)
 
-    def settled(self, found: Found, settle_s: float) -> bool:
+    def settled(self, found: FoundFile, settle_s: float) -> bool:
         stat = os.stat(_place(found))
         return mark(stat) == found.mark and _rests(stat, settle_s)
 
-    def problem(self, found: Found) -> str:
+    def problem(self, found: FoundFile) -> str:
         if found.problem or os.access(_place(found), os.R_OK) or not os.path.exists(_place(found)):
             return found.problem
         return "cannot be read: permission denied"
 
-    def fetch(self, found: Found, target: Path) -> None:
+    def fetch(self, found: FoundFile, target: Path) -> None:
         shutil.copyfile(_place(found), target)
 
-    def still(self, found: Found) -> bool:
+    def still(self, found: FoundFile) -> bool:
         try:
             return mark(os.stat(_place(found))) == found.mark
         except OSError:
             return False
 
-    def _single(self, name: str) -> Iterator[Found]:
+    def _single(self, name: str) -> Iterator[FoundFile]:
         """The file that the source names; where it leads, as a link, is its owner's choice."""
         found = self._file(self._base, *_legible(name))
         if found is not None and not unfinished(os.path.basename(self._base)):
             yield found
 
-    def _walk(self, folder: str, prefix: str, pattern: Pattern, states: States) -> Iterator[Found]:
+    def _walk(self, folder: str, prefix: str, pattern: Pattern, states: States) -> Iterator[FoundFile]:
         try:
             entries = _entries(folder)
         except PermissionError:
@@ -122,16 +122,16 @@ class Local:
                 if found is not None:
                     yield found
 
-    def _leading_out(self, path: str, name: str, link: bool) -> tuple[Found, ...]:
+    def _leading_out(self, path: str, name: str, link: bool) -> tuple[FoundFile, ...]:
         to = self._outside(path) if link else ""
         return (_refused(name, path, f"is a link that leads out of the project, to {to}"),) if to else ()
 
-    def _file(self, path: str, name: str, problem: str) -> Found | None:
+    def _file(self, path: str, name: str, problem: str) -> FoundFile | None:
         try:
             stat = os.stat(path)
         except OSError:  # it vanished, or is a link to nothing: it has not arrived
             return None
-        return Found(name, stat.st_size, mark(stat), path, problem) if modes.S_ISREG(stat.st_mode) else None
+        return FoundFile(name, stat.st_size, mark(stat), path, problem) if modes.S_ISREG(stat.st_mode) else None
 
     def _outside(self, path: str) -> str:
         """Where a link leads, if that lies neither under the project's home nor under the source's own folder."""
@@ -166,11 +166,11 @@ def _legible(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _refused(name: str, path: str, problem: str) -> Found:
+def _refused(name: str, path: str, problem: str) -> FoundFile:
     try:
-        return Found(name, 0, mark(os.lstat(path)), path, problem)
+        return FoundFile(name, 0, mark(os.lstat(path)), path, problem)
     except OSError:
-        return Found(name, 0, "", path, problem)
+        return FoundFile(name, 0, "", path, problem)
 
 
 def _circles(path: str, folder: str) -> bool:
@@ -191,6 +191,6 @@ def _name(path: str, home: str) -> str:
     return plain[len(home) + 1 :] if plain.startswith(f"{home}/") else os.path.realpath(path)
 
 
-def _place(found: Found) -> str:
+def _place(found: FoundFile) -> str:
     assert found.path is not None, "a local file has a path"
     return found.path

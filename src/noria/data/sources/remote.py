@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from noria.config import DataSource
 from noria.data import formats
-from noria.data.sources.found import Found
+from noria.data.sources.found import FoundFile
 from noria.data.sources.local import unfinished
 from noria.kernel.errors import DataError
 
@@ -50,7 +50,7 @@ class Remote:
         self._addresses: dict[str, str] = {}  # name -> the address that the file system takes
         self._times: dict[str, float] = {}  # name -> when it was written, where that is told
 
-    def look(self) -> Iterator[Found]:
+    def look(self) -> Iterator[FoundFile]:
         with self._in_words(self._dataset.shown):
             fs, path = self._open()
             found = sorted((self._found(fs, address, facts) for address, facts in self._facts(fs, path)), key=lambda f: f.name)
@@ -59,19 +59,19 @@ class Remote:
                 raise DataError(f"two files have the name {before.name}", where=self._dataset.shown)
         yield from found
 
-    def settled(self, found: Found, settle_s: float) -> bool:
+    def settled(self, found: FoundFile, settle_s: float) -> bool:
         written = self._times.get(found.name)
         return self._protocol in WHOLE or written is None or time.time() - written >= settle_s
 
-    def problem(self, found: Found) -> str:
+    def problem(self, found: FoundFile) -> str:
         return found.problem
 
-    def fetch(self, found: Found, target: Path) -> None:
+    def fetch(self, found: FoundFile, target: Path) -> None:
         fs, _ = self._open()
         with self._in_words(found.name):
             fs.get_file(self._addresses[found.name], str(target))
 
-    def still(self, found: Found) -> bool:
+    def still(self, found: FoundFile) -> bool:
         fs, _ = self._open()
         address = self._addresses[found.name]
         try:
@@ -150,7 +150,7 @@ class Remote:
         below = fs.find(path, maxdepth=None if self._dataset.opaque else 1, detail=True)
         return {at: facts for at, facts in below.items() if self._dataset.opaque or formats.of(at) is not None}
 
-    def _found(self, fs: Any, address: str, facts: Facts) -> Found:
+    def _found(self, fs: Any, address: str, facts: Facts) -> FoundFile:
         if not any(facts.get(key) for key in (*VERSIONS, *TIMES)):
             facts = {**facts, **fs.info(address)}  # a listing may tell less than the object itself
         name = self._name(fs, address)
@@ -158,7 +158,7 @@ class Remote:
         written = _written(facts)
         if isinstance(written, float):
             self._times[name] = written
-        return Found(name, int(facts.get("size") or facts.get("Size") or 0), self._mark(fs, address, facts))
+        return FoundFile(name, int(facts.get("size") or facts.get("Size") or 0), self._mark(fs, address, facts))
 
     def _name(self, fs: Any, address: str) -> str:
         """The address without user, password, query and secrets."""

@@ -18,7 +18,7 @@ import msgspec
 
 from noria.config import DataSource
 from noria.data.formats.format import demand_once
-from noria.data.sources.found import Found, Remembered
+from noria.data.sources.found import FoundFile, Remembered
 from noria.kernel import names
 from noria.kernel.errors import DataError
 
@@ -77,20 +77,20 @@ class Sql:
         self._engine: Any = None
         self.limit: int | None = None  # of rows, where a sample is enough
 
-    def look(self) -> Iterator[Found]:
+    def look(self) -> Iterator[FoundFile]:
         try:
             found = list(self._changed() if self._query.cursor is not None else self._whole())
         finally:
             self._close()
         yield from sorted(found, key=lambda each: each.name)
 
-    def settled(self, found: Found, settle_s: float) -> bool:
+    def settled(self, found: FoundFile, settle_s: float) -> bool:
         return True
 
-    def problem(self, found: Found) -> str:
+    def problem(self, found: FoundFile) -> str:
         return ""
 
-    def fetch(self, found: Found, target: Path) -> None:
+    def fetch(self, found: FoundFile, target: Path) -> None:
         content = self._held.pop(found.name, None)
         if content is None:
             try:
@@ -99,29 +99,29 @@ class Sql:
                 self._close()
         target.write_bytes(content)
 
-    def still(self, found: Found) -> bool:
+    def still(self, found: FoundFile) -> bool:
         return True
 
-    def _whole(self) -> Iterator[Found]:
+    def _whole(self) -> Iterator[FoundFile]:
         """Everything, as one file whose mark is its content."""
         name, content = f"{self._dataset.name}.parquet", _parquet(self._read(None))
         digest = names.digest_bytes(content)
         self._held[name] = content
-        yield Found(name, len(content), f"content:{digest}", digest=digest)
+        yield FoundFile(name, len(content), f"content:{digest}", digest=digest)
 
-    def _changed(self) -> Iterator[Found]:
+    def _changed(self) -> Iterator[FoundFile]:
         """The rows beyond the cursor, and every range in quarantine as it reads now."""
         ranges, refused = self._so_far()
         for each in refused[-REFUSED_LIMIT:]:
             table = self._read(each)
             if table.height:
                 content = self._held[each.name(self._dataset.name)] = _parquet(table)
-                yield Found(each.name(self._dataset.name), len(content), each.text(), digest=names.digest_bytes(content))
+                yield FoundFile(each.name(self._dataset.name), len(content), each.text(), digest=names.digest_bytes(content))
         onward = self._onward(_end(ranges))
         if onward is not None:
             name = onward.name(self._dataset.name)
             self._ranges[name] = onward
-            yield Found(name, 0, onward.text())
+            yield FoundFile(name, 0, onward.text())
 
     def _so_far(self) -> tuple[list[Range], list[Range]]:
         """Every range that was fetched and judged, and those among them that stand refused."""

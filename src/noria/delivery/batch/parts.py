@@ -38,7 +38,7 @@ SUFFIXES = {
 }
 
 
-class Part(msgspec.Struct, frozen=True):
+class BatchPart(msgspec.Struct, frozen=True):
     """A line of the journal: this part ends at row ``end`` of input file ``file``."""
 
     number: int
@@ -49,7 +49,7 @@ class Part(msgspec.Struct, frozen=True):
     digest: str  # of the rows with answers
 
 
-class Parts:
+class BatchParts:
     """The parts of one job."""
 
     def __init__(self, folder: Path, key: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ class Parts:
             lines = b"".join(msgspec.json.encode(one) + b"\n" for one in refused)
             path.with_suffix(".jsonl").write_bytes(lines)
             sync_file(path.with_suffix(".jsonl"))
-        part = Part(number, file, end, rows, len(refused), names.digest_file(path))
+        part = BatchPart(number, file, end, rows, len(refused), names.digest_file(path))
         sync_folder(self.folder)
         with (self.folder / JOURNAL).open("ab") as journal:
             journal.write(msgspec.json.encode(part) + b"\n")
@@ -121,12 +121,12 @@ class Parts:
                         shutil.copyfileobj(lines, file)
         sync_file(target)
 
-    def _journal(self) -> list[Part]:
+    def _journal(self) -> list[BatchPart]:
         """Its whole lines, as far as they are in order: what a loss of power left behind them counts for nothing."""
-        found: list[Part] = []
+        found: list[BatchPart] = []
         for line in _read(self.folder / JOURNAL).splitlines(keepends=True):
             try:
-                part = msgspec.json.decode(line, type=Part) if line.endswith(b"\n") else None
+                part = msgspec.json.decode(line, type=BatchPart) if line.endswith(b"\n") else None
             except msgspec.DecodeError:
                 part = None
             if part is None or part.number != len(found) + 1:

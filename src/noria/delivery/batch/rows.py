@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from noria.data import formats
 from noria.data.formats import delimited, detect, texts
 from noria.data.table import Column
-from noria.data.table import Kind as Type
+from noria.data.table import ColumnKind as Type
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import BadBodyError, DataError, SignatureError
 from noria.models.signature import Input, Kind, Signature
@@ -38,7 +38,7 @@ WORDS = {Kind.STRING: "text", Kind.NUMBER: "a number", Kind.INTEGER: "a whole nu
 FORMATS = ("parquet", "csv", "tsv", "jsonl", "ndjson", "json", "arrow", "ipc", "feather")
 
 
-class Source(msgspec.Struct, frozen=True):
+class InputFile(msgspec.Struct, frozen=True):
     """A file: ``name`` as people know it, ``path`` where its bytes are, ``kind`` the suffix that tells its format."""
 
     name: str
@@ -48,7 +48,7 @@ class Source(msgspec.Struct, frozen=True):
     dialect: Dialect | None = None  # how a text file is written; None: as it looks
 
 
-class Refused(msgspec.Struct, frozen=True):
+class RefusedRow(msgspec.Struct, frozen=True):
     """A row that has no answer: its number in its file, from 1, and why."""
 
     row: int
@@ -56,7 +56,7 @@ class Refused(msgspec.Struct, frozen=True):
     record: Any
 
 
-class Chunk(msgspec.Struct):
+class RowChunk(msgspec.Struct):
     """Some rows of a file in order. ``numbers`` are those of the rows of ``table``, from 1; ``end``: rows of the file that are
     done with this chunk. ``inputs`` has the signature's columns of the same rows."""
 
@@ -64,7 +64,7 @@ class Chunk(msgspec.Struct):
     table: pl.DataFrame
     inputs: pl.DataFrame
     end: int
-    refused: list[Refused] = []
+    refused: list[RefusedRow] = []
 
 
 def kind_of(name: str) -> str:
@@ -78,7 +78,7 @@ def kind_of(name: str) -> str:
     return kind
 
 
-def count(source: Source) -> int | None:
+def count(source: InputFile) -> int | None:
     """How many rows there are, about; None where only reading would tell. Raises DataError for a damaged file."""
     if source.kind == "parquet":
         with _readable(source):
@@ -89,7 +89,7 @@ def count(source: Source) -> int | None:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def chunks(source: Source, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[Chunk]:
+def chunks(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
     """The rows behind the first ``start``, ``size`` at a time, with the columns ``carried`` (all of them when None).
 
     Raises DataError when the file is damaged, or lacks a column, or has one whose type the signature does not take.
@@ -99,7 +99,7 @@ def chunks(source: Source, signature: Signature, start: int, size: int, carried:
 
 
 @contextmanager
-def _readable(source: Source) -> Iterator[None]:
+def _readable(source: InputFile) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, pl.exceptions.PolarsError, OSError, EOFError) as error:
@@ -110,7 +110,7 @@ def _readable(source: Source) -> Iterator[None]:
 # --- one reader a format
 
 
-def _parquet(source: Source, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[Chunk]:
+def _parquet(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
     file = pq.ParquetFile(source.path)
     columns = _wanted(source, file.schema_arrow.names, signature, carried)
     groups: list[int] = []
@@ -127,7 +127,7 @@ def _parquet(source: Source, signature: Signature, start: int, size: int, carrie
         yield _hollow(source, file.schema_arrow.empty_table().select(columns), signature)
 
 
-def _arrow(source: Source, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[Chunk]:
+def _arrow(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
     with pa.memory_map(str(source.path)) as mapped:
         file = pa.ipc.open_file(mapped)
         columns = _wanted(source, file.schema.names, signature, carried)
@@ -137,7 +137,7 @@ def _arrow(source: Source, signature: Signature, start: int, size: int, carried:
             yield _hollow(source, file.schema.empty_table().select(columns), signature)
 
 
-def _typed(source: Source, batches: Any, signature: Signature, start: int, before: int, size: int) -> Iterator[Chunk]:
+def _typed(source: InputFile, batches: Any, signature: Signature, start: int, before: int, size: int) -> Iterator[RowChunk]:
     """Chunks of batches whose first row is row ``before`` of the file."""
     at = before
     for batch in batches:
@@ -151,7 +151,7 @@ def _typed(source: Source, batches: Any, signature: Signature, start: int, befor
                 yield _judged(source, table, signature, list(range(first, at + 1)), at)
 
 
-def _csv(source: Source, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[Chunk]:
+def _csv(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
     """Everything is read as text: inputs become what the signature says, other columns stay as they are written."""
     comma = "\t" if source.kind == "tsv" else ","
     dialect = source.dialect or detect.detect(source.path, comma)
@@ -187,11 +187,11 @@ def _csv(source: Source, signature: Signature, start: int, size: int, carried: S
         yield made
 
 
-def _odd(odd: Mapping[int, str], texts: Mapping[int, str], after: int, last: int) -> list[Refused]:
-    return [Refused(n, odd[n], texts[n]) for n in sorted(odd) if after < n <= last]
+def _odd(odd: Mapping[int, str], texts: Mapping[int, str], after: int, last: int) -> list[RefusedRow]:
+    return [RefusedRow(n, odd[n], texts[n]) for n in sorted(odd) if after < n <= last]
 
 
-def _lines(source: Source, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[Chunk]:
+def _lines(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
     with pa.input_stream(str(source.path), compression="detect") as stream, io.BufferedReader(stream) as file:
         numbered = enumerate(file, 1)
         while lines := [(n, line) for n, line in itertools.islice(numbered, size) if line.strip()]:
@@ -199,7 +199,7 @@ def _lines(source: Source, signature: Signature, start: int, size: int, carried:
                 yield _records([_decoded(n, line) for n, line in lines if n > start], signature, carried)
 
 
-def _list(source: Source, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[Chunk]:
+def _list(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
     """One list of objects: read whole, as JSON has to be."""
     try:
         found = msgspec.json.decode(source.path.read_bytes())
@@ -228,7 +228,7 @@ def _packed(path: Path) -> bool:
     return path.suffix.lower() in formats.PACKED
 
 
-def _wanted(source: Source, names: Sequence[str], signature: Signature, carried: Sequence[str] | None) -> list[str]:
+def _wanted(source: InputFile, names: Sequence[str], signature: Signature, carried: Sequence[str] | None) -> list[str]:
     """The columns to read. Raises DataError naming those that are missing."""
     missing = [i.name for i in signature.inputs if i.name not in names] + [c for c in carried or () if c not in names]
     if missing:
@@ -241,7 +241,7 @@ def _wanted(source: Source, names: Sequence[str], signature: Signature, carried:
 # --- the check
 
 
-def _judged(source: Source, table: pl.DataFrame, signature: Signature, numbers: list[int], end: int) -> Chunk:
+def _judged(source: InputFile, table: pl.DataFrame, signature: Signature, numbers: list[int], end: int) -> RowChunk:
     """A chunk of a table: rows that the signature does not take are refused with their reasons."""
     inputs, problems = [], dict[int, list[str]]()
     for spec in signature.inputs:
@@ -251,13 +251,13 @@ def _judged(source: Source, table: pl.DataFrame, signature: Signature, numbers: 
             problems.setdefault(position, []).append(reason)
     frame = pl.DataFrame(inputs)
     if not problems:
-        return Chunk(numbers, table, frame, end)
-    refused = [Refused(numbers[p], "; ".join(problems[p]), _plain(table.row(p, named=True))) for p in sorted(problems)]
+        return RowChunk(numbers, table, frame, end)
+    refused = [RefusedRow(numbers[p], "; ".join(problems[p]), _plain(table.row(p, named=True))) for p in sorted(problems)]
     keep = [p for p in range(table.height) if p not in problems]
-    return Chunk([numbers[p] for p in keep], table[keep], frame[keep], end, refused)
+    return RowChunk([numbers[p] for p in keep], table[keep], frame[keep], end, refused)
 
 
-def _converted(source: Source, series: pl.Series, spec: Input) -> tuple[pl.Series, pl.Series]:
+def _converted(source: InputFile, series: pl.Series, spec: Input) -> tuple[pl.Series, pl.Series]:
     """The column as the signature has it, and which values are not of its kind: null there, as where there is none.
 
     Raises DataError for a type that has no such values.
@@ -294,25 +294,25 @@ def _problems(given: pl.Series, made: pl.Series, bad: pl.Series, spec: Input) ->
             yield position, f"{spec.name} is infinite"
 
 
-def _records(found: list[tuple[int, Any]], signature: Signature, carried: Sequence[str] | None) -> Chunk:
+def _records(found: list[tuple[int, Any]], signature: Signature, carried: Sequence[str] | None) -> RowChunk:
     """A chunk of decoded objects, checked by the very code that checks requests."""
     names = [i.name for i in signature.inputs]
-    refused = [Refused(n, v.reason, v.text) for n, v in found if isinstance(v, _Broken)]
+    refused = [RefusedRow(n, v.reason, v.text) for n, v in found if isinstance(v, _Broken)]
     objects = [(n, v) for n, v in found if not isinstance(v, _Broken)]
-    refused += [Refused(n, f"is no object: {_shown(v)}", v) for n, v in objects if not isinstance(v, dict)]
+    refused += [RefusedRow(n, f"is no object: {_shown(v)}", v) for n, v in objects if not isinstance(v, dict)]
     objects = [(n, v) for n, v in objects if isinstance(v, dict)]
     asked = [{name: v[name] for name in names if name in v} for _, v in objects]
     try:
         columns = protocol.columns(asked, signature) if asked else {name: [] for name in names}
     except SignatureError:
         bad = {p: reason for p, record in enumerate(asked) if (reason := _reason(record, signature))}
-        refused += [Refused(objects[p][0], reason, objects[p][1]) for p, reason in bad.items()]
+        refused += [RefusedRow(objects[p][0], reason, objects[p][1]) for p, reason in bad.items()]
         objects = [one for p, one in enumerate(objects) if p not in bad]
         columns = protocol.columns([r for p, r in enumerate(asked) if p not in bad], signature)
     types = {i.name: DTYPES[i.kind] for i in signature.inputs}
     inputs = pl.DataFrame([pl.Series(name, columns[name], dtype=types[name], strict=False) for name in names])
     table = _table([v for _, v in objects], carried)
-    return Chunk([n for n, _ in objects], table, inputs, found[-1][0], sorted(refused, key=lambda r: r.row))
+    return RowChunk([n for n, _ in objects], table, inputs, found[-1][0], sorted(refused, key=lambda r: r.row))
 
 
 def _reason(record: dict[str, Any], signature: Signature) -> str:
@@ -356,7 +356,7 @@ def _series(name: str, values: list[Any]) -> pl.Series:
     return pl.Series(name, texts, dtype=pl.String)
 
 
-def _hollow(source: Source, table: Any, signature: Signature) -> Chunk:
+def _hollow(source: InputFile, table: Any, signature: Signature) -> RowChunk:
     """A chunk without a row: what tells the columns of a file that has none."""
     return _judged(source, pl.DataFrame(pl.from_arrow(table)), signature, [], 0)
 

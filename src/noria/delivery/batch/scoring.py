@@ -27,10 +27,10 @@ from noria.config import Project
 from noria.data import formats, versions
 from noria.data.sources.pattern import split
 from noria.delivery.batch import parts, rows
-from noria.delivery.batch.parts import DONE, KEY, Parts
-from noria.delivery.batch.rows import Chunk, Refused, Source
+from noria.delivery.batch.parts import DONE, KEY, BatchParts
+from noria.delivery.batch.rows import InputFile, RefusedRow, RowChunk
 from noria.delivery.context import DeliveryContext
-from noria.delivery.standalone import Laid, Lay
+from noria.delivery.standalone import Lay, UnpackedRelease
 from noria.kernel import names
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
@@ -50,11 +50,11 @@ PART_S = 5.0  # ... or as many as came in this time
 TOLD_S = 5.0  # between two words about how far it is
 
 
-class Order(msgspec.Struct, frozen=True):
+class BatchOrder(msgspec.Struct, frozen=True):
     """``columns``: those of the input that stay in the output, all when None. ``strict``: the first row without an answer ends
     the job. ``restart``: nothing of an earlier job is used, and the output may be replaced."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[InputFile, ...]
     output: Path
     columns: tuple[str, ...] | None = None
     strict: bool = False
@@ -63,7 +63,7 @@ class Order(msgspec.Struct, frozen=True):
     part_rows: int = PART_ROWS
 
 
-class Scored(msgspec.Struct, frozen=True):
+class BatchResult(msgspec.Struct, frozen=True):
     """What came of it. ``resumed``: rows that an earlier, interrupted job had done."""
 
     output: str
@@ -77,7 +77,7 @@ class Scored(msgspec.Struct, frozen=True):
     rows_per_s: float
 
 
-def score(order: Order, lay: Lay, progress: Progress = silent) -> Scored:
+def score(order: BatchOrder, lay: Lay, progress: Progress = silent) -> BatchResult:
     """Do the job, or the rest of it.
 
     Raises UsageError, RefusedError when the output exists or another process writes it, DataError, ServingError, DiskFullError.
@@ -100,7 +100,7 @@ def score(order: Order, lay: Lay, progress: Progress = silent) -> Scored:
                 raise
 
 
-def _locked(order: Order, target: Path, folder: Path, lay: Lay, progress: Progress) -> Scored:
+def _locked(order: BatchOrder, target: Path, folder: Path, lay: Lay, progress: Progress) -> BatchResult:
     taken = target.exists() and not order.restart
     refusal = RefusedError(f"{order.output} exists already", hint="Name another file, or replace it with --restart.")
     if order.restart:
@@ -115,7 +115,7 @@ def _locked(order: Order, target: Path, folder: Path, lay: Lay, progress: Progre
     if taken and not parts.begun(folder, key):
         raise refusal
     (folder / signing.PUBLIC).write_text(laid.sealed_with + "\n")
-    held = Parts(folder, key)
+    held = BatchParts(folder, key)
     resumed = held.rows + held.refused
     if not _ended(target, folder):
         with closing(_Job(order, sources, laid, held, progress)) as job:
@@ -126,7 +126,7 @@ def _locked(order: Order, target: Path, folder: Path, lay: Lay, progress: Progre
         _finish(target, folder, held, laid.signature)
     shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - begun
-    return Scored(
+    return BatchResult(
         str(order.output),
         laid.release.version,
         laid.release.digest,
@@ -139,7 +139,7 @@ def _locked(order: Order, target: Path, folder: Path, lay: Lay, progress: Progre
     )
 
 
-def _key(order: Order, sources: Sequence[Source], laid: Laid) -> dict[str, Any]:
+def _key(order: BatchOrder, sources: Sequence[InputFile], laid: UnpackedRelease) -> dict[str, Any]:
     columns = None if order.columns is None else list(order.columns)
     inputs = [[source.name, source.kind, source.digest] for source in sources]
     return {"format": 1, "inputs": inputs, "release": laid.release.digest, "version": laid.release.version, "columns": columns}
@@ -157,7 +157,7 @@ def _ended(target: Path, folder: Path) -> bool:
         return False
 
 
-def _finish(target: Path, folder: Path, held: Parts, signature: Signature) -> None:
+def _finish(target: Path, folder: Path, held: BatchParts, signature: Signature) -> None:
     """One file, on disk, then its name."""
     aside = _aside(target)
     joined, refused = folder / f"{target.name}.joined", folder / "rejected.joined"
@@ -204,7 +204,9 @@ class _Pending(msgspec.Struct):
 class _Job:
     """The loop over the rows."""
 
-    def __init__(self, order: Order, sources: Sequence[Source], laid: Laid, held: Parts, progress: Progress) -> None:
+    def __init__(
+        self, order: BatchOrder, sources: Sequence[InputFile], laid: UnpackedRelease, held: BatchParts, progress: Progress
+    ) -> None:
         self._resumed = held.rows + held.refused
         self._order, self._sources, self._laid, self._held = order, sources, laid, held
         self._scorer: Scorer | None = None
@@ -232,7 +234,7 @@ class _Job:
         if self._scorer is not None:
             self._scorer.close()
 
-    def _file(self, folder: Path, file: int, source: Source, start: int) -> None:
+    def _file(self, folder: Path, file: int, source: InputFile, start: int) -> None:
         signature, size = self._laid.signature, self._order.batch_rows
         for chunk in rows.chunks(source, signature, start, size, self._order.columns):
             if self._scorer is None:
@@ -240,14 +242,14 @@ class _Job:
                 self._scorer = batch.open_scorer(bundle, folder, size)
             self._take(file, source, chunk)
 
-    def _take(self, file: int, source: Source, chunk: Chunk) -> None:
+    def _take(self, file: int, source: InputFile, chunk: RowChunk) -> None:
         assert self._scorer is not None
         answers, failures = batch.answered(self._scorer, chunk.inputs)
         refused = list(chunk.refused)
         table, numbers = chunk.table, chunk.numbers
         if failures:
             records = (table.row(p, named=True) for p in failures)
-            refused += [Refused(numbers[p], failures[p], r) for p, r in zip(failures, records, strict=True)]
+            refused += [RefusedRow(numbers[p], failures[p], r) for p, r in zip(failures, records, strict=True)]
             table = table[[p for p in range(table.height) if p not in failures]]
         if refused and self._order.strict:
             one = min(refused, key=lambda r: r.row)
@@ -261,7 +263,7 @@ class _Job:
             self._flush()
         self._tell()
 
-    def _answered(self, source: Source, table: pl.DataFrame, answers: Answers) -> pl.DataFrame:
+    def _answered(self, source: InputFile, table: pl.DataFrame, answers: Answers) -> pl.DataFrame:
         if self._order.columns is not None:
             table = table.select(self._order.columns)
         made = _outputs(self._laid.signature, answers)
@@ -297,7 +299,7 @@ class _Job:
         self._progress(text)
 
 
-def _refusal(source: Source, one: Refused) -> dict[str, Any]:
+def _refusal(source: InputFile, one: RefusedRow) -> dict[str, Any]:
     record = json.loads(json.dumps(one.record, default=str))
     return {"file": source.name, "row": one.row, "reason": one.reason, "record": record}
 
@@ -319,7 +321,7 @@ def _outputs(signature: Signature, answers: Answers) -> pl.DataFrame:
     return pl.DataFrame({"prediction": chosen, "probabilities": each.to_struct()})
 
 
-def _mark(source: Source) -> tuple[int, int]:
+def _mark(source: InputFile) -> tuple[int, int]:
     try:
         found = source.path.stat()
     except OSError as error:
@@ -330,7 +332,7 @@ def _mark(source: Source) -> tuple[int, int]:
 # --- what is to be scored
 
 
-def files(pattern: str, known: Dialect | None = None) -> tuple[Source, ...]:
+def files(pattern: str, known: Dialect | None = None) -> tuple[InputFile, ...]:
     """The file of that name, or those that a pattern fits, in the order of their names; none where nothing fits.
 
     ``known``: how the project's own text files are written; one that looks otherwise is read as it looks. Raises DataError for
@@ -340,7 +342,7 @@ def files(pattern: str, known: Dialect | None = None) -> tuple[Source, ...]:
     if path.is_dir():
         raise UsageError(f"{pattern} is a folder", hint=f"Name its files with a pattern: '{pattern}/*.parquet'")
     found = [path] if path.is_file() else sorted(_glob(pattern))
-    return tuple(Source(str(one), one, kind := rows.kind_of(one.name), "", _written(one, kind, known)) for one in found)
+    return tuple(InputFile(str(one), one, kind := rows.kind_of(one.name), "", _written(one, kind, known)) for one in found)
 
 
 def written(project: Project) -> Dialect | None:
@@ -362,7 +364,7 @@ def _glob(pattern: str) -> list[Path]:
     return [one for one in Path(base).glob("/".join(parts)) if one.is_file()] if parts else []
 
 
-def dataset(line: DeliveryContext, reference: str) -> tuple[Source, ...]:
+def dataset(line: DeliveryContext, reference: str) -> tuple[InputFile, ...]:
     """The accepted files of a dataset, as of now or of a release (``flights@v3``).
 
     Raises NotFoundError, RefusedError when files of it are gone or were erased.
@@ -373,4 +375,6 @@ def dataset(line: DeliveryContext, reference: str) -> tuple[Source, ...]:
     named = [(pin, line.named_blob(pin.digest, pin.name)) for pin in pins]
     known = config.load(line.home).data.get(facts.dataset)
     dialect = known.csv if known is not None else None
-    return tuple(Source(f"{facts.dataset}:{pin.name}", path, rows.kind_of(pin.name), pin.digest, dialect) for pin, path in named)
+    return tuple(
+        InputFile(f"{facts.dataset}:{pin.name}", path, rows.kind_of(pin.name), pin.digest, dialect) for pin, path in named
+    )

@@ -19,7 +19,7 @@ from noria.models.signature import Kind, Signature, class_text
 if TYPE_CHECKING:
     import polars as pl
 
-    from noria.models.frameworks.files import Known
+    from noria.models.frameworks.files import ModelFile
 
 CLASSIFIES = ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll", "Focal")
 REGRESSES = (
@@ -67,7 +67,7 @@ def _category(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def read(path: Path, task: Task | None) -> Known:
+def read(path: Path, task: Task | None) -> ModelFile:
     """A file that CatBoost's ``save_model`` wrote, ``.cbm`` or ``.json``. Raises DataError, RefusedError."""
     from noria.models.frameworks.files import missing
 
@@ -94,9 +94,9 @@ def read(path: Path, task: Task | None) -> Known:
     return known(model, found, classes, f"its loss is {loss or 'not known'}")
 
 
-def known(model: Any, task: Task | None, classes: Sequence[str], unsure: str = "") -> Known:
+def known(model: Any, task: Task | None, classes: Sequence[str], unsure: str = "") -> ModelFile:
     """What an estimator tells."""
-    from noria.models.frameworks.files import Known, version
+    from noria.models.frameworks.files import ModelFile, version
 
     names = list(model.feature_names_ or [])
     if not names:
@@ -107,7 +107,7 @@ def known(model: Any, task: Task | None, classes: Sequence[str], unsure: str = "
     categories = [names[place] for place in model.get_cat_feature_indices()]
     kinds = {name: Kind.NUMBER for name in named if name not in categories} if named else {}
     why = unsure or f"{type(model).__name__} does not say whether it classifies"
-    return Known(
+    return ModelFile(
         CatBoostModel(model), version("catboost"), named, len(names), task, tuple(classes), {} if categories else kinds,
         unsure=why,
     )  # fmt: skip

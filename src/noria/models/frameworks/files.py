@@ -40,7 +40,7 @@ BOOSTER_TASKS = {  # the beginning of an objective -> what its answers are
 NO_ANSWERS = ("multi:softmax", "binary:logitraw", "binary:hinge")  # objectives that answer neither probabilities nor values
 
 
-class Known(msgspec.Struct, frozen=True):
+class ModelFile(msgspec.Struct, frozen=True):
     """A model, and what its file tells; what it does not tell is empty or None."""
 
     model: Any
@@ -59,7 +59,7 @@ class UnusableError(DataError):
     """What the file holds does not load, or does not answer. Another version of its library may be why."""
 
 
-def read(path: Path, kind: str, task: Task | None, classes: Sequence[str], trusted: Sequence[str]) -> Known:
+def read(path: Path, kind: str, task: Task | None, classes: Sequence[str], trusted: Sequence[str]) -> ModelFile:
     """The model in a file of a known kind; ``task`` and ``classes`` as the person says, where said.
 
     Raises DataError for what cannot be read, RefusedError for types that nobody trusts; a pickle does whatever its code does.
@@ -107,7 +107,7 @@ def missing(package: str, extra: str) -> RefusedError:
     return RefusedError(f"{package}, which reads such files, is not installed", hint=hint)
 
 
-def _lightgbm(path: Path, task: Task | None) -> Known:
+def _lightgbm(path: Path, task: Task | None) -> ModelFile:
     try:
         import lightgbm
     except ImportError as error:
@@ -122,10 +122,10 @@ def _lightgbm(path: Path, task: Task | None) -> Known:
     width, found = booster.num_feature(), task or _task(objective)
     classes = _numbered(found, booster.num_model_per_iteration())
     names, label = _names(booster.feature_name()), version("lightgbm")
-    return Known(_bare(booster, found), label, names, width, found, classes, unsure=_unsure(objective))
+    return ModelFile(_bare(booster, found), label, names, width, found, classes, unsure=_unsure(objective))
 
 
-def _xgboost(path: Path, task: Task | None) -> Known:
+def _xgboost(path: Path, task: Task | None) -> ModelFile:
     try:
         import xgboost
     except ImportError as error:
@@ -143,7 +143,7 @@ def _xgboost(path: Path, task: Task | None) -> Known:
     found = task or _task(objective)
     classes = _numbered(found, int(learner["learner_model_param"]["num_class"]))
     names, label = _names(booster.feature_names or []), version("xgboost")
-    return Known(_bare(booster, found), label, names, booster.num_features(), found, classes, unsure=_unsure(objective))
+    return ModelFile(_bare(booster, found), label, names, booster.num_features(), found, classes, unsure=_unsure(objective))
 
 
 def _plain(error: Exception, path: Path) -> str:

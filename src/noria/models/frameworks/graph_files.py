@@ -16,7 +16,7 @@ from noria.kernel.task import Task
 from noria.models import graph_outputs
 from noria.models.frameworks.bare import Bare
 from noria.models.frameworks.file_kinds import AGAIN
-from noria.models.frameworks.files import Known
+from noria.models.frameworks.files import ModelFile
 from noria.models.frameworks.graphs import outputs_of
 from noria.models.signature import Kind, class_text
 
@@ -29,7 +29,7 @@ LABELS = ("classlabels_int64s", "classlabels_strings", "classlabels_ints")
 REGRESSORS = {"TreeEnsembleRegressor", "LinearRegressor", "SVMRegressor"}
 
 
-def read(path: Path, task: Task | None, classes: Sequence[str]) -> Known:
+def read(path: Path, task: Task | None, classes: Sequence[str]) -> ModelFile:
     """The graph with one output of numbers, weights inside. Raises DataError, RefusedError."""
     made = _loaded(path)
     labels = _labels(made)
@@ -52,7 +52,7 @@ def read(path: Path, task: Task | None, classes: Sequence[str]) -> Known:
     model = Bare("onnx", content, found) if found is not None else content
     opset = next((entry.version for entry in made.opset_import if entry.domain == ""), 0)
     framework = f"onnx opset {opset}" + (f", by {made.producer_name}" if made.producer_name else "")
-    return Known(model, framework, names, width, found, known, kinds, notes, kind, "a graph does not say it")
+    return ModelFile(model, framework, names, width, found, known, kinds, notes, kind, "a graph does not say it")
 
 
 def normalise(made: Any) -> None:

@@ -15,7 +15,7 @@ from noria.kernel.errors import DataError, NoriaError, RefusedError
 from noria.kernel.task import Task
 from noria.models.frameworks import catboost, statsmodels
 from noria.models.frameworks.file_kinds import AGAIN, TO_ONNX_KERAS, TO_ONNX_TORCH
-from noria.models.frameworks.files import Known, UnusableError, missing, version
+from noria.models.frameworks.files import ModelFile, UnusableError, missing, version
 from noria.models.frameworks.torch import is_module
 from noria.models.signature import class_text
 
@@ -107,7 +107,7 @@ def _not_loaded(error: Exception) -> NoriaError:
     return UnusableError(f"cannot be unpickled: {text}")
 
 
-def known(model: Any, kind: str, task: Task | None) -> Known:
+def known(model: Any, kind: str, task: Task | None) -> ModelFile:
     """What a loaded object tells of itself. Raises DataError, RefusedError with the cause where it cannot be served."""
     if statsmodels.is_result(model):
         return statsmodels.known(model, task)
@@ -122,7 +122,7 @@ def known(model: Any, kind: str, task: Task | None) -> Known:
     notes: tuple[str, ...] = ()
     if classes and not hasattr(model, "predict_proba"):
         notes = ("it has no `predict_proba`: answers are a class alone, with the probability 1",)
-    return Known(
+    return ModelFile(
         model, version(DISTRIBUTIONS["sklearn"] if package == "sklearn" else package), names,
         int(width) if width is not None else None, found, classes, notes=notes, unsure=_unsure(model),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from noria.models.frameworks.bare import Answering, matrix
 from noria.models.signature import Kind, class_text
 
 if TYPE_CHECKING:
-    from noria.models.frameworks.files import Known
+    from noria.models.frameworks.files import ModelFile
 
 BINARY = ("Logit", "Probit")
 SEVERAL = ("MNLogit", "OrderedModel")
@@ -59,9 +59,9 @@ def constant(results: Any) -> int | None:
     return int(place) if place is not None and results.model.exog_names[place] == "const" else None
 
 
-def known(results: Any, task: Task | None) -> Known:
+def known(results: Any, task: Task | None) -> ModelFile:
     """What results tell of themselves. Raises RefusedError for those that do not predict rows."""
-    from noria.models.frameworks.files import Known, version
+    from noria.models.frameworks.files import ModelFile, version
 
     model = results.model
     name = type(model).__name__
@@ -74,7 +74,7 @@ def known(results: Any, task: Task | None) -> Known:
     named = () if not kinds and all(UNNAMED.fullmatch(one) for one in names) else names
     added = not kinds and constant(results) is not None
     notes = ("its constant is added to each row; requests do not carry it",) if added else ()
-    return Known(
+    return ModelFile(
         StatsModel(results, found), version("statsmodels"), named, width, found, _classes(results, found), kinds, notes,
     )  # fmt: skip
 

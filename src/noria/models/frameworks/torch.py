@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from noria.models.frameworks.files import Known
+    from noria.models.frameworks.files import ModelFile
 
 OPSET = 18
 SUM_OFF = 1e-3  # how far the probabilities of a row may be from 1 together
@@ -163,9 +163,9 @@ class TorchFramework:
         return content
 
 
-def read(path: Path, task: Task | None) -> Known:
+def read(path: Path, task: Task | None) -> ModelFile:
     """A program that `torch.export.save` wrote. Loading it may run code in it. Raises DataError, RefusedError."""
-    from noria.models.frameworks.files import Known, UnusableError, missing, version
+    from noria.models.frameworks.files import ModelFile, UnusableError, missing, version
 
     try:
         import torch
@@ -185,7 +185,7 @@ def read(path: Path, task: Task | None) -> Known:
     if isinstance(given[0].shape[0], int):
         raise RefusedError(f"it was exported for exactly {given[0].shape[0]} rows at a time", hint=EXPORTED)
     model = Exported(content, task) if task is not None else module
-    return Known(model, version("torch"), (), width, task, unsure="a program does not say it")
+    return ModelFile(model, version("torch"), (), width, task, unsure="a program does not say it")
 
 
 EXPORTED = (

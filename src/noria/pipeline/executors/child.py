@@ -30,14 +30,14 @@ from noria.kernel import orphans
 from noria.kernel.descriptors import readable
 from noria.kernel.errors import NoriaError
 from noria.models import user_time
-from noria.pipeline.executors.reading import Reading
+from noria.pipeline.executors.reading import OpenedFiles
 
 F_SETSIG = 10  # Linux: the signal that O_ASYNC sends; not in the fcntl module
 OF_CODE = (ImportError, SyntaxError, NameError, AttributeError)
 MESSAGE_LIMIT = 4000  # characters of an error's text
 
 
-class Reply:
+class ParentPipe:
     """The pipe to the parent."""
 
     def __init__(self, fd: int) -> None:
@@ -51,7 +51,7 @@ class Reply:
 
 
 def main(arguments: list[str]) -> None:
-    reply, orders = Reply(int(arguments[0])), _own_stdin()
+    reply, orders = ParentPipe(int(arguments[0])), _own_stdin()
     faulthandler.enable()
     orphans.adopt()
     reply.send(state="ready")
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     work = json.loads(line)
     preload([name for name in missing if hidden(name, work["paths"])])
     enter(work)
-    reading = Reading(Path(work["cwd"]))
+    reading = OpenedFiles(Path(work["cwd"]))
     before = spent()
     reply.send(state="started")
     user_time.listen(lambda inside: reply.send(state="user" if inside else "system"))

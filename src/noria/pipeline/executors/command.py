@@ -17,15 +17,15 @@ from typing import Any
 import psutil
 
 from noria.kernel import orphans
-from noria.kernel.process_tree import Tree
-from noria.pipeline.executors.limits import SAMPLE_S, THREADS, Done, Work, drain, fd_of
+from noria.kernel.process_tree import ProcessTree
+from noria.pipeline.executors.limits import SAMPLE_S, THREADS, JobEnd, PoolWork, drain, fd_of
 from noria.pipeline.executors.log import Log
 
 
 class Command:
     """A shell command in a process group of its own, without an interpreter around it."""
 
-    def __init__(self, work: Work, log: Log, cancelled: threading.Event, kept_to: tuple[int, ...]) -> None:
+    def __init__(self, work: PoolWork, log: Log, cancelled: threading.Event, kept_to: tuple[int, ...]) -> None:
         assert work.command is not None
         self._work, self._log, self._cancelled = work, log, cancelled
         self._begun = time.perf_counter()
@@ -41,10 +41,10 @@ class Command:
                 start_new_session=True,
             )
         self.pid = self._process.pid  # of its session, too
-        self._tree = Tree(self.pid, work.memory_bytes)
+        self._tree = ProcessTree(self.pid, work.memory_bytes)
         self._usage: Any = None
 
-    def watch(self) -> Done:
+    def watch(self) -> JobEnd:
         """Until the command ends, by itself or by its limits; what it left behind in its group ends with it."""
         ending: tuple[str, str] | None = None
         output = fd_of(self._process.stdout)
@@ -99,7 +99,7 @@ class Command:
             return "timeout", f"timed out after {self._work.timeout_s:g} s"
         return self._tree.judge()
 
-    def _report(self, ending: tuple[str, str] | None) -> Done:
+    def _report(self, ending: tuple[str, str] | None) -> JobEnd:
         seconds = time.perf_counter() - self._begun
         code = self._process.returncode
         if ending is None and code:  # a shell reports a signal as 128 + its number
@@ -108,7 +108,7 @@ class Command:
             ending = ("killed" if signalled > 0 else "exited", words)
         kind, error = ending or ("ok", None)
         usage = self._usage
-        return Done(
+        return JobEnd(
             ok=ending is None,
             result={} if ending is None else None,
             error=error,

@@ -20,7 +20,7 @@ SAMPLE_S = 0.05  # between two looks at a job's memory and clock
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-class Work(msgspec.Struct, frozen=True):
+class PoolWork(msgspec.Struct, frozen=True):
     """One job: ``target``, a function ``module:name`` from a JSON object to a JSON object, or ``command``, for the shell."""
 
     target: str | None
@@ -35,7 +35,7 @@ class Work(msgspec.Struct, frozen=True):
     cpus: int | None = None  # cores it is kept to; None: any, and one slot
 
 
-class Done(msgspec.Struct, frozen=True):
+class JobEnd(msgspec.Struct, frozen=True):
     """How a job ended. ``kind``: ok, raised, timeout, memory, killed, exited, cancelled."""
 
     ok: bool
@@ -64,7 +64,7 @@ class Slots:
         self._queue: list[object] = []
 
     @contextlib.contextmanager
-    def taken(self, work: Work, cancelled: threading.Event) -> Iterator[tuple[int, ...]]:
+    def taken(self, work: PoolWork, cancelled: threading.Event) -> Iterator[tuple[int, ...]]:
         """Wait for room; the cores that the job is kept to, none when it may use any. Raises StepError when it is cancelled."""
         wanted = min(work.cpus or 1, self._count)
         memory = min(work.memory_bytes or 0, self._all_memory)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from noria import track
-from noria.pipeline.executors.limits import Done, Work
-from noria.pipeline.executors.pool import Job, Pool, surroundings
-from noria.pipeline.executors.task import INPUT, Finished, StepTask, Usage, Workspace
+from noria.pipeline.executors.limits import JobEnd, PoolWork
+from noria.pipeline.executors.pool import Pool, PoolJob, surroundings
+from noria.pipeline.executors.task import INPUT, StepEnd, StepTask, StepUsage, Workspace
 from noria.pipeline.tree_bounds import demand_inside
 
 INPUTS = "in"  # of a step's folder
@@ -31,7 +31,7 @@ class LocalExecutor:
     def warm(self) -> None:
         self.pool.warm()
 
-    def submit(self, task: StepTask) -> Run:
+    def submit(self, task: StepTask) -> LocalRun:
         """Lay the inputs out and start the step. Raises CorruptBlobError or NotFoundError for an input that is not whole,
         StepError for an out that a link leads out of the tree."""
         folder = self.workspace.scratch(task.id)
@@ -41,23 +41,23 @@ class LocalExecutor:
         if task.command is not None:
             self.workspace.place(tree, task.placed)
             _forget(tree, task.outs)
-        return Run(self.pool.submit(_work(task, tree, folder, self._environment)), task, tree, folder, self.workspace)
+        return LocalRun(self.pool.submit(_work(task, tree, folder, self._environment)), task, tree, folder, self.workspace)
 
     def close(self) -> None:
         self.pool.close()
 
 
-class Run:
+class LocalRun:
     """A step under way in the pool."""
 
-    def __init__(self, job: Job, task: StepTask, tree: Path, folder: Path, workspace: Workspace) -> None:
+    def __init__(self, job: PoolJob, task: StepTask, tree: Path, folder: Path, workspace: Workspace) -> None:
         self._job, self._task, self._tree, self._folder, self._workspace = job, task, tree, folder, workspace
         self._base = tree if task.command is not None else folder
 
     def cancel(self) -> None:
         self._job.cancel()
 
-    def wait(self) -> Finished:
+    def wait(self) -> StepEnd:
         done = self._job.wait()
         files, problem = self._left() if done.ok else ({}, "")
         artifacts = self._artifacts()
@@ -67,7 +67,7 @@ class Run:
         kind, error = done.kind, done.error
         if problem:
             kind, error = WRONG_OUTS, problem
-        return Finished(
+        return StepEnd(
             kind,
             error,
             (done.result or {}) if kind == "ok" else {},
@@ -125,13 +125,13 @@ def resolve(value: Any, folder: Path) -> Any:
     return [resolve(inner, folder) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _work(task: StepTask, tree: Path, folder: Path, environment: Mapping[str, str]) -> Work:
+def _work(task: StepTask, tree: Path, folder: Path, environment: Mapping[str, str]) -> PoolWork:
     limits = task.resources
     paths = tuple(tree / root for root in task.roots)
     env = {**environment, "NORIA_TRACK": str(folder / TRACKED), **_ceiling(task, tree), **_variables(task, folder)}
     if task.command is not None:  # an interpreter takes its paths from the job
         env["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *filter(None, [env.get("PYTHONPATH")])])
-    return Work(
+    return PoolWork(
         target=task.target,
         command=task.command,
         job={**resolve(dict(task.job), folder), "folder": str(folder)},
@@ -166,8 +166,8 @@ def child_environment(interpreter: Path | None = None) -> dict[str, str]:
     return {**surroundings(own), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
 
 
-def _usage(done: Done) -> Usage:
-    return Usage(done.seconds, done.user_s, done.cpu_s, done.peak_rss_mb, done.read_mb, done.written_mb)
+def _usage(done: JobEnd) -> StepUsage:
+    return StepUsage(done.seconds, done.user_s, done.cpu_s, done.peak_rss_mb, done.read_mb, done.written_mb)
 
 
 def _forget(tree: Path, outs: Mapping[str, str]) -> None:

@@ -23,9 +23,9 @@ import psutil
 
 from noria.kernel import logs, orphans
 from noria.kernel.errors import NoriaError, StepError
-from noria.kernel.process_tree import Tree, descendants
+from noria.kernel.process_tree import ProcessTree, descendants
 from noria.pipeline.executors.command import Command
-from noria.pipeline.executors.limits import SAMPLE_S, THREADS, Done, Slots, Work, drain, fd_of
+from noria.pipeline.executors.limits import SAMPLE_S, THREADS, JobEnd, PoolWork, Slots, drain, fd_of
 from noria.pipeline.executors.log import Log
 from noria.pipeline.executors.task import cores
 
@@ -75,7 +75,7 @@ REST_S = 300.0  # without work: then the others are let go
 QUIET_S = 0.5  # the pool is filled up again when nothing has run for this long: warming takes a core for a second
 
 
-class Child(msgspec.Struct, eq=False):
+class StepProcess(msgspec.Struct, eq=False):
     """A step process and the pipes to it."""
 
     process: subprocess.Popen[bytes]
@@ -86,7 +86,7 @@ class Child(msgspec.Struct, eq=False):
     closed: bool = False  # it will say no more
 
     @classmethod
-    def start(cls, preload: Sequence[str], interpreter: Path) -> Child:
+    def start(cls, preload: Sequence[str], interpreter: Path) -> StepProcess:
         ours, theirs = os.pipe()
         mark = orphans.new_mark()
         try:
@@ -108,7 +108,7 @@ class Child(msgspec.Struct, eq=False):
             os.set_blocking(fd, False)
         return cls(process, ours, mark)
 
-    def send(self, work: Work, kept_to: tuple[int, ...] = ()) -> None:
+    def send(self, work: PoolWork, kept_to: tuple[int, ...] = ()) -> None:
         """Hand the job over. Raises OSError when the process is gone."""
         assert self.process.stdin is not None
         message = {
@@ -169,8 +169,8 @@ class Pool:
         self._preload = tuple(preload)
         self.slots = Slots(running or max(size, cores()))
         self._lock = threading.Lock()
-        self._warm: list[Child] = []
-        self._jobs: set[Job] = set()
+        self._warm: list[StepProcess] = []
+        self._jobs: set[PoolJob] = set()
         self._refill: threading.Timer | None = None
         self._rest: threading.Timer | None = None
         self._keeper: orphans.Keeper | None = None
@@ -188,9 +188,9 @@ class Pool:
             if missing > 0:
                 self._rest_later()
 
-    def submit(self, work: Work) -> Job:
+    def submit(self, work: PoolWork) -> PoolJob:
         """Start the job as soon as a slot is free. Raises StepError when the executor was closed."""
-        job = Job(self, work)
+        job = PoolJob(self, work)
         with self._lock:
             if self._closed:
                 raise StepError("the executor is closed")
@@ -230,7 +230,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def take(self) -> Child:
+    def take(self) -> StepProcess:
         """A warm process, or a cold one; one more is started ahead when none is left."""
         with self._lock:
             for dead in [child for child in self._warm if child.process.poll() is not None]:
@@ -241,10 +241,10 @@ class Pool:
                 self._warm.append(self._child())
             return child
 
-    def _child(self) -> Child:
-        return Child.start(self._preload, self.interpreter)
+    def _child(self) -> StepProcess:
+        return StepProcess.start(self._preload, self.interpreter)
 
-    def ended(self, job: Job) -> None:
+    def ended(self, job: PoolJob) -> None:
         """The last job to end has the pool filled up, after a pause in which the next one may come."""
         with self._lock:
             self._jobs.discard(job)
@@ -287,21 +287,21 @@ def _timer(seconds: float, call: Callable[[], None]) -> threading.Timer:
     return timer
 
 
-class Job:
+class PoolJob:
     """A job under way, and the thread that watches it."""
 
-    def __init__(self, executor: Pool, work: Work) -> None:
+    def __init__(self, executor: Pool, work: PoolWork) -> None:
         self._executor = executor
         self._work = work
         self._finished = threading.Event()
         self._cancelled = threading.Event()
-        self._done: Done | None = None
+        self._done: JobEnd | None = None
         self._thread = threading.Thread(target=self._run, name="job", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def wait(self) -> Done:
+    def wait(self) -> JobEnd:
         """Blocks until the job ended; its limits see to it that it does."""
         self._finished.wait()
         assert self._done is not None
@@ -317,7 +317,7 @@ class Job:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        watched: Watched | None = None
+        watched: WatchedProcess | None = None
         try:
             with self._executor.slots.taken(self._work, self._cancelled) as kept_to, Log(self._work.log) as log:
                 if self._work.command is not None:
@@ -328,16 +328,16 @@ class Job:
                     self._done = self._kept(watched.child.process.pid, watched.watch)
         except (OSError, NoriaError) as error:  # no process, no log: the machine's trouble is the job's end
             kind = "cancelled" if self._cancelled.is_set() else "exited"
-            self._done = Done(False, None, f"could not be run: {error}", kind, 0.0, 0.0, 0.0, "")
+            self._done = JobEnd(False, None, f"could not be run: {error}", kind, 0.0, 0.0, 0.0, "")
         except BaseException as error:  # noqa: BLE001 - whatever it was, nobody waits for the job for ever
-            self._done = Done(False, None, f"could not be run: {type(error).__name__}: {error}", "exited", 0.0, 0.0, 0.0, "")
+            self._done = JobEnd(False, None, f"could not be run: {type(error).__name__}: {error}", "exited", 0.0, 0.0, 0.0, "")
         finally:
             self._executor.ended(self)
             self._finished.set()
             if watched is not None:
                 watched.child.release()
 
-    def _kept(self, session: int, watch: Callable[[], Done]) -> Done:
+    def _kept(self, session: int, watch: Callable[[], JobEnd]) -> JobEnd:
         keeper = self._executor.keeper()
         keeper.begins(session)
         try:
@@ -345,12 +345,12 @@ class Job:
         finally:
             keeper.ends(session)
 
-    def _watched(self, log: Log, kept_to: tuple[int, ...]) -> Watched:
+    def _watched(self, log: Log, kept_to: tuple[int, ...]) -> WatchedProcess:
         """The job in the hands of a process. Raises StepError when none takes it."""
         for _ in range(ATTEMPTS):
             if self._cancelled.is_set():
                 raise StepError("was cancelled")
-            watched = Watched(self._executor.take(), self._work, log, self._cancelled, kept_to)
+            watched = WatchedProcess(self._executor.take(), self._work, log, self._cancelled, kept_to)
             if watched.hand_over():
                 return watched
             watched.child.kill()
@@ -358,10 +358,12 @@ class Job:
         raise StepError(f"no step process takes the job: {log.tail() or 'they end without a word'}")
 
 
-class Watched:
+class WatchedProcess:
     """A process with its job: what it says, what it uses, and when it must end."""
 
-    def __init__(self, child: Child, work: Work, log: Log, cancelled: threading.Event, kept_to: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, child: StepProcess, work: PoolWork, log: Log, cancelled: threading.Event, kept_to: tuple[int, ...] = ()
+    ) -> None:
         self.child = child
         self._kept_to = kept_to
         self._work = work
@@ -371,7 +373,7 @@ class Watched:
         self._started: float | None = None
         self._in_user_code: float | None = None
         self._user_s = 0.0
-        self._tree = Tree(child.process.pid, work.memory_bytes)
+        self._tree = ProcessTree(child.process.pid, work.memory_bytes)
         self._answer: dict[str, Any] | None = None
         self._selector = selectors.DefaultSelector()
         self._selector.register(child.reply, selectors.EVENT_READ)
@@ -390,7 +392,7 @@ class Watched:
             self._look()
         return self._started is not None or self._cancelled.is_set()
 
-    def watch(self) -> Done:
+    def watch(self) -> JobEnd:
         """Until the job ends, by itself or by its limits."""
         ending: tuple[str, str] | None = None
         due = time.perf_counter() + SAMPLE_S
@@ -449,12 +451,12 @@ class Watched:
             return "timeout", f"timed out after {self._work.timeout_s:g} s"
         return self._tree.judge()
 
-    def _report(self, ending: tuple[str, str] | None) -> Done:
+    def _report(self, ending: tuple[str, str] | None) -> JobEnd:
         now = time.perf_counter()
         answer = self._answer or {}
         kind, error = ending or (answer["kind"], answer.get("error"))
         spent = self._user_s + (now - self._in_user_code if self._in_user_code else 0.0)
-        return Done(
+        return JobEnd(
             ok=kind == "ok",
             result=answer.get("result"),
             error=error,

@@ -16,7 +16,7 @@ OWN = frozenset({".git", ".noria", "__pycache__", "site-packages"})
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-class Reading:
+class OpenedFiles:
     """Notes what this process opens from now on. There is no way to take an audit hook away: for single-use processes."""
 
     def __init__(self, tree: Path) -> None:

@@ -46,7 +46,7 @@ class StepTask(msgspec.Struct, frozen=True):
     resources: Resources = Resources()
 
 
-class Usage(msgspec.Struct, frozen=True):
+class StepUsage(msgspec.Struct, frozen=True):
     """What a step used: seconds, and megabytes (10^6 bytes). Of the whole process tree as far as the system tells."""
 
     seconds: float = 0.0  # wall time from a free slot to the end
@@ -57,14 +57,14 @@ class Usage(msgspec.Struct, frozen=True):
     written_mb: float = 0.0
 
 
-class Finished(msgspec.Struct, frozen=True):
+class StepEnd(msgspec.Struct, frozen=True):
     """How a step ended. ``kind``: ok, raised, refused, timeout, memory, killed, exited, cancelled; outs: they are amiss."""
 
     kind: str
     error: str | None = None  # one sentence, when not ok
     result: Mapping[str, Any] = {}
     files: Mapping[str, str] = {}  # name -> blob digest; of a folder NAME/PATH for each file in it
-    usage: Usage = Usage()
+    usage: StepUsage = StepUsage()
     log: str | None = None  # blob digest of what it printed
     tracked: str | None = None  # blob digest of what it logged with ``noria.track``
     artifacts: Mapping[str, str] = {}  # path -> blob digest of the files it asked to keep
@@ -78,7 +78,7 @@ class Finished(msgspec.Struct, frozen=True):
 class Handle(Protocol):
     """A step under way."""
 
-    def wait(self) -> Finished:
+    def wait(self) -> StepEnd:
         """Blocks until the step ended; its limits see to it that it does. Its files are kept when this returns."""
 
     def cancel(self) -> None:

@@ -13,7 +13,7 @@ git: {{repository: {remote}, branch: release, every: 100ms}}
 def walk(case):
     from noria import config
     from noria.engine import assembly
-    from noria.engine.trigger_watcher import Scout
+    from noria.engine.trigger_watcher import TriggerWatcher
 
     work, remote = case.home / "work", case.home / "remote.git"
     case.run("git", "init", "-q", "--bare", str(remote))
@@ -29,7 +29,7 @@ def walk(case):
     home.mkdir()
     case.run("git", "clone", "-q", "-b", "release", str(remote), str(home / "p"))
     line = assembly.assemble(home / "p")
-    scout, project = Scout(line), config.load(home / "p")
+    scout, project = TriggerWatcher(line), config.load(home / "p")
     assert scout.commits(project) == 1
     case.run("git", "tag", "release", "HEAD~1", cwd=work)
     case.run("git", "push", "-q", str(remote), "refs/tags/release", cwd=work)
