@@ -1,4 +1,4 @@
-"""`noria up`: the daemon. Scout, wheel, pilot, monitor and logbook in threads; the server in processes of its own."""
+"""`noria up`, the daemon: each of its parts in a thread, supervised; the model server in processes of its own."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ class Daemon:
     """Owns the threads; everything they know is in the ledger, so that a killed daemon goes on where it stood."""
 
     def __init__(
-        self, line: DeliveryContext, *, serve: tuple[str, int] | None = None, console_at: tuple[str, int] | None = None
+        self, context: DeliveryContext, *, serve: tuple[str, int] | None = None, console_at: tuple[str, int] | None = None
     ) -> None:
-        self.line = line
+        self.context = context
         self.serve = serve
         self.console_at = console_at
         self.stopping = threading.Event()
         self.triggered = threading.Event()
         self.addresses: dict[str, str] = {}
         self.standstill = ""  # why nothing is decided any more: the audit log was changed
-        self._working = replace(line, check_lease=self._demand_whole)
-        self._chain_watch = ChainWatch(line.ledger, line.state)
+        self._working = replace(context, check_lease=self._demand_whole)
+        self._chain_watch = ChainWatch(context.ledger, context.state)
         self.waiting: dict[str, str] = {}  # by environment: the release of this project that the server is still loading
-        self._lock = _lock(line.state)
+        self._lock = _lock(context.state)
         self._threads: list[Background] = []
         self._console: uvicorn.Server | None = None
         self._showing: Background | None = None
@@ -83,22 +83,22 @@ class Daemon:
 
         Raises StoppedError when it is told to stop meanwhile, StoreError when the audit log was changed.
         """
-        self._adopted = self.line.server.runs()  # before anything can fail: what was there is not ended then
+        self._adopted = self.context.server.runs()  # before anything can fail: what was there is not ended then
         self._demand_chain()
-        project = config.load(self.line.home)
-        self.addresses = assembly.start_server(self.line, project, serve=self.serve, stopped=stopped)
+        project = config.load(self.context.home)
+        self.addresses = assembly.start_server(self.context, project, serve=self.serve, stopped=stopped)
         if self._adopted:
             with contextlib.suppress(ServingError):  # it tries anew what it refused; what takes long comes by itself
-                self.line.server.sync(timeout_s=SYNC_S)
-        self.line.executor.warm()
+                self.context.server.sync(timeout_s=SYNC_S)
+        self.context.executor.warm()
         self.addresses["console"] = self._open_console()
         self._write_facts()
         loops: list[tuple[str, Callable[[], float]]] = [
             ("chain", self._check_chain),
-            ("scout", self._unless_broken(self._scouting())),
+            ("trigger watcher", self._unless_broken(self._scouting())),
             ("wheel", self._unless_broken(self._turn)),
             ("server", self._keeping_server(project)),
-            ("pilot", self._unless_broken(self._drive())),
+            ("rollout controller", self._unless_broken(self._drive())),
             ("scaled", self._hear_scaled),
             ("monitor", self._unless_broken(self._monitoring())),
             ("logbook", self._unless_broken(self._keep_logs)),
@@ -124,9 +124,9 @@ class Daemon:
         if self._console is not None:
             self._console.should_exit = True
         if server:
-            self.line.server.stop()
-        self.line.executor.close()
-        (self.line.state / "daemon.json").unlink(missing_ok=True)
+            self.context.server.stop()
+        self.context.executor.close()
+        (self.context.state / "daemon.json").unlink(missing_ok=True)
         self._lock.close()
 
     def _forever(self, name: str, step: Callable[[], float]) -> float:
@@ -139,7 +139,7 @@ class Daemon:
             except (LeaseLostError, StoppedError):
                 wait = 1.0  # another engine goes on with the work, now or at the next start
             except ConfigError:
-                wait = 1.0  # the scout has said so, once; until it is mended everything stays as it is
+                wait = 1.0  # the trigger watcher has said so, once; until it is mended everything stays as it is
             except BaseException as error:  # noqa: BLE001 - the loop outlives any failure of one round; a panic is no Exception
                 self._complain(name, error)
                 wait, pause = pause, min(pause * 2, 60.0)
@@ -162,15 +162,15 @@ class Daemon:
         if known:
             _log.error(f"{name}: {text}", extra=logs.facts(loop=name, error=type(error).__name__))
         else:
-            logs.outlive(_log, self.line.state / "daemon.log", name, error)
+            logs.outlive(_log, self.context.state / "daemon.log", name, error)
         with contextlib.suppress(Exception):  # the ledger itself is in trouble, or the disk: the log has it
-            self.line.event("daemon.trouble", name, f"{name}: {text}")
+            self.context.event("daemon.trouble", name, f"{name}: {text}")
 
     def _demand_chain(self) -> None:
         """Raises StoreError when the audit log is not what was written: whatever is decided now would rest on it."""
         problem = self._chain_watch.begin()
         if problem:
-            raise StoreError(f"the audit log was changed: {problem}", where=str(self.line.state), hint=CHANGED)
+            raise StoreError(f"the audit log was changed: {problem}", where=str(self.context.state), hint=CHANGED)
 
     def _check_chain(self) -> float:
         """Notice a change of the audit log while the daemon works. From then on nothing is decided; what serves goes on."""
@@ -178,7 +178,7 @@ class Daemon:
             self.standstill = f"the audit log was changed: {problem}"
             self._write_facts()
             told = f"{self.standstill}; no turn starts and no rollout goes on, what serves stays"
-            self.line.event("audit.broken", "audit", told)
+            self.context.event("audit.broken", "audit", told)
         return CHAIN_S
 
     def _unless_broken(self, step: Callable[[], float]) -> Callable[[], float]:
@@ -192,7 +192,7 @@ class Daemon:
     def demand_going(self) -> None:
         """Raises StoreError where the daemon stands still: only what a person brings back or holds is done."""
         if self.standstill:
-            raise StoreError(self.standstill, where=str(self.line.state), hint=CHANGED)
+            raise StoreError(self.standstill, where=str(self.context.state), hint=CHANGED)
 
     def _keeping_server(self, project: config.Project) -> Callable[[], float]:
         """Start the model server again whenever it is gone: at the same addresses, as the project file was when it could be
@@ -200,9 +200,9 @@ class Daemon:
 
         def look() -> float:
             nonlocal project
-            if not self.line.server.runs():
+            if not self.context.server.runs():
                 with contextlib.suppress(NoriaError):  # somebody edits it
-                    project = config.load(self.line.home)
+                    project = config.load(self.context.home)
                 try:
                     self._start_server_again(project)
                 except StoppedError:
@@ -219,45 +219,45 @@ class Daemon:
     def _start_server_again(self, project: config.Project) -> None:
         began = time.monotonic()
         at = {name: url for name, url in self.addresses.items() if name != "console"}
-        self.addresses |= assembly.start_server(self.line, project, at=at, stopped=self.stopping.is_set)
+        self.addresses |= assembly.start_server(self.context, project, at=at, stopped=self.stopping.is_set)
         seconds = time.monotonic() - began
         text = f"the model server was gone; a new one answers after {seconds:.1f} s, by the last routes"
-        self.line.event("server.restarted", "server", text, seconds=seconds)
+        self.context.event("server.restarted", "server", text, seconds=seconds)
         self._write_facts()
 
     def _tell_waiting(self) -> None:
         """Say which releases the server is still loading, and when they answer."""
         try:
-            environments = self.line.server.status()["environments"]
+            environments = self.context.server.status()["environments"]
         except ServingError:
             return  # busy, or gone: the next look tells
         found = {
             name: one
             for name, facts in environments.items()
             for one in facts.get("waiting", ())
-            if one["project"] == self.line.name
+            if one["project"] == self.context.name
         }
         for name in self.waiting.keys() - found.keys():
-            self.line.event("server.ready", name, f"{self.waiting[name]} answers in {name} again")
+            self.context.event("server.ready", name, f"{self.waiting[name]} answers in {name} again")
         for name, one in found.items():
             if name not in self.waiting:
                 text = f"{one['release']} does not answer in {name} yet: {one['why']}"
-                self.line.event("server.waiting", name, text)
+                self.context.event("server.waiting", name, text)
         self.waiting = {name: one["release"] for name, one in found.items()}
 
     def _write_facts(self) -> None:
-        own: dict[str, object] = {"pid": os.getpid(), "folder": identity(self.line.state)}
+        own: dict[str, object] = {"pid": os.getpid(), "folder": identity(self.context.state)}
         own |= {"console": self.addresses["console"], "addresses": self.addresses, "standstill": self.standstill}
-        write_json(self.line.state / "daemon.json", own)
+        write_json(self.context.state / "daemon.json", own)
 
     def _scouting(self) -> Callable[[], float]:
-        scout = TriggerWatcher(self._working)
-        watcher = files.FileWatcher([self.line.home])
+        trigger_watcher = TriggerWatcher(self._working)
+        watcher = files.FileWatcher([self.context.home])
 
         def look() -> float:
             watcher.changed.wait(SCOUT_S)
             watcher.changed.clear()
-            if scout.look():
+            if trigger_watcher.look():
                 self.triggered.set()
             return 0.01
 
@@ -268,30 +268,32 @@ class Daemon:
         while self.triggered.is_set() and not self.stopping.is_set():
             self.triggered.clear()
             self.stopping.wait(QUIET_S)
-        pending = self.line.ledger.triggers.pending(self.line.name) or self.line.ledger.turns.unfinished(self.line.name)
+        pending = self.context.ledger.triggers.pending(self.context.name) or self.context.ledger.turns.unfinished(
+            self.context.name
+        )
         if not pending or turn_runner.waiting(self._working) is not None or turn_runner.resting(self._working):
             return 0.0
         turn_runner.turn_once(self._working)
         return 0.0
 
     def _drive(self) -> Callable[[], float]:
-        driven = RolloutController(self._working)
+        controller = RolloutController(self._working)
 
         def look() -> float:
-            driven.drive()
+            controller.reconcile()
             return LOOK_S
 
         return look
 
     def _hear_scaled(self) -> float:
-        scaling_events.hear(self.line)
+        scaling_events.hear(self.context)
         return scaling_events.EVERY_S
 
     def _monitoring(self) -> Callable[[], float]:
         monitors: dict[str, EnvironmentMonitor] = {}
 
         def look() -> float:
-            project = config.load(self.line.home)
+            project = config.load(self.context.home)
             for environment in project.environments:
                 monitor = monitors.get(environment)
                 if monitor is None or not monitor.fits(project):
@@ -303,18 +305,18 @@ class Daemon:
         return look
 
     def _keep_logs(self) -> float:
-        retention.look(self.line, config.load(self.line.home))
+        retention.look(self.context, config.load(self.context.home))
         return retention.EVERY_S
 
     def _open_console(self) -> str:
-        project = config.load(self.line.home)
+        project = config.load(self.context.home)
         host, port = self.console_at or (project.console.host, project.console.port)
         app = console.build(
-            lambda: StatusView.read(self.line.ledger, self.line.name, self.line.state, project),
-            lambda after: self.line.ledger.events.tail(self.line.name, after=after, limit=200),
+            lambda: StatusView.read(self.context.ledger, self.context.name, self.context.state, project),
+            lambda after: self.context.ledger.events.tail(self.context.name, after=after, limit=200),
             DaemonActions(self),
-            totals=lambda: self.line.ledger.totals.of(self.line.name),
-            token=token(self.line.state),
+            totals=lambda: self.context.ledger.totals.of(self.context.name),
+            token=token(self.context.state),
             hosts=frozenset({host, "localhost", "127.0.0.1", *project.console.hosts}),
             everywhere=host in EVERYWHERE,
         )
@@ -338,35 +340,35 @@ class DaemonActions:
         self.daemon = daemon
 
     def rollback(self, environment: str | None, to: str | None, actor: str) -> dict[str, object]:
-        return actions.roll_back(self.daemon.line, environment, actor, to)
+        return actions.roll_back(self.daemon.context, environment, actor, to)
 
     def promote(self, release: str, environment: str | None, force: bool, actor: str) -> dict[str, object]:
         self.daemon.demand_going()
-        return actions.promote(self.daemon.line, release, environment, actor, force=force)
+        return actions.promote(self.daemon.context, release, environment, actor, force=force)
 
     def approve(self, release: str, environment: str | None, actor: str) -> dict[str, object]:
         self.daemon.demand_going()
-        return actions.approve(self.daemon.line, release, environment, actor)
+        return actions.approve(self.daemon.context, release, environment, actor)
 
     def hold(self, environment: str | None, why: str, actor: str) -> dict[str, object]:
-        return actions.hold(self.daemon.line, environment, actor, why)
+        return actions.hold(self.daemon.context, environment, actor, why)
 
     def resume(self, environment: str | None, actor: str) -> dict[str, object]:
         self.daemon.demand_going()
-        return actions.resume(self.daemon.line, environment, actor)
+        return actions.resume(self.daemon.context, environment, actor)
 
     def abort(self, environment: str | None, why: str, actor: str) -> dict[str, object]:
-        return actions.abort(self.daemon.line, environment, actor, why)
+        return actions.abort(self.daemon.context, environment, actor, why)
 
     def trigger(self, reason: str, actor: str) -> dict[str, object]:
         self.daemon.demand_going()
-        made = actions.trigger(self.daemon.line, reason, actor)
+        made = actions.trigger(self.daemon.context, reason, actor)
         self.daemon.triggered.set()
         return made
 
     def set_clock(self, at: str, speed: float, actor: str) -> dict[str, object]:
         self.daemon.demand_going()
-        return actions.set_clock(self.daemon.line, at, speed, actor)
+        return actions.set_clock(self.daemon.context, at, speed, actor)
 
 
 def token(state: Path) -> str:

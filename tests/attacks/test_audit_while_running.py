@@ -118,7 +118,7 @@ def daemon_on(ledger: Ledger) -> Daemon:
     facts = SimpleNamespace(name="p", state=state, ledger=ledger, events=events)
     facts.event = lambda kind, subject, text: events.append((kind, subject, text))
     daemon = Daemon.__new__(Daemon)
-    daemon.line, daemon.stopping, daemon.standstill = cast(Any, facts), threading.Event(), ""
+    daemon.context, daemon.stopping, daemon.standstill = cast(Any, facts), threading.Event(), ""
     daemon.addresses, daemon._chain_watch = {"console": "http://127.0.0.1:1"}, ChainWatch(ledger, state)
     return daemon
 
@@ -140,7 +140,7 @@ def test_over_a_broken_chain_nothing_is_decided_and_everybody_is_told(
     step()
     assert turned == [1], "no turn starts, no rollout goes on"
     assert "event 3 was changed" in daemon.standstill
-    assert [kind for kind, *_ in daemon.line.events] == ["audit.broken"]  # type: ignore[attr-defined]  # of the stand-in
+    assert [kind for kind, *_ in daemon.context.events] == ["audit.broken"]  # type: ignore[attr-defined]  # of the stand-in
     with pytest.raises(StoreError, match="event 3 was changed"):
         daemon.demand_going()
     with pytest.raises(StoreError, match="event 3 was changed"):

@@ -29,7 +29,7 @@ class Echo:
         self.asked: list[bytes] = []
         self.long_way = False
 
-    def quick(self, path: bytes, headers: Any, body: bytes, peer: Any) -> Reply | None:
+    def try_fast(self, path: bytes, headers: Any, body: bytes, peer: Any) -> Reply | None:
         if self.long_way:
             return None
         self.asked.append(body)

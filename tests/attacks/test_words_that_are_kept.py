@@ -38,9 +38,9 @@ def lines(home: Path, yaml: str) -> Iterator[DeliveryContext]:
     for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "first"]):
         identity = ["-c", "user.name=Anna", "-c", "user.email=anna@example.org"]
         subprocess.run(["git", *identity, *words], cwd=home, check=True)
-    line = assembly.assemble(home)
-    with closing(line.ledger), closing(line.executor):
-        yield line
+    context = assembly.assemble(home)
+    with closing(context.ledger), closing(context.executor):
+        yield context
 
 
 def kept(state: Path) -> bytes:
@@ -61,10 +61,10 @@ def test_what_a_failing_step_says_is_in_its_log_alone(home: Path, what: str, cap
     (home / "secret.txt").write_text(SECRET)
     read = "open('secret.txt').read()"
     (home / "proj.py").write_text(f"def raises(rows):\n    raise ValueError('no row for ' + {read})\n")
-    for line in lines(home, YAML % what):
-        ended = turn_runner.turn_by_hand(line, "test")
+    for context in lines(home, YAML % what):
+        ended = turn_runner.turn_by_hand(context, "test")
         assert ended.outcome == "step failed"
-        assert SECRET.encode() not in kept(line.state)
+        assert SECRET.encode() not in kept(context.state)
     assert execute(["-C", str(home), "show", "1", "--log", "one"]) == 0
     assert SECRET in capsys.readouterr().out
 
@@ -75,12 +75,12 @@ def test_values_from_the_environment_stand_in_nothing_that_is_kept(
     """Number 53: an address shows its variable, also in the words of Git."""
     monkeypatch.setenv("REPO_TOKEN", SECRET)
     yaml = YAML % 'cmd: "true > out.txt", outs: [out.txt]' + f"git: {{repository: '{tmp_path}/nowhere/${{REPO_TOKEN}}.git'}}\n"
-    for line in lines(home, yaml):
-        assert TriggerWatcher(line).look() in (0, 1)
-        (told,) = [event for event in line.ledger.events.tail(line.name) if event.kind == "code.unreadable"]
+    for context in lines(home, yaml):
+        assert TriggerWatcher(context).look() in (0, 1)
+        (told,) = [event for event in context.ledger.events.tail(context.name) if event.kind == "code.unreadable"]
         assert "${REPO_TOKEN}" in told.text
-        assert turn_runner.turn_by_hand(line, "test").outcome == "error"
-        assert SECRET.encode() not in kept(line.state)
+        assert turn_runner.turn_by_hand(context, "test").outcome == "error"
+        assert SECRET.encode() not in kept(context.state)
     execute(["-C", str(home), "check"])
     said = capsys.readouterr()
     assert SECRET not in said.out + said.err
@@ -97,14 +97,14 @@ def test_an_address_in_words_of_git_is_without_its_user(home: Path) -> None:
 
 def test_logs_go_with_their_runs_and_results_stay(home: Path) -> None:
     """Number 53: what steps printed has a retention, also where a result is kept for longer."""
-    for line in lines(home, YAML % 'cmd: "echo hello > out.txt; echo printed", outs: [out.txt]'):
-        ended = turn_runner.turn_by_hand(line, "test")
-        (result,) = line.ledger.keep.results(line.name)
+    for context in lines(home, YAML % 'cmd: "echo hello > out.txt; echo printed", outs: [out.txt]'):
+        ended = turn_runner.turn_by_hand(context, "test")
+        (result,) = context.ledger.keep.results(context.name)
         log = result.record.log
         assert log is not None
-        assert log in references.gather(line, {line.name: 0.0}).blobs
-        later = references.gather(line, {line.name: (ended.ended_at or 0) + 1e6})
+        assert log in references.gather(context, {context.name: 0.0}).blobs
+        later = references.gather(context, {context.name: (ended.ended_at or 0) + 1e6})
         assert log not in later.blobs
         assert result.record.output in later.blobs
-        line.blobs.discard(log)
-        assert turn_runner.turn_by_hand(line, "again").outcome == "nothing changed"
+        context.blobs.discard(log)
+        assert turn_runner.turn_by_hand(context, "again").outcome == "nothing changed"

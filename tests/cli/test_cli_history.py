@@ -153,7 +153,9 @@ def write(home: Path) -> Told:
             "v2 takes 5 % of production, beside v1",
             (Interval(0.05, Tally(950, 0, 2), Tally(50, 1, 0), 2), Interval(0.05, Tally(1900, 1, 1), Tally(100, 0, 3), 2)),
             before="v1", plan=("5 % of traffic", "100 % of traffic"),
-            look=Analysis(0.0, "errors: 1 of 2 events on the canary", (GuardStatus("errors", "1 of 2 events", 3.2, 200.0, 1e7, 20.0),)),
+            look=Analysis(
+                0.0, "errors: 1 of 2 events on the canary", (GuardStatus("errors", "1 of 2 events", 3.2, 200.0, 1e7, 20.0),)
+            ),
         )  # fmt: skip
         ledger.rollouts.start(rollout)
         ledger.routes.put(Route(PROJECT, "production", 0, digests[0], "v1", digests[1], "v2", 0.05, rollout_id="rollout-1"))

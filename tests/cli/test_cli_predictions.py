@@ -238,14 +238,14 @@ def test_a_clock_that_jumped_deletes_nothing(
     real, ahead = time.time, 400 * 86_400.0
     with monkeypatch.context() as wrong:
         wrong.setattr(time, "time", lambda: real() + ahead)
-        line = assembly.assemble(home)
-        line.event("daemon.started", "daemon", "an event of the wrong time")
+        context = assembly.assemble(home)
+        context.event("daemon.started", "daemon", "an event of the wrong time")
         for _ in range(3):
-            (kept,) = retention.look(line, config.load(home))
+            (kept,) = retention.look(context, config.load(home))
             assert kept.expired.dates == ()
             assert "nothing was recorded between" in kept.refused
-        line.executor.close()
-        line.ledger.close()
+        context.executor.close()
+        context.ledger.close()
         found = ask(capsys, "compact", "-e", "production")["environments"]["production"]
         assert (found["expired"]["predictions"], "the machine was off, or its clock jumped" in found["kept"]) == (0, True)
         assert "`noria predictions compact --trust-clock` deletes them now" in say(capsys, "compact", "-e", "production")
@@ -284,24 +284,24 @@ def test_a_damaged_segment_goes_when_it_is_as_old_as_the_days_that_go(home: Path
 
 def test_the_daemons_look_compacts_what_is_a_day_old_and_deletes_what_is_over(home: Path) -> None:
     folder = home / ".noria" / "log" / "production"
-    line = assembly.assemble(home)
+    context = assembly.assemble(home)
     try:
-        assert retention.look(line, config.load(home)) == []  # too young, too little
+        assert retention.look(context, config.load(home)) == []  # too young, too little
         for path in folder.glob("*.plog"):
             os.utime(path, (NOW - 90_000, NOW - 90_000))
-        (kept,) = retention.look(line, config.load(home))
+        (kept,) = retention.look(context, config.load(home))
         assert (kept.environment, kept.compacted.records, kept.expired.dates) == ("production", 42, ())
-        assert retention.look(line, config.load(home)) == []
+        assert retention.look(context, config.load(home)) == []
         (home / "noria.yaml").write_text(PROJECT + "serving: {log: {keep: 1d}}\nmonitor: {every: 1h, label_delay: 1h}\n")
         write(home, answered(24 * 9, id="old"), *(answered(24 * day, id=f"between{day}") for day in range(1, 9)))
         for path in folder.glob("*.plog"):
             os.utime(path, (NOW - 90_000, NOW - 90_000))
-        (kept,) = retention.look(line, config.load(home))
+        (kept,) = retention.look(context, config.load(home))
         assert kept.expired.predictions >= 1
         assert "old" not in {r.id for r in read_all(folder)}
     finally:
-        line.executor.close()
-        line.ledger.close()
+        context.executor.close()
+        context.ledger.close()
 
 
 def test_of_several_environments_the_last_is_asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ WHO = "api:e3b98a4d"  # the token is "t": printf t | sha256sum
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[DeliveryContext]:
+def context(tmp_path: Path) -> Iterator[DeliveryContext]:
     """Four releases, v1 serving."""
     made = line_of(tmp_path, Scripted(), 4, YAML.format(approvals=0, freeze=""))
     champion.promote(made, environment_of(made), made.ledger.releases.get("p", "v1"), "the first")
@@ -41,9 +41,9 @@ def line(tmp_path: Path) -> Iterator[DeliveryContext]:
 
 
 @pytest.fixture
-def call(line: DeliveryContext) -> Call:
-    hand = DaemonActions(cast(Daemon, SimpleNamespace(line=line, demand_going=lambda: None)))
-    app = build(lambda: read(line.ledger, "p", StatusContext()), lambda _: [], hand, token="t", hosts=frozenset({HOST}))
+def call(context: DeliveryContext) -> Call:
+    hand = DaemonActions(cast(Daemon, SimpleNamespace(context=context, demand_going=lambda: None)))
+    app = build(lambda: read(context.ledger, "p", StatusContext()), lambda _: [], hand, token="t", hosts=frozenset({HOST}))
 
     async def ask(path: str, body: dict[str, Any] | None) -> httpx.Response:
         headers = {"authorization": "Bearer t"}
@@ -53,18 +53,18 @@ def call(line: DeliveryContext) -> Call:
     return lambda path, body=None: asyncio.run(ask(path, body))
 
 
-def environment_of(line: DeliveryContext) -> config.Environment:
-    return config.load(line.home).environments["production"]
+def environment_of(context: DeliveryContext) -> config.Environment:
+    return config.load(context.home).environments["production"]
 
 
-def enter(line: DeliveryContext, version: str) -> None:
-    stage.start_rollout(line, config.load(line.home), environment_of(line), line.ledger.releases.get("p", version))
+def enter(context: DeliveryContext, version: str) -> None:
+    stage.start_rollout(context, config.load(context.home), environment_of(context), context.ledger.releases.get("p", version))
 
 
-def test_a_rollout_is_held_resumed_and_aborted(line: DeliveryContext, call: Call) -> None:
+def test_a_rollout_is_held_resumed_and_aborted(context: DeliveryContext, call: Call) -> None:
     assert call("/api/hold", {}).status_code == 404
     assert call("/api/rollouts").json() == {"environments": {}, "ended": []}
-    enter(line, "v2")
+    enter(context, "v2")
     assert call("/api/resume", {}).status_code == 409
     assert call("/api/hold", {"why": "the fair is on"}).json()["text"] == f"v2 held by {WHO}: the fair is on"
     production = call("/api/rollouts").json()["environments"]["production"]
@@ -82,16 +82,16 @@ def test_a_rollout_is_held_resumed_and_aborted(line: DeliveryContext, call: Call
     assert ended["ended_at"] >= ended["started_at"]
 
 
-def test_ended_rollouts_are_listed_by_their_end(line: DeliveryContext, call: Call) -> None:
+def test_ended_rollouts_are_listed_by_their_end(context: DeliveryContext, call: Call) -> None:
     for version in ("v2", "v3", "v4"):
-        enter(line, version)  # each supersedes the one before
+        enter(context, version)  # each supersedes the one before
     assert [(r["release"], r["state"]) for r in call("/api/rollouts").json()["ended"]] == [
         ("v3", "superseded"),
         ("v2", "superseded"),
     ]
 
 
-def test_a_rollback_names_where_it_goes(line: DeliveryContext, call: Call) -> None:
+def test_a_rollback_names_where_it_goes(context: DeliveryContext, call: Call) -> None:
     for version in ("v2", "v3"):
         assert call("/api/promote", {"release": version}).status_code == 200
     answer = call("/api/rollback", {"to": "v1"})
@@ -101,18 +101,18 @@ def test_a_rollback_names_where_it_goes(line: DeliveryContext, call: Call) -> No
     assert "v9" in refused.json()["error"]["message"]
 
 
-def test_a_freeze_yields_to_force_only(line: DeliveryContext, call: Call) -> None:
-    (line.home / "noria.yaml").write_text(YAML.format(approvals=0, freeze="2020-01-01 .. 2099-01-01"))
+def test_a_freeze_yields_to_force_only(context: DeliveryContext, call: Call) -> None:
+    (context.home / "noria.yaml").write_text(YAML.format(approvals=0, freeze="2020-01-01 .. 2099-01-01"))
     refused = call("/api/promote", {"release": "v2"})
     assert refused.status_code == 409
     assert "freeze" in refused.json()["error"]["message"]
     assert call("/api/promote", {"release": "v2", "force": True}).json()["release"] == "v2"
 
 
-def test_the_api_is_one_voice(line: DeliveryContext, call: Call) -> None:
+def test_the_api_is_one_voice(context: DeliveryContext, call: Call) -> None:
     """Whoever holds the token is one approver, however often they ask."""
-    (line.home / "noria.yaml").write_text(YAML.format(approvals=2, freeze=""))
-    enter(line, "v2")
+    (context.home / "noria.yaml").write_text(YAML.format(approvals=2, freeze=""))
+    enter(context, "v2")
     waits = call("/api/rollouts").json()["environments"]["production"]["canary"]
     assert (waits["state"], waits["share"]) == ("waiting", 0.0)
     assert [call("/api/approve", {"release": "v2"}).json()["missing"] for _ in range(2)] == [1, 1]
@@ -122,10 +122,10 @@ def test_the_api_is_one_voice(line: DeliveryContext, call: Call) -> None:
 
 def test_a_first_release_that_waits_is_shown(tmp_path: Path) -> None:
     """Nothing serves yet, and no project file is at hand that would name the environment."""
-    line = line_of(tmp_path, Scripted(), 1, YAML.format(approvals=1, freeze=""))
-    enter(line, "v1")
-    (found,) = read(line.ledger, "p", StatusContext()).environments
-    line.ledger.close()
+    context = line_of(tmp_path, Scripted(), 1, YAML.format(approvals=1, freeze=""))
+    enter(context, "v1")
+    (found,) = read(context.ledger, "p", StatusContext()).environments
+    context.ledger.close()
     assert (found.name, found.route) == ("production", None)
     assert found.canary is not None
     assert "approval" in found.canary.rollout.reason

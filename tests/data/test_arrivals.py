@@ -36,10 +36,10 @@ class World:
         self.home = home
         self.write("noria.yaml", YAML)
         self.write("points.yaml", "columns: {n: {type: int, range: [0, 100]}}\n")
-        self.line = assembly.assemble(home, state=home / ".noria")
+        self.context = assembly.assemble(home, state=home / ".noria")
         self.read: list[str] = []
         self.meanwhile: Callable[[Path], None] = lambda _: None
-        whole = self.line.blobs.put_files
+        whole = self.context.blobs.put_files
 
         def put_files(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
             for path, digest in whole(paths):
@@ -47,7 +47,7 @@ class World:
                 self.meanwhile(Path(path))
                 yield path, digest
 
-        patch.setattr(self.line.blobs, "put_files", put_files)
+        patch.setattr(self.context.blobs, "put_files", put_files)
 
     def write(self, name: str, text: str) -> Path:
         path = self.home / name
@@ -59,30 +59,30 @@ class World:
         """One turn's look, and its judgement unless it is interrupted before."""
         self.read.clear()
         project = config.load(self.home)
-        found = arrivals.take_in(self.line, project, patient=patient)
+        found = arrivals.take_in(self.context, project, patient=patient)
         self.refused: list[str] = []
         if judge:
-            self.line.ledger.triggers.add(self.line.name, TriggerKind.MANUAL, "now")
-            turn = self.line.ledger.turns.start(self.line.name)
+            self.context.ledger.triggers.add(self.context.name, TriggerKind.MANUAL, "now")
+            turn = self.context.ledger.turns.start(self.context.name)
             assert turn is not None
-            sheet = PinnedRun(turn, "run", project, self.home, None, None, {}, arrivals=tuple(found))
-            check.data(self.line, sheet)
-            self.refused = sheet.refused
+            pinned_run = PinnedRun(turn, "run", project, self.home, None, None, {}, arrivals=tuple(found))
+            check.data(self.context, pinned_run)
+            self.refused = pinned_run.refused
         return found
 
     def files(self, dataset: str) -> list[str]:
-        return [pin.name for pin in self.line.ledger.data.current(self.line.name, dataset).files]
+        return [pin.name for pin in self.context.ledger.data.current(self.context.name, dataset).files]
 
     def events(self, kind: str) -> list[str]:
-        return [event.text for event in self.line.ledger.events.tail(self.line.name, kinds=(kind,), limit=1000)]
+        return [event.text for event in self.context.ledger.events.tail(self.context.name, kinds=(kind,), limit=1000)]
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(tmp_path, monkeypatch)
     yield made
-    made.line.executor.close()
-    made.line.ledger.close()
+    made.context.executor.close()
+    made.context.ledger.close()
 
 
 def test_only_what_changed_is_read(world: World) -> None:
@@ -112,7 +112,7 @@ def test_a_touched_file_is_hashed_once_and_neither_copied_nor_told(world: World,
     os.utime(accepted)
     os.utime(refused)
     settle(world)
-    assert TriggerWatcher(world.line).data(config.load(world.home)) == 0
+    assert TriggerWatcher(world.context).data(config.load(world.home)) == 0
     assert hashed == ["a.csv", "b.csv"]
     assert world.take() == []
     assert (world.read, len(hashed)) == ([], 2)
@@ -198,9 +198,9 @@ def test_files_that_are_no_tables_are_one_event(world: World) -> None:
         world.write(f"images/{n:02}.csv", "not a table\0")
     world.take()
     assert world.events("data.accepted") == ["images: 30 files accepted (360 bytes)"]
-    pins = world.line.ledger.data.current(world.line.name, "images").files
+    pins = world.context.ledger.data.current(world.context.name, "images").files
     assert [(pin.name, pin.rows, pin.size_bytes) for pin in pins] == [(f"images/{n:02}.csv", 0, 12) for n in range(30)]
-    assert all(world.line.blobs.read(pin.digest) == b"not a table\0" for pin in pins)
+    assert all(world.context.blobs.read(pin.digest) == b"not a table\0" for pin in pins)
 
 
 def test_rows_of_a_query_arrive_once(world: World) -> None:
@@ -227,9 +227,9 @@ def test_rows_of_a_query_arrive_once(world: World) -> None:
     execute("INSERT INTO t VALUES (102)")
     execute("DELETE FROM t WHERE n = 101")
     assert [each.name for each in world.take()] == ["points/0000000101~0000000102.parquet"]
-    assert sum(pin.rows for pin in world.line.ledger.data.current(world.line.name, "points").files) == 3
-    scout = TriggerWatcher(world.line)
-    assert scout.data(config.load(world.home)) == 0, "nothing is news that a turn has seen"
+    assert sum(pin.rows for pin in world.context.ledger.data.current(world.context.name, "points").files) == 3
+    watcher = TriggerWatcher(world.context)
+    assert watcher.data(config.load(world.home)) == 0, "nothing is news that a turn has seen"
 
 
 def test_files_from_elsewhere_are_fetched_once_and_a_source_that_is_down_stops_nobody(world: World) -> None:
@@ -258,13 +258,13 @@ def test_files_from_elsewhere_are_fetched_once_and_a_source_that_is_down_stops_n
 def test_the_scout_reads_nothing_and_tells_once(world: World) -> None:
     world.write("data/a.csv", "n\n1\n")
     settle(world)
-    scout = TriggerWatcher(world.line)
-    look = lambda: scout.data(config.load(world.home))  # noqa: E731
+    watcher = TriggerWatcher(world.context)
+    look = lambda: watcher.data(config.load(world.home))  # noqa: E731
     assert look() == 1
     assert look() == 0
-    assert TriggerWatcher(world.line).data(config.load(world.home)) == 0, "another process tells it no second time"
+    assert TriggerWatcher(world.context).data(config.load(world.home)) == 0, "another process tells it no second time"
     assert world.read == []
-    reasons = [trigger.reason for trigger in world.line.ledger.triggers.pending("shop")]
+    reasons = [trigger.reason for trigger in world.context.ledger.triggers.pending("shop")]
     assert reasons == ["data/a.csv arrived"]
     world.take()
     assert look() == 0
@@ -281,10 +281,10 @@ def test_many_files_are_one_trigger(world: World) -> None:
     for n in range(SINGLY + 1):
         world.write(f"images/{n}.png", "x")
     settle(world)
-    scout = TriggerWatcher(world.line)
-    assert scout.data(config.load(world.home)) == 1
-    assert [t.reason for t in world.line.ledger.triggers.pending("shop")] == [f"images: {SINGLY + 1} files arrived"]
-    assert TriggerWatcher(world.line).data(config.load(world.home)) == 0
+    watcher = TriggerWatcher(world.context)
+    assert watcher.data(config.load(world.home)) == 1
+    assert [t.reason for t in world.context.ledger.triggers.pending("shop")] == [f"images: {SINGLY + 1} files arrived"]
+    assert TriggerWatcher(world.context).data(config.load(world.home)) == 0
 
 
 def test_the_scout_complains_once_of_a_source_and_goes_on_with_the_others(world: World) -> None:
@@ -295,10 +295,10 @@ def test_the_scout_complains_once_of_a_source_and_goes_on_with_the_others(world:
     )
     world.write("images/a.png", "x")
     settle(world)
-    scout = TriggerWatcher(world.line)
-    assert scout.data(config.load(world.home)) == 1
+    watcher = TriggerWatcher(world.context)
+    assert watcher.data(config.load(world.home)) == 1
     time.sleep(0.06)  # until the address is due again
-    assert scout.data(config.load(world.home)) == 0
+    assert watcher.data(config.load(world.home)) == 0
     assert len(world.events("data.unreadable")) == 1
 
 
@@ -306,9 +306,9 @@ def test_a_source_from_elsewhere_is_looked_at_as_often_as_it_says(world: World, 
     looks: list[str] = []
     monkeypatch.setattr(arrivals, "connect", lambda line, dataset: looks.append(dataset.name) or Empty())
     world.write("noria.yaml", YAML.replace("data/*.csv", "s3://shop/*.csv"))
-    scout = TriggerWatcher(world.line)
+    watcher = TriggerWatcher(world.context)
     for _ in range(3):
-        scout.data(config.load(world.home))
+        watcher.data(config.load(world.home))
     assert looks == ["points", "images", "images", "images"]
 
 
@@ -324,6 +324,6 @@ def settle(world: World) -> None:
     project = config.load(world.home)
     deadline = time.monotonic() + 30
     for dataset in project.data.values():
-        source = arrivals.connect(world.line, dataset)
+        source = arrivals.connect(world.context, dataset)
         while dataset.source.startswith(("data", "images")) and not all(source.settled(found, 0) for found in source.look()):
             assert time.monotonic() < deadline

@@ -26,13 +26,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(tmp_path, monkeypatch)
     made.write("noria.yaml", NO_CONTRACT)
     yield made
-    made.line.executor.close()
-    made.line.ledger.close()
+    made.context.executor.close()
+    made.context.ledger.close()
 
 
 def kinds(world: World) -> dict[str, str]:
     """The types by which the dataset is read now."""
-    found = table_types.of(world.line, config.load(world.home).data["points"])
+    found = table_types.of(world.context, config.load(world.home).data["points"])
     assert found is not None
     return {name: str(column.kind) for name, column in found.columns.items()}
 
@@ -40,13 +40,13 @@ def kinds(world: World) -> dict[str, str]:
 def whole(world: World) -> pl.DataFrame:
     """The dataset as a step gets it."""
     source = config.load(world.home).data["points"]
-    pins = world.line.ledger.data.current("shop", "points").files
-    parts = [DatasetFile(pin.name, world.line.named_blob(pin.digest, pin.name)) for pin in pins]
-    return formats.read_tables(parts, table_types.of(world.line, source), source.csv)
+    pins = world.context.ledger.data.current("shop", "points").files
+    parts = [DatasetFile(pin.name, world.context.named_blob(pin.digest, pin.name)) for pin in pins]
+    return formats.read_tables(parts, table_types.of(world.context, source), source.csv)
 
 
 def newest(world: World) -> Delivery:
-    return world.line.ledger.data.deliveries("shop", 1)[0]
+    return world.context.ledger.data.deliveries("shop", 1)[0]
 
 
 @pytest.mark.parametrize(
@@ -99,13 +99,13 @@ def test_what_does_not_fit_is_refused_with_file_column_and_value(
     world.take()
     world.write("data/b.csv", f"{FIRST.splitlines()[0]}\n{later}\n")
     told: list[str] = []
-    force_setattr(world.line, "progress", told.append)
+    force_setattr(world.context, "progress", told.append)
     world.take()
     assert len(world.refused) == 1
     assert f"data/b.csv quarantined: {column}: {said}; in this dataset it is" in world.refused[0]
     assert newest(world).example == f"{column} in row 1 is {value!r}"
     assert any(value in text for text in told), "whoever looks is told"
-    assert not any(repr(value) in event.text for event in world.line.ledger.events.tail("shop", limit=100))
+    assert not any(repr(value) in event.text for event in world.context.ledger.events.tail("shop", limit=100))
     assert newest(world).failing_rows == 1
     assert whole(world).height == 2, "what was accepted still stands together"
 
@@ -196,10 +196,10 @@ def test_a_state_of_before_decides_from_all_that_was_accepted(world: World) -> N
     world.write("data/a.csv", "sku\n17\n")
     world.write("data/b.csv", "sku\nX-1\n")
     world.take()
-    world.line.ledger.database.execute("DELETE FROM tables")
+    world.context.ledger.database.execute("DELETE FROM tables")
     assert kinds(world) == {"sku": "string"}
     assert whole(world)["sku"].to_list() == ["17", "X-1"]
-    settled = world.line.ledger.tables.get("shop", "points")
+    settled = world.context.ledger.tables.get("shop", "points")
     assert settled is not None
     assert settled.type != TableType()
 
@@ -255,5 +255,5 @@ def test_a_value_goes_with_the_bytes_that_are_erased(world: World) -> None:
     assert "secret" in newest(world).example
     from noria.trust import erasure
 
-    erasure.erase(world.line, "data/b.csv")
+    erasure.erase(world.context, "data/b.csv")
     assert newest(world).example == ""

@@ -31,28 +31,28 @@ def taken(home: Path, key: str) -> tuple[list[str], pl.DataFrame]:
     """What is said at the arrival of all files, and the table that a step gets."""
     (home / "m.py").write_text("def keep(rows): return rows\n")
     (home / "noria.yaml").write_text(CONFIG.replace("KEY", f", key: {key}" if key else ""))
-    line = assembly.assemble(home)
+    context = assembly.assemble(home)
     try:
         project = config.load(home)
-        line.ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
-        turn = line.ledger.turns.start("p")
+        context.ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
+        turn = context.ledger.turns.start("p")
         assert turn is not None
-        sheet = PinnedRun(turn, "run-1", project, home, None, None, environment.record(), by_hand=True)
-        sheet.arrivals = tuple(take_in(line, project, patient=True))
-        data(line, sheet)
-        assert sheet.refused == []
-        pin.fix(line, sheet)
+        pinned_run = PinnedRun(turn, "run-1", project, home, None, None, environment.record(), by_hand=True)
+        pinned_run.arrivals = tuple(take_in(context, project, patient=True))
+        data(context, pinned_run)
+        assert pinned_run.refused == []
+        pin.fix(context, pinned_run)
         inputs = orders.TaskInputs()
-        facts = inputs.argument(line, sheet, "rows", {})
+        facts = inputs.argument(context, pinned_run, "rows", {})
         paths = {}
         for name, digest in inputs.files.items():
-            paths[orders.INPUT + name] = line.named_blob(digest, name)
+            paths[orders.INPUT + name] = context.named_blob(digest, name)
         facts |= {"files": [str(paths[one]) for one in facts["files"]]}
-        told = [event.text for event in line.ledger.events.tail("p", kinds=("data.repeats",))]
+        told = [event.text for event in context.ledger.events.tail("p", kinds=("data.repeats",))]
         return told, table_arguments.argument(facts)
     finally:
-        line.executor.close()
-        line.ledger.close()
+        context.executor.close()
+        context.ledger.close()
 
 
 def test_a_repeated_export_is_told_at_arrival_and_changes_nothing_by_itself(tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ def test_looks_read_the_project_file_once_until_it_changes(tmp_path: Path, monke
     put(sealed / "code", "")
     put(home, "fri 16:00 .. mon 08:00")
     rollout = Rollout("rollout-1", "p", "production", None, "v2", "b" * 64, RolloutState.CANARY, 0, 0.0)
-    pilot = RolloutController(cast(Any, SimpleNamespace(home=home, bundle=lambda digest: sealed)))
+    controller = RolloutController(cast(Any, SimpleNamespace(home=home, bundle=lambda digest: sealed)))
     for _ in range(30):
-        _, environment = pilot._policy(rollout)
+        _, environment = controller._policy(rollout)
         assert [freeze.text for freeze in environment.freeze] == ["fri 16:00 .. mon 08:00"]
     assert reads == [sealed / "code", home]
     put(home, "sat 00:00 .. mon 00:00")
-    _, environment = pilot._policy(rollout)
+    _, environment = controller._policy(rollout)
     assert [freeze.text for freeze in environment.freeze] == ["sat 00:00 .. mon 00:00"]
     assert reads == [sealed / "code", home, home]
 

@@ -36,8 +36,8 @@ class World:
 
     def __init__(self, folder: Path, engine: Scripted) -> None:
         self.folder, self.engine = folder, engine
-        self.line = line_of(folder, engine, 4)
-        self.pilot = RolloutController(self.line)
+        self.context = line_of(folder, engine, 4)
+        self.controller = RolloutController(self.context)
 
     def policy(self, rollout: str, more: str = "") -> None:
         """Write noria.yaml; v1 serves where nobody does yet."""
@@ -45,15 +45,15 @@ class World:
         (self.folder / "noria.yaml").write_text(text)
         if self.route_or_none() is None:
             environment = self.environment
-            with_v1 = self.line.ledger.releases.get("p", "v1")
-            champion.promote(self.line, environment, with_v1, "the first")
+            with_v1 = self.context.ledger.releases.get("p", "v1")
+            champion.promote(self.context, environment, with_v1, "the first")
 
     @property
     def environment(self) -> config.Environment:
         return config.load(self.folder).environments["production"]
 
     def route_or_none(self) -> Route | None:
-        return self.line.ledger.routes.get("p", "production")
+        return self.context.ledger.routes.get("p", "production")
 
     @property
     def route(self) -> Route:
@@ -63,41 +63,43 @@ class World:
 
     def enter(self, version: str) -> tuple[TurnOutcome, str]:
         return stage.start_rollout(
-            self.line, config.load(self.folder), self.environment, self.line.ledger.releases.get("p", version)
+            self.context, config.load(self.folder), self.environment, self.context.ledger.releases.get("p", version)
         )
 
     def look(self) -> Rollout:
         """One look, at once; the newest rollout after it."""
-        self.pilot._rests.clear()
-        self.pilot.drive()
+        self.controller._rests.clear()
+        self.controller.reconcile()
         return self.newest
 
     @property
     def newest(self) -> Rollout:
-        return self.line.ledger.rollouts.list("p")[0]
+        return self.context.ledger.rollouts.list("p")[0]
 
     def see(self, champion: tuple[int, int, int], candidate: tuple[int, int, int]) -> Rollout:
         self.engine.see(champion, candidate)
         return self.look()
 
     def pass_time(self, seconds: float) -> None:
-        now = self.line.ledger.clock.now("p")
-        self.line.ledger.clock.set("p", now + seconds, 1.0)
+        now = self.context.ledger.clock.now("p")
+        self.context.ledger.clock.set("p", now + seconds, 1.0)
 
     def bar(self, version: str) -> str | None:
-        return self.line.ledger.releases.get("p", version).barred
+        return self.context.ledger.releases.get("p", version).barred
 
     def events(self, kind: str) -> list[str]:
-        return [e.text for e in self.line.ledger.events.tail("p", after=0, limit=1000) if e.kind == kind]
+        return [e.text for e in self.context.ledger.events.tail("p", after=0, limit=1000) if e.kind == kind]
 
 
 @pytest.fixture
 def world(tmp_path: Path, engine: Scripted) -> Iterator[World]:
     made = World(tmp_path, engine)
     yield made
-    for replay in made.pilot._replays.values():  # its thread reads the ledger until it ends, and a closed one crashes the process
+    for (
+        replay
+    ) in made.controller._replays.values():  # its thread reads the ledger until it ends, and a closed one crashes the process
         replay.exception(timeout=120)
-    made.line.ledger.close()
+    made.context.ledger.close()
 
 
 def test_a_good_release_goes_step_by_step_to_all_traffic(world: World) -> None:
@@ -161,16 +163,18 @@ def test_a_server_that_is_silent_holds_when_patience_ends(world: World) -> None:
 def test_a_person_holds_and_resumes_and_harm_ends_a_held_one(world: World) -> None:
     world.policy(CANARY)
     world.enter("v2")
-    assert "held by ann: look at the logs first" in str(actions.hold(world.line, None, "ann", "look at the logs first")["text"])
+    assert "held by ann: look at the logs first" in str(
+        actions.hold(world.context, None, "ann", "look at the logs first")["text"]
+    )
     assert world.see(*GOOD).state is RolloutState.HELD
     assert world.newest.step == 0
     with pytest.raises(RefusedError, match="held already"):
-        actions.hold(world.line, None, "ann")
-    actions.resume(world.line, None, "bob")
+        actions.hold(world.context, None, "ann")
+    actions.resume(world.context, None, "bob")
     assert world.look().step == 1
     with pytest.raises(RefusedError, match="not held"):
-        actions.resume(world.line, None, "bob")
-    actions.hold(world.line, None, "ann")
+        actions.resume(world.context, None, "bob")
+    actions.hold(world.context, None, "ann")
     assert world.see((1_000, 0, 0), (1_000, 300, 0)).state is RolloutState.ROLLED_BACK
 
 
@@ -179,40 +183,40 @@ def test_after_patience_a_person_resumes_with_new_patience(world: World) -> None
     world.enter("v2")
     world.pass_time(4_000)
     assert world.look().state is RolloutState.HELD
-    actions.resume(world.line, None, "ann")
+    actions.resume(world.context, None, "ann")
     assert world.look().state is RolloutState.CANARY
     assert world.see(*GOOD).step == 1
 
 
 def test_what_a_person_ended_meanwhile_is_not_moved_on(world: World) -> None:
-    """The pilot has read the rollout and judged it; before it acts, somebody aborts, or promotes."""
+    """The controller has read the rollout and judged it; before it acts, somebody aborts, or promotes."""
     world.policy(CANARY)
     world.enter("v2")
-    read, release = world.newest, world.line.ledger.releases.get("p", "v2")
-    actions.abort(world.line, None, "ann")
+    read, release = world.newest, world.context.ledger.releases.get("p", "v2")
+    actions.abort(world.context, None, "ann")
     for act in (
-        lambda: stage.advance(world.line, world.environment, read, world.route, "safe"),
-        lambda: champion.promote(world.line, world.environment, release, "safe", read),
-        lambda: stage.hold(world.line, read, "patience"),
-        lambda: stage.roll_back(world.line, read, "harm"),
+        lambda: stage.advance(world.context, world.environment, read, world.route, "safe"),
+        lambda: champion.promote(world.context, world.environment, release, "safe", read),
+        lambda: stage.hold(world.context, read, "patience"),
+        lambda: stage.roll_back(world.context, read, "harm"),
     ):
         with pytest.raises(LeaseLostError, match="changed meanwhile: it is rolled back"):
             act()
     assert (world.newest.state, world.route.champion_version, world.route.candidate) == (RolloutState.ROLLED_BACK, "v1", None)
     world.enter("v3")
     read = world.newest
-    actions.promote(world.line, "v3", None, "ann")
+    actions.promote(world.context, "v3", None, "ann")
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
-        stage.roll_back(world.line, read, "harm")
+        stage.roll_back(world.context, read, "harm")
     assert (world.route.champion_version, world.bar("v3")) == ("v3", None)
 
 
 def test_abort_ends_it_and_bars(world: World) -> None:
     world.policy(CANARY)
     with pytest.raises(NotFoundError, match="no rollout is under way"):
-        actions.abort(world.line, None, "ann")
+        actions.abort(world.context, None, "ann")
     world.enter("v2")
-    assert "v2 aborted by ann: not today" in str(actions.abort(world.line, None, "ann", "not today")["text"])
+    assert "v2 aborted by ann: not today" in str(actions.abort(world.context, None, "ann", "not today")["text"])
     assert (world.newest.state, world.route.candidate) == (RolloutState.ROLLED_BACK, None)
     assert world.bar("v2") is not None
 
@@ -240,38 +244,38 @@ def test_a_pause_and_an_approval_on_the_way(world: World) -> None:
     assert len(world.engine.told) <= told + 1
     world.pass_time(1_000)
     assert world.look().state is RolloutState.CANARY
-    actions.approve(world.line, "v2", None, "ann")
+    actions.approve(world.context, "v2", None, "ann")
     assert world.look().state is RolloutState.PROMOTED
 
 
 def test_approvals_before_it_begins(world: World) -> None:
     world.policy(CANARY, ", approvals: 2")
     assert world.enter("v2") == (TurnOutcome.RELEASED, "v2 waits for 2 approvals for production (`noria approve v2`)")
-    assert actions.approve(world.line, "v2", None, "ann")["missing"] == 1
-    assert actions.approve(world.line, "v2", None, "ann")["missing"] == 1  # one person counts once
+    assert actions.approve(world.context, "v2", None, "ann")["missing"] == 1
+    assert actions.approve(world.context, "v2", None, "ann")["missing"] == 1  # one person counts once
     assert world.look().reason == "v2 waits for 1 approval for production (`noria approve v2`)"
     with pytest.raises(RefusedError, match="v3 needs 1 more approval"):
-        actions.promote(world.line, "v3", None, "ann")
-    actions.approve(world.line, "v2", None, "bob")
+        actions.promote(world.context, "v3", None, "ann")
+    actions.approve(world.context, "v2", None, "bob")
     assert world.look().state is RolloutState.CANARY
     assert len(world.events("rollout.waiting")) == 2
 
 
 def test_nothing_goes_out_in_a_freeze_and_a_rollback_may(world: World) -> None:
     world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
-    world.line.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
+    world.context.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
     outcome, text = world.enter("v2")
     assert (outcome, "2027-01-04 00:00 UTC" in text) == (TurnOutcome.RELEASED, True)
     assert world.look().state is RolloutState.WAITING
     with pytest.raises(RefusedError, match="nothing goes out until the freeze"):
-        actions.promote(world.line, "v2", None, "ann")
+        actions.promote(world.context, "v2", None, "ann")
     world.pass_time(3 * 86_400)
     assert world.look().state is RolloutState.CANARY
-    world.line.ledger.clock.set("p", 1_798_800_000.0, 1.0)
+    world.context.ledger.clock.set("p", 1_798_800_000.0, 1.0)
     stayed = world.see(*GOOD)
     assert (stayed.step, "stays until the freeze" in str(stayed.look)) == (0, True)
-    assert actions.promote(world.line, "v2", None, "ann", force=True)["release"] == "v2"
-    assert actions.roll_back(world.line, None, "ann")["release"] == "v1"
+    assert actions.promote(world.context, "v2", None, "ann", force=True)["release"] == "v2"
+    assert actions.roll_back(world.context, None, "ann")["release"] == "v1"
 
 
 def test_a_waiting_release_that_a_person_promotes_is_promoted_not_superseded(world: World) -> None:
@@ -279,16 +283,16 @@ def test_a_waiting_release_that_a_person_promotes_is_promoted_not_superseded(wor
     world.engine.here = False
     world.enter("v2")
     world.engine.here = True
-    actions.promote(world.line, "v2", None, "ann")
+    actions.promote(world.context, "v2", None, "ann")
     assert world.newest.state is RolloutState.PROBATION
     assert world.route.champion_version == "v2"
 
 
 def test_a_freeze_that_was_named_after_the_release_was_sealed_holds_too(world: World) -> None:
     world.policy(CANARY)
-    world.line.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
+    world.context.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
     world.enter("v2")
-    sealed = world.line.bundle(digest_of("v2")) / "code"
+    sealed = world.context.bundle(digest_of("v2")) / "code"
     sealed.mkdir()
     (sealed / "noria.yaml").write_text((world.folder / "noria.yaml").read_text())
     world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
@@ -302,9 +306,9 @@ def test_a_newer_release_supersedes_an_undecided_one(world: World) -> None:
     world.enter("v2")
     first = world.newest.id
     world.enter("v3")
-    assert world.line.ledger.rollouts.get(first).state is RolloutState.SUPERSEDED
+    assert world.context.ledger.rollouts.get(first).state is RolloutState.SUPERSEDED
     assert (world.route.candidate_version, world.bar("v2")) == ("v3", None)
-    assert world.line.ledger.rollouts.active("p", "production") == world.newest
+    assert world.context.ledger.rollouts.active("p", "production") == world.newest
 
 
 def test_without_a_server_it_waits_and_goes_on_by_itself(world: World) -> None:
@@ -321,19 +325,19 @@ def test_without_a_server_it_waits_and_goes_on_by_itself(world: World) -> None:
 
 def promoted(world: World, *versions: str) -> None:
     for version in versions:
-        actions.promote(world.line, version, None, "ann")
+        actions.promote(world.context, version, None, "ann")
 
 
 def test_rolling_back_twice_goes_one_further_and_never_to_what_failed(world: World) -> None:
     world.policy(CANARY)
     promoted(world, "v2", "v3")
     world.engine.loaded.clear()
-    assert actions.roll_back(world.line, None, "ann")["release"] == "v2"
+    assert actions.roll_back(world.context, None, "ann")["release"] == "v2"
     assert world.engine.loaded == []  # it was resident: a pointer flip
-    assert actions.roll_back(world.line, None, "ann")["release"] == "v1"
+    assert actions.roll_back(world.context, None, "ann")["release"] == "v1"
     assert world.engine.loaded == [digest_of("v1")]
     with pytest.raises(RefusedError, match="nothing to go back to"):
-        actions.roll_back(world.line, None, "ann")
+        actions.roll_back(world.context, None, "ann")
     assert "asked by ann" in str(world.bar("v3"))
 
 
@@ -344,30 +348,30 @@ def test_a_rollback_to_what_could_not_be_served_is_no_success(world: World) -> N
     world.engine.broken[digest_of("v2")] = "it is damaged"
     world.engine.here = False  # the one before is resident nowhere
     with pytest.raises(ServingError, match="v2 could not be loaded: it is damaged"):
-        actions.roll_back(world.line, None, "ann")
+        actions.roll_back(world.context, None, "ann")
     assert (world.route.champion_version, world.bar("v3")) == ("v3", None)
     world.engine.here = True
     with pytest.raises(ServingError, match="but v2 could not be loaded: it is damaged"):
-        actions.roll_back(world.line, None, "ann")
+        actions.roll_back(world.context, None, "ann")
 
 
 def test_rolling_back_to_a_named_release(world: World) -> None:
     world.policy(CANARY)
     promoted(world, "v2", "v3")
     with pytest.raises(RefusedError, match="serves already"):
-        actions.roll_back(world.line, None, "ann", "v3")
-    world.line.ledger.releases.bar("p", "v1", "withdrawn by bob: leaks")
+        actions.roll_back(world.context, None, "ann", "v3")
+    world.context.ledger.releases.bar("p", "v1", "withdrawn by bob: leaks")
     with pytest.raises(RefusedError, match="v1 is barred: withdrawn by bob: leaks"):
-        actions.roll_back(world.line, None, "ann", "v1")
-    world.line.ledger.releases.unbar("p", "v1")
+        actions.roll_back(world.context, None, "ann", "v1")
+    world.context.ledger.releases.unbar("p", "v1")
     (world.folder / "state" / "releases" / digest_of("v1") / "manifest.json").unlink()
     with pytest.raises(RefusedError, match="bundle of v1 is not on this machine"):
-        actions.roll_back(world.line, None, "ann", "v1")
+        actions.roll_back(world.context, None, "ann", "v1")
     world.engine.broken[digest_of("v4")] = "it is damaged"
     with pytest.raises(ServingError, match="v4 could not be loaded: it is damaged"):
-        actions.roll_back(world.line, None, "ann", "v4")
+        actions.roll_back(world.context, None, "ann", "v4")
     assert world.route.champion_version == "v3"
-    assert actions.roll_back(world.line, None, "ann", "v2")["release"] == "v2"
+    assert actions.roll_back(world.context, None, "ann", "v2")["release"] == "v2"
 
 
 def test_a_rollback_to_what_never_served_there_goes_out_as_a_promotion_does(world: World) -> None:
@@ -375,30 +379,30 @@ def test_a_rollback_to_what_never_served_there_goes_out_as_a_promotion_does(worl
     world.policy(CANARY, ", approvals: 2")
     world.enter("v2")
     with pytest.raises(NotFoundError, match="there is no release v9"):
-        actions.roll_back(world.line, None, "ann", "v9")
+        actions.roll_back(world.context, None, "ann", "v9")
     with pytest.raises(RefusedError, match="v2 needs 1 more approval for production"):
-        actions.roll_back(world.line, None, "ann", "v2")
+        actions.roll_back(world.context, None, "ann", "v2")
     world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
-    world.line.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
+    world.context.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
     with pytest.raises(RefusedError, match="nothing goes out until the freeze") as frozen:
-        actions.roll_back(world.line, None, "ann", "v2")
+        actions.roll_back(world.context, None, "ann", "v2")
     assert "noria promote v2 --force" in str(frozen.value.hint)
     assert world.route.champion_version == "v1"
     world.policy(CANARY, ", approvals: 2")
-    assert actions.roll_back(world.line, None, "bob", digest_of("v2")[:12])["release"] == "v2"
+    assert actions.roll_back(world.context, None, "bob", digest_of("v2")[:12])["release"] == "v2"
     assert (world.newest.state, world.newest.reason) == (
         RolloutState.SUPERSEDED,
         "v2 superseded: it takes all traffic at once, asked by bob",
     )
     world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
-    world.line.ledger.releases.unbar("p", "v1")
-    assert actions.roll_back(world.line, None, "ann", "v1")["release"] == "v1"  # it served here before
+    world.context.ledger.releases.unbar("p", "v1")
+    assert actions.roll_back(world.context, None, "ann", "v1")["release"] == "v1"  # it served here before
 
 
 def test_a_rollback_ends_a_rollout_that_is_under_way(world: World) -> None:
     world.policy(CANARY)
     world.enter("v2")
-    assert actions.roll_back(world.line, None, "ann")["release"] == "v1"
+    assert actions.roll_back(world.context, None, "ann")["release"] == "v1"
     assert world.newest.state is RolloutState.ROLLED_BACK
 
 
@@ -431,11 +435,11 @@ def test_probation_goes_on_when_a_newer_candidate_has_gone(world: World) -> None
     world.see((250, 0, 0), (1_000, 0, 0))
     world.enter("v3")
     assert (world.route.candidate_version, world.route.champion_version) == ("v3", "v2")
-    actions.abort(world.line, None, "ann")
+    actions.abort(world.context, None, "ann")
     assert (world.route.champion_version, world.route.shadow, world.route.other) == ("v2", 0.25, digest_of("v1"))
     assert world.route.rollout_id == probing.id
     world.see((250, 0, 0), (1_000, 900, 0))
-    assert world.line.ledger.rollouts.get(probing.id).state is RolloutState.ROLLED_BACK
+    assert world.context.ledger.rollouts.get(probing.id).state is RolloutState.ROLLED_BACK
     assert world.route.champion_version == "v1"
 
 
@@ -468,15 +472,15 @@ def test_harm_in_probation_puts_the_old_release_back(world: World) -> None:
 def test_a_newer_release_cuts_a_probation_short_only_when_it_takes_its_place(world: World) -> None:
     first = on_probation(world)
     world.enter("v3")
-    assert world.line.ledger.rollouts.get(first.id).state is RolloutState.PROBATION
+    assert world.context.ledger.rollouts.get(first.id).state is RolloutState.PROBATION
     world.see(*GOOD)
-    assert "cut short: v3 took its place" in world.line.ledger.rollouts.get(first.id).reason
+    assert "cut short: v3 took its place" in world.context.ledger.rollouts.get(first.id).reason
     assert world.newest.state is RolloutState.PROBATION
 
 
 def test_a_rollback_by_hand_ends_probation(world: World) -> None:
     on_probation(world)
-    assert actions.roll_back(world.line, None, "ann")["release"] == "v1"
+    assert actions.roll_back(world.context, None, "ann")["release"] == "v1"
     assert world.newest.state is RolloutState.ROLLED_BACK
 
 
@@ -485,16 +489,16 @@ def test_the_same_sealed_release_goes_from_staging_to_production_with_its_approv
     yaml += "  production: {after: staging, approvals: 1, rollout: direct}\n"
     (world.folder / "noria.yaml").write_text(yaml)
     for environment in config.load(world.folder).environments.values():
-        champion.promote(world.line, environment, world.line.ledger.releases.get("p", "v1"), "the first")
+        champion.promote(world.context, environment, world.context.ledger.releases.get("p", "v1"), "the first")
     project = config.load(world.folder)
-    assert stage.roll_out(world.line, project, world.line.ledger.releases.get("p", "v2"))[0] is TurnOutcome.ROLLING_OUT
-    staging = world.line.ledger.routes.get("p", "staging")
+    assert stage.roll_out(world.context, project, world.context.ledger.releases.get("p", "v2"))[0] is TurnOutcome.ROLLING_OUT
+    staging = world.context.ledger.routes.get("p", "staging")
     assert staging is not None
     world.engine.told[-1] = staging
     world.see((1_500, 0, 0), (1_500, 0, 0))
     assert world.newest.state is RolloutState.WAITING
     assert (world.newest.environment, world.newest.digest) == ("production", digest_of("v2"))
-    actions.approve(world.line, "v2", "production", "ann")
+    actions.approve(world.context, "v2", "production", "ann")
     world.look()
     assert world.route.champion == digest_of("v2")
 
@@ -507,8 +511,8 @@ def test_what_a_replay_lets_through_at_once_goes_on_to_the_next_environment(
     (world.folder / "noria.yaml").write_text(yaml + "  production: {after: staging, rollout: direct}\n")
     project = config.load(world.folder)
     for environment in project.environments.values():
-        champion.promote(world.line, environment, world.line.ledger.releases.get("p", "v1"), "the first")
-    assert stage.roll_out(world.line, project, world.line.ledger.releases.get("p", "v2"))[0] is TurnOutcome.ROLLING_OUT
+        champion.promote(world.context, environment, world.context.ledger.releases.get("p", "v1"), "the first")
+    assert stage.roll_out(world.context, project, world.context.ledger.releases.get("p", "v2"))[0] is TurnOutcome.ROLLING_OUT
     deadline = time.monotonic() + 120
     while world.route.champion_version != "v2":
         world.look()
@@ -528,9 +532,9 @@ def test_a_replay_that_breaks_is_tried_again_later_and_held_beyond_patience(
     monkeypatch.setattr("noria.delivery.replay_process.replay", broken)
     world.policy("steps: [10%, 100%], replay: 50, patience: 1h")
     world.enter("v2")
-    until(lambda: (world.pilot.drive(), world.newest.look)[1])
+    until(lambda: (world.controller.reconcile(), world.newest.look)[1])
     for _ in range(5):
-        world.pilot.drive()
+        world.controller.reconcile()
     assert (len(tried), world.newest.state) == (1, RolloutState.REPLAY)
     assert world.newest.look is not None
     assert world.newest.look.text == why
@@ -542,7 +546,7 @@ def test_a_replay_that_breaks_is_tried_again_later_and_held_beyond_patience(
     seen = len(tried)
     world.look()
     assert (len(tried), world.newest.state, world.route.candidate) == (seen, RolloutState.HELD, None)
-    actions.resume(world.line, None, "ann")
+    actions.resume(world.context, None, "ann")
     assert world.newest.state is RolloutState.REPLAY
     until(lambda: (world.look(), len(tried) > seen)[1])
     assert (world.newest.state, world.route.champion_version) == (RolloutState.REPLAY, "v1")  # patience counts anew
@@ -558,18 +562,18 @@ def until(condition: Callable[[], object]) -> None:
 def test_a_turn_that_died_between_two_environments_takes_up_where_it_was(world: World) -> None:
     yaml = "project: p\nenvironments:\n  staging: {rollout: {steps: [100%], replay: 0}}\n"
     (world.folder / "noria.yaml").write_text(yaml + "  production: {after: staging, rollout: direct}\n")
-    project, ledger = config.load(world.folder), world.line.ledger
+    project, ledger = config.load(world.folder), world.context.ledger
     for environment in project.environments.values():
-        champion.promote(world.line, environment, ledger.releases.get("p", "v1"), "the first")
+        champion.promote(world.context, environment, ledger.releases.get("p", "v1"), "the first")
     ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
     turn = ledger.turns.start("p")
     assert turn is not None
     release = ledger.releases.seal("p", "9" * 64, "run-9", turn.id, ServedForm.COMPILED, "commit", {}, "9" * 64)
     assert (
-        stage.start_rollout(world.line, project, project.environments["staging"], release)[0] is TurnOutcome.PROMOTED
+        stage.start_rollout(world.context, project, project.environments["staging"], release)[0] is TurnOutcome.PROMOTED
     )  # and it dies
     told = len(world.engine.told)
-    assert stage.roll_out(world.line, project, release)[0] is TurnOutcome.PROMOTED
+    assert stage.roll_out(world.context, project, release)[0] is TurnOutcome.PROMOTED
     assert world.route.champion_version == release.version
     assert [route.environment for route in world.engine.told[told:]] == ["production"]
-    assert stage.roll_out(world.line, project, release)[0] is TurnOutcome.PROMOTED
+    assert stage.roll_out(world.context, project, release)[0] is TurnOutcome.PROMOTED

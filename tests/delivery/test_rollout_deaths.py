@@ -67,23 +67,23 @@ environments:
 """
 
 
-def looked(line: DeliveryContext, pilot: RolloutController) -> RolloutController:
+def looked(context: DeliveryContext, controller: RolloutController) -> RolloutController:
     """One look, and who goes on after it: another one where that died."""
-    pilot._rests.clear()
+    controller._rests.clear()
     try:
-        pilot.drive()
+        controller.reconcile()
     except DiedError:
-        line.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
-        return RolloutController(line)
-    return pilot
+        context.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
+        return RolloutController(context)
+    return controller
 
 
-def play(line: DeliveryContext, engine: Dying, bad: bool) -> None:
-    """Look until nothing is open, a new pilot after each death; requests come in by the ledger's route, as on a real server."""
-    pilot = RolloutController(line)
+def play(context: DeliveryContext, engine: Dying, bad: bool) -> None:
+    """Look until nothing is open, a new controller after each death; requests come in by the ledger's route."""
+    controller = RolloutController(context)
     for _ in range(60):
-        active, probing = line.ledger.rollouts.active("p", "production"), line.ledger.rollouts.probing("p", "production")
-        route = line.ledger.routes.get("p", "production")
+        active, probing = context.ledger.rollouts.active("p", "production"), context.ledger.rollouts.probing("p", "production")
+        route = context.ledger.routes.get("p", "production")
         assert route is not None
         if active is None and probing is None:
             return
@@ -91,9 +91,9 @@ def play(line: DeliveryContext, engine: Dying, bad: bool) -> None:
             engine.told.append(route)  # the server follows the ledger by itself
         if route.rollout_id is not None:
             engine.see((500, 1, 0), (500, 60 if bad and route.share >= 0.5 else 1, 0))
-        now = line.ledger.clock.now("p")
-        line.ledger.clock.set("p", now + 5.0, 1.0)
-        pilot = looked(line, pilot)
+        now = context.ledger.clock.now("p")
+        context.ledger.clock.set("p", now + 5.0, 1.0)
+        controller = looked(context, controller)
     raise AssertionError("it never ended")
 
 
@@ -103,28 +103,28 @@ def test_a_death_at_every_call_changes_nothing_of_the_end(tmp_path: Path, bad: b
     deaths, at = 0, 1
     while True:
         engine = Dying()
-        line = line_of(tmp_path / f"{at}", engine, 2, YAML)
-        environment = config.load(line.home).environments["production"]
-        champion.promote(line, environment, line.ledger.releases.get("p", "v1"), "the first")
+        context = line_of(tmp_path / f"{at}", engine, 2, YAML)
+        environment = config.load(context.home).environments["production"]
+        champion.promote(context, environment, context.ledger.releases.get("p", "v1"), "the first")
         engine.die_at(at, before=before)
         with contextlib.suppress(DiedError):
-            stage.start_rollout(line, config.load(line.home), environment, line.ledger.releases.get("p", "v2"))
-        play(line, engine, bad)
+            stage.start_rollout(context, config.load(context.home), environment, context.ledger.releases.get("p", "v2"))
+        play(context, engine, bad)
         died = engine.at == 0
-        ended = line.ledger.rollouts.list("p")[0]
-        route = line.ledger.routes.get("p", "production")
-        kinds = [event.kind for event in line.ledger.events.tail("p", after=0, limit=1000)]
+        ended = context.ledger.rollouts.list("p")[0]
+        route = context.ledger.routes.get("p", "production")
+        kinds = [event.kind for event in context.ledger.events.tail("p", after=0, limit=1000)]
         assert route is not None
         if bad:
             assert (ended.state, route.champion, route.other) == (RolloutState.ROLLED_BACK, digest_of("v1"), None)
-            assert line.ledger.releases.get("p", "v2").barred
+            assert context.ledger.releases.get("p", "v2").barred
         else:
             assert (ended.state, route.champion, route.shadow) == (RolloutState.PROMOTED, digest_of("v2"), 0.0)
             assert kinds.count("probation.passed") == 1
         assert kinds.count("rollout.started") == 1
         assert kinds.count("rollout.advanced") == 3
         assert kinds.count("rollout.promoted") == (1 if bad else 2)
-        line.ledger.close()
+        context.ledger.close()
         if not died:
             break
         deaths, at = deaths + 1, at + 1
@@ -137,41 +137,41 @@ def test_a_death_between_two_environments_does_not_end_the_way(tmp_path: Path, b
     at = 1
     while True:
         engine = Dying()
-        line = line_of(tmp_path / f"{at}", engine, 2, CHAIN)
-        project = config.load(line.home)
+        context = line_of(tmp_path / f"{at}", engine, 2, CHAIN)
+        project = config.load(context.home)
         for environment in project.environments.values():
-            champion.promote(line, environment, line.ledger.releases.get("p", "v1"), "the first")
-        stage.roll_out(line, project, line.ledger.releases.get("p", "v2"))
+            champion.promote(context, environment, context.ledger.releases.get("p", "v1"), "the first")
+        stage.roll_out(context, project, context.ledger.releases.get("p", "v2"))
         engine.die_at(at, before=before)
-        walk(line, engine)
-        assert [line.ledger.routes.champions("p", name) for name in project.environments] == [["v2", "v1"]] * 3
-        rollouts = line.ledger.rollouts.list("p")
+        walk(context, engine)
+        assert [context.ledger.routes.champions("p", name) for name in project.environments] == [["v2", "v1"]] * 3
+        rollouts = context.ledger.rollouts.list("p")
         assert [(r.environment, r.state) for r in reversed(rollouts)] == [
             ("staging", RolloutState.PROMOTED),
             ("production", RolloutState.PROMOTED),
         ]
-        kinds = [event.kind for event in line.ledger.events.tail("p", after=0, limit=1000)]
+        kinds = [event.kind for event in context.ledger.events.tail("p", after=0, limit=1000)]
         assert (kinds.count("rollout.started"), kinds.count("rollout.promoted")) == (2, 6)
-        assert line.ledger.jobs.open("p", champion.ONWARD) == []
-        line.ledger.close()
+        assert context.ledger.jobs.open("p", champion.ONWARD) == []
+        context.ledger.close()
         if engine.at:
             break
         at += 1
     assert at >= 4
 
 
-def walk(line: DeliveryContext, engine: Dying) -> None:
-    """Look until production serves v2, a new pilot after each death; requests come in wherever a release is tried."""
-    pilot, served = RolloutController(line), 0
+def walk(context: DeliveryContext, engine: Dying) -> None:
+    """Look until production serves v2, a new controller after each death; requests come in wherever a release is tried."""
+    controller, served = RolloutController(context), 0
     for _ in range(40):
-        for name in config.load(line.home).environments:
-            route = line.ledger.routes.get("p", name)
+        for name in config.load(context.home).environments:
+            route = context.ledger.routes.get("p", name)
             if route is not None and route.candidate is not None:
                 engine.told.append(route)
                 engine.see((1_500, 0, 0), (1_500, 0, 0))
-        pilot = looked(line, pilot)
-        active = any(line.ledger.rollouts.active("p", name) for name in config.load(line.home).environments)
-        served += not active and not line.ledger.jobs.open("p", champion.ONWARD)
+        controller = looked(context, controller)
+        active = any(context.ledger.rollouts.active("p", name) for name in config.load(context.home).environments)
+        served += not active and not context.ledger.jobs.open("p", champion.ONWARD)
         if served == 3:  # and nothing comes after
             return
     raise AssertionError("it never ended")

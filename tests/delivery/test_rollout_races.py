@@ -81,7 +81,7 @@ def engine() -> Busy:
 def world(tmp_path: Path, engine: Busy) -> Iterator[World]:
     made = World(tmp_path, engine)
     yield made
-    made.line.ledger.close()
+    made.context.ledger.close()
 
 
 def chain(world: World, yaml: str) -> config.Project:
@@ -89,27 +89,27 @@ def chain(world: World, yaml: str) -> config.Project:
     (world.folder / "noria.yaml").write_text(yaml)
     project = config.load(world.folder)
     for environment in project.environments.values():
-        champion.promote(world.line, environment, world.line.ledger.releases.get("p", "v1"), "the first")
+        champion.promote(world.context, environment, world.context.ledger.releases.get("p", "v1"), "the first")
     for _ in range(20):  # the scripted engine counts by revision alone: let no two environments have the same
-        world.line.ledger.routes.put(route_of(world, "production"))
+        world.context.ledger.routes.put(route_of(world, "production"))
     return project
 
 
 def of_a_turn(world: World, digit: str) -> tuple[Turn, Release]:
     """A turn that runs, and the release that it sealed."""
-    ledger = world.line.ledger
+    ledger = world.context.ledger
     ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
     turn = ledger.turns.start("p")
     assert turn is not None
     release = ledger.releases.seal("p", digit * 64, f"run-{digit}", turn.id, ServedForm.COMPILED, "commit", {}, digit * 64)
-    bundle = world.line.bundle(release.digest)
+    bundle = world.context.bundle(release.digest)
     bundle.mkdir(parents=True)
     (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')
     return turn, release
 
 
 def route_of(world: World, environment: str) -> Route:
-    found = world.line.ledger.routes.get("p", environment)
+    found = world.context.ledger.routes.get("p", environment)
     assert found is not None
     return found
 
@@ -126,13 +126,13 @@ def tried(world: World, environment: str, good: bool = True) -> None:
 def test_what_was_ended_meanwhile_is_not_resumed(world: World) -> None:
     world.policy(CANARY)
     world.enter("v2")
-    actions.hold(world.line, None, "ann")
+    actions.hold(world.context, None, "ann")
     read = world.newest
-    actions.abort(world.line, None, "bob")
+    actions.abort(world.context, None, "bob")
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
-        stage.resume(world.line, read, "resumed by ann")
+        stage.resume(world.context, read, "resumed by ann")
     assert world.newest.state is RolloutState.ROLLED_BACK
-    assert world.line.ledger.rollouts.active("p", "production") is None
+    assert world.context.ledger.rollouts.active("p", "production") is None
 
 
 def test_what_a_newer_release_superseded_is_not_rolled_back_after_that(world: World) -> None:
@@ -141,8 +141,8 @@ def test_what_a_newer_release_superseded_is_not_rolled_back_after_that(world: Wo
     read = world.newest
     world.enter("v3")
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
-        stage.roll_back(world.line, read, "harm")
-    assert world.line.ledger.rollouts.get(read.id).state is RolloutState.SUPERSEDED
+        stage.roll_back(world.context, read, "harm")
+    assert world.context.ledger.rollouts.get(read.id).state is RolloutState.SUPERSEDED
     assert world.bar("v2") is None
 
 
@@ -151,10 +151,10 @@ def test_what_was_aborted_while_it_waited_does_not_begin(world: World) -> None:
     world.engine.here = False
     world.enter("v2")
     read = world.newest
-    actions.abort(world.line, None, "ann")
+    actions.abort(world.context, None, "ann")
     for act in (
-        lambda: stage.begin(world.line, world.environment, read, world.route),
-        lambda: stage.proceed(world.line, world.environment, read),
+        lambda: stage.begin(world.context, world.environment, read, world.route),
+        lambda: stage.proceed(world.context, world.environment, read),
     ):
         with pytest.raises(LeaseLostError, match="changed meanwhile"):
             act()
@@ -164,26 +164,26 @@ def test_what_was_aborted_while_it_waited_does_not_begin(world: World) -> None:
 
 def test_a_champion_that_was_rolled_back_meanwhile_is_not_put_back_by_the_first_step(world: World, engine: Busy) -> None:
     world.policy(CANARY)
-    actions.promote(world.line, "v2", None, "ann")
+    actions.promote(world.context, "v2", None, "ann")
     engine.here = False
     world.enter("v3")
     engine.here = True
     read = world.route
-    real = world.line.ledger.routes.get
-    actions.roll_back(world.line, None, "ann")  # v2 -> v1; v3 only waits
+    real = world.context.ledger.routes.get
+    actions.roll_back(world.context, None, "ann")  # v2 -> v1; v3 only waits
     assert world.route.champion_version == "v1"
     found = [read]
-    world.line.ledger.routes.get = lambda *of: found.pop() if found else real(*of)  # type: ignore[method-assign]
+    world.context.ledger.routes.get = lambda *of: found.pop() if found else real(*of)  # type: ignore[method-assign]
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
-        stage.live(world.line, world.environment, world.newest, onward=True)
+        stage.live(world.context, world.environment, world.newest, onward=True)
     assert (world.route.champion_version, world.route.candidate) == ("v1", None)
     assert world.look().state is RolloutState.CANARY
 
 
 def look_at_the_rollout(world: World) -> None:
     """A look that asks the engine for the rollout's sake: the champion was looked at a moment ago."""
-    world.pilot._rests = {"production": math.inf}
-    world.pilot.drive()
+    world.controller._rests = {"production": math.inf}
+    world.controller.reconcile()
 
 
 def test_counts_that_begin_anew_do_not_bring_an_aborted_candidate_back(world: World, engine: Busy) -> None:
@@ -192,7 +192,7 @@ def test_counts_that_begin_anew_do_not_bring_an_aborted_candidate_back(world: Wo
     world.see((450, 0, 0), (50, 0, 0))
     engine.tallies.clear()  # the server started anew
     engine.see((9, 0, 0), (1, 0, 0))
-    engine.at_next("stats", lambda: actions.abort(world.line, None, "ann"))
+    engine.at_next("stats", lambda: actions.abort(world.context, None, "ann"))
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
         look_at_the_rollout(world)
     assert (world.route.candidate, world.newest.state) == (None, RolloutState.ROLLED_BACK)
@@ -206,10 +206,10 @@ def test_a_person_rolls_back_while_probation_is_judged(world: World, engine: Bus
     assert world.see(*GOOD).state is RolloutState.PROBATION
     if over:
         world.pass_time(90_000)
-        engine.at_next("stats", lambda: actions.roll_back(world.line, None, "ann"))
+        engine.at_next("stats", lambda: actions.roll_back(world.context, None, "ann"))
     else:
         engine.see((250, 0, 0), (1_000, 200, 0))
-        engine.at_next("stats", lambda: actions.promote(world.line, "v3", None, "ann"))
+        engine.at_next("stats", lambda: actions.promote(world.context, "v3", None, "ann"))
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
         look_at_the_rollout(world)
     assert world.route.champion_version == ("v1" if over else "v3")
@@ -222,15 +222,15 @@ def test_a_person_rolls_back_while_probation_is_judged(world: World, engine: Bus
 def test_a_rollout_that_begins_while_a_person_acts_is_not_orphaned(world: World, engine: Busy, back: bool) -> None:
     world.policy(CANARY)
     if back:
-        actions.promote(world.line, "v2", None, "ann")
-        actions.promote(world.line, "v3", None, "ann")
+        actions.promote(world.context, "v2", None, "ann")
+        actions.promote(world.context, "v3", None, "ann")
         engine.at_next("load", lambda: world.enter("v4"))
     else:
         world.enter("v2")
         engine.at_next("drain", lambda: world.enter("v4"))
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
-        actions.roll_back(world.line, None, "ann", "v1") if back else actions.promote(world.line, "v3", None, "ann")
-    active = world.line.ledger.rollouts.active("p", "production")
+        actions.roll_back(world.context, None, "ann", "v1") if back else actions.promote(world.context, "v3", None, "ann")
+    active = world.context.ledger.rollouts.active("p", "production")
     assert active is not None
     assert (active.release, world.route.rollout_id) == ("v4", active.id)
     assert world.route.champion_version == ("v3" if back else "v1")
@@ -239,10 +239,10 @@ def test_a_rollout_that_begins_while_a_person_acts_is_not_orphaned(world: World,
 def test_a_promotion_that_fails_leaves_the_bar_and_the_rollout_as_they_were(world: World, engine: Busy) -> None:
     world.policy(CANARY)
     world.enter("v2")
-    world.line.ledger.releases.bar("p", "v3", "withdrawn by bob: leaks")
+    world.context.ledger.releases.bar("p", "v3", "withdrawn by bob: leaks")
     engine.broken[digest_of("v3")] = "it is damaged"
     with pytest.raises(ServingError, match="v3 could not be loaded"):
-        actions.promote(world.line, "v3", None, "ann")
+        actions.promote(world.context, "v3", None, "ann")
     assert world.bar("v3") == "withdrawn by bob: leaks"
     assert world.newest.state is RolloutState.CANARY
 
@@ -251,9 +251,9 @@ def test_the_server_is_told_of_a_rollback_when_the_ledger_has_it(world: World, e
     """It reads the ledger by itself: what is not committed it does not see, and it would go on with the candidate."""
     world.policy(CANARY)
     world.enter("v2")
-    other, seen = Ledger.open(world.line.state), list[Route | None]()
+    other, seen = Ledger.open(world.context.state), list[Route | None]()
     engine.at_next("set_routes", lambda: seen.append(other.routes.get("p", "production")))
-    actions.abort(world.line, None, "ann")
+    actions.abort(world.context, None, "ann")
     assert [route and route.candidate for route in seen] == [None]
     assert len(seen) == 1
     assert seen[0] is not None
@@ -263,16 +263,16 @@ def test_the_server_is_told_of_a_rollback_when_the_ledger_has_it(world: World, e
 def test_a_turn_that_died_when_its_rollout_had_begun_is_still_to_be_ended(world: World, engine: Busy) -> None:
     """Its run and its event are written at its end: that it is rolling out, or was aborted since, is no end."""
     world.policy(CANARY)
-    ledger, project = world.line.ledger, config.load(world.folder)
+    ledger, project = world.context.ledger, config.load(world.folder)
     turn, release = of_a_turn(world, "9")
     ledger.turns.update(turn.id, release=release.version)
     engine.at_next("set_routes", _die)
     with pytest.raises(KeyboardInterrupt):
-        stage.roll_out(world.line, project, release)
+        stage.roll_out(world.context, project, release)
     assert [left.id for left in ledger.turns.unfinished("p")] == [turn.id]
-    actions.abort(world.line, None, "ann")
+    actions.abort(world.context, None, "ann")
     assert [left.id for left in ledger.turns.unfinished("p")] == [turn.id]
-    assert stage.roll_out(world.line, project, release)[0] is TurnOutcome.ROLLED_BACK
+    assert stage.roll_out(world.context, project, release)[0] is TurnOutcome.ROLLED_BACK
     ledger.turns.update(turn.id, run_id="run-9")  # as `engine.turn.end`
     assert ledger.turns.unfinished("p") == []
     turn, release = of_a_turn(world, "8")
@@ -284,11 +284,11 @@ def test_a_turn_that_ends_as_its_release_begins_does_not_say_that_it_waits(world
     world.policy(CANARY)
     engine.here = False
     turn, release = of_a_turn(world, "9")
-    outcome, text = stage.roll_out(world.line, config.load(world.folder), release)
+    outcome, text = stage.roll_out(world.context, config.load(world.folder), release)
     engine.here = True
     assert (outcome, world.look().state) == (TurnOutcome.RELEASED, RolloutState.CANARY)  # before the turn has written its end
     sheet = PinnedRun(turn, "run-9", config.load(world.folder), world.folder, None, None, {})
-    ended = end(world.line, sheet, outcome, text, release)
+    ended = end(world.context, sheet, outcome, text, release)
     assert (ended.outcome, ended.reason) == (TurnOutcome.ROLLING_OUT, world.newest.reason)
 
 
@@ -298,28 +298,28 @@ def _die() -> None:
 
 def test_what_ended_before_the_lease_was_had_is_not_ended_again(world: World, engine: Busy) -> None:
     world.policy(CANARY)
-    actions.promote(world.line, "v2", None, "ann")
+    actions.promote(world.context, "v2", None, "ann")
     world.enter("v3")
-    claim = world.line.ledger.jobs.add
+    claim = world.context.ledger.jobs.add
     engine.refused[digest_of("v3")] = "a worker cannot load it"
 
     def add(project: str, kind: str, subject: str, dedupe: str | None = None) -> str | None:
         if kind == "rollout" and world.newest.ended_at is None:
-            actions.abort(world.line, None, "ann")
+            actions.abort(world.context, None, "ann")
         return claim(project, kind, subject, dedupe)
 
-    world.line.ledger.jobs.add = add  # type: ignore[method-assign]
+    world.context.ledger.jobs.add = add  # type: ignore[method-assign]
     assert world.look().reason == "v3 aborted by ann"
     assert world.events("rollout.rolled_back") == ["v3 aborted by ann"]
 
 
 def test_a_rollback_leaves_a_release_alone_that_only_waits_held_or_not(world: World, engine: Busy) -> None:
     world.policy(CANARY)
-    actions.promote(world.line, "v2", None, "ann")
+    actions.promote(world.context, "v2", None, "ann")
     engine.here = False
     world.enter("v3")
-    actions.hold(world.line, None, "ann")
-    actions.roll_back(world.line, None, "ann")
+    actions.hold(world.context, None, "ann")
+    actions.roll_back(world.context, None, "ann")
     assert (world.route.champion_version, world.newest.state, world.bar("v3")) == ("v1", RolloutState.HELD, None)
 
 
@@ -329,18 +329,18 @@ def test_a_rollback_leaves_a_release_alone_that_only_waits_held_or_not(world: Wo
 def test_what_staging_rolled_back_does_not_go_to_production_when_the_freeze_ends(world: World) -> None:
     project = chain(world, CHAIN.replace("after: staging,", "after: staging, approvals: 1,"))
     turn, release = of_a_turn(world, "9")
-    assert stage.roll_out(world.line, project, release)[0] is TurnOutcome.RELEASED
-    actions.approve(world.line, release.version, "production", "ann")
-    actions.roll_back(world.line, "staging", "bob")
+    assert stage.roll_out(world.context, project, release)[0] is TurnOutcome.RELEASED
+    actions.approve(world.context, release.version, "production", "ann")
+    actions.roll_back(world.context, "staging", "bob")
     assert world.look().state is RolloutState.ROLLED_BACK
     assert "staging rolled back from v5 to v1: asked by bob" in world.newest.reason
     assert route_of(world, "production").champion_version == "v1"
-    assert world.line.ledger.turns.get(turn.id).outcome is TurnOutcome.ROLLED_BACK
+    assert world.context.ledger.turns.get(turn.id).outcome is TurnOutcome.ROLLED_BACK
 
 
 def test_harm_in_stagings_probation_ends_the_canary_in_production(world: World) -> None:
     project = chain(world, TWO)
-    stage.roll_out(world.line, project, world.line.ledger.releases.get("p", "v2"))
+    stage.roll_out(world.context, project, world.context.ledger.releases.get("p", "v2"))
     tried(world, "staging")
     assert (world.newest.environment, world.newest.state) == ("production", RolloutState.CANARY)
     tried(world, "staging", good=False)
@@ -353,9 +353,9 @@ def test_harm_in_stagings_probation_ends_the_canary_in_production(world: World) 
 def test_a_turn_that_is_told_again_does_not_deliver_what_was_barred_meanwhile(world: World) -> None:
     project = chain(world, CHAIN)
     _, release = of_a_turn(world, "9")
-    stage.start_rollout(world.line, project, project.environments["staging"], release)  # and the engine dies
-    actions.roll_back(world.line, "staging", "ann")
-    outcome, text = stage.roll_out(world.line, project, release)
+    stage.start_rollout(world.context, project, project.environments["staging"], release)  # and the engine dies
+    actions.roll_back(world.context, "staging", "ann")
+    outcome, text = stage.roll_out(world.context, project, release)
     assert (outcome, "v5 is barred: staging rolled back" in text) == (TurnOutcome.BARRED, True)
     assert [route_of(world, name).champion_version for name in project.environments] == ["v1", "v1"]
 
@@ -363,7 +363,7 @@ def test_a_turn_that_is_told_again_does_not_deliver_what_was_barred_meanwhile(wo
 def test_what_is_withdrawn_while_it_is_tried_does_not_serve(world: World, engine: Busy) -> None:
     world.policy(CANARY)
     (world.folder / "noria.yaml").write_text("project: p\nenvironments: {production: {rollout: direct}}\n")
-    engine.at_next("load", lambda: actions.withdraw(world.line, "v2", "leaks", "bob"))
+    engine.at_next("load", lambda: actions.withdraw(world.context, "v2", "leaks", "bob"))
     with pytest.raises(LeaseLostError, match="v2 has been barred meanwhile: withdrawn by bob: leaks"):
         world.enter("v2")
     assert world.route.champion_version == "v1"
@@ -375,10 +375,10 @@ def test_a_direct_release_that_the_server_refuses_after_all_is_rolled_back_and_g
     project = chain(world, CHAIN)
     _, release = of_a_turn(world, "9")
     engine.at_next("set_routes", lambda: engine.broken.update({release.digest: "a worker cannot load it"}))
-    outcome, text = stage.roll_out(world.line, project, release)
+    outcome, text = stage.roll_out(world.context, project, release)
     assert (outcome, "staging rolled back from v5 to v1: v5 could not be loaded" in text) == (TurnOutcome.ROLLED_BACK, True)
     assert [route_of(world, name).champion_version for name in project.environments] == ["v1", "v1"]
-    assert world.line.ledger.rollouts.list("p") == []
+    assert world.context.ledger.rollouts.list("p") == []
 
 
 def test_where_nothing_can_be_gone_back_to_a_newer_release_still_comes_in(world: World) -> None:
@@ -386,19 +386,19 @@ def test_where_nothing_can_be_gone_back_to_a_newer_release_still_comes_in(world:
     world.policy("steps: [10%, 100%], replay: 0, probation: 1d, pairs: 25%")
     world.enter("v2")
     first = world.see(*GOOD)
-    actions.withdraw(world.line, "v1", "leaks", "bob")
+    actions.withdraw(world.context, "v1", "leaks", "bob")
     world.see((250, 0, 0), (1_000, 200, 0))
     world.look()
     with pytest.raises(RefusedError, match="nothing to go back to"):
-        actions.roll_back(world.line, None, "ann")
+        actions.roll_back(world.context, None, "ann")
     world.enter("v3")
     assert world.look().state is RolloutState.CANARY
-    assert world.line.ledger.rollouts.get(first.id).state is RolloutState.PROBATION
+    assert world.context.ledger.rollouts.get(first.id).state is RolloutState.PROBATION
     assert len(world.events("probation.harm")) == 1
     assert "there is nothing to go back to from v2: v1 is barred" in world.events("probation.harm")[0]
     world.pass_time(90_000)
     world.look()
-    ended = world.line.ledger.rollouts.get(first.id)
+    ended = world.context.ledger.rollouts.get(first.id)
     assert (ended.state, "does harm in probation and goes on serving" in ended.reason) == (RolloutState.PROMOTED, True)
     assert world.newest.state is not RolloutState.SUPERSEDED
 
@@ -412,22 +412,22 @@ def test_a_turn_that_is_told_again_late_brings_its_release_over_no_newer_one(wor
     _, release = of_a_turn(world, "9")
     _, newer = of_a_turn(world, "8")
     if where == "production":
-        stage.start_rollout(world.line, project, project.environments["staging"], release)  # and the engine dies
-    actions.promote(world.line, newer.version, where, "ann")
-    outcome, _ = stage.roll_out(world.line, project, release)
+        stage.start_rollout(world.context, project, project.environments["staging"], release)  # and the engine dies
+    actions.promote(world.context, newer.version, where, "ann")
+    outcome, _ = stage.roll_out(world.context, project, release)
     assert outcome is (TurnOutcome.PROMOTED if where == "production" else TurnOutcome.SUPERSEDED)
     assert route_of(world, where).champion_version == newer.version
-    assert [rollout.release for rollout in world.line.ledger.rollouts.list("p")] == []
+    assert [rollout.release for rollout in world.context.ledger.rollouts.list("p")] == []
 
 
 def test_an_engine_that_comes_back_late_brings_no_older_release_over_a_newer_one(world: World) -> None:
     project = chain(world, TWO.replace(", probation: 1d", ""))
     _promote_in_staging_and_die(world, project)
-    stage.start_rollout(world.line, project, project.environments["staging"], world.line.ledger.releases.get("p", "v3"))
-    actions.promote(world.line, "v3", "staging", "ann")
-    actions.promote(world.line, "v3", "production", "ann")
+    stage.start_rollout(world.context, project, project.environments["staging"], world.context.ledger.releases.get("p", "v3"))
+    actions.promote(world.context, "v3", "staging", "ann")
+    actions.promote(world.context, "v3", "production", "ann")
     world.look()
-    assert world.line.ledger.jobs.open("p", champion.ONWARD) == []
+    assert world.context.ledger.jobs.open("p", champion.ONWARD) == []
     assert route_of(world, "production").champion_version == "v3"
     assert route_of(world, "production").candidate is None
 
@@ -435,33 +435,33 @@ def test_an_engine_that_comes_back_late_brings_no_older_release_over_a_newer_one
 def test_an_engine_that_comes_back_late_leaves_a_newer_rollout_alone(world: World) -> None:
     project = chain(world, TWO.replace(", probation: 1d", ""))
     _promote_in_staging_and_die(world, project)
-    stage.start_rollout(world.line, project, project.environments["production"], world.line.ledger.releases.get("p", "v3"))
+    stage.start_rollout(world.context, project, project.environments["production"], world.context.ledger.releases.get("p", "v3"))
     world.look()
-    active = world.line.ledger.rollouts.active("p", "production")
+    active = world.context.ledger.rollouts.active("p", "production")
     assert active is not None
     assert active.release == "v3"
 
 
 def _promote_in_staging_and_die(world: World, project: config.Project) -> None:
-    stage.roll_out(world.line, project, world.line.ledger.releases.get("p", "v2"))
+    stage.roll_out(world.context, project, world.context.ledger.releases.get("p", "v2"))
     staging = project.environments["staging"]
-    release = world.line.ledger.releases.get("p", "v2")
-    champion.promote(world.line, staging, release, "safe", world.newest, onward=True)
-    assert len(world.line.ledger.jobs.open("p", champion.ONWARD)) == 1
+    release = world.context.ledger.releases.get("p", "v2")
+    champion.promote(world.context, staging, release, "safe", world.newest, onward=True)
+    assert len(world.context.ledger.jobs.open("p", champion.ONWARD)) == 1
 
 
 def test_a_way_on_that_fails_is_tried_again_for_minutes_and_holds_nothing_up(world: World, engine: Busy) -> None:
     """production serves nothing yet, and cannot load what staging promoted."""
     (world.folder / "noria.yaml").write_text(TWO.replace(", probation: 1d", ""))
     project = config.load(world.folder)
-    champion.promote(world.line, project.environments["staging"], world.line.ledger.releases.get("p", "v1"), "the first")
+    champion.promote(world.context, project.environments["staging"], world.context.ledger.releases.get("p", "v1"), "the first")
     _promote_in_staging_and_die(world, project)
     engine.broken[digest_of("v2")] = "the disk is slow today"
     with pytest.raises(ServingError, match="slow today"):
-        world.pilot.drive()
+        world.controller.reconcile()
     for _ in range(10):
-        world.pilot.drive()
-    assert len(world.line.ledger.jobs.open("p", champion.ONWARD)) == 1
+        world.controller.reconcile()
+    assert len(world.context.ledger.jobs.open("p", champion.ONWARD)) == 1
     engine.broken.clear()
     world.look()
     assert route_of(world, "production").champion_version == "v2"
@@ -470,7 +470,7 @@ def test_a_way_on_that_fails_is_tried_again_for_minutes_and_holds_nothing_up(wor
 def test_a_rollout_that_breaks_does_not_stop_those_of_other_environments(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     project = chain(world, TWO.replace("after: staging, ", ""))
     for name, version in (("staging", "v2"), ("production", "v3")):
-        stage.start_rollout(world.line, project, project.environments[name], world.line.ledger.releases.get("p", version))
+        stage.start_rollout(world.context, project, project.environments[name], world.context.ledger.releases.get("p", version))
     real = stage.is_withdrawn_by_crashes
     monkeypatch.setattr(
         stage, "fallen", lambda line, rollout, stats: 1 / 0 if rollout.release == "v3" else real(line, rollout, stats)

@@ -79,14 +79,14 @@ class Walk:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.chance, self.engine = random.Random(seed), Chance()
-        self.line = line_of(folder, self.engine, 1, YAML.replace("STAGING", STAGING[seed % len(STAGING)]))
-        self.project, self.ledger = config.load(folder), self.line.ledger
-        self.pilots = [RolloutController(self.line), RolloutController(self.line)]
+        self.context = line_of(folder, self.engine, 1, YAML.replace("STAGING", STAGING[seed % len(STAGING)]))
+        self.project, self.ledger = config.load(folder), self.context.ledger
+        self.pilots = [RolloutController(self.context), RolloutController(self.context)]
         self.bad: set[str] = set()
         self.told_again: list[Release] = []  # turns that died, by their release
         self.wild, self.turning, self.depth, self.did = True, False, 0, list[str]()
         for environment in self.project.environments.values():
-            champion.promote(self.line, environment, self.release("v1"), "the first")
+            champion.promote(self.context, environment, self.release("v1"), "the first")
         self.ledger.jobs._database.connection().execute("PRAGMA synchronous = OFF")  # nothing dies but by exception
         self.engine.meanwhile = self.interrupt
         self.watch_routes()
@@ -142,7 +142,7 @@ class Walk:
                 raise
             self.did.append("  died")
             self.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())
-            self.pilots = [RolloutController(self.line), RolloutController(self.line)]
+            self.pilots = [RolloutController(self.context), RolloutController(self.context)]
         finally:
             self.depth -= 1
 
@@ -155,7 +155,7 @@ class Walk:
         number = len(self.ledger.releases.list("p")) + 1
         digest = f"{number:064x}"
         made = self.ledger.releases.seal("p", digest, f"run-{number}", started.id, ServedForm.COMPILED, "commit", {}, digest)
-        bundle = self.line.bundle(digest)
+        bundle = self.context.bundle(digest)
         bundle.mkdir(parents=True, exist_ok=True)
         (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')
         if self.chance.random() < 0.3:
@@ -173,7 +173,7 @@ class Walk:
             self.told_again.append(release)
         self.turning = True
         try:
-            outcome, text = stage.roll_out(self.line, self.project, release)
+            outcome, text = stage.roll_out(self.context, self.project, release)
         finally:
             self.turning = False
         with self.ledger.transaction():
@@ -183,12 +183,12 @@ class Walk:
         self.told_again.remove(release)
 
     def look(self) -> None:
-        pilot = self.chance.choice(self.pilots)
+        controller = self.chance.choice(self.pilots)
         self.did.append("look")
         for name in self.project.environments:
             self.requests(name)
-        pilot._rests.clear()
-        pilot.drive()
+        controller._rests.clear()
+        controller.reconcile()
 
     def requests(self, name: str) -> None:
         """Each release fails as it is; what nobody asks counts nothing."""
@@ -209,15 +209,15 @@ class Walk:
         version = self.chance.choice(self.ledger.releases.list("p")[:4]).version
         where = self.chance.choice(list(self.project.environments))
         acts: dict[str, Callable[[], object]] = {
-            "hold": lambda: actions.hold(self.line, where, "ann"),
-            "resume": lambda: actions.resume(self.line, where, "ann"),
-            "abort": lambda: actions.abort(self.line, where, "ann"),
-            "promote": lambda: actions.promote(self.line, version, where, "ann"),
-            "roll back": lambda: actions.roll_back(self.line, where, "ann"),
-            "roll back to": lambda: actions.roll_back(self.line, where, "ann", version),
-            "approve": lambda: actions.approve(self.line, version, where, self.chance.choice(("ann", "bob"))),
-            "withdraw": lambda: actions.withdraw(self.line, version, "leaks", "bob"),
-            "lift": lambda: actions.lift(self.line, version, "bob"),
+            "hold": lambda: actions.hold(self.context, where, "ann"),
+            "resume": lambda: actions.resume(self.context, where, "ann"),
+            "abort": lambda: actions.abort(self.context, where, "ann"),
+            "promote": lambda: actions.promote(self.context, version, where, "ann"),
+            "roll back": lambda: actions.roll_back(self.context, where, "ann"),
+            "roll back to": lambda: actions.roll_back(self.context, where, "ann", version),
+            "approve": lambda: actions.approve(self.context, version, where, self.chance.choice(("ann", "bob"))),
+            "withdraw": lambda: actions.withdraw(self.context, version, "leaks", "bob"),
+            "lift": lambda: actions.lift(self.context, version, "bob"),
         }
         name = self.chance.choice(list(acts))
         self.did.append(f"ann: {name} {version} {where}")
@@ -285,9 +285,9 @@ class Walk:
             for name in self.project.environments:
                 active = self.ledger.rollouts.active("p", name)
                 if active is not None and active.state is RolloutState.HELD:
-                    actions.resume(self.line, name, "ann")
+                    actions.resume(self.context, name, "ann")
                 if active is not None and not self.release(active.release).barred:
-                    actions.approve(self.line, active.release, name, "cleo")
+                    actions.approve(self.context, active.release, name, "cleo")
             self.ledger.clock.set("p", self.ledger.clock.now("p") + 40.0, 1.0)
             self.look()
             self.check()

@@ -19,7 +19,7 @@ from noria.storage.disk import disk_full
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> DeliveryContext:
+def context(tmp_path: Path) -> DeliveryContext:
     made = line_of(tmp_path, Scripted(), 0)
     made.ledger.triggers.add("p", TriggerKind.DATA, "a.csv arrived", {"file": "a.csv"})
     return made
@@ -33,33 +33,33 @@ def line(tmp_path: Path) -> DeliveryContext:
         StepError("step table raised OSError: [Errno 28] No space left on device"),
     ],
 )
-def test_it_is_asked_for_again_after_a_rest(line: DeliveryContext, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_it_is_asked_for_again_after_a_rest(context: DeliveryContext, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Number 54: data that arrived while the disk was full is not waited for in vain."""
 
-    def full(line: DeliveryContext, started: Turn) -> Turn:
+    def full(context: DeliveryContext, started: Turn) -> Turn:
         raise error
 
     monkeypatch.setattr(turn_runner.line_of_stages, "turn", full)
     for times in (1, 2):
-        ended = turn_runner.turn_once(line)
+        ended = turn_runner.turn_once(context)
         assert ended is not None
         assert ended.outcome in (TurnOutcome.ERROR, TurnOutcome.STEP_FAILED)
-        (again,) = line.ledger.triggers.pending("p")
+        (again,) = context.ledger.triggers.pending("p")
         assert (again.kind, again.reason) == (TriggerKind.DATA, "a.csv arrived (again, as the disk was full)")
         assert again.detail == {"file": "a.csv", AGAIN: str(times)}
-        assert turn_runner.resting(line)
-    line.ledger.triggers.add("p", TriggerKind.PUSH, "commit 1234")
-    assert not turn_runner.resting(line)
+        assert turn_runner.resting(context)
+    context.ledger.triggers.add("p", TriggerKind.PUSH, "commit 1234")
+    assert not turn_runner.resting(context)
 
 
-def test_another_error_and_a_person_end_it(line: DeliveryContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_and_a_person_end_it(context: DeliveryContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Number 54: a person is told, and tries again; another error would only come again."""
     errors: list[NoriaError] = [NoriaError("no"), disk_full("nothing was kept", Path("blobs"))]
 
-    def broken(line: DeliveryContext, started: Turn) -> Any:
+    def broken(context: DeliveryContext, started: Turn) -> Any:
         raise errors.pop(0)
 
     monkeypatch.setattr(turn_runner.line_of_stages, "turn", broken)
-    turn_runner.turn_once(line)
-    turn_runner.turn_by_hand(line, "a person asked")
-    assert line.ledger.triggers.pending("p") == []
+    turn_runner.turn_once(context)
+    turn_runner.turn_by_hand(context, "a person asked")
+    assert context.ledger.triggers.pending("p") == []

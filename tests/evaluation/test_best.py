@@ -40,7 +40,7 @@ class Line:
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Line:
+def context(tmp_path: Path) -> Line:
     return Line(tmp_path)
 
 

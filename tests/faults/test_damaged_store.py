@@ -149,8 +149,8 @@ def test_the_doctor_tells_of_damage_in_the_prediction_log(
 def test_damage_of_the_shadow_log_is_told_apart_from_that_of_the_prediction_log(tmp_path: Path) -> None:
     """Number 51: whoever gathers a rollout's evidence counts what cannot be read, of either log, and says so once."""
     with closing(Ledger.open(tmp_path)) as ledger:
-        line = SimpleNamespace(name="p", ledger=ledger)
-        line.event = lambda kind, subject, text, **facts: ledger.events.append("p", kind, subject, text, facts)
+        context = SimpleNamespace(name="p", ledger=ledger)
+        context.event = lambda kind, subject, text, **facts: ledger.events.append("p", kind, subject, text, facts)
         for folder in ("log", "shadow"):
             (tmp_path / folder).mkdir()
             segment = tmp_path / folder / "w0.plog"
@@ -160,7 +160,7 @@ def test_damage_of_the_shadow_log_is_told_apart_from_that_of_the_prediction_log(
         for _ in range(2):
             assert book.poll()
             for damage, shadow in zip(book.damage(), (False, True), strict=True):
-                tell_damage(line, "production", damage, book.told, shadow=shadow)  # type: ignore[arg-type]
+                tell_damage(context, "production", damage, book.told, shadow=shadow)  # type: ignore[arg-type]
         told = {event.subject: event.text for event in ledger.events.tail(kinds=["log.damaged"])}
     assert told.keys() == {"production/w0", "production/shadow/w0"}
     assert told["production/shadow/w0"].startswith("production's shadow log: 1 damaged place (14 bytes)")

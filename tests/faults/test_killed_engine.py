@@ -23,14 +23,14 @@ from noria.pipeline.executors.pool import Pool
 ENGINE = """
 import os, sys
 from pathlib import Path
-from noria.pipeline.executors.limits import Work
+from noria.pipeline.executors.limits import PoolWork
 from noria.pipeline.executors.pool import Pool
 
 folder = Path(sys.argv[1])
 with Pool(size=0, preload=(), running=3) as pool:
     def submit(name, target, command):
         env, log = dict(os.environ), folder / name
-        return pool.submit(Work(target, {"seconds": 300}, folder, (folder,), env, 600, None, log, command=command))
+        return pool.submit(PoolWork(target, {"seconds": 300}, folder, (folder,), env, 600, None, log, command=command))
     jobs = [
         submit("1.log", None, "echo $$ > shell; setsid sh -c 'echo $$ > away; exec sleep 300' & wait"),
         submit("2.log", None, "exec env -i sh -c 'echo $$ > bare; exec sleep 300'"),

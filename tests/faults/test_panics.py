@@ -27,7 +27,7 @@ def test_a_loop_of_the_daemon_outlives_a_panic(tmp_path: Path) -> None:
     told: list[str] = []
     daemon = Daemon.__new__(Daemon)
     daemon.stopping = threading.Event()
-    daemon.line = cast(Any, SimpleNamespace(state=tmp_path, event=lambda kind, subject, text: told.append(text)))
+    daemon.context = cast(Any, SimpleNamespace(state=tmp_path, event=lambda kind, subject, text: told.append(text)))
     rounds: list[int] = []
 
     def look() -> float:
@@ -37,9 +37,9 @@ def test_a_loop_of_the_daemon_outlives_a_panic(tmp_path: Path) -> None:
         daemon.stopping.set()
         return 0.0
 
-    daemon._forever("scout", look)
+    daemon._forever("watcher", look)
     assert rounds == [0, 1]
-    assert told == ["scout: Panic: out of range"]
+    assert told == ["watcher: Panic: out of range"]
     assert "Panic: out of range" in (tmp_path / "daemon.log").read_text()
 
 

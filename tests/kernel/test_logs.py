@@ -105,7 +105,7 @@ def test_secrets_are_taken_out(
         raise OSError("at http://s3cret@host")
     except OSError as error:
         log.error(f"cannot be read: {error}", exc_info=error, extra=logs.facts(address="http://s3cret@host"))
-        logs.outlive(log, tmp_path / "daemon.log", "scout", error)
+        logs.outlive(log, tmp_path / "daemon.log", "watcher", error)
     told = capsys.readouterr().err
     kept = (tmp_path / "daemon.log").read_text()
     assert "Traceback" in kept

@@ -24,57 +24,59 @@ LONG_AGO = 10_020  # turns: more than any page of a history
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[DeliveryContext]:
-    line = line_of(tmp_path, Scripted(), 1, YAML)
-    yield line
-    line.ledger.close()
+def context(tmp_path: Path) -> Iterator[DeliveryContext]:
+    context = line_of(tmp_path, Scripted(), 1, YAML)
+    yield context
+    context.ledger.close()
 
 
-def started(line: DeliveryContext, count: int) -> None:
-    with line.ledger.transaction():
+def started(context: DeliveryContext, count: int) -> None:
+    with context.ledger.transaction():
         for number in range(count):
-            line.ledger.events.append("p", "turn.started", f"turn-{number}", f"turn {number} starts")
+            context.ledger.events.append("p", "turn.started", f"turn-{number}", f"turn {number} starts")
 
 
-def test_at_most_counts_the_newest_turns_however_many_there_were(line: DeliveryContext) -> None:
+def test_at_most_counts_the_newest_turns_however_many_there_were(context: DeliveryContext) -> None:
     """Number 4: `at_most` stopped counting after 10,000 turns, of which the oldest were asked for."""
     now = time.time()
-    line.ledger.clock.set("p", now - 900 * 86_400, 1.0)
-    started(line, LONG_AGO)
-    line.ledger.clock.set("p", now, 1.0)
-    project = config.load(line.home)
+    context.ledger.clock.set("p", now - 900 * 86_400, 1.0)
+    started(context, LONG_AGO)
+    context.ledger.clock.set("p", now, 1.0)
+    project = config.load(context.home)
     breach = (Breach("quality", "v1", "brier 0.4"),)
-    line.ledger.triggers.add("p", TriggerKind.DATA, "a file came")
-    assert turn_runner.waiting(line) is None
-    assert retraining.wanted(line, project, breach).kind is TriggerKind.BREACH
-    started(line, 2)
-    waiting = turn_runner.waiting(line)
+    context.ledger.triggers.add("p", TriggerKind.DATA, "a file came")
+    assert turn_runner.waiting(context) is None
+    assert retraining.wanted(context, project, breach).kind is TriggerKind.BREACH
+    started(context, 2)
+    waiting = turn_runner.waiting(context)
     assert waiting is not None
     assert waiting.numbers["recent"] == 2
-    wish = retraining.wanted(line, project, breach)
+    wish = retraining.wanted(context, project, breach)
     assert wish.kind is None
     assert "at most 2 may" in wish.reason
 
 
-def test_what_belongs_to_a_release_is_found_among_that_of_others(line: DeliveryContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_belongs_to_a_release_is_found_among_that_of_others(
+    context: DeliveryContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Number 4: windows, rollouts and turns were looked for among the newest of the project, and those of an old one missed."""
     monkeypatch.setattr(show, "SHOWN", 3)
-    turn = line.ledger.turns
-    line.ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
+    turn = context.ledger.turns
+    context.ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
     first = turn.start("p")
     assert first is not None
     for number in range(10):
         release = "v1" if number == 0 else "v2"
-        line.ledger.quality.put(Window("p", "production", release, number, number + 1.0, "brier", 1, 1, 0.2, 0.2, 1.0))
+        context.ledger.quality.put(Window("p", "production", release, number, number + 1.0, "brier", 1, 1, 0.2, 0.2, 1.0))
         rollout = Rollout(
             f"r{number}", "p", "production", None, release, digest_of(release), RolloutState.PROMOTED, 0, float(number)
         )
-        line.ledger.rollouts.start(rollout)
-    found = show.of_release(line.state, line.ledger, "p", line.ledger.releases.get("p", "v1"))
+        context.ledger.rollouts.start(rollout)
+    found = show.of_release(context.state, context.ledger, "p", context.ledger.releases.get("p", "v1"))
     assert [w["start"] for w in found["quality"]] == [0.0]
     assert [r["id"] for r in found["rollouts"]] == ["r0"]
     assert turn.find("p", "1") == turn.find("p", first.id) == first
     assert turn.find("p", "2") is None
     assert turn.find("p", "9" * 30) is None
-    assert len(line.ledger.rollouts.list("p", 100, environment="production")) == 10
-    assert line.ledger.rollouts.list("p", 100, environment="staging") == []
+    assert len(context.ledger.rollouts.list("p", 100, environment="production")) == 10
+    assert context.ledger.rollouts.list("p", 100, environment="staging") == []

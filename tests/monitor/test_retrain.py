@@ -24,8 +24,8 @@ CASES = [
     ("all off", RetrainPolicy(on=("code",)), (SUNK, MOVED), (),
      RetrainDecision(None, f"v3: {SUNK.text}; v3: {MOVED.text}; no new turn: retrain.on is code, without drift, quality")),
     ("free again", PACED, (SUNK,), (1_000_000.0 - 86_400.0,), RetrainDecision(TriggerKind.BREACH, f"v3: {SUNK.text}")),
-    ("at most", PACED, (SUNK,), (1_000_000.0 - 3_600.0,),
-     RetrainDecision(None, f"v3: {SUNK.text}; no new turn yet: 1 turns started within 24 h; at most 1 may: the next may start in 23.0 h",
+    ("at most", PACED, (SUNK,), (1_000_000.0 - 3_600.0,), RetrainDecision(None,
+     f"v3: {SUNK.text}; no new turn yet: 1 turns started within 24 h; at most 1 may: the next may start in 23.0 h",
           1_000_000.0 + 23 * 3_600.0)),
 ]  # fmt: skip
 

@@ -29,7 +29,7 @@ def made(tmp_path: Path) -> Iterator[Bench]:
     made = bench(tmp_path)
     made.clock(MONDAY)
     yield made
-    made.line.ledger.close()
+    made.context.ledger.close()
 
 
 def iso(at: float) -> str:
@@ -58,14 +58,14 @@ def test_a_label_that_sinks_the_quality_ends_in_a_trigger(made: Bench) -> None:
     made.release("v1")
     made.write(*days_of(made, 0, 6, 300, inverted=True))
     breaches = made.look(MONDAY + 7.5 * DAY_S)
-    trigger = retraining.learn(made.line, made.project, breaches)
+    trigger = retraining.learn(made.context, made.project, breaches)
     assert trigger is not None
     assert trigger.kind is TriggerKind.BREACH
     assert "brier" in trigger.reason
-    assert [t.id for t in made.line.ledger.triggers.pending("p")] == [trigger.id]
-    assert retraining.learn(made.line, made.project, breaches) is None  # the same breach asks once
+    assert [t.id for t in made.context.ledger.triggers.pending("p")] == [trigger.id]
+    assert retraining.learn(made.context, made.project, breaches) is None  # the same breach asks once
     made.release("v2")
-    assert retraining.learn(made.line, made.project, made.look(MONDAY + 9 * DAY_S)) is None
+    assert retraining.learn(made.context, made.project, made.look(MONDAY + 9 * DAY_S)) is None
 
 
 def test_few_labels_a_day_are_judged_over_as_many_days_as_give_enough(made: Bench) -> None:
@@ -106,8 +106,8 @@ def test_what_comes_late_is_added_to_its_window_and_judged_with_it(made: Bench) 
 
 def test_labels_get_their_delay_also_for_predictions_of_the_past(made: Bench) -> None:
     made.release("v1")
-    made.line.ledger.clock.set("p", MONDAY + 30 * DAY_S, 0.0)
-    clock = made.line.ledger.clock.read("p")
+    made.context.ledger.clock.set("p", MONDAY + 30 * DAY_S, 0.0)
+    clock = made.context.ledger.clock.read("p")
     assert clock is not None
     rows = list(days_of(made, 0, 1, 50))
     answered = [r for r in rows if isinstance(r, Prediction)]
@@ -124,7 +124,7 @@ def test_labels_get_their_delay_also_for_predictions_of_the_past(made: Bench) ->
 def test_projects_of_one_log_are_watched_and_learned_apart(tmp_path: Path) -> None:
     """Number 3: the rows of one project judged another's release of the same version."""
     ours = bench(tmp_path, "p", 'project: NAME\ndata: {served: {source: "log:production"}}\nenvironments: {production: {}}\n')
-    theirs = bench(tmp_path, "q", ledger=ours.line.ledger)
+    theirs = bench(tmp_path, "q", ledger=ours.context.ledger)
     for one in (ours, theirs):
         one.release("v1")
         one.clock(MONDAY)
@@ -140,13 +140,13 @@ def test_projects_of_one_log_are_watched_and_learned_apart(tmp_path: Path) -> No
             from noria.predictions import compaction
 
             assert compaction.compact(ours.log).segments == 1
-        snapshot = served_predictions._export(ours.line, source)
-        table = pl.read_parquet(ours.line.blobs.read(snapshot.files[0].digest))
+        snapshot = served_predictions._export(ours.context, source)
+        table = pl.read_parquet(ours.context.blobs.read(snapshot.files[0].digest))
         assert table.height == 6 * 60
         assert set(table["id"].str.head(1)) == {"p"}
         assert table.columns == ["id", "release", "variant", "key", "event_time", "at", "output", "label", "x"]
         assert abs(float(((table["output"] - table["label"]) ** 2).mean()) - 0.21) < 0.01  # type: ignore[arg-type]
-    ours.line.ledger.close()
+    ours.context.ledger.close()
 
 
 def test_quality_of_several_classes_is_judged_by_their_probabilities(made: Bench) -> None:
@@ -254,7 +254,7 @@ def test_a_restart_reads_what_is_new_and_not_the_log(made: Bench) -> None:
     made.monitor.save(now=True)
     made.restarted()
     made.write(*days_of(made, 3, 3, 100))
-    monitor = EnvironmentMonitor(made.line, made.project, "production")
+    monitor = EnvironmentMonitor(made.context, made.project, "production")
     assert len(monitor.reader.poll(1 << 30)) == 600
     made.monitor = None
     made.look(MONDAY + 7.5 * DAY_S)
@@ -280,7 +280,7 @@ def test_restarts_and_deaths_change_nothing_of_the_judgement(tmp_path: Path, see
                     made.monitor.save(now=True)
                 made.restarted()
         results.append(([(w.start, w.predictions, w.labelled, round(w.value, 9)) for w in made.windows()], alerts))
-        made.line.ledger.close()
+        made.context.ledger.close()
     assert results[0] == results[1]
 
 
@@ -292,7 +292,7 @@ def test_notes_that_are_gone_or_of_other_windows_do_not_raise_what_was_raised(ma
         file = made.log / "p.watched"
         file.unlink() if change == "gone" else file.write_bytes(b"garbage")
         if change == "windows":
-            (made.line.home / "noria.yaml").write_text("project: p\nenvironments: {production: {}}\nmonitor: {every: 2d}\n")
+            (made.context.home / "noria.yaml").write_text("project: p\nenvironments: {production: {}}\nmonitor: {every: 2d}\n")
         made.restarted()
         assert made.look(MONDAY + 8.5 * DAY_S) == ()
         assert len(made.windows()) == 7
@@ -354,8 +354,8 @@ def test_a_bundle_that_is_gone_leaves_nothing_waiting(made: Bench) -> None:
     assert made.monitor is not None
     made.monitor.save(now=True)
     made.restarted()
-    digest = made.line.ledger.releases.get("p", "v1").digest
-    (made.line.bundle(digest) / "evidence" / "reference.json").unlink()
+    digest = made.context.ledger.releases.get("p", "v1").digest
+    (made.context.bundle(digest) / "evidence" / "reference.json").unlink()
     assert made.look(MONDAY + 3.5 * DAY_S) == ()
     assert (made.monitor and made.monitor.notes.waiting, made.windows()) == ({}, [])
 
@@ -383,10 +383,10 @@ def test_damage_and_labels_that_differ_are_told_once(made: Bench) -> None:
     assert "1 damaged place (" in damaged
     (conflict,) = made.told("labels.conflict")
     assert "1 of " in conflict
-    (made.line.home / "noria.yaml").write_text(
+    (made.context.home / "noria.yaml").write_text(
         'project: p\ndata: {served: {source: "log:production"}}\nenvironments: {production: {}}\n'
     )
-    served_predictions._export(made.line, config.load(made.line.home).data["served"])
+    served_predictions._export(made.context, config.load(made.context.home).data["served"])
     assert len(made.told("log.damaged")) == 2
     assert "is not trained on" in made.told("log.damaged")[0]
     assert len(made.told("labels.conflict")) == 2

@@ -41,17 +41,17 @@ environments: {production: {}}
 class Bench:
     """One project of a state folder; ``releases`` by version."""
 
-    line: DeliveryContext
+    context: DeliveryContext
     written: int = 0
     monitor: EnvironmentMonitor | None = field(default=None)
 
     @property
     def log(self) -> Path:
-        return self.line.state / "log" / "production"
+        return self.context.state / "log" / "production"
 
     @property
     def project(self) -> config.Project:
-        return config.load(self.line.home)
+        return config.load(self.context.home)
 
     def release(
         self,
@@ -67,16 +67,20 @@ class Bench:
         table = pl.DataFrame({"x": [0.0, 1.0]}) if trained is None else trained
         inputs = tuple(Input(n, Kind.STRING) for n in table.columns)
         signature = Signature(inputs, task, classes if task is not Task.REGRESSION else (), "customer", event_time)
-        digest = f"{self.line.name}{version}".encode().hex().ljust(64, "0")
-        self.line.ledger.releases.seal(self.line.name, digest, f"run-{version}", None, ServedForm.COMPILED, "commit", {}, digest)
-        evidence = self.line.bundle(digest) / "evidence"
+        digest = f"{self.context.name}{version}".encode().hex().ljust(64, "0")
+        self.context.ledger.releases.seal(
+            self.context.name, digest, f"run-{version}", None, ServedForm.COMPILED, "commit", {}, digest
+        )
+        evidence = self.context.bundle(digest) / "evidence"
         evidence.mkdir(parents=True)
         (evidence / "reference.json").write_bytes(msgspec.json.encode(reference))
         (evidence / "profile.json").write_bytes(msgspec.json.encode(self.profile_of(trained)))
         (evidence.parent / "manifest.json").write_bytes(msgspec.json.encode({"signature": signature}))
-        before = self.line.ledger.routes.get(self.line.name, "production")
+        before = self.context.ledger.routes.get(self.context.name, "production")
         revision = before.revision if before is not None else 0
-        self.line.ledger.routes.put(Route(self.line.name, "production", revision, champion=digest, champion_version=version))
+        self.context.ledger.routes.put(
+            Route(self.context.name, "production", revision, champion=digest, champion_version=version)
+        )
 
     @staticmethod
     def profile_of(trained: pl.DataFrame | None) -> Profile:
@@ -99,33 +103,33 @@ class Bench:
     ) -> Prediction:
         self.written += 1
         said = outputs or {"prediction": int((probability or 0) >= 0.5), "probability": probability}
-        name = f"{self.line.name}-{self.written:06d}"
-        return Prediction(name, at, self.line.name, "v1", "champion", None, inputs, said, key, event_time, 1.0)
+        name = f"{self.context.name}-{self.written:06d}"
+        return Prediction(name, at, self.context.name, "v1", "champion", None, inputs, said, key, event_time, 1.0)
 
     def said(self, at: float, label: Any, of: Prediction) -> Feedback:
-        return Feedback(at, self.line.name, label, of.id)
+        return Feedback(at, self.context.name, label, of.id)
 
     def clock(self, at: float) -> None:
-        self.line.ledger.clock.set(self.line.name, at, 0.0)
+        self.context.ledger.clock.set(self.context.name, at, 0.0)
 
     def look(self, at: float | None = None) -> tuple[Breach, ...]:
         """One look of the monitor, at a moment of the project clock."""
         if at is not None:
             self.clock(at)
-        self.monitor = self.monitor or EnvironmentMonitor(self.line, self.project, "production")
+        self.monitor = self.monitor or EnvironmentMonitor(self.context, self.project, "production")
         while not self.monitor.read():  # a look reads for a while only
             pass
-        return watch(self.line, self.project, self.monitor)
+        return watch(self.context, self.project, self.monitor)
 
     def restarted(self) -> None:
         """A new daemon: nothing is in memory any more."""
         self.monitor = None
 
     def windows(self) -> list[Window]:
-        return sorted(self.line.ledger.quality.windows(self.line.name, 1_000), key=lambda w: (w.start, w.release))
+        return sorted(self.context.ledger.quality.windows(self.context.name, 1_000), key=lambda w: (w.start, w.release))
 
     def told(self, kind: str) -> list[str]:
-        return [event.text for event in self.line.ledger.events.newest(self.line.name, 1_000, kind=kind)]
+        return [event.text for event in self.context.ledger.events.newest(self.context.name, 1_000, kind=kind)]
 
 
 def bench(folder: Path, name: str = "p", yaml: str = YAML, ledger: Ledger | None = None) -> Bench:

@@ -38,12 +38,12 @@ steps:
 
 @contextmanager
 def at(place: Place) -> Iterator[DeliveryContext]:
-    line = assembly.assemble(place.home, actor="cli:anna")
+    context = assembly.assemble(place.home, actor="cli:anna")
     try:
-        yield line
+        yield context
     finally:
-        line.executor.close()
-        line.ledger.close()
+        context.executor.close()
+        context.ledger.close()
 
 
 def holding(place: Place, text: str) -> list[Path]:
@@ -103,25 +103,25 @@ def test_a_file_is_erased_wherever_the_store_had_it(words: Place) -> None:
 
 
 def test_what_is_still_in_its_source_comes_in_again_and_is_kept(words: Place) -> None:
-    with at(words) as line:
-        (digest,) = {f.digest for f in erasure.erase(line, "points").files if f.name == "data/b.csv"}
-        assert line.ledger.data.standing(line.name, "points") == {}
-        assert digest not in gather(line).blobs
+    with at(words) as context:
+        (digest,) = {f.digest for f in erasure.erase(context, "points").files if f.name == "data/b.csv"}
+        assert context.ledger.data.standing(context.name, "points") == {}
+        assert digest not in gather(context).blobs
     words.noria("run")
-    with at(words) as line:
-        assert set(line.ledger.data.standing(line.name, "points")) == {"data/a.csv", "data/b.csv"}
-        assert digest in gather(line).blobs, "no collection takes it for erased"
+    with at(words) as context:
+        assert set(context.ledger.data.standing(context.name, "points")) == {"data/a.csv", "data/b.csv"}
+        assert digest in gather(context).blobs, "no collection takes it for erased"
         with pytest.raises(NotFoundError, match="no snapshot and no file"):
-            erasure.plan(line, "data/c.csv")
+            erasure.plan(context, "data/c.csv")
 
 
 def test_an_erasure_waits_for_nobody_and_is_finished_by_doing_it_again(words: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc, "PATIENCE_S", 0.05)
-    with at(words) as line, at(words) as other:
-        kept = {blob.digest for blob in line.blobs.each()}
+    with at(words) as context, at(words) as other:
+        kept = {blob.digest for blob in context.blobs.each()}
         with other.locks.using(BLOBS), pytest.raises(RefusedError, match="at work"):
-            erasure.erase(line, "data/b.csv")
-        assert {blob.digest for blob in line.blobs.each()} == kept
+            erasure.erase(context, "data/b.csv")
+        assert {blob.digest for blob in context.blobs.each()} == kept
 
         def killed(*_: object) -> None:
             raise KeyboardInterrupt
@@ -129,12 +129,12 @@ def test_an_erasure_waits_for_nobody_and_is_finished_by_doing_it_again(words: Pl
         with monkeypatch.context() as patch:
             patch.setattr(erasure, "_record", killed)
             with pytest.raises(KeyboardInterrupt):
-                erasure.erase(line, "data/b.csv")
-        assert line.ledger.keep.erased() == {}
-        done = erasure.erase(line, "data/b.csv")
+                erasure.erase(context, "data/b.csv")
+        assert context.ledger.keep.erased() == {}
+        done = erasure.erase(context, "data/b.csv")
         assert (done.touched.steps, done.touched.count) == (("copy", "count"), 2)
-        assert set(line.ledger.data.standing(line.name, "points")) == {"data/a.csv"}
-        assert not {result.name for result in line.ledger.keep.results(line.name)} - {"same", "copy", "count"}
+        assert set(context.ledger.data.standing(context.name, "points")) == {"data/a.csv"}
+        assert not {result.name for result in context.ledger.keep.results(context.name)} - {"same", "copy", "count"}
     assert holding(words, SECRET) == []
 
 
@@ -168,21 +168,21 @@ def test_a_release_says_that_what_it_was_made_of_was_erased(tmp_path: Path) -> N
     (tree / "cache.csv").write_text("id,name\n1,Zebra\n")
     said = place.json("data", "erase", "data/points-1.csv")
     assert (said["sealed"], said["checkouts"]) == ({"again v1": ["code/copy.csv", "code/made/cache.csv"]}, 1)
-    with at(place) as line:
-        steps = {result.name for result in line.ledger.keep.results(line.name)}
-        found = erasure.plan(line, "points@v1")
+    with at(place) as context:
+        steps = {result.name for result in context.ledger.keep.results(context.name)}
+        found = erasure.plan(context, "points@v1")
         assert found.touched.releases == ("v1",)
         assert set(found.touched.steps) == steps, "all of them came from it"
         assert place.json("show", "v1")["not_reproducible"] is None
-        erasure.erase(line, "points@v1")
-        left = {blob.digest for blob in line.blobs.each()}
+        erasure.erase(context, "points@v1")
+        left = {blob.digest for blob in context.blobs.each()}
         assert left.isdisjoint(found.roots | found.left | found.manifests)
-        sealed = bundle_verifier.verify(line.bundle(digest), signing.known_keys(state))
+        sealed = bundle_verifier.verify(context.bundle(digest), signing.known_keys(state))
         assert sealed.erased == ("code/copy.csv", "code/made/cache.csv")
-        (line.bundle(digest) / "code/made/cache.csv").write_text("id,name\n1,Zebra\n2,Yak\n")
+        (context.bundle(digest) / "code/made/cache.csv").write_text("id,name\n1,Zebra\n2,Yak\n")
         with pytest.raises(StoreError, match="was changed"):
-            bundle_verifier.verify(line.bundle(digest), signing.known_keys(state))
-        (line.bundle(digest) / "code/made/cache.csv").unlink()
+            bundle_verifier.verify(context.bundle(digest), signing.known_keys(state))
+        (context.bundle(digest) / "code/made/cache.csv").unlink()
     assert holding(place, "Zebra") == []
     place.noria("releases", "export", "v1", "--into", str(tmp_path / "v1.tar"), "--without-data")
     assert b"Zebra" not in (tmp_path / "v1.tar").read_bytes()
@@ -193,6 +193,6 @@ def test_a_release_says_that_what_it_was_made_of_was_erased(tmp_path: Path) -> N
     assert "erased: data/points-1.csv of points" in shown
     said = place.noria("reproduce", "v1", "--into", str(tmp_path / "again"), code=1)
     assert "v1 is not reproducible: data/points-1.csv of points was erased" in said
-    with at(place) as line:
-        line.blobs.put_file(place.home / "data/points-1.csv")  # as the next look at its source would
+    with at(place) as context:
+        context.blobs.put_file(place.home / "data/points-1.csv")  # as the next look at its source would
     assert place.json("show", "v1")["not_reproducible"] is None

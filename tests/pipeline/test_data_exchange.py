@@ -73,7 +73,7 @@ def test_a_version_goes_to_another_project_and_is_one_of_its_own(place: Place, t
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Any:
+def context(tmp_path: Path) -> Any:
     home = tmp_path / "home"
     home.mkdir()
     (home / "noria.yaml").write_text('project: words\ndata:\n  points: {source: "data/*.csv"}\n')
@@ -86,12 +86,12 @@ def line(tmp_path: Path) -> Any:
 CONTENTS = {"data/a.csv": b"id\n1\n", "data/b.csv": b"id\n2\n" * 230_000, "data/c.csv": b"", "data/n\xe4me.csv": b"id\n1\n"}
 
 
-def exported(line: DeliveryContext, path: Path) -> str:
+def exported(context: DeliveryContext, path: Path) -> str:
     """A tar of four files; its version's digest."""
-    pins = tuple(FilePin(n, line.blobs.put_bytes(c), len(c), c.count(b"\n")) for n, c in sorted(CONTENTS.items()))
+    pins = tuple(FilePin(n, context.blobs.put_bytes(c), len(c), c.count(b"\n")) for n, c in sorted(CONTENTS.items()))
     digest = manifest_digest("points", pins)
-    line.ledger.data.put_snapshot(line.name, Snapshot("points", digest, pins))
-    exchange.export(line, line.ledger.data.facts(digest), path)
+    context.ledger.data.put_snapshot(context.name, Snapshot("points", digest, pins))
+    exchange.export(context, context.ledger.data.facts(digest), path)
     return digest
 
 
@@ -108,8 +108,8 @@ def fresh(tmp_path: Path) -> Any:
     made.ledger.close()
 
 
-def kept(line: DeliveryContext) -> list[str]:
-    return [blob.digest for blob in line.blobs.each()]
+def kept(context: DeliveryContext) -> list[str]:
+    return [blob.digest for blob in context.blobs.each()]
 
 
 def members(path: Path) -> dict[str, bytes]:
@@ -131,9 +131,9 @@ def packed(path: Path, content: dict[str, bytes], also: Callable[[tarfile.TarFil
 
 
 def test_what_was_exported_comes_in_whole_and_once_more_changes_nothing(
-    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+    context: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
 ) -> None:
-    digest = exported(line, tmp_path / "x.tar")
+    digest = exported(context, tmp_path / "x.tar")
     done = exchange.take_in(fresh, tmp_path / "x.tar")
     assert (done.facts.digest, done.facts.files, done.known, done.added) == (digest, 4, False, 3)
     assert done.name == f"imported-{digest[:12]}"
@@ -146,8 +146,8 @@ def test_what_was_exported_comes_in_whole_and_once_more_changes_nothing(
     assert not list((fresh.state / "work").iterdir())
 
 
-def test_no_byte_of_a_tar_can_change_unnoticed(line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path) -> None:
-    exported(line, tmp_path / "x.tar")
+def test_no_byte_of_a_tar_can_change_unnoticed(context: DeliveryContext, fresh: DeliveryContext, tmp_path: Path) -> None:
+    exported(context, tmp_path / "x.tar")
     good = (tmp_path / "x.tar").read_bytes()
     bad = tmp_path / "bad.tar"
     head = good.index(b"files.json", 600) + 2048  # headers and both lists: every third byte; then some
@@ -183,8 +183,8 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Callable[[tar
     return add
 
 
-def test_members_that_no_export_holds_are_refused(line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path) -> None:
-    exported(line, tmp_path / "x.tar")
+def test_members_that_no_export_holds_are_refused(context: DeliveryContext, fresh: DeliveryContext, tmp_path: Path) -> None:
+    exported(context, tmp_path / "x.tar")
     good = members(tmp_path / "x.tar")
     blobs = [name for name in good if name.startswith("blobs/")]
     less = {name: data for name, data in good.items() if name != blobs[0]}
@@ -229,9 +229,9 @@ def forged(path: Path, good: dict[str, bytes], change: Callable[[list[dict[str, 
 
 
 def test_a_list_that_cannot_be_is_refused_however_well_it_is_forged(
-    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+    context: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
 ) -> None:
-    digest = exported(line, tmp_path / "x.tar")
+    digest = exported(context, tmp_path / "x.tar")
     good = members(tmp_path / "x.tar")
     exchange.take_in(fresh, forged(tmp_path / "same.tar", good, lambda _: None), "same")  # the forger's own test
     cases: list[tuple[Callable[[list[dict[str, Any]]], None], dict[str, object], str]] = [
@@ -256,9 +256,9 @@ def test_a_list_that_cannot_be_is_refused_however_well_it_is_forged(
 
 
 def test_an_import_that_would_be_refused_at_its_end_keeps_nothing(
-    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+    context: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
 ) -> None:
-    digest = exported(line, tmp_path / "x.tar")
+    digest = exported(context, tmp_path / "x.tar")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")
     for name, into, error in (
@@ -270,16 +270,16 @@ def test_an_import_that_would_be_refused_at_its_end_keeps_nothing(
         with pytest.raises(error):
             exchange.take_in(fresh, tmp_path / "x.tar", name, into)
     assert kept(fresh) == []
-    line.blobs.discard(next(line.ledger.data.files_of(digest)).digest)
+    context.blobs.discard(next(context.ledger.data.files_of(digest)).digest)
     with pytest.raises(RefusedError, match=r"data/a\.csv is no longer in the store"):
-        exchange.export(line, line.ledger.data.facts(digest), tmp_path / "y.tar")
+        exchange.export(context, context.ledger.data.facts(digest), tmp_path / "y.tar")
     assert not (tmp_path / "y.tar").exists()
 
 
 def test_what_was_erased_comes_back_only_when_it_is_asked_for(
-    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+    context: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
 ) -> None:
-    digest = exported(line, tmp_path / "x.tar")
+    digest = exported(context, tmp_path / "x.tar")
     exchange.take_in(fresh, tmp_path / "x.tar")
     gone = erasure.erase(fresh, "data/b.csv")
     (file,) = gone.files
@@ -294,38 +294,38 @@ def test_what_was_erased_comes_back_only_when_it_is_asked_for(
 
 
 def test_objects_that_stay_at_their_origin_are_fetched_for_an_export_unless_erased(
-    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: DeliveryContext, fresh: DeliveryContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = b"n\n1\n"
     pin = FilePin("https://x.example/a.csv", digest_bytes(data), len(data), 1, origin="https://x.example/a.csv")
     version = manifest_digest("points", (pin,))
-    line.ledger.data.put_snapshot(line.name, Snapshot("points", version, (pin,)))
+    context.ledger.data.put_snapshot(context.name, Snapshot("points", version, (pin,)))
     fetched: list[object] = []
 
-    def bring(line: DeliveryContext, _: object, snapshots: list[str]) -> None:
+    def bring(context: DeliveryContext, _: object, snapshots: list[str]) -> None:
         fetched.extend(snapshots)
-        line.blobs.put_bytes(data)
+        context.blobs.put_bytes(data)
 
     monkeypatch.setattr(refetch, "bring", bring)
-    facts = line.ledger.data.facts(version)
-    exchange.export(line, facts, tmp_path / "x.tar")
+    facts = context.ledger.data.facts(version)
+    exchange.export(context, facts, tmp_path / "x.tar")
     assert fetched == [version]
     done = exchange.take_in(fresh, tmp_path / "x.tar")
     (kept_pin,) = fresh.ledger.data.files_of(done.facts.digest)
     assert (kept_pin.digest, kept_pin.origin) == (pin.digest, None), "here it is a copy, which nobody collects"
-    erasure.erase(line, pin.name)
+    erasure.erase(context, pin.name)
     with pytest.raises(RefusedError, match="was erased"):
-        exchange.export(line, facts, tmp_path / "y.tar")
+        exchange.export(context, facts, tmp_path / "y.tar")
     assert fetched == [version], "what was erased is not fetched again"
 
 
 def test_a_version_of_a_log_comes_from_its_environment_alone(
-    line: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
+    context: DeliveryContext, fresh: DeliveryContext, tmp_path: Path
 ) -> None:
-    pin = FilePin("log/production.parquet", line.blobs.put_bytes(b"x"), 1, 1)
+    pin = FilePin("log/production.parquet", context.blobs.put_bytes(b"x"), 1, 1)
     digest = exchange.served_predictions.log_digest("said", pin)
-    line.ledger.data.put_snapshot(line.name, Snapshot("said", digest, (pin,)))
-    exchange.export(line, line.ledger.data.facts(digest), tmp_path / "x.tar")
-    assert exchange.take_in(line, tmp_path / "x.tar").known
+    context.ledger.data.put_snapshot(context.name, Snapshot("said", digest, (pin,)))
+    exchange.export(context, context.ledger.data.facts(digest), tmp_path / "x.tar")
+    assert exchange.take_in(context, tmp_path / "x.tar").known
     with pytest.raises(RefusedError, match="what production answered"):
         exchange.take_in(fresh, tmp_path / "x.tar")

@@ -84,15 +84,15 @@ def test_steps_run_where_nothing_is_shared_but_names_and_bytes(
     place.put("points.csv", "x\n1\n2\n").commit()
     here = assembly.assemble(place.home)
     far = Elsewhere(tmp_path / "far", place.home, here.blobs)
-    line = replace(here, executor=LocalExecutor(Pool(size=1, preload=("polars",)), far))
+    context = replace(here, executor=LocalExecutor(Pool(size=1, preload=("polars",)), far))
     try:
-        ended = turn_runner.turn_by_hand(line, "try it far away")
+        ended = turn_runner.turn_by_hand(context, "try it far away")
     finally:
-        line.executor.close()
+        context.executor.close()
         here.executor.close()
     assert ended.outcome is TurnOutcome.DONE, ended.reason
     assert ended.run_id is not None
-    run = line.ledger.runs.get(ended.run_id)
+    run = context.ledger.runs.get(ended.run_id)
     assert {step.name: str(step.state) for step in run.steps} == dict.fromkeys(["doubled", "note", "both", "end"], "ran")
     assert place.read("made/both.txt") == "words\n3\n"  # handed out here by the digests alone
     assert far.asked, "inputs came as blobs"

@@ -320,12 +320,12 @@ def test_closing_ends_everything(work: Callable[..., PoolWork], tmp_path: Path) 
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from noria.pipeline.executors.limits import Work
+from noria.pipeline.executors.limits import PoolWork
 from noria.pipeline.executors.pool import Pool
 folder, tree = Path(sys.argv[1]), Path(sys.argv[2])
 executor = Pool(size=2, preload=())
 executor.warm()
-job = Work(sys.argv[3], {"stay": True}, folder, (tree,), dict(os.environ), 60, None, folder / "step.log")
+job = PoolWork(sys.argv[3], {"stay": True}, folder, (tree,), dict(os.environ), 60, None, folder / "step.log")
 idle = [child.process.pid for child in executor._warm]
 executor.submit(job)
 (folder / "idle").write_text(" ".join(map(str, idle)))

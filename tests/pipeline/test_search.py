@@ -133,30 +133,30 @@ class Rings:
         return self
 
     @contextmanager
-    def line(self) -> Iterator[tuple[DeliveryContext, list[str]]]:
+    def context(self) -> Iterator[tuple[DeliveryContext, list[str]]]:
         """A line whose processes do not import scikit-learn, and what it tells."""
         said: list[str] = []
-        line = assembly.assemble(self.home, progress=said.append)
-        line.executor.close()
-        line = replace(line, executor=LocalExecutor(Pool(size=2, preload=("polars", "numpy"), running=2), line.places))
+        context = assembly.assemble(self.home, progress=said.append)
+        context.executor.close()
+        context = replace(context, executor=LocalExecutor(Pool(size=2, preload=("polars", "numpy"), running=2), context.places))
         try:
-            yield line, said
+            yield context, said
         finally:
-            line.executor.close()
-            line.ledger.close()
+            context.executor.close()
+            context.ledger.close()
 
     def search(self) -> tuple[StepState, dict[str, Any], str, list[str]]:
         """State, result and reason of a search, and what was told on the way."""
-        with self.line() as (line, said):
-            sheet = experiment.prepare(line, experiment.ExperimentOptions())
-            record = search(line, sheet, {})
-            assert sheet.records[-1] is record
-            result = json.loads(line.blobs.read(record.output))["result"] if record.output else {}
+        with self.context() as (context, said):
+            pinned_run = experiment.prepare(context, experiment.ExperimentOptions())
+            record = search(context, pinned_run, {})
+            assert pinned_run.records[-1] is record
+            result = json.loads(context.blobs.read(record.output))["result"] if record.output else {}
             return record.state, result, record.reason.text, said
 
     def trials(self) -> list[Run]:
-        with self.line() as (line, _):
-            return sorted(line.ledger.runs.search("rings", kind=RunKind.TRIAL, limit=1000), key=lambda run: run.id)
+        with self.context() as (context, _):
+            return sorted(context.ledger.runs.search("rings", kind=RunKind.TRIAL, limit=1000), key=lambda run: run.id)
 
     def calls(self) -> list[dict[str, Any]]:
         path = self.home / "calls.jsonl"
@@ -220,15 +220,15 @@ def test_every_trial_is_a_run_that_can_be_compared(found: Any) -> None:
     assert best.params["train.radius"] == result["params"]["radius"]
     assert {"validation.roc_auc", "validation.log_loss", "validation.fit_s"} <= best.metrics.keys()
     assert [step.name for step in best.steps] == ["fold-0", "fold-1"]
-    with rings.line() as (line, _):
-        asked = line.ledger.runs.step_facts(best)
+    with rings.context() as (context, _):
+        asked = context.ledger.runs.step_facts(best)
     assert asked["fold-0"]["params"].keys() == {"radius", "search.fold"}
 
 
 def test_a_run_records_what_its_search_chose(found: Any) -> None:
     """Number 32: algorithm and parameters of the winner are the run's, and so the release's: `show` and `diff` tell them."""
     rings, (_, result, _, _) = found
-    with rings.line() as (line, _):
+    with rings.context() as (line, _):
         run = experiment.run(line, experiment.ExperimentOptions())
     assert run.params["algorithm"] == result["algorithm"] == "circle"
     assert run.params["train.radius"] == result["params"]["radius"]
@@ -345,7 +345,7 @@ def test_when_all_trials_fail_it_says_of_what_and_stops_early(tmp_path: Path) ->
 def test_an_experiment_trains_what_the_search_chose_and_params_come_first(tmp_path: Path) -> None:
     search = model("circle", ONE.replace("trials: 40", "trials: 3"))
     rings = Rings(tmp_path / "home").write(search, params="train: {radius: 0.5, seed: 7}\n")
-    with rings.line() as (line, said):
+    with rings.context() as (line, said):
         run = experiment.run(line, experiment.ExperimentOptions())
         assert run.outcome == "done", run.reason
         assert [step.name for step in run.steps] == ["search.rows", "search"]

@@ -101,14 +101,14 @@ def test_the_daemons_look_keeps_what_a_rollout_is_judged_by(tmp_path: Path, roll
     (tmp_path / "noria.yaml").write_text(PROJECT)
     (tmp_path / "points.csv").write_text("late,distance\n1,2\n")
     (tmp_path / "model.py").write_text("def train(features, label): ...\n")
-    line = assembly.assemble(tmp_path)
+    context = assembly.assemble(tmp_path)
     try:
-        with line.ledger.transaction():
+        with context.ledger.transaction():
             for i, (environment, state, at) in enumerate(rollouts):
-                line.ledger.rollouts.start(Rollout(f"r{i}", "hello", environment, None, "v2", "d" * 64, state, 0, at))
-        folder = shadow_folder(line.state, "staging")
+                context.ledger.rollouts.start(Rollout(f"r{i}", "hello", environment, None, "v2", "d" * 64, state, 0, at))
+        folder = shadow_folder(context.state, "staging")
         segments(folder, 100.0, 200.0, 300.0)
-        retention.look(line, config.load(tmp_path))
+        retention.look(context, config.load(tmp_path))
         assert sorted(path.stat().st_mtime for path in folder.glob("*.plog")) == left
     finally:
-        line.executor.close()
+        context.executor.close()

@@ -48,7 +48,7 @@ class World:
         subprocess.run([*GIT, "add", "-A"], cwd=self.top, check=True)
         subprocess.run([*GIT, "commit", "-qm", "work"], cwd=self.top, check=True)
 
-    def sheet(self, *, by_hand: bool = False) -> tuple[DeliveryContext, PinnedRun]:
+    def pinned_run(self, *, by_hand: bool = False) -> tuple[DeliveryContext, PinnedRun]:
         state = self.home / ".noria"
         ledger = Ledger.open(state)
         none = cast(Any, None)
@@ -60,8 +60,8 @@ class World:
         return line, PinnedRun(Turn("t", "p", 1, (), "push", 0.0), "run-1", project, tree, commit, dirty, {})
 
 
-def sealed(line: DeliveryContext, sheet: PinnedRun, target: Path) -> dict[str, str]:
-    code.seal(line, sheet, target)
+def sealed(context: DeliveryContext, pinned_run: PinnedRun, target: Path) -> dict[str, str]:
+    code.seal(context, pinned_run, target)
     found = [path for path in target.rglob("*") if path.is_symlink() or not path.is_dir()]
     return {p.relative_to(target).as_posix(): os.readlink(p) if p.is_symlink() else p.read_text() for p in found}
 
@@ -72,12 +72,12 @@ def test_what_steps_left_and_changed_in_the_checkout_is_not_sealed(tmp_path: Pat
     world = World(tmp_path / "repo", below)
     (world.home / "tool").symlink_to("work.py")
     world.commit()
-    line, sheet = world.sheet()
+    line, pinned_run = world.pinned_run()
     for name in ("made/rows.csv", "note.txt", "left.tmp", "new.py", ".pytest_cache/x", "work.py"):
-        (sheet.tree / name).parent.mkdir(exist_ok=True)
-        (sheet.tree / name).write_text("1,Zebra\n")
-    (sheet.tree / "noria.yaml").unlink()
-    found = sealed(line, sheet, tmp_path / "code")
+        (pinned_run.tree / name).parent.mkdir(exist_ok=True)
+        (pinned_run.tree / name).write_text("1,Zebra\n")
+    (pinned_run.tree / "noria.yaml").unlink()
+    found = sealed(line, pinned_run, tmp_path / "code")
     assert found.keys() == {"noria.yaml", "work.py", ".gitignore", "tool"}
     assert (found["work.py"], found["tool"]) == ("x = 1\n", "work.py")
     assert not (tmp_path / "code" / ".git").exists()
@@ -92,7 +92,7 @@ def test_of_a_tree_with_changes_what_git_tracks_and_names_is_sealed(tmp_path: Pa
     world.put("note.txt", "left by a step")
     world.put("made/rows.csv", "1,Zebra\n")
     world.put("scratch/rows.csv", "1,Zebra\n")  # nobody added it, no step reads it
-    line, sheet = world.sheet(by_hand=True)
+    line, sheet = world.pinned_run(by_hand=True)
     found = sealed(line, sheet, tmp_path / "code")
     assert found.keys() == {"noria.yaml", "work.py", "more.py", ".gitignore"}
     assert found["work.py"] == "x = 3\n"
@@ -102,7 +102,7 @@ def test_without_git_neither_data_nor_what_steps_leave_is_sealed(tmp_path: Path)
     """Number 1: a folder without Git has code and data, too."""
     world = World(tmp_path / "folder")
     world.put("made/rows.csv", "1,Zebra\n")
-    line, sheet = world.sheet()
+    line, sheet = world.pinned_run()
     assert sealed(line, sheet, tmp_path / "code").keys() == {"noria.yaml", "work.py", ".gitignore"}
 
 
@@ -112,11 +112,11 @@ def test_a_link_that_leaves_or_goes_round_is_refused_by_name(tmp_path: Path, tar
     world = World(tmp_path / "repo")
     (world.home / "loop").symlink_to(target)
     world.commit()
-    line, sheet = world.sheet()
+    line, pinned_run = world.pinned_run()
     with pytest.raises(RefusedError, match=f"loop is a link that leads to {target}"):
-        code.seal(line, sheet, tmp_path / "code")
-    assert code.bad_links(world.home, sheet.project).startswith(f"loop is a link that leads to {target}")
-    assert code.bad_links_of(line, sheet) == code.bad_links(world.home, sheet.project)
+        code.seal(line, pinned_run, tmp_path / "code")
+    assert code.bad_links(world.home, pinned_run.project).startswith(f"loop is a link that leads to {target}")
+    assert code.bad_links_of(line, pinned_run) == code.bad_links(world.home, pinned_run.project)
 
 
 def test_a_link_that_nobody_added_to_git_is_the_person_s_own(tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ def test_a_link_that_nobody_added_to_git_is_the_person_s_own(tmp_path: Path) -> 
     world.commit()
     (world.home / "elsewhere").symlink_to("/etc")
     world.put("work.py", "x = 3\n")
-    line, sheet = world.sheet(by_hand=True)
-    assert code.bad_links(world.home, sheet.project) == ""
-    assert sealed(line, sheet, tmp_path / "code").keys() == {"noria.yaml", "work.py", ".gitignore"}
+    line, pinned_run = world.pinned_run(by_hand=True)
+    assert code.bad_links(world.home, pinned_run.project) == ""
+    assert sealed(line, pinned_run, tmp_path / "code").keys() == {"noria.yaml", "work.py", ".gitignore"}
 
 
 def test_a_link_that_leads_nowhere_stays_one(tmp_path: Path) -> None:
@@ -136,22 +136,22 @@ def test_a_link_that_leads_nowhere_stays_one(tmp_path: Path) -> None:
     (world.home / "latest").symlink_to("data/none.csv")
     (world.home / "here").symlink_to(".")
     world.commit()
-    line, sheet = world.sheet()
-    assert sealed(line, sheet, tmp_path / "code").items() >= {("latest", "data/none.csv"), ("here", ".")}
-    assert code.bad_links(world.home, sheet.project) == code.bad_links_of(line, sheet) == ""
+    line, pinned_run = world.pinned_run()
+    assert sealed(line, pinned_run, tmp_path / "code").items() >= {("latest", "data/none.csv"), ("here", ".")}
+    assert code.bad_links(world.home, pinned_run.project) == code.bad_links_of(line, pinned_run) == ""
 
 
 def test_a_link_in_an_out_of_a_step_cannot_bring_in_a_file_from_elsewhere(tmp_path: Path) -> None:
     """Number 45: only the out itself was looked at, not what lies in its folder."""
     world = World(tmp_path / "repo")
     world.commit()
-    line, _sheet = world.sheet()
+    context, _sheet = world.pinned_run()
     world.put("made/rows.csv", "1\n")
     (world.home / "made/inside").symlink_to("rows.csv")
-    assert line.places.digests(world.home, "made").keys() == {"made/rows.csv", "made/inside"}
+    assert context.places.digests(world.home, "made").keys() == {"made/rows.csv", "made/inside"}
     (world.home / "made/key").symlink_to("/etc/hostname")
     with pytest.raises(StepError, match="is a link that leaves the project") as raised:
-        line.places.digests(world.home, "made")
+        context.places.digests(world.home, "made")
     assert raised.value.where == "made/key"
 
 
@@ -159,6 +159,6 @@ def test_a_name_that_no_export_can_hold_is_refused(tmp_path: Path) -> None:
     world = World(tmp_path / "repo")
     world.put("a\\b.txt", "x")
     world.commit()
-    line, sheet = world.sheet()
+    line, sheet = world.pinned_run()
     with pytest.raises(RefusedError, match="cannot be one"):
         code.seal(line, sheet, tmp_path / "code")

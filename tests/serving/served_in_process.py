@@ -43,10 +43,10 @@ class InProcess:
     def post(self, path: str, body: Any = None, **more: Any) -> httpx.Response:
         return self.ask("POST", path, content=body if isinstance(body, bytes) else json.dumps(body).encode(), **more)
 
-    def quick(self, path: str, body: Any, *headers: tuple[bytes, bytes]) -> Any:
+    def try_fast(self, path: str, body: Any, *headers: tuple[bytes, bytes]) -> Any:
         """What the short way answers, or None."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.apps.quick(path.encode(), [(b"host", b"127.0.0.1"), *headers], content)
+        return self.apps.try_fast(path.encode(), [(b"host", b"127.0.0.1"), *headers], content)
 
 
 @contextlib.contextmanager

@@ -351,7 +351,7 @@ def test_a_killed_command_goes_on(file: Path, tmp_path: Path) -> None:
     flights(60_000).write_ndjson(tmp_path / "rows.jsonl")
     journal = tmp_path / ".out.jsonl.scoring" / parts.JOURNAL
     script = "from noria.delivery.batch import scoring; scoring.BATCH_ROWS, scoring.PART_ROWS = 500, 2000\n"
-    script += "import functools; scoring.Order = functools.partial(scoring.Order, batch_rows=500, part_rows=2000)\n"
+    script += "import functools; scoring.BatchOrder = functools.partial(scoring.BatchOrder, batch_rows=500, part_rows=2000)\n"
     script += "import sys; from noria import cli; sys.exit(cli.execute(sys.argv[1:]))"
     arguments = [sys.executable, "-c", script, *command(tmp_path)[3:]]
     parts_seen = 0

@@ -252,10 +252,10 @@ def test_a_key_may_be_for_labels_alone_or_for_predictions(keys_file: Path, path:
     for name, words in kinds.items():
         headers = [(b"x-api-key", f"{name}-0123456789abcdef".encode())]
         if not scope or not words or scope in words.split():
-            assert door.enter(headers, path, None) == name
+            assert door.authorise(headers, path, None) == name
         else:
             with pytest.raises(ForbiddenError, match=f"the key '{name}' is for {words} only"):
-                door.enter(headers, path, None)
+                door.authorise(headers, path, None)
 
 
 def test_a_list_that_is_no_text_is_refused(keys_file: Path) -> None:
@@ -373,13 +373,13 @@ def test_the_door_tells_who_came(keys_file: Path, tmp_path: Path) -> None:
     table = RateLimits(tmp_path / "r", RateLimit(1, 3600.0))
     door = AccessControl(Access(keys_file=str(keys_file), rate=RateLimit(1, 3600.0)), "0.0.0.0", table)
     head = [(b"x-api-key", ANNA.encode())]
-    assert door.enter(head, "/predict", ("10.0.0.1", 5)) == "anna"
+    assert door.authorise(head, "/predict", ("10.0.0.1", 5)) == "anna"
     with pytest.raises(TooOftenError):
-        door.enter(head, "/predict", ("10.0.0.2", 5))
-    assert door.enter([], "/metrics", ("127.0.0.1", 5)) == ""
+        door.authorise(head, "/predict", ("10.0.0.2", 5))
+    assert door.authorise([], "/metrics", ("127.0.0.1", 5)) == ""
     for peer in (("10.0.0.1", 5), None):
         with pytest.raises(NoKeyError):
-            door.enter([], "/metrics", peer)
+            door.authorise([], "/metrics", peer)
     table.close()
 
 

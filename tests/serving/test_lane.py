@@ -57,7 +57,7 @@ class Both:
     counts: SharedCounters
 
     def short(self, body: bytes, path: str = "/predict", *more: Header) -> Found:
-        reply = self.app.quick(path.encode(), [*HEADERS, *more], body)
+        reply = self.app.try_fast(path.encode(), [*HEADERS, *more], body)
         assert reply is not None
         return reply.status, reply.body, self.logged()
 
@@ -187,7 +187,7 @@ def test_a_policy_of_the_log_holds_the_short_way_too(both: Make, policy: LogPoli
 @pytest.mark.parametrize("body", [b"", b"{", b'{"carrier": "AA"}', b'{"carrier": "AA", "distance": 1e300}', b'[{"carrier": 1}]'])
 def test_what_is_wrong_is_said_in_the_same_words(both: Make, body: bytes) -> None:
     found = both(BINARY)
-    quick = found.app.quick(b"/predict", HEADERS, body)
+    quick = found.app.try_fast(b"/predict", HEADERS, body)
     status, text, _ = found.long(body)
     assert quick is None or (quick.status, quick.body) == (status, text)
     assert status in (400, 422)
@@ -242,14 +242,14 @@ def test_a_matrix_of_numbers_has_its_own_lane(both: Make) -> None:
     asked = both(MATRIX_SIGNATURE, release=matrix)
     path = f"/v2/models/{PROJECT}/infer"
     took: list[int] = []
-    own = asked.app._lane.infer  # type: ignore[union-attr]  # the short way inside the short way
+    own = asked.app._fast_path.infer  # type: ignore[union-attr]  # the short way inside the short way
 
     def noted(body: bytes, admit: Any) -> Any:
         reply = own(body, admit)
         took.append(reply is not None)
         return reply
 
-    asked.app._lane.infer = noted  # type: ignore[union-attr, method-assign]
+    asked.app._fast_path.infer = noted  # type: ignore[union-attr, method-assign]
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(

@@ -90,7 +90,7 @@ class Desk:
         return asyncio.run(run())
 
     async def _one(self, body: bytes, path: str) -> dict[str, Any]:
-        reply = self.app.quick(path.encode(), HEADERS, body)
+        reply = self.app.try_fast(path.encode(), HEADERS, body)
         if reply is not None:
             return cast("dict[str, Any]", msgspec.json.decode(reply.body)) | {"status": reply.status}
         sent: list[dict[str, Any]] = []
@@ -235,20 +235,20 @@ def test_a_hosted_release_before_does_not_slow_a_compiled_champion(make: Make, t
     draws = [i / 20 for i in range(20)]
     desk = make(*draws)
     desk.serve(two | {"p": release("p", 0.9, immediate=False)}, **PROBATION)
-    asked = asyncio.run(_quick(desk, 40))
+    asked = asyncio.run(_try_fast(desk, 40))
     assert all(reply is not None for reply in asked)
     assert desk.arms() == (Tally(20), Tally(40))
     desk.serve({"a": release("a", FAILS), "p": release("p", 0.9, immediate=False)}, **PROBATION)
-    assert asyncio.run(_quick(desk, 1)) == [None]
+    assert asyncio.run(_try_fast(desk, 1)) == [None]
     assert desk.arms() == (Tally(20), Tally(40))
     assert desk.ask(BODY)[0]["variant"] == "fallback"
     assert desk.arms() == (Tally(20), Tally(41, 1))
 
 
-async def _quick(desk: Desk, times: int) -> list[Any]:
+async def _try_fast(desk: Desk, times: int) -> list[Any]:
     found = []
     for _ in range(times):
-        found.append(desk.app.quick(b"/predict", HEADERS, BODY))
+        found.append(desk.app.try_fast(b"/predict", HEADERS, BODY))
         while desk.shadow._tasks:
             await asyncio.sleep(0)
     return found
@@ -262,7 +262,7 @@ def test_nothing_is_scored_before_the_answer_is_made_and_what_does_not_fit_is_co
 
     async def run() -> None:
         for _ in range(WAITING + 5):  # they came in one read of the socket
-            reply = desk.app.quick(b"/predict", HEADERS, BODY)
+            reply = desk.app.try_fast(b"/predict", HEADERS, BODY)
             assert reply is not None
             assert reply.status == 200
         assert scripted.asked == 0
@@ -313,7 +313,7 @@ def two(tmp_path: Path) -> dict[str, LoadedRelease]:
 def test_in_probation_the_lane_answers_what_is_not_drawn(make: Make, two: dict[str, LoadedRelease]) -> None:
     desk = make(0.4, 0.6, 0.9)  # every third is scored by the release before
     desk.serve(two, **PROBATION)
-    lane, taken = desk.app._lane, list[bytes]()
+    lane, taken = desk.app._fast_path, list[bytes]()
     assert lane is not None
     answer = lane.answer
     lane.answer = lambda body, admit=None: taken.append(body) or answer(body, admit)  # type: ignore[method-assign,func-returns-value]

@@ -19,11 +19,11 @@ from noria.storage.ledger import Ledger
 CLAIM = """\
 import sys, time
 from pathlib import Path
-from noria.storage.lease import Held
+from noria.storage.lease import HeldJob
 from noria.storage.ledger import Ledger
 
 ledger = Ledger.open(Path(sys.argv[1]))
-held = Held.claim(ledger, "p", "rollout", "r")
+held = HeldJob.claim(ledger, "p", "rollout", "r")
 print(held.job.fence, flush=True)
 time.sleep(60)
 """

@@ -20,12 +20,12 @@ def test_a_tilde_names_one_folder_for_every_command(tmp_path: Path, monkeypatch:
     home.mkdir()
     (home / "noria.yaml").write_text("project: p\n")
     monkeypatch.chdir(home)
-    line = assembly.assemble(home)
+    context = assembly.assemble(home)
     try:
-        assert line.state == Home(home).state == tmp_path / "n"
+        assert context.state == Home(home).state == tmp_path / "n"
     finally:
-        line.executor.close()
-        line.ledger.close()
+        context.executor.close()
+        context.ledger.close()
     assert not (home / "~").exists()
 
 

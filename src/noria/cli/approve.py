@@ -25,6 +25,6 @@ def command(home: Home, release: str, environment: str | None, as_json: bool) ->
     """
     from noria.engine import actions, assembly
 
-    line = assembly.assemble(home.path, actor=actor())
-    done = actions.approve(line, release, environment, actor())
+    context = assembly.assemble(home.path, actor=actor())
+    done = actions.approve(context, release, environment, actor())
     emit(as_json, done, lambda: str(done["text"]))

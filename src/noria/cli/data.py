@@ -175,9 +175,9 @@ def checkout(home: Home, snapshot: str, into: Path, link: str, force: bool, as_j
     """
     from noria.data import versions
 
-    with at_work(home, as_json) as line:
-        facts = versions.find(line.ledger, line.name, snapshot)
-        done = versions.checkout(line, facts, into, versions.LinkKind(link), force=force)
+    with at_work(home, as_json) as context:
+        facts = versions.find(context.ledger, context.name, snapshot)
+        done = versions.checkout(context, facts, into, versions.LinkKind(link), force=force)
     document = {"snapshot": snapshot_facts(facts), "folder": done.folder, "written": done.written, "same": done.same}
     same = f", {done.same:,} were there" if done.same else ""
     text = f"{facts.dataset} {names.short(facts.digest)}: {plural(done.written, 'file')} written to {done.folder}{same}"
@@ -202,8 +202,8 @@ def pin(home: Home, snapshot: str, name: str, as_json: bool) -> None:
     """
     from noria.data import versions
 
-    with at_work(home, True) as line:
-        facts = versions.pin(line, snapshot, name)
+    with at_work(home, True) as context:
+        facts = versions.pin(context, snapshot, name)
     text = f"{name}: {facts.dataset} {names.short(facts.digest)}, {plural(facts.files, 'file')}, kept for ever"
     emit(as_json, {"name": name, "snapshot": snapshot_facts(facts)}, lambda: text)
 
@@ -222,8 +222,8 @@ def unpin(home: Home, name: str, as_json: bool) -> None:
     """
     from noria.data import versions
 
-    with at_work(home, True) as line:
-        digest = versions.unpin(line, name)
+    with at_work(home, True) as context:
+        digest = versions.unpin(context, name)
     emit(as_json, {"name": name, "digest": digest}, lambda: f"{names.short(digest)} is no longer pinned as {name}")
 
 
@@ -249,8 +249,8 @@ def verify(home: Home, as_json: bool) -> int:
     from noria.trust import verification
 
     home.existing_ledger().close()  # says so where nothing has happened yet
-    with at_work(home, as_json) as line:
-        found = verification.verify(line)
+    with at_work(home, as_json) as context:
+        found = verification.verify(context)
     emit(as_json, lambda: _verified_facts(found), lambda: _render_verified(found))
     return ExitCode.PASSED if found.ok else ExitCode.NO
 

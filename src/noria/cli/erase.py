@@ -45,8 +45,8 @@ def erase(home: Home, what: str, yes: bool, as_json: bool) -> None:
     from noria.trust import erasure as engine
 
     home.existing_ledger().close()  # says so where nothing has happened yet
-    with at_work(home, as_json) as line:
-        found = engine.erase(line, what) if yes else engine.plan(line, what)
+    with at_work(home, as_json) as context:
+        found = engine.erase(context, what) if yes else engine.plan(context, what)
     emit(as_json, lambda: _facts(found, yes), lambda: _render(found, yes))
 
 

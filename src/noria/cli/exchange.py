@@ -33,9 +33,9 @@ def export(home: Home, snapshot: str, file: Path, as_json: bool) -> None:
     from noria.data import exchange, versions
 
     home.existing_ledger().close()  # says so where nothing has happened yet
-    with at_work(home, as_json) as line:
-        facts = versions.find(line.ledger, line.name, snapshot)
-        exchange.export(line, facts, file.resolve())
+    with at_work(home, as_json) as context:
+        facts = versions.find(context.ledger, context.name, snapshot)
+        exchange.export(context, facts, file.resolve())
     written = file.stat().st_size
     text = f"{facts.dataset} {names.short(facts.digest)}: {plural(facts.files, 'file')} written to {file} ({size(written)})"
     emit(as_json, {"snapshot": snapshot_facts(facts), "file": str(file.resolve()), "size_bytes": written}, lambda: text)
@@ -63,8 +63,8 @@ def take_in(home: Home, file: Path, name: str | None, into: Path | None, even_er
     """
     from noria.data import exchange
 
-    with at_work(home, as_json) as line:
-        found = exchange.take_in(line, file, name, into, erased=even_erased)
+    with at_work(home, as_json) as context:
+        found = exchange.take_in(context, file, name, into, erased=even_erased)
     keys = {"name": found.name, "known": found.known, "added": found.added, "folder": found.folder}
     emit(as_json, {"snapshot": snapshot_facts(found.facts)} | keys, lambda: _render(found))
 

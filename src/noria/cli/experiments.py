@@ -58,15 +58,15 @@ def explain(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
     from noria.engine import assembly
     from noria.pipeline import experiment, train
 
-    line = assembly.assemble(home.path, actor=actor(), warm=0)
+    context = assembly.assemble(home.path, actor=actor(), warm=0)
     if request.sweep:
         raise UsageError("--explain tells of one run", hint="Use --set in place of --sweep.")
     try:
         chosen = experiment.ExperimentOptions(request.overrides, _selection(request))
-        sheet = experiment.prepare(line, chosen)
-        found = list(train.explain(line, sheet, chosen.selection))
+        pinned_run = experiment.prepare(context, chosen)
+        found = list(train.explain(context, pinned_run, chosen.selection))
     finally:
-        line.executor.close()
+        context.executor.close()
     emit(as_json, {"steps": [_explained(one) for one in found]}, lambda: _explanation(found))
     return ExitCode.PASSED
 
@@ -77,7 +77,7 @@ def run(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
     from noria.engine import assembly
     from noria.pipeline import experiment
 
-    line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=2)
+    context = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=2)
     made = []
     try:
         for values in experiment.combinations(request.sweep):
@@ -85,12 +85,12 @@ def run(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
                 {**request.overrides, **values}, _selection(request), request.tags, request.note
             )
             if values:
-                line.progress(", ".join(f"{name}={value}" for name, value in values.items()))
-            made.append(experiment.run(line, chosen))
+                context.progress(", ".join(f"{name}={value}" for name, value in values.items()))
+            made.append(experiment.run(context, chosen))
     finally:
-        line.executor.close()
+        context.executor.close()
     varied = [*request.overrides, *request.sweep]
-    said = {one.id: log for one in made if (log := failed_log(line.blobs, one.steps)) is not None}
+    said = {one.id: log for one in made if (log := failed_log(context.blobs, one.steps)) is not None}
     emit(
         as_json,
         lambda: {"experiments": [_facts(one) for one in made]},

@@ -46,8 +46,8 @@ def command(home: Home, keep: str, yes: bool, trust_clock: bool, as_json: bool) 
 
     keep_s = _seconds(keep)
     home.existing_ledger().close()  # says so where nothing has happened yet
-    with at_work(home, as_json) as line:
-        found = gc.collect(line, keep_s, trust_clock=trust_clock) if yes else gc.plan(line, keep_s)
+    with at_work(home, as_json) as context:
+        found = gc.collect(context, keep_s, trust_clock=trust_clock) if yes else gc.plan(context, keep_s)
     emit(as_json, lambda: document(found, keep_s, yes), lambda: render(found, keep_s, yes))
 
 

@@ -162,8 +162,8 @@ def _dialect() -> Dialect | None:
 def _dataset(home: Home, reference: str, as_json: bool) -> tuple[InputFile, ...]:
     from noria.delivery.batch import scoring
 
-    with at_work(home, as_json) as line:
-        return scoring.dataset(line, reference)
+    with at_work(home, as_json) as context:
+        return scoring.dataset(context, reference)
 
 
 def _teller(as_json: bool) -> Callable[[str], None]:

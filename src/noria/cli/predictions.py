@@ -146,8 +146,8 @@ def compact(home: Home, environment: str | None, trust_clock: bool, as_json: boo
 
     project = home.project()
     names = [home.environment(environment)] if environment else list(project.environments)
-    with at_work(home, as_json) as line:
-        kept = [retention.keep(line, project, name, again=True, trust_clock=trust_clock) for name in names]
+    with at_work(home, as_json) as context:
+        kept = [retention.keep(context, project, name, again=True, trust_clock=trust_clock) for name in names]
     plain = msgspec.to_builtins
     done = {k.environment: plain(k.compacted) | {"expired": plain(k.expired), "kept": k.refused} for k in kept}
     emit(as_json, {"environments": done}, lambda: "\n".join(_told(k) for k in kept))
@@ -310,7 +310,7 @@ def _finite(value: Any) -> Any:
 
 
 def render(newest: list[dict[str, Any]], found: PredictionCounts, environment: str) -> str:
-    """One line a prediction, and the counts."""
+    """One context a prediction, and the counts."""
     if not newest:
         return f"no prediction in {environment} meets that"
     lines = [_line(row) for row in newest]

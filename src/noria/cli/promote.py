@@ -27,7 +27,7 @@ def command(home: Home, release: str, environment: str | None, force: bool, as_j
     """
     from noria.engine import actions, assembly
 
-    line = assembly.assemble(home.path, actor=actor())
-    done = actions.promote(line, release, environment, actor(), force=force)
+    context = assembly.assemble(home.path, actor=actor())
+    done = actions.promote(context, release, environment, actor(), force=force)
     emit(as_json, done, lambda: f"{done['text']} ({done['ms']} ms)")
     return 0

@@ -64,8 +64,8 @@ def _demand_dataset(home: Home, dataset: str) -> None:
 def _write(home: Home, sample: str, into: Path, as_json: bool) -> None:
     from noria.data import quarantine as stage
 
-    with at_work(home, as_json) as line:
-        delivery, count = stage.sample(line, sample, into)
+    with at_work(home, as_json) as context:
+        delivery, count = stage.sample(context, sample, into)
     facts = {"delivery": delivery.id, "name": delivery.name, "reason": delivery.reason, "failing_rows": delivery.failing_rows}
     of = f" of {delivery.failing_rows:,}" if count < delivery.failing_rows else ""
     text = f"{delivery.name}: {plural(count, 'failing row')}{of} written to {into}; the column noria_reason says why"

@@ -85,8 +85,8 @@ def take_in(
 
     named = tuple(filter(None, (c.strip() for c in classes.split(",")))) if classes else ()
     order = importing.ImportOrder(file, signature, sample, label, task, named, key, event_time, trusted, vouched)
-    with at_work(home, as_json) as line:
-        found = importing.take_in(line, order)
+    with at_work(home, as_json) as context:
+        found = importing.take_in(context, order)
     document = {
         "release": release_facts(found.release),
         "origin": found.origin,
@@ -112,8 +112,8 @@ def withdraw(home: Home, release: str, why: str, as_json: bool) -> None:
     """
     from noria.engine import actions
 
-    with at_work(home, quiet=True) as line:
-        done = actions.withdraw(line, release, why, line.actor)
+    with at_work(home, quiet=True) as context:
+        done = actions.withdraw(context, release, why, context.actor)
     emit(as_json, done, lambda: str(done["text"]))
 
 
@@ -131,8 +131,8 @@ def lift(home: Home, release: str, as_json: bool) -> None:
     """
     from noria.engine import actions
 
-    with at_work(home, quiet=True) as line:
-        done = actions.lift(line, release, line.actor)
+    with at_work(home, quiet=True) as context:
+        done = actions.lift(context, release, context.actor)
     emit(as_json, done, lambda: str(done["text"]))
 
 

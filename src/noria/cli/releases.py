@@ -66,15 +66,15 @@ def export(home: Home, release: str, into: Path | None, without_data: bool, as_j
     from noria.engine import assembly
     from noria.releases import export as exporting
 
-    line = assembly.assemble(home.path, actor=actor(), progress=(lambda _: None) if as_json else _tell)
+    context = assembly.assemble(home.path, actor=actor(), progress=(lambda _: None) if as_json else _tell)
     try:
-        found = line.ledger.releases.get(line.name, release)
+        found = context.ledger.releases.get(context.name, release)
         target = (into or Path(f"{found.version}.noria.tar")).resolve()
-        facts = exporting.export(line, found, target, with_data=not without_data)
+        facts = exporting.export(context, found, target, with_data=not without_data)
         text = f"{found.version} exported to {target.name}{' without its data' if without_data else ''}"
-        line.event("release.exported", found.version, text, key=facts.key, data=not without_data)
+        context.event("release.exported", found.version, text, key=facts.key, data=not without_data)
     finally:
-        line.executor.close()
+        context.executor.close()
     _emit(facts, target, as_json)
 
 

@@ -103,12 +103,12 @@ def _from_store(home: Home, release: str, folder: Path, asked: ReproduceOptions,
     from noria.engine import assembly
     from noria.engine.reproduce import reproduce
 
-    line = assembly.assemble(home.path, actor=actor(), progress=progress)
+    context = assembly.assemble(home.path, actor=actor(), progress=progress)
     try:
-        found = reproduce(line, line.ledger.releases.get(line.name, release), folder, asked)
+        found = reproduce(context, context.ledger.releases.get(context.name, release), folder, asked)
     finally:
-        line.executor.close()
-    line.event("release.reproduced", found.release, found.text, agrees=found.agrees)
+        context.executor.close()
+    context.event("release.reproduced", found.release, found.text, agrees=found.agrees)
     return found
 
 

@@ -27,7 +27,7 @@ def command(home: Home, environment: str | None, to: str | None, as_json: bool) 
     """
     from noria.engine import actions, assembly
 
-    line = assembly.assemble(home.path, actor=actor())
-    done = actions.roll_back(line, environment, actor(), to)
+    context = assembly.assemble(home.path, actor=actor())
+    done = actions.roll_back(context, environment, actor(), to)
     emit(as_json, done, lambda: f"{done['text']} ({done['ms']} ms)")
     return 0

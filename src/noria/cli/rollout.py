@@ -130,8 +130,8 @@ def _plan(rollout: Rollout) -> str:
 def _say(home: Home, verb: str, as_json: bool, environment: str | None, *more: str) -> None:
     from noria.engine import actions, assembly
 
-    line = assembly.assemble(home.path, actor=actor())
-    done = getattr(actions, verb)(line, environment, actor(), *more)
+    context = assembly.assemble(home.path, actor=actor())
+    done = getattr(actions, verb)(context, environment, actor(), *more)
     emit(as_json, done, lambda: f"{done['text']} ({done['ms']} ms)")
 
 

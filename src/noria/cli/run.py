@@ -87,14 +87,14 @@ def turn(home: Home, reason: str, wait: bool, as_json: bool) -> int:
     """One turn; the exit code."""
     from noria.engine import assembly, turn_runner  # the process pool: only a turn needs it
 
-    line = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=3)
+    context = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=3)
     try:
-        ended = turn_runner.turn_by_hand(line, reason)
+        ended = turn_runner.turn_by_hand(context, reason)
         if wait and ended.outcome is TurnOutcome.ROLLING_OUT:
-            ended = _follow(line, home, ended)
+            ended = _follow(context, home, ended)
     finally:
-        line.executor.close()
-    emit(as_json, lambda: _document(line, ended), lambda: _render(ended, _failed_log(line, ended)))
+        context.executor.close()
+    emit(as_json, lambda: _document(context, ended), lambda: _render(ended, _failed_log(context, ended)))
     return EXIT.get(ended.outcome, ExitCode.NO)
 
 
@@ -106,22 +106,22 @@ def _tell(text: str) -> None:
     click.echo(f"{time.strftime('%H:%M:%S')}  {text}", err=True)
 
 
-def _follow(line: DeliveryContext, home: Home, ended: Turn) -> Turn:
+def _follow(context: DeliveryContext, home: Home, ended: Turn) -> Turn:
     """Until live traffic decided. Without a daemon this process drives the rollout itself."""
     from noria.delivery.rollout_controller import RolloutController
     from noria.views.runtime_status import running_daemon
 
-    pilot = RolloutController(line)
+    controller = RolloutController(context)
     while ended.outcome is TurnOutcome.ROLLING_OUT:
         if running_daemon(home.state) is None:
-            pilot.drive()
+            controller.reconcile()
         time.sleep(0.2)
-        ended = line.ledger.turns.get(ended.id)
+        ended = context.ledger.turns.get(ended.id)
     return ended
 
 
-def _document(line: DeliveryContext, ended: Turn) -> dict[str, Any]:
-    run = line.ledger.runs.get(ended.run_id) if ended.run_id and ended.outcome is not TurnOutcome.ERROR else None
+def _document(context: DeliveryContext, ended: Turn) -> dict[str, Any]:
+    run = context.ledger.runs.get(ended.run_id) if ended.run_id and ended.outcome is not TurnOutcome.ERROR else None
     return {
         "turn": ended.number,
         "outcome": str(ended.outcome),
@@ -137,13 +137,13 @@ def _document(line: DeliveryContext, ended: Turn) -> dict[str, Any]:
     }
 
 
-def _failed_log(line: DeliveryContext, ended: Turn) -> tuple[str, str] | None:
+def _failed_log(context: DeliveryContext, ended: Turn) -> tuple[str, str] | None:
     """The step that failed, or the project's tests, and how the log ends; None where nothing failed or nothing was said."""
     if ended.outcome not in (TurnOutcome.STEP_FAILED, TurnOutcome.CHECK_FAILED) or ended.run_id is None:
         return None
     from noria.cli.show import failed_log
 
-    return failed_log(line.blobs, line.ledger.runs.get(ended.run_id).steps)
+    return failed_log(context.blobs, context.ledger.runs.get(ended.run_id).steps)
 
 
 def _render(ended: Turn, log: tuple[str, str] | None) -> str:

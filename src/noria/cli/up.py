@@ -47,9 +47,9 @@ def command(home: Home, serve: str | None, console_at: str | None, as_json: bool
     from noria import daemon  # uvicorn, polars: only the daemon needs them
     from noria.engine import assembly
 
-    line = assembly.assemble(home.path, warm=6)
-    news = _News(line.ledger, line.name, as_json)
-    wheel = daemon.Daemon(line, serve=address(serve), console_at=address(console_at))
+    context = assembly.assemble(home.path, warm=6)
+    news = _News(context.ledger, context.name, as_json)
+    wheel = daemon.Daemon(context, serve=address(serve), console_at=address(console_at))
     daemon.run(wheel, lambda found: _opened(home, found, as_json), news.tell)
     return 0
 

@@ -21,12 +21,12 @@ def at_work(home: Home, quiet: bool) -> Iterator[DeliveryContext]:
     """The project's line; progress goes to standard error, none where ``quiet``: with --json, or where one sentence is all."""
     from noria.engine import assembly
 
-    line = assembly.assemble(home.path, actor=actor(), progress=_quiet if quiet else _tell)
+    context = assembly.assemble(home.path, actor=actor(), progress=_quiet if quiet else _tell)
     try:
-        yield line
+        yield context
     finally:
-        line.executor.close()
-        line.ledger.close()
+        context.executor.close()
+        context.ledger.close()
 
 
 def _quiet(_: str) -> None:

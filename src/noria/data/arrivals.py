@@ -30,7 +30,7 @@ MANY = 1000  # files whose taking in is announced
 LOOK_AGAIN_S = 0.05
 
 
-def take_in(line: StoreContext, project: Project, *, patient: bool = False) -> list[Arrival]:
+def take_in(context: StoreContext, project: Project, *, patient: bool = False) -> list[Arrival]:
     """Keep every file that no delivery has judged as it is now in the blob store.
 
     ``patient``: a person waits: files that were written a moment ago are waited for, and a source that cannot be read is an
@@ -39,30 +39,30 @@ def take_in(line: StoreContext, project: Project, *, patient: bool = False) -> l
     arrivals = []
     for dataset in project.data.values():
         if not served_predictions.is_log(dataset.source):
-            arrivals += _taken(line, dataset, patient)
+            arrivals += _taken(context, dataset, patient)
     return arrivals
 
 
-def news(line: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[FoundFile]:
+def news(context: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[FoundFile]:
     """What is new since it was judged, or may be, by name.
 
     A file that has another mark and the same size is read, since it may only have been touched or copied to where it is:
     then its new mark is written down. Every other change is told by the mark alone.
     """
     marks = {}
-    for found, before in _changes(line, dataset, source):
-        touched = _touched(line, dataset, source, found, before)
+    for found, before in _changes(context, dataset, source):
+        touched = _touched(context, dataset, source, found, before)
         if touched is None:
             yield found
         else:
             marks[found.name] = touched
-    line.ledger.marks.put(line.name, place(dataset), marks)
+    context.ledger.marks.put(context.name, place(dataset), marks)
 
 
-def _changes(line: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[tuple[FoundFile, str]]:
+def _changes(context: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[tuple[FoundFile, str]]:
     """What has another mark than before, with that one: the source's files and the known marks, side by side."""
     judge = judged_by(dataset)
-    known = line.ledger.marks.each(line.name, place(dataset))
+    known = context.ledger.marks.each(context.name, place(dataset))
     name, seen, digest = next(known, _NONE)
     for found in source.look():
         while name and name < found.name:
@@ -72,7 +72,9 @@ def _changes(line: StoreContext, dataset: DataSource, source: SourceListing) -> 
         yield found, seen if name == found.name else ""
 
 
-def _touched(line: StoreContext, dataset: DataSource, source: SourceListing, found: FoundFile, before: str) -> StatEntry | None:
+def _touched(
+    context: StoreContext, dataset: DataSource, source: SourceListing, found: FoundFile, before: str
+) -> StatEntry | None:
     """The mark to be kept of a file whose bytes were judged before; None when they may be new."""
     if found.path is None or found.problem or not before.startswith(f"{found.size_bytes}:"):
         return None
@@ -80,14 +82,14 @@ def _touched(line: StoreContext, dataset: DataSource, source: SourceListing, fou
         digest = files.digest(Path(found.path)) if arrived(source, found, dataset.settle_s) else ""
     except (FileNotFoundError, DataError):  # gone, or not to be read: whoever takes it in says so
         return None
-    mark = _known(line, dataset, found, digest) if digest and source.still(found) else None
+    mark = _known(context, dataset, found, digest) if digest and source.still(found) else None
     return None if mark is None else StatEntry(mark, digest)
 
 
-def connect(line: StoreContext, dataset: DataSource) -> SourceListing:
+def connect(context: StoreContext, dataset: DataSource) -> SourceListing:
     """A look at the source of a dataset, which may go on from where the last one stood."""
     return sources.connect(
-        dataset, line.home, lambda: ((name, seen) for name, seen, _ in line.ledger.marks.each(line.name, place(dataset)))
+        dataset, context.home, lambda: ((name, seen) for name, seen, _ in context.ledger.marks.each(context.name, place(dataset)))
     )
 
 
@@ -115,55 +117,55 @@ def refusal(mark: str, contract: str) -> str:
 _NONE = ("", "", "")
 
 
-def _taken(line: StoreContext, dataset: DataSource, patient: bool) -> list[Arrival]:
-    source = connect(line, dataset)
+def _taken(context: StoreContext, dataset: DataSource, patient: bool) -> list[Arrival]:
+    source = connect(context, dataset)
     try:
-        _leave_behind(line, dataset, source)
-        found = list(_whole(line, dataset, source, patient))
+        _leave_behind(context, dataset, source)
+        found = list(_whole(context, dataset, source, patient))
         if len(found) >= MANY:
-            line.progress(f"{dataset.name}: taking in {len(found):,} files")
-        return _unjudged(line, dataset, list(_kept(line, source, found)))
+            context.progress(f"{dataset.name}: taking in {len(found):,} files")
+        return _unjudged(context, dataset, list(_kept(context, source, found)))
     except DataError as error:
-        if patient or not line.ledger.data.head(line.name, dataset.name).files:
+        if patient or not context.ledger.data.head(context.name, dataset.name).files:
             raise
-        line.event("data.unreadable", dataset.name, f"{dataset.name}: {error.message}; what was accepted before stands")
+        context.event("data.unreadable", dataset.name, f"{dataset.name}: {error.message}; what was accepted before stands")
         return []
 
 
-def _leave_behind(line: StoreContext, dataset: DataSource, source: SourceListing) -> None:
+def _leave_behind(context: StoreContext, dataset: DataSource, source: SourceListing) -> None:
     """Where noria.yaml names another source than before, the files of the old one are no part of the dataset any more.
 
     What the new one holds too stays, unless it is read in another way: then it arrives again.
     """
-    before, now = line.ledger.tables.get(line.name, dataset.name), table_types.identity(dataset)
+    before, now = context.ledger.tables.get(context.name, dataset.name), table_types.identity(dataset)
     if before is not None and before.source == now:
         return
     gone = []
     if before is not None:
-        gone = list(line.ledger.data.standing(line.name, dataset.name))
+        gone = list(context.ledger.data.standing(context.name, dataset.name))
         if before.source.partition(" ")[0] == dataset.format and dataset.sql is None:
             there = {found.name for found in source.look()}
             gone = [name for name in gone if name not in there]
-    with line.ledger.transaction():
-        line.check_lease()
+    with context.ledger.transaction():
+        context.check_lease()
         for name in gone:
-            line.ledger.data.withdraw(line.name, dataset.name, name)
-        line.ledger.marks.drop(line.name, place(dataset), gone)
-        stays = before is not None and bool(line.ledger.data.standing(line.name, dataset.name))
+            context.ledger.data.withdraw(context.name, dataset.name, name)
+        context.ledger.marks.drop(context.name, place(dataset), gone)
+        stays = before is not None and bool(context.ledger.data.standing(context.name, dataset.name))
         kept = before if before is not None and stays else Settled(now)  # without files, nothing is decided
-        line.ledger.tables.put(line.name, dataset.name, Settled(now, kept.basis, kept.type))
+        context.ledger.tables.put(context.name, dataset.name, Settled(now, kept.basis, kept.type))
         if gone:
             text = f"{dataset.name}: {len(gone):,} {'file' if len(gone) == 1 else 'files'} of the former source left the dataset"
-            line.event("data.source_changed", dataset.name, text, dataset=dataset.name, files=len(gone))
+            context.event("data.source_changed", dataset.name, text, dataset=dataset.name, files=len(gone))
 
 
-def _whole(line: StoreContext, dataset: DataSource, source: SourceListing, patient: bool) -> Iterator[FoundFile]:
+def _whole(context: StoreContext, dataset: DataSource, source: SourceListing, patient: bool) -> Iterator[FoundFile]:
     """News that arrived whole; a patient look is repeated until everything has, or keeps changing."""
     told: set[str] = set()
     deadline = time.monotonic() + 2 * dataset.settle_s + LOOK_AGAIN_S
     while True:
         unsettled = False
-        for found in news(line, dataset, source):
+        for found in news(context, dataset, source):
             if found.name in told:
                 continue
             if arrived(source, found, dataset.settle_s):
@@ -184,31 +186,31 @@ def arrived(source: SourceListing, found: FoundFile, settle_s: float) -> bool:
         return False
 
 
-def _kept(line: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
+def _kept(context: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
     """Each with the digest of its bytes, which are blobs now; none for what cannot be read.
 
     What vanished or changed while it was read is left to the next look.
     """
     yield from ((each, "") for each in found if each.problem)
     here = {each.path: each for each in found if each.path is not None and not each.problem}
-    for path, digest in _put(line, here):
+    for path, digest in _put(context, here):
         if source.still(here[path]):
             yield here[path], digest
-    yield from _fetched(line, source, [each for each in found if each.path is None and not each.problem])
+    yield from _fetched(context, source, [each for each in found if each.path is None and not each.problem])
 
 
-def _put(line: StoreContext, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
+def _put(context: StoreContext, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
     try:
-        yield from line.blobs.put_files(paths)
+        yield from context.blobs.put_files(paths)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or "")) from error
 
 
-def _fetched(line: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
+def _fetched(context: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
     """Files from elsewhere, a few at a time side by side."""
     if not found:
         return
-    folder = line.state / "work"
+    folder = context.state / "work"
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(FETCHERS) as pool:
         for first in range(0, len(found), FETCHED):
@@ -218,7 +220,7 @@ def _fetched(line: StoreContext, source: SourceListing, found: Sequence[FoundFil
                     zip((target for _, target in group), pool.map(lambda pair: _fetch(source, *pair), group), strict=True)
                 )
                 names = {target: each for each, target in group}
-                for target, digest in _put(line, [target for target, ok in whole.items() if ok]):
+                for target, digest in _put(context, [target for target, ok in whole.items() if ok]):
                     yield names[target], digest
 
 
@@ -229,26 +231,26 @@ def _fetch(source: SourceListing, found: FoundFile, target: Path) -> bool:
     return False
 
 
-def _unjudged(line: StoreContext, dataset: DataSource, kept: Sequence[tuple[FoundFile, str]]) -> list[Arrival]:
+def _unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[tuple[FoundFile, str]]) -> list[Arrival]:
     """Those that no delivery has judged; the marks of the others are written down."""
     arrivals, marks = [], {}
-    ever = line.ledger.data.delivered(line.name, dataset.name) if len(kept) > SEVERAL else None
+    ever = context.ledger.data.delivered(context.name, dataset.name) if len(kept) > SEVERAL else None
     for found, digest in kept:
         asked = bool(digest) and (ever is None or found.name in ever)
-        mark = _known(line, dataset, found, digest) if asked else None
+        mark = _known(context, dataset, found, digest) if asked else None
         if mark is None:
             origin = found.name if dataset.pin == "version" else None
             arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem, origin))
         else:
             marks[found.name] = StatEntry(mark, digest)
-    line.ledger.marks.put(line.name, place(dataset), marks)
+    context.ledger.marks.put(context.name, place(dataset), marks)
     return arrivals
 
 
-def _known(line: StoreContext, dataset: DataSource, found: FoundFile, digest: str) -> str | None:
+def _known(context: StoreContext, dataset: DataSource, found: FoundFile, digest: str) -> str | None:
     """The mark of bytes that were judged before; None when they are new."""
     judge = judged_by(dataset)
-    delivery = line.ledger.data.seen(line.name, dataset.name, found.name, digest, judge)
+    delivery = context.ledger.data.seen(context.name, dataset.name, found.name, digest, judge)
     if delivery is None:
         return None
     return found.mark if delivery.accepted else refusal(found.mark, judge)

@@ -76,29 +76,29 @@ class SnapshotImport(msgspec.Struct, frozen=True):
     folder: str | None = None
 
 
-def export(line: StoreContext, facts: SnapshotFacts, target: Path) -> None:
+def export(context: StoreContext, facts: SnapshotFacts, target: Path) -> None:
     """Write a version to ``target``: wholly or not at all.
 
     Raises RefusedError when ``target`` exists or a file of the version is gone, CorruptBlobError when one is damaged.
     """
     demand_new(target)
-    with line.locks.using(BLOBS):
-        versions.whole(line, facts)
-        pins = [replace(pin, origin=None) for pin in sorted(line.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)]
-        sources = {f"blobs/{pin.digest}": _source(line, facts, pin) for pin in pins}
+    with context.locks.using(BLOBS):
+        versions.whole(context, facts)
+        pins = [replace(pin, origin=None) for pin in sorted(context.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)]
+        sources = {f"blobs/{pin.digest}": _source(context, facts, pin) for pin in pins}
         files = msgspec.json.encode(pins)
         rows, size_bytes = sum(pin.rows for pin in pins), sum(pin.size_bytes for pin in pins)
         head = SnapshotHead(FORMAT, facts.dataset, facts.digest, len(pins), rows, size_bytes, names.digest_bytes(files))
         ahead = {HEAD: msgspec.json.format(msgspec.json.encode(head), indent=1), FILES: files}
-        write(target, ahead, sources, ExportMeter("writing", size_bytes, line.progress))
+        write(target, ahead, sources, ExportMeter("writing", size_bytes, context.progress))
     text = f"{facts.dataset} {names.short(facts.digest)} exported: {len(pins):,} files, {size_bytes:,} bytes"
-    line.event("data.exported", facts.dataset, text, snapshot=facts.digest)
+    context.event("data.exported", facts.dataset, text, snapshot=facts.digest)
 
 
-def _source(line: StoreContext, facts: SnapshotFacts, pin: FilePin) -> ByteSource:
+def _source(context: StoreContext, facts: SnapshotFacts, pin: FilePin) -> ByteSource:
     called = f"{pin.name} of {facts.dataset}"
     small = pin.size_bytes <= SMALL  # it may share a file with others: it is asked for when it is its turn
-    content = functools.partial(line.blobs.read, pin.digest) if small else line.blobs.unverified(pin.digest)
+    content = functools.partial(context.blobs.read, pin.digest) if small else context.blobs.unverified(pin.digest)
     return ByteSource(ExportFile(pin.digest, pin.size_bytes), content, called)
 
 
@@ -106,7 +106,7 @@ def _source(line: StoreContext, facts: SnapshotFacts, pin: FilePin) -> ByteSourc
 
 
 def take_in(
-    line: StoreContext, path: Path, name: str | None = None, into: Path | None = None, *, erased: bool = False
+    context: StoreContext, path: Path, name: str | None = None, into: Path | None = None, *, erased: bool = False
 ) -> SnapshotImport:
     """Put the contents of a tar into the store, record its version and pin it, as ``imported-DIGEST`` unless it is named; then
     copy its files into a folder, if one is named. The files that are accepted in the dataset now stay as they are.
@@ -115,19 +115,19 @@ def take_in(
     one's, when ``into`` is not empty, or when something of it was erased here, unless ``erased`` allows it back;
     DiskFullError. Then nothing was kept.
     """
-    with line.locks.using(BLOBS):
+    with context.locks.using(BLOBS):
         with opened(path) as file:
             members = archive.members(file)
             head, pins = _begun(members)
             name = name or f"imported-{names.short(head.digest)}"
-            _demand_welcome(line, head, pins, name, into, erased)
-            take_all(members, _pieces(pins), FILES, digested, ExportMeter("verifying", head.size_bytes, line.progress))
-        absent = {pin.digest: pin.size_bytes for pin in pins if not line.blobs.exists(pin.digest)}
-        demand_room(line.state, sum(absent.values()), "Make room; `noria gc` says what nothing needs.")
-        _kept(line, path, head)
-        facts, known = _recorded(line, head, pins, name)
+            _demand_welcome(context, head, pins, name, into, erased)
+            take_all(members, _pieces(pins), FILES, digested, ExportMeter("verifying", head.size_bytes, context.progress))
+        absent = {pin.digest: pin.size_bytes for pin in pins if not context.blobs.exists(pin.digest)}
+        demand_room(context.state, sum(absent.values()), "Make room; `noria gc` says what nothing needs.")
+        _kept(context, path, head)
+        facts, known = _recorded(context, head, pins, name)
         if into is not None:
-            versions.checkout(line, facts, into, versions.LinkKind.REFLINK)
+            versions.checkout(context, facts, into, versions.LinkKind.REFLINK)
     return SnapshotImport(facts, name, known, len(absent), str(into.resolve()) if into is not None else None)
 
 
@@ -197,28 +197,28 @@ def _pieces(pins: Sequence[FilePin]) -> dict[str, ExportFile]:
 
 
 def _demand_welcome(
-    line: StoreContext, head: SnapshotHead, pins: Sequence[FilePin], name: str, into: Path | None, erased: bool
+    context: StoreContext, head: SnapshotHead, pins: Sequence[FilePin], name: str, into: Path | None, erased: bool
 ) -> None:
     """Raise for what would be refused at the end, before anything is read."""
-    versions.demand_pin_name(line, name)
+    versions.demand_pin_name(context, name)
     if name == head.dataset:
         raise RefusedError(f"{name} is the dataset's own name", hint="Choose another name for the pin: --as NAME")
-    if any(one.name == name and one.digest != head.digest for one in line.ledger.keep.pins(line.name)):
+    if any(one.name == name and one.digest != head.digest for one in context.ledger.keep.pins(context.name)):
         raise RefusedError(f"{name} is pinned to another snapshot", hint="Choose another name: --as NAME")
-    source = config.load(line.home).data.get(head.dataset)
+    source = config.load(context.home).data.get(head.dataset)
     if source is not None and served_predictions.is_log(source.source):
         raise RefusedError(
             f"{head.dataset} is what {source.source.removeprefix('log:')} answered here: versions of it come from nowhere else",
             hint="Import it into a project where no dataset of that name is a log.",
         )
     if into is not None:
-        root = versions.outside(line, into)
+        root = versions.outside(context, into)
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise RefusedError(f"{into} is not empty", hint="Name a new folder: --into FOLDER")
         if len({versions.below(pin.name) for pin in pins}) < len(pins):
             raise RefusedError("two of its files would have the same name in a folder", hint="Import it without --into.")
-    gone = line.ledger.keep.erased()
-    back = [pin.name for pin in pins if pin.digest in gone and not line.blobs.exists(pin.digest)]
+    gone = context.ledger.keep.erased()
+    back = [pin.name for pin in pins if pin.digest in gone and not context.blobs.exists(pin.digest)]
     if back and not erased:
         more = f" and {len(back) - versions.NAMED:,} more" if len(back) > versions.NAMED else ""
         raise RefusedError(
@@ -227,31 +227,35 @@ def _demand_welcome(
         )
 
 
-def _kept(line: StoreContext, path: Path, head: SnapshotHead) -> None:
+def _kept(context: StoreContext, path: Path, head: SnapshotHead) -> None:
     """Read the tar once more, into the store. What was verified a moment ago is verified again: a file can change."""
 
-    (line.state / "work").mkdir(exist_ok=True)
-    with full_disk(line.state), opened(path) as file, TemporaryDirectory(dir=line.state / "work", prefix="import-") as folder:
+    (context.state / "work").mkdir(exist_ok=True)
+    with (
+        full_disk(context.state),
+        opened(path) as file,
+        TemporaryDirectory(dir=context.state / "work", prefix="import-") as folder,
+    ):
         members = archive.members(file)
         again, pins = _begun(members)
         if again != head:
             raise DataError("changed while it was read")
-        keeping = _Keeping(line, Path(folder))
-        take_all(members, _pieces(pins), FILES, keeping.take, ExportMeter("taking in", head.size_bytes, line.progress))
+        keeping = _Keeping(context, Path(folder))
+        take_all(members, _pieces(pins), FILES, keeping.take, ExportMeter("taking in", head.size_bytes, context.progress))
         keeping.settle()
 
 
 class _Keeping(msgspec.Struct):
     """Contents on their way into the store; small ones wait in a folder until there are many."""
 
-    line: StoreContext
+    context: StoreContext
     folder: Path
     waiting: list[Path] = []
     size_bytes: int = 0
 
     def take(self, _: str, piece: ExportFile, content: Content) -> str:
         if piece.size_bytes > SMALL:
-            return self.line.blobs.put_stream(content)
+            return self.context.blobs.put_stream(content)
         path = self.folder / piece.digest
         path.write_bytes(data := content.read())
         self.waiting.append(path)
@@ -261,21 +265,21 @@ class _Keeping(msgspec.Struct):
         return names.digest_bytes(data)
 
     def settle(self) -> None:
-        for path, _ in self.line.blobs.put_files(self.waiting):
+        for path, _ in self.context.blobs.put_files(self.waiting):
             path.unlink()
         self.waiting, self.size_bytes = [], 0
 
 
-def _recorded(line: StoreContext, head: SnapshotHead, pins: tuple[FilePin, ...], name: str) -> tuple[SnapshotFacts, bool]:
+def _recorded(context: StoreContext, head: SnapshotHead, pins: tuple[FilePin, ...], name: str) -> tuple[SnapshotFacts, bool]:
     """The version as the ledger knows it now, and whether it knew it before: then what it says of it stands."""
-    with line.ledger.transaction():
+    with context.ledger.transaction():
         known = True
         try:
-            line.ledger.data.find_snapshot(line.name, head.digest)
+            context.ledger.data.find_snapshot(context.name, head.digest)
         except NotFoundError:
             known = False
-            line.ledger.data.put_snapshot(line.name, Snapshot(head.dataset, head.digest, pins))
-        line.ledger.keep.pin(line.name, name, head.digest, line.actor)
+            context.ledger.data.put_snapshot(context.name, Snapshot(head.dataset, head.digest, pins))
+        context.ledger.keep.pin(context.name, name, head.digest, context.actor)
         text = f"{head.dataset} {names.short(head.digest)} imported: {head.files:,} files, pinned as {name}"
-        line.event("data.imported", name, text, snapshot=head.digest, known=known)
-        return line.ledger.data.find_snapshot(line.name, head.digest), known
+        context.event("data.imported", name, text, snapshot=head.digest, known=known)
+        return context.ledger.data.find_snapshot(context.name, head.digest), known

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson")
 
 
-def sample(line: StoreContext, reference: str, into: Path) -> tuple[Delivery, int]:
+def sample(context: StoreContext, reference: str, into: Path) -> tuple[Delivery, int]:
     """Write the failing rows that were kept of a refused file, each with its reason; the delivery, and how many rows that were.
 
     The suffix of ``into`` says how. Raises UsageError for another one, NotFoundError when no rows are kept, RefusedError when
     there is such a file.
     """
     writer = _writer(into)
-    delivery = line.ledger.keep.delivery(line.name, reference)
-    table = _rows(line, delivery)
+    delivery = context.ledger.keep.delivery(context.name, reference)
+    table = _rows(context, delivery)
     if into.exists():
         raise RefusedError(f"{into} exists already", hint="Name another file, or remove it.")
     if not into.parent.is_dir():
@@ -49,15 +49,15 @@ def _writer(into: Path) -> Callable[[pl.DataFrame, Path], None]:
     return writers[into.suffix.lower()]
 
 
-def _rows(line: StoreContext, delivery: Delivery) -> pl.DataFrame:
+def _rows(context: StoreContext, delivery: Delivery) -> pl.DataFrame:
     if delivery.accepted:
         raise NotFoundError(f"{delivery.name} was accepted: no row of it failed")
     if delivery.sample_digest is None:
         raise NotFoundError(f"no row of {delivery.name} is to blame: {delivery.reason}")
     try:
-        content = line.blobs.read(delivery.sample_digest)
+        content = context.blobs.read(delivery.sample_digest)
     except NotFoundError:
-        if delivery.sample_digest in line.ledger.keep.erased():
+        if delivery.sample_digest in context.ledger.keep.erased():
             raise NotFoundError(f"the sample of {delivery.name} was erased") from None
         hint = "`noria gc` keeps samples for 30 days, or as long as --keep says."
         raise NotFoundError(f"the sample of {delivery.name} is no longer kept", hint=hint) from None

@@ -14,7 +14,7 @@ from noria.kernel.errors import DataError
 from noria.storage.context import StoreContext
 
 
-def bring(line: StoreContext, project: Project, snapshots: Iterable[str], wanted: Iterable[str] | None = None) -> None:
+def bring(context: StoreContext, project: Project, snapshots: Iterable[str], wanted: Iterable[str] | None = None) -> None:
     """Fetch what is not in the store any more of these snapshots' pinned objects; only those of ``wanted`` digests, if told.
 
     What was erased stays away. Raises DataError when an object is gone, or is another one now.
@@ -23,29 +23,29 @@ def bring(line: StoreContext, project: Project, snapshots: Iterable[str], wanted
     if not pinned:
         return
     asked = None if wanted is None else set(wanted)
-    erased = line.ledger.keep.erased()
+    erased = context.ledger.keep.erased()
     for snapshot in snapshots:
-        facts = line.ledger.data.facts(snapshot)
+        facts = context.ledger.data.facts(snapshot)
         if facts.dataset in pinned:
-            files = line.ledger.data.files_of(snapshot)
+            files = context.ledger.data.files_of(snapshot)
             absent = [
                 pin
                 for pin in files
                 if pin.origin
                 and (asked is None or pin.digest in asked)
                 and pin.digest not in erased
-                and not line.blobs.exists(pin.digest)
+                and not context.blobs.exists(pin.digest)
             ]
             if absent:
-                _fetch(line, pinned[facts.dataset], absent)
+                _fetch(context, pinned[facts.dataset], absent)
 
 
-def _fetch(line: StoreContext, dataset: DataSource, pins: Sequence[FilePin]) -> None:
-    line.progress(f"{dataset.name}: fetching {len(pins):,} {'file' if len(pins) == 1 else 'files'} again from the origin")
-    source = arrivals.connect(line, dataset)
+def _fetch(context: StoreContext, dataset: DataSource, pins: Sequence[FilePin]) -> None:
+    context.progress(f"{dataset.name}: fetching {len(pins):,} {'file' if len(pins) == 1 else 'files'} again from the origin")
+    source = arrivals.connect(context, dataset)
     there = {found.name: found for found in source.look()}
-    (line.state / "work").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=line.state / "work", prefix="fetch-") as folder:
+    (context.state / "work").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=context.state / "work", prefix="fetch-") as folder:
         target = Path(folder) / "object"
         for pin in pins:
             found = there.get(pin.name)
@@ -57,7 +57,7 @@ def _fetch(line: StoreContext, dataset: DataSource, pins: Sequence[FilePin]) -> 
                 raise _gone(dataset, pin, "is gone from its origin") from None
             if names.digest_file(target) != pin.digest:
                 raise _gone(dataset, pin, "is not the version any more that was taken in")
-            line.blobs.put_file(target, lasting=False)
+            context.blobs.put_file(target, lasting=False)
 
 
 def _gone(dataset: DataSource, pin: FilePin, what: str) -> DataError:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from noria.data.snapshot import FilePin
 
 
-def say(line: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> None:
+def say(context: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> None:
     """Say it of the newest file that arrived and was accepted. One file stands in memory at a time."""
-    standing = line.ledger.data.standing(line.name, source.name)
+    standing = context.ledger.data.standing(context.name, source.name)
     came = [one.name for one in arrivals if one.name in standing and standing[one.name].digest == one.digest]
     if not came or len(standing) < 2:
         return
-    found = newest(list(standing), came, source.key, _reader(line, source, standing))
+    found = newest(list(standing), came, source.key, _reader(context, source, standing))
     if found is not None:
         facts = {"dataset": source.name, "file": found.name, "before": found.before, "rows": found.repeated}
-        line.event("data.repeats", source.name, found.words(source.name), **facts, differing=found.differing)
+        context.event("data.repeats", source.name, found.words(source.name), **facts, differing=found.differing)
 
 
 def newest(
@@ -43,11 +43,11 @@ def newest(
     return judge_repeats.judge(before, after, key)
 
 
-def _reader(line: StoreContext, source: DataSource, standing: Mapping[str, FilePin]) -> Callable[[str], pl.DataFrame]:
-    kind = table_types.of(line, source)
+def _reader(context: StoreContext, source: DataSource, standing: Mapping[str, FilePin]) -> Callable[[str], pl.DataFrame]:
+    kind = table_types.of(context, source)
 
     def read(name: str) -> pl.DataFrame:
-        blob = line.named_blob(standing[name].digest, name)
+        blob = context.named_blob(standing[name].digest, name)
         return files.read_table(blob, name=name, kind=kind, dialect=source.csv)
 
     return read

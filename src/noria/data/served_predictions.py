@@ -17,35 +17,35 @@ def is_log(source: str) -> bool:
     return source.startswith("log:")
 
 
-def snapshot(line: StoreContext, turn_id: str, source: DataSource) -> Snapshot:
+def snapshot(context: StoreContext, turn_id: str, source: DataSource) -> Snapshot:
     """The labelled predictions as one Parquet file, for a turn.
 
     It is taken anew when the schedule or the monitor started the turn; otherwise the newest snapshot there is stands, so that
     a commit or a delivery is compared on rows that do not depend on the minute it came in.
     """
-    taken = line.ledger.turns.recorded(turn_id, f"served.{source.name}")
+    taken = context.ledger.turns.recorded(turn_id, f"served.{source.name}")
     if taken is not None:
-        return line.ledger.data.snapshot(str(taken["digest"]))
-    newest = line.ledger.data.latest_snapshot(line.name, source.name)
-    kinds = {t.kind for t in line.ledger.triggers.of_turn(turn_id)}
+        return context.ledger.data.snapshot(str(taken["digest"]))
+    newest = context.ledger.data.latest_snapshot(context.name, source.name)
+    kinds = {t.kind for t in context.ledger.triggers.of_turn(turn_id)}
     refresh = bool(kinds & {TriggerKind.BREACH, TriggerKind.SCHEDULE})
-    erased = newest is not None and not all(line.blobs.exists(pin.digest) for pin in newest.files)
+    erased = newest is not None and not all(context.blobs.exists(pin.digest) for pin in newest.files)
     if newest is None or refresh or erased:
-        newest = _export(line, source)
-        line.ledger.data.put_snapshot(line.name, newest)
-    line.ledger.turns.record(turn_id, f"served.{source.name}", {"digest": newest.digest})
+        newest = _export(context, source)
+        context.ledger.data.put_snapshot(context.name, newest)
+    context.ledger.turns.record(turn_id, f"served.{source.name}", {"digest": newest.digest})
     return newest
 
 
-def _export(line: StoreContext, source: DataSource) -> Snapshot:
+def _export(context: StoreContext, source: DataSource) -> Snapshot:
     import polars as pl  # tables are read only when the log is taken in
 
     from noria.predictions import log_query
 
     environment = source.source.removeprefix("log:")
-    found = log_query.scan(line.state / "log" / environment, line.name)
+    found = log_query.scan(context.state / "log" / environment, context.name)
     table = log_query.training(found).collect(engine="streaming")
-    _tell(line, source, environment, found.damage.words, int((table["_labels"] > 1).sum()))
+    _tell(context, source, environment, found.damage.words, int((table["_labels"] > 1).sum()))
     times = [moment(event_time, at) for event_time, at in table.select("event_time", "at").iter_rows()]
     table = table.drop("_labels").with_columns(
         event_time=pl.from_epoch(pl.Series(times, dtype=pl.Float64) * 1e6, time_unit="us").dt.replace_time_zone("UTC")
@@ -53,18 +53,18 @@ def _export(line: StoreContext, source: DataSource) -> Snapshot:
     buffer = io.BytesIO()
     table.sort("id").write_parquet(buffer, compression="zstd", statistics=False)
     content = buffer.getvalue()
-    pin = FilePin(f"log/{environment}.parquet", line.blobs.put_bytes(content), len(content), table.height)
+    pin = FilePin(f"log/{environment}.parquet", context.blobs.put_bytes(content), len(content), table.height)
     return Snapshot(source.name, log_digest(source.name, pin), (pin,))
 
 
-def _tell(line: StoreContext, source: DataSource, environment: str, damage: str, conflicts: int) -> None:
+def _tell(context: StoreContext, source: DataSource, environment: str, damage: str, conflicts: int) -> None:
     """What a model that is trained on the log should be known to lack, or to have been told in two ways."""
     if damage:
         text = f"{source.name}: of {environment}'s prediction log {damage} cannot be read; what stood there is not trained on"
-        line.event("log.damaged", source.name, text)
+        context.event("log.damaged", source.name, text)
     if conflicts:
         text = f"{source.name}: {conflicts:,} predictions got labels that differ; the last one counts"
-        line.event("labels.conflict", source.name, text, conflicts=conflicts)
+        context.event("labels.conflict", source.name, text, conflicts=conflicts)
 
 
 def log_digest(dataset: str, pin: FilePin) -> str:

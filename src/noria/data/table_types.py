@@ -43,32 +43,32 @@ def basis(source: DataSource) -> str:
     return f"{names.digest_bytes(msgspec.json.encode(source.csv))[:16]} {names.digest_bytes(msgspec.json.encode(told))[:16]}"
 
 
-def of(line: StoreContext, source: DataSource) -> TableType | None:
+def of(context: StoreContext, source: DataSource) -> TableType | None:
     """The type of the accepted files; decided here and now where no turn has. None of what is no table.
 
     Raises DataError when accepted files do not fit what the contract says now.
     """
     if source.opaque or source.source.startswith("log:"):
         return None
-    before = line.ledger.tables.get(line.name, source.name)
-    decided = decide(line, source, ())
+    before = context.ledger.tables.get(context.name, source.name)
+    decided = decide(context, source, ())
     if before is None or before.basis != basis(source):
-        keep(line, source, accepted(decided, TableType(), decided.seen))
+        keep(context, source, accepted(decided, TableType(), decided.seen))
     return decided.type
 
 
-def decide(line: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> TypeDecision:
+def decide(context: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> TypeDecision:
     """The type that contract, accepted files and those that arrived make.
 
     Where the contract or the way in which text is written changed, the accepted files are looked at again, but for those of
     which another version arrived. Raises DataError when one of them does not fit any more.
     """
-    before = line.ledger.tables.get(line.name, source.name)
+    before = context.ledger.tables.get(context.name, source.name)
     same = before is not None and before.basis == basis(source)
-    standing = {} if same else line.ledger.data.standing(line.name, source.name)
+    standing = {} if same else context.ledger.data.standing(context.name, source.name)
     again = {one.name for one in arrivals}
-    old = [DatasetFile(pin.name, line.named_blob(pin.digest, pin.name)) for pin in standing.values() if pin.name not in again]
-    new = (DatasetFile(one.name, line.named_blob(one.digest, one.name)) for one in arrivals if not one.problem)
+    old = [DatasetFile(pin.name, context.named_blob(pin.digest, pin.name)) for pin in standing.values() if pin.name not in again]
+    new = (DatasetFile(one.name, context.named_blob(one.digest, one.name)) for one in arrivals if not one.problem)
     decided = of_files(source, before, old, new)
     _demand_fit(source, decided, old)
     return decided
@@ -153,9 +153,9 @@ def refusals(source: DataSource, decided: TypeDecision, opened: OpenedFile, base
     return found
 
 
-def keep(line: StoreContext, source: DataSource, kind: TableType) -> None:
+def keep(context: StoreContext, source: DataSource, kind: TableType) -> None:
     """Write down the type of the accepted files."""
-    line.ledger.tables.put(line.name, source.name, Settled(identity(source), basis(source), kind))
+    context.ledger.tables.put(context.name, source.name, Settled(identity(source), basis(source), kind))
 
 
 def accepted(decided: TypeDecision, base: TableType, columns: Iterable[str]) -> TableType:

@@ -109,47 +109,47 @@ def versions(ledger: Ledger, blobs: BlobStore, project: str, dataset: str | None
     ]
 
 
-def pin(line: StoreContext, reference: str, name: str) -> SnapshotFacts:
+def pin(context: StoreContext, reference: str, name: str) -> SnapshotFacts:
     """Keep a version for ever, under a name. Raises UsageError for a name that would be taken for something else."""
-    facts = find(line.ledger, line.name, reference)
-    demand_pin_name(line, name)
-    whole(line, facts, here=False)
-    with line.ledger.transaction():
-        if line.ledger.keep.pin(line.name, name, facts.digest, line.actor):
+    facts = find(context.ledger, context.name, reference)
+    demand_pin_name(context, name)
+    whole(context, facts, here=False)
+    with context.ledger.transaction():
+        if context.ledger.keep.pin(context.name, name, facts.digest, context.actor):
             text = f"{facts.dataset} {names.short(facts.digest)} is pinned as {name}: {facts.files:,} files, kept for ever"
-            line.event("data.pinned", name, text, snapshot=facts.digest)
+            context.event("data.pinned", name, text, snapshot=facts.digest)
     return facts
 
 
-def demand_pin_name(line: StoreContext, name: str) -> None:
+def demand_pin_name(context: StoreContext, name: str) -> None:
     """Raise UsageError for a name that would be taken for something else."""
     if not names.is_name(name) or BEGINNING.fullmatch(name) or names.VERSION.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be a pin's name",
             hint="Lower-case letters, digits, - and _, beginning with a letter; nothing that looks like a digest or a release.",
         )
-    if name in line.ledger.keep.datasets(line.name):
+    if name in context.ledger.keep.datasets(context.name):
         raise UsageError(f"{name} is a dataset's name", hint="Choose another name for the pin.")
 
 
-def unpin(line: StoreContext, name: str) -> str:
+def unpin(context: StoreContext, name: str) -> str:
     """Let a pinned version go; its digest. It stays as long as something else needs it."""
-    with line.ledger.transaction():
-        digest = line.ledger.keep.unpin(line.name, name)
-        line.event("data.unpinned", name, f"{names.short(digest)} is no longer pinned as {name}", snapshot=digest)
+    with context.ledger.transaction():
+        digest = context.ledger.keep.unpin(context.name, name)
+        context.event("data.unpinned", name, f"{names.short(digest)} is no longer pinned as {name}", snapshot=digest)
     return digest
 
 
-def whole(line: StoreContext, facts: SnapshotFacts, *, here: bool = True) -> None:
+def whole(context: StoreContext, facts: SnapshotFacts, *, here: bool = True) -> None:
     """Raise RefusedError unless every file of a version is in the store; what was erased is named as such.
 
     Objects that are pinned by their version may stay at their origin; with ``here`` they are fetched again, which may raise
     DataError.
     """
-    absent = [pin for pin in line.ledger.data.files_of(facts.digest) if not line.blobs.exists(pin.digest)]
+    absent = [pin for pin in context.ledger.data.files_of(facts.digest) if not context.blobs.exists(pin.digest)]
     if not absent:
         return
-    erased = line.ledger.keep.erased()
+    erased = context.ledger.keep.erased()
     lost = [pin for pin in absent if pin.origin is None or pin.digest in erased]
     if lost:
         first = next((pin for pin in lost if pin.digest in erased), lost[0])
@@ -161,7 +161,7 @@ def whole(line: StoreContext, facts: SnapshotFacts, *, here: bool = True) -> Non
         from noria import config  # only where something is to be fetched
         from noria.data import refetch
 
-        refetch.bring(line, config.load(line.home), [facts.digest])
+        refetch.bring(context, config.load(context.home), [facts.digest])
 
 
 # --- a version in a folder
@@ -177,16 +177,16 @@ class CheckedOut(msgspec.Struct, frozen=True):
     size_bytes: int  # of what was written
 
 
-def checkout(line: StoreContext, facts: SnapshotFacts, into: Path, how: LinkKind, *, force: bool = False) -> CheckedOut:
+def checkout(context: StoreContext, facts: SnapshotFacts, into: Path, how: LinkKind, *, force: bool = False) -> CheckedOut:
     """Write the files of a version under their names into a folder. What is there and differs is refused, or with ``force``
     replaced; what is there besides stays.
 
     Raises RefusedError before anything is written.
     """
-    root = outside(line, into)
-    with line.locks.using(BLOBS):
-        whole(line, facts)
-        wanted = list(_wanted(line, facts, root))
+    root = outside(context, into)
+    with context.locks.using(BLOBS):
+        whole(context, facts)
+        wanted = list(_wanted(context, facts, root))
         if len({target for _, target, _ in wanted}) < len(wanted):
             raise RefusedError("two of its files would have the same name in a folder")
         differ = [pin.name for pin, target, there in wanted if there is False]
@@ -198,22 +198,22 @@ def checkout(line: StoreContext, facts: SnapshotFacts, into: Path, how: LinkKind
         fresh = [(pin, target) for pin, target, there in wanted if not there]
         with full_disk(root):
             for pin, target in fresh:
-                _write(line.blobs, pin.digest, target, how)
+                _write(context.blobs, pin.digest, target, how)
     return CheckedOut(facts, str(root), len(fresh), len(wanted) - len(fresh), sum(pin.size_bytes for pin, _ in fresh))
 
 
-def outside(line: StoreContext, into: Path) -> Path:
+def outside(context: StoreContext, into: Path) -> Path:
     """The folder, without links. Raises UsageError when it lies in Noria's own."""
     root = into.resolve()
-    if root.is_relative_to(line.state):
+    if root.is_relative_to(context.state):
         raise UsageError(f"{into} lies in Noria's own folder", hint="Choose another: --into FOLDER")
     return root
 
 
-def _wanted(line: StoreContext, facts: SnapshotFacts, root: Path) -> Iterator[tuple[FilePin, Path, bool | None]]:
+def _wanted(context: StoreContext, facts: SnapshotFacts, root: Path) -> Iterator[tuple[FilePin, Path, bool | None]]:
     """Each file, where it belongs, and whether it is there: None when nothing is, False when something else is."""
     parents: set[Path] = set()
-    for pin in line.ledger.data.files_of(facts.digest):
+    for pin in context.ledger.data.files_of(facts.digest):
         target = root / below(pin.name)
         if target.parent not in parents:
             _demand_inside(target.parent, root)

@@ -44,102 +44,104 @@ class AnalysisContext(msgspec.Struct, frozen=True):
     engine: EngineStats
 
 
-def evidence_of(line: DeliveryContext, environment: Environment, rollout: Rollout) -> ShadowEvidence | None:
+def evidence_of(context: DeliveryContext, environment: Environment, rollout: Rollout) -> ShadowEvidence | None:
     """A book to gather evidence from the prediction log, where a guard needs it."""
     guards = environment.rollout.guards
     if guards.quality is None and guards.quantile is None:
         return None
     from noria.delivery.shadow_evidence import ShadowEvidence  # arrays: few rollouts need them
 
-    folders = (line.state / "log" / environment.name, line.state / "shadow" / environment.name)
+    folders = (context.state / "log" / environment.name, context.state / "shadow" / environment.name)
     certain = guards.quality is not None and guards.quality.metric == "accuracy"
-    classes = signature_of(line, rollout.digest).classes if guards.quality is not None else ()
-    return ShadowEvidence(*folders, rollout.id, line.name, rollout.release, classes=classes, certain=certain)
+    classes = signature_of(context, rollout.digest).classes if guards.quality is not None else ()
+    return ShadowEvidence(*folders, rollout.id, context.name, rollout.release, classes=classes, certain=certain)
 
 
-def analyse(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
+def analyse(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
     """A look at a rollout on live traffic; a held one is only asked whether it does harm. Raises ServingError when the engine
     does not answer."""
     from noria.delivery import judge_advance as judge  # numerics: only a rollout under way needs them
 
     environment = around.environment
-    route = line.ledger.routes.get(line.name, environment.name)
+    route = context.ledger.routes.get(context.name, environment.name)
     stats = around.engine.stats()
-    if stage.is_withdrawn_by_crashes(line, rollout, stats) or route is None or route.rollout_id != rollout.id:
+    if stage.is_withdrawn_by_crashes(context, rollout, stats) or route is None or route.rollout_id != rollout.id:
         return None
     step = environment.rollout.steps[rollout.step]
     shadow = step.kind is StepKind.SHADOW
-    rollout, route = _record(line, rollout, route, stats, PAIRED if shadow else route.share, paired=shadow)
-    ruling = judge.judge(environment.rollout, rollout.step, _evidence(line, around, rollout), _moment(line, around, rollout))
-    _note(line, rollout, ruling)
-    _act(line, around, rollout, route, ruling)
+    rollout, route = _record(context, rollout, route, stats, PAIRED if shadow else route.share, paired=shadow)
+    ruling = judge.judge(
+        environment.rollout, rollout.step, _evidence(context, around, rollout), _moment(context, around, rollout)
+    )
+    _note(context, rollout, ruling)
+    _act(context, around, rollout, route, ruling)
     return ruling
 
 
-def stop_for_lost_evidence(line: DeliveryContext, environment: Environment, rollout: Rollout, why: str) -> None:
+def stop_for_lost_evidence(context: DeliveryContext, environment: Environment, rollout: Rollout, why: str) -> None:
     """The engine does not answer, or the replay breaks: it is waited for as long as patience lasts. No data is not healthy."""
     if rollout.state not in (RolloutState.REPLAY, RolloutState.CANARY):
         return
-    waited = line.ledger.clock.now(line.name) - rollout.patient_clock
+    waited = context.ledger.clock.now(context.name) - rollout.patient_clock
     if rollout.state is RolloutState.REPLAY and waited <= environment.rollout.patience_s:
-        line.ledger.rollouts.update(rollout.id, look=Analysis(time.time(), why, ()))
+        context.ledger.rollouts.update(rollout.id, look=Analysis(time.time(), why, ()))
     elif waited > environment.rollout.patience_s:
-        stage.hold(line, rollout, f"{rollout.release} held, nothing is known of it: {why}")
+        stage.hold(context, rollout, f"{rollout.release} held, nothing is known of it: {why}")
 
 
-def analyse_probation(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
+def analyse_probation(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
     """The same for a release that serves all traffic while the one before is resident."""
     from noria.delivery import judge_advance as judge
 
     environment = around.environment
-    route = line.ledger.routes.get(line.name, environment.name)
+    route = context.ledger.routes.get(context.name, environment.name)
     if route is None or route.champion != rollout.digest:
-        champion.end_probation(line, environment.name, "it does not serve any more")
+        champion.end_probation(context, environment.name, "it does not serve any more")
         return None
     if route.rollout_id == rollout.id and route.candidate is None:  # else a newer candidate is on its way: labels still come
         stats = around.engine.stats()
         share = _share_on_probation(route, stats.tallies.get(route.revision))
-        rollout, route = _record(line, rollout, route, stats, share, paired=True)
-    moment = _moment(line, around, rollout)
-    ruling = judge.judge_probation(environment.rollout, _evidence(line, around, rollout), moment)
-    _note(line, rollout, ruling)
+        rollout, route = _record(context, rollout, route, stats, share, paired=True)
+    moment = _moment(context, around, rollout)
+    ruling = judge.judge_probation(environment.rollout, _evidence(context, around, rollout), moment)
+    _note(context, rollout, ruling)
     if ruling.advice is Advice.ROLL_BACK:
-        _put_back(line, rollout, route, ruling, over=moment.step_s >= environment.rollout.probation_s)
+        _put_back(context, rollout, route, ruling, over=moment.step_s >= environment.rollout.probation_s)
     elif ruling.advice is Advice.PROMOTE:
-        _end_probation(line, rollout, route, ruling, f"{rollout.release} serves {rollout.environment}: {ruling.reason.text}")
+        _end_probation(context, rollout, route, ruling, f"{rollout.release} serves {rollout.environment}: {ruling.reason.text}")
     return ruling
 
 
-def _put_back(line: DeliveryContext, rollout: Rollout, route: Route, ruling: Ruling, *, over: bool) -> None:
+def _put_back(context: DeliveryContext, rollout: Rollout, route: Route, ruling: Ruling, *, over: bool) -> None:
     """The release before takes over. Where none can, that is said once, and a newer release is let in as ever; ``over``: it
     ends by the clock all the same."""
     environment, why = rollout.environment, f"{rollout.release} rolled back in probation: {ruling.reason.text}"
-    champion.demand_unchanged(line, rollout)
+    champion.demand_unchanged(context, rollout)
     try:
-        champion.rollback_target(line, route, None)
+        champion.rollback_target(context, route, None)
     except RefusedError as error:
         text = f"{rollout.release} does harm in probation and goes on serving: {error.message}; {ruling.reason.text}"
         if over:
-            _end_probation(line, rollout, route, ruling, text)
+            _end_probation(context, rollout, route, ruling, text)
         elif error.message not in rollout.reason:
-            with champion.route_change(line, rollout):
-                line.ledger.rollouts.update(rollout.id, reason=text)
-                line.event("probation.harm", rollout.id, text, release=rollout.release)
+            with champion.route_change(context, rollout):
+                context.ledger.rollouts.update(rollout.id, reason=text)
+                context.event("probation.harm", rollout.id, text, release=rollout.release)
         return
-    stage.supersede(line, environment, f"{rollout.release}, which it is compared with, is rolled back")
-    champion.restore_previous(line, environment, why, rollout=rollout, leaving=rollout.digest)
+    stage.supersede(context, environment, f"{rollout.release}, which it is compared with, is rolled back")
+    champion.restore_previous(context, environment, why, rollout=rollout, leaving=rollout.digest)
 
 
-def _end_probation(line: DeliveryContext, rollout: Rollout, route: Route, ruling: Ruling, text: str) -> None:
+def _end_probation(context: DeliveryContext, rollout: Rollout, route: Route, ruling: Ruling, text: str) -> None:
     kind = "probation.passed" if ruling.reason.outcome is Outcome.PASS else "probation.undecided"
     made = replace(route, shadow=0.0, rollout_id=None) if route.rollout_id == rollout.id else None
-    with champion.route_change(line, rollout):
+    with champion.route_change(context, rollout):
         if made is not None:
-            made = champion.put_after(line, route, made)
-        line.ledger.rollouts.update(rollout.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
-        line.event(kind, rollout.id, text, release=rollout.release)
+            made = champion.put_after(context, route, made)
+        context.ledger.rollouts.update(rollout.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
+        context.event(kind, rollout.id, text, release=rollout.release)
     if made is not None:
-        line.driver.set_routes(made)
+        context.driver.set_routes(made)
 
 
 def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
@@ -149,14 +151,14 @@ def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
     return judge_guards.share_on_probation(route.shadow, seen.candidate.requests - seen.candidate.errors, seen.champion.requests)
 
 
-def _moment(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> AnalysisMoment:
+def _moment(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> AnalysisMoment:
     from noria.delivery.judge_advance import AnalysisMoment
 
-    clock = line.ledger.clock.now(line.name)
+    clock = context.ledger.clock.now(context.name)
     return AnalysisMoment(
         patient_s=clock - rollout.patient_clock,
         step_s=clock - rollout.step_clock,
-        approvals=line.ledger.approvals.count(line.name, rollout.release, rollout.environment, since=rollout.step_at),
+        approvals=context.ledger.approvals.count(context.name, rollout.release, rollout.environment, since=rollout.step_at),
         deferred=around.project.monitor.label_delay_s >= around.environment.rollout.patience_s,
     )
 
@@ -164,15 +166,15 @@ def _moment(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) ->
 # -- evidence
 
 
-def _evidence(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Evidence:
+def _evidence(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Evidence:
     from noria.delivery.judge_guards import Evidence
 
     if around.book is None:
         return Evidence(rollout.blocks)
     around.book.poll()
     of_log, of_shadow = around.book.damage()
-    tell_damage(line, rollout.environment, of_log, around.book.told)
-    tell_damage(line, rollout.environment, of_shadow, around.book.told, shadow=True)
+    tell_damage(context, rollout.environment, of_log, around.book.told)
+    tell_damage(context, rollout.environment, of_shadow, around.book.told, shadow=True)
     guards = around.environment.rollout.guards
     found = Evidence(rollout.blocks, latencies=around.book.latencies()) if guards.quantile else Evidence(rollout.blocks)
     if guards.quality is None:
@@ -180,7 +182,7 @@ def _evidence(line: DeliveryContext, around: AnalysisContext, rollout: Rollout) 
     labelled = around.book.labelled()
     if labelled.labelled == 0:
         return replace(found, pairs=labelled.pairs)
-    loss = _loss(task_of(line, rollout.digest), guards.quality.metric, guards.quality.bound)
+    loss = _loss(task_of(context, rollout.digest), guards.quality.metric, guards.quality.bound)
     differences = loss(labelled.y, labelled.new) - loss(labelled.y, labelled.old)
     return replace(found, differences=differences, pairs=labelled.pairs)
 
@@ -191,19 +193,19 @@ def _loss(task: Task, metric: str, bound: float) -> Callable[[Any, Any], Floats]
     return lambda y, prediction: betting.clipped_losses(metric, task, y, prediction, bound)
 
 
-def task_of(line: DeliveryContext, digest: str) -> Task:
+def task_of(context: DeliveryContext, digest: str) -> Task:
     """What kind of model a release holds."""
-    return signature_of(line, digest).task
+    return signature_of(context, digest).task
 
 
-def signature_of(line: DeliveryContext, digest: str) -> Signature:
+def signature_of(context: DeliveryContext, digest: str) -> Signature:
     """What a release takes and answers."""
-    manifest = msgspec.json.decode((line.bundle(digest) / "manifest.json").read_bytes())
+    manifest = msgspec.json.decode((context.bundle(digest) / "manifest.json").read_bytes())
     return msgspec.convert(manifest["signature"], Signature)
 
 
 def _record(
-    line: DeliveryContext, rollout: Rollout, route: Route, stats: EngineCounts, share: float, *, paired: bool = False
+    context: DeliveryContext, rollout: Rollout, route: Route, stats: EngineCounts, share: float, *, paired: bool = False
 ) -> tuple[Rollout, Route]:
     """Append what came in since the last look as a block of its own: an earlier block is never rearranged.
 
@@ -216,15 +218,15 @@ def _record(
     champions = arms.champion.less(total(b.champion for b in seen))
     candidates = arms.candidate.less(total(b.candidate for b in seen))
     if candidates.requests < 0 or champions.requests < 0:  # the server started anew and counts from zero:
-        with line.ledger.transaction():
-            fresh = champion.put_after(line, route, route)  # a new revision keeps what was seen apart from what comes
-        line.driver.set_routes(fresh)
+        with context.ledger.transaction():
+            fresh = champion.put_after(context, route, route)  # a new revision keeps what was seen apart from what comes
+        context.driver.set_routes(fresh)
         return rollout, fresh
     block = Interval(share, champions, candidates, route.revision, paired)
     if not _worth([b.candidate for b in rollout.blocks], block.candidate):
         return rollout, route
     grown = replace(rollout, blocks=(*rollout.blocks, block))
-    line.ledger.rollouts.update(rollout.id, blocks=grown.blocks)
+    context.ledger.rollouts.update(rollout.id, blocks=grown.blocks)
     return grown, route
 
 
@@ -237,28 +239,28 @@ def _worth(seen: list[Tally], new: Tally) -> bool:
 # -- acting
 
 
-def _note(line: DeliveryContext, rollout: Rollout, ruling: Ruling) -> None:
+def _note(context: DeliveryContext, rollout: Rollout, ruling: Ruling) -> None:
     """Where it stands, for whoever asks: not at each look, but for those that decide."""
     now, last = time.time(), rollout.look
     if ruling.advice is Advice.WAIT and last is not None and (last.text == ruling.reason.text or now - last.at < TOLD_S):
         return
-    line.ledger.rollouts.update(rollout.id, look=Analysis(now, ruling.reason.text, ruling.stands))
+    context.ledger.rollouts.update(rollout.id, look=Analysis(now, ruling.reason.text, ruling.stands))
 
 
-def _act(line: DeliveryContext, around: AnalysisContext, rollout: Rollout, route: Route, ruling: Ruling) -> None:
+def _act(context: DeliveryContext, around: AnalysisContext, rollout: Rollout, route: Route, ruling: Ruling) -> None:
     environment = around.environment
     if ruling.advice is Advice.ROLL_BACK:
-        stage.roll_back(line, rollout, f"{rollout.release} rolled back: {ruling.reason.text}")
+        stage.roll_back(context, rollout, f"{rollout.release} rolled back: {ruling.reason.text}")
     elif rollout.state is not RolloutState.CANARY or ruling.advice is Advice.WAIT:
         return  # held: a person decides
     elif ruling.advice is Advice.HOLD:
-        stage.hold(line, rollout, f"{rollout.release} held at {percent(route.share)}: {ruling.reason.text}")
-    elif (frozen := stage.frozen_words(line, environment)) is not None:
-        line.ledger.rollouts.update(
+        stage.hold(context, rollout, f"{rollout.release} held at {percent(route.share)}: {ruling.reason.text}")
+    elif (frozen := stage.frozen_words(context, environment)) is not None:
+        context.ledger.rollouts.update(
             rollout.id, look=Analysis(time.time(), f"{ruling.reason.text}; stays until {frozen}", ruling.stands)
         )
     elif ruling.advice is Advice.PROMOTE:
-        release = line.ledger.releases.get(line.name, rollout.release)
-        champion.promote(line, environment, release, ruling.reason.text, rollout, onward=True)
+        release = context.ledger.releases.get(context.name, rollout.release)
+        champion.promote(context, environment, release, ruling.reason.text, rollout, onward=True)
     else:
-        stage.advance(line, environment, rollout, route, ruling.reason.text)
+        stage.advance(context, environment, rollout, route, ruling.reason.text)

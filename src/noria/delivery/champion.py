@@ -34,72 +34,72 @@ OUTCOMES = {
 }
 
 
-def serving(line: PipelineContext, project: Project) -> Release | None:
+def serving(context: PipelineContext, project: Project) -> Release | None:
     """The release that a candidate must match: the one that serves the last environment, where quality counts most."""
     for environment in reversed(list(project.environments)):
-        route = line.ledger.routes.get(line.name, environment)
+        route = context.ledger.routes.get(context.name, environment)
         if route is not None:
-            return line.ledger.releases.get(line.name, route.champion_version)
+            return context.ledger.releases.get(context.name, route.champion_version)
     return None
 
 
-def close(line: DeliveryContext, rollout: Rollout, state: RolloutState, text: str) -> None:
+def close(context: DeliveryContext, rollout: Rollout, state: RolloutState, text: str) -> None:
     """Write down how a rollout stands, and its turn: it ends, but for a held one and for probation."""
     now = time.time()
     ended = None if state in (RolloutState.HELD, RolloutState.PROBATION) else now
-    clock = line.ledger.clock.now(line.name)
+    clock = context.ledger.clock.now(context.name)
     changes = {"step_clock": clock, "step_at": now} if state is RolloutState.PROBATION else {}
-    line.ledger.rollouts.update(rollout.id, state=state, reason=text, ended_at=ended, **changes)
+    context.ledger.rollouts.update(rollout.id, state=state, reason=text, ended_at=ended, **changes)
     if rollout.turn_id:
         turn_ended = None if state is RolloutState.HELD else now
-        line.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text, ended_at=turn_ended)
+        context.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text, ended_at=turn_ended)
 
 
-def demand_unchanged(line: DeliveryContext, rollout: Rollout) -> None:
+def demand_unchanged(context: DeliveryContext, rollout: Rollout) -> None:
     """In a transaction, before a rollout is moved. Raises LeaseLostError when somebody moved it after it was read."""
-    now = line.ledger.rollouts.get(rollout.id)
+    now = context.ledger.rollouts.get(rollout.id)
     if (now.state, now.step) != (rollout.state, rollout.step):
         raise LeaseLostError(f"the rollout of {rollout.release} has been changed meanwhile: it is {now.state}")
 
 
 @contextmanager
-def route_change(line: DeliveryContext, rollout: Rollout, *, fit: bool = False) -> Iterator[None]:
+def route_change(context: DeliveryContext, rollout: Rollout, *, fit: bool = False) -> Iterator[None]:
     """The transaction in which a rollout is moved: under the lease, from the state that was read; ``fit``: it is to get traffic.
     Raises LeaseLostError."""
-    with line.ledger.transaction():
-        line.check_lease()
-        demand_unchanged(line, rollout)
+    with context.ledger.transaction():
+        context.check_lease()
+        demand_unchanged(context, rollout)
         if fit:
-            demand_fit(line, rollout.release)
+            demand_fit(context, rollout.release)
         yield
 
 
-def demand_fit(line: DeliveryContext, version: str) -> None:
+def demand_fit(context: DeliveryContext, version: str) -> None:
     """In a transaction, before a release gets traffic. Raises LeaseLostError when it was barred after it was chosen."""
-    barred = line.ledger.releases.get(line.name, version).barred
+    barred = context.ledger.releases.get(context.name, version).barred
     if barred:
         raise LeaseLostError(f"{version} has been barred meanwhile: {barred}", hint=f"`noria release lift {version}` lifts it.")
 
 
-def put_after(line: DeliveryContext, read: Route | None, made: Route) -> Route:
+def put_after(context: DeliveryContext, read: Route | None, made: Route) -> Route:
     """In a transaction: the next route. Raises LeaseLostError when somebody changed the one that it was made from."""
-    now = line.ledger.routes.get(line.name, made.environment)
+    now = context.ledger.routes.get(context.name, made.environment)
     if now != read:
         serves = now.champion_version if now else "nothing"
         raise LeaseLostError(f"the route of {made.environment} has been changed meanwhile: {serves} serves", hint=ASK_AGAIN)
-    return line.ledger.routes.put(made)
+    return context.ledger.routes.put(made)
 
 
-def serve_candidate(line: DeliveryContext, route: Route | None, release: Release) -> None:
+def serve_candidate(context: DeliveryContext, route: Route | None, release: Release) -> None:
     """Load a release that no route names. Raises ServingError when it cannot be."""
     if route is None or release.digest not in (route.champion, route.candidate, route.previous):
-        failure = line.driver.load(release.digest)
+        failure = context.driver.load(release.digest)
         if failure:
             raise unloadable(release.version, failure)
 
 
 def promote(
-    line: DeliveryContext,
+    context: DeliveryContext,
     environment: Environment,
     release: Release,
     why: str,
@@ -116,28 +116,28 @@ def promote(
     Raises ServingError when it cannot be loaded, LeaseLostError when the route or the release was changed meanwhile; then
     nothing has changed.
     """
-    route = line.ledger.routes.get(line.name, environment.name)
+    route = context.ledger.routes.get(context.name, environment.name)
     _demand_free(route, rollout)
     if not tried:
-        serve_candidate(line, route, release)
+        serve_candidate(context, route, release)
     text = f"{release.version} serves all of {environment.name}: {why}"
-    champion, state = _crowned(line, environment, release, route, rollout)
-    with line.ledger.transaction():
-        line.check_lease()
+    champion, state = _crowned(context, environment, release, route, rollout)
+    with context.ledger.transaction():
+        context.check_lease()
         if rollout is not None:
-            demand_unchanged(line, rollout)
-        demand_fit(line, release.version)
-        made = put_after(line, route, champion)
-        end_probation(line, environment.name, f"{release.version} took its place", but=rollout)
+            demand_unchanged(context, rollout)
+        demand_fit(context, release.version)
+        made = put_after(context, route, champion)
+        end_probation(context, environment.name, f"{release.version} took its place", but=rollout)
         if rollout is not None:
-            close(line, rollout, state, text)
+            close(context, rollout, state, text)
             if onward:
-                line.ledger.jobs.add(line.name, ONWARD, rollout.id, dedupe=f"{ONWARD}:{rollout.id}")
-        line.event("rollout.promoted", release.version, text, environment=environment.name, digest=release.digest)
-    failure = line.driver.set_routes(made)
+                context.ledger.jobs.add(context.name, ONWARD, rollout.id, dedupe=f"{ONWARD}:{rollout.id}")
+        context.event("rollout.promoted", release.version, text, environment=environment.name, digest=release.digest)
+    failure = context.driver.set_routes(made)
     if failure and route is not None:
         why = f"{release.version} could not be loaded: {failure}"
-        return restore_previous(line, environment.name, why, rollout=rollout, leaving=release.digest)
+        return restore_previous(context, environment.name, why, rollout=rollout, leaving=release.digest)
     if failure:
         raise unloadable(release.version, failure)
     return text
@@ -151,7 +151,7 @@ def _demand_free(route: Route | None, rollout: Rollout | None) -> None:
 
 
 def _crowned(
-    line: DeliveryContext, environment: Environment, release: Release, route: Route | None, rollout: Rollout | None
+    context: DeliveryContext, environment: Environment, release: Release, route: Route | None, rollout: Rollout | None
 ) -> tuple[Route, RolloutState]:
     """The route with the new champion, and whether it is on probation: while the one before scores a share of requests too."""
     changed = route is not None and route.champion != release.digest
@@ -161,7 +161,7 @@ def _crowned(
     if route is not None and not changed:
         previous = (route.previous, route.previous_version)
     champion = Route(
-        project=line.name,
+        project=context.name,
         environment=environment.name,
         revision=0,
         champion=release.digest,
@@ -179,18 +179,18 @@ def unloadable(version: str, failure: str) -> ServingError:
     return ServingError(f"{version} could not be loaded: {failure}", hint="`noria show` tells what it is made of.")
 
 
-def end_probation(line: DeliveryContext, environment: str, why: str, but: Rollout | None = None) -> None:
+def end_probation(context: DeliveryContext, environment: str, why: str, but: Rollout | None = None) -> None:
     """A release on probation whose place is taken is judged no more."""
-    with line.ledger.transaction():
-        probing = line.ledger.rollouts.probing(line.name, environment)
+    with context.ledger.transaction():
+        probing = context.ledger.rollouts.probing(context.name, environment)
         if probing is not None and (but is None or probing.id != but.id):
             text = f"{probing.release} was promoted; its probation was cut short: {why}"
-            line.ledger.rollouts.update(probing.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
-            line.event("probation.cut", probing.id, text, release=probing.release)
+            context.ledger.rollouts.update(probing.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
+            context.event("probation.cut", probing.id, text, release=probing.release)
 
 
 def restore_previous(
-    line: DeliveryContext,
+    context: DeliveryContext,
     environment: str,
     why: str,
     wanted: str | None = None,
@@ -203,17 +203,17 @@ def restore_previous(
     Raises NotFoundError, RefusedError when nothing can take over, ServingError when it cannot be loaded, LeaseLostError when
     the route was changed meanwhile.
     """
-    route = line.ledger.routes.get(line.name, environment)
+    route = context.ledger.routes.get(context.name, environment)
     if route is None:
         raise NotFoundError(f"nothing serves in {environment}", hint="`noria status` shows the environments.")
     _demand_free(route, None)
     if leaving is not None and route.champion != leaving:
         text = f"the route of {environment} has been changed meanwhile: {route.champion_version} serves"
         raise LeaseLostError(text, hint=ASK_AGAIN)
-    found = rollback_target(line, route, wanted)
-    release = line.ledger.releases.get(line.name, found.version)
-    if release.digest != route.previous or not reachable(line.driver, line.name, environment):
-        failure = line.driver.load(release.digest)
+    found = rollback_target(context, route, wanted)
+    release = context.ledger.releases.get(context.name, found.version)
+    if release.digest != route.previous or not reachable(context.driver, context.name, environment):
+        failure = context.driver.load(release.digest)
         if failure:
             raise unloadable(release.version, failure)
     text = f"{environment} rolled back from {route.champion_version} to {release.version}: {why}"
@@ -224,16 +224,16 @@ def restore_previous(
         previous=route.champion,
         previous_version=route.champion_version,
     )
-    probing = rollout or line.ledger.rollouts.probing(line.name, environment)
-    with line.ledger.transaction():
-        line.check_lease()
-        demand_fit(line, release.version)
-        made = put_after(line, route, flipped)
-        line.ledger.releases.bar(line.name, route.champion_version, text)
+    probing = rollout or context.ledger.rollouts.probing(context.name, environment)
+    with context.ledger.transaction():
+        context.check_lease()
+        demand_fit(context, release.version)
+        made = put_after(context, route, flipped)
+        context.ledger.releases.bar(context.name, route.champion_version, text)
         if probing is not None and probing.digest == route.champion:
-            close(line, probing, RolloutState.ROLLED_BACK, text)
-        line.event("environment.rolled_back", environment, text, champion=flipped.champion)
-    failure = line.driver.set_routes(made)
+            close(context, probing, RolloutState.ROLLED_BACK, text)
+        context.event("environment.rolled_back", environment, text, champion=flipped.champion)
+    failure = context.driver.set_routes(made)
     if failure:
         raise ServingError(
             f"{text}; but {release.version} could not be loaded: {failure}", hint="`noria status` shows what answers."
@@ -241,47 +241,47 @@ def restore_previous(
     return text
 
 
-def rollback_target(line: DeliveryContext, route: Route, wanted: str | None) -> judge_rollback_target.RollbackTarget:
+def rollback_target(context: DeliveryContext, route: Route, wanted: str | None) -> judge_rollback_target.RollbackTarget:
     """Where an environment goes back to. Raises RefusedError."""
-    releases = line.ledger.releases.list(line.name)
-    here = {r.version for r in releases if (line.bundle(r.digest) / "manifest.json").is_file()}
-    history = line.ledger.routes.champions(line.name, route.environment)
+    releases = context.ledger.releases.list(context.name)
+    here = {r.version for r in releases if (context.bundle(r.digest) / "manifest.json").is_file()}
+    history = context.ledger.routes.champions(context.name, route.environment)
     found = judge_rollback_target.target(history, {r.version: r.barred for r in releases}, route.champion_version, wanted, here)
     if isinstance(found, judge_rollback_target.Refusal):
         raise RefusedError(found.text, hint=found.hint)
     return found
 
 
-def crash_loop(line: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
+def crash_loop(context: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
     """Why the champion must give way to a release before it, or None."""
     crashes = stats.crashes.get(route.champion)
     if crashes is None or crashes.role != CHAMPION:
         return None
-    reason = judge_crash.of_champion(crashes, _previous(line, route) is not None)
-    return reason if reason is not None and _previous_loads(line, route) else None
+    reason = judge_crash.of_champion(crashes, _previous(context, route) is not None)
+    return reason if reason is not None and _previous_loads(context, route) else None
 
 
-def refused(line: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
+def refused(context: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
     """Why a champion that the server refuses must give way, or None: tried once more, it loads, or the release before does not
     load either, and then nothing is gained by it."""
     if route.champion not in stats.failed:
         return None
-    why = line.driver.load(route.champion)
+    why = context.driver.load(route.champion)
     if not why:
-        line.driver.set_routes(route)
+        context.driver.set_routes(route)
         return None
-    if not _previous_loads(line, route):
+    if not _previous_loads(context, route):
         return None
     return Reason("environment.refused", f"it could not be loaded: {why}", Outcome.FAIL)
 
 
-def _previous(line: DeliveryContext, route: Route) -> Release | None:
+def _previous(context: DeliveryContext, route: Route) -> Release | None:
     """The release before, where it may take over."""
-    release = line.ledger.releases.get(line.name, route.previous_version) if route.previous_version is not None else None
+    release = context.ledger.releases.get(context.name, route.previous_version) if route.previous_version is not None else None
     return release if release is not None and release.barred is None else None
 
 
-def _previous_loads(line: DeliveryContext, route: Route) -> bool:
+def _previous_loads(context: DeliveryContext, route: Route) -> bool:
     """Whether the release before could answer. Where none loads, the trouble is another: no release is barred for it."""
-    release = _previous(line, route)
-    return release is not None and not line.driver.load(release.digest)
+    release = _previous(context, route)
+    return release is not None and not context.driver.load(release.digest)

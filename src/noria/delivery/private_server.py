@@ -74,15 +74,15 @@ class PrivateServer:
 
 
 @contextmanager
-def private_server(line: PipelineContext, sheet: PinnedRun, package: Package) -> Iterator[PrivateServer]:
+def private_server(context: PipelineContext, pinned_run: PinnedRun, package: Package) -> Iterator[PrivateServer]:
     """Begin to start it, while other work is done; it is gone, with its folder, at the end."""
-    folder = line.folder(sheet.run_id) / "private"
+    folder = context.folder(pinned_run.run_id) / "private"
     shutil.rmtree(folder, ignore_errors=True)
     ended = threading.Event()
     leash, held = os.pipe()
     try:
         with ThreadPoolExecutor(2, "private-server") as pool:
-            started = pool.submit(_start, sheet, package, folder, ended, leash)
+            started = pool.submit(_start, pinned_run, package, folder, ended, leash)
             try:
                 yield PrivateServer(started, pool.submit(_bodies, package))
             finally:
@@ -96,10 +96,10 @@ def private_server(line: PipelineContext, sheet: PinnedRun, package: Package) ->
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(sheet: PinnedRun, package: Package, folder: Path, ended: threading.Event, leash: int) -> str:
+def _start(pinned_run: PinnedRun, package: Package, folder: Path, ended: threading.Event, leash: int) -> str:
     """Its address. Raises NoriaError when the candidate cannot be served, StoppedError."""
     digest = lay(package, folder)
-    serving, project = sheet.project.serving, sheet.project.name
+    serving, project = pinned_run.project.serving, pinned_run.project.name
     write_routes(folder / ROUTES, [Route(project, ENVIRONMENT, 1, digest, "candidate")])
     server = Server(folder)
     server.start(

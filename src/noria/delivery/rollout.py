@@ -25,43 +25,45 @@ from noria.serving import judge_crash
 from noria.serving.rollout_records import Rollout, RolloutState, Route, candidate_of
 
 
-def roll_out(line: DeliveryContext, project: Project, release: Release) -> tuple[TurnOutcome, str]:
+def roll_out(context: DeliveryContext, project: Project, release: Release) -> tuple[TurnOutcome, str]:
     """Begin delivery: straight into environments that allow it, by steps where the policy says so.
 
-    Returns the turn's outcome so far and one sentence. A rollout that live traffic decides is driven by the engine.
+    Returns the turn's outcome so far and one sentence. A rollout that live traffic decides is moved on by the rollout controller.
     """
     environments = list(project.environments.values())
     outcome, text = TurnOutcome.RELEASED, f"{release.version} waits for a promotion"
-    started = line.ledger.rollouts.of_turn(release.turn_id)
+    started = context.ledger.rollouts.of_turn(release.turn_id)
     if started is not None:  # the turn was interrupted
         outcome, text = OUTCOMES[started.state], started.reason
-        if outcome is not TurnOutcome.PROMOTED or line.ledger.jobs.known(line.name, ONWARD, started.id):
+        if outcome is not TurnOutcome.PROMOTED or context.ledger.jobs.known(context.name, ONWARD, started.id):
             return outcome, text
         environments = environments[list(project.environments).index(started.environment) + 1 :]
     for environment in environments:
-        route = line.ledger.routes.get(line.name, environment.name)
+        route = context.ledger.routes.get(context.name, environment.name)
         if route is not None and route.champion == release.digest:
             outcome, text = TurnOutcome.PROMOTED, f"{release.version} serves all of {environment.name}"
             continue  # the turn was interrupted after that
-        if _overtaken(line, environment, release):  # ... and told again late
+        if _overtaken(context, environment, release):  # ... and told again late
             newer = f"{release.version} superseded: a newer release came to {environment.name}"
             return (TurnOutcome.SUPERSEDED, newer) if outcome is TurnOutcome.RELEASED else (outcome, text)
-        outcome, text = start_rollout(line, project, environment, release)
+        outcome, text = start_rollout(context, project, environment, release)
         if outcome is not TurnOutcome.PROMOTED:
             return outcome, text
     return outcome, text
 
 
-def start_rollout(line: DeliveryContext, project: Project, environment: Environment, release: Release) -> tuple[TurnOutcome, str]:
+def start_rollout(
+    context: DeliveryContext, project: Project, environment: Environment, release: Release
+) -> tuple[TurnOutcome, str]:
     """Bring a release into one environment as its policy says; one that was barred meanwhile stays where it is."""
-    barred = line.ledger.releases.get(line.name, release.version).barred
+    barred = context.ledger.releases.get(context.name, release.version).barred
     if barred:
         return TurnOutcome.BARRED, f"{release.version} is barred: {barred}"
-    supersede(line, environment.name, f"{release.version} took its place")
-    route = line.ledger.routes.get(line.name, environment.name)
+    supersede(context, environment.name, f"{release.version} took its place")
+    route = context.ledger.routes.get(context.name, environment.name)
     rollout = Rollout(
         id=names.new_id("rollout"),
-        project=line.name,
+        project=context.name,
         environment=environment.name,
         turn_id=release.turn_id,
         release=release.version,
@@ -72,42 +74,44 @@ def start_rollout(line: DeliveryContext, project: Project, environment: Environm
         before=route.champion_version if route else None,
         plan=tuple(step.words for step in environment.rollout.steps),
     )
-    why = _waits(line, environment, rollout, route)
+    why = _waits(context, environment, rollout, route)
     if why is None and _at_once(environment, rollout, route):
-        return _promoted(line, environment, release, route)
-    with line.ledger.transaction():
-        line.check_lease()
-        champion.demand_fit(line, release.version)
-        _demand_none_under_way(line, environment.name)
-        line.ledger.rollouts.start(replace(rollout, reason=f"{rollout.release} waits"))
+        return _promoted(context, environment, release, route)
+    with context.ledger.transaction():
+        context.check_lease()
+        champion.demand_fit(context, release.version)
+        _demand_none_under_way(context, environment.name)
+        context.ledger.rollouts.start(replace(rollout, reason=f"{rollout.release} waits"))
     if why is not None:
-        return TurnOutcome.RELEASED, _wait(line, rollout, why)
-    return begin(line, environment, rollout, route)
+        return TurnOutcome.RELEASED, _wait(context, rollout, why)
+    return begin(context, environment, rollout, route)
 
 
-def _demand_none_under_way(line: DeliveryContext, environment: str) -> None:
+def _demand_none_under_way(context: DeliveryContext, environment: str) -> None:
     """In a transaction. Raises LeaseLostError when another rollout began since room was made: one is under way at a time."""
-    active = line.ledger.rollouts.active(line.name, environment)
+    active = context.ledger.rollouts.active(context.name, environment)
     if active is not None:
         raise LeaseLostError(f"the rollout of {active.release} to {environment} began meanwhile")
 
 
-def _promoted(line: DeliveryContext, environment: Environment, release: Release, route: Route | None) -> tuple[TurnOutcome, str]:
+def _promoted(
+    context: DeliveryContext, environment: Environment, release: Release, route: Route | None
+) -> tuple[TurnOutcome, str]:
     try:
-        text = champion.promote(line, environment, release, "first release" if route is None else "direct rollout")
-        return _came_of(line, release), text
+        text = champion.promote(context, environment, release, "first release" if route is None else "direct rollout")
+        return _came_of(context, release), text
     except ServingError as error:
         if route is None:
             raise
-        with line.ledger.transaction():
-            line.ledger.releases.bar(line.name, release.version, error.message)
-            line.event("rollout.rolled_back", release.version, error.message, release=release.version)
+        with context.ledger.transaction():
+            context.ledger.releases.bar(context.name, release.version, error.message)
+            context.event("rollout.rolled_back", release.version, error.message, release=release.version)
         return TurnOutcome.ROLLED_BACK, error.message
 
 
-def _came_of(line: DeliveryContext, release: Release) -> TurnOutcome:
+def _came_of(context: DeliveryContext, release: Release) -> TurnOutcome:
     """Of a promotion: the server may have refused the release after all."""
-    barred = line.ledger.releases.get(line.name, release.version).barred
+    barred = context.ledger.releases.get(context.name, release.version).barred
     return TurnOutcome.ROLLED_BACK if barred else TurnOutcome.PROMOTED
 
 
@@ -116,23 +120,23 @@ def _at_once(environment: Environment, rollout: Rollout, route: Route | None) ->
     return route is None or environment.rollout.direct or route.champion == rollout.digest
 
 
-def _waits(line: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None) -> str | None:
+def _waits(context: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None) -> str | None:
     """What a rollout waits for before it begins, or None."""
-    frozen = frozen_words(line, environment)
+    frozen = frozen_words(context, environment)
     if frozen is not None:
         return f"until {frozen}"
-    given = line.ledger.approvals.count(line.name, rollout.release, environment.name)
+    given = context.ledger.approvals.count(context.name, rollout.release, environment.name)
     if given < environment.approvals:
         missing = environment.approvals - given
         return f"for {missing} approval{'s' if missing > 1 else ''} for {environment.name} (`noria approve {rollout.release}`)"
-    if not _at_once(environment, rollout, route) and not driver.reachable(line.driver, line.name, environment.name):
+    if not _at_once(environment, rollout, route) and not driver.reachable(context.driver, context.name, environment.name):
         return f"{environment.name} has no running server whose traffic could judge it"
     return None
 
 
-def frozen_words(line: DeliveryContext, environment: Environment) -> str | None:
+def frozen_words(context: DeliveryContext, environment: Environment) -> str | None:
     """``the freeze `fri 16:00 .. mon 08:00` ends, 2026-11-23 08:00 UTC``; None when nothing is frozen."""
-    found = judge_freeze.frozen(environment.freeze, line.ledger.clock.now(line.name))
+    found = judge_freeze.frozen(environment.freeze, context.ledger.clock.now(context.name))
     if found is None:
         return None
     window, until = found
@@ -140,109 +144,112 @@ def frozen_words(line: DeliveryContext, environment: Environment) -> str | None:
     return f"the freeze `{window.text}` of {environment.name} ends, {ends}"
 
 
-def _wait(line: DeliveryContext, rollout: Rollout, why: str) -> str:
+def _wait(context: DeliveryContext, rollout: Rollout, why: str) -> str:
     """Write down what it waits for, once."""
     text = f"{rollout.release} waits {why}" if why.startswith(("for ", "until ")) else f"{rollout.release} waits: {why}"
     if text != rollout.reason:
-        with route_change(line, rollout):
-            line.ledger.rollouts.update(rollout.id, reason=text)
+        with route_change(context, rollout):
+            context.ledger.rollouts.update(rollout.id, reason=text)
             if rollout.turn_id:
-                line.ledger.turns.update(rollout.turn_id, reason=text)
-            line.event("rollout.waiting", rollout.id, text, release=rollout.release)
+                context.ledger.turns.update(rollout.turn_id, reason=text)
+            context.event("rollout.waiting", rollout.id, text, release=rollout.release)
     return text
 
 
-def continue_rollout(line: DeliveryContext, project: Project, rollout: Rollout) -> None:
+def continue_rollout(context: DeliveryContext, project: Project, rollout: Rollout) -> None:
     """A release that its rollout promoted enters the environments that come after, where it has not done so already.
 
     It may be long ago: it goes no further than where it still serves, and never over a newer release.
     """
     passed = {rollout.environment}
     for environment in project.environments.values():
-        release = line.ledger.releases.get(line.name, rollout.release)
-        if environment.after not in passed or release.barred or _overtaken(line, environment, release):
+        release = context.ledger.releases.get(context.name, rollout.release)
+        if environment.after not in passed or release.barred or _overtaken(context, environment, release):
             continue
-        route = line.ledger.routes.get(line.name, environment.name)
-        newest = line.ledger.rollouts.newest(line.name, environment.name, release.version)
+        route = context.ledger.routes.get(context.name, environment.name)
+        newest = context.ledger.rollouts.newest(context.name, environment.name, release.version)
         if route is not None and route.champion == release.digest:
             passed.add(environment.name)
         elif newest is None or newest.started_at < rollout.started_at:
-            outcome, text = start_rollout(line, project, environment, release)
+            outcome, text = start_rollout(context, project, environment, release)
             if outcome is TurnOutcome.PROMOTED:
                 passed.add(environment.name)
             else:
-                _tell_turn(line, environment, release, outcome, text)
+                _tell_turn(context, environment, release, outcome, text)
 
 
-def _overtaken(line: DeliveryContext, environment: Environment, release: Release) -> bool:
+def _overtaken(context: DeliveryContext, environment: Environment, release: Release) -> bool:
     """Whether another release serves where it comes from, or a newer one is where it would go."""
-    before = line.ledger.routes.get(line.name, environment.after) if environment.after else None
+    before = context.ledger.routes.get(context.name, environment.after) if environment.after else None
     if environment.after and (before is None or before.champion != release.digest):
         return True
-    route, active = line.ledger.routes.get(line.name, environment.name), line.ledger.rollouts.active(line.name, environment.name)
+    route, active = (
+        context.ledger.routes.get(context.name, environment.name),
+        context.ledger.rollouts.active(context.name, environment.name),
+    )
     there = [route.champion_version] if route else []
     there += [active.release] if active else []
     return any(names.version_number(version) > names.version_number(release.version) for version in there)
 
 
-def _tell_turn(line: DeliveryContext, environment: Environment, release: Release, outcome: TurnOutcome, text: str) -> None:
+def _tell_turn(context: DeliveryContext, environment: Environment, release: Release, outcome: TurnOutcome, text: str) -> None:
     """What came of a release in the next environment, unless its rollout there went on since and has said so itself."""
-    with line.ledger.transaction():
-        newest = line.ledger.rollouts.newest(line.name, environment.name, release.version)
+    with context.ledger.transaction():
+        newest = context.ledger.rollouts.newest(context.name, environment.name, release.version)
         if release.turn_id and (newest is None or OUTCOMES[newest.state] is outcome):
-            line.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)
+            context.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)
 
 
-def proceed(line: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
+def proceed(context: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
     """One that waited begins when nothing is in its way any more."""
-    route = line.ledger.routes.get(line.name, environment.name)
-    why = _waits(line, environment, rollout, route)
+    route = context.ledger.routes.get(context.name, environment.name)
+    why = _waits(context, environment, rollout, route)
     if why is not None:
-        _wait(line, rollout, why)
+        _wait(context, rollout, why)
     else:
-        begin(line, environment, rollout, route, onward=True)
+        begin(context, environment, rollout, route, onward=True)
 
 
 def begin(
-    line: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None, *, onward: bool = False
+    context: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None, *, onward: bool = False
 ) -> tuple[TurnOutcome, str]:
     """Replay first, where the policy asks for it; else the first step. ``onward``: as in `champion.promote`."""
     if _at_once(environment, rollout, route):
-        release = line.ledger.releases.get(line.name, rollout.release)
-        text = champion.promote(line, environment, release, "what it waited for is there", rollout, onward=onward)
-        return _came_of(line, release), text
+        release = context.ledger.releases.get(context.name, rollout.release)
+        text = champion.promote(context, environment, release, "what it waited for is there", rollout, onward=onward)
+        return _came_of(context, release), text
     if environment.rollout.replay.requests == 0 or route is None:
-        return live(line, environment, rollout, onward=onward)
+        return live(context, environment, rollout, onward=onward)
     text = f"{rollout.release} answers logged requests of {environment.name} before any live one"
-    with route_change(line, rollout, fit=True):
-        line.ledger.rollouts.update(
+    with route_change(context, rollout, fit=True):
+        context.ledger.rollouts.update(
             rollout.id,
             state=RolloutState.REPLAY,
             before=route.champion_version,
-            patient_clock=line.ledger.clock.now(line.name),
+            patient_clock=context.ledger.clock.now(context.name),
             reason=text,
         )
         if rollout.turn_id:
-            line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
-        line.event("rollout.replay", rollout.id, text, release=rollout.release)
+            context.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
+        context.event("rollout.replay", rollout.id, text, release=rollout.release)
     return TurnOutcome.ROLLING_OUT, text
 
 
-def replay(line: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
+def replay(context: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
     """Send logged requests to both releases; a difference that is too large ends the rollout."""
     from noria.delivery import judge_replay as judge
     from noria.delivery import replay_process  # a process of its own: only a rollout that begins needs it
 
-    route = line.ledger.routes.get(line.name, environment.name)
+    route = context.ledger.routes.get(context.name, environment.name)
     assert route is not None, "only beside a champion"
-    failure = line.driver.load(rollout.digest)
+    failure = context.driver.load(rollout.digest)
     if failure:
-        roll_back(line, rollout, f"{rollout.release} could not be loaded: {failure}")
+        roll_back(context, rollout, f"{rollout.release} could not be loaded: {failure}")
         return
     policy = environment.rollout
     facts = replay_process.replay(
-        line.state,
-        line.name,
+        context.state,
+        context.name,
         environment.name,
         route.champion,
         rollout.digest,
@@ -251,27 +258,27 @@ def replay(line: DeliveryContext, environment: Environment, rollout: Rollout) ->
         policy.guards.slow_ms,
     )
     reason = judge.judge(policy.replay, policy.guards, policy.false_alarm, facts)
-    if line.ledger.rollouts.get(rollout.id).state is not RolloutState.REPLAY:
+    if context.ledger.rollouts.get(rollout.id).state is not RolloutState.REPLAY:
         return  # a person ended or held it meanwhile
     if reason.outcome is Outcome.FAIL:
-        roll_back(line, rollout, f"{rollout.release} rolled back before any live request: {reason.text}")
+        roll_back(context, rollout, f"{rollout.release} rolled back before any live request: {reason.text}")
         return
-    line.event("rollout.replayed", rollout.id, f"{rollout.release}: {reason.text}", **reason.numbers)
-    live(line, environment, rollout, onward=True)
+    context.event("rollout.replayed", rollout.id, f"{rollout.release}: {reason.text}", **reason.numbers)
+    live(context, environment, rollout, onward=True)
 
 
-def live(line: DeliveryContext, environment: Environment, rollout: Rollout, *, onward: bool) -> tuple[TurnOutcome, str]:
+def live(context: DeliveryContext, environment: Environment, rollout: Rollout, *, onward: bool) -> tuple[TurnOutcome, str]:
     """The first step on live traffic. ``onward``: as in `champion.promote`."""
-    route = line.ledger.routes.get(line.name, environment.name)
+    route = context.ledger.routes.get(context.name, environment.name)
     assert route is not None, "only beside a champion"
-    step, clock = environment.rollout.steps[0], line.ledger.clock.now(line.name)
+    step, clock = environment.rollout.steps[0], context.ledger.clock.now(context.name)
     if step.kind is StepKind.CANARY and step.share == 1:
-        release = line.ledger.releases.get(line.name, rollout.release)
-        text = champion.promote(line, environment, release, "no step of it is judged", rollout, onward=onward)
-        return _came_of(line, release), text
+        release = context.ledger.releases.get(context.name, rollout.release)
+        text = champion.promote(context, environment, release, "no step of it is judged", rollout, onward=onward)
+        return _came_of(context, release), text
     text = f"{rollout.release} {_takes(step)} {environment.name}, beside {route.champion_version}"
-    with route_change(line, rollout, fit=True):
-        line.ledger.rollouts.update(
+    with route_change(context, rollout, fit=True):
+        context.ledger.rollouts.update(
             rollout.id,
             state=RolloutState.CANARY,
             before=route.champion_version,
@@ -281,13 +288,13 @@ def live(line: DeliveryContext, environment: Environment, rollout: Rollout, *, o
             patient_clock=clock,
             reason=text,
         )
-        made = champion.put_after(line, route, at_step(route, rollout, environment, step))
+        made = champion.put_after(context, route, at_step(route, rollout, environment, step))
         if rollout.turn_id:
-            line.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
-        line.event("rollout.started", rollout.id, text, release=rollout.release, share=made.share, shadow=made.shadow)
-    failure = line.driver.set_routes(made)
+            context.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
+        context.event("rollout.started", rollout.id, text, release=rollout.release, share=made.share, shadow=made.shadow)
+    failure = context.driver.set_routes(made)
     if failure:
-        return TurnOutcome.ROLLED_BACK, roll_back(line, rollout, f"{rollout.release} could not be loaded: {failure}")
+        return TurnOutcome.ROLLED_BACK, roll_back(context, rollout, f"{rollout.release} could not be loaded: {failure}")
     return TurnOutcome.ROLLING_OUT, text
 
 
@@ -319,17 +326,17 @@ def at_step(route: Route, rollout: Rollout, environment: Environment, step: Roll
     return replace(tried, share=0.0, shadow=0.0)
 
 
-def advance(line: DeliveryContext, environment: Environment, rollout: Rollout, route: Route, why: str) -> None:
+def advance(context: DeliveryContext, environment: Environment, rollout: Rollout, route: Route, why: str) -> None:
     """The next step. What a pause or a question took does not count against patience."""
-    steps, clock = environment.rollout.steps, line.ledger.clock.now(line.name)
+    steps, clock = environment.rollout.steps, context.ledger.clock.now(context.name)
     done, step = steps[rollout.step], steps[rollout.step + 1]
     rested = clock - rollout.step_clock if not done.judged else 0.0
     made = at_step(route, rollout, environment, step)
     moved = f"goes from {percent(route.share)} to {percent(made.share)}" if made.share != route.share else "goes on"
     text = f"{rollout.release} {moved}: {why}"
-    with route_change(line, rollout, fit=True):
-        made = champion.put_after(line, route, made) if made != route else route
-        line.ledger.rollouts.update(
+    with route_change(context, rollout, fit=True):
+        made = champion.put_after(context, route, made) if made != route else route
+        context.ledger.rollouts.update(
             rollout.id,
             step=rollout.step + 1,
             step_clock=clock,
@@ -338,110 +345,112 @@ def advance(line: DeliveryContext, environment: Environment, rollout: Rollout, r
             reason=text,
             look=None,
         )
-        line.event("rollout.advanced", rollout.id, text, share=made.share, shadow=made.shadow)
-    line.driver.set_routes(made)
+        context.event("rollout.advanced", rollout.id, text, share=made.share, shadow=made.shadow)
+    context.driver.set_routes(made)
 
 
-def supersede(line: DeliveryContext, environment: str, why: str) -> None:
+def supersede(context: DeliveryContext, environment: str, why: str) -> None:
     """An undecided rollout makes room for a newer one."""
-    active = line.ledger.rollouts.active(line.name, environment)
+    active = context.ledger.rollouts.active(context.name, environment)
     if active is not None:
-        _end(line, active, RolloutState.SUPERSEDED, f"{active.release} superseded: {why}")
+        _end(context, active, RolloutState.SUPERSEDED, f"{active.release} superseded: {why}")
 
 
-def roll_back(line: DeliveryContext, rollout: Rollout, why: str) -> str:
+def roll_back(context: DeliveryContext, rollout: Rollout, why: str) -> str:
     """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
-    _end(line, rollout, RolloutState.ROLLED_BACK, why)
+    _end(context, rollout, RolloutState.ROLLED_BACK, why)
     return why
 
 
-def _end(line: DeliveryContext, rollout: Rollout, state: RolloutState, text: str) -> None:
-    with line.ledger.transaction():
-        line.check_lease()
-        active = line.ledger.rollouts.active(line.name, rollout.environment)
+def _end(context: DeliveryContext, rollout: Rollout, state: RolloutState, text: str) -> None:
+    with context.ledger.transaction():
+        context.check_lease()
+        active = context.ledger.rollouts.active(context.name, rollout.environment)
         if active is None or active.id != rollout.id:  # held or not, it must be undecided still
-            demand_unchanged(line, rollout)
-        route = line.ledger.routes.get(line.name, rollout.environment)
+            demand_unchanged(context, rollout)
+        route = context.ledger.routes.get(context.name, rollout.environment)
         made = None
         if route is not None and route.rollout_id == rollout.id:
-            made = line.ledger.routes.put(_alone(line, route))
-        if state is RolloutState.ROLLED_BACK and line.ledger.releases.get(line.name, rollout.release).barred is None:
-            line.ledger.releases.bar(line.name, rollout.release, text)  # else the first reason stays
-        close(line, rollout, state, text)
-        line.event(f"rollout.{state.name.lower()}", rollout.id, text, release=rollout.release)
+            made = context.ledger.routes.put(_alone(context, route))
+        if state is RolloutState.ROLLED_BACK and context.ledger.releases.get(context.name, rollout.release).barred is None:
+            context.ledger.releases.bar(context.name, rollout.release, text)  # else the first reason stays
+        close(context, rollout, state, text)
+        context.event(f"rollout.{state.name.lower()}", rollout.id, text, release=rollout.release)
     if made is not None:
-        line.driver.set_routes(made)
-        line.driver.drain(rollout.environment, rollout.digest)
+        context.driver.set_routes(made)
+        context.driver.drain(rollout.environment, rollout.digest)
 
 
-def _alone(line: DeliveryContext, route: Route) -> Route:
+def _alone(context: DeliveryContext, route: Route) -> Route:
     """The champion without the candidate. If it is on probation still, the release before scores requests again as it did."""
     alone = route.without_candidate()
-    probing = line.ledger.rollouts.probing(line.name, route.environment)
+    probing = context.ledger.rollouts.probing(context.name, route.environment)
     if probing is None or probing.digest != route.champion:
         return alone
-    history = line.ledger.routes.history(line.name, route.environment)
+    history = context.ledger.routes.history(context.name, route.environment)
     judged = next((known for known in history if known.rollout_id == probing.id and known.candidate is None), None)
     return replace(alone, shadow=judged.shadow, rollout_id=probing.id) if judged is not None else alone
 
 
-def hold(line: DeliveryContext, rollout: Rollout, why: str) -> str:
+def hold(context: DeliveryContext, rollout: Rollout, why: str) -> str:
     """The share stays as it is, and a person decides. Harm still ends it."""
-    with route_change(line, rollout):
-        close(line, rollout, RolloutState.HELD, why)
-        line.ledger.rollouts.update(rollout.id, resumes=rollout.state)
-        line.event("rollout.held", rollout.id, why, release=rollout.release)
+    with route_change(context, rollout):
+        close(context, rollout, RolloutState.HELD, why)
+        context.ledger.rollouts.update(rollout.id, resumes=rollout.state)
+        context.event("rollout.held", rollout.id, why, release=rollout.release)
     return why
 
 
-def resume(line: DeliveryContext, rollout: Rollout, why: str) -> str:
+def resume(context: DeliveryContext, rollout: Rollout, why: str) -> str:
     """A held one goes on where it stood; patience counts anew. Raises RefusedError."""
     if rollout.state is not RolloutState.HELD:
         raise RefusedError(f"the rollout of {rollout.release} is not held: it is {rollout.state}")
     state = rollout.resumes or RolloutState.CANARY
     text = f"{rollout.release} goes on: {why}"
-    with route_change(line, rollout):
-        line.ledger.rollouts.update(
-            rollout.id, state=state, resumes=None, reason=text, patient_clock=line.ledger.clock.now(line.name)
+    with route_change(context, rollout):
+        context.ledger.rollouts.update(
+            rollout.id, state=state, resumes=None, reason=text, patient_clock=context.ledger.clock.now(context.name)
         )
         if rollout.turn_id:
-            line.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text)
-        line.event("rollout.resumed", rollout.id, text, release=rollout.release)
+            context.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text)
+        context.event("rollout.resumed", rollout.id, text, release=rollout.release)
     return text
 
 
-def rollback_environment(line: DeliveryContext, environment: str, why: str, wanted: str | None = None) -> str:
+def rollback_environment(context: DeliveryContext, environment: str, why: str, wanted: str | None = None) -> str:
     """Put an earlier release back; a rollout on its way is ended instead, unless a release is named."""
-    active = line.ledger.rollouts.active(line.name, environment)
+    active = context.ledger.rollouts.active(context.name, environment)
     waits = active is not None and RolloutState.WAITING in (active.state, active.resumes)
     if active is not None and not waits and wanted is None:
-        return roll_back(line, active, f"{active.release} rolled back: {why}")
+        return roll_back(context, active, f"{active.release} rolled back: {why}")
     if active is not None and wanted is not None:
-        champion.rollback_target(line, line.ledger.routes.get(line.name, environment) or _nothing(environment), wanted)
+        champion.rollback_target(context, context.ledger.routes.get(context.name, environment) or _nothing(environment), wanted)
         itself = wanted == active.release
-        supersede(line, environment, f"it takes all traffic at once, {why}" if itself else f"{environment} goes back to {wanted}")
-    return champion.restore_previous(line, environment, why, wanted)
+        supersede(
+            context, environment, f"it takes all traffic at once, {why}" if itself else f"{environment} goes back to {wanted}"
+        )
+    return champion.restore_previous(context, environment, why, wanted)
 
 
 def _nothing(environment: str) -> Route:
     raise RefusedError(f"nothing serves in {environment}")
 
 
-def is_withdrawn_by_crashes(line: DeliveryContext, rollout: Rollout, stats: driver.EngineCounts) -> bool:
+def is_withdrawn_by_crashes(context: DeliveryContext, rollout: Rollout, stats: driver.EngineCounts) -> bool:
     """Roll a candidate back that the server refuses, or has suspended because it crashes; whether it did."""
     refused, crashes = stats.failed.get(rollout.digest), stats.crashes.get(rollout.digest)
     crashed = judge_crash.of_candidate(crashes) if crashes and crashes.role == candidate_of(rollout.id) else None
     if refused:
-        roll_back(line, rollout, f"{rollout.release} could not be loaded: {refused}")
+        roll_back(context, rollout, f"{rollout.release} could not be loaded: {refused}")
     elif crashed is not None:
-        roll_back(line, rollout, f"{rollout.release} rolled back: {crashed.text}")
+        roll_back(context, rollout, f"{rollout.release} rolled back: {crashed.text}")
     return bool(refused) or crashed is not None
 
 
-def restore_after_crashes(line: DeliveryContext, route: Route, why: str) -> str:
+def restore_after_crashes(context: DeliveryContext, route: Route, why: str) -> str:
     """Put a release back that served before, unless somebody changed the route meanwhile. Returns one sentence."""
-    if line.ledger.routes.get(line.name, route.environment) != route:
+    if context.ledger.routes.get(context.name, route.environment) != route:
         return "the route has changed"
-    supersede(line, route.environment, f"{route.champion_version} gives way")
+    supersede(context, route.environment, f"{route.champion_version} gives way")
     text = f"{route.champion_version} rolled back: {why}"
-    return champion.restore_previous(line, route.environment, text, leaving=route.champion)
+    return champion.restore_previous(context, route.environment, text, leaving=route.champion)

@@ -1,4 +1,4 @@
-"""The pilot: drives rollouts and probations, one look after another, under a lease."""
+"""The rollout controller moves rollouts and probations on, one look after another, under a lease."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days: a look costs a write
 SLOW_S = 1.0
 AGAIN_S = 30.0  # between two replays of one rollout, and between two tries of a champion that is refused
-REFUSED_S = 5.0  # that a champion is refused before the pilot does something about it
+REFUSED_S = 5.0  # that a champion is refused before the controller does something about it
 ONWARD_S = 60.0  # between two attempts to go on to the next environments; after the fifth a person looks
 
 
 class RolloutController:
     """Keeps nothing but what it has read of the prediction log; where each rollout stands is in the ledger."""
 
-    def __init__(self, line: DeliveryContext) -> None:
-        self._line = line
+    def __init__(self, context: DeliveryContext) -> None:
+        self._context = context
         self._books: dict[str, ShadowEvidence | None] = {}  # by rollout
         self._rests: dict[str, float] = {}  # by rollout, by environment: not looked at before, monotonic seconds
         self._policies: dict[str, Project] = {}  # by release: what is sealed does not change
         self._refused: dict[str, tuple[int, float]] = {}  # by environment: since when its champion is refused, at which revision
         self._replays: dict[str, Future[None]] = {}  # by rollout: it takes seconds, and nobody else shall wait
 
-    def drive(self) -> None:
+    def reconcile(self) -> None:
         """One look at everything that is under way; what was promoted by it goes on to the next environment."""
         under_way, failed = set[str](), list[BaseException]()
         self._hear_replays()
         for name in self._environments():
             try:
-                self._visit(name, under_way)
+                self._reconcile_environment(name, under_way)
             except BaseException as error:  # noqa: BLE001 - raised below: one environment's trouble holds up no other
                 failed.append(error)
         try:
@@ -63,15 +63,15 @@ class RolloutController:
         if failed:
             raise next((error for error in failed if not isinstance(error, LeaseLostError)), failed[0])
 
-    def _visit(self, name: str, under_way: set[str]) -> None:
+    def _reconcile_environment(self, name: str, under_way: set[str]) -> None:
         """A look at one environment: at its champion, its release on probation, its rollout."""
-        line = self._line
-        engine = EngineStats(line.driver, line.name, name)
+        context = self._context
+        engine = EngineStats(context.driver, context.name, name)
         if time.monotonic() >= self._rests.get(name, 0.0):
             self._rests[name] = time.monotonic() + SLOW_S
-            if guard(line, name, engine) or self._hear_refusal(name, engine):
+            if guard(context, name, engine) or self._hear_refusal(name, engine):
                 return  # what serves is another release now: what the engine said of the one before is over
-        probing, active = line.ledger.rollouts.probing(line.name, name), line.ledger.rollouts.active(line.name, name)
+        probing, active = context.ledger.rollouts.probing(context.name, name), context.ledger.rollouts.active(context.name, name)
         for rollout in filter(None, (probing, active)):
             under_way.add(rollout.id)
             if self._ready(rollout):
@@ -79,8 +79,8 @@ class RolloutController:
 
     def _hear_refusal(self, name: str, engine: EngineStats) -> bool:
         """A champion that the server refuses gives way, unless whoever promoted it says so first; whether one did."""
-        line, now = self._line, time.monotonic()
-        route = line.ledger.routes.get(line.name, name)
+        context, now = self._context, time.monotonic()
+        route = context.ledger.routes.get(context.name, name)
         with contextlib.suppress(ServingError):  # no server, no refusal
             if route is None or route.champion not in engine.stats().failed:
                 self._refused.pop(name, None)
@@ -90,7 +90,7 @@ class RolloutController:
                 self._refused[name] = (route.revision, now)
             elif now - since >= REFUSED_S:
                 self._rests[name] = now + AGAIN_S  # each look loads releases
-                return guard(line, name, engine, champion.refused)
+                return guard(context, name, engine, champion.refused)
         return False
 
     def _hear_replays(self) -> None:
@@ -104,17 +104,17 @@ class RolloutController:
 
     def _go_on(self) -> None:
         """Releases that were promoted go on to the environments that come after; so do those of an engine that died then."""
-        line = self._line
-        for rollout_id in line.ledger.jobs.open(line.name, champion.ONWARD):
+        context = self._context
+        for rollout_id in context.ledger.jobs.open(context.name, champion.ONWARD):
             if time.monotonic() < self._rests.get(f"{champion.ONWARD} {rollout_id}", 0.0):
                 continue
             self._rests[f"{champion.ONWARD} {rollout_id}"] = time.monotonic() + ONWARD_S  # where it fails
-            held = HeldJob.claim(line.ledger, line.name, champion.ONWARD, rollout_id)
+            held = HeldJob.claim(context.ledger, context.name, champion.ONWARD, rollout_id)
             if held is None:
                 continue
             with held:
-                rollout = line.ledger.rollouts.get(rollout_id)
-                stage.continue_rollout(held.over(line), project_of(line, rollout), rollout)
+                rollout = context.ledger.rollouts.get(rollout_id)
+                stage.continue_rollout(held.over(context), project_of(context, rollout), rollout)
                 held.done("")
 
     def _ready(self, rollout: Rollout) -> bool:
@@ -133,64 +133,64 @@ class RolloutController:
 
     def _environments(self) -> list[str]:
         """Those with a route, and those whose first release waits."""
-        line = self._line
-        named = [route.environment for route in line.ledger.routes.all() if route.project == line.name]
-        return list(dict.fromkeys([*named, *line.ledger.rollouts.waiting(line.name)]))
+        context = self._context
+        named = [route.environment for route in context.ledger.routes.all() if route.project == context.name]
+        return list(dict.fromkeys([*named, *context.ledger.rollouts.waiting(context.name)]))
 
     def _asked(self, rollout: Rollout) -> EngineStats:
-        return EngineStats(self._line.driver, self._line.name, rollout.environment)
+        return EngineStats(self._context.driver, self._context.name, rollout.environment)
 
     def _under_lease(self, rollout: Rollout, engine: EngineStats) -> None:
         """One look, unless another engine drives it."""
-        line = self._line
-        held = HeldJob.claim(line.ledger, line.name, "rollout", rollout.id)
+        context = self._context
+        held = HeldJob.claim(context.ledger, context.name, "rollout", rollout.id)
         if held is None:
             return
         with held:
-            self._look(held.over(line), rollout.id, engine)
-            now = line.ledger.rollouts.get(rollout.id)
+            self._look(held.over(context), rollout.id, engine)
+            now = context.ledger.rollouts.get(rollout.id)
             if now.ended_at is not None:
                 held.done(str(now.state))
 
-    def _look(self, line: DeliveryContext, rollout_id: str, engine: EngineStats) -> None:
+    def _look(self, context: DeliveryContext, rollout_id: str, engine: EngineStats) -> None:
         """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
-        rollout = line.ledger.rollouts.get(rollout_id)
+        rollout = context.ledger.rollouts.get(rollout_id)
         if rollout.ended_at is not None:
             return  # by somebody else, before the lease was had
-        barred = line.ledger.releases.get(line.name, rollout.release).barred
+        barred = context.ledger.releases.get(context.name, rollout.release).barred
         if barred and rollout.state is not RolloutState.PROBATION:  # in another environment, since it is on its way here
-            stage.roll_back(line, rollout, f"{rollout.release} rolled back: it is barred: {barred}")
+            stage.roll_back(context, rollout, f"{rollout.release} rolled back: it is barred: {barred}")
             return
         project, environment = self._policy(rollout)
         try:
             if rollout.state is RolloutState.WAITING:
-                stage.proceed(line, environment, rollout)
+                stage.proceed(context, environment, rollout)
             elif rollout.state is RolloutState.REPLAY:
-                stage.replay(line, environment, rollout)
+                stage.replay(context, environment, rollout)
             elif rollout.state is RolloutState.PROBATION:
-                analysis.analyse_probation(line, self._around(line, project, environment, rollout, engine), rollout)
+                analysis.analyse_probation(context, self._around(context, project, environment, rollout, engine), rollout)
             elif rollout.state is RolloutState.CANARY or rollout.resumes is not RolloutState.WAITING:
-                analysis.analyse(line, self._around(line, project, environment, rollout, engine), rollout)
+                analysis.analyse(context, self._around(context, project, environment, rollout, engine), rollout)
         except ServingError as error:
-            analysis.stop_for_lost_evidence(line, environment, rollout, error.message)
+            analysis.stop_for_lost_evidence(context, environment, rollout, error.message)
 
     def _policy(self, rollout: Rollout) -> tuple[Project, Environment]:
         """The policy that judges a rollout, in whose times of freeze are those that the project file names today as well."""
         if rollout.digest not in self._policies:
-            self._policies[rollout.digest] = project_of(self._line, rollout)
+            self._policies[rollout.digest] = project_of(self._context, rollout)
         project = self._policies[rollout.digest]
         environment = project.environments[rollout.environment]
         today: tuple[Freeze, ...] = ()
         with contextlib.suppress(ConfigError):  # while somebody edits it
-            now = config.load(self._line.home).environments.get(rollout.environment)
+            now = config.load(self._context.home).environments.get(rollout.environment)
             today = now.freeze if now is not None else ()
         return project, replace(environment, freeze=tuple(dict.fromkeys((*environment.freeze, *today))))
 
     def _around(
-        self, line: DeliveryContext, project: Project, environment: Environment, rollout: Rollout, engine: EngineStats
+        self, context: DeliveryContext, project: Project, environment: Environment, rollout: Rollout, engine: EngineStats
     ) -> AnalysisContext:
         if rollout.id not in self._books:
-            self._books[rollout.id] = analysis.evidence_of(line, environment, rollout)
+            self._books[rollout.id] = analysis.evidence_of(context, environment, rollout)
         return AnalysisContext(project, environment, self._books[rollout.id], engine)
 
 
@@ -202,30 +202,32 @@ def in_background(work: Callable[[], None]) -> Future[None]:
         try:
             work()
             done.set_result(None)
-        except BaseException as error:  # noqa: BLE001 - whatever it was, the pilot raises it
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the controller raises it
             done.set_exception(error)
 
     threading.Thread(target=run, name="replay", daemon=True).start()
     return done
 
 
-def project_of(line: DeliveryContext, rollout: Rollout) -> Project:
+def project_of(context: DeliveryContext, rollout: Rollout) -> Project:
     """The policy that judges a rollout: the one sealed with the release."""
-    sealed = line.bundle(rollout.digest) / "code"
-    return config.load(sealed if (sealed / "noria.yaml").is_file() else line.home)
+    sealed = context.bundle(rollout.digest) / "code"
+    return config.load(sealed if (sealed / "noria.yaml").is_file() else context.home)
 
 
 Judge = Callable[[DeliveryContext, Route, EngineCounts], Reason | None]
 
 
-def guard(line: DeliveryContext, environment: str, engine: EngineStats, judge: Judge = champion.crash_loop) -> bool:
+def guard(context: DeliveryContext, environment: str, engine: EngineStats, judge: Judge = champion.crash_loop) -> bool:
     """Roll a champion back that crashes again and again, or does not load; whether it was tried."""
-    route = line.ledger.routes.get(line.name, environment)
+    route = context.ledger.routes.get(context.name, environment)
     with contextlib.suppress(ServingError):  # no server, no crashes
-        reason = judge(line, route, engine.stats()) if route is not None else None
-        held = HeldJob.claim(line.ledger, line.name, "guard", f"{environment} {route.revision}") if route and reason else None
+        reason = judge(context, route, engine.stats()) if route is not None else None
+        held = (
+            HeldJob.claim(context.ledger, context.name, "guard", f"{environment} {route.revision}") if route and reason else None
+        )
         if route and reason and held:
             with held:
-                held.done(stage.restore_after_crashes(held.over(line), route, reason.text))
+                held.done(stage.restore_after_crashes(held.over(context), route, reason.text))
             return True
     return False

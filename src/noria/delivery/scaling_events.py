@@ -9,27 +9,27 @@ KIND = "server.scaled"
 EVERY_S = 2.0
 
 
-def hear(line: DeliveryContext) -> int:
+def hear(context: DeliveryContext) -> int:
     """Append what is new; how much that is. A server that does not answer is heard later."""
     try:
-        decisions = line.server.scaling(_last(line))
+        decisions = context.server.scaling(_last(context))
     except ServingError:
         return 0
-    new = [decision for decision in decisions if decision["project"] in (None, line.name)]
+    new = [decision for decision in decisions if decision["project"] in (None, context.name)]
     for decision in new:
-        _append(line, decision)
+        _append(context, decision)
     return len(new)
 
 
-def _append(line: DeliveryContext, decision: dict[str, object]) -> None:
+def _append(context: DeliveryContext, decision: dict[str, object]) -> None:
     """In one transaction with the look whether another engine was quicker."""
-    with line.ledger.transaction():
-        if int(str(decision["number"])) > _last(line):
+    with context.ledger.transaction():
+        if int(str(decision["number"])) > _last(context):
             facts = {name: decision[name] for name in ("number", "before", "size", "rule", "busy", "wait_ms")}
-            line.event(KIND, str(decision["environment"]), str(decision["text"]), **facts)
+            context.event(KIND, str(decision["environment"]), str(decision["text"]), **facts)
 
 
-def _last(line: DeliveryContext) -> int:
+def _last(context: DeliveryContext) -> int:
     """The number of the last decision that was heard."""
-    known = line.ledger.events.newest(line.name, 1, kind=KIND)
+    known = context.ledger.events.newest(context.name, 1, kind=KIND)
     return int(str(known[0].facts["number"])) if known else 0

@@ -16,9 +16,9 @@ from noria.releases.release import Release
 from noria.serving.rollout_records import Rollout, RolloutState
 
 
-def environment_named(line: DeliveryContext, name: str | None) -> Environment:
+def environment_named(context: DeliveryContext, name: str | None) -> Environment:
     """The environment of that name; the last one, where production is, when none is named."""
-    environments = config.load(line.home).environments
+    environments = config.load(context.home).environments
     if name is None:
         return list(environments.values())[-1]
     if name not in environments:
@@ -26,58 +26,64 @@ def environment_named(line: DeliveryContext, name: str | None) -> Environment:
     return environments[name]
 
 
-def roll_back(line: DeliveryContext, environment: str | None, actor: str, to: str | None = None) -> dict[str, object]:
+def roll_back(context: DeliveryContext, environment: str | None, actor: str, to: str | None = None) -> dict[str, object]:
     """Put the release before back, or the one that is named; a rollout on its way is ended instead, where none is named.
 
     What leaves is barred. ``ms`` is from here to the last worker's acknowledgement. To what never served there no way leads back:
     it goes out, and needs what a promotion needs. Raises NotFoundError, RefusedError.
     """
     begun = time.perf_counter()
-    target = environment_named(line, environment)
-    wanted = line.ledger.releases.get(line.name, to) if to is not None else None
-    if wanted is not None and not wanted.barred and wanted.version not in line.ledger.routes.champions(line.name, target.name):
-        _demand_may_go_out(line, wanted, target, actor)
-    text = stage.rollback_environment(line, target.name, f"asked by {actor}", wanted.version if wanted else None)
-    route = line.ledger.routes.get(line.name, target.name)
+    target = environment_named(context, environment)
+    wanted = context.ledger.releases.get(context.name, to) if to is not None else None
+    if (
+        wanted is not None
+        and not wanted.barred
+        and wanted.version not in context.ledger.routes.champions(context.name, target.name)
+    ):
+        _demand_may_go_out(context, wanted, target, actor)
+    text = stage.rollback_environment(context, target.name, f"asked by {actor}", wanted.version if wanted else None)
+    route = context.ledger.routes.get(context.name, target.name)
     return _done(target, route.champion_version if route else None, text, begun)
 
 
 def promote(
-    line: DeliveryContext, version: str, environment: str | None, actor: str, *, force: bool = False
+    context: DeliveryContext, version: str, environment: str | None, actor: str, *, force: bool = False
 ) -> dict[str, object]:
     """Make a sealed release the champion by hand; it lifts a bar, and counts as an approval.
 
     Raises RefusedError while more people must approve, and in a freeze unless ``force``.
     """
     begun = time.perf_counter()
-    target = environment_named(line, environment)
-    release = line.ledger.releases.get(line.name, version)
-    route = line.ledger.routes.get(line.name, target.name)
+    target = environment_named(context, environment)
+    release = context.ledger.releases.get(context.name, version)
+    route = context.ledger.routes.get(context.name, target.name)
     if route is not None and route.champion == release.digest and route.candidate is None:
         raise RefusedError(f"{release.version} already serves {target.name}", hint="`noria status` shows what serves where.")
-    _demand_may_go_out(line, release, target, actor, force=force)
-    active = line.ledger.rollouts.active(line.name, target.name)
+    _demand_may_go_out(context, release, target, actor, force=force)
+    active = context.ledger.rollouts.active(context.name, target.name)
     rollout = active if active is not None and active.digest == release.digest else None
-    champion.serve_candidate(line, route, release)  # before anything is changed
+    champion.serve_candidate(context, route, release)  # before anything is changed
     if rollout is None:
-        stage.supersede(line, target.name, f"{release.version} was promoted by {actor}")
+        stage.supersede(context, target.name, f"{release.version} was promoted by {actor}")
     if release.barred:
-        lift(line, release.version, actor)
-    text = champion.promote(line, target, release, f"asked by {actor}", rollout, tried=True)
-    serves = line.ledger.routes.get(line.name, target.name)
+        lift(context, release.version, actor)
+    text = champion.promote(context, target, release, f"asked by {actor}", rollout, tried=True)
+    serves = context.ledger.routes.get(context.name, target.name)
     return _done(target, serves.champion_version if serves else None, text, begun)
 
 
-def _demand_may_go_out(line: DeliveryContext, release: Release, target: Environment, actor: str, *, force: bool = False) -> None:
+def _demand_may_go_out(
+    context: DeliveryContext, release: Release, target: Environment, actor: str, *, force: bool = False
+) -> None:
     """Nothing is frozen, and enough people said yes, this one among them. Raises RefusedError."""
     _demand_person(actor)
-    frozen = stage.frozen_words(line, target)
+    frozen = stage.frozen_words(context, target)
     if frozen is not None and not force:
         raise RefusedError(
             f"nothing goes out until {frozen}",
             hint=f"`noria promote {release.version} --force` does all the same; a rollback to what served before always may.",
         )
-    missing = _approved(line, release, target, actor)
+    missing = _approved(context, release, target, actor)
     if missing:
         raise RefusedError(
             f"{release.version} needs {missing} more approval{'s' if missing > 1 else ''} for {target.name}; yours is recorded",
@@ -85,17 +91,17 @@ def _demand_may_go_out(line: DeliveryContext, release: Release, target: Environm
         )
 
 
-def approve(line: DeliveryContext, version: str, environment: str | None, actor: str) -> dict[str, object]:
+def approve(context: DeliveryContext, version: str, environment: str | None, actor: str) -> dict[str, object]:
     """One person's approval of a sealed release for an environment; a rollout that waits for it goes on by itself."""
     begun = time.perf_counter()
     _demand_person(actor)
-    target = environment_named(line, environment)
-    release = line.ledger.releases.get(line.name, version)
+    target = environment_named(context, environment)
+    release = context.ledger.releases.get(context.name, version)
     if release.barred:
         raise RefusedError(
             f"{release.version} is barred: {release.barred}", hint=f"`noria release lift {release.version}` lifts it."
         )
-    missing = _approved(line, release, target, actor)
+    missing = _approved(context, release, target, actor)
     text = f"{release.version} is approved for {target.name} by {actor}"
     return _done(target, release.version, f"{text}; {missing} more needed" if missing else text, begun) | {"missing": missing}
 
@@ -106,43 +112,43 @@ def _demand_person(actor: str) -> None:
         raise RefusedError("a step cannot approve or promote a release", hint="A person says so, outside of any turn.")
 
 
-def _approved(line: DeliveryContext, release: Release, environment: Environment, actor: str) -> int:
+def _approved(context: DeliveryContext, release: Release, environment: Environment, actor: str) -> int:
     """Record an approval; how many more the environment asks for."""
-    with line.ledger.transaction():
-        line.ledger.approvals.add(line.name, release.version, environment.name, actor)
+    with context.ledger.transaction():
+        context.ledger.approvals.add(context.name, release.version, environment.name, actor)
         text = f"{actor} approves of {release.version} for {environment.name}"
-        line.event("release.approved", release.version, text, environment=environment.name)
-    return max(0, environment.approvals - line.ledger.approvals.count(line.name, release.version, environment.name))
+        context.event("release.approved", release.version, text, environment=environment.name)
+    return max(0, environment.approvals - context.ledger.approvals.count(context.name, release.version, environment.name))
 
 
-def hold(line: DeliveryContext, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
+def hold(context: DeliveryContext, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
     """A rollout stays where it is until somebody resumes it; harm still ends it."""
-    target, rollout, begun = *_under_way(line, environment), time.perf_counter()
+    target, rollout, begun = *_under_way(context, environment), time.perf_counter()
     if rollout.state is RolloutState.HELD:
         text = f"the rollout of {rollout.release} is held already: {rollout.reason}"
         raise RefusedError(text, hint="`noria rollout resume` goes on with it.")
-    text = stage.hold(line, rollout, f"{rollout.release} held by {actor}{f': {why}' if why else ''}")
+    text = stage.hold(context, rollout, f"{rollout.release} held by {actor}{f': {why}' if why else ''}")
     return _done(target, rollout.release, text, begun)
 
 
-def resume(line: DeliveryContext, environment: str | None, actor: str) -> dict[str, object]:
+def resume(context: DeliveryContext, environment: str | None, actor: str) -> dict[str, object]:
     """A held rollout goes on; patience counts anew."""
-    target, rollout, begun = *_under_way(line, environment), time.perf_counter()
-    return _done(target, rollout.release, stage.resume(line, rollout, f"resumed by {actor}"), begun)
+    target, rollout, begun = *_under_way(context, environment), time.perf_counter()
+    return _done(target, rollout.release, stage.resume(context, rollout, f"resumed by {actor}"), begun)
 
 
-def abort(line: DeliveryContext, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
+def abort(context: DeliveryContext, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
     """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
-    target, rollout, begun = *_under_way(line, environment), time.perf_counter()
-    text = stage.roll_back(line, rollout, f"{rollout.release} aborted by {actor}{f': {why}' if why else ''}")
+    target, rollout, begun = *_under_way(context, environment), time.perf_counter()
+    text = stage.roll_back(context, rollout, f"{rollout.release} aborted by {actor}{f': {why}' if why else ''}")
     return _done(target, rollout.release, text, begun)
 
 
-def _under_way(line: DeliveryContext, environment: str | None) -> tuple[Environment, Rollout]:
-    target = environment_named(line, environment)
-    rollout = line.ledger.rollouts.active(line.name, target.name)
+def _under_way(context: DeliveryContext, environment: str | None) -> tuple[Environment, Rollout]:
+    target = environment_named(context, environment)
+    rollout = context.ledger.rollouts.active(context.name, target.name)
     if rollout is None:
-        probing = line.ledger.rollouts.probing(line.name, target.name)
+        probing = context.ledger.rollouts.probing(context.name, target.name)
         on = f"; {probing.release} is on probation, `noria rollback` ends that" if probing else ""
         raise NotFoundError(f"no rollout is under way in {target.name}{on}", hint="`noria status` shows what serves where.")
     return target, rollout
@@ -153,17 +159,17 @@ def _done(environment: Environment, release: str | None, text: str, begun: float
     return {"environment": environment.name, "release": release, "text": text, "ms": ms}
 
 
-def trigger(line: DeliveryContext, reason: str, actor: str) -> dict[str, object]:
+def trigger(context: DeliveryContext, reason: str, actor: str) -> dict[str, object]:
     """Ask the daemon for a turn."""
-    with line.ledger.transaction():
-        made = line.ledger.triggers.add(line.name, TriggerKind.MANUAL, f"{actor}: {reason}")
+    with context.ledger.transaction():
+        made = context.ledger.triggers.add(context.name, TriggerKind.MANUAL, f"{actor}: {reason}")
         if made is None:
             raise RefusedError("an equal trigger is already waiting")
-        line.event("trigger.seen", made.id, f"manual: {reason} ({actor})")
+        context.event("trigger.seen", made.id, f"manual: {reason} ({actor})")
     return {"trigger": made.id}
 
 
-def set_clock(line: DeliveryContext, at: str, speed: float, actor: str) -> dict[str, object]:
+def set_clock(context: DeliveryContext, at: str, speed: float, actor: str) -> dict[str, object]:
     """Anchor the project clock of a replay: ``at`` (ISO 8601) is now, and it runs ``speed`` times as fast as the wall clock."""
     try:
         moment = datetime.fromisoformat(at)
@@ -172,38 +178,38 @@ def set_clock(line: DeliveryContext, at: str, speed: float, actor: str) -> dict[
     if not 0.0 <= speed <= 1e9:
         raise UsageError(f"speed {speed:g} is not between 0 and a billion")
     stamp = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    line.ledger.clock.set(line.name, stamp, speed)
+    context.ledger.clock.set(context.name, stamp, speed)
     return {"at": datetime.fromtimestamp(stamp, UTC).isoformat(), "speed": speed, "actor": actor}
 
 
-def withdraw(line: DeliveryContext, version: str, why: str, actor: str) -> dict[str, object]:
+def withdraw(context: DeliveryContext, version: str, why: str, actor: str) -> dict[str, object]:
     """Bar a sealed release, and turns with its pins, until a person lifts it. Raises RefusedError while it serves somewhere, or
     is on its way."""
     if not why.strip():
         raise UsageError("a release is withdrawn for a reason", hint="`--why` tells it.")
     reason = f"withdrawn by {actor}: {' '.join(why.split())}"
-    with line.ledger.transaction():  # nothing is promoted in between
-        release = line.ledger.releases.get(line.name, version)
+    with context.ledger.transaction():  # nothing is promoted in between
+        release = context.ledger.releases.get(context.name, version)
         if release.barred:
             raise RefusedError(
                 f"{release.version} is barred already: {release.barred}", hint=f"`noria release lift {release.version}`."
             )
-        _refuse_in_use(line, release)
-        line.ledger.releases.bar(line.name, release.version, reason)
-        line.event("release.withdrawn", release.version, f"{release.version} {reason}")
+        _refuse_in_use(context, release)
+        context.ledger.releases.bar(context.name, release.version, reason)
+        context.event("release.withdrawn", release.version, f"{release.version} {reason}")
     return {"release": release.version, "barred": reason, "text": f"{release.version} {reason}"}
 
 
-def _refuse_in_use(line: DeliveryContext, release: Release) -> None:
-    for route in line.ledger.routes.all():
-        if route.project == line.name and route.champion == release.digest:
+def _refuse_in_use(context: DeliveryContext, release: Release) -> None:
+    for route in context.ledger.routes.all():
+        if route.project == context.name and route.champion == release.digest:
             raise RefusedError(
                 f"{release.version} serves {route.environment}",
                 hint=f"`noria rollback --environment {route.environment}` puts an earlier release back, and bars this one.",
             )
-        if route.project == line.name and route.candidate == release.digest:
+        if route.project == context.name and route.candidate == release.digest:
             raise _on_its_way(release, route.environment)
-    for rollout in line.ledger.rollouts.list(line.name):
+    for rollout in context.ledger.rollouts.list(context.name):
         if rollout.digest == release.digest and rollout.ended_at is None:
             raise _on_its_way(release, rollout.environment)
 
@@ -215,14 +221,14 @@ def _on_its_way(release: Release, environment: str) -> RefusedError:
     )
 
 
-def lift(line: DeliveryContext, version: str, actor: str) -> dict[str, object]:
+def lift(context: DeliveryContext, version: str, actor: str) -> dict[str, object]:
     """Lift the bar of a release: it may be promoted again, and turns may release its pins. Raises RefusedError when there is
     none."""
-    with line.ledger.transaction():
-        release = line.ledger.releases.get(line.name, version)
+    with context.ledger.transaction():
+        release = context.ledger.releases.get(context.name, version)
         if not release.barred:
             raise RefusedError(f"{release.version} is not barred", hint=f"`noria promote {release.version}` lets it serve.")
-        line.ledger.releases.unbar(line.name, release.version)
+        context.ledger.releases.unbar(context.name, release.version)
         text = f"the bar of {release.version} is lifted by {actor}; it was: {release.barred}"
-        line.event("release.lifted", release.version, text)
+        context.event("release.lifted", release.version, text)
     return {"release": release.version, "was": release.barred, "text": text}

@@ -106,7 +106,7 @@ def assemble(
 
 
 def start_server(
-    line: DeliveryContext,
+    context: DeliveryContext,
     project: Project,
     *,
     serve: tuple[str, int] | None = None,
@@ -121,14 +121,14 @@ def start_server(
     wanted = {name: (host, port + i if port else 0) for i, name in enumerate(project.environments)}
     if at:
         wanted = {name: ((parts := urlsplit(url)).hostname or host, parts.port or 0) for name, url in at.items()}
-    line.server.start(
+    context.server.start(
         wanted,
         workers=project.serving.workers,
         max_body_bytes=project.serving.max_body_bytes,
         max_rows=project.serving.max_rows,
         access=project.serving.access,
         recording=project.serving.log,
-        log=line.state / "server.log",
+        log=context.state / "server.log",
         stopped=stopped,
     )
-    return line.server.addresses()
+    return context.server.addresses()

@@ -28,53 +28,56 @@ SETTLED = frozenset(
 VERDICTS = frozenset({TurnOutcome.GATE_FAILED, TurnOutcome.NOT_ENOUGH_DATA})  # doing nothing again does not make them pass
 
 
-def plan(line: DeliveryContext, sheet: PinnedRun) -> tuple[TurnOutcome, Reason] | None:
+def plan(context: DeliveryContext, pinned_run: PinnedRun) -> tuple[TurnOutcome, Reason] | None:
     """The outcome that ends the turn here, with its reason; None when there is work."""
-    assert sheet.pins is not None
-    barred = policy.barred(sheet.pins, line.ledger.releases.barred_pins(line.name))
+    assert pinned_run.pins is not None
+    barred = policy.barred(pinned_run.pins, context.ledger.releases.barred_pins(context.name))
     if barred is not None:
         return TurnOutcome.BARRED, barred
-    earlier = _earlier(line, sheet)
-    same = judge.same_work(sheet.pins, earlier.pins if earlier else None)
+    earlier = _earlier(context, pinned_run)
+    same = judge.same_work(pinned_run.pins, earlier.pins if earlier else None)
     if earlier is None or same is None:
         return None
-    worked = _that_worked(line, earlier)
+    worked = _that_worked(context, earlier)
     if worked is None:
         return TurnOutcome.NOTHING_CHANGED, Reason(
             "plan.nothing_changed", f"{same.text}; run {earlier.id} ended: {earlier.outcome}"
         )
     made = f" with {worked.release}" if worked.release else ""
-    text = f"{same.text}; turn {worked.number} did this work and ended: {worked.outcome}{made}{_instead(line, sheet, worked)}"
+    instead = _instead(context, pinned_run, worked)
+    text = f"{same.text}; turn {worked.number} did this work and ended: {worked.outcome}{made}{instead}"
     if worked.outcome not in VERDICTS:
         return TurnOutcome.NOTHING_CHANGED, Reason("plan.nothing_changed", text)
-    line.ledger.turns.record(sheet.turn.id, REPEATS, {"turn": worked.id})
+    context.ledger.turns.record(pinned_run.turn.id, REPEATS, {"turn": worked.id})
     return worked.outcome, Reason("plan.same_verdict", f"{text}\n  {worked.reason}", Outcome.FAIL)
 
 
-def _that_worked(line: DeliveryContext, run: Run) -> Turn | None:
+def _that_worked(context: DeliveryContext, run: Run) -> Turn | None:
     """The turn that did the work of a run: its own, or the one whose verdict it repeats."""
     if run.turn_id is None:
         return None
-    repeated = line.ledger.turns.recorded(run.turn_id, REPEATS)
-    return line.ledger.turns.get(repeated["turn"] if repeated else run.turn_id)
+    repeated = context.ledger.turns.recorded(run.turn_id, REPEATS)
+    return context.ledger.turns.get(repeated["turn"] if repeated else run.turn_id)
 
 
-def _earlier(line: DeliveryContext, sheet: PinnedRun) -> Run | None:
-    assert sheet.pins is not None
-    found = line.ledger.runs.latest(line.name, sheet.pins, SETTLED)
-    return found if found is not None and _whole(line, found) else None
+def _earlier(context: DeliveryContext, pinned_run: PinnedRun) -> Run | None:
+    assert pinned_run.pins is not None
+    found = context.ledger.runs.latest(context.name, pinned_run.pins, SETTLED)
+    return found if found is not None and _whole(context, found) else None
 
 
-def _whole(line: DeliveryContext, run: Run) -> bool:
+def _whole(context: DeliveryContext, run: Run) -> bool:
     """Whether what its steps left is still there: it may have been collected, or found damaged."""
-    return all(record.output is None or line.blobs.exists(record.output) for record in run.steps)
+    return all(record.output is None or context.blobs.exists(record.output) for record in run.steps)
 
 
-def _instead(line: DeliveryContext, sheet: PinnedRun, worked: Turn) -> str:
+def _instead(context: DeliveryContext, pinned_run: PinnedRun, worked: Turn) -> str:
     """What serves where the release of that turn did: a branch that went back, or a person, does not bring it back by itself."""
     if worked.outcome is not TurnOutcome.PROMOTED or worked.release is None:
         return ""
-    routes = [route for name in sheet.project.environments if (route := line.ledger.routes.get(line.name, name)) is not None]
+    routes = [
+        route for name in pinned_run.project.environments if (route := context.ledger.routes.get(context.name, name)) is not None
+    ]
     others = [route for route in routes if worked.release not in (route.champion_version, route.candidate_version)]
     if not others:
         return ""

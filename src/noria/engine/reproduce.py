@@ -86,33 +86,33 @@ class _Recipe(msgspec.Struct, frozen=True):
     release: Release
     bundle: Path
     manifest: dict[str, Any]
-    line: DeliveryContext  # of the new store
+    context: DeliveryContext  # of the new store
     outputs: BlobStore  # where what the steps left then may still be
     key: str = ""
 
 
-def reproduce(line: DeliveryContext, release: Release, folder: Path, asked: ReproduceOptions = _AS_IT_COMES) -> Reproduction:
+def reproduce(context: DeliveryContext, release: Release, folder: Path, asked: ReproduceOptions = _AS_IT_COMES) -> Reproduction:
     """A release of this line's store, in ``folder``.
 
     Raises RefusedError when ``folder`` is not empty or data was erased, CorruptBlobError when it was damaged.
     """
     _demand_recorded(release)
     _demand_empty(folder)
-    manifest = verify(line, release)
+    manifest = verify(context, release)
     pins = msgspec.convert(manifest["pins"], Pins)
     state = folder / ".noria"
     blobs = BlobStore(state / "blobs")
     snapshots = []
-    for snapshot, files in export.data_of(line, release, pins):
-        meter = export.ExportMeter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), line.progress)
+    for snapshot, files in export.data_of(context, release, pins):
+        meter = export.ExportMeter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), context.progress)
         for pin, path in files:
             if blobs.put_file(path) != pin.digest:
                 raise export.damaged(f"{pin.name} of {snapshot.dataset}", path)
             meter.add(pin.size_bytes)
         snapshots.append(snapshot)
-    fresh = _fresh_line(release, state, snapshots, blobs, line.progress)
-    recipe = _Recipe(release, line.bundle(release.digest), manifest, fresh, line.blobs)
-    return _made(recipe, folder, line.state / "interpreters", asked)
+    fresh = _fresh_line(release, state, snapshots, blobs, context.progress)
+    recipe = _Recipe(release, context.bundle(release.digest), manifest, fresh, context.blobs)
+    return _made(recipe, folder, context.state / "interpreters", asked)
 
 
 def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: ReproduceOptions, progress: Progress) -> Reproduction:
@@ -182,17 +182,17 @@ def _commit(release: Release) -> str:
 
 def _made(recipe: _Recipe, folder: Path, root: Path, asked: ReproduceOptions) -> Reproduction:
     """Make the model again in the environment that is asked for, and compare."""
-    project = _lay_out(recipe, recipe.line.home)
+    project = _lay_out(recipe, recipe.context.home)
     around = _surroundings(recipe, project, root, asked)
-    line = replace(recipe.line, executor=LocalExecutor(Pool(size=1, interpreter=around.python), recipe.line.places))
-    sheet = _sheet(line, recipe, project, around.record)
+    context = replace(recipe.context, executor=LocalExecutor(Pool(size=1, interpreter=around.python), recipe.context.places))
+    pinned_run = _sheet(context, recipe, project, around.record)
     try:
-        made = package(line, sheet, train(line, sheet))
-        measured, _ = evaluate(line, sheet, made, None)
-        found = agreement.of_steps(line, sheet, export.recorded_steps(recipe.bundle), recipe.outputs)
-        diverged = agreement.divergence(line, sheet, found, around.matter)
+        made = package(context, pinned_run, train(context, pinned_run))
+        measured, _ = evaluate(context, pinned_run, made, None)
+        found = agreement.of_steps(context, pinned_run, export.recorded_steps(recipe.bundle), recipe.outputs)
+        diverged = agreement.divergence(context, pinned_run, found, around.matter)
     finally:
-        line.executor.close()
+        context.executor.close()
     recorded = msgspec.json.decode((recipe.bundle / "evidence" / "evaluation.json").read_bytes(), type=Evaluation)
     metrics = agreement.of_metrics(recorded, measured)
     release, worst = recipe.release, max((m.difference for m in metrics.values()), default=0.0)
@@ -243,11 +243,11 @@ class _Surroundings(msgspec.Struct, frozen=True):
 
 def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: ReproduceOptions) -> _Surroundings:
     """This interpreter, or the recorded one, made anew."""
-    evidence, progress = recipe.bundle / "evidence", recipe.line.progress
+    evidence, progress = recipe.bundle / "evidence", recipe.context.progress
     then = msgspec.json.decode((evidence / "environment.json").read_bytes())
     seed = int(msgspec.json.decode((evidence / "training.json").read_bytes()).get("seed", SEED))
     lock = interpreters.lock_of(recipe.bundle / "code")
-    modules = _imported(recipe.line.home, project)
+    modules = _imported(recipe.context.home, project)
     python, now = Path(sys.executable), environment.record()
     if asked.rebuild:
         needed = environment.needed((environment.DISTRIBUTION,), modules)
@@ -289,13 +289,13 @@ def _imported(tree: Path, project: Project) -> frozenset[str]:
     return imported(tree) | ({"optuna"} if model is not None and model.search is not None else frozenset())
 
 
-def _sheet(line: DeliveryContext, recipe: _Recipe, project: Project, record: dict[str, object]) -> PinnedRun:
+def _sheet(context: DeliveryContext, recipe: _Recipe, project: Project, record: dict[str, object]) -> PinnedRun:
     release = recipe.release
     pins = msgspec.convert(recipe.manifest["pins"], Pins)
-    turn = Turn("reproduce", line.name, 0, (), f"reproduce {release.version}", release.created_at)
-    sheet = PinnedRun(
-        turn, "reproduce", project, line.home, _commit(release), None, record, pins=pins, sealed=recipe.bundle / "code"
+    turn = Turn("reproduce", context.name, 0, (), f"reproduce {release.version}", release.created_at)
+    pinned_run = PinnedRun(
+        turn, "reproduce", project, context.home, _commit(release), None, record, pins=pins, sealed=recipe.bundle / "code"
     )
     kept = recipe.bundle / "evidence" / "tables.json"  # releases of before have none: their files tell their types
-    sheet.tables = msgspec.json.decode(kept.read_bytes(), type=dict[str, TableType]) if kept.is_file() else {}
-    return sheet
+    pinned_run.tables = msgspec.json.decode(kept.read_bytes(), type=dict[str, TableType]) if kept.is_file() else {}
+    return pinned_run

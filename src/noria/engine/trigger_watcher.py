@@ -1,4 +1,4 @@
-"""The scout: notices commits, files and due schedules, and writes each down as a trigger, once."""
+"""The trigger watcher notices commits, files and due schedules, and writes each down as a trigger, once."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SINGLY = 20  # files of a dataset that arrive together and get a trigger each
 class TriggerWatcher:
     """Looks at the watched branch, the data sources and the schedule. Each look is cheap when nothing changed."""
 
-    def __init__(self, line: DeliveryContext) -> None:
-        self.line = line
+    def __init__(self, context: DeliveryContext) -> None:
+        self.context = context
         self._told: dict[str, set[str]] = {}  # dataset -> changes that were told and wait for their delivery
         self._next: dict[str, float] = {}  # dataset that is not on this machine -> when it is looked at again
         self._unreadable: dict[str, str] = {}  # dataset -> what was said of it
@@ -40,8 +40,8 @@ class TriggerWatcher:
     def look(self) -> int:
         """The number of new triggers."""
         try:
-            project = config.load(self.line.home)
-            self.line.ledger.database.hide = project.masked
+            project = config.load(self.context.home)
+            self.context.ledger.database.hide = project.masked
             logs.hide(project.masked)
             found = self.commits(project) + self.data(project) + self.schedule(project)
         except ConfigError as error:
@@ -53,7 +53,7 @@ class TriggerWatcher:
         """Say once that the project file cannot be read; the last good release keeps serving."""
         if str(error) != self._complaint:
             self._complaint = str(error)
-            self.line.event("project.unreadable", self.line.name, str(error))
+            self.context.event("project.unreadable", self.context.name, str(error))
         return 0
 
     def commits(self, project: Project) -> int:
@@ -66,7 +66,7 @@ class TriggerWatcher:
             self._code_at = max(self._code_at, time.monotonic() + CODE_RETRY_S)
             if str(error) != self._unseen:
                 self._unseen = str(error)
-                self.line.event("code.unreadable", self.line.name, str(error))
+                self.context.event("code.unreadable", self.context.name, str(error))
             return 0
         self._unseen = ""
         return found
@@ -77,13 +77,13 @@ class TriggerWatcher:
             return 0
         if watch.repository is not None:
             self._code_at = now + watch.every_s
-        repository = pin.repository(self.line, project)
+        repository = pin.repository(self.context, project)
         if not git.is_repo(repository):
             return 0
         commit, branch = pin.watched(repository, watch)
         if branch != self._branch:
             if branch != (watch.branch or pin.MAIN):
-                self.line.event("code.followed", branch, f"there is no branch {pin.MAIN}: {branch} is followed")
+                self.context.event("code.followed", branch, f"there is no branch {pin.MAIN}: {branch} is followed")
             self._branch = branch
         if commit is None or commit == self._commit:
             return 0
@@ -93,7 +93,7 @@ class TriggerWatcher:
 
     def _tell_commit(self, repository: Path, commit: str) -> int:
         """Once, and again each time the branch comes back to it."""
-        before = self.line.ledger.triggers.newest_commit(self.line.name)
+        before = self.context.ledger.triggers.newest_commit(self.context.name)
         text = f"commit {commit[:10]}: {git.commit_info(repository, commit).subject}"
         if before is None:
             return self._trigger(TriggerKind.PUSH, text, f"commit:{commit}")
@@ -136,9 +136,9 @@ class TriggerWatcher:
 
     def _dataset(self, source: DataSource) -> int:
         """News are told without being read: that is for whoever takes them in."""
-        looked = arrivals.connect(self.line, source)
+        looked = arrivals.connect(self.context, source)
         before, still, fresh = self._told.get(source.name, set()), set(), []
-        for found in arrivals.news(self.line, source, looked):
+        for found in arrivals.news(self.context, source, looked):
             change = f"{found.name}:{found.mark}{found.digest}:{arrivals.judged_by(source)}"
             if change not in before:
                 if not arrivals.arrived(looked, found, source.settle_s):
@@ -161,13 +161,13 @@ class TriggerWatcher:
         """Say once that a source cannot be read; it is looked at again, and the others as ever."""
         if self._unreadable.get(source.name) != str(error):
             self._unreadable[source.name] = str(error)
-            self.line.event("data.unreadable", source.name, f"{source.name}: {error}")
+            self.context.event("data.unreadable", source.name, f"{source.name}: {error}")
 
     def schedule(self, project: Project) -> int:
         """The cron line came due on the project clock since the last look."""
         if project.retrain.schedule is None:
             return 0
-        now = self.line.ledger.clock.now(self.line.name)
+        now = self.context.ledger.clock.now(self.context.name)
         since, self._scheduled_until = self._scheduled_until or now, now
         due = next(CronSim(project.retrain.schedule, datetime.fromtimestamp(since, UTC)))
         if due.timestamp() > now:
@@ -176,9 +176,9 @@ class TriggerWatcher:
         return self._trigger(TriggerKind.SCHEDULE, text, f"schedule:{due.isoformat()}")
 
     def _trigger(self, kind: TriggerKind, reason: str, dedupe: str) -> int:
-        with self.line.ledger.transaction():
-            trigger = self.line.ledger.triggers.add(self.line.name, kind, reason, dedupe=dedupe)
+        with self.context.ledger.transaction():
+            trigger = self.context.ledger.triggers.add(self.context.name, kind, reason, dedupe=dedupe)
             if trigger is None:
                 return 0
-            self.line.event("trigger.seen", trigger.id, f"{kind}: {reason}")
+            self.context.event("trigger.seen", trigger.id, f"{kind}: {reason}")
         return 1

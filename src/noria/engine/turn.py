@@ -32,72 +32,72 @@ from noria.trust.audit import run_digest
 GATE = {Outcome.FAIL: TurnOutcome.GATE_FAILED, Outcome.NOT_ENOUGH_DATA: TurnOutcome.NOT_ENOUGH_DATA}
 
 
-def turn(line: DeliveryContext, started: Turn) -> Turn:
+def turn(context: DeliveryContext, started: Turn) -> Turn:
     """Turn the wheel once.
 
     A turn that was interrupted is told again from the start: its commit and run are pinned in the ledger, what was
     delivered stays delivered, every finished step is remembered by content, a sealed release keeps its version and a
     begun rollout goes on. So nothing is done twice, and nothing is half done.
     """
-    sheet = pin(line, started)
+    pinned_run = pin(context, started)
     try:
-        return stages(line, sheet)
+        return stages(context, pinned_run)
     except StepError as error:  # its run is kept: with what finished, and the log of what failed
-        return end(line, sheet, TurnOutcome.STEP_FAILED, str(error))
+        return end(context, pinned_run, TurnOutcome.STEP_FAILED, str(error))
 
 
-def stages(line: DeliveryContext, sheet: PinnedRun) -> Turn:
+def stages(context: DeliveryContext, pinned_run: PinnedRun) -> Turn:
     """The stages, in their order. Raises StepError when the project's own code fails."""
-    before = sealed_by(line, sheet)
+    before = sealed_by(context, pinned_run)
     if before is not None:  # interrupted after that: the rollout alone may be left
-        outcome, text = roll_out(line, sheet.project, before)
-        return end(line, sheet, outcome, text, before, before.metrics)
+        outcome, text = roll_out(context, pinned_run.project, before)
+        return end(context, pinned_run, outcome, text, before, before.metrics)
 
-    enter(line, sheet, Stage.CHECK)
-    checked = check(line, sheet)
+    enter(context, pinned_run, Stage.CHECK)
+    checked = check(context, pinned_run)
     if not checked.passed:
         with suppress(DataError):  # without any data there is no run to keep the tests' log
-            fix(line, sheet)
-        return end(line, sheet, TurnOutcome.CHECK_FAILED, checked.sentence())
-    if sheet.refused and not asked_for_more(line, sheet):
-        return end(line, sheet, TurnOutcome.QUARANTINED, "; ".join(sheet.refused))
-    fix(line, sheet)
-    settled = plan(line, sheet)
+            fix(context, pinned_run)
+        return end(context, pinned_run, TurnOutcome.CHECK_FAILED, checked.sentence())
+    if pinned_run.refused and not asked_for_more(context, pinned_run):
+        return end(context, pinned_run, TurnOutcome.QUARANTINED, "; ".join(pinned_run.refused))
+    fix(context, pinned_run)
+    settled = plan(context, pinned_run)
     if settled is not None:
-        if sheet.by_hand:
-            restore(line, sheet)
-        return end(line, sheet, settled[0], settled[1].text)
+        if pinned_run.by_hand:
+            restore(context, pinned_run)
+        return end(context, pinned_run, settled[0], settled[1].text)
 
-    enter(line, sheet, Stage.TRAIN)
-    if sheet.project.model is None:
-        return end(line, sheet, TurnOutcome.DONE, counted(run_steps(line, sheet).values()))
-    trained = train(line, sheet)
-    enter(line, sheet, Stage.PACKAGE)
-    packaged = package(line, sheet, trained)
-    serving = champion.serving(line, sheet.project)
-    if serving is not None and same_as(line, packaged, serving):
-        return end(line, sheet, TurnOutcome.NOTHING_CHANGED, f"the model came out byte for byte as {serving.version}'s")
+    enter(context, pinned_run, Stage.TRAIN)
+    if pinned_run.project.model is None:
+        return end(context, pinned_run, TurnOutcome.DONE, counted(run_steps(context, pinned_run).values()))
+    trained = train(context, pinned_run)
+    enter(context, pinned_run, Stage.PACKAGE)
+    packaged = package(context, pinned_run, trained)
+    serving = champion.serving(context, pinned_run.project)
+    if serving is not None and same_as(context, packaged, serving):
+        return end(context, pinned_run, TurnOutcome.NOTHING_CHANGED, f"the model came out byte for byte as {serving.version}'s")
 
-    enter(line, sheet, Stage.EVALUATE)
-    measured = evaluate(line, sheet, packaged, serving)
-    verdict = gate(line, sheet, measured[0])
+    enter(context, pinned_run, Stage.EVALUATE)
+    measured = evaluate(context, pinned_run, packaged, serving)
+    verdict = gate(context, pinned_run, measured[0])
     metrics = {name: measure.value for name, measure in measured[0].metrics.items()}
     if not verdict.passed:
-        return end(line, sheet, GATE[verdict.outcome], verdict.sentence(), metrics=metrics)
+        return end(context, pinned_run, GATE[verdict.outcome], verdict.sentence(), metrics=metrics)
 
-    refusal = refused(sheet)
+    refusal = refused(pinned_run)
     if refusal:
-        return end(line, sheet, TurnOutcome.NOT_RELEASED, f"{refusal}\n  {verdict.sentence()}", metrics=metrics)
+        return end(context, pinned_run, TurnOutcome.NOT_RELEASED, f"{refusal}\n  {verdict.sentence()}", metrics=metrics)
 
-    sealed = release(line, sheet, packaged, measured, verdict)
-    line.ledger.turns.update(sheet.turn.id, release=sealed.version, stage=Stage.ROLLOUT)
-    outcome, text = roll_out(line, sheet.project, sealed)
-    return end(line, sheet, outcome, text, sealed, metrics)
+    sealed = release(context, pinned_run, packaged, measured, verdict)
+    context.ledger.turns.update(pinned_run.turn.id, release=sealed.version, stage=Stage.ROLLOUT)
+    outcome, text = roll_out(context, pinned_run.project, sealed)
+    return end(context, pinned_run, outcome, text, sealed, metrics)
 
 
-def enter(line: DeliveryContext, sheet: PinnedRun, stage: Stage) -> None:
+def enter(context: DeliveryContext, pinned_run: PinnedRun, stage: Stage) -> None:
     """Tell whoever looks what the turn does now."""
-    line.ledger.turns.update(sheet.turn.id, stage=stage)
+    context.ledger.turns.update(pinned_run.turn.id, stage=stage)
 
 
 def counted(records: Iterable[StepRecord]) -> str:
@@ -108,15 +108,15 @@ def counted(records: Iterable[StepRecord]) -> str:
     return ", ".join(f"{count} {'step' if count == 1 else 'steps'} {state}" for state, count in states.items())
 
 
-def asked_for_more(line: DeliveryContext, sheet: PinnedRun) -> bool:
+def asked_for_more(context: DeliveryContext, pinned_run: PinnedRun) -> bool:
     """Whether something else than the refused data started the turn: a commit, the schedule, the monitor."""
     more = (TriggerKind.PUSH, TriggerKind.SCHEDULE, TriggerKind.BREACH)
-    return any(t.kind in more for t in line.ledger.triggers.of_turn(sheet.turn.id))
+    return any(t.kind in more for t in context.ledger.triggers.of_turn(pinned_run.turn.id))
 
 
 def end(
-    line: DeliveryContext,
-    sheet: PinnedRun,
+    context: DeliveryContext,
+    pinned_run: PinnedRun,
     outcome: TurnOutcome,
     text: str,
     sealed: Release | None = None,
@@ -127,23 +127,27 @@ def end(
     A rollout may have begun or ended meanwhile: then it knows better.
     """
     now = time.time()
-    with line.ledger.transaction():
-        line.check_lease()
-        recorded = line.ledger.turns.get(sheet.turn.id)
+    with context.ledger.transaction():
+        context.check_lease()
+        recorded = context.ledger.turns.get(pinned_run.turn.id)
         decided = recorded.outcome not in (TurnOutcome.RUNNING, TurnOutcome.ROLLING_OUT)
         decided |= (recorded.outcome, outcome) == (TurnOutcome.ROLLING_OUT, TurnOutcome.RELEASED)  # what it waited for came
         facts = {}
-        if sheet.pins is not None:
-            run = keep(line, sheet, str(recorded.outcome if decided else outcome), text, metrics or {}, now)
-            facts = {"run": run.id, "run_digest": run_digest(line.ledger.runs.get(run.id))}  # as it is read back
-        run_id = sheet.run_id if sheet.pins is not None else None  # a turn that ended at the check has no run
-        changes: dict[str, object] = {"run_id": run_id, "user_s": sheet.user_s, "overhead_s": overhead(line, sheet, now)}
+        if pinned_run.pins is not None:
+            run = keep(context, pinned_run, str(recorded.outcome if decided else outcome), text, metrics or {}, now)
+            facts = {"run": run.id, "run_digest": run_digest(context.ledger.runs.get(run.id))}  # as it is read back
+        run_id = pinned_run.run_id if pinned_run.pins is not None else None  # a turn that ended at the check has no run
+        changes: dict[str, object] = {
+            "run_id": run_id,
+            "user_s": pinned_run.user_s,
+            "overhead_s": overhead(context, pinned_run, now),
+        }
         if not decided:
             changes |= {"outcome": outcome, "reason": text, "ended_at": None if outcome is TurnOutcome.ROLLING_OUT else now}
         if sealed is not None:
             changes["release"] = sealed.version
-        ended = line.ledger.turns.update(sheet.turn.id, **changes)
-        line.event("turn.ended", sheet.turn.id, _sentence(ended), outcome=str(ended.outcome), **facts)
+        ended = context.ledger.turns.update(pinned_run.turn.id, **changes)
+        context.event("turn.ended", pinned_run.turn.id, _sentence(ended), outcome=str(ended.outcome), **facts)
     return ended
 
 
@@ -153,13 +157,13 @@ def _sentence(ended: Turn) -> str:
     return f"turn {ended.number} {ended.outcome}: {reason}"
 
 
-def overhead(line: DeliveryContext, sheet: PinnedRun, now: float) -> float:
+def overhead(context: DeliveryContext, pinned_run: PinnedRun, now: float) -> float:
     """Seconds from the first trigger to here, less those inside the project's own functions and tests."""
-    first = min((t.at for t in line.ledger.triggers.of_turn(sheet.turn.id)), default=sheet.turn.started_at)
-    return max(0.0, now - first - sheet.user_s)
+    first = min((t.at for t in context.ledger.triggers.of_turn(pinned_run.turn.id)), default=pinned_run.turn.started_at)
+    return max(0.0, now - first - pinned_run.user_s)
 
 
-def fail(line: DeliveryContext, started: Turn, error: NoriaError) -> Turn:
+def fail(context: DeliveryContext, started: Turn, error: NoriaError) -> Turn:
     """A turn that an error ended, in words. Losing the lease, or being told to stop, is not an end."""
     if isinstance(error, LeaseLostError | StoppedError):
         raise error
@@ -170,8 +174,8 @@ def fail(line: DeliveryContext, started: Turn, error: NoriaError) -> Turn:
         outcome = TurnOutcome.BARRED if "barred" in error.message else TurnOutcome.NOT_RELEASED
     elif isinstance(error, ConfigError | DataError):
         outcome = TurnOutcome.CHECK_FAILED
-    with line.ledger.transaction():
-        line.check_lease()
-        ended = line.ledger.turns.update(started.id, outcome=outcome, reason=str(error), ended_at=time.time())
-        line.event("turn.ended", started.id, _sentence(ended), outcome=str(outcome))
+    with context.ledger.transaction():
+        context.check_lease()
+        ended = context.ledger.turns.update(started.id, outcome=outcome, reason=str(error), ended_at=time.time())
+        context.event("turn.ended", started.id, _sentence(ended), outcome=str(outcome))
     return ended

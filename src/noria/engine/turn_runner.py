@@ -26,32 +26,32 @@ AGAIN = " (again, as the disk was full)"
 MENDED = 10  # damaged results that one turn throws away
 
 
-def waiting(line: DeliveryContext) -> Reason | None:
+def waiting(context: DeliveryContext) -> Reason | None:
     """Why the pending triggers do not start a turn now; None when they may."""
-    pending = line.ledger.triggers.pending(line.name)
-    project = config.load(line.home)
-    kinds, starts = [t.kind for t in pending], recent_starts(line, project)
-    return judge_rate_limit.wait_for(project.retrain, kinds, starts, line.ledger.clock.now(line.name))
+    pending = context.ledger.triggers.pending(context.name)
+    project = config.load(context.home)
+    kinds, starts = [t.kind for t in pending], recent_starts(context, project)
+    return judge_rate_limit.wait_for(project.retrain, kinds, starts, context.ledger.clock.now(context.name))
 
 
-def resting(line: DeliveryContext) -> bool:
+def resting(context: DeliveryContext) -> bool:
     """Whether the pending triggers wait only for room on the disk, and it is too early to try again."""
-    return judge_rate_limit.rest_s(line.ledger.triggers.pending(line.name), time.time()) > 0
+    return judge_rate_limit.rest_s(context.ledger.triggers.pending(context.name), time.time()) > 0
 
 
-def turn_once(line: DeliveryContext) -> Turn | None:
+def turn_once(context: DeliveryContext) -> Turn | None:
     """Resume the unfinished turn, or start one from the pending triggers; None when there is nothing to do
     or another engine is at it."""
-    unfinished = line.ledger.turns.unfinished(line.name)
-    if not unfinished and not line.ledger.triggers.pending(line.name):
+    unfinished = context.ledger.turns.unfinished(context.name)
+    if not unfinished and not context.ledger.triggers.pending(context.name):
         return None
-    held = HeldJob.claim(line.ledger, line.name, "turn", line.name)
+    held = HeldJob.claim(context.ledger, context.name, "turn", context.name)
     if held is None:
         return None
     with held:
-        mine = held.over(line)
-        left = mine.ledger.turns.unfinished(line.name)
-        started = left[0] if left else mine.ledger.turns.start(line.name)
+        mine = held.over(context)
+        left = mine.ledger.turns.unfinished(context.name)
+        started = left[0] if left else mine.ledger.turns.start(context.name)
         ended = run(mine, started, by_itself=True) if started is not None else None
         if ended is not None:
             told = logs.facts(turn=ended.number, outcome=str(ended.outcome), release=ended.release)
@@ -60,7 +60,7 @@ def turn_once(line: DeliveryContext) -> Turn | None:
     return ended
 
 
-def run(line: DeliveryContext, started: Turn, by_itself: bool = False) -> Turn:
+def run(context: DeliveryContext, started: Turn, by_itself: bool = False) -> Turn:
     """One turn; an error that Noria raises on purpose ends it with words.
 
     A damaged result of a step is thrown away, and the turn told again: it makes that one anew. Where nobody asked by hand
@@ -69,57 +69,57 @@ def run(line: DeliveryContext, started: Turn, by_itself: bool = False) -> Turn:
     try:
         for _ in range(MENDED):
             try:
-                return line_of_stages.turn(line, started)
+                return line_of_stages.turn(context, started)
             except CorruptBlobError as error:
-                if not thrown_away(line, error):
+                if not thrown_away(context, error):
                     raise
-        return line_of_stages.turn(line, started)
+        return line_of_stages.turn(context, started)
     except NoriaError as error:
-        return _end(line, started, error, by_itself)
+        return _end(context, started, error, by_itself)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - a folder that cannot be written, a defect, a panic: else it is met again
-        full = disk_full("the turn ended", line.state) if isinstance(error, OSError) and error.errno in FULL else None
-        return _end(line, started, full or unwritable(error) or _broken(line, error), by_itself)
+        full = disk_full("the turn ended", context.state) if isinstance(error, OSError) and error.errno in FULL else None
+        return _end(context, started, full or unwritable(error) or _broken(context, error), by_itself)
 
 
-def _end(line: DeliveryContext, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
+def _end(context: DeliveryContext, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
     """End a turn in words. What it was for is asked for again where only the disk was full: for as long as that lasts."""
-    ended = line_of_stages.fail(line, started, error)
+    ended = line_of_stages.fail(context, started, error)
     if by_itself and (isinstance(error, DiskFullError) or os.strerror(errno.ENOSPC) in str(error)):
-        for trigger in line.ledger.triggers.of_turn(started.id):
+        for trigger in context.ledger.triggers.of_turn(started.id):
             times = int(trigger.detail.get(judge_rate_limit.AGAIN, "0")) + 1
             reason = trigger.reason.removesuffix(AGAIN) + AGAIN
-            line.ledger.triggers.add(line.name, trigger.kind, reason, trigger.detail | {judge_rate_limit.AGAIN: str(times)})
+            context.ledger.triggers.add(context.name, trigger.kind, reason, trigger.detail | {judge_rate_limit.AGAIN: str(times)})
     return ended
 
 
-def _broken(line: DeliveryContext, error: BaseException) -> NoriaError:
+def _broken(context: DeliveryContext, error: BaseException) -> NoriaError:
     """The sentence for a defect; its traceback goes to the log."""
-    logs.outlive(_log, line.state / "daemon.log", "a turn", error)
-    return NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(line.state / "daemon.log"))
+    logs.outlive(_log, context.state / "daemon.log", "a turn", error)
+    return NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(context.state / "daemon.log"))
 
 
-def turn_by_hand(line: DeliveryContext, reason: str) -> Turn:
+def turn_by_hand(context: DeliveryContext, reason: str) -> Turn:
     """A turn here and now, of the code as it stands in the home; whatever is pending goes with it.
 
     Waits for the turn that another engine has in hand. What a crash left is finished first.
     """
     told = False
     while True:
-        held = HeldJob.claim(line.ledger, line.name, "turn", line.name)
+        held = HeldJob.claim(context.ledger, context.name, "turn", context.name)
         if held is not None:
             break
         if not told:
-            line.progress("another turn is running: waiting for it")
+            context.progress("another turn is running: waiting for it")
             told = True
         time.sleep(0.1)
     with held:
-        mine = held.over(line)
-        for left in mine.ledger.turns.unfinished(line.name):
+        mine = held.over(context)
+        for left in mine.ledger.turns.unfinished(context.name):
             run(mine, left)
-        mine.ledger.triggers.add(line.name, TriggerKind.MANUAL, reason, detail={"tree": "home"})
-        started = mine.ledger.turns.start(line.name)
+        mine.ledger.triggers.add(context.name, TriggerKind.MANUAL, reason, detail={"tree": "home"})
+        started = mine.ledger.turns.start(context.name)
         assert started is not None, "a trigger was just added under the lease"
         ended = run(mine, started)
         held.done(str(ended.outcome))

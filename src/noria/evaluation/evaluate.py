@@ -46,25 +46,27 @@ class ComparedRelease(msgspec.Struct, frozen=True):
     scores: Scores
 
 
-def evaluate(line: PipelineContext, sheet: PinnedRun, package: Package, champion: Release | None) -> tuple[Evaluation, Reference]:
+def evaluate(
+    context: PipelineContext, pinned_run: PinnedRun, package: Package, champion: Release | None
+) -> tuple[Evaluation, Reference]:
     """Measure the candidate; where a champion exists, compare both on the same rows."""
-    if not judge.asks_for_latency(sheet.project.gates):
-        return _compared(line, sheet, package, champion)
-    with private_server(line, sheet, package) as private:  # it starts while models are scored
-        evaluation, reference = _compared(line, sheet, package, champion)
-        return _with_latency(line, sheet, private, evaluation), reference
+    if not judge.asks_for_latency(pinned_run.project.gates):
+        return _compared(context, pinned_run, package, champion)
+    with private_server(context, pinned_run, package) as private:  # it starts while models are scored
+        evaluation, reference = _compared(context, pinned_run, package, champion)
+        return _with_latency(context, pinned_run, private, evaluation), reference
 
 
 def _compared(
-    line: PipelineContext, sheet: PinnedRun, package: Package, champion: Release | None
+    context: PipelineContext, pinned_run: PinnedRun, package: Package, champion: Release | None
 ) -> tuple[Evaluation, Reference]:
-    best = best_so_far(line, [gate.metric for gate in sheet.project.gates if gate.best])
+    best = best_so_far(context, [gate.metric for gate in pinned_run.project.gates if gate.best])
     with ThreadPoolExecutor(3) as pool:
-        mine = pool.submit(_score, line, sheet, f"run:{sheet.run_id}", package.model, package, "score.candidate")
-        theirs = pool.submit(_rival, line, sheet, package, champion, "score.champion")
+        mine = pool.submit(_score, context, pinned_run, f"run:{pinned_run.run_id}", package.model, package, "score.candidate")
+        theirs = pool.submit(_rival, context, pinned_run, package, champion, "score.champion")
         other = None
         if best is not None and (champion is None or best.digest != champion.digest):
-            other = pool.submit(_rival, line, sheet, package, best, "score.best")
+            other = pool.submit(_rival, context, pinned_run, package, best, "score.best")
         candidate, serving, second = mine.result(), theirs.result(), other.result() if other is not None else None
     if candidate.predictions is None:
         raise StepError(candidate.note, where="step score.candidate")
@@ -72,16 +74,16 @@ def _compared(
 
     if best is not None and (second is None or second.scores.predictions is None):
         second = serving  # the champion is the best, or the best cannot be compared on these rows
-    return measure.measure(sheet, package, candidate, serving, second)
+    return measure.measure(pinned_run, package, candidate, serving, second)
 
 
-def _with_latency(line: PipelineContext, sheet: PinnedRun, private: PrivateServer, evaluation: Evaluation) -> Evaluation:
+def _with_latency(context: PipelineContext, pinned_run: PinnedRun, private: PrivateServer, evaluation: Evaluation) -> Evaluation:
     """The evaluation with the latency that a gate asks for: measured now, for this verdict alone, and once more where the
     verdict hangs on it. What was measured when the model was packaged may be another day's, and was no request."""
     first = private.measure()
     found = _timed_as(evaluation, first)
-    if judge.hangs_on_latency(sheet.project.gates, found):
-        line.progress(f"latency: {found.latency_p99_ms:.3g} ms is near the gate: measured again")
+    if judge.hangs_on_latency(pinned_run.project.gates, found):
+        context.progress(f"latency: {found.latency_p99_ms:.3g} ms is near the gate: measured again")
         found = _timed_as(evaluation, first, private.measure())
     return found
 
@@ -92,18 +94,20 @@ def _timed_as(evaluation: Evaluation, *timed: LatencyRounds) -> Evaluation:
     return replace(evaluation, latency_p50_ms=middle[0], latency_p99_ms=middle[1], latency_rounds_ms=tuple(p99))
 
 
-def best_so_far(line: PipelineContext, metrics: Sequence[str]) -> Release | None:
+def best_so_far(context: PipelineContext, metrics: Sequence[str]) -> Release | None:
     """The best of the releases that are neither barred nor gone, by the first of ``metrics``; None where none is asked for.
 
     Each release was compared with the best before it, on the same rows: so the newest is the best, or that one is.
     """
     if not metrics:
         return None
-    here = {r.version: r for r in line.ledger.releases.list(line.name) if r.barred is None and _evaluated(line, r).is_file()}
+    here = {
+        r.version: r for r in context.ledger.releases.list(context.name) if r.barred is None and _evaluated(context, r).is_file()
+    }
     if not here:
         return None
     newest = max(here.values(), key=lambda release: release.created_at)
-    found = msgspec.json.decode(_evaluated(line, newest).read_bytes())
+    found = msgspec.json.decode(_evaluated(context, newest).read_bytes())
     before, versus = found.get("best"), found.get("versus_best") or {}
     if before is None:
         before, versus = found.get("champion"), found.get("versus") or {}
@@ -114,23 +118,23 @@ def best_so_far(line: PipelineContext, metrics: Sequence[str]) -> Release | None
     return newest if better else here[before]
 
 
-def _evaluated(line: PipelineContext, release: Release) -> Path:
-    return line.bundle(release.digest) / "evidence" / "evaluation.json"
+def _evaluated(context: PipelineContext, release: Release) -> Path:
+    return context.bundle(release.digest) / "evidence" / "evaluation.json"
 
 
 def _rival(
-    line: PipelineContext, sheet: PinnedRun, package: Package, release: Release | None, name: str
+    context: PipelineContext, pinned_run: PinnedRun, package: Package, release: Release | None, name: str
 ) -> ComparedRelease | None:
     if release is None:
         return None
     try:
-        verify(line, release)
-        note = _overlap(line.bundle(release.digest), package)
+        verify(context, release)
+        note = _overlap(context.bundle(release.digest), package)
     except NoriaError as error:
         note = error.message
     if note:
         return ComparedRelease(release, Scores(None, note))
-    return ComparedRelease(release, _score(line, sheet, f"release:{release.digest}", release.digest, package, name))
+    return ComparedRelease(release, _score(context, pinned_run, f"release:{release.digest}", release.digest, package, name))
 
 
 def _overlap(bundle: Path, package: Package) -> str:
@@ -146,31 +150,33 @@ def _overlap(bundle: Path, package: Package) -> str:
     return ""
 
 
-def _score(line: PipelineContext, sheet: PinnedRun, tree: str, identity: str, package: Package, name: str) -> Scores:
+def _score(context: PipelineContext, pinned_run: PinnedRun, tree: str, identity: str, package: Package, name: str) -> Scores:
     """Score through the sealed form, in a process of its own with the sealed code and nothing else of the project."""
-    record = steps.perform(line, sheet, _order(line, sheet, tree, identity, package, name))
+    record = steps.perform(context, pinned_run, _order(context, pinned_run, tree, identity, package, name))
     if record.state is StepState.FAILED:
         return Scores(None, record.reason.text.splitlines()[0])
     import numpy as np
 
-    files = steps.output(line, record).files
-    called = np.load(line.blobs.path(files["called"]), allow_pickle=False) if "called" in files else None
-    return Scores(np.load(line.blobs.path(files["scores"]), allow_pickle=False), "", called)
+    files = steps.output(context, record).files
+    called = np.load(context.blobs.path(files["called"]), allow_pickle=False) if "called" in files else None
+    return Scores(np.load(context.blobs.path(files["scores"]), allow_pickle=False), "", called)
 
 
-def _order(line: PipelineContext, sheet: PinnedRun, tree: str, identity: str, package: Package, name: str) -> steps.StepOrder:
-    model = sheet.project.model
+def _order(
+    context: PipelineContext, pinned_run: PinnedRun, tree: str, identity: str, package: Package, name: str
+) -> steps.StepOrder:
+    model = pinned_run.project.model
     assert model is not None
-    rule = msgspec.json.decode((line.places.tree(tree) / "manifest.json").read_bytes())["signature"].get("decision")
+    rule = msgspec.json.decode((context.places.tree(tree) / "manifest.json").read_bytes())["signature"].get("decision")
     facts = StepFacts(
         code=identity,
         inputs={"holdout": package.holdout_digest},
         params={"decision": repr(rule)} if rule is not None else {},  # the same model may be called by another rule
-        environment=environment.digest(sheet.environment),
+        environment=environment.digest(pinned_run.environment),
     )
     inputs = TaskInputs()
     task = StepTask(
-        f"{sheet.run_id}/{name}",
+        f"{pinned_run.run_id}/{name}",
         tree,
         target="noria.evaluation.score_step:run",
         job={"bundle": ".", "rows": inputs.add(package.holdout_digest, "holdout.arrow")},

@@ -12,23 +12,23 @@ from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.releases.evidence import Evaluation
 
 
-def gate(line: PipelineContext, sheet: PinnedRun, evaluation: Evaluation) -> Verdict:
+def gate(context: PipelineContext, pinned_run: PinnedRun, evaluation: Evaluation) -> Verdict:
     """Pass, fail or not enough data, each with its numbers; recorded in the audit log, and with the evaluation for whoever asks
     about the turn."""
-    verdict = judge.judge(sheet.project.gates, evaluation)
+    verdict = judge.judge(pinned_run.project.gates, evaluation)
     facts = {name: measure.value for name, measure in evaluation.metrics.items()}
-    EvaluationStore(line.ledger.database).put(
+    EvaluationStore(context.ledger.database).put(
         Assessment(
-            turn_id=sheet.turn.id,
-            project=line.name,
-            run_id=sheet.run_id,
-            environment=next(reversed(list(sheet.project.environments)), ""),
+            turn_id=pinned_run.turn.id,
+            project=context.name,
+            run_id=pinned_run.run_id,
+            environment=next(reversed(list(pinned_run.project.environments)), ""),
             evaluation=evaluation,
             outcome=verdict.outcome,
             reasons=verdict.reasons,
-            gates=tuple(judge.each(sheet.project.gates, verdict, evaluation)),
+            gates=tuple(judge.each(pinned_run.project.gates, verdict, evaluation)),
             at=time.time(),
         )
     )
-    line.event(f"gate.{verdict.outcome.name.lower()}", sheet.run_id, f"gate: {verdict.sentence()}", metrics=facts)
+    context.event(f"gate.{verdict.outcome.name.lower()}", pinned_run.run_id, f"gate: {verdict.sentence()}", metrics=facts)
     return verdict

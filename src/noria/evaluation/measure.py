@@ -30,16 +30,16 @@ LOSS = {Task.BINARY: "brier", Task.MULTICLASS: "log_loss", Task.REGRESSION: "mae
 
 
 def measure(
-    sheet: PinnedRun, package: Package, candidate: Scores, champion: ComparedRelease | None, best: ComparedRelease | None
+    pinned_run: PinnedRun, package: Package, candidate: Scores, champion: ComparedRelease | None, best: ComparedRelease | None
 ) -> tuple[Evaluation, Reference]:
     """The evaluation of the candidate, and what the monitor will compare its days with."""
-    model = sheet.project.model
+    model = pinned_run.project.model
     assert model is not None
     rows = pl.read_ipc(package.holdout)
     labels = _labels(rows[model.label], model.task, package.trained["signature"]["classes"])
     assert candidate.predictions is not None
     reference = _reference(model, rows, labels, candidate.predictions)
-    return _evaluation(sheet, package, rows, labels, candidate, champion, best), reference
+    return _evaluation(pinned_run, package, rows, labels, candidate, champion, best), reference
 
 
 def _labels(column: pl.Series, task: Task, classes: list[str]) -> NDArray[Any]:
@@ -51,7 +51,7 @@ def _labels(column: pl.Series, task: Task, classes: list[str]) -> NDArray[Any]:
 
 
 def _evaluation(
-    sheet: PinnedRun,
+    pinned_run: PinnedRun,
     package: Package,
     rows: pl.DataFrame,
     labels: NDArray[Any],
@@ -59,9 +59,9 @@ def _evaluation(
     champion: ComparedRelease | None,
     best: ComparedRelease | None,
 ) -> Evaluation:
-    model = sheet.project.model
+    model = pinned_run.project.model
     assert model is not None
-    wanted = _metrics(model.task, sheet.project.gates)
+    wanted = _metrics(model.task, pinned_run.project.gates)
     faced = partial(_faced, model.task, candidate)
 
     def against(rival: ComparedRelease | None) -> dict[str, Comparison]:
@@ -77,7 +77,7 @@ def _evaluation(
         metrics=_each(wanted, lambda m: intervals.measure(m, model.task, labels, faced(m))),
         versus=versus,
         champion=champion.release.version if champion else None,
-        slices=_slices(model, sheet.project.gates, rows, labels, candidate),
+        slices=_slices(model, pinned_run.project.gates, rows, labels, candidate),
         latency_p50_ms=package.packaged["latency_p50_ms"],
         latency_p99_ms=package.packaged["latency_p99_ms"],
         model_size_mb=package.packaged["size_mb"],

@@ -9,33 +9,35 @@ from noria.monitor import judge_retraining as judge
 from noria.monitor.judge_retraining import Breach, RetrainDecision
 
 
-def learn(line: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
+def learn(context: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
     """The trigger that the breaches ask for, if policy lets them."""
-    serving = {route.champion_version for route in line.ledger.routes.all() if route.project == line.name}
+    serving = {route.champion_version for route in context.ledger.routes.all() if route.project == context.name}
     # the others are alerts, for people: a release that was replaced needs no retrain
     breaches = tuple(b for b in breaches if b.kind in project.retrain.on and b.release in serving)
     if not breaches:
         return None
-    wish = wanted(line, project, breaches)
+    wish = wanted(context, project, breaches)
     if wish.kind is None:
-        line.event("retrain.declined", line.name, wish.reason)
+        context.event("retrain.declined", context.name, wish.reason)
         return None
     subject = ",".join(f"{b.kind}:{b.release}:{b.text}" for b in breaches)
-    with line.ledger.transaction():
-        trigger = line.ledger.triggers.add(line.name, wish.kind, wish.reason, dedupe=f"breach:{subject}")
+    with context.ledger.transaction():
+        trigger = context.ledger.triggers.add(context.name, wish.kind, wish.reason, dedupe=f"breach:{subject}")
         if trigger is not None:
-            line.event("retrain.wanted", trigger.id, f"the monitor asks for a turn: {wish.reason}")
+            context.event("retrain.wanted", trigger.id, f"the monitor asks for a turn: {wish.reason}")
     return trigger
 
 
-def wanted(line: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> RetrainDecision:
+def wanted(context: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> RetrainDecision:
     """Ask the judge: what started lately counts against `at_most`."""
-    return judge.decide(project.retrain, breaches, recent_starts(line, project), line.ledger.clock.now(line.name))
+    return judge.decide(project.retrain, breaches, recent_starts(context, project), context.ledger.clock.now(context.name))
 
 
-def recent_starts(line: DeliveryContext, project: Project) -> tuple[float, ...]:
+def recent_starts(context: DeliveryContext, project: Project) -> tuple[float, ...]:
     """When turns started, on the project clock, within the time that `at_most` speaks of."""
     period_s = project.retrain.at_most_period_s
     if period_s is None:
         return ()
-    return tuple(line.ledger.events.clock_times(line.name, "turn.started", line.ledger.clock.now(line.name) - period_s))
+    return tuple(
+        context.ledger.events.clock_times(context.name, "turn.started", context.ledger.clock.now(context.name) - period_s)
+    )

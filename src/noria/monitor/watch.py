@@ -39,11 +39,11 @@ class EnvironmentMonitor:
     when predictions of its time came later.
     """
 
-    def __init__(self, line: DeliveryContext, project: Project, environment: str) -> None:
+    def __init__(self, context: DeliveryContext, project: Project, environment: str) -> None:
         self.environment = environment
-        self.file = line.state / "log" / environment / f"{line.name}.watched"
+        self.file = context.state / "log" / environment / f"{context.name}.watched"
         self.every_s = project.monitor.every_s
-        self._line = line
+        self._context = context
         self._hidden = frozenset(project.serving.log.redact)
         self._gauges: dict[str, Gauge] = {}
         notes = self._saved() or self._begun()
@@ -62,13 +62,13 @@ class EnvironmentMonitor:
             notes = msgspec.msgpack.decode(self.file.read_bytes(), type=AccumulatorState)
         except (OSError, msgspec.DecodeError):
             return None  # the log has it all: it is read anew
-        fits = (notes.format, notes.project, notes.every_s) == (FORMAT, self._line.name, self.every_s)
+        fits = (notes.format, notes.project, notes.every_s) == (FORMAT, self._context.name, self.every_s)
         return notes if fits else None
 
     def _begun(self) -> AccumulatorState:
         """Nothing read yet; what the ledger knows as judged is not judged again."""
-        notes = AccumulatorState(self._line.name, self.every_s)
-        for release, end in self._line.ledger.quality.judged(self._line.name, self.environment).items():
+        notes = AccumulatorState(self._context.name, self.every_s)
+        for release, end in self._context.ledger.quality.judged(self._context.name, self.environment).items():
             notes.releases[release] = ReleaseWindows(end, judged_until=end)
         return notes
 
@@ -79,20 +79,20 @@ class EnvironmentMonitor:
     def gauge(self, release: str) -> Gauge | None:
         """What a release is measured by; None: it is from elsewhere, or was imported, and there is nothing to compare with."""
         found = self._gauges.get(release)
-        if found is None and (found := gauge_of(self._line, release, self._hidden)) is not None:
+        if found is None and (found := gauge_of(self._context, release, self._hidden)) is not None:
             self._gauges[release] = found
         return found
 
     def _arrived(self, at: float, moment: float) -> float:
         """The project's time at a wall time; of one before the clock was set the row's own time."""
-        clock = self._line.ledger.clock.read(self._line.name)
+        clock = self._context.ledger.clock.read(self._context.name)
         if clock is None:
             return at
         return clock.now(at) if at >= clock.wall else moment
 
     def read(self) -> bool:
         """Take in what is new, for about WORK_S; whether all of it was read by now."""
-        until, now = time.monotonic() + WORK_S, self._line.ledger.clock.now(self._line.name)
+        until, now = time.monotonic() + WORK_S, self._context.ledger.clock.now(self._context.name)
         while True:
             records = self.reader.poll(PART_BYTES)
             self._news = bool(self.fold.take(records, now)) or self._news
@@ -119,9 +119,9 @@ class EnvironmentMonitor:
         self._news, self._saved_at = False, time.monotonic()
 
 
-def gauge_of(line: DeliveryContext, release: str, hidden: frozenset[str]) -> Gauge | None:
+def gauge_of(context: DeliveryContext, release: str, hidden: frozenset[str]) -> Gauge | None:
     try:
-        bundle = line.bundle(line.ledger.releases.get(line.name, release).digest)
+        bundle = context.bundle(context.ledger.releases.get(context.name, release).digest)
         measured = (bundle / "evidence" / "reference.json").read_bytes()
         manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
     except (NotFoundError, FileNotFoundError):
@@ -139,25 +139,25 @@ def _profile(bundle: Path, hidden: frozenset[str]) -> Profile | None:
     return Profile(known.rows, {n: c for n, c in known.columns.items() if n not in hidden}, known.wander)
 
 
-def watch(line: DeliveryContext, project: Project, monitor: EnvironmentMonitor) -> tuple[Breach, ...]:
+def watch(context: DeliveryContext, project: Project, monitor: EnvironmentMonitor) -> tuple[Breach, ...]:
     """Judge every window that is due; the breaches found, each already an alert in the ledger."""
     all_read = monitor.read()
-    tell_damage(line, monitor.environment, monitor.reader.damage(), monitor.notes.told)
+    tell_damage(context, monitor.environment, monitor.reader.damage(), monitor.notes.told)
     breaches: list[Breach] = []
     judged = False
     if all_read:
-        for release, span in monitor.fold.due(project.monitor.label_delay_s, line.ledger.clock.now(line.name)):
+        for release, span in monitor.fold.due(project.monitor.label_delay_s, context.ledger.clock.now(context.name)):
             gauge, judged = monitor.gauge(release), True
             if gauge is None:
                 monitor.fold.let_go(release, span)  # its bundle is gone: nothing is left to compare with
             else:
-                breaches += _judge(line, project.monitor, monitor, release, gauge, span)
+                breaches += _judge(context, project.monitor, monitor, release, gauge, span)
     monitor.save(now=judged)
     return tuple(breaches)
 
 
 def _judge(
-    line: DeliveryContext, policy: MonitorPolicy, monitor: EnvironmentMonitor, release: str, gauge: Gauge, span: Span
+    context: DeliveryContext, policy: MonitorPolicy, monitor: EnvironmentMonitor, release: str, gauge: Gauge, span: Span
 ) -> list[Breach]:
     again = span.judged
     monitor.fold.close(release, span, gauge)
@@ -167,7 +167,7 @@ def _judge(
     ruling = judge_quality.judge(units, labelled, reference, policy, gauge.reference.metric, unit)
     drifted = _drift(monitor.notes.releases[release], gauge, span, policy)
     window = Window(
-        project=line.name,
+        project=context.name,
         environment=monitor.environment,
         release=release,
         start=span.start,
@@ -181,16 +181,16 @@ def _judge(
         drift_score=drifted.scores.get(drifted.worst, 0.0) if drifted else 0.0,
         drift_column=drifted.worst if drifted else "",
     )
-    if line.ledger.quality.known(window):
+    if context.ledger.quality.known(window):
         return []  # by a monitor that died before it wrote its notes down: its alerts stand
-    line.ledger.quality.put(window)
+    context.ledger.quality.put(window)
     if span.conflicts and not again:
-        _tell_conflicts(line, release, span)
+        _tell_conflicts(context, release, span)
     found = [("quality", ruling.verdict)] + ([("drift", drifted.verdict)] if drifted else [])
     sank = [(kind, verdict) for kind, verdict in found if verdict.outcome is Outcome.FAIL and kind not in span.raised]
     span.raised += [kind for kind, _ in sank]
     back = f", over the newest {lasting(back_s)}" if back_s > span.end - span.start else ""
-    return [_raise(line, kind, release, verdict, back if kind == "quality" else "") for kind, verdict in sank]
+    return [_raise(context, kind, release, verdict, back if kind == "quality" else "") for kind, verdict in sank]
 
 
 def judged_units(held: ReleaseWindows, span: Span, gauge: Gauge, policy: MonitorPolicy) -> tuple[judge_quality.Units, int, float]:
@@ -226,15 +226,17 @@ def _drift(held: ReleaseWindows, gauge: Gauge, span: Span, policy: MonitorPolicy
     return judge_drift.judge(gauge.profile, span.inputs, policy.drift, every_s=span.end - span.start, calendar=following)
 
 
-def _tell_conflicts(line: DeliveryContext, release: str, span: Span) -> None:
+def _tell_conflicts(context: DeliveryContext, release: str, span: Span) -> None:
     count, labelled = span.conflicts, span.labelled
     text = f"{release}: {count:,} of {labelled:,} labelled predictions of a window got labels that differ; the last one counts"
-    line.event("labels.conflict", release, text, conflicts=count, labelled=labelled, start=span.start, end=span.end)
+    context.event("labels.conflict", release, text, conflicts=count, labelled=labelled, start=span.start, end=span.end)
 
 
-def _raise(line: DeliveryContext, kind: str, release: str, verdict: Verdict, back: str) -> Breach:
+def _raise(context: DeliveryContext, kind: str, release: str, verdict: Verdict, back: str) -> Breach:
     text = verdict.sentence() + back
-    with line.ledger.transaction():
-        line.ledger.alerts.add(Alert(names.new_id("alert"), line.name, kind, release, text, line.ledger.clock.now(line.name)))
-        line.event(f"monitor.{kind}", release, f"{release}: {text}")
+    with context.ledger.transaction():
+        context.ledger.alerts.add(
+            Alert(names.new_id("alert"), context.name, kind, release, text, context.ledger.clock.now(context.name))
+        )
+        context.event(f"monitor.{kind}", release, f"{release}: {text}")
     return Breach(kind, release, text)

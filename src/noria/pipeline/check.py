@@ -36,55 +36,57 @@ if TYPE_CHECKING:
 BATCH = 10_000  # files that are accepted in one transaction
 
 
-def check(line: PipelineContext, sheet: PinnedRun) -> Verdict:
+def check(context: PipelineContext, pinned_run: PinnedRun) -> Verdict:
     """Judge what arrived, then run the project's tests on the pinned commit."""
-    data(line, sheet)
-    return code(line, sheet)
+    data(context, pinned_run)
+    return code(context, pinned_run)
 
 
-def data(line: PipelineContext, sheet: PinnedRun) -> None:
+def data(context: PipelineContext, pinned_run: PinnedRun) -> None:
     """Each arrival is accepted or quarantined, once, with its reason. Files that are no tables are accepted together."""
-    for dataset, group in groupby(sheet.arrivals, key=lambda arrival: arrival.dataset):
-        source, arrivals = sheet.project.data[dataset], list(group)
+    for dataset, group in groupby(pinned_run.arrivals, key=lambda arrival: arrival.dataset):
+        source, arrivals = pinned_run.project.data[dataset], list(group)
         if source.opaque:
-            keep(line, dataset, [arrival for arrival in arrivals if not arrival.problem])
+            keep(context, dataset, [arrival for arrival in arrivals if not arrival.problem])
             arrivals = [arrival for arrival in arrivals if arrival.problem]
-        decided = table_types.decide(line, source, arrivals) if arrivals and not source.opaque else TypeDecision(TableType())
+        decided = table_types.decide(context, source, arrivals) if arrivals and not source.opaque else TypeDecision(TableType())
         for arrival in arrivals:
-            line.check_lease()
-            delivery = receive(line, source, arrival, decided)
+            context.check_lease()
+            delivery = receive(context, source, arrival, decided)
             if not delivery.accepted:
-                sheet.refused.append(f"{delivery.name} quarantined: {delivery.reason}")
+                pinned_run.refused.append(f"{delivery.name} quarantined: {delivery.reason}")
         if not source.opaque:
-            repeats.say(line, source, arrivals)
-        if sheet.project.model is not None and sheet.project.model.rows == dataset and not source.opaque:
-            _say_alone(line, sheet.project.model, source, arrivals)
+            repeats.say(context, source, arrivals)
+        if pinned_run.project.model is not None and pinned_run.project.model.rows == dataset and not source.opaque:
+            _say_alone(context, pinned_run.project.model, source, arrivals)
 
 
-def _say_alone(line: PipelineContext, model: Model, source: DataSource, arrivals: Sequence[Arrival]) -> None:
+def _say_alone(context: PipelineContext, model: Model, source: DataSource, arrivals: Sequence[Arrival]) -> None:
     """Say what predicts the label alone, of the largest file that arrived and was accepted."""
-    accepted = line.ledger.data.standing(line.name, source.name)
+    accepted = context.ledger.data.standing(context.name, source.name)
     kept = [one for one in arrivals if one.name in accepted and accepted[one.name].digest == one.digest]
     if kept:
         largest = max(kept, key=lambda one: one.size_bytes)
-        kind = table_types.of(line, source)
-        table = files.read_table(_named(line, largest), name=largest.name, kind=kind, dialect=source.csv)
+        kind = table_types.of(context, source)
+        table = files.read_table(_named(context, largest), name=largest.name, kind=kind, dialect=source.csv)
         for text in alone(model, table):
-            line.event("data.tells_the_label", source.name, f"{largest.name}: {text}", dataset=source.name)
+            context.event("data.tells_the_label", source.name, f"{largest.name}: {text}", dataset=source.name)
 
 
-def keep(line: PipelineContext, dataset: str, arrivals: Sequence[Arrival]) -> None:
+def keep(context: PipelineContext, dataset: str, arrivals: Sequence[Arrival]) -> None:
     """Accept files that nobody reads, many in one transaction with one event."""
     for first in range(0, len(arrivals), BATCH):
         batch = arrivals[first : first + BATCH]
         size_bytes = sum(arrival.size_bytes for arrival in batch)
-        with line.ledger.transaction():
-            line.check_lease()
+        with context.ledger.transaction():
+            context.check_lease()
             now = time.time()
-            line.ledger.data.deliver_many(line.name, [_as_it_is(arrival, now) for arrival in batch])
-            line.ledger.marks.put(line.name, f"data:{dataset}", {a.name: StatEntry(a.mark, a.digest) for a in batch if a.mark})
+            context.ledger.data.deliver_many(context.name, [_as_it_is(arrival, now) for arrival in batch])
+            context.ledger.marks.put(
+                context.name, f"data:{dataset}", {a.name: StatEntry(a.mark, a.digest) for a in batch if a.mark}
+            )
             text = f"{dataset}: {len(batch):,} {'file' if len(batch) == 1 else 'files'} accepted ({size_bytes:,} bytes)"
-            line.event("data.accepted", dataset, text, dataset=dataset, files=len(batch), size_bytes=size_bytes)
+            context.event("data.accepted", dataset, text, dataset=dataset, files=len(batch), size_bytes=size_bytes)
 
 
 def _as_it_is(arrival: Arrival, now: float) -> tuple[Delivery, FilePin]:
@@ -93,27 +95,27 @@ def _as_it_is(arrival: Arrival, now: float) -> tuple[Delivery, FilePin]:
     return made, FilePin(arrival.name, arrival.digest, arrival.size_bytes, 0, arrival.origin)
 
 
-def receive(line: PipelineContext, source: DataSource, arrival: Arrival, decided: TypeDecision) -> Delivery:
+def receive(context: PipelineContext, source: DataSource, arrival: Arrival, decided: TypeDecision) -> Delivery:
     """Judge one file against its contract and its dataset's table, and record the delivery, and its event, in one transaction."""
     judged_by = arrivals_of.judged_by(source)
     if arrival.problem:
-        return _record(line, arrival, _unreadable(arrival, judged_by, arrival.problem))
-    known = line.ledger.data.seen(line.name, arrival.dataset, arrival.name, arrival.digest, judged_by)
+        return _record(context, arrival, _unreadable(arrival, judged_by, arrival.problem))
+    known = context.ledger.data.seen(context.name, arrival.dataset, arrival.name, arrival.digest, judged_by)
     if known is not None:
         return known
     try:
-        opened = files.open_table(_named(line, arrival), arrival.name, source.csv)
+        opened = files.open_table(_named(context, arrival), arrival.name, source.csv)
     except DataError as error:
-        return _record(line, arrival, _unreadable(arrival, judged_by, f"{error.message}{_hint(error)}"))
+        return _record(context, arrival, _unreadable(arrival, judged_by, f"{error.message}{_hint(error)}"))
     decided = table_types.for_file(source, decided, opened)
-    before = line.ledger.tables.get(line.name, source.name)
-    base = TableType() if before is None or line.ledger.data.alone(line.name, source.name, arrival.name) else before.type
-    now = line.ledger.clock.now(line.name)
+    before = context.ledger.tables.get(context.name, source.name)
+    base = TableType() if before is None or context.ledger.data.alone(context.name, source.name, arrival.name) else before.type
+    now = context.ledger.clock.now(context.name)
     judged, example = ruling(
-        source, decided, opened, tuple(base.columns), now, lambda: _known_keys(line, source, decided, arrival)
+        source, decided, opened, tuple(base.columns), now, lambda: _known_keys(context, source, decided, arrival)
     )
     accepted = judged.verdict.passed
-    sample = None if accepted or judged.failing.is_empty() else line.blobs.put_bytes(_parquet(judged.failing))
+    sample = None if accepted or judged.failing.is_empty() else context.blobs.put_bytes(_parquet(judged.failing))
     rows = opened.table.height
     delivery = Delivery(
         id=names.new_id("delivery"),
@@ -131,7 +133,10 @@ def receive(line: PipelineContext, source: DataSource, arrival: Arrival, decided
         example=example,
     )
     return _record(
-        line, arrival, delivery, lambda: table_types.keep(line, source, table_types.accepted(decided, base, opened.table.columns))
+        context,
+        arrival,
+        delivery,
+        lambda: table_types.keep(context, source, table_types.accepted(decided, base, opened.table.columns)),
     )
 
 
@@ -173,19 +178,21 @@ def _unreadable(arrival: Arrival, judged_by: str, message: str) -> Delivery:
     )
 
 
-def _record(line: PipelineContext, arrival: Arrival, delivery: Delivery, accepted: Callable[[], None] = lambda: None) -> Delivery:
+def _record(
+    context: PipelineContext, arrival: Arrival, delivery: Delivery, accepted: Callable[[], None] = lambda: None
+) -> Delivery:
     rows = delivery.rows_passed
     pin = FilePin(arrival.name, arrival.digest, arrival.size_bytes, rows, arrival.origin) if delivery.accepted else None
     verb = "accepted" if delivery.accepted else "quarantined"
-    with line.ledger.transaction():
-        line.check_lease()
-        line.ledger.data.deliver(line.name, delivery, pin)
+    with context.ledger.transaction():
+        context.check_lease()
+        context.ledger.data.deliver(context.name, delivery, pin)
         if delivery.accepted:
             accepted()
         if arrival.mark:
             seen = arrival.mark if delivery.accepted else refusal(arrival.mark, delivery.contract)
-            line.ledger.marks.put(line.name, f"data:{arrival.dataset}", {arrival.name: StatEntry(seen, arrival.digest)})
-        line.event(
+            context.ledger.marks.put(context.name, f"data:{arrival.dataset}", {arrival.name: StatEntry(seen, arrival.digest)})
+        context.event(
             f"data.{verb}",
             delivery.id,
             f"{arrival.name} {verb}: {delivery.reason}",
@@ -196,24 +203,24 @@ def _record(line: PipelineContext, arrival: Arrival, delivery: Delivery, accepte
             rows_quarantined=delivery.rows_quarantined,
         )
     if delivery.example:  # a value of a row is told to whoever looks, and stands in no event
-        line.progress(f"  {arrival.name}: {delivery.example}")
+        context.progress(f"  {arrival.name}: {delivery.example}")
     return delivery
 
 
-def _named(line: PipelineContext, arrival: Arrival) -> Path:
+def _named(context: PipelineContext, arrival: Arrival) -> Path:
     """The blob under a name that keeps its suffix: readers go by it."""
-    return line.named_blob(arrival.digest, arrival.name)
+    return context.named_blob(arrival.digest, arrival.name)
 
 
-def _known_keys(line: PipelineContext, source: DataSource, decided: TypeDecision, arrival: Arrival) -> pl.DataFrame | None:
+def _known_keys(context: PipelineContext, source: DataSource, decided: TypeDecision, arrival: Arrival) -> pl.DataFrame | None:
     """The keys of the accepted files, less an earlier version of this one."""
     contract = source.contract
     if contract is None or not contract.unique or source.key:  # by a key, a newer row takes the place of an older one
         return None
-    standing = [pin for pin in line.ledger.data.standing(line.name, arrival.dataset).values() if pin.name != arrival.name]
+    standing = [pin for pin in context.ledger.data.standing(context.name, arrival.dataset).values() if pin.name != arrival.name]
     parts = [
         files.read_table(
-            line.named_blob(pin.digest, pin.name),
+            context.named_blob(pin.digest, pin.name),
             columns=list(contract.unique),
             name=pin.name,
             kind=decided.type,
@@ -234,15 +241,15 @@ def _parquet(table: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def code(line: PipelineContext, sheet: PinnedRun) -> Verdict:
+def code(context: PipelineContext, pinned_run: PinnedRun) -> Verdict:
     """What can be sealed, then the project's own tests; what passed once for the same code and environment is not run again."""
-    bad = sealing.bad_links_of(line, sheet) if sheet.project.model is not None else ""
+    bad = sealing.bad_links_of(context, pinned_run) if pinned_run.project.model is not None else ""
     if bad:
         return combine((Reason("check.links", f"{bad}. {sealing.CURE}", Outcome.FAIL),))
-    command = sheet.project.checks.code
+    command = pinned_run.project.checks.code
     if not command:
         return Verdict(Outcome.PASS, (Reason("check.none", "no code check is set"),))
-    record = steps.perform(line, sheet, orders.code_check(sheet, command))
+    record = steps.perform(context, pinned_run, orders.code_check(pinned_run, command))
     if record.state is StepState.FAILED:
         return combine((Reason("check.code", f"`{command}` failed ({record.reason.text})", Outcome.FAIL),))
     again = " before, for the same code" if record.state is StepState.REUSED else ""

@@ -1,4 +1,4 @@
-"""What every stage works with: the delivery line's resources, and the sheet of the run in hand."""
+"""What every stage works with: the delivery line's resources, and the run in hand."""
 
 from __future__ import annotations
 

@@ -42,20 +42,20 @@ def combinations(sweep: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(sweep, values, strict=True))
 
 
-def prepare(line: PipelineContext, asked: ExperimentOptions) -> PinnedRun:
-    """The sheet of a run of the code as it stands in the home, on the data that was accepted so far."""
-    project = config.load(line.home, overrides=asked.overrides)
-    commit, dirty = pin.stands(line, project, by_hand=True)
-    tree = pin.tree_of(line, commit, dirty, project)
-    if tree != line.home:
+def prepare(context: PipelineContext, asked: ExperimentOptions) -> PinnedRun:
+    """The run of the code as it stands in the home, on the data that was accepted so far."""
+    project = config.load(context.home, overrides=asked.overrides)
+    commit, dirty = pin.stands(context, project, by_hand=True)
+    tree = pin.tree_of(context, commit, dirty, project)
+    if tree != context.home:
         project = config.load(tree, overrides=asked.overrides)
     run_id = names.new_id("run")
-    began = Turn(run_id, line.name, 0, (), "experiment", time.time())
-    sheet = PinnedRun(began, run_id, project, tree, commit, dirty, environment.record(), by_hand=True)
+    began = Turn(run_id, context.name, 0, (), "experiment", time.time())
+    pinned_run = PinnedRun(began, run_id, project, tree, commit, dirty, environment.record(), by_hand=True)
     _demand_used(project, asked)
-    _first_data(line, sheet)
-    pin.fix(line, sheet)
-    return sheet
+    _first_data(context, pinned_run)
+    pin.fix(context, pinned_run)
+    return pinned_run
 
 
 def _demand_used(project: Project, asked: ExperimentOptions) -> None:
@@ -72,37 +72,37 @@ def _demand_used(project: Project, asked: ExperimentOptions) -> None:
                 )
 
 
-def run(line: PipelineContext, asked: ExperimentOptions) -> Run:
+def run(context: PipelineContext, asked: ExperimentOptions) -> Run:
     """Do it; a step that fails makes a run that says so. Raises UsageError for a step that is not there.
 
     A model is measured on validation rows inside the training side, as the trials of a search are: the holdout stays unseen.
     """
-    with line.locks.using(BLOBS):  # what it finds in the store stays there to its end
-        return _run(line, prepare(line, asked), asked)
+    with context.locks.using(BLOBS):  # what it finds in the store stays there to its end
+        return _run(context, prepare(context, asked), asked)
 
 
-def _run(line: PipelineContext, sheet: PinnedRun, asked: ExperimentOptions) -> Run:
+def _run(context: PipelineContext, pinned_run: PinnedRun, asked: ExperimentOptions) -> Run:
     wanted = asked.selection
-    model = sheet.project.model
-    last = sheet.project.result_name(TRAIN)
+    model = pinned_run.project.model
+    last = pinned_run.project.result_name(TRAIN)
     whole = wanted.everything or wanted.to == last
     if not whole and last in (wanted.start, wanted.only):
         raise UsageError(f"{last} comes last: name it with --to, or leave the choice out")
     metrics: dict[str, float] = {}
     serving: dict[str, Any] = {}
     try:
-        done = graph.run(line, sheet, EVERYTHING if whole else wanted)
+        done = graph.run(context, pinned_run, EVERYTHING if whole else wanted)
         for made in done.values():
             steps.demand(made)
         if whole and model is not None:
-            metrics = search.validate(line, sheet, done)
-            serving = search.beside(line, sheet, done)
-        outcome, reason = DONE, _sentence(sheet.records)
+            metrics = search.validate(context, pinned_run, done)
+            serving = search.beside(context, pinned_run, done)
+        outcome, reason = DONE, _sentence(pinned_run.records)
     except StepError as error:
         outcome, reason = FAILED, str(error)
     return recording.keep(
-        line,
-        sheet,
+        context,
+        pinned_run,
         outcome,
         reason,
         metrics,
@@ -115,23 +115,25 @@ def _run(line: PipelineContext, sheet: PinnedRun, asked: ExperimentOptions) -> R
     )
 
 
-def _first_data(line: PipelineContext, sheet: PinnedRun) -> None:
+def _first_data(context: PipelineContext, pinned_run: PinnedRun) -> None:
     """Take in datasets that have no file yet. Others stay as they are: what arrives anew is for a turn to judge."""
     empty = [
         source
-        for source in sheet.project.data.values()
-        if not source.source.startswith("log:") and not line.ledger.data.head(line.name, source.name).files
+        for source in pinned_run.project.data.values()
+        if not source.source.startswith("log:") and not context.ledger.data.head(context.name, source.name).files
     ]
     if not empty:
         return
-    with line.locks.held("intake", line.name, line.check_lease):
-        sheet.arrivals = tuple(
-            arrival for arrival in take_in(line, sheet.project, patient=True) if arrival.dataset in {s.name for s in empty}
+    with context.locks.held("intake", context.name, context.check_lease):
+        pinned_run.arrivals = tuple(
+            arrival
+            for arrival in take_in(context, pinned_run.project, patient=True)
+            if arrival.dataset in {s.name for s in empty}
         )
-        data(line, sheet)
-        with line.ledger.transaction():
+        data(context, pinned_run)
+        with context.ledger.transaction():
             for source in empty:  # accepted here, and still news for the wheel
-                line.ledger.triggers.add(line.name, TriggerKind.DATA, f"{source.name} was taken in by an experiment")
+                context.ledger.triggers.add(context.name, TriggerKind.DATA, f"{source.name} was taken in by an experiment")
 
 
 def _sentence(records: list[StepRecord]) -> str:

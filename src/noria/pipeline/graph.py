@@ -75,25 +75,25 @@ def _after(project: Project, names: frozenset[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def run(line: PipelineContext, sheet: PinnedRun, selection: Selection = EVERYTHING) -> dict[str, StepRecord]:
+def run(context: PipelineContext, pinned_run: PinnedRun, selection: Selection = EVERYTHING) -> dict[str, StepRecord]:
     """Run the graph; a step that failed ends it, after those that run already. Their records, by step.
 
     Of a run by hand, the home gets what commands left. Raises CorruptBlobError for damaged data.
     """
-    wanted, kept = chosen(sheet.project, selection)
-    before = len(sheet.records)
+    wanted, kept = chosen(pinned_run.project, selection)
+    before = len(pinned_run.records)
     while True:
         try:
-            done = _Graph(line, sheet, wanted, kept).run()
-            if sheet.by_hand:
-                hand_out(line, sheet, done)
+            done = _Graph(context, pinned_run, wanted, kept).run()
+            if pinned_run.by_hand:
+                hand_out(context, pinned_run, done)
             return done
         except CorruptBlobError as error:
-            if not steps.thrown_away(line, error):
+            if not steps.thrown_away(context, error):
                 raise
-            del sheet.records[before:]
+            del pinned_run.records[before:]
         finally:
-            line.places.flush()
+            context.places.flush()
 
 
 class StepForecast(msgspec.Struct, frozen=True):
@@ -105,61 +105,67 @@ class StepForecast(msgspec.Struct, frozen=True):
     record: StepRecord | None = None  # the result that would be taken
 
 
-def explain(line: PipelineContext, sheet: PinnedRun, selection: Selection = EVERYTHING) -> Iterator[StepForecast]:
+def explain(context: PipelineContext, pinned_run: PinnedRun, selection: Selection = EVERYTHING) -> Iterator[StepForecast]:
     """What would become of each step, in order, without running any."""
-    wanted, kept = chosen(sheet.project, selection)
+    wanted, kept = chosen(pinned_run.project, selection)
     done: dict[str, StepRecord] = {}
-    for name, step in sheet.project.steps.items():
+    for name, step in pinned_run.project.steps.items():
         if name not in wanted and name not in kept:
             continue
-        found = _foretell(line, sheet, step, done, kept)
+        found = _foretell(context, pinned_run, step, done, kept)
         if found.record is not None:
             done[name] = found.record
         yield found
 
 
 def _foretell(
-    line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]
+    context: PipelineContext, pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]
 ) -> StepForecast:
-    early = _early(line, sheet, step, done, kept)
+    early = _early(context, pinned_run, step, done, kept)
     if early is not None:
         return StepForecast(step.name, StalenessDecision(False, early.reason), early.reason.text, early)
     unsure = [need for need in step.needs if need not in done]
     if unsure and not step.frozen:
         return StepForecast(step.name, None, f"depends on what {_list(unsure)} will leave")
-    decision, found = steps.consider(line, orders.user_step(line, sheet, step, done))
+    decision, found = steps.consider(context, orders.user_step(context, pinned_run, step, done))
     return StepForecast(step.name, decision, decision.reason.text, None if decision.run else found)
 
 
-def restore(line: PipelineContext, sheet: PinnedRun) -> None:
+def restore(context: PipelineContext, pinned_run: PinnedRun) -> None:
     """Put what commands left back into the home, where it is gone or is not what they left. All is well: a look at each file."""
-    commands = {name: step for name, step in sheet.project.steps.items() if step.outs}
-    if line.places.intact(line.home, [out for step in commands.values() for out in step.outs]):
+    commands = {name: step for name, step in pinned_run.project.steps.items() if step.outs}
+    if context.places.intact(context.home, [out for step in commands.values() for out in step.outs]):
         return
-    latest = {name: line.ledger.steps.latest(line.name, name) for name in commands}
-    hand_out(line, sheet, {name: found[0] for name, found in latest.items() if found is not None and whole(line, found[0])})
+    latest = {name: context.ledger.steps.latest(context.name, name) for name in commands}
+    hand_out(
+        context, pinned_run, {name: found[0] for name, found in latest.items() if found is not None and whole(context, found[0])}
+    )
 
 
-def hand_out(line: PipelineContext, sheet: PinnedRun, records: Mapping[str, StepRecord]) -> None:
+def hand_out(context: PipelineContext, pinned_run: PinnedRun, records: Mapping[str, StepRecord]) -> None:
     """Outs of commands in the home, where the person who asked for the run looks for them: they may have been made in a worktree,
     by another run, or long ago. A file there that no run left is moved aside, not overwritten.
     """
-    files = orders.out_files(line, sheet, records)
-    demand_inside(line.home, files)
+    files = orders.out_files(context, pinned_run, records)
+    demand_inside(context.home, files)
     for path, digest in files.items():
-        place = line.home / path
-        if place.is_file() and not line.places.learned(line.home, path) and line.places.digests(line.home, path)[path] != digest:
-            aside = line.state / "replaced" / f"{time.strftime('%Y%m%dT%H%M%S')}" / path
+        place = context.home / path
+        if (
+            place.is_file()
+            and not context.places.learned(context.home, path)
+            and context.places.digests(context.home, path)[path] != digest
+        ):
+            aside = context.state / "replaced" / f"{time.strftime('%Y%m%dT%H%M%S')}" / path
             aside.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(place, aside)
-            line.progress(f"{path} was not left by a step: moved to {aside}")
-    line.places.place(line.home, files)
-    line.places.flush()
+            context.progress(f"{path} was not left by a step: moved to {aside}")
+    context.places.place(context.home, files)
+    context.places.flush()
 
 
 class _Graph:
-    def __init__(self, line: PipelineContext, sheet: PinnedRun, wanted: frozenset[str], kept: frozenset[str]) -> None:
-        self.line, self.sheet, self.wanted, self.kept = line, sheet, wanted, kept
+    def __init__(self, context: PipelineContext, pinned_run: PinnedRun, wanted: frozenset[str], kept: frozenset[str]) -> None:
+        self.context, self.pinned_run, self.wanted, self.kept = context, pinned_run, wanted, kept
         self.done: dict[str, StepRecord] = {}
         self.failed: StepRecord | None = None
         self.running: dict[Future[StepRecord], tuple[Step, steps.StepOrder]] = {}
@@ -169,7 +175,7 @@ class _Graph:
         self.seen: dict[str, tuple[int, int]] | None = None
 
     def run(self) -> dict[str, StepRecord]:
-        steps_of = self.sheet.project.steps
+        steps_of = self.pinned_run.project.steps
         both = self.wanted | self.kept
         sorter = TopologicalSorter({name: [n for n in steps_of[name].needs if n in both] for name in steps_of if name in both})
         sorter.prepare()
@@ -185,7 +191,7 @@ class _Graph:
                         for name in self._finish():
                             sorter.done(name)
         except BaseException:  # Ctrl-C too: what runs is ended, what is finished is kept
-            for handle in list(self.sheet.under_way.values()):
+            for handle in list(self.pinned_run.under_way.values()):
                 handle.cancel()
             raise
         finally:
@@ -195,21 +201,21 @@ class _Graph:
 
     def _begin(self, step: Step, pool: ThreadPoolExecutor) -> bool:
         """Whether the step is done at once; else it runs."""
-        early = _early(self.line, self.sheet, step, self.done, self.kept)
+        early = _early(self.context, self.pinned_run, step, self.done, self.kept)
         if early is None:
             try:
-                order = orders.user_step(self.line, self.sheet, step, self.done)
+                order = orders.user_step(self.context, self.pinned_run, step, self.done)
             except StepError as error:
                 return self._ended(step, _unstarted(step, error))
-            found = steps.remembered(self.line, self.sheet, order)
+            found = steps.remembered(self.context, self.pinned_run, order)
             if found is None:
                 if step.cmd:
                     self._share_tree()
-                self.running[pool.submit(steps.make, self.line, self.sheet, order)] = (step, order)
+                self.running[pool.submit(steps.make, self.context, self.pinned_run, order)] = (step, order)
                 return False
             early = found
         else:
-            self.sheet.records.append(early)
+            self.pinned_run.records.append(early)
         self.done[step.name] = early
         return True
 
@@ -217,7 +223,7 @@ class _Graph:
         self.done[step.name] = record
         if record.state is StepState.FAILED:
             self.failed = self.failed or record
-            self.sheet.records.append(record)
+            self.pinned_run.records.append(record)
         return True
 
     def _finish(self) -> list[str]:
@@ -240,16 +246,16 @@ class _Graph:
         """Commands of different runs take turns in a tree; the first one of this run waits for its turn."""
         if self.seen is not None:
             return
-        tree = self.line.places.tree(self.sheet.tree_id)
+        tree = self.context.places.tree(self.pinned_run.tree_id)
         told: list[bool] = []
 
         def waiting() -> None:
-            self.line.check_lease()
+            self.context.check_lease()
             if not told:
                 told.append(True)
-                self.line.progress("another run works in this folder: waiting for it")
+                self.context.progress("another run works in this folder: waiting for it")
 
-        self.shared.enter_context(self.line.locks.held("tree", str(tree), waiting))
+        self.shared.enter_context(self.context.locks.held("tree", str(tree), waiting))
         self.seen = listing(tree) or {}
 
     def _look_around(self, step: Step, order: steps.StepOrder, record: StepRecord) -> StepRecord:
@@ -257,8 +263,8 @@ class _Graph:
 
         What may as well be the work of a command that runs beside it is judged when that one has ended.
         """
-        tree = self.line.places.tree(self.sheet.tree_id)
-        self.line.places.learn(tree, steps.output(self.line, record).files)
+        tree = self.context.places.tree(self.pinned_run.tree_id)
+        self.context.places.learn(tree, steps.output(self.context, record).files)
         now = listing(tree)
         if now is None or self.seen is None:
             return record
@@ -267,7 +273,7 @@ class _Graph:
         touched = [path for path in now.keys() | self.seen.keys() if self.seen.get(path) != now.get(path)]
         strange = sorted(path for path in touched if not _within(path, own))
         self.seen = now
-        strange = [path for path in strange if path not in git.ignored(self.line.home, strange)] if strange else []
+        strange = [path for path in strange if path not in git.ignored(self.context.home, strange)] if strange else []
         for path in strange:
             self.suspects.setdefault(path, frozenset(at_work))
         judged = [
@@ -283,8 +289,8 @@ class _Graph:
             "Declare what it leaves under `outs`, or let it write to a temporary folder. If somebody else changed the folder "
             "while it ran, run it again. Its result was not kept."
         )
-        self.line.ledger.steps.forget(self.line.name, record.key)
-        return _failed(record, "step.wrote_outside", f"{text}\n{hint}", self.sheet)
+        self.context.ledger.steps.forget(self.context.name, record.key)
+        return _failed(record, "step.wrote_outside", f"{text}\n{hint}", self.pinned_run)
 
     def _block(self, all_steps: Mapping[str, Step]) -> None:
         for name in all_steps:
@@ -292,22 +298,22 @@ class _Graph:
                 text = f"not started: step {self.failed.name} failed"
                 record = StepRecord(name, StepState.BLOCKED, Reason("step.blocked", text, Outcome.FAIL), "")
                 self.done[name] = record
-                self.sheet.records.append(record)
+                self.pinned_run.records.append(record)
 
 
 def _early(
-    line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]
+    context: PipelineContext, pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord], kept: frozenset[str]
 ) -> StepRecord | None:
     """The record of a step that is settled without a look at what it depends on."""
     if not step.wanted:
         return StepRecord(step.name, StepState.SKIPPED, Reason("step.condition", f"`when: {step.when}` does not hold"), "")
-    skipped = [n for n in step.needs if n in done and done[n].state is StepState.SKIPPED and _direct(sheet.project, step, n)]
+    skipped = [n for n in step.needs if n in done and done[n].state is StepState.SKIPPED and _direct(pinned_run.project, step, n)]
     if skipped:
         return StepRecord(step.name, StepState.SKIPPED, Reason("step.condition", f"{_list(skipped)} was skipped"), "")
     if step.name not in kept:
         return None
-    latest = line.ledger.steps.latest(line.name, step.name)
-    if latest is None or not whole(line, latest[0]):
+    latest = context.ledger.steps.latest(context.name, step.name)
+    if latest is None or not whole(context, latest[0]):
         raise UsageError(
             f"step {step.name} comes before and has no result yet",
             hint=f"Run it once: noria run --to {step.name.partition('@')[0]}",
@@ -325,9 +331,9 @@ def _unstarted(step: Step, error: Exception) -> StepRecord:
     return StepRecord(step.name, StepState.FAILED, Reason("step.not_started", str(error), Outcome.FAIL), "")
 
 
-def _failed(record: StepRecord, code: str, text: str, sheet: PinnedRun) -> StepRecord:
+def _failed(record: StepRecord, code: str, text: str, pinned_run: PinnedRun) -> StepRecord:
     made = StepRecord(record.name, StepState.FAILED, Reason(code, text, Outcome.FAIL), record.key, None, record.seconds)
-    sheet.records[:] = [made if found is record else found for found in sheet.records]
+    pinned_run.records[:] = [made if found is record else found for found in pinned_run.records]
     return made
 
 

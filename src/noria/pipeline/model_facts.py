@@ -12,20 +12,20 @@ from noria.pipeline.context import PinnedRun
 SEED = 20131
 
 
-def train_params(sheet: PinnedRun) -> dict[str, Any]:
+def train_params(pinned_run: PinnedRun) -> dict[str, Any]:
     """The section `train` of params.yaml; a file without sections is all for the training function."""
-    return section_of(sheet.project.params)
+    return section_of(pinned_run.project.params)
 
 
-def with_train_params(sheet: PinnedRun, params: Mapping[str, Any]) -> dict[str, Any]:
+def with_train_params(pinned_run: PinnedRun, params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the project, with those of the training function in their place."""
-    every = sheet.project.params
-    if every and TRAIN not in every and train_params(sheet):  # a file without sections
+    every = pinned_run.project.params
+    if every and TRAIN not in every and train_params(pinned_run):  # a file without sections
         return {**every, **params}
     return {**every, TRAIN: dict(params)}
 
 
-def model_facts(sheet: PinnedRun, model: Model) -> dict[str, Any]:
+def model_facts(pinned_run: PinnedRun, model: Model) -> dict[str, Any]:
     """What the training and scoring processes need to know of the model, as JSON."""
     facts: dict[str, Any] = {
         "key": model.key,
@@ -37,7 +37,7 @@ def model_facts(sheet: PinnedRun, model: Model) -> dict[str, Any]:
         "train": model.train,
         "slices": list(model.slices),
         "holdout": {"last_s": model.holdout.last_s, "fraction": model.holdout.fraction},
-        "project": sheet.project.name,
+        "project": pinned_run.project.name,
     }
     if model.threshold is not None:  # named where it is set alone: what was trained without stays known
         facts["threshold"] = model.threshold

@@ -26,13 +26,17 @@ OUTPUT = "output"
 TABLES = frozenset({".parquet", ".pq", ".csv", ".tsv", ".ndjson", ".jsonl", ".arrow", ".ipc", ".feather"})
 
 
-def code_check(sheet: PinnedRun, command: str) -> StepOrder:
+def code_check(pinned_run: PinnedRun, command: str) -> StepOrder:
     """The project's tests as a step: stale when any tracked file of the commit may have changed."""
     command = stopping(command)
-    facts = StepFacts(code=sheet.dirty or sheet.commit or "", command=command, environment=environment.digest(sheet.environment))
-    resources = Resources(timeout_s=sheet.project.checks.timeout_s)
+    facts = StepFacts(
+        code=pinned_run.dirty or pinned_run.commit or "", command=command, environment=environment.digest(pinned_run.environment)
+    )
+    resources = Resources(timeout_s=pinned_run.project.checks.timeout_s)
     name = "checks.code"
-    task = StepTask(f"{sheet.run_id}/{name}", sheet.tree_id, command=command, roots=sheet.roots, resources=resources)
+    task = StepTask(
+        f"{pinned_run.run_id}/{name}", pinned_run.tree_id, command=command, roots=pinned_run.roots, resources=resources
+    )
     return StepOrder(name, facts, task)
 
 
@@ -41,12 +45,12 @@ def stopping(command: str) -> str:
     return f"set -e\n{command}" if "\n" in command.strip() or ";" in command else command
 
 
-def user_step(line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> StepOrder:
+def user_step(context: PipelineContext, pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> StepOrder:
     """One step of the project: a function wired by name, or a command. Raises StepError for a file that is not there."""
     if step.call:
-        facts, task = _call(line, sheet, step, step.call, done)
+        facts, task = _call(context, pinned_run, step, step.call, done)
     else:
-        facts, task = _command(line, sheet, step, done)
+        facts, task = _command(context, pinned_run, step, done)
     return StepOrder(step.name, facts, task, retries=step.retries, frozen=step.frozen, always=step.always)
 
 
@@ -62,21 +66,23 @@ class TaskInputs:
         self.files[known] = digest
         return INPUT + known
 
-    def argument(self, line: PipelineContext, sheet: PinnedRun, name: str, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+    def argument(
+        self, context: PipelineContext, pinned_run: PinnedRun, name: str, done: Mapping[str, StepRecord]
+    ) -> dict[str, Any]:
         """How a step process gets a dataset or another step's result; see ``work.tables.argument``."""
-        if name in sheet.project.wide:
-            each = {one.partition("@")[2]: self.argument(line, sheet, one, done) for one in sheet.project.wide[name]}
+        if name in pinned_run.project.wide:
+            each = {one.partition("@")[2]: self.argument(context, pinned_run, one, done) for one in pinned_run.project.wide[name]}
             return {"kind": "wide", "items": each}
         if name in done:
-            return self._left(output(line, done[name]), name)
-        assert sheet.pins is not None, "pins are fixed before steps run"
-        snapshot = line.ledger.data.snapshot(sheet.pins.snapshots[name])
-        if sheet.project.data[name].opaque:
+            return self._left(output(context, done[name]), name)
+        assert pinned_run.pins is not None, "pins are fixed before steps run"
+        snapshot = context.ledger.data.snapshot(pinned_run.pins.snapshots[name])
+        if pinned_run.project.data[name].opaque:
             self.files |= {f"{name}/{_below(pin.name)}": pin.digest for pin in snapshot.files}
             return {"kind": "folder", "path": INPUT + name}
         files = [self.add(pin.digest, pin.name) for pin in snapshot.files]
         named = [pin.name for pin in snapshot.files]
-        return {"kind": "table", "files": files, "names": named, **_read_as(sheet, name)}
+        return {"kind": "table", "files": files, "names": named, **_read_as(pinned_run, name)}
 
     def _left(self, made: StepOutput, name: str) -> dict[str, Any]:
         if OUTPUT in made.files:
@@ -95,30 +101,30 @@ class TaskInputs:
         return {"kind": "output", "path": self.add(digest, path), "format": kind}
 
 
-def _read_as(sheet: PinnedRun, name: str) -> dict[str, Any]:
+def _read_as(pinned_run: PinnedRun, name: str) -> dict[str, Any]:
     """How the files of a dataset are read, for a step process."""
-    kind = sheet.tables.get(name)
-    dialect = msgspec.to_builtins(sheet.project.data[name].csv)
-    key = sheet.project.data[name].key
+    kind = pinned_run.tables.get(name)
+    dialect = msgspec.to_builtins(pinned_run.project.data[name].csv)
+    key = pinned_run.project.data[name].key
     return (
         {"dialect": dialect} | ({"key": list(key)} if key else {}) | ({} if kind is None else {"type": msgspec.to_builtins(kind)})
     )
 
 
-def table_digests(sheet: PinnedRun, inputs: Iterable[str], done: Mapping[str, StepRecord]) -> dict[str, str]:
+def table_digests(pinned_run: PinnedRun, inputs: Iterable[str], done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Dataset -> digest of how its files are read, of those among a step's inputs."""
     return {
-        name: names.digest_bytes(msgspec.json.encode(_as_read(sheet, name), order="sorted"))
+        name: names.digest_bytes(msgspec.json.encode(_as_read(pinned_run, name), order="sorted"))
         for name in inputs
-        if name in sheet.tables and name not in done
+        if name in pinned_run.tables and name not in done
     }
 
 
-def _as_read(sheet: PinnedRun, name: str) -> list[object]:
+def _as_read(pinned_run: PinnedRun, name: str) -> list[object]:
     """All that decides how a dataset's files become one table; a key is named where there is one alone, so that what was made
     without stays known."""
-    source = sheet.project.data[name]
-    return [sheet.tables[name], source.csv, *([source.key] if source.key else [])]
+    source = pinned_run.project.data[name]
+    return [pinned_run.tables[name], source.csv, *([source.key] if source.key else [])]
 
 
 def _below(name: str) -> str:
@@ -127,27 +133,27 @@ def _below(name: str) -> str:
 
 
 def _call(
-    line: PipelineContext, sheet: PinnedRun, step: Step, target: str, done: Mapping[str, StepRecord]
+    context: PipelineContext, pinned_run: PinnedRun, step: Step, target: str, done: Mapping[str, StepRecord]
 ) -> tuple[StepFacts, StepTask]:
-    params = {**_call_params(sheet, step), **step.item}
-    files = source_code.imports_closure(sheet.code_paths, target.partition(":")[0])
+    params = {**_call_params(pinned_run, step), **step.item}
+    files = source_code.imports_closure(pinned_run.code_paths, target.partition(":")[0])
     facts = StepFacts(
         code=names.digest_bytes(json.dumps([target, files], sort_keys=True).encode()),
         files=files,
-        inputs=_named(sheet, step, done),
+        inputs=_named(pinned_run, step, done),
         params=_digests({**params, **{f"env.{name}": value for name, value in step.env.items()}}),
-        environment=environment.digest(sheet.environment),
-        tables=table_digests(sheet, _named(sheet, step, done), done),
+        environment=environment.digest(pinned_run.environment),
+        tables=table_digests(pinned_run, _named(pinned_run, step, done), done),
     )
     inputs = TaskInputs()
-    arguments = {name: inputs.argument(line, sheet, name, done) for name in step.deps}
+    arguments = {name: inputs.argument(context, pinned_run, name, done) for name in step.deps}
     arguments |= {name: {"kind": "value", "value": value} for name, value in params.items()}
     task = StepTask(
-        f"{sheet.run_id}/{step.name}",
-        sheet.tree_id,
+        f"{pinned_run.run_id}/{step.name}",
+        pinned_run.tree_id,
         target="noria.pipeline.function_step:run",
         job={"call": target, "arguments": arguments, "seed": SEED},
-        roots=sheet.roots,
+        roots=pinned_run.roots,
         inputs=inputs.files,
         outs={OUTPUT: OUTPUT},
         env=step.env,
@@ -156,32 +162,36 @@ def _call(
     return facts, task
 
 
-def _command(line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> tuple[StepFacts, StepTask]:
+def _command(
+    context: PipelineContext, pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord]
+) -> tuple[StepFacts, StepTask]:
     assert step.cmd is not None
     command = stopping(step.cmd)
-    params = {name: find(sheet.project.params, name) for name in step.params}
-    placed = left_by(line, sheet, step, done)
-    files = {path: digest for wanted in step.files for path, digest in _of_tree(line, sheet, step, wanted, placed).items()}
-    code = _script_files(line, sheet, step)
+    params = {name: find(pinned_run.project.params, name) for name in step.params}
+    placed = left_by(context, pinned_run, step, done)
+    files = {
+        path: digest for wanted in step.files for path, digest in _of_tree(context, pinned_run, step, wanted, placed).items()
+    }
+    code = _script_files(context, pinned_run, step)
     facts = StepFacts(
         code="",
         files=code,
-        inputs={**_named(sheet, step, done), **files, **placed},
+        inputs={**_named(pinned_run, step, done), **files, **placed},
         params=_digests({**params, **{f"env.{name}": value for name, value in step.env.items()}}),
         command=command if step.directory == "." else f"cd {step.directory}; {command}",
-        environment=environment.digest(sheet.environment),
+        environment=environment.digest(pinned_run.environment),
     )
     inputs = TaskInputs()
     env: dict[str, Any] = {"NORIA_SEED": str(SEED)}  # a program has generators of its own; an item called `seed` comes first
     for name in step.deps:
-        env[f"NORIA_INPUT_{_variable(name)}"] = _paths(inputs.argument(line, sheet, name, done))
+        env[f"NORIA_INPUT_{_variable(name)}"] = _paths(inputs.argument(context, pinned_run, name, done))
     env |= {f"NORIA_PARAM_{_variable(name)}": json.dumps(value) for name, value in params.items()}
     env |= {f"NORIA_{_variable(name)}": _plain(value) for name, value in step.item.items()}
     task = StepTask(
-        f"{sheet.run_id}/{step.name}",
-        sheet.tree_id,
+        f"{pinned_run.run_id}/{step.name}",
+        pinned_run.tree_id,
         command=command,
-        roots=sheet.roots,
+        roots=pinned_run.roots,
         directory=step.directory,
         inputs=inputs.files,
         placed=placed,
@@ -192,13 +202,13 @@ def _command(line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[
     return facts, task
 
 
-def left_by(line: PipelineContext, sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
+def left_by(context: PipelineContext, pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Path -> digest of the files that earlier steps left where this command reads."""
     found: dict[str, str] = {}
     for need in step.needs:
-        if need not in done or done[need].output is None or not sheet.project.steps[need].cmd:
+        if need not in done or done[need].output is None or not pinned_run.project.steps[need].cmd:
             continue
-        found |= {path: digest for path, digest in output(line, done[need]).files.items() if _read_by(step, path)}
+        found |= {path: digest for path, digest in output(context, done[need]).files.items() if _read_by(step, path)}
     return found
 
 
@@ -206,40 +216,42 @@ def _read_by(step: Step, path: str) -> bool:
     return any(path == wanted or path.startswith(f"{wanted}/") for wanted in step.files)
 
 
-def _of_tree(line: PipelineContext, sheet: PinnedRun, step: Step, wanted: str, placed: Mapping[str, str]) -> dict[str, str]:
+def _of_tree(
+    context: PipelineContext, pinned_run: PinnedRun, step: Step, wanted: str, placed: Mapping[str, str]
+) -> dict[str, str]:
     """Digests of what is the project's own under a path that a command reads."""
     if wanted in placed:
         return {}
-    if any(path.startswith(f"{wanted}/") for path in placed) and not (sheet.tree / wanted).is_dir():
+    if any(path.startswith(f"{wanted}/") for path in placed) and not (pinned_run.tree / wanted).is_dir():
         return {}
-    outs = [out for other in sheet.project.steps.values() for out in other.outs]
+    outs = [out for other in pinned_run.project.steps.values() for out in other.outs]
     try:
-        found = line.places.digests(sheet.tree, wanted)
+        found = context.places.digests(pinned_run.tree, wanted)
     except StepError as error:
         hint = error.hint
-        if error.message == "is not there" and (line.home / wanted).exists():
+        if error.message == "is not there" and (context.home / wanted).exists():
             hint = f"It is in your folder and not in the commit. Commit it, or make it a dataset (data: {{...: {wanted}}})."
         raise StepError(f"its dependency {wanted} {error.message}", where=f"step {step.name}", hint=hint) from error
     return {path: digest for path, digest in found.items() if not any(path == o or path.startswith(f"{o}/") for o in outs)}
 
 
-def _script_files(line: PipelineContext, sheet: PinnedRun, step: Step) -> dict[str, str]:
+def _script_files(context: PipelineContext, pinned_run: PinnedRun, step: Step) -> dict[str, str]:
     """The project's files that the command's own words name, and the project modules that a Python script imports."""
     try:
         words = shlex.split(step.cmd or "", comments=True)
     except ValueError:
         words = (step.cmd or "").split()
     found: dict[str, str] = {}
-    outs = {out for other in sheet.project.steps.values() for out in other.outs}
+    outs = {out for other in pinned_run.project.steps.values() for out in other.outs}
     for before, word in zip(["", *words], words, strict=False):
         path = PurePosixPath(step.directory, word).as_posix()
         if before == "-m":
-            found |= source_code.imports_closure((sheet.tree / step.directory, *sheet.code_paths), word)
-        elif _inside(path) and path not in outs and path not in step.files and (sheet.tree / path).is_file():
+            found |= source_code.imports_closure((pinned_run.tree / step.directory, *pinned_run.code_paths), word)
+        elif _inside(path) and path not in outs and path not in step.files and (pinned_run.tree / path).is_file():
             if path.endswith(".py"):
-                found |= source_code.script_closure(sheet.tree, path, sheet.code_paths)
+                found |= source_code.script_closure(pinned_run.tree, path, pinned_run.code_paths)
             else:
-                found |= line.places.digests(sheet.tree, path)
+                found |= context.places.digests(pinned_run.tree, path)
     return found
 
 
@@ -247,14 +259,14 @@ def _inside(path: str) -> bool:
     return not path.startswith("/") and ".." not in PurePosixPath(path).parts and len(path) < 1000
 
 
-def _named(sheet: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
+def _named(pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Dataset or step -> digest, of what the step takes by name."""
-    assert sheet.pins is not None, "pins are fixed before steps run"
+    assert pinned_run.pins is not None, "pins are fixed before steps run"
     found: dict[str, str] = {}
     for dep in step.deps:
-        for name in sheet.project.wide.get(dep, (dep,)):
+        for name in pinned_run.project.wide.get(dep, (dep,)):
             if name not in done:
-                found[name] = sheet.pins.snapshots[name]
+                found[name] = pinned_run.pins.snapshots[name]
             elif done[name].state is not StepState.SKIPPED:
                 found[name] = done[name].output or ""
     return found
@@ -264,14 +276,14 @@ def _digests(params: Mapping[str, Any]) -> dict[str, str]:
     return {name: names.digest_bytes(msgspec.json.encode(value, order="sorted")) for name, value in params.items()}
 
 
-def _call_params(sheet: PinnedRun, step: Step) -> dict[str, object]:
+def _call_params(pinned_run: PinnedRun, step: Step) -> dict[str, object]:
     """The parameters a function reads: its section of params.yaml first, then top-level names, as far as it asks for them."""
-    section = sheet.project.params.get(step.name.partition("@")[0], {})
+    section = pinned_run.project.params.get(step.name.partition("@")[0], {})
     own = section if isinstance(section, dict) else {}
     return {
-        name: own.get(name, sheet.project.params.get(name))
+        name: own.get(name, pinned_run.project.params.get(name))
         for name in sorted(step.params)
-        if name in own or name in sheet.project.params
+        if name in own or name in pinned_run.project.params
     }
 
 
@@ -298,11 +310,11 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def out_files(line: PipelineContext, sheet: PinnedRun, records: Mapping[str, StepRecord]) -> dict[str, str]:
+def out_files(context: PipelineContext, pinned_run: PinnedRun, records: Mapping[str, StepRecord]) -> dict[str, str]:
     """Path -> digest of everything that the commands of a run leave."""
     found: dict[str, str] = {}
     for name, record in records.items():
-        step = sheet.project.steps.get(name)
+        step = pinned_run.project.steps.get(name)
         if step is not None and step.outs and record.output is not None:
-            found |= output(line, record).files
+            found |= output(context, record).files
     return found

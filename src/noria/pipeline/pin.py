@@ -32,26 +32,28 @@ SOURCE_LIMIT = 4 << 20  # bytes; a larger file is no source
 SUBMODULE = "`git submodule update --init` in the project's folder brings it, before the commit is built"
 
 
-def pin(line: PipelineContext, turn: Turn) -> PinnedRun:
+def pin(context: PipelineContext, turn: Turn) -> PinnedRun:
     """Fix the commit and check it out. A turn that was interrupted gets the same commit and run again."""
-    here = config.load(line.home)
-    recorded = line.ledger.turns.recorded(turn.id, "pin") or line.ledger.turns.record(turn.id, "pin", _choose(line, turn, here))
+    here = config.load(context.home)
+    recorded = context.ledger.turns.recorded(turn.id, "pin") or context.ledger.turns.record(
+        turn.id, "pin", _choose(context, turn, here)
+    )
     commit, dirty = recorded["commit"], recorded["dirty"]
-    tree = tree_of(line, commit, dirty, here)
-    project = here if tree == line.home else config.load(tree)
-    sheet = PinnedRun(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
-    sheet.by_hand = bool(recorded["by_hand"])
-    sheet.arrivals = tuple(take_in(line, project, patient=recorded["by_hand"]))
-    return sheet
+    tree = tree_of(context, commit, dirty, here)
+    project = here if tree == context.home else config.load(tree)
+    pinned_run = PinnedRun(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
+    pinned_run.by_hand = bool(recorded["by_hand"])
+    pinned_run.arrivals = tuple(take_in(context, project, patient=recorded["by_hand"]))
+    return pinned_run
 
 
-def tree_of(line: PipelineContext, commit: str | None, dirty: str | None, here: Project) -> Path:
+def tree_of(context: PipelineContext, commit: str | None, dirty: str | None, here: Project) -> Path:
     """The home itself, or a clean checkout. Raises ConfigError when the commit has no noria.yaml."""
     if dirty or not commit:
-        return line.home
-    folder = line.state / "worktrees" / commit
-    tell = line.progress if folder.is_dir() else partial(line.event, "code.incomplete", commit)
-    tree = checkout.worktree(repository(line, here), commit, folder)
+        return context.home
+    folder = context.state / "worktrees" / commit
+    tell = context.progress if folder.is_dir() else partial(context.event, "code.incomplete", commit)
+    tree = checkout.worktree(repository(context, here), commit, folder)
     for path in checkout.absent(folder):
         tell(f"commit {commit[:10]}: its submodule {path} is not on this machine, so that its folder is empty; {SUBMODULE}")
     if not (tree / "noria.yaml").is_file():
@@ -61,27 +63,27 @@ def tree_of(line: PipelineContext, commit: str | None, dirty: str | None, here: 
     return tree
 
 
-def _choose(line: PipelineContext, turn: Turn, here: Project) -> dict[str, object]:
-    triggers = line.ledger.triggers.of_turn(turn.id)
+def _choose(context: PipelineContext, turn: Turn, here: Project) -> dict[str, object]:
+    triggers = context.ledger.triggers.of_turn(turn.id)
     by_hand = any(t.detail.get("tree") == "home" for t in triggers)
-    commit, dirty = stands(line, here, by_hand=by_hand)
+    commit, dirty = stands(context, here, by_hand=by_hand)
     return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run"), "by_hand": by_hand}
 
 
-def stands(line: PipelineContext, here: Project, *, by_hand: bool) -> tuple[str | None, str | None]:
+def stands(context: PipelineContext, here: Project, *, by_hand: bool) -> tuple[str | None, str | None]:
     """The commit that a run is of, and the digest of what differs from it in the home; the latter only for one by hand.
 
     Raises ConfigError when nothing is committed yet.
     """
     watch = here.git
-    place = repository(line, here)
+    place = repository(context, here)
     if not git.is_repo(place):
-        return None, _content(line, here)
+        return None, _content(context, here)
     own = by_hand and watch.repository is None  # another repository's work tree is not ours to take
     commit = git.head(place) if own else watched(place, watch)[0]
     if commit is None:
         raise ConfigError("nothing is committed yet", where=str(place), hint="git add -A && git commit")
-    return commit, git.digest_of(line.home, changes(line.home, here)) if own else None
+    return commit, git.digest_of(context.home, changes(context.home, here)) if own else None
 
 
 def changes(home: Path, project: Project) -> list[UncommittedChange]:
@@ -103,12 +105,12 @@ def own_outs(project: Project) -> list[str]:
     return [p for step in project.steps.values() for out in step.outs for p in (out, f"{out}/**")]
 
 
-def _content(line: PipelineContext, project: Project) -> str:
+def _content(context: PipelineContext, project: Project) -> str:
     """What stands for the commit of a folder without Git: the digest of its files, but for data and what steps leave."""
     found: dict[str, str] = {}
-    for path in _without_git(line.home, project):
-        found |= line.places.digests(line.home, path)
-    line.places.flush()
+    for path in _without_git(context.home, project):
+        found |= context.places.digests(context.home, path)
+    context.places.flush()
     return f"not a Git repository: {names.digest_bytes(msgspec.json.encode(found, order='sorted'))}"
 
 
@@ -157,27 +159,27 @@ def watched(repo: Path, watch: GitWatch) -> tuple[str | None, str]:
     )
 
 
-def repository(line: PipelineContext, here: Project | None = None) -> Path:
+def repository(context: PipelineContext, here: Project | None = None) -> Path:
     """The Git repository whose branch is watched: the home, or a local mirror of a remote one."""
-    watch = (here or config.load(line.home)).git
-    place = origin(line, here)
+    watch = (here or config.load(context.home)).git
+    place = origin(context, here)
     return place if watch.repository is None else git.fetch(watch.repository, place, watch.every_s)
 
 
-def origin(line: PipelineContext, here: Project | None = None) -> Path:
+def origin(context: PipelineContext, here: Project | None = None) -> Path:
     """Where that repository is on this machine, as it was fetched last."""
-    watch = (here or config.load(line.home)).git
-    return line.home if watch.repository is None else line.state / "repository"
+    watch = (here or config.load(context.home)).git
+    return context.home if watch.repository is None else context.state / "repository"
 
 
-def snapshots(line: PipelineContext, sheet: PinnedRun) -> dict[str, str]:
+def snapshots(context: PipelineContext, pinned_run: PinnedRun) -> dict[str, str]:
     """Dataset -> digest of its accepted files, as of now; a dataset without any is an error."""
     found = {}
-    for source in sheet.project.data.values():
+    for source in pinned_run.project.data.values():
         if served_predictions.is_log(source.source):
-            found[source.name] = served_predictions.snapshot(line, sheet.turn.id, source).digest
+            found[source.name] = served_predictions.snapshot(context, pinned_run.turn.id, source).digest
             continue
-        head = line.ledger.data.head(line.name, source.name)
+        head = context.ledger.data.head(context.name, source.name)
         if not head.files:
             raise DataError(
                 f"dataset {source.name} has no accepted file",
@@ -189,20 +191,20 @@ def snapshots(line: PipelineContext, sheet: PinnedRun) -> dict[str, str]:
     return found
 
 
-def fix(line: PipelineContext, sheet: PinnedRun) -> Pins:
+def fix(context: PipelineContext, pinned_run: PinnedRun) -> Pins:
     """The identity of the run: everything that can change its result, as digests."""
-    params = names.digest_bytes(msgspec.json.encode(sheet.project.params, order="sorted"))
-    known = {name: value for name, value in sheet.environment.items() if name not in environment.NOT_IDENTITY}
-    line.blobs.put_bytes(json.dumps(known, sort_keys=True).encode())  # what the digest stands for, to be compared later
-    sheet.pins = Pins(
-        commit=sheet.commit,
-        dirty=sheet.dirty,
-        snapshots=snapshots(line, sheet),
+    params = names.digest_bytes(msgspec.json.encode(pinned_run.project.params, order="sorted"))
+    known = {name: value for name, value in pinned_run.environment.items() if name not in environment.NOT_IDENTITY}
+    context.blobs.put_bytes(json.dumps(known, sort_keys=True).encode())  # what the digest stands for, to be compared later
+    pinned_run.pins = Pins(
+        commit=pinned_run.commit,
+        dirty=pinned_run.dirty,
+        snapshots=snapshots(context, pinned_run),
         params=params,
-        config=sheet.project.digest,
-        environment=environment.digest(sheet.environment),
+        config=pinned_run.project.digest,
+        environment=environment.digest(pinned_run.environment),
     )
-    sheet.tables = {
-        name: kind for name, source in sheet.project.data.items() if (kind := table_types.of(line, source)) is not None
+    pinned_run.tables = {
+        name: kind for name, source in pinned_run.project.data.items() if (kind := table_types.of(context, source)) is not None
     }
-    return sheet.pins
+    return pinned_run.pins

@@ -28,22 +28,22 @@ class StepFindings(msgspec.Struct):
     tags: list[str] = []
 
 
-def gather(line: PipelineContext, sheet: PinnedRun) -> StepFindings:
+def gather(context: PipelineContext, pinned_run: PinnedRun) -> StepFindings:
     """What the steps of this run say, those whose results were reused among them. What is unreadable is told, not lost."""
     found = StepFindings()
-    for record in sheet.records:
+    for record in pinned_run.records:
         if record.tracked:
-            _tracked(line, record, found)
+            _tracked(context, record, found)
         found.artifacts |= {f"{record.name}/{path}": digest for path, digest in record.artifacts.items()}
-        step = sheet.project.steps.get(record.name)
+        step = pinned_run.project.steps.get(record.name)
         if step is not None and record.output is not None and (step.metrics or step.plots):
-            _outs(line, step, record, found)
+            _outs(context, step, record, found)
     return found
 
 
 def keep(
-    line: PipelineContext,
-    sheet: PinnedRun,
+    context: PipelineContext,
+    pinned_run: PinnedRun,
     outcome: str,
     reason: str,
     metrics: Mapping[str, float],
@@ -51,30 +51,30 @@ def keep(
     **more: Any,
 ) -> Run:
     """Write the run down, with all that its steps say; ``more`` are further fields of a Run."""
-    assert sheet.pins is not None, "a run has pins"
-    said = gather(line, sheet)
+    assert pinned_run.pins is not None, "a run has pins"
+    said = gather(context, pinned_run)
     made = Run(
-        id=sheet.run_id,
-        project=line.name,
-        turn_id=more.pop("turn_id", sheet.turn.id),
-        pins=sheet.pins,
-        started_at=sheet.turn.started_at,
+        id=pinned_run.run_id,
+        project=context.name,
+        turn_id=more.pop("turn_id", pinned_run.turn.id),
+        pins=pinned_run.pins,
+        started_at=pinned_run.turn.started_at,
         ended_at=now,
         outcome=outcome,
         reason=reason,
-        steps=tuple(sheet.records),
+        steps=tuple(pinned_run.records),
         metrics={**said.metrics, **metrics},
-        params=flat(sheet.params_used),
+        params=flat(pinned_run.params_used),
         tags=(*more.pop("tags", ()), *said.tags),
         note="\n".join(filter(None, [more.pop("note", ""), *said.notes])),
         artifacts=said.artifacts,
         plots=said.plots,
         **more,
     )
-    with line.ledger.transaction():
-        line.ledger.runs.put(made)
+    with context.ledger.transaction():
+        context.ledger.runs.put(made)
         for step, series in said.series.items():
-            line.ledger.series.put(line.name, made.id, step, series)
+            context.ledger.series.put(context.name, made.id, step, series)
     return made
 
 
@@ -92,30 +92,30 @@ def numbers(content: bytes, path: str) -> dict[str, float]:
     return {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
 
 
-def _tracked(line: PipelineContext, record: StepRecord, found: StepFindings) -> None:
+def _tracked(context: PipelineContext, record: StepRecord, found: StepFindings) -> None:
     assert record.tracked is not None
     try:
-        said = track.read(line.blobs.path(record.tracked))
+        said = track.read(context.blobs.path(record.tracked))
     except NoriaError as error:
-        line.progress(f"{record.name}: what it logged is lost: {error.message}")
+        context.progress(f"{record.name}: what it logged is lost: {error.message}")
         return
     found.series[record.name] = said.series
     found.metrics |= {f"{record.name}.{metric}": points[-1][1] for metric, points in said.series.items() if points}
     found.notes += [said.note] if said.note else []
     found.tags += [tag for tag in said.tags if tag not in found.tags]
     for text in said.said:
-        line.progress(f"{record.name}: {text}")
+        context.progress(f"{record.name}: {text}")
 
 
-def _outs(line: PipelineContext, step: Step, record: StepRecord, found: StepFindings) -> None:
-    files = steps.output(line, record).files
+def _outs(context: PipelineContext, step: Step, record: StepRecord, found: StepFindings) -> None:
+    files = steps.output(context, record).files
     for path, digest in files.items():
         if any(path == plot or path.startswith(f"{plot}/") for plot in step.plots):
             found.plots[f"{step.name}/{path}"] = digest
         if path in step.metrics:
             try:
-                named = numbers(line.blobs.read(digest), path)
+                named = numbers(context.blobs.read(digest), path)
             except (ValueError, NoriaError, msgspec.DecodeError) as error:
-                line.progress(f"{step.name}: {path} cannot be read as metrics: {error}")
+                context.progress(f"{step.name}: {path} cannot be read as metrics: {error}")
             else:
                 found.metrics |= {f"{step.name}.{name}": value for name, value in named.items()}

@@ -52,49 +52,49 @@ POLL_S = 0.2  # between two looks at the lease
 PATIENCE_S = 600.0  # for the step that writes the rows
 
 
-def search(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> StepRecord:
+def search(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> StepRecord:
     """The search's record: remembered when an equal one is, else made. Never raises for the project's own failures.
 
     Its result: ``algorithm``, ``train`` ("module:function"), ``params`` (all that the function gets), ``metric``, ``value``,
     ``trial`` (the best one's run), ``trials``, ``pruned`` and ``failed`` (how many), ``validation`` and ``sentence``.
     """
-    order = as_order(line, sheet, done)
-    found = steps.remembered(line, sheet, order)
-    return found if found is not None else _make(line, sheet, done, order)
+    order = as_order(context, pinned_run, done)
+    found = steps.remembered(context, pinned_run, order)
+    return found if found is not None else _make(context, pinned_run, done, order)
 
 
-def chosen(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
-    """What the search found, noted on the sheet: its result, as ``search`` tells it. Raises StepError when it finds nothing."""
-    found = steps.output(line, steps.demand(search(line, sheet, done))).result
-    sheet.found = {"algorithm": found["algorithm"], "params": dict(found["params"])}
+def chosen(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+    """What the search found, noted on the run: its result, as ``search`` tells it. Raises StepError when it finds nothing."""
+    found = steps.output(context, steps.demand(search(context, pinned_run, done))).result
+    pinned_run.found = {"algorithm": found["algorithm"], "params": dict(found["params"])}
     return found
 
 
-def validate(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, float]:
+def validate(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, float]:
     """Metrics of the model with the parameters as they are set, each the mean over the folds that a search would use: rows inside
     the training side, never the holdout. Where the project searches, of the best trial. Raises StepError."""
-    model = sheet.project.model
+    model = pinned_run.project.model
     assert model is not None, "who calls has looked"
     if model.search is not None:
-        found = chosen(line, sheet, done)
+        found = chosen(context, pinned_run, done)
         return {f"validation.{found['metric']}": found["value"]}
-    sheet, only = _with_one(sheet, model.train)
-    rows = steps.demand(steps.perform(line, sheet, _rows_order(line, sheet, done)))
-    return _fitted(line, sheet, steps.output(line, rows), only, train_params(sheet), "validate")
+    pinned_run, only = _with_one(pinned_run, model.train)
+    rows = steps.demand(steps.perform(context, pinned_run, _rows_order(context, pinned_run, done)))
+    return _fitted(context, pinned_run, steps.output(context, rows), only, train_params(pinned_run), "validate")
 
 
-def beside(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+def beside(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
     """What serves, on the rows that this run, or each trial of its search, is judged on; empty where nothing serves.
 
     Its own model has seen those rows in its training, and its score on them would flatter it. So its code, with its parameters,
     is fitted once more, on the same training rows of each fold, and scored on the same validation rows: ``release``, ``metrics``,
     and ``note``: why there are none.
     """
-    release = champion.serving(line, sheet.project)
+    release = champion.serving(context, pinned_run.project)
     if release is None:
         return {}
     try:
-        metrics, note = _fitted_again(replace(line, progress=silent), replace(sheet, records=[]), done, release), ""
+        metrics, note = _fitted_again(replace(context, progress=silent), replace(pinned_run, records=[]), done, release), ""
     except (LeaseLostError, StoppedError, CorruptBlobError):
         raise
     except NoriaError as error:
@@ -102,15 +102,17 @@ def beside(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecor
     return {"release": release.version, "metrics": metrics, "note": note}
 
 
-def _fitted_again(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord], release: Release) -> dict[str, float]:
+def _fitted_again(
+    context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord], release: Release
+) -> dict[str, float]:
     """Metrics of a release's training on the validation folds of this run. Raises NoriaError where they cannot be had."""
     if release.imported or release.commit is None:
         raise NotFoundError("it was imported: how it was trained is not known here")
-    ours = sheet.project.model
+    ours = pinned_run.project.model
     assert ours is not None, "who calls has looked"
-    tree = pin.tree_of(line, release.commit, None, sheet.project)
+    tree = pin.tree_of(context, release.commit, None, pinned_run.project)
     project = config.load(tree)
-    theirs, evidence = project.model, line.bundle(release.digest) / "evidence"
+    theirs, evidence = project.model, context.bundle(release.digest) / "evidence"
     if theirs is None or (theirs.label, theirs.task) != (ours.label, ours.task):
         raise NotFoundError(f"it predicts {theirs.label if theirs is not None else 'nothing'}, and this run {ours.label}")
     try:
@@ -119,37 +121,37 @@ def _fitted_again(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, St
     except (OSError, msgspec.DecodeError, LookupError, TypeError) as error:
         raise NotFoundError("its record of parameters and inputs is not there any more") from error
     searched = theirs.search.algorithms.get(params.get("algorithm", "")) if theirs.search is not None else None
-    asked = sheet if ours.search is not None else _with_one(sheet, ours.train)[0]
-    rows = steps.output(line, steps.demand(steps.perform(line, asked, _rows_order(line, asked, done))))
+    asked = pinned_run if ours.search is not None else _with_one(pinned_run, ours.train)[0]
+    rows = steps.output(context, steps.demand(steps.perform(context, asked, _rows_order(context, asked, done))))
     absent = [name for name in inputs if name not in rows.result["inputs"]]
     if absent:
         raise NotFoundError(f"it reads {', '.join(absent[:3])}, which the rows of this run do not have")
     kinds = {name: rows.result["inputs"][name] for name in inputs}
     rows = replace(rows, result={**rows.result, "inputs": kinds})
-    theirs_too = replace(project, data=sheet.project.data, params=params)
-    mine = replace(sheet, project=theirs_too, tree=tree, commit=release.commit, dirty=None, sealed=None, found={})
+    theirs_too = replace(project, data=pinned_run.project.data, params=params)
+    mine = replace(pinned_run, project=theirs_too, tree=tree, commit=release.commit, dirty=None, sealed=None, found={})
     mine, only = _with_one(mine, searched.train if searched is not None else theirs.train, folds=len(rows.result["folds"]))
-    return _fitted(line, mine, rows, only, train_params(mine), "serving")
+    return _fitted(context, mine, rows, only, train_params(mine), "serving")
 
 
-def _with_one(sheet: PinnedRun, train: str, folds: int | None = None) -> tuple[PinnedRun, Algorithm]:
-    """The sheet with a search of one algorithm whose parameters are set, as the folds of a search take it."""
-    model = sheet.project.model
+def _with_one(pinned_run: PinnedRun, train: str, folds: int | None = None) -> tuple[PinnedRun, Algorithm]:
+    """The run with a search of one algorithm whose parameters are set, as the folds of a search take it."""
+    model = pinned_run.project.model
     assert model is not None, "who calls has looked"
-    only = Algorithm(TRAIN, train, {}, tuple(train_params(sheet)))
+    only = Algorithm(TRAIN, train, {}, tuple(train_params(pinned_run)))
     asked = Search(VALIDATED[model.task], {only.name: only}, trials=1)
     asked = asked if folds is None else replace(asked, folds=folds)
-    return replace(sheet, project=replace(sheet.project, model=replace(model, search=asked))), only
+    return replace(pinned_run, project=replace(pinned_run.project, model=replace(model, search=asked))), only
 
 
 def _fitted(
-    line: PipelineContext, sheet: PinnedRun, rows: StepOutput, only: Algorithm, given: Mapping[str, Any], name: str
+    context: PipelineContext, pinned_run: PinnedRun, rows: StepOutput, only: Algorithm, given: Mapping[str, Any], name: str
 ) -> dict[str, float]:
     """Metrics of one algorithm, each the mean over the folds. Raises StepError."""
-    one = _Search(line, sheet, rows, Path())
+    one = _Search(context, pinned_run, rows, Path())
     folds = range(one.asked.folds)
-    made = [steps.demand(steps.perform(line, sheet, one.fold(f"{name}.fold-{n}", n, only, given))) for n in folds]
-    return mean_metrics([steps.output(line, record).result for record in made])
+    made = [steps.demand(steps.perform(context, pinned_run, one.fold(f"{name}.fold-{n}", n, only, given))) for n in folds]
+    return mean_metrics([steps.output(context, record).result for record in made])
 
 
 def mean_metrics(folds: list[dict[str, Any]]) -> dict[str, float]:
@@ -159,64 +161,64 @@ def mean_metrics(folds: list[dict[str, Any]]) -> dict[str, float]:
     return metrics | ({"validation.fit_s": fmean([found["fit_s"] for found in folds])} if folds else {})
 
 
-def as_order(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> StepOrder:
+def as_order(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> StepOrder:
     """The search as a step: all that its result depends on. Its task is the first of those it consists of."""
-    asked, _ = _asked(sheet)
+    asked, _ = _asked(pinned_run)
     limits = {"trials": asked.trials, "timeout": asked.timeout_s or 0}
-    facts = _facts(sheet, done)
+    facts = _facts(pinned_run, done)
     facts = replace(facts, params={**facts.params, **{f"search.{k}": _digest(v) for k, v in limits.items()}})
-    return StepOrder(sheet.project.result_name(NAME), facts, _rows_order(line, sheet, done).task)
+    return StepOrder(pinned_run.project.result_name(NAME), facts, _rows_order(context, pinned_run, done).task)
 
 
-def _facts(sheet: PinnedRun, done: Mapping[str, StepRecord]) -> StepFacts:
+def _facts(pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> StepFacts:
     """What all trials depend on. How many there may be, and how long, is not among it: a longer search goes on with these."""
-    asked, model = _asked(sheet)
-    files = _code(sheet, model, [algorithm.train for algorithm in asked.algorithms.values()])
+    asked, model = _asked(pinned_run)
+    files = _code(pinned_run, model, [algorithm.train for algorithm in asked.algorithms.values()])
     told = {"metric": asked.metric, "folds": asked.folds, "space": msgspec.to_builtins(asked.algorithms)}
-    params = {f"{NAME}.{k}": v for k, v in told.items()} | {f"train.{k}": v for k, v in train_params(sheet).items()}
+    params = {f"{NAME}.{k}": v for k, v in told.items()} | {f"train.{k}": v for k, v in train_params(pinned_run).items()}
     return StepFacts(
-        code=_digest([_facts_of_rows(sheet, model), files, _window(asked), SEED]),
+        code=_digest([_facts_of_rows(pinned_run, model), files, _window(asked), SEED]),
         files=files,
-        inputs=_input(sheet, model, done),
+        inputs=_input(pinned_run, model, done),
         params={k: _digest(v) for k, v in params.items()},
-        environment=environment.digest(sheet.environment),
-        tables=table_digests(sheet, (model.rows,), done),
+        environment=environment.digest(pinned_run.environment),
+        tables=table_digests(pinned_run, (model.rows,), done),
     )
 
 
-def _make(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord], order: StepOrder) -> StepRecord:
+def _make(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord], order: StepOrder) -> StepRecord:
     key = judge_staleness.key(order.facts)
     told: list[bool] = []
 
     def waiting() -> None:
-        line.check_lease()
+        context.check_lease()
         if not told:
             told.append(True)
-            line.progress(f"{NAME}: another run is making the same: waiting for it")
+            context.progress(f"{NAME}: another run is making the same: waiting for it")
 
     # Of its own kind: the folds hold locks of steps meanwhile.
-    with line.locks.held(NAME, f"{line.name}/{key}", waiting):
-        found = steps.remembered(line, sheet, order) if told else None
+    with context.locks.held(NAME, f"{context.name}/{key}", waiting):
+        found = steps.remembered(context, pinned_run, order) if told else None
         if found is not None:
             return found
-        reason = steps.consider(line, order)[0].reason
-        line.progress(f"{NAME}: {reason.text}")
+        reason = steps.consider(context, order)[0].reason
+        context.progress(f"{NAME}: {reason.text}")
         began = time.perf_counter()
-        rows = steps.perform(line, sheet, _rows_order(line, sheet, done))
+        rows = steps.perform(context, pinned_run, _rows_order(context, pinned_run, done))
         if rows.state is StepState.FAILED:
             return rows
-        before = line.ledger.steps.latest(line.name, order.name)
-        having = steps.having_read(line, order, before[1].get("read", ()) if before else ())
-        journal = _journal(line, sheet, judge_staleness.key(replace(_facts(sheet, done), read=having.read)))
-        made = _Search(line, sheet, steps.output(line, rows), journal, beside(line, sheet, done)).run()
+        before = context.ledger.steps.latest(context.name, order.name)
+        having = steps.having_read(context, order, before[1].get("read", ()) if before else ())
+        journal = _journal(context, pinned_run, judge_staleness.key(replace(_facts(pinned_run, done), read=having.read)))
+        made = _Search(context, pinned_run, steps.output(context, rows), journal, beside(context, pinned_run, done)).run()
         record = made.record(StepRecord(order.name, StepState.RAN, reason, key, seconds=time.perf_counter() - began), order)
-    sheet.records.append(record)
+    pinned_run.records.append(record)
     return record
 
 
-def _journal(line: PipelineContext, sheet: PinnedRun, key: str) -> Path:
+def _journal(context: PipelineContext, pinned_run: PinnedRun, key: str) -> Path:
     """Where the search is written down; one that must not take anything from before has its own."""
-    folder = line.state / NAME if line.reuse else line.folder(sheet.run_id)
+    folder = context.state / NAME if context.reuse else context.folder(pinned_run.run_id)
     return folder / f"{key[:32]}.journal"
 
 
@@ -239,10 +241,15 @@ class _Search:
     """One search under way. The thread that made it asks and tells; others wait for the steps of trials."""
 
     def __init__(
-        self, line: PipelineContext, sheet: PinnedRun, rows: StepOutput, journal: Path, serving: Mapping[str, Any] | None = None
+        self,
+        context: PipelineContext,
+        pinned_run: PinnedRun,
+        rows: StepOutput,
+        journal: Path,
+        serving: Mapping[str, Any] | None = None,
     ) -> None:
-        self.line, self.sheet, self.journal = line, sheet, journal
-        self.asked, self.model = _asked(sheet)
+        self.context, self.pinned_run, self.journal = context, pinned_run, journal
+        self.asked, self.model = _asked(pinned_run)
         self.rows = rows
         self.serving = dict(serving or {})  # what serves, on the same rows
         self.higher_is_better = _higher_is_better(self.asked.metric)
@@ -256,7 +263,7 @@ class _Search:
         from noria.pipeline.search_study import Study
 
         space = {name: algorithm.space for name, algorithm in self.asked.algorithms.items()}
-        first = {name: train_params(self.sheet) for name in space}
+        first = {name: train_params(self.pinned_run) for name in space}
         study = Study(self.journal, space, higher_is_better=self.higher_is_better, seed=SEED, first=first)
         if not self._adopt(study.told()):
             self.journal.unlink()
@@ -269,7 +276,7 @@ class _Search:
             self._fill(study, pool)
             while self.open:
                 wait([one.made for one in self.open], POLL_S, FIRST_COMPLETED)
-                self.line.check_lease()
+                self.context.check_lease()
                 self._look_at_clock(began)
                 while self.open and self.open[0].made.done():
                     self._tell(study, self.open.popleft())
@@ -277,7 +284,7 @@ class _Search:
         except BaseException:  # Ctrl-C too: what runs is ended, what is finished is kept
             for one in self.open:
                 one.made.cancel()
-            for handle in list(self.sheet.under_way.values()):
+            for handle in list(self.pinned_run.under_way.values()):
                 handle.cancel()
             raise
         finally:
@@ -298,14 +305,14 @@ class _Search:
             self.journal.unlink(missing_ok=True)  # whatever it was, the next run tries anew
             return replace(record, state=StepState.FAILED, reason=judge.why_none(self.told))
         self._tag(chosen)
-        known = self.line.ledger.steps
-        read = {path for one in self.used for path in known.facts(self.line.name, one.key).get("read", ())}
-        facts = steps.having_read(self.line, order, read)
+        known = self.context.ledger.steps
+        read = {path for one in self.used for path in known.facts(self.context.name, one.key).get("read", ())}
+        facts = steps.having_read(self.context, order, read)
         manifest = msgspec.json.encode(StepOutput({}, self._result(chosen)), order="sorted")
-        record = replace(record, key=judge_staleness.key(facts), output=self.line.blobs.put_bytes(manifest, lasting=False))
-        with self.line.ledger.transaction():
-            self.line.check_lease()
-            self.line.ledger.steps.put(self.line.name, record, msgspec.to_builtins(facts))
+        record = replace(record, key=judge_staleness.key(facts), output=self.context.blobs.put_bytes(manifest, lasting=False))
+        with self.context.ledger.transaction():
+            self.context.check_lease()
+            self.context.ledger.steps.put(self.context.name, record, msgspec.to_builtins(facts))
         return record
 
     @property
@@ -331,15 +338,15 @@ class _Search:
             made = one.made.result()
         except CancelledError:  # it had not begun when the time was up
             return
-        with self.line.ledger.transaction():
-            self.line.check_lease()
-            self.line.ledger.runs.put(made.run)
+        with self.context.ledger.transaction():
+            self.context.check_lease()
+            self.context.ledger.runs.put(made.run)
             for step, series in made.series.items():
-                self.line.ledger.series.put(self.line.name, made.run.id, step, series)
+                self.context.ledger.series.put(self.context.name, made.run.id, step, series)
         study.tell(made.trial)
         self.told.append(made.trial)
         self.used += made.run.steps
-        self.line.progress(self._words(made.trial))
+        self.context.progress(self._words(made.trial))
 
     def _look_at_clock(self, began: float) -> None:
         if self.late or self.asked.timeout_s is None or time.monotonic() - began < self.asked.timeout_s:
@@ -351,15 +358,15 @@ class _Search:
     def _trial(self, suggestion: Suggestion, known: list[Trial]) -> _Made:
         """All folds of a trial, one after the other, or as many as it is worth."""
         began = time.time()
-        sheet = replace(self.sheet, records=[])  # its steps are its own; what runs is known to all
-        line = replace(self.line, progress=silent)
+        pinned_run = replace(self.pinned_run, records=[])  # its steps are its own; what runs is known to all
+        line = replace(self.context, progress=silent)
         algorithm = self.asked.algorithms[suggestion.algorithm]
-        params = {**{k: v for k, v in train_params(sheet).items() if k in algorithm.takes}, **suggestion.params}
+        params = {**{k: v for k, v in train_params(pinned_run).items() if k in algorithm.takes}, **suggestion.params}
         folds: list[dict[str, Any]] = []
         state, reason = TrialState.DONE, ""
         for fold in range(self.asked.folds):
             record = steps.perform(
-                line, sheet, self.fold(f"{NAME}.trial-{suggestion.number}.fold-{fold}", fold, algorithm, params)
+                line, pinned_run, self.fold(f"{NAME}.trial-{suggestion.number}.fold-{fold}", fold, algorithm, params)
             )
             if record.state is StepState.FAILED:
                 state, reason = TrialState.FAILED, f"fold {fold + 1}: {record.reason.text}"
@@ -371,9 +378,9 @@ class _Search:
                 break
         means = judge.running_means([found["metrics"][self.asked.metric] for found in folds])
         trial = Trial(suggestion.number, algorithm.name, suggestion.params, state, means, reason)
-        sheet.records[:] = [replace(record, name=f"fold-{fold}") for fold, record in enumerate(sheet.records)]
-        said = gather(line, sheet)
-        return _Made(trial, self._run(sheet, trial, params, folds, said, began), said.series)
+        pinned_run.records[:] = [replace(record, name=f"fold-{fold}") for fold, record in enumerate(pinned_run.records)]
+        said = gather(line, pinned_run)
+        return _Made(trial, self._run(pinned_run, trial, params, folds, said, began), said.series)
 
     def _prune(self, folds: list[dict[str, Any]], known: list[Trial]) -> Reason | None:
         means = judge.running_means([found["metrics"][self.asked.metric] for found in folds])
@@ -381,16 +388,16 @@ class _Search:
 
     def fold(self, name: str, fold: int, algorithm: Algorithm, params: Mapping[str, Any]) -> StepOrder:
         """The step that fits on the training rows of a fold and measures on its validation rows."""
-        sheet, model = self.sheet, self.model
-        facts_of_model = _facts_of_rows(sheet, model)
-        files = _code(sheet, model, [algorithm.train])
+        pinned_run, model = self.pinned_run, self.model
+        facts_of_model = _facts_of_rows(pinned_run, model)
+        files = _code(pinned_run, model, [algorithm.train])
         digest = self.rows.files["rows.arrow"]
         facts = StepFacts(
             code=_digest([facts_of_model, algorithm.train, files, SEED]),
             files=files,
             inputs={ROWS: digest},
             params={**{k: _digest(v) for k, v in params.items()}, f"{NAME}.fold": _digest([fold, self.rows.result["rolling"]])},
-            environment=environment.digest(sheet.environment),
+            environment=environment.digest(pinned_run.environment),
         )
         inputs = TaskInputs()
         job = {
@@ -406,11 +413,11 @@ class _Search:
             "metric": self.asked.metric,
         }
         task = StepTask(
-            f"{sheet.run_id}/{name}",
-            sheet.tree_id,
+            f"{pinned_run.run_id}/{name}",
+            pinned_run.tree_id,
             target="noria.models.trial:run",
             job=job,
-            roots=sheet.roots,
+            roots=pinned_run.roots,
             inputs=inputs.files,
             resources=Resources(self._cpus(), model.memory_bytes, model.timeout_s),
         )
@@ -422,28 +429,28 @@ class _Search:
 
     def _run(
         self,
-        sheet: PinnedRun,
+        pinned_run: PinnedRun,
         trial: Trial,
         params: Mapping[str, Any],
         folds: list[dict[str, Any]],
         said: StepFindings,
         began: float,
     ) -> Run:
-        assert sheet.pins is not None, "pins are fixed before steps run"
+        assert pinned_run.pins is not None, "pins are fixed before steps run"
         return Run(
             id=self._run_id(trial.number),
-            project=self.line.name,
+            project=self.context.name,
             turn_id=None,
-            pins=sheet.pins,
+            pins=pinned_run.pins,
             started_at=began,
             ended_at=time.time(),
             outcome=str(trial.state),
             reason=trial.reason or f"{len(folds)} folds ({self.rows.result['sentence']})",
-            steps=tuple(sheet.records),
+            steps=tuple(pinned_run.records),
             metrics={**said.metrics, **mean_metrics(folds)},
             kind=RunKind.TRIAL,
-            parent=sheet.run_id,
-            params={"algorithm": trial.algorithm, **flat(with_train_params(sheet, params))},
+            parent=pinned_run.run_id,
+            params={"algorithm": trial.algorithm, **flat(with_train_params(pinned_run, params))},
             tags=(NAME, *(tag for tag in said.tags if tag not in (NAME, BEST))),
             note="\n".join(said.notes),
             artifacts=said.artifacts,
@@ -452,27 +459,29 @@ class _Search:
 
     def _run_id(self, number: int) -> str:
         """The same after an interruption: a trial is one run."""
-        of = self.journal.stem[:12] if self.line.reuse else self.sheet.run_id
+        of = self.journal.stem[:12] if self.context.reuse else self.pinned_run.run_id
         return f"trial-{of}-{number + 1:04d}"
 
     def _adopt(self, told: list[Trial]) -> bool:
         """Trials that an interrupted search, or a shorter one, has made are this run's from now on; False when they are gone."""
         try:
-            runs = [self.line.ledger.runs.get(self._run_id(trial.number)) for trial in told]
+            runs = [self.context.ledger.runs.get(self._run_id(trial.number)) for trial in told]
         except NotFoundError:
             return False
-        with self.line.ledger.transaction():
+        with self.context.ledger.transaction():
             for run in runs:
-                self.line.ledger.runs.put(replace(run, parent=self.sheet.run_id, tags=tuple(t for t in run.tags if t != BEST)))
+                self.context.ledger.runs.put(
+                    replace(run, parent=self.pinned_run.run_id, tags=tuple(t for t in run.tags if t != BEST))
+                )
         self.told = told
         return True
 
     def _tag(self, chosen: Trial) -> None:
-        self.line.ledger.runs.tag(self._run_id(chosen.number), add=[BEST])
+        self.context.ledger.runs.tag(self._run_id(chosen.number), add=[BEST])
 
     def _result(self, chosen: Trial) -> dict[str, Any]:
         algorithm = self.asked.algorithms[chosen.algorithm]
-        below = {k: v for k, v in train_params(self.sheet).items() if k in algorithm.takes}
+        below = {k: v for k, v in train_params(self.pinned_run).items() if k in algorithm.takes}
         several = len(self.asked.algorithms) > 1
         return {
             "algorithm": chosen.algorithm,
@@ -500,24 +509,28 @@ class _Search:
         return f"{which}, {said if trial.state is TrialState.PRUNED else f'failed: {said}'}{known}"
 
 
-def _rows_order(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> StepOrder:
+def _rows_order(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> StepOrder:
     """The step that writes the training side once, for all trials to map into memory."""
-    asked, model = _asked(sheet)
+    asked, model = _asked(pinned_run)
     inputs = TaskInputs()
-    job = {"rows": inputs.argument(line, sheet, model.rows, done), "model": _facts_of_rows(sheet, model), "folds": asked.folds}
+    job = {
+        "rows": inputs.argument(context, pinned_run, model.rows, done),
+        "model": _facts_of_rows(pinned_run, model),
+        "folds": asked.folds,
+    }
     facts = StepFacts(
-        code=_digest([_facts_of_rows(sheet, model), "trial:rows"]),
-        inputs=_input(sheet, model, done),
+        code=_digest([_facts_of_rows(pinned_run, model), "trial:rows"]),
+        inputs=_input(pinned_run, model, done),
         params={"search.folds": _digest(asked.folds)},
-        environment=environment.digest(sheet.environment),
-        tables=table_digests(sheet, (model.rows,), done),
+        environment=environment.digest(pinned_run.environment),
+        tables=table_digests(pinned_run, (model.rows,), done),
     )
     task = StepTask(
-        f"{sheet.run_id}/{ROWS}",
-        sheet.tree_id,
+        f"{pinned_run.run_id}/{ROWS}",
+        pinned_run.tree_id,
         target="noria.models.trial:rows",
         job=job,
-        roots=sheet.roots,
+        roots=pinned_run.roots,
         inputs=inputs.files,
         outs={"rows.arrow": "rows.arrow"},
         resources=Resources(None, model.memory_bytes, PATIENCE_S),
@@ -525,28 +538,28 @@ def _rows_order(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, Step
     return StepOrder(ROWS, facts, task)
 
 
-def _asked(sheet: PinnedRun) -> tuple[Search, Model]:
-    model = sheet.project.model
+def _asked(pinned_run: PinnedRun) -> tuple[Search, Model]:
+    model = pinned_run.project.model
     assert model is not None
     assert model.search is not None, "who calls has looked"
     return model.search, model
 
 
-def _facts_of_rows(sheet: PinnedRun, model: Model) -> dict[str, Any]:
+def _facts_of_rows(pinned_run: PinnedRun, model: Model) -> dict[str, Any]:
     """As ``model_facts``, without what trials differ in."""
-    return {name: value for name, value in model_facts(sheet, model).items() if name not in ("train", "slices")}
+    return {name: value for name, value in model_facts(pinned_run, model).items() if name not in ("train", "slices")}
 
 
-def _input(sheet: PinnedRun, model: Model, done: Mapping[str, StepRecord]) -> dict[str, str]:
-    assert sheet.pins is not None, "pins are fixed before steps run"
-    return {model.rows: done[model.rows].output or "" if model.rows in done else sheet.pins.snapshots[model.rows]}
+def _input(pinned_run: PinnedRun, model: Model, done: Mapping[str, StepRecord]) -> dict[str, str]:
+    assert pinned_run.pins is not None, "pins are fixed before steps run"
+    return {model.rows: done[model.rows].output or "" if model.rows in done else pinned_run.pins.snapshots[model.rows]}
 
 
-def _code(sheet: PinnedRun, model: Model, targets: list[str]) -> dict[str, str]:
+def _code(pinned_run: PinnedRun, model: Model, targets: list[str]) -> dict[str, str]:
     """Digests of the modules that the functions and what they import are written in."""
     files: dict[str, str] = {}
     for module in {target.partition(":")[0] for target in [*targets, *filter(None, [model.features])]}:
-        files |= source_code.imports_closure(sheet.code_paths, module)
+        files |= source_code.imports_closure(pinned_run.code_paths, module)
     return files
 
 

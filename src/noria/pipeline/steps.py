@@ -42,123 +42,123 @@ class StepOutput(msgspec.Struct, frozen=True):
     result: dict[str, Any]
 
 
-def output(line: PipelineContext, record: StepRecord) -> StepOutput:
+def output(context: PipelineContext, record: StepRecord) -> StepOutput:
     """The manifest of a finished step. Raises CorruptBlobError when it was damaged on disk."""
     assert record.output is not None, "only a finished step has an output"
-    return msgspec.json.decode(line.blobs.read(record.output), type=StepOutput)
+    return msgspec.json.decode(context.blobs.read(record.output), type=StepOutput)
 
 
-def perform(line: PipelineContext, sheet: PinnedRun, order: StepOrder) -> StepRecord:
+def perform(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> StepRecord:
     """Run the step unless an equal one is remembered; the record says why. Never raises for the project's own failures."""
-    record = remembered(line, sheet, order)
-    return record if record is not None else make(line, sheet, order)
+    record = remembered(context, pinned_run, order)
+    return record if record is not None else make(context, pinned_run, order)
 
 
-def remembered(line: PipelineContext, sheet: PinnedRun, order: StepOrder) -> StepRecord | None:
-    """The record of a step that need not run, noted on the sheet; None when it must."""
-    line.check_lease()
-    return _taken(line, sheet, order, *consider(line, order))
+def remembered(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> StepRecord | None:
+    """The record of a step that need not run, noted on the run; None when it must."""
+    context.check_lease()
+    return _taken(context, pinned_run, order, *consider(context, order))
 
 
 def _taken(
-    line: PipelineContext, sheet: PinnedRun, order: StepOrder, decision: StalenessDecision, found: StepRecord | None
+    context: PipelineContext, pinned_run: PinnedRun, order: StepOrder, decision: StalenessDecision, found: StepRecord | None
 ) -> StepRecord | None:
     if decision.run or found is None:
         return None
-    log = found.log if found.log is not None and line.blobs.exists(found.log) else None  # it may be gone before its result
+    log = found.log if found.log is not None and context.blobs.exists(found.log) else None  # it may be gone before its result
     record = replace(
         found, name=order.name, state=StepState.REUSED, reason=decision.reason, seconds=0.0, user_s=0.0, cpu_s=0.0, log=log
     )
-    sheet.records.append(record)
+    pinned_run.records.append(record)
     return record
 
 
-def consider(line: PipelineContext, order: StepOrder) -> tuple[StalenessDecision, StepRecord | None]:
+def consider(context: PipelineContext, order: StepOrder) -> tuple[StalenessDecision, StepRecord | None]:
     """Whether the step must run, why, and the result to take when it need not."""
-    before = line.ledger.steps.latest(line.name, order.name)
-    if order.frozen and line.reuse and before is not None and whole(line, before[0]):
+    before = context.ledger.steps.latest(context.name, order.name)
+    if order.frozen and context.reuse and before is not None and whole(context, before[0]):
         return StalenessDecision(False, Reason("step.frozen", "frozen: keeps the result it has")), before[0]
-    if order.always and line.reuse:
+    if order.always and context.reuse:
         return StalenessDecision(True, Reason("step.always", "runs every time")), None
     earlier = msgspec.convert(before[1], StepFacts) if before else None
-    facts = having_read(line, order, earlier.read if earlier else ())
-    found = line.ledger.steps.get(line.name, judge_staleness.key(facts)) if line.reuse else None
-    if found is None and earlier is not None and line.reuse:  # on another branch it may have opened other files
-        for paths in line.ledger.steps.read_by(line.name, order.name):
-            found = found or line.ledger.steps.get(line.name, judge_staleness.key(having_read(line, order, paths)))
-    return judge_staleness.decide(facts, earlier, cached=found is not None and whole(line, found)), found
+    facts = having_read(context, order, earlier.read if earlier else ())
+    found = context.ledger.steps.get(context.name, judge_staleness.key(facts)) if context.reuse else None
+    if found is None and earlier is not None and context.reuse:  # on another branch it may have opened other files
+        for paths in context.ledger.steps.read_by(context.name, order.name):
+            found = found or context.ledger.steps.get(context.name, judge_staleness.key(having_read(context, order, paths)))
+    return judge_staleness.decide(facts, earlier, cached=found is not None and whole(context, found)), found
 
 
-def having_read(line: PipelineContext, order: StepOrder, paths: Iterable[str]) -> StepFacts:
+def having_read(context: PipelineContext, order: StepOrder, paths: Iterable[str]) -> StepFacts:
     """The facts with the files that the step opens while it runs, as they are now; its modules are among the facts already."""
     paths = besides(paths, order.facts.files, order.task.roots)
     if not paths:
         return order.facts
-    tree = line.places.tree(order.task.tree)
-    return replace(order.facts, read={path: _digest(line, tree, path) for path in paths})
+    tree = context.places.tree(order.task.tree)
+    return replace(order.facts, read={path: _digest(context, tree, path) for path in paths})
 
 
-def _digest(line: PipelineContext, tree: Path, path: str) -> str:
+def _digest(context: PipelineContext, tree: Path, path: str) -> str:
     try:
-        return line.places.digests(tree, path).get(path, "")
+        return context.places.digests(tree, path).get(path, "")
     except StepError:  # it is not there, or not a file of the project: its coming is a change
         return ""
 
 
-def make(line: PipelineContext, sheet: PinnedRun, order: StepOrder) -> StepRecord:
+def make(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> StepRecord:
     """Run the step. Of runs that reach the same step at the same time one makes it, the others wait for its result."""
     key = judge_staleness.key(order.facts)
     told: list[bool] = []
 
     def waiting() -> None:
-        line.check_lease()
+        context.check_lease()
         if not told:
             told.append(True)
-            line.progress(f"{order.name}: another run is making the same: waiting for it")
+            context.progress(f"{order.name}: another run is making the same: waiting for it")
 
-    with line.locks.held("step", f"{line.name}/{key}", waiting):
-        decision, found = consider(line, order)
-        ready = _taken(line, sheet, order, decision, found)  # another run may have made it since it was asked for
+    with context.locks.held("step", f"{context.name}/{key}", waiting):
+        decision, found = consider(context, order)
+        ready = _taken(context, pinned_run, order, decision, found)  # another run may have made it since it was asked for
         if ready is not None:
             return ready
-        line.progress(f"{order.name}: {decision.reason.text}")
-        record = _run(line, sheet, order, decision.reason)
-    sheet.records.append(record)
+        context.progress(f"{order.name}: {decision.reason.text}")
+        record = _run(context, pinned_run, order, decision.reason)
+    pinned_run.records.append(record)
     return record
 
 
-def whole(line: PipelineContext, record: StepRecord) -> bool:
+def whole(context: PipelineContext, record: StepRecord) -> bool:
     """Whether every blob of a remembered result is still there."""
-    if record.output is None or not line.blobs.exists(record.output):
+    if record.output is None or not context.blobs.exists(record.output):
         return False
-    return all(line.blobs.exists(digest) for digest in output(line, record).files.values())
+    return all(context.blobs.exists(digest) for digest in output(context, record).files.values())
 
 
-def thrown_away(line: PipelineContext, error: CorruptBlobError) -> bool:
+def thrown_away(context: PipelineContext, error: CorruptBlobError) -> bool:
     """Whether the damaged blob was a step's, which can make it again: then it is no more. Data is for a person to put back."""
     digest = PurePosixPath(error.where or "").name
-    if names.DIGEST.fullmatch(digest) is None or line.ledger.data.holds(digest):
+    if names.DIGEST.fullmatch(digest) is None or context.ledger.data.holds(digest):
         return False
-    line.blobs.discard(digest)
-    line.event("blob.damaged", digest, f"blob {names.short(digest)} of a step was damaged: it is made again")
+    context.blobs.discard(digest)
+    context.event("blob.damaged", digest, f"blob {names.short(digest)} of a step was damaged: it is made again")
     return True
 
 
-def _run(line: PipelineContext, sheet: PinnedRun, order: StepOrder, reason: Reason) -> StepRecord:
+def _run(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder, reason: Reason) -> StepRecord:
     if order.task.target is not None:
-        line.executor.warm()  # there is work: what it will need next is started ahead
-    if sheet.pins is not None:
-        refetch.bring(line, sheet.project, sheet.pins.snapshots.values(), order.task.inputs.values())
+        context.executor.warm()  # there is work: what it will need next is started ahead
+    if pinned_run.pins is not None:
+        refetch.bring(context, pinned_run.project, pinned_run.pins.snapshots.values(), order.task.inputs.values())
     attempt = 1
     while True:
-        done = _attempt(line, sheet, order.task)
+        done = _attempt(context, pinned_run, order.task)
         if done.ok or attempt > order.retries:
             break
-        line.progress(f"{order.name}: {done.error}; attempt {attempt + 1} of {order.retries + 1}")
-        _pause(line, RETRY_S[min(attempt, len(RETRY_S)) - 1])
+        context.progress(f"{order.name}: {done.error}; attempt {attempt + 1} of {order.retries + 1}")
+        _pause(context, RETRY_S[min(attempt, len(RETRY_S)) - 1])
         attempt += 1
     usage = done.usage
-    facts = having_read(line, order, done.read)
+    facts = having_read(context, order, done.read)
     record = StepRecord(
         name=order.name,
         state=StepState.RAN,
@@ -178,30 +178,30 @@ def _run(line: PipelineContext, sheet: PinnedRun, order: StepOrder, reason: Reas
     if not done.ok:
         return replace(record, state=StepState.FAILED, reason=_failure(done))
     manifest = msgspec.json.encode(StepOutput(dict(done.files), dict(done.result)), order="sorted")
-    record = replace(record, output=line.blobs.put_bytes(manifest, lasting=False))
-    with line.ledger.transaction():
-        line.check_lease()
-        line.ledger.steps.put(line.name, record, msgspec.to_builtins(facts))
+    record = replace(record, output=context.blobs.put_bytes(manifest, lasting=False))
+    with context.ledger.transaction():
+        context.check_lease()
+        context.ledger.steps.put(context.name, record, msgspec.to_builtins(facts))
     return record
 
 
-def _attempt(line: PipelineContext, sheet: PinnedRun, task: StepTask) -> StepEnd:
-    handle = line.executor.submit(task)
-    sheet.under_way[task.id] = handle
+def _attempt(context: PipelineContext, pinned_run: PinnedRun, task: StepTask) -> StepEnd:
+    handle = context.executor.submit(task)
+    pinned_run.under_way[task.id] = handle
     try:
         done = handle.wait()
     finally:
-        sheet.under_way.pop(task.id, None)
+        pinned_run.under_way.pop(task.id, None)
     if done.kind == "cancelled":
         step = task.id.partition("/")[2]
         raise StoppedError(f"stopped while {step} was running; the turn goes on when Noria is started again")
     return done
 
 
-def _pause(line: PipelineContext, seconds: float) -> None:
+def _pause(context: PipelineContext, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        line.check_lease()
+        context.check_lease()
         time.sleep(0.05)
 
 

@@ -22,99 +22,99 @@ from noria.pipeline.run import StepRecord, StepState
 TRAINED = {"model": "model.joblib", "holdout": "holdout.arrow"}
 
 
-def train(line: PipelineContext, sheet: PinnedRun) -> StepRecord:
+def train(context: PipelineContext, pinned_run: PinnedRun) -> StepRecord:
     """The trained model's record. Raises StepError when a step of the project fails; finished siblings are kept."""
-    done = run_steps(line, sheet)
-    made = steps.demand(steps.perform(line, sheet, training(line, sheet, done)))
-    _say_alone(line, sheet, made)
+    done = run_steps(context, pinned_run)
+    made = steps.demand(steps.perform(context, pinned_run, training(context, pinned_run, done)))
+    _say_alone(context, pinned_run, made)
     return made
 
 
-def _say_alone(line: PipelineContext, sheet: PinnedRun, made: StepRecord) -> None:
+def _say_alone(context: PipelineContext, pinned_run: PinnedRun, made: StepRecord) -> None:
     """Say what predicts the label alone in a table that a step made; of a dataset it is said when a file arrives."""
-    model = sheet.project.model
+    model = pinned_run.project.model
     assert model is not None, "who calls has looked"
-    if model.rows in sheet.project.data or made.state is not StepState.RAN:
+    if model.rows in pinned_run.project.data or made.state is not StepState.RAN:
         return
-    for text in steps.output(line, made).result.get("alone", ()):
-        line.event("data.tells_the_label", model.rows, f"step {model.rows}: {text}", step=model.rows)
+    for text in steps.output(context, made).result.get("alone", ()):
+        context.event("data.tells_the_label", model.rows, f"step {model.rows}: {text}", step=model.rows)
 
 
-def run_steps(line: PipelineContext, sheet: PinnedRun) -> dict[str, StepRecord]:
+def run_steps(context: PipelineContext, pinned_run: PinnedRun) -> dict[str, StepRecord]:
     """Run the project's steps. Raises StepError when one fails."""
-    done = graph.run(line, sheet)
+    done = graph.run(context, pinned_run)
     for record in done.values():
         steps.demand(record)
     return done
 
 
-def explain(line: PipelineContext, sheet: PinnedRun, selection: Selection) -> Iterator[StepForecast]:
+def explain(context: PipelineContext, pinned_run: PinnedRun, selection: Selection) -> Iterator[StepForecast]:
     """What would become of the project's tests, of each step, and of the training."""
-    command = sheet.project.checks.code
+    command = pinned_run.project.checks.code
     if command and selection.everything:
-        yield _foretold(line, orders.code_check(sheet, command))
+        yield _foretold(context, orders.code_check(pinned_run, command))
     done: dict[str, StepRecord] = {}
     unsure = []
-    for found in graph.explain(line, sheet, selection):
+    for found in graph.explain(context, pinned_run, selection):
         if found.record is not None:
             done[found.name] = found.record
         else:
             unsure.append(found.name)
         yield found
-    model = sheet.project.model
+    model = pinned_run.project.model
     if model is None or not selection.everything:
         return
     if model.rows in unsure:
-        yield StepForecast(sheet.project.result_name("train"), None, f"depends on what {model.rows} will leave")
+        yield StepForecast(pinned_run.project.result_name("train"), None, f"depends on what {model.rows} will leave")
         return
     if model.search is not None:
-        looked = _foretold(line, search.as_order(line, sheet, done))
+        looked = _foretold(context, search.as_order(context, pinned_run, done))
         yield looked
         if looked.decision is None or looked.decision.run:
-            yield StepForecast(sheet.project.result_name("train"), None, "depends on what search will find")
+            yield StepForecast(pinned_run.project.result_name("train"), None, "depends on what search will find")
             return
-    yield _foretold(line, training(line, sheet, done))
+    yield _foretold(context, training(context, pinned_run, done))
 
 
-def _foretold(line: PipelineContext, order: steps.StepOrder) -> StepForecast:
-    decision, found = steps.consider(line, order)
+def _foretold(context: PipelineContext, order: steps.StepOrder) -> StepForecast:
+    decision, found = steps.consider(context, order)
     return StepForecast(order.name, decision, decision.reason.text, found)
 
 
-def training(line: PipelineContext, sheet: PinnedRun, done: dict[str, StepRecord]) -> steps.StepOrder:
+def training(context: PipelineContext, pinned_run: PinnedRun, done: dict[str, StepRecord]) -> steps.StepOrder:
     """The training function as a step: it sees the training side of the split only. A search, where there is one, comes first;
     raises StepError when it finds nothing."""
-    model = sheet.project.model
+    model = pinned_run.project.model
     assert model is not None
-    assert sheet.pins is not None
-    model, params = _chosen(line, sheet, model, done)
+    assert pinned_run.pins is not None
+    model, params = _chosen(context, pinned_run, model, done)
     modules = [m.partition(":")[0] for m in (model.train, model.features) if m]
     files: dict[str, str] = {}
     for module in modules:
-        files |= source_code.imports_closure(sheet.code_paths, module)
+        files |= source_code.imports_closure(pinned_run.code_paths, module)
     facts = StepFacts(
-        code=names.digest_bytes(msgspec.json.encode([model_facts(sheet, model), files], order="sorted")),
+        code=names.digest_bytes(msgspec.json.encode([model_facts(pinned_run, model), files], order="sorted")),
         files=files,
-        inputs={model.rows: done[model.rows].output or "" if model.rows in done else sheet.pins.snapshots[model.rows]},
+        inputs={model.rows: done[model.rows].output or "" if model.rows in done else pinned_run.pins.snapshots[model.rows]},
         params={k: names.digest_bytes(msgspec.json.encode(v, order="sorted")) for k, v in params.items()},
         command=None,
-        environment=environment.digest(sheet.environment),
-        tables=table_digests(sheet, (model.rows,), done),
+        environment=environment.digest(pinned_run.environment),
+        tables=table_digests(pinned_run, (model.rows,), done),
     )
     inputs = TaskInputs()
     job = {
-        "rows": inputs.argument(line, sheet, model.rows, done),
-        "model": model_facts(sheet, model),
+        "rows": inputs.argument(context, pinned_run, model.rows, done),
+        "model": model_facts(pinned_run, model),
         "params": params,
         "seed": SEED,
     }
-    name = sheet.project.result_name("train")
+    name = pinned_run.project.result_name("train")
     task = StepTask(
-        f"{sheet.run_id}/{name}",
-        sheet.tree_id,
+        f"{pinned_run.run_id}/{name}",
+        pinned_run.tree_id,
         target="noria.models.training:run",
         job=job,
-        roots=sheet.roots,
+        roots=pinned_run.roots,
         inputs=inputs.files,
         outs=TRAINED,
         resources=Resources(None, model.memory_bytes, model.timeout_s),
@@ -122,10 +122,12 @@ def training(line: PipelineContext, sheet: PinnedRun, done: dict[str, StepRecord
     return steps.StepOrder(name, facts, task)
 
 
-def _chosen(line: PipelineContext, sheet: PinnedRun, model: Model, done: dict[str, StepRecord]) -> tuple[Model, dict[str, Any]]:
+def _chosen(
+    context: PipelineContext, pinned_run: PinnedRun, model: Model, done: dict[str, StepRecord]
+) -> tuple[Model, dict[str, Any]]:
     """The model with the training function to use, and its parameters: as the project says, or as its search found them."""
     if model.search is None:
-        return model, train_params(sheet)
-    found = search.chosen(line, sheet, done)
-    line.progress(f"search: {found['sentence']}")
+        return model, train_params(pinned_run)
+    found = search.chosen(context, pinned_run, done)
+    context.progress(f"search: {found['sentence']}")
     return replace(model, train=found["train"]), dict(found["params"])

@@ -11,19 +11,19 @@ TOLD = 1000  # events about damage that are looked through
 
 
 def tell_damage(
-    line: StoreContext, environment: str, damage: Mapping[str, Damage], told: list[str], *, shadow: bool = False
+    context: StoreContext, environment: str, damage: Mapping[str, Damage], told: list[str], *, shadow: bool = False
 ) -> None:
     """Each damaged segment once; ``told``: those that need not be looked for again. ``shadow``: of the shadow log."""
     fresh = {name: found for name, found in damage.items() if _mark(name, shadow) not in told}
     if not fresh:
         return
-    known = {event.subject for event in line.ledger.events.newest(line.name, TOLD, kind="log.damaged")}
+    known = {event.subject for event in context.ledger.events.newest(context.name, TOLD, kind="log.damaged")}
     log = "shadow log" if shadow else "prediction log"
     for name, found in fresh.items():
         subject = f"{environment}/{_mark(name, shadow)}"
         if subject not in known:
             text = f"{environment}'s {log}: {found.words} in a segment cannot be read; what stood there counts nowhere"
-            line.event("log.damaged", subject, text, places=found.places, size_bytes=found.size_bytes)
+            context.event("log.damaged", subject, text, places=found.places, size_bytes=found.size_bytes)
         told.append(_mark(name, shadow))
 
 

@@ -35,9 +35,9 @@ class RetentionReport(msgspec.Struct, frozen=True):
     refused: str = ""  # why days that are over were not deleted
 
 
-def look(line: StoreContext, project: Project) -> list[RetentionReport]:
+def look(context: StoreContext, project: Project) -> list[RetentionReport]:
     """Keep the logs in which enough has gathered (a finished segment of a day's age, or 64 MiB of them), or a day is over."""
-    folders = {name: line.state / "log" / name for name in project.environments}
+    folders = {name: context.state / "log" / name for name in project.environments}
     keep_s = project.serving.log.keep_s
     due = [
         name
@@ -45,20 +45,20 @@ def look(line: StoreContext, project: Project) -> list[RetentionReport]:
         if folder.is_dir() and (compacted.due(folder) or (keep_s is not None and compacted.expired(folder, keep_s)))
     ]
     for name in project.environments:
-        tidy_shadows(line, name)
-    return [keep(line, project, name) for name in due]
+        tidy_shadows(context, name)
+    return [keep(context, project, name) for name in due]
 
 
-def tidy_shadows(line: StoreContext, environment: str) -> int:
+def tidy_shadows(context: StoreContext, environment: str) -> int:
     """Remove what was scored in the shadow before the rollouts that are still judged there began; how many segments."""
-    projects = [row.name for row in line.ledger.projects.list()]
-    rollouts = [found for project in projects for found in line.ledger.rollouts.list(project)]
+    projects = [row.name for row in context.ledger.projects.list()]
+    rollouts = [found for project in projects for found in context.ledger.rollouts.list(project)]
     needed = [r.started_at for r in rollouts if r.environment == environment and r.state in JUDGED]
-    return tidy(shadow_folder(line.state, environment), min(needed, default=time.time()))
+    return tidy(shadow_folder(context.state, environment), min(needed, default=time.time()))
 
 
 def keep(
-    line: StoreContext, project: Project, environment: str, *, again: bool = False, trust_clock: bool = False
+    context: StoreContext, project: Project, environment: str, *, again: bool = False, trust_clock: bool = False
 ) -> RetentionReport:
     """Compact all that is finished of one log, and delete the days that are too old; ``again``: look at damaged segments too.
 
@@ -69,40 +69,40 @@ def keep(
     """
     from noria.predictions import compaction  # Arrow is loaded when there is something to do
 
-    folder, keep_s = line.state / "log" / environment, project.serving.log.keep_s
+    folder, keep_s = context.state / "log" / environment, project.serving.log.keep_s
     done = compaction.compact(folder, again=again)
     for name in done.damaged:
         text = f"a segment of {environment}'s prediction log is damaged; it stays as it is, and what can be read of it is read"
-        line.event("log.damaged", f"{environment}/{name}", text)
-    refused = _refused(line, environment, keep_s) if keep_s is not None and not trust_clock else ""
+        context.event("log.damaged", f"{environment}/{name}", text)
+    refused = _refused(context, environment, keep_s) if keep_s is not None and not trust_clock else ""
     gone = compaction.expire(folder, keep_s) if keep_s is not None and not refused else compaction.RetentionResult((), 0, 0)
-    _tell_expired(line, environment, gone)
+    _tell_expired(context, environment, gone)
     return RetentionReport(environment, done, gone, refused)
 
 
-def _tell_expired(line: StoreContext, environment: str, gone: RetentionResult) -> None:
+def _tell_expired(context: StoreContext, environment: str, gone: RetentionResult) -> None:
     facts = {"dates": list(gone.dates), "predictions": gone.predictions, "labels": gone.labels, "damaged": gone.damaged}
     segments = f"{gone.damaged:,} damaged segment{'' if gone.damaged == 1 else 's'}"
     if gone.dates:
         span = gone.dates[0] if len(gone.dates) == 1 else f"{gone.dates[0]} to {gone.dates[-1]}"
         text = f"{environment}'s log of {span} was deleted, as serving.log.keep says: {gone.predictions:,} predictions"
-        line.event("log.expired", environment, f"{text}, {segments}" if gone.damaged else text, **facts)
+        context.event("log.expired", environment, f"{text}, {segments}" if gone.damaged else text, **facts)
     elif gone.damaged:
         text = f"{segments} of {environment}'s log deleted, as serving.log.keep says: what could be read of them is as old"
-        line.event("log.expired", environment, text, **facts)
+        context.event("log.expired", environment, text, **facts)
 
 
-def _refused(line: StoreContext, environment: str, keep_s: float) -> str:
+def _refused(context: StoreContext, environment: str, keep_s: float) -> str:
     """Why the days that are over stay for now; told once a day."""
-    folder, now = line.state / "log" / environment, time.time()
+    folder, now = context.state / "log" / environment, time.time()
     if not compacted.expired(folder, keep_s):
         return ""
-    found = jump([*line.ledger.events.moments(now), *compacted.moments(folder)], now)
+    found = jump([*context.ledger.events.moments(now), *compacted.moments(folder)], now)
     if found is None:
         return ""
     text = f"{environment}'s log: days older than serving.log.keep are not deleted, because {found.text}. They go "
     text += f"{lasting(SETTLED_S)} after that; if the clock is right, `noria predictions compact --trust-clock` deletes them now"
-    known = line.ledger.events.newest(line.name, 1, kind="log.kept")
+    known = context.ledger.events.newest(context.name, 1, kind="log.kept")
     if not known or now - known[0].at > DAY_S:
-        line.event("log.kept", environment, text, before=found.before, after=found.after)
+        context.event("log.kept", environment, text, before=found.before, after=found.after)
     return text

@@ -55,27 +55,27 @@ class Divergence(msgspec.Struct, frozen=True):
 
 
 def of_steps(
-    line: PipelineContext, sheet: PinnedRun, recorded: Sequence[StepRecord], outputs: BlobStore
+    context: PipelineContext, pinned_run: PinnedRun, recorded: Sequence[StepRecord], outputs: BlobStore
 ) -> tuple[StepAgreement, ...]:
     """Each step of this run beside the same one of the ``recorded`` run, in the order in which one needs the other.
 
     What steps left then is looked up in ``outputs``, as far as it is still kept there.
     """
     then = {record.name: record for record in recorded}
-    known = list(sheet.project.steps)
-    ordered = sorted(sheet.records, key=lambda record: known.index(record.name) if record.name in known else len(known))
+    known = list(pinned_run.project.steps)
+    ordered = sorted(pinned_run.records, key=lambda record: known.index(record.name) if record.name in known else len(known))
     return tuple(
-        _agreement(line, outputs, then[record.name], record) for record in ordered if record.name in then and record.output
+        _agreement(context, outputs, then[record.name], record) for record in ordered if record.name in then and record.output
     )
 
 
-def _agreement(line: PipelineContext, outputs: BlobStore, then: StepRecord, now: StepRecord) -> StepAgreement:
+def _agreement(context: PipelineContext, outputs: BlobStore, then: StepRecord, now: StepRecord) -> StepAgreement:
     if then.output == now.output:
         return StepAgreement(now.name, True)
     if then.output is None or not outputs.sound(then.output):
         return StepAgreement(now.name, None)
     before = msgspec.json.decode(outputs.read(then.output), type=steps.StepOutput)
-    differ = tuple(_differing(before, steps.output(line, now)))
+    differ = tuple(_differing(before, steps.output(context, now)))
     return StepAgreement(now.name, not differ, differ)
 
 
@@ -88,12 +88,14 @@ def _differing(before: steps.StepOutput, after: steps.StepOutput) -> Iterator[st
         yield from (name for name in CHOSEN if before.result.get(name) != after.result.get(name))
 
 
-def divergence(line: PipelineContext, sheet: PinnedRun, found: Sequence[StepAgreement], matter: list[str]) -> Divergence | None:
+def divergence(
+    context: PipelineContext, pinned_run: PinnedRun, found: Sequence[StepAgreement], matter: list[str]
+) -> Divergence | None:
     """The first step that differs; all that it needs agrees, for they are in order."""
     first = next((step for step in found if step.agrees is False), None)
     if first is None:
         return None
-    stable, seen = _once_more(line, sheet, first.name), _causes(line, sheet, first.name)
+    stable, seen = _once_more(context, pinned_run, first.name), _causes(context, pinned_run, first.name)
     if stable:
         known = ", ".join(matter[:3]) or "nothing that is recorded differs"
         why, seen = f"two runs here agree, so that the environment makes the difference ({known})", []
@@ -106,47 +108,47 @@ def divergence(line: PipelineContext, sheet: PinnedRun, found: Sequence[StepAgre
     return Divergence(first.name, first.files, stable, tuple(cause.text for cause in seen), text)
 
 
-def _once_more(line: PipelineContext, sheet: PinnedRun, name: str) -> bool | None:
+def _once_more(context: PipelineContext, pinned_run: PinnedRun, name: str) -> bool | None:
     """Whether a step leaves the same bytes in a second run here; None when it is not run again: it takes long, or is a search."""
-    done = {record.name: record for record in sheet.records}
-    step = sheet.project.steps.get(name)
-    if done[name].seconds > AGAIN_S or (step is None and name != sheet.project.result_name("train")):
+    done = {record.name: record for record in pinned_run.records}
+    step = pinned_run.project.steps.get(name)
+    if done[name].seconds > AGAIN_S or (step is None and name != pinned_run.project.result_name("train")):
         return None
-    line.progress(f"{name}: differs; once more, to see whether it is deterministic")
-    again = replace(sheet, records=[])
+    context.progress(f"{name}: differs; once more, to see whether it is deterministic")
+    again = replace(pinned_run, records=[])
     if step is not None:
-        order = orders.user_step(line, again, step, {n: r for n, r in done.items() if n in sheet.project.steps})
+        order = orders.user_step(context, again, step, {n: r for n, r in done.items() if n in pinned_run.project.steps})
     else:
-        order = training(line, replace(again, project=_as_found(line, sheet, done)), done)
-    record = steps.perform(line, again, replace(order, retries=0))
+        order = training(context, replace(again, project=_as_found(context, pinned_run, done)), done)
+    record = steps.perform(context, again, replace(order, retries=0))
     if record.output is None:
         return False
-    return not any(_differing(steps.output(line, done[name]), steps.output(line, record)))
+    return not any(_differing(steps.output(context, done[name]), steps.output(context, record)))
 
 
-def _as_found(line: PipelineContext, sheet: PinnedRun, done: Mapping[str, StepRecord]) -> Project:
+def _as_found(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> Project:
     """The project with what its search found in place of the search."""
-    model = sheet.project.model
+    model = pinned_run.project.model
     assert model is not None
     if model.search is None:
-        return sheet.project
-    found = steps.output(line, done[sheet.project.result_name(SEARCH)]).result
+        return pinned_run.project
+    found = steps.output(context, done[pinned_run.project.result_name(SEARCH)]).result
     return replace(
-        sheet.project,
+        pinned_run.project,
         model=replace(model, search=None, train=found["train"]),
-        params={**sheet.project.params, "train": dict(found["params"])},
+        params={**pinned_run.project.params, "train": dict(found["params"])},
     )
 
 
-def _causes(line: PipelineContext, sheet: PinnedRun, name: str) -> list[Cause]:
+def _causes(context: PipelineContext, pinned_run: PinnedRun, name: str) -> list[Cause]:
     """What the code of a step, and of the project's modules that it imports, shows."""
-    latest = line.ledger.steps.latest(line.name, name)
+    latest = context.ledger.steps.latest(context.name, name)
     paths = latest[1].get("files", {}) if latest is not None else {}
-    places = {path: _find(path, (sheet.tree, *sheet.code_paths)) for path in paths}
+    places = {path: _find(path, (pinned_run.tree, *pinned_run.code_paths)) for path in paths}
     files = {
         path: place.read_text(errors="replace") for path, place in places.items() if place is not None and path.endswith(".py")
     }
-    step = sheet.project.steps.get(name)
+    step = pinned_run.project.steps.get(name)
     return [*(causes_in_command(step.cmd) if step is not None and step.cmd else []), *causes(files)]
 
 

@@ -24,14 +24,14 @@ NAMED = 3  # links that an error names
 CURE = "A release holds its own code only: commit what the link leads to, or let Git ignore the link."
 
 
-def seal(line: PipelineContext, sheet: PinnedRun, target: Path) -> None:
+def seal(context: PipelineContext, pinned_run: PinnedRun, target: Path) -> None:
     """Lay the code out in ``target``, which is new. Raises RefusedError for links that leave it."""
-    if sheet.sealed is not None:
-        shutil.copytree(sheet.sealed, target, symlinks=True)
-    elif sheet.dirty or not sheet.commit:
-        _copy(sheet.tree, _of_home(sheet.tree, sheet.project), target)
+    if pinned_run.sealed is not None:
+        shutil.copytree(pinned_run.sealed, target, symlinks=True)
+    elif pinned_run.dirty or not pinned_run.commit:
+        _copy(pinned_run.tree, _of_home(pinned_run.tree, pinned_run.project), target)
     else:
-        checkout.lay_out(pin.origin(line, sheet.project), sheet.commit, target)
+        checkout.lay_out(pin.origin(context, pinned_run.project), pinned_run.commit, target)
     demand_names(path for path, _ in bundle_verifier.contents(target))
     bad = _told(judge_links(links_in(target)))
     if bad:
@@ -48,12 +48,12 @@ def bad_links(home: Path, project: Project) -> str:
     return _told(judge_links(_links(home, _of_home(home, project))))
 
 
-def bad_links_of(line: PipelineContext, sheet: PinnedRun) -> str:
+def bad_links_of(context: PipelineContext, pinned_run: PinnedRun) -> str:
     """The same of the code that a run is of."""
-    if sheet.dirty or not sheet.commit:
-        return bad_links(sheet.tree, sheet.project)
-    committed = git.committed(pin.origin(line, sheet.project), sheet.commit) or ()
-    return _told(judge_links(_links(sheet.tree, committed)))
+    if pinned_run.dirty or not pinned_run.commit:
+        return bad_links(pinned_run.tree, pinned_run.project)
+    committed = git.committed(pin.origin(context, pinned_run.project), pinned_run.commit) or ()
+    return _told(judge_links(_links(pinned_run.tree, committed)))
 
 
 def _of_home(home: Path, project: Project) -> list[str]:

@@ -120,16 +120,16 @@ class ExportMeter:
             self._progress(f"{self._what}: {self._done / 1e6:,.0f} of {self._total / 1e6:,.0f} MB")
 
 
-def export(line: PipelineContext, release: Release, target: Path, *, with_data: bool = True) -> ExportFacts:
+def export(context: PipelineContext, release: Release, target: Path, *, with_data: bool = True) -> ExportFacts:
     """Write a release to ``target``: wholly or not at all.
 
     Raises RefusedError when ``target`` exists or data was erased, CorruptBlobError when it is damaged; both name the file.
     """
     demand_new(target)
-    facts, sources = _gathered(line, release, with_data)
+    facts, sources = _gathered(context, release, with_data)
     content = msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=1)
-    ahead = {FACTS: content, SEAL: signing.sign(line.state, content)}
-    write(target, ahead, sources, ExportMeter("writing", facts.size_bytes, line.progress))
+    ahead = {FACTS: content, SEAL: signing.sign(context.state, content)}
+    write(target, ahead, sources, ExportMeter("writing", facts.size_bytes, context.progress))
     return facts
 
 
@@ -162,16 +162,16 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def data_of(line: PipelineContext, release: Release, pins: Pins) -> Iterator[tuple[Snapshot, list[tuple[FilePin, Path]]]]:
+def data_of(context: PipelineContext, release: Release, pins: Pins) -> Iterator[tuple[Snapshot, list[tuple[FilePin, Path]]]]:
     """Each dataset of a release with its files, to be verified while they are copied. Raises RefusedError for what was erased."""
     for dataset, digest in sorted(pins.snapshots.items()):
         try:
-            snapshot = line.ledger.data.snapshot(digest)
+            snapshot = context.ledger.data.snapshot(digest)
         except NotFoundError as error:
             raise _erased(release, f"the manifest of {dataset}") from error
         if any(pin.origin for pin in snapshot.files):
-            refetch.bring(line, config.load(line.home), [digest])
-        yield snapshot, [(pin, _kept(line, release, dataset, pin)) for pin in snapshot.files]
+            refetch.bring(context, config.load(context.home), [digest])
+        yield snapshot, [(pin, _kept(context, release, dataset, pin)) for pin in snapshot.files]
 
 
 def damaged(what: str, where: Path | None = None) -> CorruptBlobError:
@@ -180,11 +180,11 @@ def damaged(what: str, where: Path | None = None) -> CorruptBlobError:
     return CorruptBlobError(f"{what} is damaged in the store", where=str(where) if where else None, hint=hint)
 
 
-def _kept(line: PipelineContext, release: Release, dataset: str, pin: FilePin) -> Path:
+def _kept(context: PipelineContext, release: Release, dataset: str, pin: FilePin) -> Path:
     try:
-        return line.blobs.unverified(pin.digest)
+        return context.blobs.unverified(pin.digest)
     except NotFoundError as error:
-        if pin.origin is not None and pin.digest not in line.ledger.keep.erased():
+        if pin.origin is not None and pin.digest not in context.ledger.keep.erased():
             what = f"{pin.name} of {dataset} stayed at its origin, and the project does not say any more how to fetch it"
             raise RefusedError(
                 what, where=pin.origin, hint=f"Put {dataset} back into noria.yaml, with `pin: version`."
@@ -199,9 +199,9 @@ def _erased(release: Release, what: str) -> RefusedError:
     )
 
 
-def _gathered(line: PipelineContext, release: Release, with_data: bool) -> tuple[ExportFacts, dict[str, ByteSource]]:
-    bundle = line.bundle(release.digest)
-    sealed = whole(bundle, release, signing.known_keys(line.state))
+def _gathered(context: PipelineContext, release: Release, with_data: bool) -> tuple[ExportFacts, dict[str, ByteSource]]:
+    bundle = context.bundle(release.digest)
+    sealed = whole(bundle, release, signing.known_keys(context.state))
     pins = msgspec.convert(bundles.facts(sealed)["pins"], Pins)
     sources = {f"bundle/{name}": _file(bundle / name, digest) for name, digest in sealed.files.items()}
     for name in sorted(bundles.OWN):
@@ -209,18 +209,18 @@ def _gathered(line: PipelineContext, release: Release, with_data: bool) -> tuple
             sources[f"bundle/{name}"] = _file(bundle / name, names.digest_file(bundle / name))
     snapshots, left_out = {}, {}
     if with_data:
-        for snapshot, files in data_of(line, release, pins):
+        for snapshot, files in data_of(context, release, pins):
             content = msgspec.json.encode(snapshot)
             digest = names.digest_bytes(content)
             snapshots[snapshot.dataset] = snapshot.digest
             sources[f"snapshots/{snapshot.digest}.json"] = ByteSource(ExportFile(digest, len(content)), content)
             told = f"of {snapshot.dataset}"
             sources |= {f"blobs/{pin.digest}": _file(path, pin.digest, f"{pin.name} {told}") for pin, path in files}
-        sources |= {f"blobs/{digest}": _file(line.blobs.path(digest), digest) for digest in _outputs(line, bundle)}
+        sources |= {f"blobs/{digest}": _file(context.blobs.path(digest), digest) for digest in _outputs(context, bundle)}
     else:
-        left_out = {dataset: _absent(line, digest) for dataset, digest in pins.snapshots.items()}
+        left_out = {dataset: _absent(context, digest) for dataset, digest in pins.snapshots.items()}
     lock = interpreters.lock_of(bundle / "code")
-    key = signing.public_key(line.state)
+    key = signing.public_key(context.state)
     facts = ExportFacts(
         FORMAT,
         __version__,
@@ -240,10 +240,10 @@ def _file(path: Path, digest: str, called: str = "") -> ByteSource:
     return ByteSource(ExportFile(digest, facts.st_size, bool(facts.st_mode & 0o100)), path, called or path.name)
 
 
-def _outputs(line: PipelineContext, bundle: Path) -> Iterator[str]:
+def _outputs(context: PipelineContext, bundle: Path) -> Iterator[str]:
     """What the steps of the release left, in digests, as far as it is still kept: to be compared with."""
     for record in recorded_steps(bundle):
-        if record.output is not None and line.blobs.sound(record.output):
+        if record.output is not None and context.blobs.sound(record.output):
             yield record.output
 
 
@@ -252,9 +252,9 @@ def recorded_steps(bundle: Path) -> list[StepRecord]:
     return msgspec.json.decode((bundle / "evidence" / "steps.json").read_bytes(), type=list[StepRecord])
 
 
-def _absent(line: PipelineContext, digest: str) -> LeftOutDataset:
+def _absent(context: PipelineContext, digest: str) -> LeftOutDataset:
     try:
-        files = line.ledger.data.snapshot(digest).files
+        files = context.ledger.data.snapshot(digest).files
     except NotFoundError:
         files = ()
     return LeftOutDataset(digest, len(files), sum(pin.size_bytes for pin in files))

@@ -70,20 +70,20 @@ class ReleaseImport(msgspec.Struct, frozen=True):
     reason: str  # why it is compiled, or hosted
 
 
-def take_in(line: PipelineContext, order: ImportOrder) -> ReleaseImport:
+def take_in(context: PipelineContext, order: ImportOrder) -> ReleaseImport:
     """Make a release of a model file.
 
     Raises NotFoundError, UsageError for what has to be said and was not, DataError for a file that is damaged, RefusedError for
     one that is not trusted or does not fit, DiskFullError. Then nothing was kept but the event of who vouched.
     """
-    content = _content(line, order.file)
+    content = _content(context, order.file)
     kind = content.kind or ""
-    with full_disk(line.state), _scratch(line) as (run_id, folder):
+    with full_disk(context.state), _scratch(context) as (run_id, folder):
         copy = _copied(order.file, folder, content)
         sha256 = _sha256(copy)
         if kind in file_kinds.RUNS_CODE:
-            _vouched(line, order, sha256, kind)
-        line.progress(f"reading {order.file.name} (sha256 {sha256[:16]}) in a process of its own")
+            _vouched(context, order, sha256, kind)
+        context.progress(f"reading {order.file.name} (sha256 {sha256[:16]}) in a process of its own")
         target = folder / "bundle"
         target.mkdir()
         result = _asked(copy, kind, target, order)
@@ -93,12 +93,12 @@ def take_in(line: PipelineContext, order: ImportOrder) -> ReleaseImport:
             if kind == "onnx"
             else {}
         )
-        origin = _origin(line, order, kind, sha256, result) | ({"weights": beside} if beside else {})
-        digest = _sealed(line, run_id, target, result, origin)
-        return _released(line, run_id, digest, result, origin)
+        origin = _origin(context, order, kind, sha256, result) | ({"weights": beside} if beside else {})
+        digest = _sealed(context, run_id, target, result, origin)
+        return _released(context, run_id, digest, result, origin)
 
 
-def _content(line: PipelineContext, file: Path) -> FileContent:
+def _content(context: PipelineContext, file: Path) -> FileContent:
     """What kind of model the file holds, by its content; by its suffix where that tells nothing."""
     if file.is_dir():
         found = file_kinds.folder(file)
@@ -120,16 +120,16 @@ def _content(line: PipelineContext, file: Path) -> FileContent:
     if found.kind is None and by_suffix is None:
         raise UsageError(f"{file.name} is no model file that can be imported", hint=f"Known: {file_kinds.KNOWN}")
     if found.kind is not None and by_suffix not in (None, found.kind) and found.suffix != file.suffix.lower():
-        line.progress(f"{file.name} is {file_kinds.NAMED[found.kind]}, whatever its suffix says")
+        context.progress(f"{file.name} is {file_kinds.NAMED[found.kind]}, whatever its suffix says")
     kind = found.kind or by_suffix
     assert kind is not None
     return FileContent(kind, suffix=found.suffix or (file.suffix.lower() if by_suffix == kind else f".{kind}"))
 
 
 @contextmanager
-def _scratch(line: PipelineContext) -> Iterator[tuple[str, Path]]:
+def _scratch(context: PipelineContext) -> Iterator[tuple[str, Path]]:
     run_id = names.new_id(IMPORTED)
-    folder = line.folder(run_id)
+    folder = context.folder(run_id)
     try:
         yield run_id, folder
     finally:
@@ -168,7 +168,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _vouched(line: PipelineContext, order: ImportOrder, sha256: str, kind: str) -> None:
+def _vouched(context: PipelineContext, order: ImportOrder, sha256: str, kind: str) -> None:
     if not order.vouched:
         raise RefusedError(
             f"{order.file.name} is {file_kinds.NAMED[kind]}: loading it runs the code that is in it, as you, here and "
@@ -176,8 +176,8 @@ def _vouched(line: PipelineContext, order: ImportOrder, sha256: str, kind: str) 
             f"Its sha256 is {sha256}",
             hint="If you know where it is from, vouch for it: --vouch-for-pickle. ONNX, skops and booster files need no trust.",
         )
-    text = f"{line.actor} vouches for {order.file.name}, {file_kinds.NAMED[kind]}, sha256 {sha256}: its code runs"
-    line.event("pickle.vouched", order.file.name, text, sha256=sha256)
+    text = f"{context.actor} vouches for {order.file.name}, {file_kinds.NAMED[kind]}, sha256 {sha256}: its code runs"
+    context.event("pickle.vouched", order.file.name, text, sha256=sha256)
 
 
 def _asked(copy: Path, kind: str, target: Path, order: ImportOrder) -> dict[str, Any]:
@@ -266,14 +266,14 @@ def _answer(place: Path, code: int, said: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _origin(line: PipelineContext, order: ImportOrder, kind: str, sha256: str, result: dict[str, Any]) -> dict[str, Any]:
+def _origin(context: PipelineContext, order: ImportOrder, kind: str, sha256: str, result: dict[str, Any]) -> dict[str, Any]:
     return {
         "file": order.file.name,
         "sha256": sha256,
         "size_bytes": order.file.stat().st_size,
         "kind": kind,
         "framework": result["framework"],
-        "by": line.actor,
+        "by": context.actor,
         "at": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
         "vouched": kind in file_kinds.RUNS_CODE,
         "trusted": list(order.trusted),
@@ -287,7 +287,7 @@ def _origin(line: PipelineContext, order: ImportOrder, kind: str, sha256: str, r
     }
 
 
-def _sealed(line: PipelineContext, run_id: str, folder: Path, result: dict[str, Any], origin: dict[str, Any]) -> str:
+def _sealed(context: PipelineContext, run_id: str, folder: Path, result: dict[str, Any], origin: dict[str, Any]) -> str:
     """The bundle in its place; its digest."""
     form = ServedForm(result["form"])
     record = environment.record()
@@ -303,12 +303,12 @@ def _sealed(line: PipelineContext, run_id: str, folder: Path, result: dict[str, 
         listed.append(model_file(form) + weights.SUFFIX)
     manifest: dict[str, Any] = {
         "format": 1,
-        "project": line.name,
+        "project": context.name,
         "run": run_id,
         "form": form,
         "signature": result["signature"],
         "model": {"file": model_file(form), "runtime": "onnx" if form is ServedForm.COMPILED else "python"},
-        "pins": _pins(line, record),
+        "pins": _pins(context, record),
         "origin": {"file": origin["file"], "sha256": origin["sha256"]},
         "files": {name: names.digest_file(folder / name) for name in sorted(listed)},
     }
@@ -316,9 +316,9 @@ def _sealed(line: PipelineContext, run_id: str, folder: Path, result: dict[str, 
         manifest["hosted"] = {"features": None, "paths": ["."]}
     content = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
     (folder / "manifest.json").write_bytes(content)
-    (folder / "manifest.sig").write_bytes(signing.sign(line.state, content))
+    (folder / "manifest.sig").write_bytes(signing.sign(context.state, content))
     digest = names.digest_bytes(content)
-    place = line.bundle(digest)
+    place = context.bundle(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     sync_all(folder)
     folder.rename(place)
@@ -326,18 +326,22 @@ def _sealed(line: PipelineContext, run_id: str, folder: Path, result: dict[str, 
     return digest
 
 
-def _pins(line: PipelineContext, record: dict[str, object]) -> Pins:
+def _pins(context: PipelineContext, record: dict[str, object]) -> Pins:
     """An import is bound to no commit and no data of the project."""
     known = {name: value for name, value in record.items() if name not in environment.NOT_IDENTITY}
-    line.blobs.put_bytes(json.dumps(known, sort_keys=True).encode())  # what the digest stands for
+    context.blobs.put_bytes(json.dumps(known, sort_keys=True).encode())  # what the digest stands for
     nothing = names.digest_bytes(b"{}")
-    return Pins(None, None, {}, nothing, names.digest_file(line.home / "noria.yaml"), environment.digest(record))
+    return Pins(None, None, {}, nothing, names.digest_file(context.home / "noria.yaml"), environment.digest(record))
 
 
-def _released(line: PipelineContext, run_id: str, digest: str, result: dict[str, Any], origin: dict[str, Any]) -> ReleaseImport:
+def _released(
+    context: PipelineContext, run_id: str, digest: str, result: dict[str, Any], origin: dict[str, Any]
+) -> ReleaseImport:
     identity = names.digest_bytes(f"import:{origin['sha256']}".encode())  # of no run: barring it bars no other work
-    with line.ledger.transaction():
-        made = line.ledger.releases.seal(line.name, digest, run_id, None, ServedForm(result["form"]), None, {}, identity)
+    with context.ledger.transaction():
+        made = context.ledger.releases.seal(context.name, digest, run_id, None, ServedForm(result["form"]), None, {}, identity)
         text = f"{made.version} imported from {origin['file']} ({origin['framework']}), {made.form}; it passed no gates"
-        line.event("release.imported", made.version, text, digest=digest, sha256=origin["sha256"], framework=origin["framework"])
+        context.event(
+            "release.imported", made.version, text, digest=digest, sha256=origin["sha256"], framework=origin["framework"]
+        )
     return ReleaseImport(made, origin, result["signature"], result["parity"], result["reason"])

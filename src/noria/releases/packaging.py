@@ -40,32 +40,32 @@ class Package(msgspec.Struct, frozen=True):
         return served_signature(self.trained, self.packaged)
 
 
-def package(line: PipelineContext, sheet: PinnedRun, trained: StepRecord) -> Package:
+def package(context: PipelineContext, pinned_run: PinnedRun, trained: StepRecord) -> Package:
     """Compile where it converts and parity holds, else keep the original in a host process."""
-    made = steps.output(line, trained)
-    record = steps.demand(steps.perform(line, sheet, _order(line, sheet, made, trained)))
-    packed = steps.output(line, record)
+    made = steps.output(context, trained)
+    record = steps.demand(steps.perform(context, pinned_run, _order(context, pinned_run, made, trained)))
+    packed = steps.output(context, record)
     form = ServedForm(packed.result["form"])
-    folder = line.folder(sheet.run_id) / "bundle"
+    folder = context.folder(pinned_run.run_id) / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     model = packed.files["onnx"] if form is ServedForm.COMPILED else made.files["model"]
-    line.blobs.materialise(model, folder / model_file(form))
+    context.blobs.materialise(model, folder / model_file(form))
     if form is ServedForm.COMPILED and "weights" in packed.files:
-        line.blobs.materialise(packed.files["weights"], folder / PACKAGED["weights"])
-    line.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
+        context.blobs.materialise(packed.files["weights"], folder / PACKAGED["weights"])
+    context.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
     if form is ServedForm.HOSTED:
-        code.seal(line, sheet, folder / bundle_verifier.CODE)
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(sheet, form, made.result, packed.result)))
-    holdout = line.named_blob(made.files["holdout"], "holdout.arrow")
+        code.seal(context, pinned_run, folder / bundle_verifier.CODE)
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(pinned_run, form, made.result, packed.result)))
+    holdout = context.named_blob(made.files["holdout"], "holdout.arrow")
     return Package(folder, form, made.result, packed.result, holdout, made.files["holdout"], model)
 
 
-def same_as(line: PipelineContext, package: Package, serving: Release) -> bool:
+def same_as(context: PipelineContext, package: Package, serving: Release) -> bool:
     """Whether the package would answer exactly as the release that serves: same model, same signature, nothing hosted."""
     if package.form is not ServedForm.COMPILED or serving.form is not ServedForm.COMPILED:
         return False
-    manifest = msgspec.json.decode((line.bundle(serving.digest) / "manifest.json").read_bytes())
+    manifest = msgspec.json.decode((context.bundle(serving.digest) / "manifest.json").read_bytes())
     return bool(
         manifest["files"][model_file(ServedForm.COMPILED)] == package.model
         and msgspec.convert(manifest["signature"], Signature) == msgspec.convert(package.signature, Signature)
@@ -82,27 +82,27 @@ def model_file(form: ServedForm) -> str:
     return "model.onnx" if form is ServedForm.COMPILED else "model.joblib"
 
 
-def serving_facts(sheet: PinnedRun, form: ServedForm, trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
+def serving_facts(pinned_run: PinnedRun, form: ServedForm, trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
     """The part of a manifest that the model server reads."""
-    model = sheet.project.model
+    model = pinned_run.project.model
     assert model is not None
     facts: dict[str, Any] = {
         "format": 1,
-        "project": sheet.project.name,
+        "project": pinned_run.project.name,
         "form": str(form),
         "signature": served_signature(trained, packaged),
         "model": {"file": model_file(form), "runtime": "onnx" if form is ServedForm.COMPILED else "python"},
     }
     if form is ServedForm.HOSTED:
-        paths = ["src", "."] if (sheet.tree / "src").is_dir() else ["."]
+        paths = ["src", "."] if (pinned_run.tree / "src").is_dir() else ["."]
         facts["hosted"] = {"features": model.features, "paths": paths, "batch": packaged["batch"]}
         if "frames" in trained:  # not in what was trained before they were recorded
             facts["hosted"]["frames"] = trained["frames"]
     return facts
 
 
-def _order(line: PipelineContext, sheet: PinnedRun, made: steps.StepOutput, trained: StepRecord) -> steps.StepOrder:
-    model = sheet.project.model
+def _order(context: PipelineContext, pinned_run: PinnedRun, made: steps.StepOutput, trained: StepRecord) -> steps.StepOrder:
+    model = pinned_run.project.model
     assert model is not None
     assert trained.output is not None
     inputs = TaskInputs()
@@ -112,7 +112,7 @@ def _order(line: PipelineContext, sheet: PinnedRun, made: steps.StepOutput, trai
         "signature": made.result["signature"],
         "frames": made.result.get("frames", {}),
         "tried": made.result.get("tried", []),
-        "model": model_facts(sheet, model),
+        "model": model_facts(pinned_run, model),
     }
     facts = StepFacts(
         code=trained.key,
@@ -120,15 +120,15 @@ def _order(line: PipelineContext, sheet: PinnedRun, made: steps.StepOutput, trai
         inputs={"train": trained.output},
         params={"golden": str(golden.VERSION), "batch": "2", "asked": "2"},
         command=None,
-        environment=environment.digest(sheet.environment),
+        environment=environment.digest(pinned_run.environment),
     )
-    name = sheet.project.result_name("package")
+    name = pinned_run.project.result_name("package")
     task = StepTask(
-        f"{sheet.run_id}/{name}",
-        sheet.tree_id,
+        f"{pinned_run.run_id}/{name}",
+        pinned_run.tree_id,
         target="noria.models.conversion:run",
         job=job,
-        roots=sheet.roots,
+        roots=pinned_run.roots,
         inputs=inputs.files,
         outs=PACKAGED,
         resources=Resources(None, model.memory_bytes, model.timeout_s),

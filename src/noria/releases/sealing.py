@@ -31,22 +31,26 @@ if TYPE_CHECKING:
 NAMED = 3  # so many changed files are named
 
 
-def sealed_by(line: PipelineContext, sheet: PinnedRun) -> Release | None:
+def sealed_by(context: PipelineContext, pinned_run: PinnedRun) -> Release | None:
     """The release that this very turn sealed before it was interrupted; the sheet gets the pins it was sealed with."""
-    found = next((r for r in line.ledger.releases.list(line.name) if r.turn_id == sheet.turn.id), None)
+    found = next((r for r in context.ledger.releases.list(context.name) if r.turn_id == pinned_run.turn.id), None)
     if found is not None:
-        manifest = msgspec.json.decode((line.bundle(found.digest) / "manifest.json").read_bytes())
-        sheet.pins = msgspec.convert(manifest["pins"], Pins)
+        manifest = msgspec.json.decode((context.bundle(found.digest) / "manifest.json").read_bytes())
+        pinned_run.pins = msgspec.convert(manifest["pins"], Pins)
     return found
 
 
-def refused(sheet: PinnedRun) -> str:
+def refused(pinned_run: PinnedRun) -> str:
     """Why this run may not become a release, and what to do next; empty when it may."""
-    assert sheet.pins is not None
-    allowed = policy.may_release(sheet.pins)
+    assert pinned_run.pins is not None
+    allowed = policy.may_release(pinned_run.pins)
     if allowed.outcome is Outcome.PASS:
         return ""
-    changed = pin.changes(sheet.tree, sheet.project) if sheet.commit is not None and sheet.pins.dirty is not None else []
+    changed = (
+        pin.changes(pinned_run.tree, pinned_run.project)
+        if pinned_run.commit is not None and pinned_run.pins.dirty is not None
+        else []
+    )
     return f"{allowed.sentence()}{_which(changed)}\n  {judge_uncommitted.advice(changed)}"
 
 
@@ -58,78 +62,80 @@ def _which(changed: Sequence[UncommittedChange]) -> str:
 
 
 def release(
-    line: PipelineContext, sheet: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+    context: PipelineContext, pinned_run: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
 ) -> Release:
     """Seal the bundle and give it the next version. Wholly there or not at all: the folder is renamed into place
     before the one transaction that makes it a release."""
-    assert sheet.pins is not None
-    refusal = refused(sheet)
+    assert pinned_run.pins is not None
+    refusal = refused(pinned_run)
     if refusal:
         raise RefusedError(refusal)
-    folder = _assemble(line, sheet, package, measured, verdict)
+    folder = _assemble(context, pinned_run, package, measured, verdict)
     digest = names.digest_file(folder / "manifest.json")
-    _place(folder, line.bundle(digest))
-    with line.ledger.transaction():
-        line.check_lease()
-        sealed = line.ledger.releases.seal(
-            line.name,
+    _place(folder, context.bundle(digest))
+    with context.ledger.transaction():
+        context.check_lease()
+        sealed = context.ledger.releases.seal(
+            context.name,
             digest,
-            sheet.run_id,
-            sheet.turn.id,
+            pinned_run.run_id,
+            pinned_run.turn.id,
             package.form,
-            sheet.commit,
+            pinned_run.commit,
             {name: m.value for name, m in measured[0].metrics.items()},
-            policy.pins_identity(sheet.pins),
+            policy.pins_identity(pinned_run.pins),
         )
-        text = f"{sealed.version} sealed: {sealed.form}, {names.short(digest)}, commit {(sheet.commit or '')[:10]}"
-        line.event("release.sealed", sealed.version, text, digest=digest, run=sheet.run_id)
+        text = f"{sealed.version} sealed: {sealed.form}, {names.short(digest)}, commit {(pinned_run.commit or '')[:10]}"
+        context.event("release.sealed", sealed.version, text, digest=digest, run=pinned_run.run_id)
     return sealed
 
 
 def _assemble(
-    line: PipelineContext, sheet: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+    context: PipelineContext, pinned_run: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
 ) -> Path:
-    folder = line.folder(sheet.run_id) / "sealed"
+    folder = context.folder(pinned_run.run_id) / "sealed"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name in (model_file(package.form), model_file(package.form) + weights.SUFFIX, GOLDEN):
         if (package.folder / name).exists():
             shutil.copyfile(package.folder / name, folder / name)
-    code.seal(line, sheet, folder / bundle_verifier.CODE)  # anew, also where it was evaluated: what was left there is not sealed
+    code.seal(
+        context, pinned_run, folder / bundle_verifier.CODE
+    )  # anew, also where it was evaluated: what was left there is not sealed
     evidence = folder / "evidence"
     evidence.mkdir()
-    for name, facts in _evidence(line, sheet, package, measured, verdict).items():
+    for name, facts in _evidence(context, pinned_run, package, measured, verdict).items():
         (evidence / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
-    manifest = serving_facts(sheet, package.form, package.trained, package.packaged) | {
-        "run": sheet.run_id,
-        "pins": msgspec.to_builtins(sheet.pins),
+    manifest = serving_facts(pinned_run, package.form, package.trained, package.packaged) | {
+        "run": pinned_run.run_id,
+        "pins": msgspec.to_builtins(pinned_run.pins),
         **bundle_verifier.listing(folder),
     }
     content = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
     (folder / "manifest.json").write_bytes(content)
-    (folder / "manifest.sig").write_bytes(signing.sign(line.state, content))
+    (folder / "manifest.sig").write_bytes(signing.sign(context.state, content))
     _sync(folder)
     return folder
 
 
 def _evidence(
-    line: PipelineContext, sheet: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
+    context: PipelineContext, pinned_run: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
 ) -> dict[str, Any]:
-    assert sheet.pins is not None
-    snapshots = {name: line.ledger.data.snapshot(digest) for name, digest in sheet.pins.snapshots.items()}
+    assert pinned_run.pins is not None
+    snapshots = {name: context.ledger.data.snapshot(digest) for name, digest in pinned_run.pins.snapshots.items()}
     trained = dict(package.trained)
     return {
         "evaluation": measured[0],
         "reference": measured[1],
         "gate": verdict,
         "parity": package.packaged,
-        "environment": sheet.environment,
-        "params": sheet.params_used,
+        "environment": pinned_run.environment,
+        "params": pinned_run.params_used,
         "data": snapshots,
-        "tables": sheet.tables,
+        "tables": pinned_run.tables,
         "profile": trained.pop("profile", None),
         "training": trained,
-        "steps": sheet.records,
+        "steps": pinned_run.records,
     }
 
 

@@ -13,9 +13,9 @@ from noria.releases.bundle_verifier import VerifiedBundle
 from noria.releases.release import Release
 
 
-def verify(line: PipelineContext, release: Release) -> dict[str, Any]:
+def verify(context: PipelineContext, release: Release) -> dict[str, Any]:
     """The manifest of a release whose bundle is whole and ours. Raises StoreError naming what is not."""
-    return bundle_verifier.facts(whole(line.bundle(release.digest), release, signing.known_keys(line.state)))
+    return bundle_verifier.facts(whole(context.bundle(release.digest), release, signing.known_keys(context.state)))
 
 
 def whole(folder: Path, release: Release, keys: Sequence[str]) -> VerifiedBundle:

@@ -15,7 +15,7 @@ WORDS = {"predict": "predict", "feedback": "send feedback"}
 
 
 class AccessControl:
-    """``guarded`` is False where nobody needs a key and nobody is counted: then ``enter`` need not be called."""
+    """``guarded`` is False where nobody needs a key and nobody is counted: then ``authorise`` need not be called."""
 
     def __init__(self, access: Access, host: str, rates: RateLimits | None = None) -> None:
         self.hosts = allowed_hosts(access, host)
@@ -24,15 +24,15 @@ class AccessControl:
         self.guarded = self._keys is not None or rates is not None
         self.asks = (self._keys is not None, rates is not None)  # whether it asks for a key, and counts requests
 
-    def enter(self, headers: Headers, path: str, peer: Peer) -> str:
+    def authorise(self, headers: Headers, path: str, peer: Peer) -> str:
         """The name of the caller's key, empty where there are no keys. Raises NoKeyError, TooOftenError."""
         if path in KEPT_OPEN and peer is not None and is_loopback(peer[0]):
             return ""
-        name = self.know(headers, scope_of(path))
+        name = self.authenticate(headers, scope_of(path))
         self.count(name or (peer[0] if peer else ""))
         return name
 
-    def know(self, headers: Headers, scope: str = "predict") -> str:
+    def authenticate(self, headers: Headers, scope: str = "predict") -> str:
         """The name of the caller's key, empty where there are no keys. Raises NoKeyError, and ForbiddenError for a key that is
         for something else; an empty ``scope`` is what every key may."""
         if self._keys is None:

@@ -58,17 +58,17 @@ class Settings(msgspec.Struct, frozen=True):
 class _Admission:
     """Counts a request against its caller's rate, called late: the long way counts those that go it."""
 
-    __slots__ = ("_caller", "_door", "asked")
+    __slots__ = ("_access_control", "_caller", "asked")
 
     def __init__(self, door: AccessControl, caller: str) -> None:
-        self._door = door
+        self._access_control = door
         self._caller = caller
         self.asked = False
 
     def __call__(self) -> None:
         """Raises TooOftenError."""
         self.asked = True
-        self._door.count(self._caller)
+        self._access_control.count(self._caller)
 
 
 class App:
@@ -91,8 +91,8 @@ class App:
         self._recorder = recorder
         self._counts = self._all = counts
         self._busy = 0
-        self._door = door or AccessControl(UNGUARDED, settings.host)
-        self._hosts = self._door.hosts
+        self._access_control = door or AccessControl(UNGUARDED, settings.host)
+        self._hosts = self._access_control.hosts
         self._access_log = access_log
         self._shadow = shadow
         if shadow is not None:
@@ -111,7 +111,7 @@ class App:
     def table(self, table: RouteTable) -> None:
         self._table = table
         self._counts = self._v2.counts = self._all if table.route is None else self._all.of(table.route.project)
-        self._lane = fast_path(table, self._recorder, self._counts)
+        self._fast_path = fast_path(table, self._recorder, self._counts)
         self._drawing = table.route if table.other is not None else None  # of each request, whether another is to score it
         self._short: dict[bytes, Short] = {}  # path -> how a whole request is answered at once
         if table.immediate and table.route is not None:
@@ -157,7 +157,7 @@ class App:
             self._access_log.note(scope["method"], scope["path"], reply, began, scope.get("caller", ""))
         await reply.send(send)
 
-    def quick(self, path: bytes, headers: Headers, body: bytes, peer: Peer = None) -> Reply | None:
+    def try_fast(self, path: bytes, headers: Headers, body: bytes, peer: Peer = None) -> Reply | None:
         """The answer to a whole POST, at once; None when it has to wait, or is unusual."""
         short = self._short.get(path)
         if short is None or self.draining:
@@ -166,9 +166,9 @@ class App:
         admit: _Admission | None = None
         try:
             guard(headers, self._hosts)
-            if self._door.guarded:
-                caller = self._door.know(headers)
-                admit = _Admission(self._door, caller or (peer[0] if peer else ""))
+            if self._access_control.guarded:
+                caller = self._access_control.authenticate(headers)
+                admit = _Admission(self._access_control, caller or (peer[0] if peer else ""))
             reply = short(self._table, headers, body, admit)
             if reply is None:
                 return None
@@ -189,7 +189,7 @@ class App:
 
     def _predict_at_once(self, table: RouteTable, headers: Headers, body: bytes, admit: Admit | None) -> Reply | None:
         drawn = self._drawing is not None and self._router.draws(self._drawing)
-        if self._lane is not None and not drawn and (reply := self._lane.answer(body, admit)) is not None:
+        if self._fast_path is not None and not drawn and (reply := self._fast_path.answer(body, admit)) is not None:
             return reply
         ask = table.reader.read(body) if table.reader is not None else None
         if ask is None or len(ask.records) > INLINE_ROWS:
@@ -200,7 +200,12 @@ class App:
 
     def _infer_at_once(self, table: RouteTable, headers: Headers, body: bytes, admit: Admit | None) -> Reply | None:
         drawn = self._drawing is not None and self._router.draws(self._drawing)
-        if self._lane is not None and not drawn and is_json(headers) and (reply := self._lane.infer(body, admit)) is not None:
+        if (
+            self._fast_path is not None
+            and not drawn
+            and is_json(headers)
+            and (reply := self._fast_path.infer(body, admit)) is not None
+        ):
             return reply
         return self._v2.at_once(headers, body, table, admit, drawn)
 
@@ -209,8 +214,8 @@ class App:
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         declared = guard(scope["headers"], self._hosts)
-        if self._door.guarded:
-            scope["caller"] = self._door.enter(scope["headers"], scope["path"], scope["client"])
+        if self._access_control.guarded:
+            scope["caller"] = self._access_control.authorise(scope["headers"], scope["path"], scope["client"])
         if "refusal" in scope:
             raise scope["refusal"]
         found = self._paths.get(str(scope.get("inner", scope["path"])))
@@ -331,7 +336,9 @@ class App:
 
     async def _openapi(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
         champion, route = self.table.champion, self.table.route
-        here = ApiPlace("" if route is None else route.project, scope["path"].removesuffix("/openapi.json"), *self._door.asks)
+        here = ApiPlace(
+            "" if route is None else route.project, scope["path"].removesuffix("/openapi.json"), *self._access_control.asks
+        )
         return json_reply(
             openapi.document(champion.signature, champion.single, here) if champion else openapi.document(None, here=here)
         )

@@ -35,7 +35,7 @@ LINGER_S = 2.0  # a client that is refused while it sends gets this long to read
 LOOK_S = 1.0
 UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 _OK, _LENGTH = STATUS_LINE[200] + b"content-type: ", b"\r\ncontent-length: "
-Quick = Callable[[bytes, Headers, bytes, tuple[str, int] | None], Reply | None]
+TryFast = Callable[[bytes, Headers, bytes, tuple[str, int] | None], Reply | None]
 
 
 class WriteFlow(FlowControl):
@@ -62,11 +62,11 @@ class _RefusedError(Exception):
 
 
 class FastHttpProtocol(HttpToolsProtocol):
-    """``app.quick`` answers at once, or says that it cannot; ``app.room`` is how many connections there may be."""
+    """``app.try_fast`` answers at once, or says that it cannot; ``app.room`` is how many connections there may be."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._quick: Quick = self.app.quick  # the app is ours
+        self._try_fast: TryFast = self.app.try_fast  # the app is ours
         self._held: bytearray | None = None  # the body so far of a request that may go the short way
         self._keep_alive = True
         self._heard = 0.0  # loop time of the last answer, or of the connection's beginning
@@ -184,7 +184,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         if self._held is None:
             super().on_message_complete()
             return
-        reply = self._quick(self.url, self.headers, bytes(self._held), self.client)
+        reply = self._try_fast(self.url, self.headers, bytes(self._held), self.client)
         if reply is None:
             self._go_the_long_way()
             super().on_message_complete()

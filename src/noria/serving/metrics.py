@@ -13,7 +13,7 @@ from noria.serving.rollout_records import Route, Tally
 def render(counts: SharedCounters, environment: str, routes: Sequence[Route], usage: Mapping[str, Any] | None = None) -> str:
     """Counters since the environment's counter file was made; they grow across restarts of workers and server.
 
-    ``usage`` is what the parent measured last (``serving.usage.Usage`` as a mapping): of now, and of the tree that runs.
+    ``usage`` is what the parent measured last (``serving.usage.WorkerUsage`` as a mapping): of now, and of the tree that runs.
     """
     label = f'environment="{environment}"'
     named = dict.fromkeys([*(route.project for route in routes), *counts.projects()])

@@ -74,10 +74,10 @@ class Apps:
         for app in self._apps.values():
             app.usage = dict(usage)
 
-    def quick(self, path: bytes, headers: Headers, body: bytes, peer: Peer = None) -> Reply | None:
+    def try_fast(self, path: bytes, headers: Headers, body: bytes, peer: Peer = None) -> Reply | None:
         """The answer to a whole POST, at once; None when it has to wait, or is unusual."""
         found = self._short.get(path)
-        return found[0].quick(found[1], headers, body, peer) if found is not None else None
+        return found[0].try_fast(found[1], headers, body, peer) if found is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -88,14 +88,14 @@ class HeldJob:
         """The job is finished, not to be taken again."""
         self._outcome = outcome
 
-    def over(self, line: Context) -> Context:
+    def over(self, context: Context) -> Context:
         """The line whose changes of state check this lease, besides what it checked before."""
 
-        def check(before: Callable[[], None] = line.check_lease) -> None:
+        def check(before: Callable[[], None] = context.check_lease) -> None:
             before()
             self.check()
 
-        return replace(line, check_lease=check)
+        return replace(context, check_lease=check)
 
     def check(self) -> None:
         """Raise LeaseLostError when another engine took the job over."""

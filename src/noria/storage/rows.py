@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from functools import cache
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
+import msgspec.structs
 
 from noria.kernel.errors import StoreError
 from noria.storage.connection import CURE, Database, Value
@@ -25,7 +28,6 @@ class StructTable(Generic[R]):
     def __init__(self, database: Database, name: str, record: type[R], key: tuple[str, ...] = ("id",)) -> None:
         self.database, self.name, self.record, self.key = database, name, record, key
         self.fields = list(record.__struct_fields__)
-        self._hints = {name: str(hint) for name, hint in record.__annotations__.items()}
         self._values = operator.attrgetter(*self.fields)
 
     def columns(self, record: R) -> dict[str, Value]:
@@ -73,7 +75,7 @@ class StructTable(Generic[R]):
     def read(self, row: sqlite3.Row) -> R:
         """A row as a record."""
         try:
-            facts = {name: decode(row[name], self._hints[name]) for name in self.fields}
+            facts = {name: row[name] if decode is None else decode(row[name]) for name, decode in _decoders(self.record).items()}
             return msgspec.convert(facts, self.record, strict=False)
         except UNREADABLE as error:
             raise damaged(self.name, error) from error
@@ -119,9 +121,27 @@ def _finite(value: Any) -> Any:
     return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def decode(value: Any, hint: str) -> Any:
-    """JSON text of a nested field as plain values; anything else as it is. SQLite keeps NaN as NULL."""
-    if value is None and hint == "float":
-        return math.nan
-    nested = hint.startswith(("tuple", "dict", "Pins", "Look"))
-    return msgspec.json.decode(value) if nested and isinstance(value, str) else value
+@cache
+def _decoders(record: type[msgspec.Struct]) -> dict[str, Callable[[Any], Any] | None]:
+    """By field: how its column is read; None for one that is taken as it stands."""
+    return {field.name: _decoder(field.type) for field in msgspec.structs.fields(record)}
+
+
+def _decoder(kind: Any) -> Callable[[Any], Any] | None:
+    if kind is float:
+        return _number
+    kinds = get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Union else (kind,)
+    return _from_json if any(_is_nested(one) for one in kinds) else None
+
+
+def _is_nested(kind: Any) -> bool:
+    origin = get_origin(kind) or kind
+    return isinstance(origin, type) and issubclass(origin, tuple | dict | msgspec.Struct)
+
+
+def _number(value: Any) -> Any:
+    return math.nan if value is None else value  # SQLite keeps NaN as NULL
+
+
+def _from_json(value: Any) -> Any:
+    return msgspec.json.decode(value) if isinstance(value, str) else value

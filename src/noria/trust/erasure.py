@@ -91,26 +91,29 @@ class ErasurePlan(msgspec.Struct, frozen=True):
         return frozenset(file.digest for file in self.files)
 
 
-def plan(line: DeliveryContext, reference: str) -> ErasurePlan:
+def plan(context: DeliveryContext, reference: str) -> ErasurePlan:
     """What an erasure of a version's files, or of every content that a file ever had, would take. Changes nothing.
 
     What was erased before is no part of it. Raises NotFoundError when it is neither.
     """
-    absent = versions.gone(line.ledger, line.blobs)
-    named = {file for file in _files(line, reference) if file.digest not in absent}
+    absent = versions.gone(context.ledger, context.blobs)
+    named = {file for file in _files(context, reference) if file.digest not in absent}
     files = tuple(sorted(named, key=lambda file: (file.dataset, file.name, file.digest)))
     roots = frozenset(file.digest for file in files)
-    projects = [row.name for row in line.ledger.projects.list()]
-    held = {project: frozenset(line.ledger.keep.holding(project, roots)) for project in projects}
-    results = {project: _descended(line, project, roots | held[project]) for project in projects}
-    runs = [run for project in projects for run in line.ledger.keep.runs(project, 0.0) if _used(run, held[project])]
-    manifests, left, outs = _made(line, results, runs)
-    touched = _touched(line, projects, held, results, runs)
-    samples = frozenset(line.ledger.keep.samples_of(roots))
-    needed = _needed(line, projects, manifests | left | samples)
+    projects = [row.name for row in context.ledger.projects.list()]
+    held = {project: frozenset(context.ledger.keep.holding(project, roots)) for project in projects}
+    results = {project: _descended(context, project, roots | held[project]) for project in projects}
+    runs = [run for project in projects for run in context.ledger.keep.runs(project, 0.0) if _used(run, held[project])]
+    manifests, left, outs = _made(context, results, runs)
+    touched = _touched(context, projects, held, results, runs)
+    samples = frozenset(context.ledger.keep.samples_of(roots))
+    needed = _needed(context, projects, manifests | left | samples)
     manifests, left = manifests - needed, left - needed
     standing = [
-        (project, of, pin.name) for project in projects for of, pin in line.ledger.keep.standing(project) if pin.digest in roots
+        (project, of, pin.name)
+        for project in projects
+        for of, pin in context.ledger.keep.standing(project)
+        if pin.digest in roots
     ]
     return ErasurePlan(
         files,
@@ -118,66 +121,66 @@ def plan(line: DeliveryContext, reference: str) -> ErasurePlan:
         samples,
         left - roots,
         manifests - roots,
-        sum(_size(line, digest) for digest in roots | samples | left | manifests),
+        sum(_size(context, digest) for digest in roots | samples | left | manifests),
         tuple(standing),
-        tuple(sorted({name for project, _, name in standing if project == line.name and (line.home / name).is_file()})),
-        tuple(sorted({path for path, digest in outs if digest in left and _is(line.home / path, digest)})),
-        *_code(line, projects, held, roots | samples | left | manifests),
+        tuple(sorted({name for project, _, name in standing if project == context.name and (context.home / name).is_file()})),
+        tuple(sorted({path for path, digest in outs if digest in left and _is(context.home / path, digest)})),
+        *_code(context, projects, held, roots | samples | left | manifests),
     )
 
 
-def erase(line: DeliveryContext, reference: str) -> ErasurePlan:
+def erase(context: DeliveryContext, reference: str) -> ErasurePlan:
     """Do it; what went. Interrupted, it is done by doing it again.
 
     Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in.
     """
-    with exclusive(line) as leases:
-        found = plan(line, reference)
+    with exclusive(context) as leases:
+        found = plan(context, reference)
         if not found.files:
             return found
         for held in leases:
             held.check()
-        _unseal(line, found)
+        _unseal(context, found)
         for digest in sorted(found.roots | found.samples | found.left):
-            line.blobs.discard(digest)
-        _record(line, found)
+            context.blobs.discard(digest)
+        _record(context, found)
         for digest in sorted(found.manifests):  # last: they say what belonged to a result
-            line.blobs.discard(digest)
-        _clean(line, found)
+            context.blobs.discard(digest)
+        _clean(context, found)
     return found
 
 
 # --- what goes
 
 
-def _files(line: DeliveryContext, reference: str) -> Iterator[ErasedContent]:
+def _files(context: DeliveryContext, reference: str) -> Iterator[ErasedContent]:
     """The files of a version; else every content of the file of that name, refused ones included."""
     with contextlib.suppress(NotFoundError, UsageError):
-        facts = versions.find(line.ledger, line.name, reference)
-        yield from (_doomed(facts.dataset, pin) for pin in line.ledger.data.files_of(facts.digest))
+        facts = versions.find(context.ledger, context.name, reference)
+        yield from (_doomed(facts.dataset, pin) for pin in context.ledger.data.files_of(facts.digest))
         return
     name = reference.removeprefix("./")
-    found = line.ledger.keep.contents_of(line.name, name)
+    found = context.ledger.keep.contents_of(context.name, name)
     if not found:
         raise NotFoundError(
             f"there is no snapshot and no file {reference!r}",
             hint="`noria data log` lists snapshots; a file is named as `noria data diff` shows it, like data/a.csv.",
         )
     for dataset, pin in found:
-        yield _doomed(dataset, pin if pin.size_bytes else replace(pin, size_bytes=_size(line, pin.digest)))
+        yield _doomed(dataset, pin if pin.size_bytes else replace(pin, size_bytes=_size(context, pin.digest)))
 
 
 def _doomed(dataset: str, pin: FilePin) -> ErasedContent:
     return ErasedContent(dataset, pin.name, pin.digest, pin.size_bytes)
 
 
-def _descended(line: DeliveryContext, project: str, roots: Set[str]) -> list[RememberedResult]:
+def _descended(context: DeliveryContext, project: str, roots: Set[str]) -> list[RememberedResult]:
     """Remembered results that came from these contents or versions, directly or through others or a file of theirs."""
-    results = list(line.ledger.keep.results(project))
+    results = list(context.ledger.keep.results(project))
     facts: list[tuple[str, Set[str], str]] = []
     for result in results:
         output = result.record.output or ""
-        made = contents(line, output) if output else None
+        made = contents(context, output) if output else None
         inputs = frozenset(result.inputs.values())
         facts.extend((result.key, inputs, digest) for digest in {output, *(made.files.values() if made else ())})
     keys = descended(facts, roots)
@@ -189,7 +192,7 @@ def _used(run: Run, snapshots: Set[str]) -> bool:
 
 
 def _made(
-    line: DeliveryContext, results: dict[str, list[RememberedResult]], runs: Iterable[Run]
+    context: DeliveryContext, results: dict[str, list[RememberedResult]], runs: Iterable[Run]
 ) -> tuple[frozenset[str], frozenset[str], frozenset[tuple[str, str]]]:
     """Manifests of results, all that their steps left besides, and of that what has a path in a tree.
 
@@ -205,7 +208,7 @@ def _made(
     manifests = frozenset(filter(None, (record.output for record in records)))
     outs: set[tuple[str, str]] = set()
     for manifest in manifests:
-        made = contents(line, manifest)
+        made = contents(context, manifest)
         outs.update(made.files.items() if made else ())
     left.update(digest for _, digest in outs)
     left.update(digest for record in records for digest in _besides(record))
@@ -216,10 +219,10 @@ def _besides(record: StepRecord) -> Iterator[str]:
     yield from filter(None, (record.log, record.tracked, *record.artifacts.values()))
 
 
-def _needed(line: DeliveryContext, projects: Iterable[str], gone: Set[str]) -> frozenset[str]:
+def _needed(context: DeliveryContext, projects: Iterable[str], gone: Set[str]) -> frozenset[str]:
     """What others need all the same: equal bytes that came from elsewhere."""
-    rest = [_without(holder, gone) for holder in gather(line).kept.holders if holder.kind is not BlobKind.QUARANTINE]
-    return expand(line, projects, RetentionSet(tuple(rest))).blobs
+    rest = [_without(holder, gone) for holder in gather(context).kept.holders if holder.kind is not BlobKind.QUARANTINE]
+    return expand(context, projects, RetentionSet(tuple(rest))).blobs
 
 
 def _without(holder: Holder, gone: Set[str]) -> Holder:
@@ -227,7 +230,7 @@ def _without(holder: Holder, gone: Set[str]) -> Holder:
 
 
 def _touched(
-    line: DeliveryContext,
+    context: DeliveryContext,
     projects: Iterable[str],
     held: dict[str, frozenset[str]],
     results: dict[str, list[RememberedResult]],
@@ -235,9 +238,9 @@ def _touched(
 ) -> AffectedUses:
     by: dict[BlobKind, list[str]] = {BlobKind.RELEASE: [], BlobKind.PINNED: []}
     for project in projects:
-        for holder in holders(line, project, 0.0):
+        for holder in holders(context, project, 0.0):
             if holder.kind in by and not holder.snapshots.isdisjoint(held[project]):
-                by[holder.kind].append(holder.name if project == line.name else f"{project}:{holder.name}")
+                by[holder.kind].append(holder.name if project == context.name else f"{project}:{holder.name}")
     return AffectedUses(
         snapshots={project: digests for project, digests in held.items() if digests},
         releases=tuple(by[BlobKind.RELEASE]),
@@ -248,9 +251,9 @@ def _touched(
     )
 
 
-def _size(line: DeliveryContext, digest: str) -> int:
+def _size(context: DeliveryContext, digest: str) -> int:
     try:
-        return line.blobs.unverified(digest).stat().st_size
+        return context.blobs.unverified(digest).stat().st_size
     except NotFoundError:
         return 0
 
@@ -263,7 +266,7 @@ def _is(path: Path, digest: str) -> bool:
 
 
 def _code(
-    line: DeliveryContext, projects: Iterable[str], held: dict[str, frozenset[str]], gone: Set[str]
+    context: DeliveryContext, projects: Iterable[str], held: dict[str, frozenset[str]], gone: Set[str]
 ) -> tuple[tuple[SealedFiles, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Files of bundles, checkouts, which of the files Git holds too, and which releases it does not know. What a step leaves
     unasked is known to nobody: so a checkout goes whole, and of a release that used the data each file that is not its commit's.
@@ -273,10 +276,10 @@ def _code(
     sealed: list[SealedFiles] = []
     in_git: set[str] = set()
     unknown: list[str] = []
-    homes = {row.name: Path(row.home) for row in line.ledger.projects.list()} | {line.name: origin(line)}
+    homes = {row.name: Path(row.home) for row in context.ledger.projects.list()} | {context.name: origin(context)}
     for project in projects:
-        for release in line.ledger.releases.list(project):
-            manifest, erased = _manifest(line, release.digest)
+        for release in context.ledger.releases.list(project):
+            manifest, erased = _manifest(context, release.digest)
             used = not held[project].isdisjoint(manifest.pins.get("snapshots", {}).values())
             known = _committed(homes[project], release.commit)
             if used and known is None and not release.imported:
@@ -290,7 +293,7 @@ def _code(
             in_git.update(name for name in files if known is not None and not _extra(name, known))
             if files - erased:
                 sealed.append(SealedFiles(project, release.version, release.digest, tuple(sorted(files - erased))))
-    trees = tuple(sorted(path.name for path in _entries(line.state / "worktrees") if path.is_dir()))
+    trees = tuple(sorted(path.name for path in _entries(context.state / "worktrees") if path.is_dir()))
     return tuple(sealed), trees, tuple(sorted(name.removeprefix(f"{bundle_verifier.CODE}/") for name in in_git)), tuple(unknown)
 
 
@@ -309,9 +312,9 @@ class _Manifest(msgspec.Struct, frozen=True):
     pins: dict[str, Any] = {}
 
 
-def _manifest(line: DeliveryContext, digest: str) -> tuple[_Manifest, frozenset[str]]:
+def _manifest(context: DeliveryContext, digest: str) -> tuple[_Manifest, frozenset[str]]:
     """Of a bundle as it lies there, whole or not, and what was erased of it before."""
-    folder = line.bundle(digest)
+    folder = context.bundle(digest)
     try:
         manifest = msgspec.json.decode((folder / bundle_verifier.MANIFEST).read_bytes(), type=_Manifest)
     except (OSError, msgspec.DecodeError):
@@ -328,26 +331,26 @@ def _extra(name: str, known: Set[str]) -> bool:
 # --- its going
 
 
-def _unseal(line: DeliveryContext, found: ErasurePlan) -> None:
+def _unseal(context: DeliveryContext, found: ErasurePlan) -> None:
     for sealed in found.sealed:
-        bundle_verifier.erase(line.bundle(sealed.digest), line.state, sealed.files)
+        bundle_verifier.erase(context.bundle(sealed.digest), context.state, sealed.files)
     for tree in found.trees:
-        shutil.rmtree(line.state / "worktrees" / tree)
+        shutil.rmtree(context.state / "worktrees" / tree)
 
 
-def _record(line: DeliveryContext, found: ErasurePlan) -> None:
+def _record(context: DeliveryContext, found: ErasurePlan) -> None:
     """The ledger forgets results and what the datasets hold; what was erased is written down, and said in one event."""
     now = time.time()
     gone = {file.digest: (file.dataset, file.name) for file in found.files}
     gone |= dict.fromkeys(found.samples - gone.keys(), ("", "a sample of failing rows"))
     gone |= dict.fromkeys((found.left | found.manifests) - gone.keys(), ("", "left by a step"))
-    with line.ledger.transaction():
-        line.ledger.keep.erase([ErasedFile(line.name, d, of, name, line.actor, now) for d, (of, name) in gone.items()])
+    with context.ledger.transaction():
+        context.ledger.keep.erase([ErasedFile(context.name, d, of, name, context.actor, now) for d, (of, name) in gone.items()])
         for project, keys in found.touched.results.items():
-            line.ledger.keep.forget_results(project, keys)
+            context.ledger.keep.forget_results(project, keys)
         for project, dataset, name in found.standing:
-            line.ledger.data.withdraw(project, dataset, name)
-            line.ledger.marks.drop(project, f"data:{dataset}", [name])
+            context.ledger.data.withdraw(project, dataset, name)
+            context.ledger.marks.drop(project, f"data:{dataset}", [name])
         files = sorted({file.digest for file in found.files})
         text = f"{len(files):,} contents were erased ({found.size_bytes:,} bytes with what was made of them)"
         facts = {
@@ -355,18 +358,18 @@ def _record(line: DeliveryContext, found: ErasurePlan) -> None:
             "releases": list(found.touched.releases),
             "results": sum(map(len, found.touched.results.values())),
         }
-        line.ledger.events.append(line.name, "data.erased", line.name, text, facts, actor=line.actor)
+        context.ledger.events.append(context.name, "data.erased", context.name, text, facts, actor=context.actor)
 
 
-def _clean(line: DeliveryContext, found: ErasurePlan) -> None:
+def _clean(context: DeliveryContext, found: ErasurePlan) -> None:
     """Copies that Noria itself made elsewhere: what was put aside as damaged, scratch folders, links."""
     everything = found.roots | found.samples | found.left | found.manifests
-    for path in _entries(line.state / DAMAGED_FOLDER):
+    for path in _entries(context.state / DAMAGED_FOLDER):
         if path.name[:64] in everything:
             path.unlink(missing_ok=True)
     for run in found.touched.runs:
-        shutil.rmtree(line.state / "work" / run, ignore_errors=True)
-    for link in _entries(line.state / "work" / NAMED):
+        shutil.rmtree(context.state / "work" / run, ignore_errors=True)
+    for link in _entries(context.state / "work" / NAMED):
         if link.name[:32] in {digest[:32] for digest in everything} or (link.is_symlink() and not link.exists()):
             link.unlink(missing_ok=True)
 

@@ -83,50 +83,50 @@ class GarbagePlan(msgspec.Struct, frozen=True):
         return sorted(self.items, key=lambda item: (-item.size_bytes, item.name))[:count]
 
 
-def plan(line: DeliveryContext, keep_s: float) -> GarbagePlan:
+def plan(context: DeliveryContext, keep_s: float) -> GarbagePlan:
     """What would go now. Changes nothing."""
     now = time.time()
     before = now - max(keep_s, YOUNG_S)
-    projects = [row.name for row in line.ledger.projects.list()]
-    needs = gather(line, dict.fromkeys(projects, before))
-    results = {project: list(_stale(line, project, needs)) for project in projects}
+    projects = [row.name for row in context.ledger.projects.list()]
+    needs = gather(context, dict.fromkeys(projects, before))
+    results = {project: list(_stale(context, project, needs)) for project in projects}
     snapshots = {
-        project: [facts.digest for facts in line.ledger.keep.snapshots(project) if facts.digest not in needs.kept.snapshots]
+        project: [facts.digest for facts in context.ledger.keep.snapshots(project) if facts.digest not in needs.kept.snapshots]
         for project in projects
     }
-    names = _cached(line, projects, needs) | _names(line, results, snapshots)
-    items = [*_blobs(line, needs, names, now), *_folders(line, projects, needs, now, before)]
+    names = _cached(context, projects, needs) | _names(context, results, snapshots)
+    items = [*_blobs(context, needs, names, now), *_folders(context, projects, needs, now, before)]
     keys = {project: [result.key for result in found] for project, found in results.items()}
-    doubted = jump([*line.ledger.events.moments(now), *_written(line)], now)
+    doubted = jump([*context.ledger.events.moments(now), *_written(context)], now)
     return GarbagePlan(tuple(items), keys, snapshots, before, needs, doubted.text if doubted is not None else "")
 
 
-def _written(line: DeliveryContext) -> Iterator[float]:
+def _written(context: DeliveryContext) -> Iterator[float]:
     """When logs of environments were written, too: a model server goes on while nothing else happens."""
-    for folder in (line.state / "log").glob("*"):
+    for folder in (context.state / "log").glob("*"):
         if folder.is_dir():
             yield from compacted.moments(folder)
 
 
-def collect(line: DeliveryContext, keep_s: float, *, trust_clock: bool = False) -> GarbagePlan:
+def collect(context: DeliveryContext, keep_s: float, *, trust_clock: bool = False) -> GarbagePlan:
     """Delete what nothing needs; what that was.
 
     Raises RefusedError, which says who is at work, while a turn or an experiment runs or files are taken in; and while the clock
     stands beyond a gap in its own history, unless a person says that it is right (``trust_clock``).
     """
-    with exclusive(line) as leases:
-        found = plan(line, keep_s)
+    with exclusive(context) as leases:
+        found = plan(context, keep_s)
         if found.doubt and not found.empty and not trust_clock:
             hint = f"It is believed {lasting(SETTLED_S)} after that; if it is right, `noria gc --yes --trust-clock` deletes now."
             raise RefusedError(f"nothing was deleted by its age, because {found.doubt}", hint=hint)
-        with line.ledger.transaction():
+        with context.ledger.transaction():
             for project, keys in found.results.items():
-                line.ledger.keep.forget_results(project, keys)
+                context.ledger.keep.forget_results(project, keys)
             for project, digests in found.snapshots.items():
-                line.ledger.data.forget(project, digests)
-                line.ledger.keep.note_collection(project, found.before)
-        gone = _delete(line, found, leases)
-        _forget_marks(line, found)
+                context.ledger.data.forget(project, digests)
+                context.ledger.keep.note_collection(project, found.before)
+        gone = _delete(context, found, leases)
+        _forget_marks(context, found)
         done = replace(found, items=tuple(gone))
         if not done.empty:
             text = f"{len(gone):,} things that nothing needs were deleted ({done.size_bytes:,} bytes)"
@@ -135,22 +135,24 @@ def collect(line: DeliveryContext, keep_s: float, *, trust_clock: bool = False) 
                 "before": found.before,
                 **{str(w): len(done.of(w)) for w in Garbage if done.of(w)},
             }
-            line.ledger.events.append(line.name, "gc.collected", line.name, text, facts, actor=line.actor)
+            context.ledger.events.append(context.name, "gc.collected", context.name, text, facts, actor=context.actor)
     return done
 
 
 @contextmanager
-def exclusive(line: DeliveryContext) -> Iterator[list[HeldJob]]:
+def exclusive(context: DeliveryContext) -> Iterator[list[HeldJob]]:
     """Nobody runs, takes in or copies meanwhile, in any project of the ledger. Raises RefusedError, which says who does."""
     with ExitStack() as stack:
         busy = "an experiment, or a command that copies data, is at work in this store"
-        stack.enter_context(line.locks.alone(BLOBS, _patience(busy)))
+        stack.enter_context(context.locks.alone(BLOBS, _patience(busy)))
         leases = []
-        for project in line.ledger.projects.list():
-            stack.enter_context(line.locks.held("intake", project.name, _patience(f"files of {project.name} are being taken in")))
-            held = HeldJob.claim(line.ledger, project.name, "turn", project.name)
+        for project in context.ledger.projects.list():
+            stack.enter_context(
+                context.locks.held("intake", project.name, _patience(f"files of {project.name} are being taken in"))
+            )
+            held = HeldJob.claim(context.ledger, project.name, "turn", project.name)
             if held is None:
-                owner = line.ledger.jobs.holder(project.name, "turn", project.name) or "an engine that is starting"
+                owner = context.ledger.jobs.holder(project.name, "turn", project.name) or "an engine that is starting"
                 raise _busy(f"a turn of {project.name} is running ({owner})")
             leases.append(stack.enter_context(held))
         yield leases
@@ -175,9 +177,9 @@ def _busy(text: str) -> RefusedError:
 # --- what goes
 
 
-def _stale(line: DeliveryContext, project: str, needs: References) -> Iterator[RememberedResult]:
+def _stale(context: DeliveryContext, project: str, needs: References) -> Iterator[RememberedResult]:
     """Remembered results of which something goes."""
-    for result in line.ledger.keep.results(project):
+    for result in context.ledger.keep.results(project):
         output = result.record.output
         left = _left(result.record) - {result.record.log}  # a result is one without what was printed on the way
         if output not in needs.kept.results or output in needs.broken or not left <= needs.blobs:
@@ -190,32 +192,34 @@ def _left(record: StepRecord) -> set[str]:
 
 
 def _names(
-    line: DeliveryContext, results: dict[str, list[RememberedResult]], snapshots: dict[str, list[str]]
+    context: DeliveryContext, results: dict[str, list[RememberedResult]], snapshots: dict[str, list[str]]
 ) -> dict[str, tuple[Garbage, str]]:
     """Digest -> what it is, as far as the ledger knows."""
     found: dict[str, tuple[Garbage, str]] = {}
     for result in (result for several in results.values() for result in several):
         output = result.record.output or ""
-        made = contents(line, output) if output else None
+        made = contents(context, output) if output else None
         files = {digest: f"{result.name}: {name}" for name, digest in made.files.items()} if made else {}
         own = dict.fromkeys([*filter(None, [output]), *_left(result.record)], result.name)
         found |= {digest: (Garbage.RESULTS, name) for digest, name in (own | files).items()}
     for project, digests in snapshots.items():
-        found |= {pin.digest: (Garbage.DATA, pin.name) for pin in line.ledger.keep.contents(project, digests)}
+        found |= {pin.digest: (Garbage.DATA, pin.name) for pin in context.ledger.keep.contents(project, digests)}
     return found
 
 
-def _cached(line: DeliveryContext, projects: Iterable[str], needs: References) -> dict[str, tuple[Garbage, str]]:
+def _cached(context: DeliveryContext, projects: Iterable[str], needs: References) -> dict[str, tuple[Garbage, str]]:
     """Digest -> the object of which the store has a copy."""
-    pins = (pin for project in projects for pin in line.ledger.keep.contents(project, needs.kept.snapshots))
+    pins = (pin for project in projects for pin in context.ledger.keep.contents(project, needs.kept.snapshots))
     return {pin.digest: (Garbage.CACHED, pin.name) for pin in pins if pin.origin is not None}
 
 
-def _blobs(line: DeliveryContext, needs: References, names: dict[str, tuple[Garbage, str]], now: float) -> Iterator[GarbageItem]:
+def _blobs(
+    context: DeliveryContext, needs: References, names: dict[str, tuple[Garbage, str]], now: float
+) -> Iterator[GarbageItem]:
     sizes = {}
 
     def stored() -> Iterator[tuple[str, float]]:
-        for blob in line.blobs.each():
+        for blob in context.blobs.each():
             sizes[blob.digest] = blob.size_bytes
             yield blob.digest, blob.mtime
 
@@ -225,18 +229,18 @@ def _blobs(line: DeliveryContext, needs: References, names: dict[str, tuple[Garb
 
 
 def _folders(
-    line: DeliveryContext, projects: Iterable[str], needs: References, now: float, before: float
+    context: DeliveryContext, projects: Iterable[str], needs: References, now: float, before: float
 ) -> Iterator[GarbageItem]:
     """What lies in the state folder besides blobs. What changed in the last hour stays."""
     young = now - YOUNG_S
     under_way = {holder.name for holder in needs.kept.holders if holder.kind is BlobKind.TURN}
-    releases = {release.digest for project in projects for release in line.ledger.releases.list(project)}
-    yield from _in(Garbage.WORK, line.state / "work", young, under_way | {NAMED})
-    yield from _in(Garbage.TREES, line.state / "worktrees", young, needs.kept.commits)
-    yield from _in(Garbage.SEARCHES, line.state / "search", before)
-    yield from _in(Garbage.INCOMING, line.blobs.root / "incoming", young)
-    yield from _in(Garbage.BUNDLES, line.state / "releases", young, releases)
-    yield from _in(Garbage.DAMAGED, line.state / "damaged", before)
+    releases = {release.digest for project in projects for release in context.ledger.releases.list(project)}
+    yield from _in(Garbage.WORK, context.state / "work", young, under_way | {NAMED})
+    yield from _in(Garbage.TREES, context.state / "worktrees", young, needs.kept.commits)
+    yield from _in(Garbage.SEARCHES, context.state / "search", before)
+    yield from _in(Garbage.INCOMING, context.blobs.root / "incoming", young)
+    yield from _in(Garbage.BUNDLES, context.state / "releases", young, releases)
+    yield from _in(Garbage.DAMAGED, context.state / "damaged", before)
 
 
 def _in(waste: Garbage, folder: Path, before: float, kept: Iterable[str] = ()) -> Iterator[GarbageItem]:
@@ -272,10 +276,10 @@ def _size(entry: os.DirEntry[str]) -> int:
 # --- its going
 
 
-def _delete(line: DeliveryContext, found: GarbagePlan, leases: list[HeldJob]) -> list[GarbageItem]:
+def _delete(context: DeliveryContext, found: GarbagePlan, leases: list[HeldJob]) -> list[GarbageItem]:
     by_digest = {item.digest: item for item in found.items if item.digest}
     gone = []
-    for count, digest in enumerate(line.blobs.sweep(by_digest, time.time())):
+    for count, digest in enumerate(context.blobs.sweep(by_digest, time.time())):
         gone.append(by_digest[digest])
         if count % 1000 == 0:
             for held in leases:
@@ -284,7 +288,7 @@ def _delete(line: DeliveryContext, found: GarbagePlan, leases: list[HeldJob]) ->
         if item.path:
             _remove(Path(item.path))
             gone.append(item)
-    _unlink_dangling(line.state / "work" / NAMED)
+    _unlink_dangling(context.state / "work" / NAMED)
     return gone
 
 
@@ -303,13 +307,13 @@ def _unlink_dangling(folder: Path) -> None:
                 link.unlink(missing_ok=True)
 
 
-def _forget_marks(line: DeliveryContext, found: GarbagePlan) -> None:
+def _forget_marks(context: DeliveryContext, found: GarbagePlan) -> None:
     """The stat index forgets trees that are gone, and files that are gone from those that are not."""
     for project in found.results:
-        for tree in line.ledger.keep.trees(project):
+        for tree in context.ledger.keep.trees(project):
             if not Path(tree).is_dir():
-                line.ledger.keep.forget_tree(project, tree)
+                context.ledger.keep.forget_tree(project, tree)
                 continue
-            known = line.ledger.marks.all(project, f"tree:{tree}")
+            known = context.ledger.marks.all(project, f"tree:{tree}")
             gone = [name for name in known if not os.path.lexists(os.path.join(tree, name))]
-            line.ledger.marks.drop(project, f"tree:{tree}", gone)
+            context.ledger.marks.drop(project, f"tree:{tree}", gone)

@@ -40,55 +40,55 @@ class Uses(msgspec.Struct):
         return sorted(self.by.get(kind, ()))
 
 
-def gather(line: DeliveryContext, before: Mapping[str, float] | None = None) -> References:
+def gather(context: DeliveryContext, before: Mapping[str, float] | None = None) -> References:
     """What must be there. ``before``: project -> the time before which runs are too old; else that of the last collection.
 
     Blobs belong to all projects of the ledger, and so all are asked.
     """
-    projects = [row.name for row in line.ledger.projects.list()]
-    ends = before or {name: line.ledger.keep.collected_before(name) for name in projects}
-    kept = keep((holder for name in projects for holder in holders(line, name, ends[name])), ends)
-    return expand(line, projects, kept)
+    projects = [row.name for row in context.ledger.projects.list()]
+    ends = before or {name: context.ledger.keep.collected_before(name) for name in projects}
+    kept = keep((holder for name in projects for holder in holders(context, name, ends[name])), ends)
+    return expand(context, projects, kept)
 
 
-def expand(line: DeliveryContext, projects: Iterable[str], kept: RetentionSet) -> References:
+def expand(context: DeliveryContext, projects: Iterable[str], kept: RetentionSet) -> References:
     """Look up what snapshots and results consist of. What was erased is not needed."""
     found = set(kept.blobs | kept.results)
     for project in projects:
-        found.update(pin.digest for pin in line.ledger.keep.contents(project, kept.snapshots) if pin.origin is None)
+        found.update(pin.digest for pin in context.ledger.keep.contents(project, kept.snapshots) if pin.origin is None)
     broken = set()
     for digest in kept.results:
-        made = contents(line, digest)
+        made = contents(context, digest)
         if made is None:
             broken.add(digest)
         else:
             found.update(made.files.values())
-    return References(kept, frozenset(found - versions.gone(line.ledger, line.blobs).keys()), frozenset(broken))
+    return References(kept, frozenset(found - versions.gone(context.ledger, context.blobs).keys()), frozenset(broken))
 
 
-def contents(line: DeliveryContext, result: str) -> StepOutput | None:
+def contents(context: DeliveryContext, result: str) -> StepOutput | None:
     """The manifest of a result; None when it is damaged or gone."""
     try:
-        return msgspec.json.decode(line.blobs.read(result), type=StepOutput)
+        return msgspec.json.decode(context.blobs.read(result), type=StepOutput)
     except (CorruptBlobError, NotFoundError, msgspec.DecodeError):
         return None
 
 
-def holders(line: DeliveryContext, project: str, since: float) -> Iterator[Holder]:
+def holders(context: DeliveryContext, project: str, since: float) -> Iterator[Holder]:
     """Everything of a project that may need something; of runs those that ended since then, and those of releases."""
-    runs = {run.id: run for run in line.ledger.keep.runs(project, since)}
+    runs = {run.id: run for run in context.ledger.keep.runs(project, since)}
     yield from (_of_run(run, since) for run in runs.values())
-    yield from _of_releases(line, project, runs, since)
-    for result in line.ledger.keep.results(project):
+    yield from _of_releases(context, project, runs, since)
+    for result in context.ledger.keep.results(project):
         left = _of_records([result.record], logs=result.at >= since)
         yield Holder(BlobKind.STEP, project, result.name, result.at, results=left.results, blobs=left.blobs)
-    for turn in line.ledger.turns.unfinished(project):
-        recorded = line.ledger.turns.recorded(turn.id, "pin") or {}
+    for turn in context.ledger.turns.unfinished(project):
+        recorded = context.ledger.turns.recorded(turn.id, "pin") or {}
         yield Holder(BlobKind.TURN, project, str(recorded.get("run_id", "")), turn.started_at, commit=recorded.get("commit"))
-    for pinned in line.ledger.keep.pins(project):
+    for pinned in context.ledger.keep.pins(project):
         yield Holder(BlobKind.PINNED, project, pinned.name, pinned.at, snapshots=frozenset({pinned.digest}))
-    yield from _of_datasets(line, project)
-    for delivery in line.ledger.keep.samples(project, since):
+    yield from _of_datasets(context, project)
+    for delivery in context.ledger.keep.samples(project, since):
         blobs = frozenset(filter(None, (delivery.sample_digest, delivery.digest)))
         yield Holder(BlobKind.QUARANTINE, project, delivery.id, delivery.at, blobs=blobs)
 
@@ -125,12 +125,12 @@ def _of_records(records: Iterable[StepRecord], *, logs: bool) -> _Left:
     return _Left(frozenset(results), frozenset(blobs))
 
 
-def _of_releases(line: DeliveryContext, project: str, runs: Mapping[str, Run], since: float) -> Iterator[Holder]:
-    erased = versions.gone(line.ledger, line.blobs)
-    hit = line.ledger.keep.holding(project, erased.keys()) if erased else set()
-    for release in line.ledger.releases.list(project):
+def _of_releases(context: DeliveryContext, project: str, runs: Mapping[str, Run], since: float) -> Iterator[Holder]:
+    erased = versions.gone(context.ledger, context.blobs)
+    hit = context.ledger.keep.holding(project, erased.keys()) if erased else set()
+    for release in context.ledger.releases.list(project):
         run = runs.get(release.run_id)
-        made = _of_run(run, since) if run is not None else _of_bundle(line, release, since)
+        made = _of_run(run, since) if run is not None else _of_bundle(context, release, since)
         yield replace(
             made,
             kind=BlobKind.RELEASE,
@@ -141,9 +141,9 @@ def _of_releases(line: DeliveryContext, project: str, runs: Mapping[str, Run], s
         )
 
 
-def _of_bundle(line: DeliveryContext, release: Release, since: float) -> Holder:
+def _of_bundle(context: DeliveryContext, release: Release, since: float) -> Holder:
     """A release whose run is not written down yet: its turn was interrupted after the sealing."""
-    bundle = line.bundle(release.digest)
+    bundle = context.bundle(release.digest)
     pins = msgspec.convert(_json(bundle / "manifest.json").get("pins", {}), Pins | None) if bundle.is_dir() else None
     steps = msgspec.json.decode(_read(bundle / "evidence" / "steps.json", b"[]"), type=list[StepRecord])
     parts = _of_records(steps, logs=release.created_at >= since)
@@ -170,27 +170,27 @@ def _read(path: Path, otherwise: bytes) -> bytes:
         return otherwise
 
 
-def _of_datasets(line: DeliveryContext, project: str) -> Iterator[Holder]:
+def _of_datasets(context: DeliveryContext, project: str) -> Iterator[Holder]:
     standing: dict[str, set[str]] = {}
-    for dataset, pin in line.ledger.keep.standing(project):
+    for dataset, pin in context.ledger.keep.standing(project):
         if pin.origin is None:
             standing.setdefault(dataset, set()).add(pin.digest)
     newest: dict[str, SnapshotFacts] = {}
-    for facts in line.ledger.keep.snapshots(project):
+    for facts in context.ledger.keep.snapshots(project):
         newest.setdefault(facts.dataset, facts)
     for dataset in standing.keys() | newest.keys():
         snapshots = {newest[dataset].digest} if dataset in newest else set()
         if dataset in standing:  # which may be an older version again
-            snapshots.add(line.ledger.data.head(project, dataset).digest)
+            snapshots.add(context.ledger.data.head(project, dataset).digest)
         blobs = frozenset(standing.get(dataset, ()))
         yield Holder(BlobKind.CURRENT, project, dataset, 0.0, snapshots=frozenset(snapshots), blobs=blobs)
 
 
-def uses(line: DeliveryContext, needs: References, wanted: Set[str]) -> dict[str, Uses]:
+def uses(context: DeliveryContext, needs: References, wanted: Set[str]) -> dict[str, Uses]:
     """Who needs each of these blobs."""
     found = {digest: Uses() for digest in wanted}
-    of_snapshot = {digest: pins for digest in needs.kept.snapshots if (pins := _pins_among(line, digest, wanted))}
-    of_result = {digest: files for digest in needs.kept.results if (files := _files_among(line, digest, wanted))}
+    of_snapshot = {digest: pins for digest in needs.kept.snapshots if (pins := _pins_among(context, digest, wanted))}
+    of_result = {digest: files for digest in needs.kept.results if (files := _files_among(context, digest, wanted))}
     for holder in needs.kept.holders:
         for snapshot in holder.snapshots & of_snapshot.keys():
             for dataset, pin in of_snapshot[snapshot]:
@@ -205,23 +205,23 @@ def uses(line: DeliveryContext, needs: References, wanted: Set[str]) -> dict[str
         for digest in holder.blobs & wanted:
             _note(found[digest], holder)
     for project in {holder.project for holder in needs.kept.holders}:
-        for dataset, pin in line.ledger.keep.standing(project):
+        for dataset, pin in context.ledger.keep.standing(project):
             if pin.digest in wanted:
                 found[pin.digest].data.add((dataset, pin.name))
     return found
 
 
-def _pins_among(line: DeliveryContext, snapshot: str, wanted: Set[str]) -> list[tuple[str, FilePin]]:
+def _pins_among(context: DeliveryContext, snapshot: str, wanted: Set[str]) -> list[tuple[str, FilePin]]:
     try:
-        dataset = line.ledger.data.facts(snapshot).dataset
+        dataset = context.ledger.data.facts(snapshot).dataset
     except NotFoundError:
         return []
-    return [(dataset, pin) for pin in line.ledger.data.files_of(snapshot) if pin.digest in wanted]
+    return [(dataset, pin) for pin in context.ledger.data.files_of(snapshot) if pin.digest in wanted]
 
 
-def _files_among(line: DeliveryContext, result: str, wanted: Set[str]) -> list[tuple[str, str]]:
+def _files_among(context: DeliveryContext, result: str, wanted: Set[str]) -> list[tuple[str, str]]:
     """Those of a result's files, and the result itself, under no name."""
-    made = contents(line, result)
+    made = contents(context, result)
     files = list(made.files.items()) if made is not None else []
     return [(name, digest) for name, digest in [*files, ("", result)] if digest in wanted]
 

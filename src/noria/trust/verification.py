@@ -85,32 +85,32 @@ class VerificationReport(msgspec.Struct, frozen=True):
         return not self.bundles and all(finding.cure is not Repair.LOST for finding in self.findings)
 
 
-def verify(line: DeliveryContext) -> VerificationReport:
+def verify(context: DeliveryContext) -> VerificationReport:
     """Read everything that is needed, and mend what can be mended."""
-    with line.locks.using(BLOBS):
-        needs = gather(line)
-        size_bytes, bad = _read_all(line, needs)
-        used = uses(line, needs, bad.keys()) if bad else {}
+    with context.locks.using(BLOBS):
+        needs = gather(context)
+        size_bytes, bad = _read_all(context, needs)
+        used = uses(context, needs, bad.keys()) if bad else {}
         for digest, state in bad.items():
             if state is DamageState.DAMAGED:
-                _put_aside(line, digest)
-        where = _put_back(line, used)
-        findings = tuple(_finding(line, digest, state, used[digest], where) for digest, state in bad.items())
-        bundles = dict(_bundles(line))
+                _put_aside(context, digest)
+        where = _put_back(context, used)
+        findings = tuple(_finding(context, digest, state, used[digest], where) for digest, state in bad.items())
+        bundles = dict(_bundles(context))
     for finding in findings:
         kind = "blob.restored" if finding.cure is Repair.PUT_BACK else "blob.damaged"
         facts = {"state": str(finding.state), "cure": str(finding.cure)}
-        line.ledger.events.append(line.name, kind, finding.digest, finding.text, facts, actor=line.actor)
+        context.ledger.events.append(context.name, kind, finding.digest, finding.text, facts, actor=context.actor)
     return VerificationReport(len(needs.blobs), size_bytes, findings, bundles)
 
 
-def _read_all(line: DeliveryContext, needs: References) -> tuple[int, dict[str, DamageState]]:
+def _read_all(context: DeliveryContext, needs: References) -> tuple[int, dict[str, DamageState]]:
     """Bytes that are whole, and what is not, by digest."""
     bad: dict[str, DamageState] = {}
     total, done, told = 0, 0, time.monotonic()
     with ThreadPoolExecutor(cores()) as pool:
         for part in _parts(sorted(needs.blobs), AT_ONCE):
-            for digest, found in zip(part, pool.map(lambda digest: _read(line, digest), part), strict=True):
+            for digest, found in zip(part, pool.map(lambda digest: _read(context, digest), part), strict=True):
                 if isinstance(found, DamageState):
                     bad[digest] = found
                 else:
@@ -118,7 +118,7 @@ def _read_all(line: DeliveryContext, needs: References) -> tuple[int, dict[str, 
             done += len(part)
             if time.monotonic() - told > TOLD_S:
                 told = time.monotonic()
-                line.progress(f"verified {done:,} of {len(needs.blobs):,} blobs, {total / 1e6:,.0f} MB")
+                context.progress(f"verified {done:,} of {len(needs.blobs):,} blobs, {total / 1e6:,.0f} MB")
     return total, bad
 
 
@@ -126,42 +126,42 @@ def _parts(digests: list[str], count: int) -> Iterator[list[str]]:
     return (digests[start : start + count] for start in range(0, len(digests), count))
 
 
-def _read(line: DeliveryContext, digest: str) -> int | DamageState:
+def _read(context: DeliveryContext, digest: str) -> int | DamageState:
     try:
-        return line.blobs.verified_size(digest)
+        return context.blobs.verified_size(digest)
     except NotFoundError:
         return DamageState.MISSING
     except CorruptBlobError:
         return DamageState.DAMAGED
 
 
-def _put_aside(line: DeliveryContext, digest: str) -> None:
+def _put_aside(context: DeliveryContext, digest: str) -> None:
     """Keep the damaged bytes for whoever wants to look at them, out of the way."""
-    folder = line.state / DAMAGED_FOLDER
+    folder = context.state / DAMAGED_FOLDER
     folder.mkdir(exist_ok=True)
-    line.blobs.put_aside(digest, folder / f"{digest}-{time.strftime('%Y%m%dT%H%M%S')}")
+    context.blobs.put_aside(digest, folder / f"{digest}-{time.strftime('%Y%m%dT%H%M%S')}")
 
 
-def _finding(line: DeliveryContext, digest: str, state: DamageState, used: Uses, where: Mapping[str, str]) -> DamagedBlob:
+def _finding(context: DeliveryContext, digest: str, state: DamageState, used: Uses, where: Mapping[str, str]) -> DamagedBlob:
     if digest in where:
         return DamagedBlob(digest, state, used, Repair.PUT_BACK, where[digest])
     if used.data or not used.results:
         return DamagedBlob(digest, state, used, Repair.LOST)
     for result in used.results:  # one whose file is lost is no result: its step runs again
-        line.blobs.discard(result)
+        context.blobs.discard(result)
     return DamagedBlob(digest, state, used, Repair.MADE_AGAIN)
 
 
 # --- where the bytes may still be
 
 
-def _put_back(line: DeliveryContext, used: Mapping[str, Uses]) -> dict[str, str]:
+def _put_back(context: DeliveryContext, used: Mapping[str, Uses]) -> dict[str, str]:
     """Digest -> where its bytes were found; they are in the store again."""
     found: dict[str, str] = {}
     for places in (_bundle_files, _home_files, _records, _source_files):
         wanted = {digest: needed for digest, needed in used.items() if digest not in found}
-        for path, digest, shown in places(line, wanted) if wanted else ():
-            if digest not in found and _holds(path, digest) and line.blobs.put_file(path) == digest:
+        for path, digest, shown in places(context, wanted) if wanted else ():
+            if digest not in found and _holds(path, digest) and context.blobs.put_file(path) == digest:
                 found[digest] = shown
     return found
 
@@ -176,26 +176,26 @@ def _holds(path: Path, digest: str) -> bool:
 Candidate = tuple[Path, str, str]  # a file that may hold the bytes of this digest, and what people call it
 
 
-def _bundle_files(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+def _bundle_files(context: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """The model of a release."""
-    for release in line.ledger.releases.list(line.name):
+    for release in context.ledger.releases.list(context.name):
         with contextlib.suppress(OSError, msgspec.DecodeError, KeyError):
-            manifest = msgspec.json.decode((line.bundle(release.digest) / "manifest.json").read_bytes())
+            manifest = msgspec.json.decode((context.bundle(release.digest) / "manifest.json").read_bytes())
             for name, digest in manifest["files"].items():
                 if digest in used:
-                    yield line.bundle(release.digest) / name, digest, f"the bundle of {release.version}"
+                    yield context.bundle(release.digest) / name, digest, f"the bundle of {release.version}"
 
 
-def _home_files(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+def _home_files(context: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """What commands left in the project's folder."""
     for digest, needed in used.items():
         for name in sorted(needed.outs):
-            place = (line.home / name).resolve()
-            if place.is_relative_to(line.home):
+            place = (context.home / name).resolve()
+            if place.is_relative_to(context.home):
                 yield place, digest, name
 
 
-def _records(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+def _records(context: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """The record of this environment."""
     record = environment.record()
     if environment.digest(record) in used:
@@ -206,7 +206,7 @@ def _records(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candid
             yield path, environment.digest(record), "this environment"
 
 
-def _source_files(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
+def _source_files(context: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """The files of a dataset where they came from."""
     wanted: dict[str, dict[str, list[str]]] = {}
     for digest, needed in used.items():
@@ -214,18 +214,18 @@ def _source_files(line: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[C
             wanted.setdefault(of, {}).setdefault(name, []).append(digest)
     if not wanted:
         return
-    project = config.load(line.home)
+    project = config.load(context.home)
     for of, files in wanted.items():
         dataset = project.data.get(of)
         if dataset is not None and not served_predictions.is_log(dataset.source):
             try:
-                yield from _of_source(line, dataset, files)
+                yield from _of_source(context, dataset, files)
             except NoriaError as error:
-                line.progress(f"{of}: its source cannot be asked: {error.message}")
+                context.progress(f"{of}: its source cannot be asked: {error.message}")
 
 
-def _of_source(line: DeliveryContext, dataset: config.DataSource, files: Mapping[str, list[str]]) -> Iterator[Candidate]:
-    source = arrivals.connect(line, dataset)
+def _of_source(context: DeliveryContext, dataset: config.DataSource, files: Mapping[str, list[str]]) -> Iterator[Candidate]:
+    source = arrivals.connect(context, dataset)
     with tempfile.TemporaryDirectory() as folder:
         for found in source.look():
             if found.name not in files or found.problem:
@@ -243,10 +243,10 @@ def _of_source(line: DeliveryContext, dataset: config.DataSource, files: Mapping
 # --- bundles
 
 
-def _bundles(line: DeliveryContext) -> Iterator[tuple[str, str]]:
+def _bundles(context: DeliveryContext) -> Iterator[tuple[str, str]]:
     """Releases whose sealed folder is not whole, and why."""
-    for release in line.ledger.releases.list(line.name):
+    for release in context.ledger.releases.list(context.name):
         try:
-            verify_bundle(line, release)
+            verify_bundle(context, release)
         except StoreError as error:
             yield release.version, error.message

@@ -364,16 +364,16 @@ def _glob(pattern: str) -> list[Path]:
     return [one for one in Path(base).glob("/".join(parts)) if one.is_file()] if parts else []
 
 
-def dataset(line: DeliveryContext, reference: str) -> tuple[InputFile, ...]:
+def dataset(context: DeliveryContext, reference: str) -> tuple[InputFile, ...]:
     """The accepted files of a dataset, as of now or of a release (``flights@v3``).
 
     Raises NotFoundError, RefusedError when files of it are gone or were erased.
     """
-    facts = versions.find(line.ledger, line.name, reference)
-    versions.whole(line, facts)
-    pins = sorted(line.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)
-    named = [(pin, line.named_blob(pin.digest, pin.name)) for pin in pins]
-    known = config.load(line.home).data.get(facts.dataset)
+    facts = versions.find(context.ledger, context.name, reference)
+    versions.whole(context, facts)
+    pins = sorted(context.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)
+    named = [(pin, context.named_blob(pin.digest, pin.name)) for pin in pins]
+    known = config.load(context.home).data.get(facts.dataset)
     dialect = known.csv if known is not None else None
     return tuple(
         InputFile(f"{facts.dataset}:{pin.name}", path, rows.kind_of(pin.name), pin.digest, dialect) for pin, path in named

@@ -28,9 +28,9 @@ def walk(case):
     home = case.home / "home"
     home.mkdir()
     case.run("git", "clone", "-q", "-b", "release", str(remote), str(home / "p"))
-    line = assembly.assemble(home / "p")
-    scout, project = TriggerWatcher(line), config.load(home / "p")
-    assert scout.commits(project) == 1
+    context = assembly.assemble(home / "p")
+    watcher, project = TriggerWatcher(context), config.load(home / "p")
+    assert watcher.commits(project) == 1
     case.run("git", "tag", "release", "HEAD~1", cwd=work)
     case.run("git", "push", "-q", str(remote), "refs/tags/release", cwd=work)
     case.write("work/word.txt", "c\n")
@@ -38,7 +38,7 @@ def walk(case):
     case.run("git", "push", "-q", str(remote), "refs/heads/release:refs/heads/release", cwd=work)
     newest = case.run("git", "rev-parse", "HEAD", cwd=work).strip()
     deadline = time.monotonic() + 200
-    while not scout.commits(project):
+    while not watcher.commits(project):
         assert time.monotonic() < deadline, "commit c is never taken"
-    assert line.ledger.triggers.newest_commit("tagged")[0] == newest
-    line.ledger.close()
+    assert context.ledger.triggers.newest_commit("tagged")[0] == newest
+    context.ledger.close()
