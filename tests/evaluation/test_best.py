@@ -13,7 +13,7 @@ from noria.evaluation.evaluate import best_so_far
 from noria.releases.release import Release, ServedForm
 
 
-class Line:
+class Context:
     """As much of one as is asked: releases and their bundles."""
 
     name = "p"
@@ -35,13 +35,13 @@ class Line:
             (folder / "evaluation.json").write_text(json.dumps(evaluation))
 
     def best(self, *metrics: str) -> str | None:
-        found = best_so_far(self, metrics or ("roc_auc",))  # type: ignore[arg-type]  # as much of a line as is asked
+        found = best_so_far(self, metrics or ("roc_auc",))  # type: ignore[arg-type]  # as much of a context as is asked
         return found.version if found else None
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Line:
-    return Line(tmp_path)
+def context(tmp_path: Path) -> Context:
+    return Context(tmp_path)
 
 
 def against(best: str | None, difference: float | None, metric: str = "roc_auc", champion: str | None = None) -> dict[str, Any]:
@@ -51,36 +51,36 @@ def against(best: str | None, difference: float | None, metric: str = "roc_auc",
     return {"champion": champion, "versus": {}, "best": best, "versus_best": found}
 
 
-def test_many_small_steps_down_keep_the_best(line: Line) -> None:
+def test_many_small_steps_down_keep_the_best(context: Context) -> None:
     """Number 30."""
-    assert line.best() is None
-    line.seal("v1", {"champion": None})
-    assert line.best() == "v1"
-    line.seal("v2", against(None, -0.005, champion="v1"))  # before there was a best
-    assert line.best() == "v1"
-    line.seal("v3", against("v1", -0.008, champion="v2"))
-    assert line.best() == "v1"
-    line.seal("v4", against("v1", 0.003, champion="v3"))
-    assert line.best() == "v4"
-    line.seal("v5", against("v4", -0.001, champion="v4"))
-    assert line.best() == "v4"
+    assert context.best() is None
+    context.seal("v1", {"champion": None})
+    assert context.best() == "v1"
+    context.seal("v2", against(None, -0.005, champion="v1"))  # before there was a best
+    assert context.best() == "v1"
+    context.seal("v3", against("v1", -0.008, champion="v2"))
+    assert context.best() == "v1"
+    context.seal("v4", against("v1", 0.003, champion="v3"))
+    assert context.best() == "v4"
+    context.seal("v5", against("v4", -0.001, champion="v4"))
+    assert context.best() == "v4"
 
 
-def test_a_loss_is_better_when_it_is_smaller(line: Line) -> None:
-    line.seal("v1", {"champion": None})
-    line.seal("v2", against(None, -0.5, "mae", "v1"))
-    assert line.best("mae") == "v2"
-    assert line.best() == "v2"  # not compared by this metric: the newest
+def test_a_loss_is_better_when_it_is_smaller(context: Context) -> None:
+    context.seal("v1", {"champion": None})
+    context.seal("v2", against(None, -0.5, "mae", "v1"))
+    assert context.best("mae") == "v2"
+    assert context.best() == "v2"  # not compared by this metric: the newest
 
 
-def test_what_is_barred_or_gone_is_not_the_best(line: Line) -> None:
-    line.seal("v1", {"champion": None}, barred="it did harm")
-    line.seal("v2", against(None, -0.02, champion="v1"))
-    line.seal("v3", against("v2", 0.02, champion="v2"), barred="rolled back")
-    line.seal("v4", None)  # its bundle is not on this machine
-    assert line.best() == "v2"
+def test_what_is_barred_or_gone_is_not_the_best(context: Context) -> None:
+    context.seal("v1", {"champion": None}, barred="it did harm")
+    context.seal("v2", against(None, -0.02, champion="v1"))
+    context.seal("v3", against("v2", 0.02, champion="v2"), barred="rolled back")
+    context.seal("v4", None)  # its bundle is not on this machine
+    assert context.best() == "v2"
 
 
-def test_nothing_is_looked_up_where_no_gate_asks(line: Line) -> None:
-    line.seal("v1", {"champion": None})
-    assert best_so_far(line, ()) is None  # type: ignore[arg-type]  # as much of a line as is asked
+def test_nothing_is_looked_up_where_no_gate_asks(context: Context) -> None:
+    context.seal("v1", {"champion": None})
+    assert best_so_far(context, ()) is None  # type: ignore[arg-type]  # as much of a context as is asked
