@@ -26,20 +26,25 @@ def ago(at: float, now: float | None = None) -> str:
     if passed < 2:
         return "just now"
     if passed < 60:
-        return f"{passed:.0f} s ago"
+        return f"{int(passed)} s ago"
     unit, _, size, _, _ = next(u for u in UNITS if passed < u[4])
     return f"{passed // size:.0f} {unit} ago"
 
 
 def moment(at: float | None) -> str:
     """A time in UTC, to the second; a dash for None."""
-    return "–" if at is None else time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+    return "–" if at is None else _in_utc(at, "%m-%d %H:%M:%S UTC")
 
 
 def day(at: float) -> str:
     """``2013-07-01``; with the time where it is not midnight: ``2013-07-01 06:00``."""
-    text = time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
-    return text.removesuffix(" 00:00")
+    return _in_utc(at, "%m-%d %H:%M").removesuffix(" 00:00")
+
+
+def _in_utc(at: float, form: str) -> str:
+    """The year with four digits, which strftime gives to some years only, and the rest as ``form`` says."""
+    when = time.gmtime(at)
+    return f"{when.tm_year:04}-{time.strftime(form, when)}"
 
 
 def percent(share: float) -> str:
@@ -49,7 +54,7 @@ def percent(share: float) -> str:
 
 def number(value: float) -> str:
     """Whole numbers with commas, others with four significant digits."""
-    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.4g}"
+    return f"{value + 0:,.0f}" if abs(value) >= 999.95 or float(value).is_integer() else f"{value:.4g}"  # + 0: no `-0`
 
 
 def plural(count: int, noun: str) -> str:
