@@ -1,0 +1,66 @@
+"""The tree of errors: as its drawing says, with the exit codes that it names, and the words in their places."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from noria.kernel import errors
+from noria.kernel.errors import NoriaError
+
+CLASSES = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, NoriaError)}
+
+
+def drawn() -> Iterator[tuple[int, str, int | None]]:
+    """Depth, name and exit code of each line of the drawing; a line without a code has its parent's."""
+    for line in (errors.__doc__ or "").splitlines():
+        found = re.match(r"^([│├└─ ]*)(\w+Error)\b(?:.*\bexit (\d))?", line)
+        if found:
+            yield len(found[1]) // 4, found[2], int(found[3]) if found[3] else None
+
+
+def test_the_drawing_is_the_tree() -> None:
+    path: list[tuple[str, int | None]] = []
+    seen = []
+    for depth, name, code in drawn():
+        path = path[:depth]
+        parent, inherited = path[-1] if path else ("Exception", None)
+        assert CLASSES[name].__bases__[0].__name__ == parent
+        code = code if code is not None else inherited
+        if code is not None:
+            assert CLASSES[name].exit_code == code, name
+        path.append((name, code))
+        seen.append(name)
+    assert sorted(seen) == sorted(CLASSES)
+
+
+def test_every_error_says_in_a_sentence_what_it_is() -> None:
+    for name, kind in CLASSES.items():
+        assert kind.__doc__ and kind.__doc__.splitlines()[0].endswith("."), name
+
+
+@pytest.mark.parametrize(
+    ("where", "hint", "text"),
+    [
+        (None, None, "it broke"),
+        ("noria.yaml:2:1", None, "noria.yaml:2:1: it broke"),
+        (None, "Mend it.", "it broke\n  Mend it."),
+        ("a b", "Mend it.", "a b: it broke\n  Mend it."),
+        ("", "", "it broke"),
+    ],
+)
+def test_what_where_and_what_next(where: str | None, hint: str | None, text: str) -> None:
+    for kind in CLASSES.values():
+        if kind is errors.TooOftenError:
+            continue
+        error = kind("it broke", where=where, hint=hint)
+        assert str(error) == text
+        assert (error.message, error.where, error.hint) == ("it broke", where, hint)
+
+
+def test_too_often_says_how_long_to_wait() -> None:
+    error = errors.TooOftenError("slower", wait_s=2.5, hint="Ask later.")
+    assert (error.wait_s, str(error)) == (2.5, "slower\n  Ask later.")
