@@ -78,4 +78,7 @@ def _proportional(processes: Sequence[psutil.Process]) -> int:
 
 def _size(count: int) -> str:
     """As noria.yaml writes it: by powers of 1024."""
-    return f"{count / (1 << 30):.3g} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
+    for unit, size in (("TB", 1 << 40), ("GB", 1 << 30)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count / (1 << 20):.0f} MB"
