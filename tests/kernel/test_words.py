@@ -13,7 +13,7 @@ from noria.kernel import policy, words
 from noria.kernel.policy import RolloutStep, StepKind
 
 SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
-MOMENTS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59))  # noqa: DTZ001 - the zone comes below
+MOMENTS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59))
 
 
 def told(text: str) -> float:
