@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from noria.config.document import nearest
+from noria.config.document import nearest, shortened
 from noria.kernel.errors import ConfigError
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -29,11 +29,13 @@ def holds(text: str, params: Mapping[str, Any]) -> bool:
     try:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"{text!r} is not a condition", hint=HINT) from error
+        raise ConfigError(f"{shortened(text)!r} is not a condition", hint=HINT) from error
     try:
         return bool(_value(tree, params))
     except TypeError as error:
-        raise ConfigError(f"{text!r} compares what cannot be compared: {error}", hint=HINT) from error
+        raise ConfigError(f"{shortened(text)!r} compares what cannot be compared: {error}", hint=HINT) from error
+    except RecursionError:  # Python reads deeper than this can follow
+        raise ConfigError(f"{shortened(text)!r} is nested too deep", hint=HINT) from None
 
 
 def find(params: Mapping[str, Any], name: str) -> Any:
@@ -78,7 +80,7 @@ def _value(node: ast.expr, params: Mapping[str, Any]) -> Any:
     try:
         return find(params, name)
     except KeyError:
-        raise ConfigError(f"there is no parameter {name!r}", hint=nearest(name, known_names(params))) from None
+        raise ConfigError(f"there is no parameter {shortened(name)!r}", hint=nearest(name, known_names(params))) from None
 
 
 def _dotted(node: ast.expr) -> str:
@@ -86,4 +88,4 @@ def _dotted(node: ast.expr) -> str:
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{_dotted(node.value)}.{node.attr}"
-    raise ConfigError(f"{ast.unparse(node)!r} may not stand in a condition", hint=HINT)
+    raise ConfigError(f"{shortened(ast.unparse(node))!r} may not stand in a condition", hint=HINT)

@@ -65,11 +65,11 @@ class DocumentItem(RedactedRecord, frozen=True):
     def kind(self) -> str:
         """What was found, in the words of an error message."""
         if isinstance(self.value, str):
-            return f"the text {_shortened(self.text)!r}"
+            return f"the text {shortened(self.text)!r}"
         if isinstance(self.value, bool):
             return f"`{self.text}`"
         if isinstance(self.value, (int, float)):
-            return f"the number {_shortened(self.text)}"
+            return f"the number {shortened(self.text)}"
         if isinstance(self.value, dict):
             return "a mapping"
         return "a list" if isinstance(self.value, list) else "nothing"
@@ -118,7 +118,7 @@ def _bound(text: str, shown: str) -> None:
     for event in yaml.parse(text, Loader=Loader):
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise ConfigError(f"tags are not allowed: {_shortened(str(tag))}", where=_where(shown, event.start_mark))
+            raise ConfigError(f"tags are not allowed: {shortened(str(tag))}", where=_where(shown, event.start_mark))
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -225,5 +225,6 @@ def _not_yaml(error: yaml.YAMLError, shown: str) -> ConfigError:
     )
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """At most 60 characters, as messages show what they found."""
     return text if len(text) <= 60 else text[:57] + "..."
