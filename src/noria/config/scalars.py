@@ -61,7 +61,7 @@ def _nulls(item: DocumentItem) -> float:
         return 0.0
     if isinstance(item.value, str):
         return units.share(item.value.removeprefix("<=").strip())
-    return float(SHARE.read(item))
+    return float(SHARE.take(item))
 
 
 def _plain(item: DocumentItem) -> str | int | float | bool:

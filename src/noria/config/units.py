@@ -33,10 +33,10 @@ def size_bytes(text: str) -> int:
     if match is None:
         raise ValueError
     unit = match.group(2)
-    size = int(float(text[: -len(unit)]) * BYTES[unit.upper()])
-    if not 0 < size < 1 << 60:
+    size = float(text[: -len(unit)]) * BYTES[unit.upper()]
+    if not 1 <= size < 1 << 60:
         raise ValueError
-    return size
+    return int(size)
 
 
 def share(text: str) -> float:
