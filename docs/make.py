@@ -1,4 +1,6 @@
-"""`make docs`: write the pages that are made from the code: project-file.md, commands.md, errors.md."""
+"""`make docs`: write the pages that are made from the code: project-file.md, commands.md, errors.md, and the
+table of actions in control-api.md.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,14 @@ import click
 
 from noria import cli
 from noria.config import reference
+from noria.engine.action import Action, Field, FieldKind, Who
+from noria.engine.action_table import ACTIONS, at_the_top
 from noria.kernel import errors
 from noria.serving.http import CODES
 
 HERE = Path(__file__).parent
 WIDTH = 110
+ACTIONS_BEGIN, ACTIONS_END = "<!-- made by docs/make.py -->", "<!-- end -->"
 CODES_OF = {  # beside 2 (called wrongly) and 4 (infrastructure), which every command may end with
     "init": "0 written",
     "demo": "0 nothing failed, nothing lost, v1 reproduced; 1 otherwise",
@@ -28,9 +33,6 @@ CODES_OF = {  # beside 2 (called wrongly) and 4 (infrastructure), which every co
     "release": "0 done; 1 FILE is damaged, does not fit, or nobody vouches for it, the release is in use or has no bar; "
     "2 something has to be said that was not",
     "rollout": "0; 1 refused; 2 no such environment, or nothing is under way there",
-    "approve": "0; 1 the release is barred; 2 no such release or environment",
-    "promote": "0; 1 refused; 2 no such release or environment",
-    "rollback": "0; 1 refused, with what may be done; 2 no such environment",
     "reproduce": "0 bytes or metrics agree; 1 they do not, or the folder is not empty, or the file was changed or lacks data",
     "serve": "0 told to stop; 1 FILE is damaged, not signed or signed by another key, or RELEASE is barred",
     "predict": "0 answered; 1 rows of a file have no answer, --strict met one, or the output exists; 2 refused; 4 no server",
@@ -84,10 +86,11 @@ def commands() -> str:
         COMMANDS_HEAD,
     ]
     top = click.Context(cli.group, info_name="noria")
-    for name, (_, line) in cli.COMMANDS.items():
+    codes = CODES_OF | {name: action.codes for name, action in at_the_top().items()}
+    for name, line in cli.commands().items():
         command = cli.group.get_command(top, name)
         assert command is not None
-        parts += [f"## noria {name}", line, *helps(command, name, top), f"Exit codes: {CODES_OF[name]}."]
+        parts += [f"## noria {name}", line, *helps(command, name, top), f"Exit codes: {codes[name]}."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -97,7 +100,9 @@ def helps(command: click.Command, name: str, parent: click.Context) -> Iterator[
     yield f"```\n{context.get_help().rstrip()}\n```"
     if isinstance(command, click.Group):
         for below in command.list_commands(context):
-            yield from helps(command.commands[below], below, context)
+            found = command.get_command(context, below)
+            assert found is not None
+            yield from helps(found, below, context)
 
 
 def every_error() -> list[type[errors.NoriaError]]:
@@ -131,9 +136,42 @@ def error_table() -> str:
     )
 
 
+def action_table() -> str:
+    """Every action with its path, the keys of its body, its command and its audit event."""
+    rows = [
+        f"| `/api/{verb}` | {', '.join(map(_key, action.fields))} | `{' '.join(('noria', *action.command))}` | "
+        f"{', '.join(f'`{key}`' for key in action.answers)} | `{action.event}` | {_allowed(action)} | {action.about} |"
+        for verb, action in ACTIONS.items()
+    ]
+    head = "| POST | body | command | answers with | audit event | who, when | does what |\n|---|---|---|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def _key(field: Field) -> str:
+    notes = [*([field.kind] if field.kind is not FieldKind.TEXT else []), *(["required"] if field.required else [])]
+    return f"`{field.name}`" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _allowed(action: Action) -> str:
+    who = "no step" if action.who is Who.PERSON else "anybody"
+    return who + (", a changed audit log does not keep it back" if action.while_broken else "")
+
+
+def control_api() -> str:
+    """The control API's page, its table of actions made anew."""
+    before, start, rest = (HERE / "control-api.md").read_text().partition(ACTIONS_BEGIN)
+    _, end, after = rest.partition(ACTIONS_END)
+    return f"{before}{start}\n{action_table()}\n{end}{after}"
+
+
 def pages() -> dict[str, str]:
     """Every generated page by its file's name."""
-    return {"project-file.md": reference(), "commands.md": commands(), "errors.md": error_table()}
+    return {
+        "project-file.md": reference(),
+        "commands.md": commands(),
+        "errors.md": error_table(),
+        "control-api.md": control_api(),
+    }
 
 
 if __name__ == "__main__":

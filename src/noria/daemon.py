@@ -11,10 +11,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import uvicorn
 from msgspec.structs import replace
@@ -26,7 +26,8 @@ from noria.data import files
 from noria.delivery import scaling_events
 from noria.delivery.context import DeliveryContext
 from noria.delivery.rollout_controller import RolloutController
-from noria.engine import actions, assembly, turn_runner
+from noria.engine import assembly, turn_runner
+from noria.engine.action import Action, Value
 from noria.engine.trigger_watcher import TriggerWatcher
 from noria.kernel import descriptors, logs
 from noria.kernel.background import Background
@@ -189,10 +190,15 @@ class Daemon:
         if self.standstill:
             raise StoppedError(f"{self.standstill}; the daemon stands still")
 
-    def demand_going(self) -> None:
-        """Raises StoreError where the daemon stands still: only what a person brings back or holds is done."""
-        if self.standstill:
+    def act(self, action: Action, values: Mapping[str, Value], actor: str) -> dict[str, Any]:
+        """What a person asks through the control API. Raises StoreError where the daemon stands still: only what brings a
+        release back, holds or bars one is done then."""
+        if self.standstill and not action.while_broken:
             raise StoreError(self.standstill, where=str(self.context.state), hint=CHANGED)
+        done = action.perform(self.context, actor, values)
+        if action.starts_turn:
+            self.triggered.set()
+        return done
 
     def _keeping_server(self, project: config.Project) -> Callable[[], float]:
         """Start the model server again whenever it is gone: at the same addresses, as the project file was when it could be
@@ -314,7 +320,7 @@ class Daemon:
         app = console.build(
             lambda: StatusView.read(self.context.ledger, self.context.name, self.context.state, project),
             lambda after: self.context.ledger.events.tail(self.context.name, after=after, limit=200),
-            DaemonActions(self),
+            self.act,
             totals=lambda: self.context.ledger.totals.of(self.context.name),
             token=token(self.context.state),
             hosts=frozenset({host, "localhost", "127.0.0.1", *project.console.hosts}),
@@ -331,44 +337,6 @@ class Daemon:
             self._console = uvicorn.Server(served)
             self._console.run(sockets=[bound.dup()])
         return 1.0
-
-
-class DaemonActions:
-    """The console's actions, done by this daemon's line."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self.daemon = daemon
-
-    def rollback(self, environment: str | None, to: str | None, actor: str) -> dict[str, object]:
-        return actions.roll_back(self.daemon.context, environment, actor, to)
-
-    def promote(self, release: str, environment: str | None, force: bool, actor: str) -> dict[str, object]:
-        self.daemon.demand_going()
-        return actions.promote(self.daemon.context, release, environment, actor, force=force)
-
-    def approve(self, release: str, environment: str | None, actor: str) -> dict[str, object]:
-        self.daemon.demand_going()
-        return actions.approve(self.daemon.context, release, environment, actor)
-
-    def hold(self, environment: str | None, why: str, actor: str) -> dict[str, object]:
-        return actions.hold(self.daemon.context, environment, actor, why)
-
-    def resume(self, environment: str | None, actor: str) -> dict[str, object]:
-        self.daemon.demand_going()
-        return actions.resume(self.daemon.context, environment, actor)
-
-    def abort(self, environment: str | None, why: str, actor: str) -> dict[str, object]:
-        return actions.abort(self.daemon.context, environment, actor, why)
-
-    def trigger(self, reason: str, actor: str) -> dict[str, object]:
-        self.daemon.demand_going()
-        made = actions.trigger(self.daemon.context, reason, actor)
-        self.daemon.triggered.set()
-        return made
-
-    def set_clock(self, at: str, speed: float, actor: str) -> dict[str, object]:
-        self.daemon.demand_going()
-        return actions.set_clock(self.daemon.context, at, speed, actor)
 
 
 def token(state: Path) -> str:

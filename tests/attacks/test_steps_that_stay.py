@@ -15,7 +15,7 @@ import pytest
 
 from noria.cli.context import actor
 from noria.delivery.context import DeliveryContext
-from noria.engine import actions
+from noria.engine.action_table import ACTIONS
 from noria.kernel import orphans
 from noria.kernel.errors import RefusedError
 from noria.pipeline.executors.limits import JobEnd, PoolWork
@@ -115,4 +115,4 @@ def test_no_variable_makes_another_person_and_a_step_is_none(monkeypatch: pytest
     assert actor().startswith("step:")
     line = cast(DeliveryContext, SimpleNamespace())
     with pytest.raises(RefusedError, match="a step cannot approve or promote"):
-        actions.approve(line, "v2", None, actor())
+        ACTIONS["approve"].perform(line, actor(), {"release": "v2", "environment": None})

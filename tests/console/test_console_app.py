@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from noria.console import app
 from noria.console.app import build
+from noria.engine.action import Action, Value
+from noria.engine.action_table import ACTIONS
 from noria.kernel.errors import (
     ForbiddenError,
     LeaseLostError,
@@ -53,29 +55,8 @@ class Recorder:
         self.asked.append(what)
         return {"done": what[0]}
 
-    def rollback(self, environment: str | None, to: str | None, actor: str) -> dict[str, Any]:
-        return self._do("rollback", environment, to, actor)
-
-    def promote(self, release: str, environment: str | None, force: bool, actor: str) -> dict[str, Any]:
-        return self._do("promote", release, environment, force, actor)
-
-    def approve(self, release: str, environment: str | None, actor: str) -> dict[str, Any]:
-        return self._do("approve", release, environment, actor)
-
-    def hold(self, environment: str | None, why: str, actor: str) -> dict[str, Any]:
-        return self._do("hold", environment, why, actor)
-
-    def resume(self, environment: str | None, actor: str) -> dict[str, Any]:
-        return self._do("resume", environment, actor)
-
-    def abort(self, environment: str | None, why: str, actor: str) -> dict[str, Any]:
-        return self._do("abort", environment, why, actor)
-
-    def trigger(self, reason: str, actor: str) -> dict[str, Any]:
-        return self._do("trigger", reason, actor)
-
-    def set_clock(self, at: str, speed: float, actor: str) -> dict[str, Any]:
-        return self._do("clock", at, speed, actor)
+    def __call__(self, action: Action, values: Mapping[str, Value], actor: str) -> dict[str, Any]:
+        return self._do(action.verb, *values.values(), actor)
 
 
 class Client:
@@ -137,17 +118,7 @@ def client(desk: Desk) -> Client:
 
 READ = ("status", "turns", "releases", "rollouts", "events")
 PATHS = ["/", "/fragment", "/metrics", "/static/console.css", *(f"/api/{name}" for name in READ)]
-ORDERS = {
-    "rollback": app.RollbackOrder,
-    "promote": app.PromoteOrder,
-    "approve": app.ApproveOrder,
-    "hold": app.HoldOrder,
-    "resume": app.ResumeOrder,
-    "abort": app.AbortOrder,
-    "trigger": app.TriggerOrder,
-    "clock": app.ClockOrder,
-}
-VERBS = tuple(ORDERS)
+VERBS = tuple(ACTIONS)
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
@@ -386,7 +357,7 @@ def test_the_control_apis_page_names_every_path_and_key(desk: Desk, client: Clie
         refused = client.post(f"/api/{verb}", content=b'{"nonsense": 1}')
         assert refused.status_code == 400
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `/api/{verb}`")]
-        assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == set(ORDERS[verb].__struct_fields__)
+        assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == {field.name for field in ACTIONS[verb].fields}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from noria.cli import group
+from noria.console.ways import ways
 from noria.delivery import judge_advance
 from noria.delivery.judge_guards import Evidence
 from noria.kernel.policy import QualityGuard, RolloutPolicy, RolloutStep, StepKind
@@ -58,7 +59,7 @@ def judged(
 ) -> Analysis:
     """What the judge itself says: the page must understand its sentences."""
     ruling = judge_advance.judge(policy, step, Evidence(blocks), moment)
-    return Analysis(1.0, ruling.reason.text, ruling.stands)
+    return Analysis(1.0, ruling.reason.text, ruling.stands, ruling.reason.code)
 
 
 SEEN = (Interval(0.1, Tally(3_700, 2, 5), Tally(412, 1, 1), 1),)
@@ -116,7 +117,7 @@ def test_each_way_is_a_command_that_exists(state: str, tmp_path: Path) -> None:
     (tmp_path / "noria.yaml").write_text("project: p\n")
     canary = EVERY[state]
     assert canary is not None
-    found = rollout_steps.ways(canary.rollout)
+    found = ways(canary.rollout)
     assert found
     for way in found:
         program, *words = shlex.split(way.command)
@@ -128,10 +129,10 @@ def test_each_way_is_a_command_that_exists(state: str, tmp_path: Path) -> None:
 
 
 def test_an_approval_is_offered_where_one_is_asked_for() -> None:
-    offered = {name: any("approve" in way.command for way in rollout_steps.ways(c.rollout)) for name, c in EVERY.items() if c}
+    offered = {name: any("approve" in way.command for way in ways(c.rollout)) for name, c in EVERY.items() if c}
     assert offered == {"waiting": True, "replay": False, "canary": False, "held": False, "probation": False}
     asking = replace(story.ROLLOUT, look=judged(2, SEEN, judge_advance.AnalysisMoment()))
-    assert "noria approve v4 -e production" in [way.command for way in rollout_steps.ways(asking)]
+    assert "noria approve v4 -e production" in [way.command for way in ways(asking)]
 
 
 @given(st.floats(0, 1e300), st.floats(0, 1e300), st.floats(1.001, 1e6))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +16,7 @@ from engine_stub import Scripted, line_of
 
 from noria import config
 from noria.console.app import build
-from noria.daemon import Daemon, DaemonActions
+from noria.daemon import Daemon
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
@@ -42,8 +44,14 @@ def context(tmp_path: Path) -> Iterator[DeliveryContext]:
 
 @pytest.fixture
 def call(context: DeliveryContext) -> Call:
-    hand = DaemonActions(cast(Daemon, SimpleNamespace(context=context, demand_going=lambda: None)))
-    app = build(lambda: read(context.ledger, "p", StatusContext()), lambda _: [], hand, token="t", hosts=frozenset({HOST}))
+    daemon = cast(Daemon, SimpleNamespace(context=context, standstill="", triggered=threading.Event()))
+    app = build(
+        lambda: read(context.ledger, "p", StatusContext()),
+        lambda _: [],
+        partial(Daemon.act, daemon),
+        token="t",
+        hosts=frozenset({HOST}),
+    )
 
     async def ask(path: str, body: dict[str, Any] | None) -> httpx.Response:
         headers = {"authorization": "Bearer t"}

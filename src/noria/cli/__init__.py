@@ -21,7 +21,7 @@ from noria.cli import streams
 from noria.cli.output import ExitCode, emit_error
 from noria.kernel.errors import NoriaError, UsageError
 
-COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of help; in the order people meet them
+COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of help; those of the table of actions are beside it
     "init": ("noria.cli.init:command", "Write a small working project here, or one for your own data."),
     "demo": ("noria.cli.demo:command", "Show a year of deliveries on real flights, in minutes."),
     "check": ("noria.cli.check:command", "Check configuration, code and data, in seconds."),
@@ -34,9 +34,6 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of 
     "releases": ("noria.cli.releases:command", "List the releases."),
     "release": ("noria.cli.release:command", "Import a model from elsewhere; withdraw a release, lift a bar."),
     "rollout": ("noria.cli.rollout:command", "Where a delivery stands; hold, resume, abort, simulate it."),
-    "approve": ("noria.cli.approve:command", "Say yes to a release that waits for it."),
-    "promote": ("noria.cli.promote:command", "Let a release serve an environment."),
-    "rollback": ("noria.cli.rollback:command", "Put an earlier release back."),
     "reproduce": ("noria.cli.reproduce:command", "Build a release again from its record, and compare."),
     "serve": ("noria.cli.serve:command", "Serve one release alone: no daemon, no project; for containers."),
     "predict": ("noria.cli.predict:command", "Ask the model server for a prediction; or score whole files."),
@@ -50,15 +47,27 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of 
 CRASHES_KEPT = 20  # traceback files under the state folder
 
 
+def commands() -> dict[str, str]:
+    """Every command with its one line of help, in the order people meet them."""
+    from noria.engine.action_table import at_the_top  # most commands need no table
+
+    found: dict[str, str] = {}
+    for name, (_, line) in COMMANDS.items():
+        found[name] = line
+        if name == "rollout":
+            found |= {name: action.line for name, action in at_the_top().items()}
+    return found
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports one only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(commands())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            return _acting(cmd_name)
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
@@ -66,7 +75,19 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(list(commands().items()))
+
+
+def _acting(name: str) -> click.Command | None:
+    """The command of an action."""
+    from noria.engine.action_table import at_the_top  # most commands need no table
+
+    action = at_the_top().get(name)
+    if action is None:
+        return None
+    from noria.cli.action import command_of
+
+    return command_of(action)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

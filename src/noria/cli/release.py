@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from noria.cli.action import ActionGroup
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, pairs, plural
 from noria.cli.versions import at_work
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 file_path = click.Path(path_type=Path)
 
 
-@click.group()
+@click.group(cls=ActionGroup, name="release")
 def command() -> None:
     """Make, withdraw and admit releases by hand; `noria releases` lists and exports them.
 
@@ -94,46 +95,6 @@ def take_in(
         "parity": found.parity,
     }
     emit(as_json, document, lambda: _render(found))
-
-
-@command.command("withdraw")
-@click.argument("release")
-@click.option("--why", required=True, metavar="TEXT", help="The reason, as people will read it.")
-@json_option
-@pass_home
-def withdraw(home: Home, release: str, why: str, as_json: bool) -> None:
-    """Bar RELEASE (v3): no rollback goes to it, and no turn releases its code with its data again, until a person lifts the bar
-    (`noria release lift`) or promotes it. Refused while it serves, or is being rolled out.
-
-    \b
-    Example:  noria release withdraw v3 --why "trained on the wrong labels"
-
-    Exit code 1 when it is refused. JSON keys: release, barred (the reason as it is recorded), text.
-    """
-    from noria.engine import actions
-
-    with at_work(home, quiet=True) as context:
-        done = actions.withdraw(context, release, why, context.actor)
-    emit(as_json, done, lambda: str(done["text"]))
-
-
-@command.command("lift")
-@click.argument("release")
-@json_option
-@pass_home
-def lift(home: Home, release: str, as_json: bool) -> None:
-    """Lift the bar of RELEASE (v3), which was withdrawn or rolled back: it may go out again. Nothing is served by that.
-
-    \b
-    Example:  noria release lift v3
-
-    Exit code 1 when it is not barred. JSON keys: release, was (why it was barred), text.
-    """
-    from noria.engine import actions
-
-    with at_work(home, quiet=True) as context:
-        done = actions.lift(context, release, context.actor)
-    emit(as_json, done, lambda: str(done["text"]))
 
 
 def _render(found: ReleaseImport) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from noria.cli import rollout_simulate
-from noria.cli.context import Home, actor, pass_home
+from noria.cli.action import ActionGroup
+from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, pairs, percent, plain, plural, section, table
 from noria.kernel.errors import ConfigError, NotFoundError
 from noria.serving.rollout_records import Rollout, RolloutState, evidence_words
@@ -16,10 +17,9 @@ from noria.views.runtime_status import surroundings
 from noria.views.status import EnvironmentView, RolloutView, canary_facts, ended_facts, read
 
 environment_option = click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
-why_option = click.option("--why", default="", help="A reason for the record.")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=ActionGroup, name="rollout", invoke_without_command=True)
 @click.pass_context
 @environment_option
 @json_option
@@ -125,61 +125,6 @@ def _plan(rollout: Rollout) -> str:
     """``10 % of traffic, [50 % of traffic], 100 % of traffic``."""
     here = rollout.step if rollout.state in (RolloutState.CANARY, RolloutState.HELD) else -1
     return ", ".join(f"[{words}]" if i == here else words for i, words in enumerate(rollout.plan)) or "direct"
-
-
-def _say(home: Home, verb: str, as_json: bool, environment: str | None, *more: str) -> None:
-    from noria.engine import actions, assembly
-
-    context = assembly.assemble(home.path, actor=actor())
-    done = getattr(actions, verb)(context, environment, actor(), *more)
-    emit(as_json, done, lambda: f"{done['text']} ({done['ms']} ms)")
-
-
-@command.command()
-@environment_option
-@why_option
-@json_option
-@pass_home
-def hold(home: Home, environment: str | None, why: str, as_json: bool) -> None:
-    """Stay where it is until somebody resumes it; harm still ends it.
-
-    \b
-    Example:  noria rollout hold --why "wait for the new labels"
-
-    JSON: environment, release, text, ms.
-    """
-    _say(home, "hold", as_json, environment, why)
-
-
-@command.command()
-@environment_option
-@json_option
-@pass_home
-def resume(home: Home, environment: str | None, as_json: bool) -> None:
-    """Go on with a held rollout where it stood; patience counts anew.
-
-    \b
-    Example:  noria rollout resume
-
-    JSON: environment, release, text, ms.
-    """
-    _say(home, "resume", as_json, environment)
-
-
-@command.command()
-@environment_option
-@why_option
-@json_option
-@pass_home
-def abort(home: Home, environment: str | None, why: str, as_json: bool) -> None:
-    """End it: the champion takes all traffic, the candidate is barred until `noria release lift` or `noria promote`.
-
-    \b
-    Example:  noria rollout abort --why "the price changed"
-
-    JSON: environment, release, text, ms.
-    """
-    _say(home, "abort", as_json, environment, why)
 
 
 command.add_command(rollout_simulate.command, "simulate")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -21,7 +21,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from noria.console import metrics, page
-from noria.console.actions import Actions
+from noria.engine.action import Action, Value
+from noria.engine.action_table import ACTIONS
 from noria.kernel.errors import (
     BadBodyError,
     ConfigError,
@@ -41,10 +42,9 @@ from noria.kernel.event import Event
 from noria.views.status import StatusView, document, event_facts, release_facts, rollouts_document, turn_facts
 from noria.views.totals import Totals
 
-T = TypeVar("T", bound=msgspec.Struct)
+Act = Callable[[Action, Mapping[str, Value], str], dict[str, Any]]  # with what was said, and the actor
 COOKIE = "noria_console"
 BODY_LIMIT = 64 * 1024  # bytes of a request's body
-VERBS = ("rollback", "promote", "approve", "hold", "resume", "abort", "trigger", "clock")  # POST /api/...
 STATUS = {  # the one table from errors to HTTP; the nearest class in an error's line of ancestors counts
     ForbiddenError: 403,
     UnknownTargetError: 404,
@@ -74,7 +74,7 @@ HEADERS = {
 def build(
     view: Callable[[], StatusView],
     events: Callable[[int], list[Event]],
-    actions: Actions,
+    act: Act,
     *,
     token: str,
     hosts: frozenset[str],
@@ -87,7 +87,7 @@ def build(
     of the Host header, with the port (``127.0.0.1:8080``) or without (any port). ``everywhere``: it listens on all addresses of
     this machine, so the Host may be an address as well; no page elsewhere can make a name of its own into one.
     """
-    desk = ConsoleHandlers(view, events, actions, totals)
+    desk = ConsoleHandlers(view, events, act, totals)
     routes = [
         Route("/", desk.home),
         Route("/fragment", desk.fragment),
@@ -98,7 +98,7 @@ def build(
         Route("/api/releases", desk.releases),
         Route("/api/rollouts", desk.rollouts),
         Route("/api/events", desk.tail),
-        *(Route(f"/api/{verb}", getattr(desk, verb), methods=["POST"]) for verb in VERBS),
+        *(Route(f"/api/{verb}", desk.acting(action), methods=["POST"]) for verb, action in ACTIONS.items()),
     ]
     return Starlette(
         routes=routes,
@@ -227,13 +227,13 @@ class ConsoleHandlers:
         self,
         view: Callable[[], StatusView],
         events: Callable[[int], list[Event]],
-        actions: Actions,
+        act: Act,
         totals: Callable[[], Totals] = Totals,
     ) -> None:
         self.view = view
         self.totals = totals
         self.events = events
-        self.actions = actions
+        self.act = act
 
     async def home(self, _: Request) -> Response:
         return HTMLResponse(page.render(await run_in_threadpool(self.view)))
@@ -262,91 +262,30 @@ class ConsoleHandlers:
         found = await run_in_threadpool(self.events, after)
         return JSONResponse({"events": [event_facts(e) for e in found], "next": max((e.seq for e in found), default=after)})
 
-    async def rollback(self, request: Request) -> Response:
-        order = await _body(request, RollbackOrder)
-        return await _done(request, self.actions.rollback, order.environment, order.to)
+    def acting(self, action: Action) -> Callable[[Request], Awaitable[Response]]:
+        """The handler that reads and does an action."""
 
-    async def promote(self, request: Request) -> Response:
-        order = await _body(request, PromoteOrder)
-        return await _done(request, self.actions.promote, order.release, order.environment, order.force)
+        async def handle(request: Request) -> Response:
+            given = await _object(request)
+            try:
+                values = action.read(given)
+            except UsageError as error:
+                raise BadBodyError(error.message, hint=error.hint) from error
+            return JSONResponse(await run_in_threadpool(self.act, action, values, request.scope["noria.actor"]))
 
-    async def approve(self, request: Request) -> Response:
-        order = await _body(request, ApproveOrder)
-        return await _done(request, self.actions.approve, order.release, order.environment)
-
-    async def hold(self, request: Request) -> Response:
-        order = await _body(request, HoldOrder)
-        return await _done(request, self.actions.hold, order.environment, order.why)
-
-    async def resume(self, request: Request) -> Response:
-        order = await _body(request, ResumeOrder)
-        return await _done(request, self.actions.resume, order.environment)
-
-    async def abort(self, request: Request) -> Response:
-        order = await _body(request, AbortOrder)
-        return await _done(request, self.actions.abort, order.environment, order.why)
-
-    async def trigger(self, request: Request) -> Response:
-        order = await _body(request, TriggerOrder)
-        return await _done(request, self.actions.trigger, order.reason)
-
-    async def clock(self, request: Request) -> Response:
-        order = await _body(request, ClockOrder)
-        return await _done(request, self.actions.set_clock, order.at, order.speed)
+        return handle
 
 
-class RollbackOrder(msgspec.Struct, forbid_unknown_fields=True):
-    environment: str | None = None
-    to: str | None = None  # v11; the release before when not named
-
-
-class PromoteOrder(msgspec.Struct, forbid_unknown_fields=True):
-    release: str
-    environment: str | None = None
-    force: bool = False  # in a freeze too
-
-
-class ApproveOrder(msgspec.Struct, forbid_unknown_fields=True):
-    release: str
-    environment: str | None = None
-
-
-class HoldOrder(msgspec.Struct, forbid_unknown_fields=True):
-    environment: str | None = None
-    why: str = ""
-
-
-class ResumeOrder(msgspec.Struct, forbid_unknown_fields=True):
-    environment: str | None = None
-
-
-class AbortOrder(msgspec.Struct, forbid_unknown_fields=True):
-    environment: str | None = None
-    why: str = ""
-
-
-class TriggerOrder(msgspec.Struct, forbid_unknown_fields=True):
-    reason: str = "asked through the API"
-
-
-class ClockOrder(msgspec.Struct, forbid_unknown_fields=True):
-    at: str  # ISO 8601; without an offset it is UTC
-    speed: float = 1.0
-
-
-async def _done(request: Request, action: Callable[..., dict[str, Any]], *arguments: object) -> Response:
-    return JSONResponse(await run_in_threadpool(action, *arguments, actor=request.scope["noria.actor"]))
-
-
-async def _body(request: Request, kind: type[T]) -> T:
+async def _object(request: Request) -> dict[str, Any]:
+    """The body, one JSON object; an empty one where there is none. Raises BadBodyError, TooLargeError."""
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > BODY_LIMIT:
             raise TooLargeError(f"the body is larger than {BODY_LIMIT:,} bytes")
     try:
-        return msgspec.json.decode(content or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(content or b"{}", type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadBodyError(f"the body is not what {request.url.path} takes: {error}") from error
 
 

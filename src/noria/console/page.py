@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from noria.console import chart
+from noria.console import chart, ways
 from noria.evaluation.records import gated_first
 from noria.kernel import words
 from noria.kernel.names import short
@@ -76,8 +76,8 @@ def _templates() -> Environment:
         "known": known,
     }
     made.globals |= {"tone": tone, "chart": chart.quality_chart, "judged": chart.judged, "sank": chart.sank}
-    made.globals |= {name: getattr(rollout_steps, name) for name in ("bar", "cleared", "headline", "plan", "traffic", "ways")}
-    made.globals |= {"rollout_tones": rollout_steps.TONES, "verdicts": VERDICTS}
+    made.globals |= {name: getattr(rollout_steps, name) for name in ("bar", "cleared", "headline", "plan", "traffic")}
+    made.globals |= {"ways": ways.ways, "rollout_tones": rollout_steps.TONES, "verdicts": VERDICTS}
     return made
 
 

@@ -244,7 +244,7 @@ def _note(context: DeliveryContext, rollout: Rollout, ruling: Ruling) -> None:
     now, last = time.time(), rollout.look
     if ruling.advice is Advice.WAIT and last is not None and (last.text == ruling.reason.text or now - last.at < TOLD_S):
         return
-    context.ledger.rollouts.update(rollout.id, look=Analysis(now, ruling.reason.text, ruling.stands))
+    context.ledger.rollouts.update(rollout.id, look=Analysis(now, ruling.reason.text, ruling.stands, ruling.reason.code))
 
 
 def _act(context: DeliveryContext, around: AnalysisContext, rollout: Rollout, route: Route, ruling: Ruling) -> None:
@@ -256,9 +256,8 @@ def _act(context: DeliveryContext, around: AnalysisContext, rollout: Rollout, ro
     elif ruling.advice is Advice.HOLD:
         stage.hold(context, rollout, f"{rollout.release} held at {percent(route.share)}: {ruling.reason.text}")
     elif (frozen := stage.frozen_words(context, environment)) is not None:
-        context.ledger.rollouts.update(
-            rollout.id, look=Analysis(time.time(), f"{ruling.reason.text}; stays until {frozen}", ruling.stands)
-        )
+        text = f"{ruling.reason.text}; stays until {frozen}"
+        context.ledger.rollouts.update(rollout.id, look=Analysis(time.time(), text, ruling.stands, ruling.reason.code))
     elif ruling.advice is Advice.PROMOTE:
         release = context.ledger.releases.get(context.name, rollout.release)
         champion.promote(context, environment, release, ruling.reason.text, rollout, onward=True)

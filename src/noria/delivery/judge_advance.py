@@ -19,7 +19,7 @@ from noria.delivery import judge_guards as guards
 from noria.delivery.judge_guards import Evidence
 from noria.kernel.policy import RolloutPolicy, RolloutStep, StepKind, lasting, percent
 from noria.kernel.verdict import Outcome, Reason
-from noria.serving.rollout_records import Advice, GuardStatus
+from noria.serving.rollout_records import ASKS_APPROVAL, Advice, GuardStatus
 
 
 class AnalysisMoment(msgspec.Struct, frozen=True):
@@ -137,7 +137,7 @@ def _asked(policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tupl
     if missing <= 0:
         return _onward(policy, step, f"{_plural(moment.approvals, 'approval')}", found)
     text = f"waits for {_plural(missing, 'approval')} (`noria approve`); {_all_words(found[:1])}"
-    return Advice.WAIT, Reason("rollout.approve", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
+    return Advice.WAIT, Reason(ASKS_APPROVAL, text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
 
 
 def _onward(policy: RolloutPolicy, step: int, shown: str, found: tuple[GuardStatus, ...]) -> tuple[Advice, Reason]:

@@ -1,4 +1,7 @@
-"""What a person may do, by command or by call: roll back, promote, ask for a turn, set the replay's clock."""
+"""What a person may do, by command or by call: roll back, promote, ask for a turn, set the replay's clock.
+
+Each has its entry in `engine.action_table`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from noria.config import Environment
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
+from noria.engine.action import demand_person
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
 from noria.kernel.trigger import TriggerKind
 from noria.releases.release import Release
@@ -47,7 +51,7 @@ def roll_back(context: DeliveryContext, environment: str | None, actor: str, to:
 
 
 def promote(
-    context: DeliveryContext, version: str, environment: str | None, actor: str, *, force: bool = False
+    context: DeliveryContext, release: str, environment: str | None, actor: str, *, force: bool = False
 ) -> dict[str, object]:
     """Make a sealed release the champion by hand; it lifts a bar, and counts as an approval.
 
@@ -55,19 +59,19 @@ def promote(
     """
     begun = time.perf_counter()
     target = environment_named(context, environment)
-    release = context.ledger.releases.get(context.name, version)
+    sealed = context.ledger.releases.get(context.name, release)
     route = context.ledger.routes.get(context.name, target.name)
-    if route is not None and route.champion == release.digest and route.candidate is None:
-        raise RefusedError(f"{release.version} already serves {target.name}", hint="`noria status` shows what serves where.")
-    _demand_may_go_out(context, release, target, actor, force=force)
+    if route is not None and route.champion == sealed.digest and route.candidate is None:
+        raise RefusedError(f"{sealed.version} already serves {target.name}", hint="`noria status` shows what serves where.")
+    _demand_may_go_out(context, sealed, target, actor, force=force)
     active = context.ledger.rollouts.active(context.name, target.name)
-    rollout = active if active is not None and active.digest == release.digest else None
-    champion.serve_candidate(context, route, release)  # before anything is changed
+    rollout = active if active is not None and active.digest == sealed.digest else None
+    champion.serve_candidate(context, route, sealed)  # before anything is changed
     if rollout is None:
-        stage.supersede(context, target.name, f"{release.version} was promoted by {actor}")
-    if release.barred:
-        lift(context, release.version, actor)
-    text = champion.promote(context, target, release, f"asked by {actor}", rollout, tried=True)
+        stage.supersede(context, target.name, f"{sealed.version} was promoted by {actor}")
+    if sealed.barred:
+        lift(context, sealed.version, actor)
+    text = champion.promote(context, target, sealed, f"asked by {actor}", rollout, tried=True)
     serves = context.ledger.routes.get(context.name, target.name)
     return _done(target, serves.champion_version if serves else None, text, begun)
 
@@ -76,7 +80,7 @@ def _demand_may_go_out(
     context: DeliveryContext, release: Release, target: Environment, actor: str, *, force: bool = False
 ) -> None:
     """Nothing is frozen, and enough people said yes, this one among them. Raises RefusedError."""
-    _demand_person(actor)
+    demand_person(actor)
     frozen = stage.frozen_words(context, target)
     if frozen is not None and not force:
         raise RefusedError(
@@ -91,25 +95,18 @@ def _demand_may_go_out(
         )
 
 
-def approve(context: DeliveryContext, version: str, environment: str | None, actor: str) -> dict[str, object]:
+def approve(context: DeliveryContext, release: str, environment: str | None, actor: str) -> dict[str, object]:
     """One person's approval of a sealed release for an environment; a rollout that waits for it goes on by itself."""
     begun = time.perf_counter()
-    _demand_person(actor)
     target = environment_named(context, environment)
-    release = context.ledger.releases.get(context.name, version)
-    if release.barred:
+    sealed = context.ledger.releases.get(context.name, release)
+    if sealed.barred:
         raise RefusedError(
-            f"{release.version} is barred: {release.barred}", hint=f"`noria release lift {release.version}` lifts it."
+            f"{sealed.version} is barred: {sealed.barred}", hint=f"`noria release lift {sealed.version}` lifts it."
         )
-    missing = _approved(context, release, target, actor)
-    text = f"{release.version} is approved for {target.name} by {actor}"
-    return _done(target, release.version, f"{text}; {missing} more needed" if missing else text, begun) | {"missing": missing}
-
-
-def _demand_person(actor: str) -> None:
-    """Raises RefusedError for a step: code of a project does not let its own release out."""
-    if actor.startswith("step:"):
-        raise RefusedError("a step cannot approve or promote a release", hint="A person says so, outside of any turn.")
+    missing = _approved(context, sealed, target, actor)
+    text = f"{sealed.version} is approved for {target.name} by {actor}"
+    return _done(target, sealed.version, f"{text}; {missing} more needed" if missing else text, begun) | {"missing": missing}
 
 
 def _approved(context: DeliveryContext, release: Release, environment: Environment, actor: str) -> int:
@@ -166,7 +163,7 @@ def trigger(context: DeliveryContext, reason: str, actor: str) -> dict[str, obje
         if made is None:
             raise RefusedError("an equal trigger is already waiting")
         context.event("trigger.seen", made.id, f"manual: {reason} ({actor})")
-    return {"trigger": made.id}
+    return {"trigger": made.id, "text": f"a turn is asked for: {reason}; the daemon begins it, now or when it starts"}
 
 
 def set_clock(context: DeliveryContext, at: str, speed: float, actor: str) -> dict[str, object]:
@@ -178,26 +175,27 @@ def set_clock(context: DeliveryContext, at: str, speed: float, actor: str) -> di
     if not 0.0 <= speed <= 1e9:
         raise UsageError(f"speed {speed:g} is not between 0 and a billion")
     stamp = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    context.ledger.clock.set(context.name, stamp, speed)
-    return {"at": datetime.fromtimestamp(stamp, UTC).isoformat(), "speed": speed, "actor": actor}
+    context.ledger.clock.set(context.name, stamp, speed, actor)
+    told = datetime.fromtimestamp(stamp, UTC).isoformat()
+    return {"at": told, "speed": speed, "actor": actor, "text": f"the project clock stands at {told}, speed {speed:g}"}
 
 
-def withdraw(context: DeliveryContext, version: str, why: str, actor: str) -> dict[str, object]:
+def withdraw(context: DeliveryContext, release: str, why: str, actor: str) -> dict[str, object]:
     """Bar a sealed release, and turns with its pins, until a person lifts it. Raises RefusedError while it serves somewhere, or
     is on its way."""
     if not why.strip():
         raise UsageError("a release is withdrawn for a reason", hint="`--why` tells it.")
     reason = f"withdrawn by {actor}: {' '.join(why.split())}"
     with context.ledger.transaction():  # nothing is promoted in between
-        release = context.ledger.releases.get(context.name, version)
-        if release.barred:
+        sealed = context.ledger.releases.get(context.name, release)
+        if sealed.barred:
             raise RefusedError(
-                f"{release.version} is barred already: {release.barred}", hint=f"`noria release lift {release.version}`."
+                f"{sealed.version} is barred already: {sealed.barred}", hint=f"`noria release lift {sealed.version}`."
             )
-        _refuse_in_use(context, release)
-        context.ledger.releases.bar(context.name, release.version, reason)
-        context.event("release.withdrawn", release.version, f"{release.version} {reason}")
-    return {"release": release.version, "barred": reason, "text": f"{release.version} {reason}"}
+        _refuse_in_use(context, sealed)
+        context.ledger.releases.bar(context.name, sealed.version, reason)
+        context.event("release.withdrawn", sealed.version, f"{sealed.version} {reason}")
+    return {"release": sealed.version, "barred": reason, "text": f"{sealed.version} {reason}"}
 
 
 def _refuse_in_use(context: DeliveryContext, release: Release) -> None:
@@ -221,14 +219,14 @@ def _on_its_way(release: Release, environment: str) -> RefusedError:
     )
 
 
-def lift(context: DeliveryContext, version: str, actor: str) -> dict[str, object]:
+def lift(context: DeliveryContext, release: str, actor: str) -> dict[str, object]:
     """Lift the bar of a release: it may be promoted again, and turns may release its pins. Raises RefusedError when there is
     none."""
     with context.ledger.transaction():
-        release = context.ledger.releases.get(context.name, version)
-        if not release.barred:
-            raise RefusedError(f"{release.version} is not barred", hint=f"`noria promote {release.version}` lets it serve.")
-        context.ledger.releases.unbar(context.name, release.version)
-        text = f"the bar of {release.version} is lifted by {actor}; it was: {release.barred}"
-        context.event("release.lifted", release.version, text)
-    return {"release": release.version, "was": release.barred, "text": text}
+        sealed = context.ledger.releases.get(context.name, release)
+        if not sealed.barred:
+            raise RefusedError(f"{sealed.version} is not barred", hint=f"`noria promote {sealed.version}` lets it serve.")
+        context.ledger.releases.unbar(context.name, sealed.version)
+        text = f"the bar of {sealed.version} is lifted by {actor}; it was: {sealed.barred}"
+        context.event("release.lifted", sealed.version, text)
+    return {"release": sealed.version, "was": sealed.barred, "text": text}

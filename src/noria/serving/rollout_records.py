@@ -130,6 +130,10 @@ class Analysis(msgspec.Struct, frozen=True):
     at: float  # wall clock
     text: str
     stands: tuple[GuardStatus, ...] = ()
+    code: str = ""  # of the reason that decided, as `rollout.pause`; empty in those of earlier versions
+
+
+ASKS_APPROVAL = "rollout.approve"  # the code of a look that waits for people
 
 
 CHAMPION = "champion"

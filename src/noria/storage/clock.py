@@ -36,7 +36,7 @@ class ClockStore:
         row = self._database.row("SELECT wall, at, speed FROM clocks WHERE project = ?", (project,))
         return ProjectClock(row["wall"], row["at"], row["speed"]) if row else None
 
-    def set(self, project: str, at: float, speed: float) -> None:
+    def set(self, project: str, at: float, speed: float, actor: str = "engine") -> None:
         """From now on the project's time is ``at`` and runs at ``speed``; recorded as an event."""
         with self._database.transaction():
             self._database.execute(
@@ -45,9 +45,8 @@ class ClockStore:
                 (project, time.time(), at, speed),
             )
             moment = datetime.fromtimestamp(at, UTC)
-            self.events.append(
-                project, "clock.set", project, f"the project clock stands at {moment:%Y-%m-%d %H:%M} UTC, speed {speed:g}"
-            )
+            text = f"the project clock stands at {moment:%Y-%m-%d %H:%M} UTC, speed {speed:g}"
+            self.events.append(project, "clock.set", project, text, actor=actor)
 
     def now(self, project: str) -> float:
         """The project's time, seconds since 1970."""

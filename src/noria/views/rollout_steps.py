@@ -1,10 +1,9 @@
-"""A rollout for a person who looks at it for ten seconds: its steps, its evidence as bars, and what may be done about it."""
+"""A rollout for a person who looks at it for ten seconds: its steps, and its evidence as bars."""
 
 from __future__ import annotations
 
 import math
 import re
-import shlex
 
 import msgspec
 from markupsafe import Markup
@@ -28,13 +27,6 @@ TONES = {  # what a state means to the eye
 class PlanStep(msgspec.Struct, frozen=True):
     words: str  # 10 % of traffic
     where: str  # done, here, next
-
-
-class PersonAction(msgspec.Struct, frozen=True):
-    """Something a person may do."""
-
-    what: str
-    command: str
 
 
 def plan(rollout: Rollout) -> tuple[PlanStep, ...]:
@@ -88,20 +80,6 @@ def traffic(rollout: Rollout, share: float, shadow: float) -> str:
         both = f", both score {percent(shadow)}" if shadow else ""
         return f"{percent(share)} of requests{both}"
     return f"no answers, scores {percent(shadow)} of requests" if shadow else "no traffic yet"
-
-
-def ways(rollout: Rollout) -> tuple[PersonAction, ...]:
-    """What a person may do now; the page only reads, so each is a command."""
-    there = f"-e {shlex.quote(rollout.environment)}"
-    end = PersonAction(f"end it and bar {rollout.release}", f"noria rollout abort {there}")
-    if rollout.state is RolloutState.PROBATION:
-        return (PersonAction(f"put {rollout.before} back at once", f"noria rollback {there}"),)
-    if rollout.state is RolloutState.HELD:
-        go_on = PersonAction("go on from here", f"noria rollout resume {there}")
-        return (go_on, PersonAction("let it serve all", f"noria promote {rollout.release} {there}"), end)
-    approve = PersonAction("approve of it", f"noria approve {rollout.release} {there}")
-    asked = (approve,) if "`noria approve" in (rollout.look.text if rollout.look else rollout.reason) else ()
-    return (*asked, PersonAction("keep it where it is", f"noria rollout hold {there}"), end)
 
 
 def reach(evidence: float, needed: float) -> float:
