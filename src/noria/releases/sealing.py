@@ -18,7 +18,7 @@ from noria.models.golden import GOLDEN
 from noria.pipeline import judge_uncommitted, pin
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.judge_uncommitted import UncommittedChange
-from noria.pipeline.run import Pins
+from noria.pipeline.run import Pins, StepRecord
 from noria.releases import bundle_verifier, code, signing
 from noria.releases import judge_release as policy
 from noria.releases.evidence import Evaluation
@@ -32,11 +32,17 @@ NAMED = 3  # so many changed files are named
 
 
 def sealed_by(context: PipelineContext, pinned_run: PinnedRun) -> Release | None:
-    """The release that this very turn sealed before it was interrupted; the sheet gets the pins it was sealed with."""
+    """The release that this very turn sealed before it was interrupted; the run gets what was sealed of it back: its pins, its
+    steps and the parameters that a search found."""
     found = next((r for r in context.ledger.releases.list(context.name) if r.turn_id == pinned_run.turn.id), None)
     if found is not None:
-        manifest = msgspec.json.decode((context.bundle(found.digest) / "manifest.json").read_bytes())
+        bundle = context.bundle(found.digest)
+        manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
         pinned_run.pins = msgspec.convert(manifest["pins"], Pins)
+        pinned_run.records = msgspec.json.decode((bundle / "evidence" / "steps.json").read_bytes(), type=list[StepRecord])
+        params = msgspec.json.decode((bundle / "evidence" / "params.json").read_bytes())
+        if pinned_run.project.model is not None and pinned_run.project.model.search is not None:
+            pinned_run.found = {"params": params["train"], "algorithm": params["algorithm"]}
     return found
 
 
