@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from noria.delivery import shadow_evidence
 from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel import names
-from noria.predictions import compaction, segments
+from noria.predictions import compaction, label_join, segments
 from noria.predictions.records import Predictions, Shadow, Written
 from noria.predictions.writer import Feedback, LogReader, LogWriter, Prediction, frame
 
@@ -206,7 +206,7 @@ EVENT = st.tuples(st.sampled_from(["predict", "pair", "pair", "label", "label_by
 def test_it_is_the_plain_join_whatever_is_read_first(events: list[Any], seed: int, all_late: bool) -> None:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shadow_evidence, "KEPT", 1000)
+        patch.setattr(label_join, "KEPT", 1000)
         folders = Folders(Path(name))
         book = folders.book()
         plain: list[Prediction | Feedback] = []

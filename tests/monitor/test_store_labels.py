@@ -15,6 +15,7 @@ from noria.models.signature import Signature
 from noria.monitor import accumulator
 from noria.monitor.accumulator import AccumulatorState, Gauge, WindowAccumulator
 from noria.predictions import log_query
+from noria.predictions.reader import LogPart
 from noria.predictions.writer import Feedback, LogWriter, Prediction
 from noria.releases.evidence import Reference
 
@@ -46,11 +47,12 @@ def test_the_monitor_joins_by_the_rule(answers: Answers, said: Labels, order: ob
     records = records_of(answers, said)
     expected = {p.id: label for p, label in labels_rule.join(records) if label is not None}
     order.shuffle(records)  # type: ignore[attr-defined]  # Hypothesis' random numbers
+    parts = [LogPart("w-0000", row, [record]) for row, record in enumerate(records)]
     kept = WindowAccumulator(AccumulatorState("p", DAY_S, caught_up=True), lambda _: GAUGE)
-    kept.take(records[:split], 100.0)
+    kept.take(parts[:split], 100.0)
     kept = WindowAccumulator(kept.notes, lambda _: GAUGE)  # a new daemon
-    kept.take(records[split:], 100.0)
-    found = {name: kept._labels(name, one) for name, one in kept.notes.waiting.items()}
+    kept.take(parts[split:], 100.0)
+    found = {name: kept._join.labels(name) for name in kept.notes.waiting}
     assert {name: labels[-1] for name, labels in found.items() if labels} == expected
 
 
@@ -59,9 +61,9 @@ def test_a_share_of_the_keys_has_the_labels_that_all_would_have(answers: Answers
     records = records_of(answers, said)
     expected = {p.id: label for p, label in labels_rule.join(records)}
     kept = WindowAccumulator(AccumulatorState("p", DAY_S, caught_up=True, share=0.5), lambda _: GAUGE)
-    kept.take(records, 100.0)
-    for name, one in kept.notes.waiting.items():
-        labels = kept._labels(name, one)
+    kept.take([LogPart("w-0000", 0, records)], 100.0)
+    for name in kept.notes.waiting:
+        labels = kept._join.labels(name)
         assert (labels[-1] if labels else None) == expected[name]
 
 

@@ -1,4 +1,4 @@
-"""The rule by which labels find their predictions, in plain Python: what the lazy tables and the monitor are held against."""
+"""The rule by which labels find their predictions, in plain Python: what the lazy tables and `label_join` are held against."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def join(records: Iterable[Prediction | Feedback]) -> list[tuple[Prediction, Any
     """Each prediction with its label, or None.
 
     A label by id belongs to that prediction; a label by key to the newest prediction of that key, in the same project, that
-    was made before it: an outcome cannot be known before its question. The last label wins.
+    was made before it, of several of one moment that with the last id. The last label wins, of several of one moment the one that
+    stands further on: ``records`` come in the order of the log.
     """
     predictions: dict[str, Prediction] = {}
     feedback: list[Feedback] = []
@@ -36,7 +37,7 @@ def join(records: Iterable[Prediction | Feedback]) -> list[tuple[Prediction, Any
 def _histories(predictions: Iterable[Prediction]) -> dict[tuple[str, str], list[Prediction]]:
     """The predictions of each project and key, oldest first."""
     found: dict[tuple[str, str], list[Prediction]] = {}
-    for prediction in sorted(predictions, key=lambda p: p.at):
+    for prediction in sorted(predictions, key=lambda p: (p.at, p.id)):
         if prediction.key is not None:
             found.setdefault((prediction.project, prediction.key), []).append(prediction)
     return found

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.kernel.errors import DiskFullError, StoreError
-from noria.predictions import compacted, compaction, segments
+from noria.predictions import compacted, compaction, reader, segments
 from noria.predictions.records import Damage
 from noria.predictions.writer import Feedback, LogReader, LogWriter, Prediction, Record, frame, read_all
 
@@ -147,7 +147,7 @@ def test_any_records_come_back(tmp_path_factory: pytest.TempPathFactory, parts: 
         segment(folder, f"w-{i:04d}", records)
     before = read_all(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "CHUNK_RECORDS", chunk)
+        patch.setattr(reader, "PART_BYTES", chunk * 100)
         compaction.compact(folder)
     assert read_all(folder) == before == [r for records in parts for r in records]
     assert {p.name for p in folder.iterdir()} <= {"parquet", "feedback", "incoming", "compacted.json", "compacting.lock"}

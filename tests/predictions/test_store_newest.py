@@ -79,9 +79,9 @@ def test_old_segments_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
     opened: list[str] = []
     plain = newest._show_segment
 
-    def show(path: Path, kept: Any) -> None:
+    def show(path: Path, project: str, kept: Any) -> None:
         opened.append(path.stem)
-        plain(path, kept)
+        plain(path, project, kept)
 
     monkeypatch.setattr(newest, "_show_segment", show)
     assert len(newest.newest(tmp_path, "delays", 12, lambda r: True)) == 12

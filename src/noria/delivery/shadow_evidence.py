@@ -1,8 +1,8 @@
 """What both releases of one rollout made of the same requests, with the labels that came for them; and how long requests took.
 
-Pairs stand in the shadow log, keys and labels in the prediction log. A label belongs to a prediction as everywhere: by
-its id, or by the entity's key to the newest prediction of that key before the label; the last label wins. Both logs are read as
-they grow, in any order, and nothing is kept but numbers: what is kept is bounded by the pairs, and by RECENT.
+Pairs stand in the shadow log, keys and labels in the prediction log; which label belongs to which prediction says
+`predictions.label_join`. Both logs are read as they grow, in any order, and nothing is kept but numbers: what is kept is bounded
+by the pairs, and by RECENT.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from array import array
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,18 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.models.signature import class_text
+from noria.predictions.label_join import NEVER, LabelJoin, Tracked
 from noria.predictions.reader import LogReader
 from noria.predictions.records import Damage, Feedback, Prediction, Shadow, ids_from
 
 MOST_PAIRS = 1_000_000  # evidence decides long before: more are passed over
 MOST_TIMES = 1_000_000  # of each release, the newest
-RECENT = 100_000  # predictions, keys and labels that are remembered while their pair may still come
-KEPT = 4  # the last labels of a pair, and predictions of a key: records of several workers are not read in their order
+RECENT = 100_000  # predictions whose key is remembered while their pair may still come
 WORK_S = 0.2  # of one poll
 PART_BYTES = 1 << 20  # that are read at a time
-NEVER = (math.inf, "")
 Floats = NDArray[np.float64]
-Place = tuple[float, str]  # when a prediction was made, and its id: rows of one request share the moment
 
 
 class LabelledPairs(msgspec.Struct, frozen=True):
@@ -52,65 +49,10 @@ class LabelledPairs(msgspec.Struct, frozen=True):
         return len(self.y)
 
 
-class _Said(msgspec.Struct):
-    """A label, and the order in which it counts."""
-
-    at: float
-    number: int  # in which it was read
-    label: Any
-    by_key: bool
-
-    @property
-    def order(self) -> tuple[float, int]:
-        return self.at, self.number
-
-
-class _LabelledPair(msgspec.Struct):
-    """Where a pair's numbers stand, what was said of it, and until when a label by key is its own."""
+class _ShadowPair(Tracked, kw_only=True):
+    """The prediction of a pair, and where the pair's numbers stand."""
 
     slot: int
-    place: Place = NEVER
-    until: Place = NEVER
-    said: list[_Said] = []
-
-    def hear(self, said: _Said) -> bool:
-        """Whether it belongs to it; ``until`` never grows, so that what does not will not."""
-        if said.by_key and said.at >= self.until[0]:
-            return False
-        self.said = sorted([*self.said, said], key=lambda s: s.order)[-KEPT:]
-        return True
-
-    def end(self, place: Place) -> list[_Said]:
-        """Another prediction of its key was made then; what does not belong to it any more."""
-        self.until = place
-        gone = [s for s in self.said if s.by_key and s.at >= place[0]]
-        self.said = [s for s in self.said if not s.by_key or s.at < place[0]]
-        return gone
-
-    def label(self) -> Any:
-        """The last one, or None."""
-        return self.said[-1].label if self.said else None
-
-
-class _Remembered:
-    """Lists by name: at most RECENT names, the last ``KEPT`` of each; the name that is longest unheard of goes first."""
-
-    def __init__(self) -> None:
-        self._lists: OrderedDict[Any, list[Any]] = OrderedDict()
-
-    def add(self, name: Any, value: Any) -> None:
-        known = self._lists.setdefault(name, [])
-        known.append(value)
-        del known[:-KEPT]
-        self._lists.move_to_end(name)
-        if len(self._lists) > RECENT:
-            self._lists.popitem(last=False)
-
-    def of(self, name: Any) -> list[Any]:
-        return self._lists.get(name, [])
-
-    def take(self, name: Any) -> list[Any]:
-        return self._lists.pop(name, [])
 
 
 class _Times:
@@ -221,15 +163,11 @@ class ShadowEvidence:
         """``version``: the release that the rollout delivers. ``since``: when it began; what its id says when not told.
         ``classes``, ``certain``: see ``_Numbers``."""
         begun = _begun(rollout_id) if since is None else since
-        self._log, self._shadow = LogReader(log_folder, begun), LogReader(shadow_folder, begun)
-        self._rollout, self._project, self._version = rollout_id, project, version
+        self._log, self._shadow = (LogReader(folder, begun, project=project) for folder in (log_folder, shadow_folder))
+        self._rollout, self._version = rollout_id, version
         self._numbers = _Numbers(classes, certain)
-        self._pairs: dict[str, _LabelledPair] = {}  # by prediction id
-        self._keyed: dict[str, list[_LabelledPair]] = {}  # in the order of their places
-        self._keys = _Remembered()  # prediction id -> its key and place, while no pair is known of it
-        self._places = _Remembered()  # key -> places of its predictions
-        self._early = _Remembered()  # id or key of a label -> what was said, while no pair is known that it belongs to
-        self._heard = 0
+        self._join = LabelJoin()
+        self._keys: OrderedDict[str, tuple[str, float]] = OrderedDict()  # id -> key and moment, while no pair is known of it
         self.told: list[str] = []  # damaged segments that were told of
         self._old_ms, self._new_ms = _Times(), _Times()
         self._request: tuple[float, float, str] | None = None  # the last row's: rows of one request stand together
@@ -239,9 +177,11 @@ class ShadowEvidence:
         index."""
         until = time.monotonic() + work_s
         for reader in (self._shadow, self._log):  # pairs first: then most labels find theirs at once
-            while records := reader.poll(PART_BYTES):
-                for record in records:
-                    self._take(record)
+            reader.behind = True
+            while reader.behind:
+                for part in reader.poll_parts(PART_BYTES):
+                    for row, record in enumerate(part.records, part.first_row):
+                        self._take(record, part.segment, row)
                 if time.monotonic() > until:
                     return False
         return True
@@ -258,18 +198,13 @@ class ShadowEvidence:
         also where the champion stood in for it."""
         return self._old_ms.array(), self._new_ms.array()
 
-    def _take(self, record: Any) -> None:
-        if record.project != self._project:
-            return
+    def _take(self, record: Any, segment: str, row: int) -> None:
         if isinstance(record, Shadow):
             self._take_pairs(record)
         elif isinstance(record, Prediction):
             self._take_prediction(record)
         elif isinstance(record, Feedback) and record.kind == "label":
-            self._heard += 1
-            self._take_label(record, _Said(record.at, self._heard, record.label, record.id is None))
-
-    # -- pairs
+            self._label(self._join.hear(record, segment, row))
 
     def _take_pairs(self, record: Shadow) -> None:
         if record.rollout != self._rollout or record.error is not None or self._version not in (record.release, record.other):
@@ -279,64 +214,25 @@ class ShadowEvidence:
             ours, theirs = theirs, ours
         ids = [record.id] if record.rows == 1 else ids_from(record.id, record.rows)
         for row, name in enumerate(ids):
-            if (
-                name not in self._pairs
-                and len(self._numbers) < MOST_PAIRS
-                and self._numbers.add(_row(ours, row), _row(theirs, row))
-            ):
-                self._add(name, _LabelledPair(len(self._numbers) - 1))
-
-    def _add(self, name: str, pair: _LabelledPair) -> None:
-        self._pairs[name] = pair
-        for said in self._early.take(("id", name)):
-            pair.hear(said)
-        for key, place in self._keys.take(name):
-            self._place(pair, key, place)
-        self._label(pair)
-
-    def _place(self, pair: _LabelledPair, key: str, place: Place) -> None:
-        """The pair is one of that key: it ends what was the newest before, and the next prediction ends it."""
-        row = self._keyed.setdefault(key, [])
-        index = bisect_right(row, place, key=lambda p: p.place)
-        pair.place = place
-        pair.until = min(
-            [p for p in self._places.of(key) if p > place] + [p.place for p in row[index : index + 1]], default=NEVER
-        )
-        row.insert(index, pair)
-        if index:
-            self._end(row[index - 1], place, key)
-        for said in self._early.take(("key", key)):
-            if said.at < place[0] or not pair.hear(said):
-                self._early.add(("key", key), said)  # of an older pair, perhaps, or of a newer one
-
-    def _end(self, pair: _LabelledPair, place: Place, key: str) -> None:
-        if place < pair.until:
-            for said in pair.end(place):
-                self._early.add(("key", key), said)
-            self._label(pair)
-
-    def _label(self, pair: _LabelledPair) -> None:
-        self._numbers.label(pair.slot, pair.label())
-
-    # -- predictions
+            known = name in self._join.tracked or len(self._numbers) >= MOST_PAIRS
+            if not known and self._numbers.add(_row(ours, row), _row(theirs, row)):
+                key, at = self._keys.pop(name, (None, NEVER))
+                self._label(self._join.track(name, _ShadowPair(slot=len(self._numbers) - 1, key=key, at=at)))
 
     def _take_prediction(self, record: Prediction) -> None:
         if record.rollout == self._rollout:
             self._take_time(record)
-        if record.key is None:
-            return
-        place = (record.at, record.id)
-        pair = self._pairs.get(record.id)
-        if pair is not None:
-            self._place(pair, record.key, place)
-            self._label(pair)
-        elif record.rollout == self._rollout:
-            self._keys.add(record.id, (record.key, place))
-        if row := self._keyed.get(record.key):
-            index = bisect_right(row, place, key=lambda p: p.place)
-            if index and row[index - 1] is not pair:
-                self._end(row[index - 1], place, record.key)
-        self._places.add(record.key, place)
+            if record.key is not None and record.id not in self._join.tracked:
+                self._keys[record.id] = (record.key, record.at)
+                if len(self._keys) > RECENT:
+                    self._keys.popitem(last=False)
+        self._label(self._join.see(record.id, record.at, record.key))
+
+    def _label(self, changed: Sequence[str]) -> None:
+        """Bring the labels of these pairs up to date."""
+        for name in changed:
+            said = self._join.labels(name)
+            self._numbers.label(self._join.tracked[name].slot, said[-1] if said else None)
 
     def _take_time(self, record: Prediction) -> None:
         request = (record.at, record.latency_ms, record.variant)
@@ -347,21 +243,6 @@ class ShadowEvidence:
             self._new_ms.add(record.latency_ms)
         elif record.variant == "champion" and record.release != self._version:  # on probation nobody answers beside it
             self._old_ms.add(record.latency_ms)
-
-    # -- labels
-
-    def _take_label(self, record: Feedback, said: _Said) -> None:
-        name = ("key", record.key) if record.id is None else ("id", record.id)
-        if record.id is not None:
-            pair = self._pairs.get(record.id)
-        else:
-            row = self._keyed.get(record.key or "", [])
-            index = bisect_right(row, record.at, key=lambda p: p.place[0])
-            pair = row[index - 1] if index else None
-        if pair is None or not pair.hear(said):
-            self._early.add(name, said)
-        else:
-            self._label(pair)
 
 
 def _begun(rollout_id: str) -> float:

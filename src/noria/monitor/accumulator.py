@@ -1,9 +1,9 @@
 """What a monitor keeps of a prediction log, in bounded memory whatever the traffic.
 
 Counts of a window's inputs grow as its rows are read; answers wait for their label until their window is judged. When more wait
-than there is room for, a share of the keys goes on waiting, chosen by a hash: of a key all or none, so that a label by key never
-finds an older prediction than the one it belongs to. All of it can be written down, with how far the log was read, and gone on
-with: a new daemon reads what came since, not the log.
+than there is room for, a share of the keys goes on waiting, chosen by a hash: of a key all or none. Which label belongs to which
+prediction says `predictions.label_join`. All of it can be written down, with how far the log was read, and gone on with: a new
+daemon reads what came since, not the log.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from noria.data.served_predictions import moment
 from noria.evaluation.measure import DAY_S
 from noria.kernel.task import Task
 from noria.models.signature import Signature, class_code
-from noria.predictions.reader import SegmentPosition
-from noria.predictions.records import Feedback, Prediction, Record
+from noria.predictions.label_join import KnownLabel, LabelJoin, Tracked
+from noria.predictions.reader import LogPart, SegmentPosition
+from noria.predictions.records import Prediction
 from noria.releases.evidence import Reference
 from noria.stats import calendar, metrics, profile
 from noria.stats.profile_records import ColumnProfile, Profile
@@ -31,10 +32,8 @@ from noria.stats.profile_records import ColumnProfile, Profile
 FORMAT = 1
 MOST_WAITING = 50_000  # answers that wait for a label ...
 MOST_NUMBERS = 1_000_000  # ... and the numbers that they consist of
-RECENT = 100_000  # names whose labels came before their prediction was read
-KEPT = 8  # labels of one prediction
+RECENT = 50_000  # names whose labels came before their prediction was read, and keys of predictions that do not wait
 MOST_WINDOWS = 400  # of all releases; more are those of clients that send any event time
-EARLY_S = 2 * DAY_S  # labels that came so long before any other, and found no prediction, are let go
 REMEMBERED_S = 35 * DAY_S  # judged windows are kept this long behind the newest: what comes late is added to them
 CLOSE = 1e-6  # by which a probability may miss [0, 1], as for the metrics
 CALENDAR_ROWS = 400  # of a window
@@ -158,23 +157,14 @@ class ReleaseWindows(msgspec.Struct):
     agreements: dict[str, list[list[int]]] = {}  # see `stats.calendar`
 
 
-class Waiting(msgspec.Struct):
-    """An answer that waits for its label. A label by key is its own until ``until``."""
+class Waiting(Tracked, kw_only=True):
+    """An answer that waits for its label."""
 
     release: str
     start: float  # of its window
     unit: float
-    at: float
-    key: str | None
     answer: list[float]
-    until: float = math.inf
     ahead: bool = False  # its window had not begun when it was made
-
-
-class KnownLabel(msgspec.Struct, frozen=True):
-    at: float
-    number: int  # in which it was read
-    label: Any
 
 
 class AccumulatorState(msgspec.Struct):
@@ -196,7 +186,7 @@ class AccumulatorState(msgspec.Struct):
 
 
 class WindowAccumulator:
-    """Takes records in any order; ``gauge`` tells what a release is measured by, None: not at all."""
+    """Takes records of one project in any order; ``gauge`` tells what a release is measured by, None: not at all."""
 
     def __init__(
         self,
@@ -208,24 +198,24 @@ class WindowAccumulator:
         self.notes = notes
         self._gauge = gauge
         self._arrived = arrived
-        self._keyed: dict[str, set[str]] = {}  # key -> ids of what waits
-        self._placed: dict[tuple[str, float], set[str]] = {}  # release and start of a window -> the same
+        self._join = LabelJoin(notes.waiting, notes.heard, notes.early, RECENT)
+        self._placed: dict[tuple[str, float], set[str]] = {}  # release and start of a window -> ids of what waits
         self._numbers = self._ahead = 0
         for name, one in notes.waiting.items():
             self._index(name, one)
 
-    def take(self, records: Iterable[Record], now: float) -> int:
-        """How many records of the project there were; ``now``: project time."""
+    def take(self, parts: Iterable[LogPart], now: float) -> int:
+        """How many records there were; ``now``: project time."""
         answered: dict[str, list[Prediction]] = {}
         count = 0
-        for record in records:
-            if record.project != self.notes.project:
-                continue
-            count += 1
-            if isinstance(record, Prediction):
-                answered.setdefault(record.release, []).append(record)
-            elif record.kind == "label":
-                self._hear(record)
+        for part in parts:
+            count += len(part.records)
+            for row, record in enumerate(part.records, part.first_row):
+                if isinstance(record, Prediction):
+                    self._join.see(record.id, record.at, record.key)
+                    answered.setdefault(record.release, []).append(record)
+                elif record.kind == "label":
+                    self._join.hear(record, part.segment, row)
         for release, rows in answered.items():
             gauge = self._gauge(release)
             if gauge is not None:
@@ -259,7 +249,10 @@ class WindowAccumulator:
                 answer = gauge.answer(row.outputs)
                 if answer is not None:
                     unit = float(time // DAY_S) if gauge.by_day else 0.0
-                    self._wait(row, Waiting(release, start, unit, row.at, row.key, answer, ahead=start > now))
+                    wait = Waiting(
+                        at=row.at, key=row.key, release=release, start=start, unit=unit, answer=answer, ahead=start > now
+                    )
+                    self._wait(row, wait)
 
     def _span(self, held: ReleaseWindows, start: float, came: float, now: float) -> Span | None:
         """The window, opened if it is not; None when there are too many that are nearer."""
@@ -309,19 +302,16 @@ class WindowAccumulator:
             return
         if one.ahead and self._ahead >= MOST_WAITING // 2:
             return  # what lies ahead waits for long: it may not take the room of what is judged next
+        if row.id in self.notes.waiting:
+            self._release(row.id)
         self.notes.waiting[row.id] = one
         self._index(row.id, one)
-        names = [f"i{row.id}"] if row.key is None else [f"i{row.id}", f"k{row.key}"]
-        for name in names:
-            if (said := self.notes.early.pop(name, None)) is not None:
-                self.notes.heard.setdefault(name, []).extend(said)
+        self._join.track(row.id, one)
 
     def _index(self, name: str, one: Waiting) -> None:
         self._numbers += len(one.answer)
         self._ahead += one.ahead
         self._placed.setdefault((one.release, one.start), set()).add(name)
-        if one.key is not None:
-            self._keyed.setdefault(one.key, set()).add(name)
 
     def _thin(self) -> None:
         """Halve the share of keys that wait until there is room."""
@@ -337,54 +327,11 @@ class WindowAccumulator:
         self._numbers -= len(one.answer)
         self._ahead -= one.ahead
         self._placed[one.release, one.start].discard(name)
-        self.notes.heard.pop(f"i{name}", None)
-        if one.key is None:
-            return
-        others = self._keyed[one.key]
-        others.discard(name)
-        for other in others:  # what is said from here on belonged to the one that goes
-            waits = self.notes.waiting[other]
-            if waits.at < one.at:
-                waits.until = min(waits.until, one.at)
-        if not others:
-            del self._keyed[one.key]
-            self.notes.heard.pop(f"k{one.key}", None)
-
-    # -- labels
-
-    def _hear(self, record: Feedback) -> None:
-        self.notes.number += 1
-        said = KnownLabel(record.at, self.notes.number, record.label)
-        if record.id is not None:
-            name, known, most = f"i{record.id}", record.id in self.notes.waiting, KEPT
-        elif record.key is not None:
-            name, known = f"k{record.key}", record.key in self._keyed
-            most = KEPT * max(1, len(self._keyed.get(record.key, ())))
-        else:
-            return
-        kept = (self.notes.heard if known else self.notes.early).setdefault(name, [])
-        kept.append(said)
-        if len(kept) > most:
-            kept.sort(key=lambda s: (s.at, s.number))
-            del kept[:-most]
-        if len(self.notes.early) > RECENT:
-            del self.notes.early[next(iter(self.notes.early))]
-
-    def _labels(self, name: str, one: Waiting) -> list[Any]:
-        """What was said of a prediction, the last one last: the rule is that of `tests/predictions/labels_rule.py`."""
-        said = list(self.notes.heard.get(f"i{name}", ()))
-        if one.key is not None:
-            mine = (one.at, name)
-            ends = [w.at for n in self._keyed[one.key] if (w := self.notes.waiting[n]) and (w.at, n) > mine]
-            until = min([one.until, *ends])
-            said += [s for s in self.notes.heard.get(f"k{one.key}", ()) if one.at <= s.at < until]
-        return [s.label for s in sorted(said, key=lambda s: (s.at, s.number))]
+        self._join.release(name)
 
     def forget_early(self) -> None:
         """Let go of labels that came long ago and belong to nothing that was read."""
-        newest = max((said[-1].at for said in self.notes.early.values()), default=0.0)
-        for name in [name for name, said in self.notes.early.items() if said[-1].at < newest - EARLY_S]:
-            del self.notes.early[name]
+        self._join.forget_early()
 
     # -- judgement
 
@@ -403,15 +350,15 @@ class WindowAccumulator:
         waited = {name: self.notes.waiting[name] for name in sorted(self._placed.get((release, span.start), ()))}
         by_unit: dict[float, tuple[list[float], list[list[float]]]] = {}
         for name, one in waited.items():
-            labels = self._labels(name, one)
-            truths = [t for label in labels if (t := gauge.truth(label)) is not None]
-            if truths:
+            truths = [gauge.truth(label) for label in self._join.labels(name)]
+            span.conflicts += len(set(truths)) > 1
+            last = truths[-1] if truths else None  # the last one counts, also where it says what nothing can be compared with
+            if last is not None:
                 rows = by_unit.setdefault(one.unit, ([], []))
-                rows[0].append(truths[-1])
+                rows[0].append(last)
                 rows[1].append(one.answer)
-                span.conflicts += len(set(truths)) > 1
-        for unit, (truths, answers) in by_unit.items():
-            span.units.setdefault(unit, RunningMoments()).add(RunningMoments.of(gauge.losses(truths, answers)))
+        for unit, (said, answers) in by_unit.items():
+            span.units.setdefault(unit, RunningMoments()).add(RunningMoments.of(gauge.losses(said, answers)))
         self.let_go(release, span)
         span.judged = True
         held = self.notes.releases[release]

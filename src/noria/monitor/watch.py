@@ -47,7 +47,7 @@ class EnvironmentMonitor:
         self._hidden = frozenset(project.serving.log.redact)
         self._gauges: dict[str, Gauge] = {}
         notes = self._saved() or self._begun()
-        self.reader = LogReader(self.file.parent, places=notes.places)
+        self.reader = LogReader(self.file.parent, places=notes.places, project=context.name)
         self.fold = WindowAccumulator(notes, self.gauge, self._arrived)
         self._saved_at = time.monotonic()
         self._news = False
@@ -94,8 +94,7 @@ class EnvironmentMonitor:
         """Take in what is new, for about WORK_S; whether all of it was read by now."""
         until, now = time.monotonic() + WORK_S, self._context.ledger.clock.now(self._context.name)
         while True:
-            records = self.reader.poll(PART_BYTES)
-            self._news = bool(self.fold.take(records, now)) or self._news
+            self._news = bool(self.fold.take(self.reader.poll_parts(PART_BYTES), now)) or self._news
             if not self.reader.behind:
                 self.notes.caught_up = True
                 return True

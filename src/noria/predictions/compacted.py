@@ -179,8 +179,11 @@ class IndexView:
         return True
 
 
-def records(folder: Path, batch: CompactedBatch, segment: str, first_row: int, rows: int) -> list[Record]:
-    """The records of a segment from ``first_row`` on, in their order, as far as they are kept: at most ``rows``.
+def records(
+    folder: Path, batch: CompactedBatch, segment: str, first_row: int, rows: int, project: str | None = None
+) -> list[Record]:
+    """The records of a segment, or those of one project, from ``first_row`` on, in their order, as far as they are kept: at most
+    ``rows``.
 
     Raises FileNotFoundError when a file is gone (retention deleted it: look at the index again), StoreError for damage.
     """
@@ -192,6 +195,8 @@ def records(folder: Path, batch: CompactedBatch, segment: str, first_row: int, r
     wanted = [("segment", "==", segment), ("row", ">=", first_row), ("row", "<", first_row + rows)]
     found: list[tuple[int, Record]] = []
     for file in batch.files:
+        if project is not None and file.project != project:
+            continue
         path = folder / file.path
         try:
             table = pq.read_table(path, filters=wanted, partitioning=None, page_checksum_verification=True, use_threads=False)

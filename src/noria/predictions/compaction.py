@@ -20,7 +20,8 @@ from noria.kernel import names
 from noria.kernel.errors import StoreError
 from noria.predictions import compacted, tabular
 from noria.predictions.compacted import CompactedBatch, File, Index, SegmentSize
-from noria.predictions.records import Record, decode
+from noria.predictions.reader import segment_parts
+from noria.predictions.records import Damage
 from noria.predictions.segments import MAGIC, recover
 from noria.predictions.tabular import GroupPart, RecordGroup
 from noria.storage.disk import full_disk, make_folder, sync_file, sync_folder
@@ -28,7 +29,6 @@ from noria.storage.disk import full_disk, make_folder, sync_file, sync_folder
 LOCK = "compacting.lock"
 INCOMING = "incoming"
 PLACES = {"prediction": "parquet", "feedback": "feedback"}  # folders of the records, inside the log's
-CHUNK_RECORDS = 20_000  # that are held as Python objects at a time
 ROW_GROUP = 65_536
 
 
@@ -172,21 +172,15 @@ def _compact(folder: Path, paths: list[Path], done: CompactionResult) -> None:
 
 def _tabulated(path: Path) -> tuple[dict[RecordGroup, list[GroupPart]], int] | None:
     """A segment's records by group, and their number; None when not all of it can be read."""
-    data = path.read_bytes()
-    if not data.startswith(MAGIC):
+    if path.stat().st_size < len(MAGIC):
         return None
-    rows, at = 0, len(MAGIC)
+    rows, damage = 0, Damage()
     tables: dict[RecordGroup, list[GroupPart]] = {}
-    while at < len(data):
-        records: list[Record] = []
-        read = decode(data, records, at=at, most=CHUNK_RECORDS)
-        if read == at:
-            return None
-        for group, part in tabular.tabulate(path.stem, rows, records).items():
+    for segment_part in segment_parts(path, damage):
+        for group, part in tabular.tabulate(path.stem, segment_part.first_row, segment_part.records).items():
             tables.setdefault(group, []).append(part)
-        rows += len(records)
-        at = read
-    return tables, rows
+        rows += len(segment_part.records)
+    return None if damage.places else (tables, rows)
 
 
 def _write(folder: Path, batch: CompactedBatch, parts: dict[RecordGroup, list[GroupPart]]) -> None:

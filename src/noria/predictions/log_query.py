@@ -13,19 +13,20 @@ from noria.kernel.errors import StoreError
 from noria.kernel.query import WHOLE, Compare, Either, Every, Not, Query
 from noria.predictions import compacted, tabular
 from noria.predictions.compacted import File
-from noria.predictions.records import Damage, Record, decode_past
-from noria.predictions.segments import MAGIC, WRITABLE
+from noria.predictions.reader import segment_parts
+from noria.predictions.records import Damage
 from noria.predictions.tabular import NUMBERS, GroupPart, RecordGroup
 
 TRIES = 5  # a segment may be compacted while it is being read: then all is looked at anew
-CHUNK_RECORDS = 20_000
 NULLS = ("null", "none")  # the words for "no value"
 MOMENT = pl.Datetime("us", "UTC")
 _TEXTS = ("id", "release", "variant", "rollout", "key", "event_time", "error")
 FACTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "at": MOMENT, **dict.fromkeys(_TEXTS, pl.String), "latency_ms": pl.Float64, "sample": pl.Float64,
 }  # fmt: skip
-LABEL: dict[str, pl.DataType | type[pl.DataType]] = {"at": MOMENT, "id": pl.String, "key": pl.String, "kind": pl.String}
+LABEL: dict[str, pl.DataType | type[pl.DataType]] = {
+    "at": MOMENT, **dict.fromkeys(("id", "key", "kind", "segment"), pl.String), "row": pl.Int64,
+}  # fmt: skip
 
 
 class LogTable(msgspec.Struct, frozen=True):
@@ -67,21 +68,11 @@ def _recent(paths: Sequence[Path], project: str, since: float | None, damage: Da
     """What stands in segments; what cannot be read is counted. Raises FileNotFoundError when one was compacted meanwhile."""
     found: dict[RecordGroup, list[GroupPart]] = {}
     for path in paths:
-        about = path.stat()
-        if since is not None and about.st_mtime < since:
+        if since is not None and path.stat().st_mtime < since:
             continue  # nothing was added later
-        data = path.read_bytes()
-        at, rows = len(MAGIC), 0
-        if not data.startswith(MAGIC) and len(data) >= len(MAGIC):
-            damage.add(len(data))
-        while data.startswith(MAGIC):
-            records: list[Record] = []
-            at = decode_past(data, records, damage, finished=not about.st_mode & WRITABLE, at=at, most=CHUNK_RECORDS)
-            if not records:
-                break  # the end, or a record that is on its way
-            for group, part in tabular.tabulate(path.stem, rows, [r for r in records if r.project == project]).items():
+        for stretch in segment_parts(path, damage, project):
+            for group, part in tabular.tabulate(stretch.segment, stretch.first_row, stretch.records).items():
                 found.setdefault(group, []).append(part)
-            rows += len(records)
     return found
 
 
@@ -142,23 +133,23 @@ def _shaped(frame: pl.LazyFrame, own: dict[str, str], kinds: dict[str, str], fac
 
 
 def labelled(asked: LogSelection) -> pl.LazyFrame:
-    """The predictions with ``label``, the last that came (null: none), and ``labels``, how many different ones came: the last
-    counts, but who said otherwise is not passed over. The rule is that of `tests/predictions/labels_rule.py`."""
+    """The predictions with ``label``, the one that counts (null: none), and ``labels``, how many different ones came: who said
+    otherwise is not passed over. The rule is that of `label_join`."""
     rows = asked.predictions.rows.select("id", "key", "at")
-    said = asked.feedback.rows.filter(pl.col("kind") == "label").with_row_index("_turn")
+    said = asked.feedback.rows.filter(pl.col("kind") == "label")
     by_id = said.filter(pl.col("id").is_not_null()).join(rows.select("id").unique(), on="id", how="semi")
     by_key = (
         said.filter(pl.col("id").is_null() & pl.col("key").is_not_null())
         .drop("id")
-        .sort("at", maintain_order=True)
+        .sort("at")
         .join_asof(
-            rows.filter(pl.col("key").is_not_null()).sort("at", maintain_order=True),
+            rows.filter(pl.col("key").is_not_null()).sort("at", "id"),
             on="at", by="key", strategy="backward", check_sortedness=False,
         )
         .filter(pl.col("id").is_not_null())
     )  # fmt: skip
-    columns = ("id", "label", "at", "_turn")
-    joined = pl.concat([by_id.select(columns), by_key.select(columns)]).sort("at", "_turn")
+    columns = ("id", "label", "at", "segment", "row")
+    joined = pl.concat([by_id.select(columns), by_key.select(columns)]).sort("at", "segment", "row")
     last = joined.group_by("id").agg(pl.col("label").last(), pl.col("label").n_unique().cast(pl.Int64).alias("labels"))
     return asked.predictions.rows.join(last, on="id", how="left").with_columns(pl.col("labels").fill_null(0))
 

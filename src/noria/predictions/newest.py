@@ -11,17 +11,14 @@ from pathlib import Path
 
 from noria.kernel.errors import StoreError
 from noria.predictions import compacted
-from noria.predictions.records import Damage, Prediction, Record, decode_past
-from noria.predictions.segments import MAGIC
-
-CHUNK_RECORDS = 20_000  # that are held as Python objects at a time
+from noria.predictions.reader import segment_parts
+from noria.predictions.records import Damage, Prediction, Record
 
 
 class _Newest:
-    """The newest of what it is shown of a project, each id once."""
+    """The newest of what it is shown, each id once."""
 
-    def __init__(self, project: str, most: int, fit: Callable[[Prediction], bool]) -> None:
-        self._project = project
+    def __init__(self, most: int, fit: Callable[[Prediction], bool]) -> None:
         self._most = most
         self._fit = fit
         self._heap: list[tuple[float, int, Prediction]] = []  # the oldest first
@@ -29,7 +26,7 @@ class _Newest:
         self._count = itertools.count()
 
     def show(self, record: Record) -> None:
-        if not isinstance(record, Prediction) or record.project != self._project or not self.wants(record.at):
+        if not isinstance(record, Prediction) or not self.wants(record.at):
             return
         if record.id in self._ids or not self._fit(record):
             return
@@ -53,13 +50,13 @@ def newest(folder: Path, project: str, most: int, fit: Callable[[Prediction], bo
 
     What cannot be read is passed over: it is no use here, and others count it.
     """
-    kept = _Newest(project, most, fit)
+    kept = _Newest(most, fit)
     if most <= 0:
         return []
     for changed_at, path in sorted(_segments(folder), reverse=True):
         if not kept.wants(changed_at):
             break
-        _show_segment(path, kept)
+        _show_segment(path, project, kept)
     with contextlib.suppress(StoreError):
         files = compacted.read(folder).files("prediction")  # last: a segment that was compacted meanwhile is in it now
         for file in sorted((f for f in files if f.project == project), key=lambda f: f.date, reverse=True):
@@ -78,17 +75,11 @@ def _segments(folder: Path) -> list[tuple[float, Path]]:
     return found
 
 
-def _show_segment(path: Path, kept: _Newest) -> None:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
-    at = len(MAGIC) if data.startswith(MAGIC) else len(data)
-    while at < len(data):
-        records: list[Record] = []
-        at = decode_past(data, records, Damage(), finished=True, at=at, most=CHUNK_RECORDS)
-        for record in records:
-            kept.show(record)
+def _show_segment(path: Path, project: str, kept: _Newest) -> None:
+    with contextlib.suppress(FileNotFoundError):  # compacted meanwhile
+        for part in segment_parts(path, Damage(), project):
+            for record in part.records:
+                kept.show(record)
 
 
 def _end_of(date: str) -> float:

@@ -1,9 +1,13 @@
-"""The prediction log, read: one reader for what stands in segments and for what was compacted to Parquet."""
+"""The one reader of the prediction log: what stands in segments and what was compacted to Parquet, of one project or of all.
+
+`LogReader` follows a log that grows; `segment_parts` reads one segment from its beginning, for those who read the compacted
+files as tables. Both tell apart what belongs to a project and count what cannot be read, so that nobody else has to.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +20,18 @@ from noria.predictions.records import Damage, Record, decode, decode_past
 from noria.predictions.segments import FRAME, MAGIC, WRITABLE, first_needs
 
 CLOCK_S = 1.0  # by which a file's clock may lag behind that of its writer
+PART_BYTES = 4 << 20  # of a segment that are held as Python objects at a time
+
+
+class LogPart(msgspec.Struct, frozen=True):
+    """Records that stand together in one segment, in their order; the first is its row ``first_row`` or a later one.
+
+    Segment and row say where a record stood when it was written: of two records of one moment the later one stands further on.
+    """
+
+    segment: str
+    first_row: int
+    records: list[Record]
 
 
 class SegmentPosition(msgspec.Struct, frozen=True):
@@ -41,11 +57,19 @@ class LogReader:
     """Reads all segments of a folder as they grow; each record once, also when its segment is compacted meanwhile.
 
     ``since`` (wall time): what was written to the end before is passed over; older records beside newer ones are not.
-    ``places``: how far an earlier reader came. What cannot be read is passed over and counted: see ``damage``.
+    ``places``: how far an earlier reader came. ``project``: whose records are given; all by default. What cannot be read is
+    passed over and counted: see ``damage``.
     """
 
-    def __init__(self, folder: Path, since: float = 0.0, places: Mapping[str, SegmentPosition] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        since: float = 0.0,
+        places: Mapping[str, SegmentPosition] | None = None,
+        project: str | None = None,
+    ) -> None:
         self._folder = folder
+        self._project = project
         self._since = since
         self._segments = {n: _Segment(p.offset, p.rows, p.damage, p.given_up) for n, p in (places or {}).items()}
         self._look = compacted.IndexView(folder)
@@ -71,11 +95,15 @@ class LogReader:
         }
 
     def poll(self, limit_bytes: int = 64 << 20) -> list[Record]:
-        """What was appended since the last poll, ``limit_bytes`` and at most one frame more; empty: nothing new.
+        """The records of ``poll_parts``. Empty: nothing new, unless the reader is ``behind``."""
+        return [record for part in self.poll_parts(limit_bytes) for record in part.records]
+
+    def poll_parts(self, limit_bytes: int = 64 << 20) -> list[LogPart]:
+        """What was appended since the last poll, ``limit_bytes`` and at most one frame more.
 
         Of a compacted segment it is as many records as had that size on the average. Raises StoreError for a damaged index.
         """
-        found: list[Record] = []
+        parts: list[LogPart] = []
         left, self.behind = limit_bytes, False
         paths = {path.stem: path for path in self._folder.glob("*.plog")}  # first: what goes from here is in the index then
         self._look_again()
@@ -83,12 +111,16 @@ class LogReader:
             segment = self._segments.setdefault(name, _Segment())
             if segment.given_up:
                 continue
+            found: list[Record] = []
+            first_row = segment.rows
             read, done = self._advance(name, paths.get(name), segment, left, found)
+            if own := _of_project(found, self._project):
+                parts.append(LogPart(name, first_row, own))
             left -= read
             if left <= 0 or not done:
                 self.behind = True
                 break
-        return found
+        return parts
 
     def _look_again(self) -> None:
         if self._look.again():
@@ -134,7 +166,7 @@ class LogReader:
         """Of the records that stand in Parquet those that retention has left."""
         while (batch := self._look.batches.get(name)) is not None:
             try:
-                return compacted.records(self._folder, batch, name, first_row, rows)
+                return compacted.records(self._folder, batch, name, first_row, rows, self._project)
             except FileNotFoundError as error:
                 if not self._look.again():
                     raise StoreError(f"a file of the prediction log is missing: {error}", where=str(self._folder)) from error
@@ -189,9 +221,28 @@ def _part(file: BinaryIO, offset: int, size: int, limit: int) -> bytes:
     return data + file.read(missing) if missing > 0 else data
 
 
-def read_all(folder: Path) -> list[Record]:
-    """Every record of an environment's log, whatever form it stands in."""
-    reader, found = LogReader(folder), list[Record]()
-    while part := reader.poll():
+def segment_parts(path: Path, damage: Damage, project: str | None = None) -> Iterator[LogPart]:
+    """What a segment holds by now, part by part; what cannot be read is counted in ``damage``.
+
+    Raises FileNotFoundError when it was compacted or removed.
+    """
+    size, segment, done = path.stat().st_size, _Segment(damage=damage), False
+    while not done and not segment.given_up and segment.offset < size:
+        found: list[Record] = []
+        first_row = segment.rows
+        done = _read(path, segment, PART_BYTES, found, 0.0)
+        if own := _of_project(found, project):
+            yield LogPart(path.stem, first_row, own)
+
+
+def _of_project(records: list[Record], project: str | None) -> list[Record]:
+    """The one place where the records of projects that share a log are told apart."""
+    return records if project is None else [record for record in records if record.project == project]
+
+
+def read_all(folder: Path, project: str | None = None) -> list[Record]:
+    """Every record of an environment's log, whatever form it stands in; of one project, or of all."""
+    reader, found = LogReader(folder, project=project), list[Record]()
+    while (part := reader.poll()) or reader.behind:
         found += part
     return found
