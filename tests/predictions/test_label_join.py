@@ -46,7 +46,7 @@ def read(folder: Path, project: str, tracked: set[str], order: random.Random) ->
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     predicted=st.lists(st.tuples(PREDICTED, WORKER), max_size=7), said=st.lists(st.tuples(SAID, WORKER), max_size=7),
     order=st.randoms(use_true_random=False), parquet=st.booleans(),

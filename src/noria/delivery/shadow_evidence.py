@@ -177,9 +177,8 @@ class ShadowEvidence:
         index."""
         until = time.monotonic() + work_s
         for reader in (self._shadow, self._log):  # pairs first: then most labels find theirs at once
-            reader.behind = True
-            while reader.behind:
-                for part in reader.poll_parts(PART_BYTES):
+            while (parts := reader.poll_parts(PART_BYTES)) or reader.behind:
+                for part in parts:
                     for row, record in enumerate(part.records, part.first_row):
                         self._take(record, part.segment, row)
                 if time.monotonic() > until:
