@@ -27,7 +27,7 @@ from noria.kernel.task import Task
 from noria.models import class_rule, columns, conversion, forms, training, weights
 from noria.models.frameworks import files, written_with
 from noria.models.frameworks.bare import Bare, Face, OnCategories, OnMatrix, knows_categories
-from noria.models.frameworks.files import ModelFile, UnusableError
+from noria.models.frameworks.model_file import ModelFile, UnusableError
 from noria.models.golden import GOLDEN
 from noria.models.python_model import DTYPES
 from noria.models.signature import Input, Kind, Signature, class_text

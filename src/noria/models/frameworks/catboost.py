@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from noria.kernel.errors import DataError, NoriaError, RefusedError
 from noria.kernel.task import Task
 from noria.models.frameworks.bare import Face
+from noria.models.frameworks.model_file import ModelFile, missing, version
 from noria.models.signature import Kind, Signature, class_text
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from noria.models.frameworks.files import ModelFile
+    from noria.models.frameworks.model_file import ModelFile
 
 CLASSIFIES = ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll", "Focal")
 REGRESSES = (
@@ -69,8 +70,6 @@ def _category(value: Any) -> Any:
 
 def read(path: Path, task: Task | None) -> ModelFile:
     """A file that CatBoost's ``save_model`` wrote, ``.cbm`` or ``.json``. Raises DataError, RefusedError."""
-    from noria.models.frameworks.files import missing
-
     try:
         import catboost
     except ImportError as error:
@@ -96,8 +95,6 @@ def read(path: Path, task: Task | None) -> ModelFile:
 
 def known(model: Any, task: Task | None, classes: Sequence[str], unsure: str = "") -> ModelFile:
     """What an estimator tells."""
-    from noria.models.frameworks.files import ModelFile, version
-
     names = list(model.feature_names_ or [])
     if not names:
         raise DataError("holds a CatBoost model that was never fitted")
@@ -125,7 +122,7 @@ class CatBoostFramework:
         """Raises NoriaError for categories, CatBoostError for what else it does not export."""
         import onnx
 
-        from noria.models.frameworks import graph_files, graphs
+        from noria.models.frameworks import graph_files, graphs  # as onnx
 
         inner = model.model if isinstance(model, CatBoostModel) else model
         if inner.get_cat_feature_indices():

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from noria.kernel.errors import DataError, RefusedError
 from noria.kernel.task import Task
+from noria.models.frameworks import catboost, pickled, torch
 from noria.models.frameworks.bare import dressed
 from noria.models.frameworks.file_kinds import AGAIN
-from noria.models.signature import Kind
+from noria.models.frameworks.model_file import ModelFile, missing, version
 
 PLACEHOLDER = re.compile(r"Column_\d+|f\d+")  # what boosters call columns that had no names
 BOOSTER_TASKS = {  # the beginning of an objective -> what its answers are
@@ -40,71 +38,23 @@ BOOSTER_TASKS = {  # the beginning of an objective -> what its answers are
 NO_ANSWERS = ("multi:softmax", "binary:logitraw", "binary:hinge")  # objectives that answer neither probabilities nor values
 
 
-class ModelFile(msgspec.Struct, frozen=True):
-    """A model, and what its file tells; what it does not tell is empty or None."""
-
-    model: Any
-    framework: str  # "lightgbm 4.7.0"
-    names: tuple[str, ...] = ()
-    width: int | None = None  # how many inputs it takes
-    task: Task | None = None
-    classes: tuple[str, ...] = ()
-    kinds: dict[str, Kind] = {}
-    notes: tuple[str, ...] = ()
-    kind: Kind | None = None  # of all columns of the one matrix it takes, where they are not any numbers
-    unsure: str = ""  # why the task cannot be told, where it cannot
-
-
-class UnusableError(DataError):
-    """What the file holds does not load, or does not answer. Another version of its library may be why."""
-
-
 def read(path: Path, kind: str, task: Task | None, classes: Sequence[str], trusted: Sequence[str]) -> ModelFile:
     """The model in a file of a known kind; ``task`` and ``classes`` as the person says, where said.
 
     Raises DataError for what cannot be read, RefusedError for types that nobody trusts; a pickle does whatever its code does.
     """
     if kind == "onnx":
-        from noria.models.frameworks import graph_files
+        from noria.models.frameworks import graph_files  # onnx: only its own files need it
 
         return graph_files.read(path, task, classes)
     if kind == "catboost":
-        from noria.models.frameworks import catboost
-
         return catboost.read(path, task)
     if kind == "pt2":
-        from noria.models.frameworks import torch
-
         return torch.read(path, task)
     readers = {"lightgbm": _lightgbm, "xgboost": _xgboost}
     if kind in readers:
         return readers[kind](path, task)
-    from noria.models.frameworks import pickled
-
     return pickled.known(pickled.load_skops(path, trusted) if kind == "skops" else pickled.load_pickle(path), kind, task)
-
-
-def version(package: str) -> str:
-    """``lightgbm 4.7.0``; XGBoost is also known as xgboost-cpu."""
-    for name in (package, f"{package}-cpu"):
-        try:
-            return f"{package} {importlib.metadata.version(name)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return package
-
-
-EXTRAS = {
-    "boosters": "lightgbm xgboost-cpu onnxmltools",
-    "skops": "skops",
-    "catboost": "catboost",
-    "torch": "torch",
-}  # what the extras of these names bring
-
-
-def missing(package: str, extra: str) -> RefusedError:
-    hint = f"Install it, here and where the release is served: pip install {EXTRAS[extra]}"
-    return RefusedError(f"{package}, which reads such files, is not installed", hint=hint)
 
 
 def _lightgbm(path: Path, task: Task | None) -> ModelFile:

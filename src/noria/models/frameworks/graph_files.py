@@ -16,8 +16,8 @@ from noria.kernel.task import Task
 from noria.models import graph_outputs
 from noria.models.frameworks.bare import Bare
 from noria.models.frameworks.file_kinds import AGAIN
-from noria.models.frameworks.files import ModelFile
 from noria.models.frameworks.graphs import outputs_of
+from noria.models.frameworks.model_file import ModelFile
 from noria.models.signature import Kind, class_text
 
 WHOLE = {getattr(TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)}

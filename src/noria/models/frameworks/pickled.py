@@ -15,7 +15,7 @@ from noria.kernel.errors import DataError, NoriaError, RefusedError
 from noria.kernel.task import Task
 from noria.models.frameworks import catboost, statsmodels
 from noria.models.frameworks.file_kinds import AGAIN, TO_ONNX_KERAS, TO_ONNX_TORCH
-from noria.models.frameworks.files import ModelFile, UnusableError, missing, version
+from noria.models.frameworks.model_file import ModelFile, UnusableError, missing, version
 from noria.models.frameworks.torch import is_module
 from noria.models.signature import class_text
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from noria.kernel.errors import RefusedError
 from noria.kernel.task import Task
 from noria.models.frameworks.bare import Answering, matrix
+from noria.models.frameworks.model_file import ModelFile, version
 from noria.models.signature import Kind, class_text
 
 if TYPE_CHECKING:
-    from noria.models.frameworks.files import ModelFile
+    from noria.models.frameworks.model_file import ModelFile
 
 BINARY = ("Logit", "Probit")
 SEVERAL = ("MNLogit", "OrderedModel")
@@ -61,8 +62,6 @@ def constant(results: Any) -> int | None:
 
 def known(results: Any, task: Task | None) -> ModelFile:
     """What results tell of themselves. Raises RefusedError for those that do not predict rows."""
-    from noria.models.frameworks.files import ModelFile, version
-
     model = results.model
     name = type(model).__name__
     if ".tsa." in type(model).__module__ and hasattr(results, "forecast"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from noria.kernel.errors import NoriaError, RefusedError, StepError
 from noria.kernel.task import Task
 from noria.models.frameworks.bare import Answering, matrix
+from noria.models.frameworks.model_file import ModelFile, UnusableError, missing, version
 from noria.models.signature import MATRIX, Signature, is_matrix
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from noria.models.frameworks.files import ModelFile
+    from noria.models.frameworks.model_file import ModelFile
 
 OPSET = 18
 SUM_OFF = 1e-3  # how far the probabilities of a row may be from 1 together
@@ -136,7 +137,7 @@ class TorchFramework:
         import onnx  # heavy, and not needed to serve
         import torch
 
-        from noria.models.frameworks.graphs import both_classes
+        from noria.models.frameworks.graphs import both_classes  # as onnx
 
         if not is_matrix(signature):
             raise NoriaError("a PyTorch module takes one matrix of numbers, and an input is text")
@@ -165,8 +166,6 @@ class TorchFramework:
 
 def read(path: Path, task: Task | None) -> ModelFile:
     """A program that `torch.export.save` wrote. Loading it may run code in it. Raises DataError, RefusedError."""
-    from noria.models.frameworks.files import ModelFile, UnusableError, missing, version
-
     try:
         import torch
     except ImportError as error:
