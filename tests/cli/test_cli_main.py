@@ -15,8 +15,9 @@ import click
 import pytest
 
 from noria import __version__
-from noria.cli import COMMANDS, CRASHES_KEPT, commands, execute, output, up
+from noria.cli import COMMANDS, commands, execute, output, up
 from noria.cli.context import Home
+from noria.cli.crash import CRASHES_KEPT
 from noria.kernel.errors import NoriaError, RefusedError, UsageError
 from noria.views.runtime_status import identity, running_daemon
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import os
 import sys
-import tempfile
 import threading
-import time
-import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +14,7 @@ import click
 
 from noria import __version__
 from noria.cli import streams
+from noria.cli.lazy_group import LazyGroup
 from noria.cli.output import ExitCode, emit_error
 from noria.kernel.errors import NoriaError, UsageError
 
@@ -44,7 +41,6 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of 
     "audit": ("noria.cli.audit:command", "Read and verify the audit log."),
     "doctor": ("noria.cli.doctor:command", "Check this installation and this project's state."),
 }
-CRASHES_KEPT = 20  # traceback files under the state folder
 
 
 def commands() -> dict[str, str]:
@@ -59,23 +55,14 @@ def commands() -> dict[str, str]:
     return found
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one only when it is called."""
+class CommandGroup(LazyGroup):
+    """All commands: those of the table above, and those of the table of actions."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(commands())
+    def lines(self) -> dict[str, str]:
+        return commands()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return _acting(cmd_name)
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(commands().items()))
+        return super().get_command(ctx, cmd_name) or _acting(cmd_name)
 
 
 def _acting(name: str) -> click.Command | None:
@@ -85,12 +72,12 @@ def _acting(name: str) -> click.Command | None:
     action = at_the_top().get(name)
     if action is None:
         return None
-    from noria.cli.action import command_of
+    from noria.cli.action import command_of  # what an action needs
 
     return command_of(action)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "-C",
     "start",
@@ -149,7 +136,9 @@ def execute(arguments: list[str]) -> int:
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001  the last resort: a person gets a sentence, the traceback goes to a file
-        emit_error(_unexpected(error, arguments), as_json)
+        from noria.cli import crash  # only what failed needs it
+
+        emit_error(crash.unexpected(error, arguments), as_json)
         return ExitCode.INFRASTRUCTURE
     return int(result) if isinstance(result, int) else ExitCode.PASSED
 
@@ -160,53 +149,3 @@ def _usage(error: click.ClickException, as_json: bool) -> int:
     else:
         error.show()
     return ExitCode.USAGE
-
-
-def _unexpected(error: BaseException, arguments: list[str]) -> NoriaError:
-    """The sentence for a defect of Noria's own; its traceback is written to a file. A folder that cannot be written is none."""
-    from noria.storage.disk import unwritable  # only what failed needs it
-
-    told = unwritable(error)
-    if told is not None:
-        return told
-    message = f"something broke inside Noria ({type(error).__name__})"
-    try:
-        path = _write_crash(error, arguments)
-    except OSError as failure:
-        return NoriaError(f"{message}, and its traceback could not be written: {failure}")
-    return NoriaError(message, hint=f"The traceback is in {path}; please report it with that file.")
-
-
-def _write_crash(error: BaseException, arguments: list[str]) -> Path:
-    folder = _crash_folder(_start(arguments))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        folder = _otherwise()
-        folder.mkdir(parents=True, exist_ok=True)
-    for old in sorted(folder.glob("*.txt"))[: -CRASHES_KEPT + 1]:
-        old.unlink(missing_ok=True)
-    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}.txt"
-    command = arguments[0] if arguments else ""  # the rest may hold a row of data
-    text = f"noria {__version__}, command {command}\n\n" + "".join(traceback.format_exception(error))
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
-    return path
-
-
-def _start(arguments: list[str]) -> Path:
-    """Where ``-C`` says, read without click: the crash may be its own."""
-    return Path(arguments[1]) if arguments[:1] == ["-C"] and len(arguments) > 1 else Path(".")
-
-
-def _crash_folder(start: Path) -> Path:
-    from noria.cli.context import Home  # here, not above: `noria --help` does without it
-
-    try:
-        return Home.find(start).state / "crashes"
-    except NoriaError:
-        return _otherwise()
-
-
-def _otherwise() -> Path:
-    """Where tracebacks go, where there is no state folder, or it cannot be written."""
-    return Path(tempfile.gettempdir()) / "noria-crashes"

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from noria.cli.context import Home, pass_home
+from noria.cli.lazy_group import LazyGroup
 from noria.cli.output import emit, json_option
 from noria.cli.versions import at_work
 from noria.engine.action import Action, Field, FieldKind
@@ -28,11 +29,11 @@ class ActionCommand(click.Command):
             raise self.action.missing(missing[0]) from None
 
 
-class ActionGroup(click.Group):
+class ActionGroup(LazyGroup):
     """A group that has the actions of its name among its commands."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*self.commands, *below(self.name or "")})
+    def lines(self) -> dict[str, str]:
+        return dict(sorted({**super().lines(), **{name: one.line for name, one in below(self.name or "").items()}}.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         action = below(self.name or "").get(cmd_name)

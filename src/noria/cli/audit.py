@@ -10,6 +10,8 @@ import msgspec
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, emit, json_option, moment, table
 from noria.kernel.errors import RefusedError
+from noria.releases import signing
+from noria.trust import audit
 from noria.views.status import event_facts, newest_events
 
 
@@ -38,8 +40,6 @@ def verify(home: Home, as_json: bool) -> int:
 
     JSON keys: ok, events, first_bad_seq, problems [sentences], unsigned (newest events that no signature covers yet), text.
     """
-    from noria.trust import audit
-
     with home.ledger_to_read() as ledger:
         found = audit.verify(ledger, home.state)
     facts = msgspec.structs.asdict(found)
@@ -62,9 +62,6 @@ def accept(home: Home, as_json: bool) -> None:
 
     JSON keys: accepted [sentences], events.
     """
-    from noria.releases import signing
-    from noria.trust import audit
-
     with closing(home.existing_ledger()) as ledger:
         found = audit.verify(ledger, home.state)
         if found.ok:
@@ -89,8 +86,6 @@ def new_key(home: Home, as_json: bool) -> None:
 
     JSON keys: key (the new public key), text.
     """
-    from noria.releases import signing
-
     with closing(home.existing_ledger()) as ledger:
         lost = not (home.state / signing.PUBLIC).exists()
         key = signing.make_new(home.state)

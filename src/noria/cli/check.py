@@ -12,6 +12,14 @@ from msgspec.structs import replace
 
 from noria.cli.context import PROJECT_FILE, Home
 from noria.cli.output import ExitCode, emit, json_option, plain, plural
+from noria.config import elsewhere
+from noria.data import files, repeats, served_predictions, sources, table_types
+from noria.data.formats import DatasetFile
+from noria.kernel.errors import DataError, ServingError
+from noria.monitor import judge_quality
+from noria.pipeline import check
+from noria.pipeline.executors.local import child_environment
+from noria.releases import code
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,8 +86,6 @@ def _tell(findings: list[CheckResult], as_json: bool) -> int:
 
 def _beside(folder: Path) -> list[CheckResult]:
     """Projects of other tools in the folder."""
-    from noria.config import elsewhere
-
     return [CheckResult(one.file, True, one.text) for one in elsewhere.neighbours(folder)]
 
 
@@ -91,7 +97,9 @@ def _summary(project: Project) -> str:
 
 def _rollouts(home: Home, project: Project) -> list[CheckResult]:
     """What each environment's rollout takes at present traffic."""
-    from noria.cli import rollout_forecast
+    if all(environment.rollout.direct for environment in project.environments.values()):
+        return []
+    from noria.cli import rollout_forecast  # SciPy: only a rollout that is judged needs it
 
     environments, found = _served(home), []
     for name, environment in project.environments.items():
@@ -104,8 +112,6 @@ def _rollouts(home: Home, project: Project) -> list[CheckResult]:
 
 def _monitor(home: Home, project: Project) -> list[CheckResult]:
     """Whether the quality of what is served can be judged."""
-    from noria.monitor import judge_quality
-
     model = project.model
     if model is None or not project.environments:
         return []
@@ -119,8 +125,6 @@ def _monitor(home: Home, project: Project) -> list[CheckResult]:
 
 def _served(home: Home) -> dict[str, Any]:
     """The running server's environments; none without a server."""
-    from noria.kernel.errors import ServingError
-
     try:
         return dict(home.server().status()["environments"])
     except ServingError:
@@ -128,9 +132,6 @@ def _served(home: Home) -> dict[str, Any]:
 
 
 def _data(home: Home, project: Project, source: DataSource) -> list[CheckResult]:
-    from noria.data import served_predictions, sources
-    from noria.kernel.errors import DataError
-
     if served_predictions.is_log(source.source):
         return [CheckResult(source.name, True, f"served predictions of {source.source.removeprefix('log:')} with their labels")]
     found, whole_bytes, whole = list[CheckResult](), 0, 0
@@ -151,9 +152,6 @@ def _data(home: Home, project: Project, source: DataSource) -> list[CheckResult]
 
 def _tables(home: Home, project: Project, source: DataSource) -> list[CheckResult]:
     """Each file against its contract and the dataset's table, and how that is read."""
-    from noria.data import sources, table_types
-    from noria.data.formats import DatasetFile
-
     before, accepted = _settled(home, project, source)
     new = (DatasetFile(each.name, path) for each, path in sources.read(source, home.path) if path is not None)
     decided = table_types.of_files(source, before, (), new)
@@ -178,16 +176,12 @@ def _tables(home: Home, project: Project, source: DataSource) -> list[CheckResul
 
 
 def _as_read(source: DataSource, decided: TypeDecision) -> CheckResult:
-    from noria.data import table_types
-
     key = f"; of rows with the same {', '.join(source.key)} the newest file's stands" if source.key else ""
     return CheckResult(source.name, True, f"{table_types.words(decided)}{key}")
 
 
 def _repeats(home: Home, source: DataSource, decided: TypeDecision, good: list[str]) -> list[CheckResult]:
     """Whether the newest file holds the rows of the one before it once more."""
-    from noria.data import files, repeats, sources
-
     names = list(dict.fromkeys(good))
     if len(names) < 2 or not sources.nearby(source):
         return []
@@ -202,8 +196,6 @@ def _repeats(home: Home, source: DataSource, decided: TypeDecision, good: list[s
 
 def _settled(home: Home, project: Project, source: DataSource) -> tuple[Settled | None, set[str]]:
     """What was decided of the dataset's table when files were accepted, if any was; and the names of those."""
-    from noria.data import table_types
-
     if not home.ledger_file.is_file():
         return None, set()
     with home.ledger_to_read() as ledger:
@@ -216,10 +208,6 @@ def _table(
     name: str, path: Path, source: DataSource, decided: TypeDecision, base: tuple[str, ...]
 ) -> tuple[CheckResult, tuple[str, ...]]:
     """One file against its contract and the dataset's table; its columns."""
-    from noria.data import files, table_types
-    from noria.kernel.errors import DataError
-    from noria.pipeline import check
-
     try:
         opened = files.open_table(path, name, source.csv)
     except DataError as error:
@@ -232,17 +220,12 @@ def _table(
 
 def _links(home: Home, project: Project) -> list[CheckResult]:
     """Links of the code that could not be sealed."""
-    from noria.releases import code
-
     bad = code.bad_links(home.path, project) if project.model is not None else ""
     return [CheckResult("code", False, f"{bad}. {code.CURE}")] if bad else []
 
 
 def _alone(name: str, path: Path, project: Project, source: DataSource, decided: TypeDecision) -> list[CheckResult]:
     """Inputs that predict the label alone, where the file is what the model is trained on."""
-    from noria.data import files
-    from noria.pipeline import check
-
     if project.model is None or project.model.rows != source.name:
         return []
     table = files.read_table(path, name=name, kind=decided.type, dialect=source.csv)
@@ -250,8 +233,6 @@ def _alone(name: str, path: Path, project: Project, source: DataSource, decided:
 
 
 def _tests(home: Home, tests: str, timeout_s: float) -> CheckResult:
-    from noria.pipeline.executors.local import child_environment
-
     try:
         done = subprocess.run(  # noqa: S602 - the project's own command, as its file says
             tests,

@@ -14,6 +14,8 @@ import click
 import msgspec
 
 from noria.kernel.errors import NoriaError, NotFoundError, StoreError, UsageError
+from noria.releases import signing
+from noria.storage import disk
 
 if TYPE_CHECKING:
     from noria.config import Project
@@ -50,8 +52,6 @@ class Home(msgspec.Struct, frozen=True):
     @property
     def state(self) -> Path:
         """Where everything is kept: NORIA_HOME, or .noria in the project's home."""
-        from noria.storage import disk  # `noria --help` needs no state
-
         return disk.state_folder(self.path)
 
     @property
@@ -85,7 +85,6 @@ class Home(msgspec.Struct, frozen=True):
 
     def ledger(self) -> Ledger:
         """The ledger, made when it is not there yet."""
-        from noria.releases import signing
         from noria.storage.ledger import Ledger  # SQLite is loaded by the commands that need it
 
         found = Ledger.open(self.state)

@@ -8,22 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from noria.cli import erase, exchange, quarantine
 from noria.cli.context import Home, pass_home
-from noria.cli.output import ExitCode, ago, emit, json_option, plural, table
+from noria.cli.lazy_group import LazyGroup
+from noria.cli.output import ago, emit, json_option, plural, table
 from noria.cli.versions import at_work, size, snapshot_facts
+from noria.data import versions
 from noria.kernel import names
 from noria.kernel.errors import UsageError
+from noria.storage.blobs import BlobStore
 
 if TYPE_CHECKING:
     from noria.data.snapshot import FilePin, SnapshotDifference, SnapshotFacts
     from noria.data.versions import Version
-    from noria.trust.verification import DamagedBlob, VerificationReport
 
+OTHERS = {  # those that need more than a list of versions
+    "export": ("noria.cli.exchange:export", "Write SNAPSHOT with all its files into FILE, a tar."),
+    "import": ("noria.cli.exchange:take_in", "Take in the snapshot that `noria data export` wrote to FILE."),
+    "quarantine": ("noria.cli.quarantine:quarantine", "List what was refused, when and why; or write out the failing rows."),
+    "verify": ("noria.cli.verify:verify", "Read every blob that something needs, and each release's bundle."),
+    "erase": ("noria.cli.erase:erase", "Erase a FILE, or all files of a SNAPSHOT, for good."),
+}
 SHOWN = 20  # files of one kind that are listed; --all lists every one
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=OTHERS)
 def command() -> None:
     """Versions of your datasets: list, compare, copy out, keep, move, erase; what was refused.
 
@@ -54,9 +62,6 @@ def log(home: Home, dataset: str | None, limit: int, as_json: bool) -> None:
 
     JSON keys: snapshots [{dataset, digest, files, rows, size_bytes, at, current, releases, pinned, erased (a file of it was)}].
     """
-    from noria.data import versions
-    from noria.storage.blobs import BlobStore
-
     with closing(home.existing_ledger()) as ledger:
         found = versions.versions(ledger, BlobStore(home.state / "blobs"), home.project_name(), dataset, limit)
     document = {"snapshots": [_version_facts(one) for one in found]}
@@ -103,8 +108,6 @@ def diff(home: Home, a: str, b: str, everything: bool, as_json: bool) -> None:
     JSON keys: before and after (as in `noria data log`), files, rows, size_bytes (each B less A), added [{name, digest,
     size_bytes, rows}], removed [...], changed [{name, before {...}, after {...}}].
     """
-    from noria.data import versions
-
     with closing(home.existing_ledger()) as ledger:
         project = home.project_name()
         before, after = (versions.find(ledger, project, reference) for reference in (a, b))
@@ -173,8 +176,6 @@ def checkout(home: Home, snapshot: str, into: Path, link: str, force: bool, as_j
 
     JSON keys: snapshot (as in `noria data log`), folder, written, same, size_bytes.
     """
-    from noria.data import versions
-
     with at_work(home, as_json) as context:
         facts = versions.find(context.ledger, context.name, snapshot)
         done = versions.checkout(context, facts, into, versions.LinkKind(link), force=force)
@@ -200,8 +201,6 @@ def pin(home: Home, snapshot: str, name: str, as_json: bool) -> None:
 
     JSON keys: name, snapshot (as in `noria data log`).
     """
-    from noria.data import versions
-
     with at_work(home, True) as context:
         facts = versions.pin(context, snapshot, name)
     text = f"{name}: {facts.dataset} {names.short(facts.digest)}, {plural(facts.files, 'file')}, kept for ever"
@@ -220,73 +219,6 @@ def unpin(home: Home, name: str, as_json: bool) -> None:
 
     JSON keys: name, digest.
     """
-    from noria.data import versions
-
     with at_work(home, True) as context:
         digest = versions.unpin(context, name)
     emit(as_json, {"name": name, "digest": digest}, lambda: f"{names.short(digest)} is no longer pinned as {name}")
-
-
-# --- verify
-
-
-@command.command()
-@json_option
-@pass_home
-def verify(home: Home, as_json: bool) -> int:
-    """Read every blob that something needs, and the bundle of each release. Exit code 1 when something is lost.
-
-    A damaged blob is named with the snapshots, releases and steps that need it, moved to .noria/damaged/, and put back where its
-    bytes are still to be found: in the source, in a bundle, in the project's folder. What a step made is made again by the next
-    run that needs it.
-
-    \b
-    Example:  noria data verify
-
-    JSON keys: ok, blobs, size_bytes, findings [{digest, state (damaged, missing), files [{dataset, name}], snapshots, releases,
-    steps, runs, pinned, cure, where, text}], bundles {release: why it is not whole}.
-    """
-    from noria.trust import verification
-
-    home.existing_ledger().close()  # says so where nothing has happened yet
-    with at_work(home, as_json) as context:
-        found = verification.verify(context)
-    emit(as_json, lambda: _verified_facts(found), lambda: _render_verified(found))
-    return ExitCode.PASSED if found.ok else ExitCode.NO
-
-
-def _verified_facts(found: VerificationReport) -> dict[str, Any]:
-    findings = [_finding_facts(finding) for finding in found.findings]
-    counts = {"blobs": found.blobs, "size_bytes": found.size_bytes}
-    return {"ok": found.ok, **counts, "findings": findings, "bundles": found.bundles}
-
-
-def _finding_facts(finding: DamagedBlob) -> dict[str, Any]:
-    from noria.trust.judge_retention import BlobKind
-
-    uses = finding.uses
-    return {
-        "digest": finding.digest,
-        "state": str(finding.state),
-        "files": [{"dataset": dataset, "name": name} for dataset, name in sorted(uses.data)],
-        "snapshots": sorted(uses.snapshots),
-        "releases": uses.of(BlobKind.RELEASE),
-        "steps": uses.of(BlobKind.STEP),
-        "runs": uses.of(BlobKind.RUN),
-        "pinned": uses.of(BlobKind.PINNED),
-        "cure": str(finding.cure),
-        "where": finding.where,
-        "text": finding.text,
-    }
-
-
-def _render_verified(found: VerificationReport) -> str:
-    head = f"{plural(found.blobs, 'blob')} needed, {size(found.size_bytes)} whole"
-    if found.ok and not found.findings:
-        return f"{head}: nothing is damaged, nothing is missing"
-    bundles = [f"{version}: {why}" for version, why in found.bundles.items()]
-    return "\n".join([head, *(finding.text for finding in found.findings), *bundles])
-
-
-for _other in (exchange.export, exchange.take_in, quarantine.quarantine, erase.erase):
-    command.add_command(_other)

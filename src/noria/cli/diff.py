@@ -16,6 +16,8 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, number, pairs, plain, plural, section, table
 from noria.evaluation.records import gated_first
 from noria.kernel import names
+from noria.storage.blobs import BlobStore
+from noria.views import comparison
 from noria.views.status import turn_facts
 
 if TYPE_CHECKING:
@@ -60,9 +62,6 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
     artifacts, environment; each entry has `changed`; ended_early: a turn that came after the latest run, and to none. A value
     that is not known is null.
     """
-    from noria.storage.blobs import BlobStore
-    from noria.views import comparison  # with what reads evaluations: only this command needs it
-
     with closing(home.existing_ledger()) as ledger:
         archive = comparison.Archive(ledger, BlobStore(home.state / "blobs"), home.project_name(), home.path, home.state)
         sides = comparison.defaults(archive, a, b)

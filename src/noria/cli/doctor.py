@@ -21,6 +21,8 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, day, emit, json_option, number, plain
 from noria.kernel.errors import NoriaError, ServingError
 from noria.kernel.event import Event
+from noria.releases import signing
+from noria.trust import audit
 from noria.views.runtime_status import running_daemon
 
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 11), (3, 13)
@@ -133,7 +135,6 @@ def state_folder(home: Home) -> Iterator[DoctorFinding]:
         yield DoctorFinding("state", "ok", str(home.state))
     for name in ("token", "signing.key"):
         yield from _secret(home, name)
-    from noria.releases import signing
 
     missing = signing.missing(home.state)
     if missing:
@@ -165,8 +166,6 @@ def ledger(home: Home) -> Iterator[DoctorFinding]:
 
 
 def _opened(home: Home) -> Iterator[DoctorFinding]:
-    from noria.trust import audit
-
     problem = _integrity(home)
     yield DoctorFinding("ledger", "fail" if problem else "ok", problem or "opens; SQLite's quick check passes")
     with closing(home.ledger()) as opened:

@@ -11,6 +11,7 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, pairs, plural
 from noria.cli.versions import at_work, size
 from noria.kernel import names
+from noria.trust import erasure as engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +43,6 @@ def erase(home: Home, what: str, yes: bool, as_json: bool) -> None:
     many), in_source [files that are still there], beside [what steps left in the project's folder], in_git [files that commits
     hold], unknown [releases whose commit Git does not know].
     """
-    from noria.trust import erasure as engine
-
     home.existing_ledger().close()  # says so where nothing has happened yet
     with at_work(home, as_json) as context:
         found = engine.erase(context, what) if yes else engine.plan(context, what)

@@ -10,6 +10,7 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, plural
 from noria.cli.versions import at_work, size, snapshot_facts
+from noria.data import exchange, versions
 from noria.kernel import names
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ def export(home: Home, snapshot: str, file: Path, as_json: bool) -> None:
 
     JSON keys: snapshot (as in `noria data log`), file, size_bytes (of FILE).
     """
-    from noria.data import exchange, versions
-
     home.existing_ledger().close()  # says so where nothing has happened yet
     with at_work(home, as_json) as context:
         facts = versions.find(context.ledger, context.name, snapshot)
@@ -61,8 +60,6 @@ def take_in(home: Home, file: Path, name: str | None, into: Path | None, even_er
     JSON keys: snapshot (as in `noria data log`), name, known (the version was there before), added (contents that were not in the
     store), folder (null without --into).
     """
-    from noria.data import exchange
-
     with at_work(home, as_json) as context:
         found = exchange.take_in(context, file, name, into, erased=even_erased)
     keys = {"name": found.name, "known": found.known, "added": found.added, "folder": found.folder}

@@ -11,8 +11,13 @@ import msgspec
 
 from noria.cli.context import Home, actor
 from noria.cli.output import ExitCode, duration, emit, plain, table
+from noria.cli.step_log import failed_log
+from noria.config import document
+from noria.engine import assembly
 from noria.evaluation.records import gated_first
 from noria.kernel.errors import UsageError
+from noria.pipeline import experiment, train
+from noria.pipeline.graph import Selection
 
 if TYPE_CHECKING:
     from noria.pipeline.graph import StepForecast
@@ -55,9 +60,6 @@ def asked(
 
 def explain(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
     """What would run, and why."""
-    from noria.engine import assembly
-    from noria.pipeline import experiment, train
-
     context = assembly.assemble(home.path, actor=actor(), warm=0)
     if request.sweep:
         raise UsageError("--explain tells of one run", hint="Use --set in place of --sweep.")
@@ -73,10 +75,6 @@ def explain(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
 
 def run(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
     """The experiments, one after the other; their steps run side by side where they can."""
-    from noria.cli.show import failed_log  # it is drawn in with the story that it tells
-    from noria.engine import assembly
-    from noria.pipeline import experiment
-
     context = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=2)
     made = []
     try:
@@ -100,8 +98,6 @@ def run(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
 
 
 def _selection(request: ExperimentsOptions) -> Any:
-    from noria.pipeline.graph import Selection
-
     return Selection(*request.chosen)
 
 
@@ -114,8 +110,6 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _value(text: str) -> Any:
     """As noria's YAML reads it: numbers, true, false, null, lists in brackets; else text."""
-    from noria.config import document
-
     if text[:1] in "[{":
         return document.read(text.encode(), "the value").plain()
     return document.scalar(text.strip())

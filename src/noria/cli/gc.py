@@ -9,7 +9,9 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.output import duration, emit, json_option, plural, table
 from noria.cli.versions import at_work, size
+from noria.config.units import duration_s
 from noria.kernel.errors import UsageError
+from noria.trust import gc
 
 if TYPE_CHECKING:
     from noria.trust.gc import GarbageItem, GarbagePlan
@@ -42,8 +44,6 @@ def command(home: Home, keep: str, yes: bool, trust_clock: bool, as_json: bool) 
     JSON keys: deleted (false without --yes), keep_s, count, size_bytes, kinds {kind: {count, size_bytes}}, largest [{kind, name,
     size_bytes}], forgotten {results, snapshots}, kept {kind: count}, doubt (why the clock is not believed, or empty).
     """
-    from noria.trust import gc
-
     keep_s = _seconds(keep)
     home.existing_ledger().close()  # says so where nothing has happened yet
     with at_work(home, as_json) as context:
@@ -52,8 +52,6 @@ def command(home: Home, keep: str, yes: bool, trust_clock: bool, as_json: bool) 
 
 
 def _seconds(text: str) -> float:
-    from noria.config.units import duration_s
-
     try:
         return duration_s(text)
     except ValueError:

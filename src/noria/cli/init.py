@@ -83,7 +83,7 @@ def init_example(home: Path) -> InitResult:
 
 def init_own(home: Path, data: Path, label: str) -> tuple[ProjectDraft, InitResult]:
     """A project for one table; a file from elsewhere is copied into data/."""
-    from noria.cli import draft as drafting  # loads polars
+    from noria.cli import draft as drafting  # Polars: only a project of one's own data needs it
 
     table = drafting.read(data)
     inside = data.is_relative_to(home)

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
-import msgspec
 
 from noria.cli import http
 from noria.cli.context import Home, pass_home
-from noria.cli.output import ExitCode, emit, json_option, number, pairs, plain, plural, table
-from noria.cli.reproduce import exported, public_keys
-from noria.cli.versions import at_work
-from noria.kernel.errors import NoriaError, NotFoundError, UsageError
-
-if TYPE_CHECKING:
-    from noria.delivery.batch.rows import InputFile
-    from noria.delivery.batch.scoring import BatchResult
-    from noria.delivery.standalone import Lay
-    from noria.kernel.dialect import Dialect
-    from noria.storage.ledger import Ledger
+from noria.cli.output import ExitCode, emit, json_option, number, pairs, plain, table
+from noria.kernel.errors import UsageError
 
 
 @click.command()
@@ -82,18 +70,12 @@ def command(
         raise UsageError("--input names what is to be scored: give no record beside it")
     if output is None:
         raise UsageError("--input needs --output", hint="noria predict --input rows.csv --output scored.csv")
-    from noria.delivery.batch import scoring
+    from noria.cli import predict_files  # Polars, Arrow and ONNX: only whole files need them
 
     kept = None if columns is None else tuple(filter(None, (name.strip() for name in columns.split(","))))
-    lay = _lay(release, key, environment, as_json)
-    try:
-        order = scoring.BatchOrder(_sources(given, as_json), output, kept, strict, restart)
-        done = scoring.score(order, lay, _teller(as_json))
-    except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on from here", err=True)
-        raise
-    emit(as_json, msgspec.to_builtins(done), lambda: _summary(done))
-    return ExitCode.NO if done.rejected else ExitCode.PASSED
+    return predict_files.score(
+        predict_files.ScoreOptions(given, output, environment, release, key, kept, strict, restart), as_json
+    )
 
 
 @pass_home
@@ -102,85 +84,6 @@ def _ask(home: Home, record: str | None, file: IO[str] | None, environment: str 
     _, base = http.address(home, environment)
     answer = http.post(base, "/predict", rows)
     emit(as_json, answer if isinstance(answer, dict) else {"predictions": answer}, lambda: render(answer))
-
-
-def _lay(release: str | None, key: Path | None, environment: str | None, as_json: bool) -> Lay:
-    """The release that is named, or the champion. Raises NotFoundError, UsageError."""
-    path = exported(release) or (Path(release) if "/" in release else None) if release is not None else None
-    if path is not None:
-        from noria.delivery import standalone
-
-        return standalone.from_file(path, public_keys(key) if key is not None else (), _teller(as_json))
-    if key is not None:
-        raise UsageError("--key is for an exported FILE: a release of this project is verified with its own key")
-    return _from_store(release, environment)
-
-
-@pass_home
-def _from_store(home: Home, release: str | None, environment: str | None) -> Lay:
-    from noria.delivery import standalone
-
-    with closing(home.existing_ledger()) as ledger:
-        project = home.project_name()
-        if release is None:
-            release = _champion(home, ledger, project, environment)
-        return standalone.from_store(home.state, ledger.releases.get(project, release))
-
-
-def _champion(home: Home, ledger: Ledger, project: str, environment: str | None) -> str:
-    name = home.environment(environment)
-    route = ledger.routes.get(project, name)
-    if route is None or route.champion is None:
-        raise NotFoundError(f"no release serves {name}", hint="Name one with --release; `noria releases` lists them.")
-    return route.champion
-
-
-def _sources(given: str, as_json: bool) -> tuple[InputFile, ...]:
-    """Files of that name or pattern, else a dataset. Raises NotFoundError."""
-    from noria.delivery.batch import scoring
-
-    found = scoring.files(given, _dialect())
-    if found:
-        return found
-    if any(c in given for c in "*?[/.") and "@" not in given:
-        raise NotFoundError("there is no such file", where=given)
-    return _dataset(given, as_json)
-
-
-def _dialect() -> Dialect | None:
-    """How text files are written in the project here, if there is one that says so."""
-    from noria.delivery.batch import scoring
-
-    start = click.get_current_context().find_root().obj or Path(".")
-    try:
-        return scoring.written(Home.find(start).project())
-    except NoriaError:  # a release that was exported needs no project
-        return None
-
-
-@pass_home
-def _dataset(home: Home, reference: str, as_json: bool) -> tuple[InputFile, ...]:
-    from noria.delivery.batch import scoring
-
-    with at_work(home, as_json) as context:
-        return scoring.dataset(context, reference)
-
-
-def _teller(as_json: bool) -> Callable[[str], None]:
-    return (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
-
-
-def _summary(done: BatchResult) -> str:
-    speed = f"{done.rows_per_s:,.0f} rows/s"
-    items: list[tuple[str, object]] = [
-        ("output", f"{done.output}: {plural(done.rows, 'row')}, {speed}"),
-        ("release", done.release),
-    ]
-    if done.resumed:
-        items.append(("resumed", f"{plural(done.resumed, 'row')} were done before"))
-    if done.rejected:
-        items.append(("rejected", f"{plural(done.rejected, 'row')}, with their reasons in {done.rejected_file}"))
-    return pairs(items)
 
 
 def records(text: str | None, file: IO[str] | None) -> Any:

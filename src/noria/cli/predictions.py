@@ -16,7 +16,12 @@ import msgspec
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, number, plural, table
 from noria.cli.versions import at_work, size
+from noria.config.units import duration_s
+from noria.data.formats.formulas import harmless
+from noria.kernel import query
 from noria.kernel.errors import StoreError, UsageError
+from noria.predictions import log_query, retention
+from noria.storage.disk import full_disk
 
 if TYPE_CHECKING:
     import polars as pl
@@ -142,8 +147,6 @@ def compact(home: Home, environment: str | None, trust_clock: bool, as_json: boo
     JSON keys: environments {name: {segments, records, files, size_bytes, damaged, expired {dates,
     predictions, labels, damaged (segments)}, kept (why days that are over were not deleted, or empty)}}.
     """
-    from noria.predictions import retention
-
     project = home.project()
     names = [home.environment(environment)] if environment else list(project.environments)
     with at_work(home, as_json) as context:
@@ -168,8 +171,6 @@ def _told(kept: RetentionReport) -> str:
 
 def _since(text: str | None) -> float | None:
     """Wall time. Raises UsageError."""
-    from noria.config.units import duration_s
-
     if text is None:
         return None
     try:
@@ -199,9 +200,6 @@ def _rows(home: Home, wish: PredictionsOptions) -> tuple[pl.LazyFrame, Damage]:
     prediction has."""
     import polars as pl  # tables are read only by who asks
 
-    from noria.kernel import query
-    from noria.predictions import log_query
-
     parsed = query.parse(wish.where, language=query.PREDICTIONS) if wish.where is not None else None
     found = log_query.scan(home.state / "log" / wish.environment, home.project_name(), wish.since)
     rows = log_query.labelled(found)
@@ -230,9 +228,6 @@ def _collect(rows: pl.LazyFrame, limit: int | None) -> tuple[list[dict[str, Any]
 def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> PredictionCounts:
     """All rows, or the newest, to a file that is there whole or not at all."""
     import polars as pl
-
-    from noria.data.formats.formulas import harmless
-    from noria.storage.disk import full_disk
 
     rows = rows.sort("at", "id", descending=True)
     rows = rows if limit is None else rows.limit(limit)

@@ -11,6 +11,8 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, plural, table
 from noria.cli.versions import at_work
+from noria.config.document import nearest
+from noria.data import quarantine as stage
 from noria.kernel.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -54,16 +56,12 @@ def quarantine(home: Home, dataset: str | None, sample: str | None, into: Path |
 
 
 def _demand_dataset(home: Home, dataset: str) -> None:
-    from noria.config.document import nearest
-
     known = list(home.project().data)
     if dataset not in known:
         raise NotFoundError(f"there is no dataset {dataset!r}", hint=nearest(dataset, known))
 
 
 def _write(home: Home, sample: str, into: Path, as_json: bool) -> None:
-    from noria.data import quarantine as stage
-
     with at_work(home, as_json) as context:
         delivery, count = stage.sample(context, sample, into)
     facts = {"delivery": delivery.id, "name": delivery.name, "reason": delivery.reason, "failing_rows": delivery.failing_rows}

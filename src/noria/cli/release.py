@@ -13,6 +13,7 @@ from noria.cli.output import emit, json_option, pairs, plural
 from noria.cli.versions import at_work
 from noria.kernel import names
 from noria.kernel.task import Task
+from noria.releases import importing
 from noria.views.status import release_facts
 
 if TYPE_CHECKING:
@@ -82,8 +83,6 @@ def take_in(
     notes, written_with, read_with, warnings},
     signature {inputs, task, classes, key, event_time}, parity {rows, worst, over, holds} (null where it did not convert).
     """
-    from noria.releases import importing
-
     named = tuple(filter(None, (c.strip() for c in classes.split(",")))) if classes else ()
     order = importing.ImportOrder(file, signature, sample, label, task, named, key, event_time, trusted, vouched)
     with at_work(home, as_json) as context:

@@ -11,15 +11,14 @@ import click
 import msgspec
 
 from noria.cli.context import Home, actor, pass_home
+from noria.cli.exported import exported, public_keys
 from noria.cli.output import ExitCode, emit, json_option, number, pairs, table
-from noria.kernel.errors import UsageError
+from noria.engine import assembly
+from noria.engine.reproduce import TOLERANCE, ReproduceOptions, reproduce, reproduce_file
 
 if TYPE_CHECKING:
     from noria.engine.reproduce import ReproduceOptions, Reproduction
     from noria.storage.context import Progress
-
-SUFFIX = ".tar"
-KEY_BYTES = 32
 
 
 @click.command()
@@ -53,8 +52,6 @@ def command(
     difference}}, steps [{name, agrees, files}], divergence {step, files, deterministic, causes, text} (null when every step
     agrees), environment, interpreter, lock, seed, key, folder, text.
     """
-    from noria.engine.reproduce import TOLERANCE, ReproduceOptions
-
     rebuild = None if environment is None else environment == "rebuild"
     asked = ReproduceOptions(TOLERANCE if tolerance is None else tolerance, rebuild)
     progress: Progress = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
@@ -70,39 +67,12 @@ def command(
     return ExitCode.PASSED if found.agrees else ExitCode.NO
 
 
-def exported(name: str) -> Path | None:
-    """The file of that name, looked for from where ``-C`` says; None when it is a release's version."""
-    start = click.get_current_context().find_root().obj or Path(".")
-    path = Path(start) / name
-    return path if path.is_file() or name.endswith(SUFFIX) else None
-
-
-def public_keys(*paths: Path) -> tuple[str, ...]:
-    """The keys in these files, as hex; below its newest a signing.pub names older ones. Raises UsageError."""
-    found: list[str] = []
-    for path in paths:
-        try:
-            keys = path.read_text().lower().split()
-            if not keys or any(len(bytes.fromhex(key)) != KEY_BYTES for key in keys):
-                raise ValueError
-        except (OSError, ValueError) as error:
-            why = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else f"{path} holds no public key"
-            raise UsageError(why, hint="It is .noria/signing.pub where the release was made.") from error
-        found += keys
-    return tuple(found)
-
-
 def _from_file(path: Path, folder: Path, key: Path | None, asked: ReproduceOptions, progress: Progress) -> Reproduction:
-    from noria.engine.reproduce import reproduce_file
-
     return reproduce_file(path, folder, public_keys(key) if key is not None else (), asked, progress)
 
 
 @pass_home
 def _from_store(home: Home, release: str, folder: Path, asked: ReproduceOptions, progress: Progress) -> Reproduction:
-    from noria.engine import assembly
-    from noria.engine.reproduce import reproduce
-
     context = assembly.assemble(home.path, actor=actor(), progress=progress)
     try:
         found = reproduce(context, context.ledger.releases.get(context.name, release), folder, asked)

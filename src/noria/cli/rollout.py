@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from noria.cli import rollout_simulate
 from noria.cli.action import ActionGroup
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, pairs, percent, plain, plural, section, table
@@ -16,10 +15,11 @@ from noria.serving.rollout_records import Rollout, RolloutState, evidence_words
 from noria.views.runtime_status import surroundings
 from noria.views.status import EnvironmentView, RolloutView, canary_facts, ended_facts, read
 
+OTHERS = {"simulate": ("noria.cli.rollout_simulate:command", "Play rollouts out: how long one takes, and how often it is wrong.")}
 environment_option = click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
 
 
-@click.group(cls=ActionGroup, name="rollout", invoke_without_command=True)
+@click.group(cls=ActionGroup, lazy=OTHERS, name="rollout", invoke_without_command=True)
 @click.pass_context
 @environment_option
 @json_option
@@ -125,6 +125,3 @@ def _plan(rollout: Rollout) -> str:
     """``10 % of traffic, [50 % of traffic], 100 % of traffic``."""
     here = rollout.step if rollout.state in (RolloutState.CANARY, RolloutState.HELD) else -1
     return ", ".join(f"[{words}]" if i == here else words for i, words in enumerate(rollout.plan)) or "direct"
-
-
-command.add_command(rollout_simulate.command, "simulate")

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from msgspec.structs import replace
 
 from noria.cli.output import duration, number, percent, plural
-from noria.kernel.policy import lasting
+from noria.delivery import judge_guards, judge_patience
+from noria.delivery.judge_patience import NEVER, Loss, RateGuard, RolloutPlan
+from noria.kernel.policy import Assign, StepKind, lasting
+from noria.stats.eprocess import requests_needed
+from noria.stats.quantiles import values_needed
 
 if TYPE_CHECKING:
     from noria.config.project import Environment
@@ -47,9 +51,6 @@ def lines(
 
 
 def _unknown(policy: RolloutPolicy, rates: Mapping[str, Any] | None) -> str:
-    from noria.stats.eprocess import requests_needed
-    from noria.stats.quantiles import values_needed
-
     needed = requests_needed(min(policy.guards.errors, policy.guards.slow_by), policy.missed)
     if policy.guards.quantile is not None:
         needed = max(needed, values_needed(policy.guards.quantile.quantile, policy.missed / 2))
@@ -72,10 +73,6 @@ def _plan(
     policy: RolloutPolicy, rates: Mapping[str, Any], project: str, *, deferred: bool
 ) -> tuple[RolloutPlan, Sequence[RateGuard | Loss]]:
     """The guards whose time can be foretold: of a quantile the least is, see `_quantile`; labels that come too late are not."""
-    from noria.delivery import judge_guards
-    from noria.delivery.judge_patience import Loss, RateGuard, RolloutPlan
-    from noria.kernel.policy import StepKind
-
     judged, limits = [step for step in policy.steps if step.judged], policy.guards
     shares = tuple(step.share for step in judged if step.kind is StepKind.CANARY)
     shadow = next((step.share for step in judged if step.kind is StepKind.SHADOW), 0.0)
@@ -93,8 +90,6 @@ def _plan(
 
 
 def _guards(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[ForecastLine]:
-    from noria.delivery import judge_patience
-
     late = {found.guard: found.text for found in judge_patience.findings(plan, guards)}
     taken = zip(guards, judge_patience.taken(plan, guards), strict=True)
     return [
@@ -107,8 +102,6 @@ def _guards(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[Forec
 
 def _quantile(plan: RolloutPlan, policy: RolloutPolicy) -> list[ForecastLine]:
     """The least that a guard on a quantile takes: how latencies spread is not known here."""
-    from noria.delivery import judge_patience
-
     guard = policy.guards.quantile
     if guard is None or not plan.shares:
         return []
@@ -121,8 +114,6 @@ def _quantile(plan: RolloutPlan, policy: RolloutPolicy) -> list[ForecastLine]:
 
 
 def _words(guard: RateGuard | Loss, one: GuardCost) -> str:
-    from noria.delivery.judge_patience import Loss
-
     what = "labelled pairs" if isinstance(guard, Loss) else "requests"
     good, harm = _after(one, what), _after(replace(one, requests=one.harm_requests, seconds=one.harm_seconds), what)
     spread = f", where differences spread by {percent(guard.sd)} of the bound" if isinstance(guard, Loss) else ""
@@ -130,21 +121,15 @@ def _words(guard: RateGuard | Loss, one: GuardCost) -> str:
 
 
 def _after(one: GuardCost, what: str) -> str:
-    from noria.delivery.judge_patience import NEVER
-
     return "never" if one.requests >= NEVER else f"{number(one.requests)} {what}, {duration(one.seconds)}"
 
 
 def _remedy(guard: RateGuard | Loss) -> str:
-    from noria.delivery.judge_patience import Loss
-
     first = "More pairs (rollout.pairs) or labels" if isinstance(guard, Loss) else "A larger share"
     return f"{first}, a wider guard or more patience would decide it"
 
 
 def _remarks(policy: RolloutPolicy, label_delay_s: float, *, deferred: bool) -> list[str]:
-    from noria.kernel.policy import Assign, StepKind
-
     said = []
     if deferred:
         text = f"labels come {duration(label_delay_s)} after the request, not within patience: quality is judged in probation"

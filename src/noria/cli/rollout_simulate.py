@@ -12,7 +12,12 @@ from msgspec.structs import replace
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import duration, emit, json_option, number, percent, plural, table
+from noria.config import units
+from noria.delivery import judge_advance, judge_guards, judge_patience, rivals, simulation
+from noria.delivery.judge_patience import Loss, RateGuard, RolloutPlan
+from noria.delivery.simulation import ArmShares, Scenario
 from noria.kernel.errors import NotFoundError, UsageError
+from noria.kernel.policy import StepKind
 
 if TYPE_CHECKING:
     from noria.config import Project
@@ -96,8 +101,6 @@ def command(
     quality}, traffic_per_s, foretold [guard, canary, requests, seconds, harm_requests, harm_seconds], warnings [text], results
     [rule, scenario, rollouts, promoted, rolled_back, held, requests {median, p90}, canary {...}, seconds {...}].
     """
-    from noria.delivery import judge_patience, rivals, simulation
-
     asked = SimulateOptions(**options)
     name, rule, said = _rule(home.project(), environment, asked)
     if compare and (rule.shadow or rule.quality):
@@ -123,9 +126,6 @@ def command(
 
 def _rule(project: Project, environment: str | None, asked: SimulateOptions) -> tuple[str, DecisionRule, str]:
     """The environment's name, its settings with those that were given, and a remark."""
-    from noria.delivery import judge_advance, judge_guards, simulation
-    from noria.kernel.policy import StepKind
-
     known = project.environments
     name = environment or list(known)[-1]
     if name not in known:
@@ -175,8 +175,6 @@ def _margin(asked: SimulateOptions, policy: RolloutPolicy) -> float:
 
 
 def _read(text: str, kind: Kind, option: str, like: str) -> float:
-    from noria.config import units  # heavy: `noria rollout` alone needs no settings
-
     try:
         if kind == "frequency":
             count, seconds = units.frequency(text)
@@ -196,8 +194,6 @@ def _rates(text: str, option: str) -> tuple[float, float | None]:
 
 
 def _scenarios(asked: SimulateOptions, rule: DecisionRule) -> list[Scenario]:
-    from noria.delivery.simulation import ArmShares, Scenario
-
     (errors, new_errors), (slow, new_slow) = _rates(asked.errors, "--errors"), _rates(asked.slow, "--slow")
     per_s = _read(asked.traffic, "frequency", "--traffic", "20/s")
     champion = ArmShares(errors, slow)
@@ -223,8 +219,6 @@ def _arm(arm: Any) -> str:
 
 
 def _plan(asked: SimulateOptions, rule: DecisionRule, good: Scenario) -> tuple[Any, Sequence[RateGuard | Loss]]:
-    from noria.delivery.judge_patience import Loss, RateGuard, RolloutPlan
-
     guards: list[RateGuard | Loss] = [RateGuard("errors", rule.errors, good.champion.errors)]
     if rule.shares:
         guards.append(RateGuard("slow answers", rule.slow, good.champion.slow, paired=False))

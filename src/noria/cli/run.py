@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from noria.cli import experiments
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, duration, emit, json_option, pairs, plain
+from noria.cli.step_log import failed_log
 from noria.delivery.context import DeliveryContext
+from noria.engine import assembly, turn_runner
 from noria.pipeline.turn_record import Turn, TurnOutcome
+from noria.views.runtime_status import running_daemon
 
 if TYPE_CHECKING:
     pass
@@ -73,8 +77,6 @@ def command(
     Of experiments: experiments[run, outcome, reason, params, metrics, steps]. With --explain:
     steps[name, runs, reason], where runs is null when it depends on what a step before it will leave.
     """
-    from noria.cli import experiments
-
     asked = experiments.asked(settings, sweeps, (to, start, only), tags, note)
     if explain:
         return experiments.explain(home, asked, as_json)
@@ -85,8 +87,6 @@ def command(
 
 def turn(home: Home, reason: str, wait: bool, as_json: bool) -> int:
     """One turn; the exit code."""
-    from noria.engine import assembly, turn_runner  # the process pool: only a turn needs it
-
     context = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=3)
     try:
         ended = turn_runner.turn_by_hand(context, reason)
@@ -108,8 +108,7 @@ def _tell(text: str) -> None:
 
 def _follow(context: DeliveryContext, home: Home, ended: Turn) -> Turn:
     """Until live traffic decided. Without a daemon this process drives the rollout itself."""
-    from noria.delivery.rollout_controller import RolloutController
-    from noria.views.runtime_status import running_daemon
+    from noria.delivery.rollout_controller import RolloutController  # SciPy: only a rollout that is judged needs it
 
     controller = RolloutController(context)
     while ended.outcome is TurnOutcome.ROLLING_OUT:
@@ -141,7 +140,6 @@ def _failed_log(context: DeliveryContext, ended: Turn) -> tuple[str, str] | None
     """The step that failed, or the project's tests, and how the log ends; None where nothing failed or nothing was said."""
     if ended.outcome not in (TurnOutcome.STEP_FAILED, TurnOutcome.CHECK_FAILED) or ended.run_id is None:
         return None
-    from noria.cli.show import failed_log
 
     return failed_log(context.blobs, context.ledger.runs.get(ended.run_id).steps)
 

@@ -13,6 +13,7 @@ import msgspec
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, duration, emit, json_option, number, plain, plural, table
 from noria.evaluation.records import gated_first
+from noria.kernel import query
 from noria.pipeline.run import Run, RunKind
 from noria.pipeline.turn_record import Turn
 from noria.views.status import turn_facts
@@ -63,8 +64,6 @@ def _turns(home: Home, limit: int, as_json: bool) -> None:
 
 @pass_home
 def _search(home: Home, where: str | None, sort: str | None, kind: RunKind | None, limit: int, as_json: bool) -> None:
-    from noria.kernel import query  # only a search needs it
-
     asked = query.parse(where) if where is not None else None
     order = query.parse_order(sort) if sort is not None else None
     with closing(home.existing_ledger()) as ledger:
@@ -178,8 +177,6 @@ def _serving(run: Run, fields: list[tuple[str, str]]) -> str:
 
 def _shown(where: Query | None, order: Order | None, runs: list[Run], gated: Sequence[str]) -> list[tuple[str, str]]:
     """The metrics and parameters to show, as (group, name): those of the query, then what gates ask for."""
-    from noria.kernel import query  # loaded by now
-
     asked: list[Field] = [] if where is None else list(query.fields(where))
     found = [(f.group, f.name) for f in [*asked, *([order.field] if order else [])] if f.group]
     found += [("metrics", name) for name in gated_first(dict.fromkeys(n for run in runs for n in run.metrics), gated)]

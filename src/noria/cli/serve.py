@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from noria.cli.context import Home, demand_text, pass_home
+from noria.cli.exported import exported, public_keys
 from noria.cli.output import emit, json_option, pairs
-from noria.cli.reproduce import exported, public_keys
+from noria.config import units
+from noria.delivery import standalone
 from noria.kernel import names
 from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, Access, RateLimit, is_loopback
 from noria.kernel.errors import UsageError
 from noria.kernel.workers import MOST, TWO, Workers
+from noria.serving.supervisor import Options
 
 if TYPE_CHECKING:
     from noria.delivery.standalone import Lay, UnpackedRelease
@@ -82,9 +85,6 @@ def command(
     JSON, one document when it answers: address, environment, release, project, digest, form, key, state, log, workers,
     example {path, body}; with several releases, all of them under releases.
     """
-    from noria.delivery import standalone
-    from noria.serving.supervisor import Options
-
     if not names.is_name(environment):
         raise UsageError(f"{environment!r} cannot name an environment", hint="Small letters, digits, - and _, as in production.")
     state = state.resolve()
@@ -107,8 +107,6 @@ def _workers(text: str) -> Workers:
 
 def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str | None, log: bool) -> Access:
     """Who may ask. Raises UsageError."""
-    from noria.config import units
-
     if key_file is None and not is_loopback(host):
         hint = "Name a list of keys with --key-file FILE, one name:key a line; or listen on 127.0.0.1."
         raise UsageError(f"{host} can be reached from other machines, and no keys are named", hint=hint)
@@ -126,8 +124,6 @@ def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str 
 
 
 def _lay(release: str, keys: tuple[Path, ...], as_json: bool) -> Lay:
-    from noria.delivery import standalone
-
     path = exported(release) or (Path(release) if "/" in release else None)
     if path is not None:
         tell = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
@@ -139,8 +135,6 @@ def _lay(release: str, keys: tuple[Path, ...], as_json: bool) -> Lay:
 
 @pass_home
 def _from_store(home: Home, release: str) -> Lay:
-    from noria.delivery import standalone
-
     with closing(home.existing_ledger()) as ledger:
         return standalone.from_store(home.state, ledger.releases.get(home.project_name(), release))
 

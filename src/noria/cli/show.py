@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,18 @@ import msgspec
 from noria.cli import story
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, plain
+from noria.cli.step_log import log_tail
+from noria.data import versions
 from noria.data.snapshot import Delivery
 from noria.evaluation.judge_compare import summary
 from noria.evaluation.records import gated_first
 from noria.evaluation.store import EvaluationStore
-from noria.kernel.errors import NoriaError, NotFoundError, UsageError
-from noria.pipeline.run import Run, StepRecord, StepState
+from noria.kernel.errors import NotFoundError, UsageError
+from noria.pipeline.run import Run
 from noria.pipeline.turn_record import Turn
 from noria.releases.release import Release
 from noria.serving.rollout_records import Rollout, total
+from noria.storage.blobs import BlobStore
 from noria.views.status import delivery_facts, release_facts, turn_facts
 
 if TYPE_CHECKING:
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
 EVIDENCE = ("evaluation", "gate", "parity", "environment", "params", "data", "training", "steps", "reference", "origin")
 LATEST = "latest"
 SHOWN = 10_000  # rollouts and windows of a release, newest first
-TAIL = {StepState.RAN: 3, StepState.FAILED: 20}  # lines of a step's log that the story ends with
-TAIL_BYTES = 8192
 
 
 @click.command()
@@ -150,7 +151,6 @@ def _erased(state: Path, ledger: Ledger, project: str, snapshots: dict[str, str]
     """Why a release cannot be made again; None when nothing that it was made of was erased."""
     if not ledger.keep.erased():
         return None
-    from noria.data import versions  # only where something was
 
     return versions.erased_from(ledger, _blobs(state), project, snapshots) or None
 
@@ -206,30 +206,7 @@ def _left_by(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:
 
 
 def _blobs(state: Path) -> BlobStore:
-    from noria.storage.blobs import BlobStore  # hashing is loaded only where a log is read
-
     return BlobStore(state / "blobs")
-
-
-def failed_log(blobs: BlobStore, steps: Iterable[StepRecord]) -> tuple[str, str] | None:
-    """The step that failed, and how its log ends; None where none did, or it said nothing."""
-    failed = next((step for step in steps if step.state is StepState.FAILED), None)
-    text = log_tail(blobs, failed) if failed is not None else ""
-    return (failed.name, text) if failed is not None and text else None
-
-
-def log_tail(blobs: BlobStore, record: StepRecord) -> str:
-    """The last lines of a step's log; more of one that failed, none of one that did not run."""
-    lines = TAIL.get(record.state, 0)
-    if not lines or record.log is None:
-        return ""
-    try:
-        with blobs.path(record.log).open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
-            found = file.read().decode(errors="replace").rstrip().splitlines()
-    except NoriaError as error:
-        return f"(the log cannot be shown: {error.message})"
-    return "\n".join(found[-lines:])
 
 
 def of_delivery(delivery: Delivery) -> dict[str, Any]:

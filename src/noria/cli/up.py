@@ -9,6 +9,7 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import json_option, pairs, plain, to_json
+from noria.engine import assembly
 from noria.kernel.access import HOST
 from noria.kernel.errors import UsageError
 
@@ -45,7 +46,6 @@ def command(home: Home, serve: str | None, console_at: str | None, as_json: bool
     JSON: one document when all is up (addresses, token_file), then one line for each event.
     """
     from noria import daemon  # uvicorn, polars: only the daemon needs them
-    from noria.engine import assembly
 
     context = assembly.assemble(home.path, warm=6)
     news = _News(context.ledger, context.name, as_json)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @contextmanager
 def at_work(home: Home, quiet: bool) -> Iterator[DeliveryContext]:
     """The project's line; progress goes to standard error, none where ``quiet``: with --json, or where one sentence is all."""
-    from noria.engine import assembly
+    from noria.engine import assembly  # steps and sources: a command that only asks for a size needs neither
 
     context = assembly.assemble(home.path, actor=actor(), progress=_quiet if quiet else _tell)
     try:

@@ -40,7 +40,7 @@ def snapshot(context: StoreContext, turn_id: str, source: DataSource) -> Snapsho
 def _export(context: StoreContext, source: DataSource) -> Snapshot:
     import polars as pl  # tables are read only when the log is taken in
 
-    from noria.predictions import log_query
+    from noria.predictions import log_query  # Polars: only where the log is a dataset
 
     environment = source.source.removeprefix("log:")
     found = log_query.scan(context.state / "log" / environment, context.name)

@@ -10,10 +10,14 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.config import Environment, Project
-from noria.delivery import champion
+from noria.delivery import champion, judge_guards
+from noria.delivery import judge_advance as judge
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts, EngineStats
+from noria.delivery.judge_advance import AnalysisMoment
+from noria.delivery.judge_guards import Evidence
+from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel.errors import RefusedError
 from noria.kernel.policy import StepKind, percent
 from noria.kernel.task import Task
@@ -22,6 +26,7 @@ from noria.models.signature import Signature
 from noria.predictions.damage import tell_damage
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Advice, Analysis, Interval, Rollout, RolloutState, Route, Tally, total
+from noria.stats import betting
 
 if TYPE_CHECKING:
     from noria.delivery.judge_advance import AnalysisMoment, Ruling
@@ -49,7 +54,6 @@ def evidence_of(context: DeliveryContext, environment: Environment, rollout: Rol
     guards = environment.rollout.guards
     if guards.quality is None and guards.quantile is None:
         return None
-    from noria.delivery.shadow_evidence import ShadowEvidence  # arrays: few rollouts need them
 
     folders = (context.state / "log" / environment.name, context.state / "shadow" / environment.name)
     certain = guards.quality is not None and guards.quality.metric == "accuracy"
@@ -60,8 +64,6 @@ def evidence_of(context: DeliveryContext, environment: Environment, rollout: Rol
 def analyse(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
     """A look at a rollout on live traffic; a held one is only asked whether it does harm. Raises ServingError when the engine
     does not answer."""
-    from noria.delivery import judge_advance as judge  # numerics: only a rollout under way needs them
-
     environment = around.environment
     route = context.ledger.routes.get(context.name, environment.name)
     stats = around.engine.stats()
@@ -91,8 +93,6 @@ def stop_for_lost_evidence(context: DeliveryContext, environment: Environment, r
 
 def analyse_probation(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
     """The same for a release that serves all traffic while the one before is resident."""
-    from noria.delivery import judge_advance as judge
-
     environment = around.environment
     route = context.ledger.routes.get(context.name, environment.name)
     if route is None or route.champion != rollout.digest:
@@ -145,15 +145,11 @@ def _end_probation(context: DeliveryContext, rollout: Rollout, route: Route, rul
 
 
 def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
-    from noria.delivery import judge_guards
-
     seen = arms or ArmTallies()
     return judge_guards.share_on_probation(route.shadow, seen.candidate.requests - seen.candidate.errors, seen.champion.requests)
 
 
 def _moment(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> AnalysisMoment:
-    from noria.delivery.judge_advance import AnalysisMoment
-
     clock = context.ledger.clock.now(context.name)
     return AnalysisMoment(
         patient_s=clock - rollout.patient_clock,
@@ -167,8 +163,6 @@ def _moment(context: DeliveryContext, around: AnalysisContext, rollout: Rollout)
 
 
 def _evidence(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Evidence:
-    from noria.delivery.judge_guards import Evidence
-
     if around.book is None:
         return Evidence(rollout.blocks)
     around.book.poll()
@@ -188,8 +182,6 @@ def _evidence(context: DeliveryContext, around: AnalysisContext, rollout: Rollou
 
 
 def _loss(task: Task, metric: str, bound: float) -> Callable[[Any, Any], Floats]:
-    from noria.stats import betting
-
     return lambda y, prediction: betting.clipped_losses(metric, task, y, prediction, bound)
 
 

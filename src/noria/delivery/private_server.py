@@ -141,7 +141,7 @@ def _bodies(package: Package) -> list[bytes]:
     """Requests of one held-out row each, as a client would write them."""
     import polars as pl  # the numerics: only where something is measured
 
-    from noria.models import columns
+    from noria.models import columns  # as polars
 
     signature = msgspec.convert(package.signature, Signature)
     rows = columns.frame(pl.read_ipc(package.holdout).head(ROWS), signature.inputs)

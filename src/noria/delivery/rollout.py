@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from noria.config import Environment, Project
-from noria.delivery import champion, driver, judge_freeze
+from noria.delivery import champion, driver, judge_freeze, replay_process
+from noria.delivery import judge_replay as judge
 from noria.delivery.champion import ONWARD, OUTCOMES, close, demand_unchanged, route_change
 from noria.delivery.context import DeliveryContext
 from noria.kernel import names
@@ -237,9 +238,6 @@ def begin(
 
 def replay(context: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
     """Send logged requests to both releases; a difference that is too large ends the rollout."""
-    from noria.delivery import judge_replay as judge
-    from noria.delivery import replay_process  # a process of its own: only a rollout that begins needs it
-
     route = context.ledger.routes.get(context.name, environment.name)
     assert route is not None, "only beside a champion"
     failure = context.driver.load(rollout.digest)

@@ -53,7 +53,7 @@ class OnDemand:
 
 
 def _processes(size: int, places: Places) -> Executor:
-    from noria.pipeline.executors.local import LocalExecutor
+    from noria.pipeline.executors.local import LocalExecutor  # psutil: only who runs steps needs it
     from noria.pipeline.executors.pool import Pool
 
     return LocalExecutor(Pool(size=size), places)

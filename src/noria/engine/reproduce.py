@@ -30,6 +30,7 @@ from noria.pipeline.executors.pool import Pool
 from noria.pipeline.model_facts import SEED
 from noria.pipeline.places import Places
 from noria.pipeline.run import Pins
+from noria.pipeline.source_code import imported
 from noria.pipeline.train import train
 from noria.pipeline.turn_record import Turn
 from noria.releases import agreement, export
@@ -283,8 +284,6 @@ def _lay_out(recipe: _Recipe, tree: Path) -> Project:
 
 def _imported(tree: Path, project: Project) -> frozenset[str]:
     """Top-level modules that the project's Python files import, and the library of its search."""
-    from noria.pipeline.source_code import imported
-
     model = project.model
     return imported(tree) | ({"optuna"} if model is not None and model.search is not None else frozenset())
 

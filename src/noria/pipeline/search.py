@@ -260,7 +260,7 @@ class _Search:
         self.used: list[StepRecord] = []
 
     def run(self) -> _Search:
-        from noria.pipeline.search_study import Study
+        from noria.pipeline.search_study import Study  # OpenSSL and, later, Optuna: only a search that runs needs them
 
         space = {name: algorithm.space for name, algorithm in self.asked.algorithms.items()}
         first = {name: train_params(self.pinned_run) for name in space}

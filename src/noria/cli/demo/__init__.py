@@ -12,6 +12,9 @@ from pathlib import Path
 import click
 
 import noria
+from noria.cli.demo import closing as closing_scene
+from noria.cli.demo import story
+from noria.cli.demo.theatre import DemoStage, closing
 from noria.cli.output import ExitCode, json_option
 from noria.kernel.errors import UsageError
 
@@ -60,10 +63,6 @@ def command(folder: Path, stay: bool, as_json: bool) -> int:
     JSON: the document of story.json.
     """
     from rich.console import Console
-
-    from noria.cli.demo import closing as closing_scene
-    from noria.cli.demo import story
-    from noria.cli.demo.theatre import DemoStage, closing
 
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()) and not (folder / "story.json").exists() and not (folder / "flights").exists():

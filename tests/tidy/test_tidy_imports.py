@@ -1,0 +1,75 @@
+"""The import contract's small print, which import-linter does not check: where an import may stand inside a function."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from test_tidy import sources
+
+MOST = 40  # imports of our own modules inside functions
+INSIDE = {  # why an import stands inside a function -> the modules of ours that may be imported so
+    "numerics: NumPy, SciPy, Polars, Arrow or ONNX takes 0.1 to 1 s to load, and most work needs none of it": {
+        "noria.cli.draft",
+        "noria.cli.predict_files",
+        "noria.cli.rollout_forecast",
+        "noria.data.formats.formulas",
+        "noria.data.judge_contract",
+        "noria.data.judge_repeats",
+        "noria.delivery.rollout_controller",
+        "noria.evaluation.measure",
+        "noria.models.columns",
+        "noria.models.frameworks.graph_files",
+        "noria.models.frameworks.graphs",
+        "noria.models.judge_leakage",
+        "noria.models.python_model",
+        "noria.pipeline.search_study",
+        "noria.predictions.compaction",
+        "noria.predictions.log_query",
+        "noria.predictions.tabular",
+        "noria.stats.metrics",
+    },
+    "processes: who starts none needs no psutil, no signals, no web server": {
+        "noria.daemon",
+        "noria.kernel.orphans",
+        "noria.kernel.process_tree",
+        "noria.pipeline.executors.local",
+        "noria.pipeline.executors.pool",
+    },
+    "what many commands share stays light: ledger, settings, server and line are loaded by the command that asks for them": {
+        "noria.cli.action",
+        "noria.cli.crash",
+        "noria.config",
+        "noria.data.refetch",
+        "noria.engine.action_table",
+        "noria.engine.assembly",
+        "noria.serving.client",
+        "noria.storage.ledger",
+    },
+}
+
+
+def own(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """The modules of the package that an import names."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if alias.name in sources())
+    elif node.module in sources():
+        yield from {name if (name := f"{node.module}.{alias.name}") in sources() else node.module for alias in node.names}
+
+
+def inside() -> Iterator[tuple[str, set[str]]]:
+    """Where imports of our own modules stand inside functions, and what they name."""
+    for name, tree in sources().items():
+        functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+        nodes = {node for function in functions for node in ast.walk(function) if isinstance(node, (ast.Import, ast.ImportFrom))}
+        for node in nodes:
+            if named := set(own(node)):
+                yield f"{name}:{node.lineno}", named
+
+
+def test_few_imports_stand_inside_functions_and_each_for_a_reason_of_the_table() -> None:
+    found = dict(inside())
+    allowed = set().union(*INSIDE.values())
+    assert {place: named - allowed for place, named in found.items() if named - allowed} == {}
+    assert allowed - set().union(*found.values()) == set(), "none imports these inside a function any more"
+    assert len(found) <= MOST, sorted(found)
