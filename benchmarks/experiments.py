@@ -231,14 +231,14 @@ def _search_project(home: Path, count: int) -> Path:
 
 
 def _search_call(home: Path, wanted: int, rounds: int) -> float:
-    from noria.kernel import query
+    from noria.kernel import where
     from noria.storage.ledger import Ledger
 
     ledger = Ledger.open(home / ".noria")
     took = []
     for _ in range(rounds + 1):  # the first is left out, as MLflow's is
         begun = time.perf_counter()
-        found = ledger.runs.search("runs", query.parse(WHERE), query.parse_order(SORT), None, AT_MOST)
+        found = ledger.runs.search("runs", where.parse(WHERE), where.parse_order(SORT), None, AT_MOST)
         took.append(time.perf_counter() - begun)
         if len(found) != wanted:
             raise BenchError(f"the search found {len(found)} runs of {wanted}")

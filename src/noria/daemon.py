@@ -23,7 +23,7 @@ from noria import config
 from noria.console import app as console
 from noria.console.idle_connections import IdleTimeoutProtocol
 from noria.data import files
-from noria.delivery import scaling_events
+from noria.delivery import scaling_events, shadow_retention
 from noria.delivery.context import DeliveryContext
 from noria.delivery.rollout_controller import RolloutController
 from noria.engine import assembly, turn_runner
@@ -311,7 +311,10 @@ class Daemon:
         return look
 
     def _keep_logs(self) -> float:
-        retention.look(self.context, config.load(self.context.home))
+        project = config.load(self.context.home)
+        for name in project.environments:
+            shadow_retention.tidy_shadows(self.context, name)
+        retention.look(self.context, project)
         return retention.EVERY_S
 
     def _open_console(self) -> str:

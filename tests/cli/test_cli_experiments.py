@@ -181,7 +181,7 @@ def test_runs_that_meet_a_query(say, made: Told) -> None:
     assert [r["metrics"]["roc_auc"] for r in found] == [0.8, 0.7]
     assert found[0]["parent"] == made.second
     assert found[0]["commit"] == made.commits[1]
-    assert "no run meets that" in say("runs", "--where", "tag = nobody")
+    assert "no run meets that" in say("runs", "--where", "tag = 'nobody'")
 
 
 def test_a_wrong_query_is_told(say) -> None:
@@ -196,7 +196,7 @@ def test_tags_and_notes_stand_on_the_run_and_in_the_audit_log(say, made: Told) -
     assert json.loads(say("runs", "tag", made.experiment, "best", "--json"))["tags"] == ["wide", "best"]
     assert json.loads(say("runs", "tag", made.experiment, "--remove", "best", "--json"))["tags"] == ["wide"]
     assert "two words" in say("runs", "note", made.experiment[:16], "two words")
-    assert made.experiment in say("runs", "--where", "note ~ WORDS")
+    assert made.experiment in say("runs", "--where", "note ~* 'WORDS'")
     say("runs", "note", made.experiment, "a try")
     kinds = [e["kind"] for e in json.loads(say("audit", "log", "--json"))["events"]]
     assert kinds[-4:] == ["run.tagged", "run.tagged", "run.noted", "run.noted"]

@@ -104,9 +104,9 @@ def test_json_has_stable_keys(kept: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_what_is_asked_for(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(capsys, "--since", "10h")["count"] in (10, 11)
     assert ask(capsys, "--release", "v1")["releases"] == {"v1": 20}
-    found = ask(capsys, "--where", "outputs.probability > 0.9 and inputs.carrier = UA")
+    found = ask(capsys, "--where", "outputs.probability > 0.9 and inputs.carrier = 'UA'")
     assert [p["id"] for p in found["predictions"]] == ["p37", "p38", "p39"]
-    assert [p["id"] for p in ask(capsys, "--where", "label != null")["predictions"]] == ["p3"]
+    assert [p["id"] for p in ask(capsys, "--where", "label is not null")["predictions"]] == ["p3"]
     day = datetime.fromtimestamp(NOW - 5 * 3600, UTC).isoformat(sep=" ")
     assert ask(capsys, "--since", day)["count"] == 6
     assert ask(capsys, "-e", "staging") == {
@@ -135,7 +135,7 @@ def test_to_a_file(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_labels_that_differ_are_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Number 54: the last label won silently, whoever wrote it."""
     write(home, Feedback(NOW + 1.0, "hello", False, id="p3"), *(Feedback(NOW + i, "hello", True, id="p4") for i in (1.0, 2.0)))
-    found = ask(capsys, "--where", "label != null")
+    found = ask(capsys, "--where", "label is not null")
     assert [(p["id"], p["label"], p["labels"]) for p in found["predictions"]] == [("p3", False, 2), ("p4", True, 1)]
     assert found["conflicting"] == 1
     assert "; 1 got labels that differ, of which the last counts (--where 'labels > 1')" in say(capsys)
@@ -181,6 +181,12 @@ def test_a_sample_is_told_and_estimated(home: Path, capsys: pytest.CaptureFixtur
     [
         (["--where", "inputs.distanse > 1"], "no prediction has inputs.distanse"),
         (["--where", "distance > 1"], "a prediction has no field 'distance'"),
+        (["--where", "inputs.carrier = UA"], "Text stands in single quotes: 'UA'."),
+        (["--where", "label != null"], "Write `is not null`."),
+        (["--where", "inputs.distance > 'far'"], "a number is compared with text here"),
+        (["--where", "outputs.probability"], "neither true nor false"),
+        (["--where", "date(inputs.carrier) is not null"], "cannot be computed"),
+        (["--where", "x' or 1=1; drop table runs"], "--where, column"),
         (["--since", "yesterday"], "'yesterday' is no time"),
         (["--to", "x.json"], "neither .parquet nor .csv"),
         (["--to", "noria.csv"], "is there already"),

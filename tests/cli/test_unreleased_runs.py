@@ -121,7 +121,7 @@ def test_the_console_shows_them_too(home: Path) -> None:
 
 def test_what_gates_ask_for_stands_first_in_every_table(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Number 34: of six columns none was the gated metric, where its name comes late in the alphabet."""
-    for arguments in (("runs", "--kind", "experiment"), ("runs", "--kind", "experiment", "--where", "kind = experiment")):
+    for arguments in (("runs", "--kind", "experiment"), ("runs", "--kind", "experiment", "--where", "kind = 'experiment'")):
         heads = said(capsys, *arguments).splitlines()[0].split()
         assert heads[4:7] == ["validation.roc_auc", "validation.log_loss", "validation.accuracy"], heads
     shown = said(capsys, "show", "run-2")

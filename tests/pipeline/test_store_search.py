@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from noria.kernel import query
+from noria.kernel import where as query
 from noria.kernel.errors import NotFoundError, UsageError
 from noria.kernel.verdict import Reason
 from noria.pipeline.run import Pins, Run, RunKind, StepRecord, StepState
@@ -58,7 +58,7 @@ def fill(books: Ledger, count: int, steps: int = 0) -> list[Run]:
 
 def test_the_runs_that_meet_a_query_in_order(books: Ledger) -> None:
     runs = fill(books, 200)
-    where = query.parse("metrics.auc > 0.5 and params.train.lr <= 0.5 and (tag = wide or params.model = net)")
+    where = query.parse("metrics.auc > 0.5 and params.train.lr <= 0.5 and (tag = 'wide' or params.model = 'net')")
     expected = [
         r
         for r in runs
@@ -83,17 +83,17 @@ def test_without_a_query_the_newest_come_first_and_undefined_ones_sort_last(book
 
 def test_every_field_can_be_asked(books: Ledger) -> None:
     fill(books, 10)
-    for name in query.FIELDS:
-        books.runs.search("p", query.parse(f"{name} != 0"), query.parse_order(name))
-    assert len(books.runs.search("p", query.parse("started ~ 1970-01-01 and seconds = 10 and commit ~ ccc"))) == 10
+    for name in query.RUNS.fields:
+        books.runs.search("p", query.parse(f"{name} is not null"), query.parse_order(name))
+    assert len(books.runs.search("p", query.parse("started ~ '1970-01-01' and seconds = 10 and commit ~ 'ccc'"))) == 10
 
 
 def test_a_name_that_no_run_has_is_told_with_the_nearest(books: Ledger) -> None:
     assert books.runs.search("p", query.parse("metrics.acu > 1")) == []
     fill(books, 10)
     with pytest.raises(UsageError, match="no run has the metric acu") as caught:
-        books.runs.search("p", query.parse("tag = wide or metrics.acu > 1"))
-    assert (caught.value.where, caught.value.hint) == ("--where, column 15", "Did you mean metrics.auc?")
+        books.runs.search("p", query.parse("tag = 'wide' or metrics.acu > 1"))
+    assert (caught.value.where, caught.value.hint) == ("--where, column 17", "Did you mean metrics.auc?")
     with pytest.raises(UsageError, match=r"no run has the parameter train\.l") as caught:
         books.runs.search("p", order=query.parse_order("params.train.l"))
     assert (caught.value.where, caught.value.hint) == ("--sort, column 1", "Did you mean params.train.lr?")
@@ -103,7 +103,7 @@ def test_a_name_that_no_run_has_is_told_with_the_nearest(books: Ledger) -> None:
 
 def test_a_thousand_runs_are_searched_at_once(books: Ledger) -> None:
     fill(books, 1000, steps=8)
-    where, order = query.parse("metrics.auc > 0.8 and tag = wide"), query.parse_order("-metrics.auc")
+    where, order = query.parse("metrics.auc > 0.8 and tag = 'wide'"), query.parse_order("-metrics.auc")
 
     def seconds() -> float:
         """Of processor time: the machine may have other work."""

@@ -10,9 +10,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from noria import config
+from noria.delivery import shadow_retention
 from noria.engine import assembly
-from noria.predictions import retention
 from noria.predictions.records import Prediction, Shadow, decode, frame
 from noria.predictions.shadow_log import shadow_folder, tidy
 from noria.predictions.writer import LogReader, LogWriter
@@ -97,7 +96,7 @@ def test_what_is_older_goes_and_what_is_written_to_stays(tmp_path: Path) -> None
         ([("staging", RolloutState.HELD, 50.0)], [100.0, 200.0, 300.0]),
     ],
 )
-def test_the_daemons_look_keeps_what_a_rollout_is_judged_by(tmp_path: Path, rollouts: Any, left: list[float]) -> None:
+def test_tidying_keeps_what_a_rollout_is_judged_by(tmp_path: Path, rollouts: Any, left: list[float]) -> None:
     (tmp_path / "noria.yaml").write_text(PROJECT)
     (tmp_path / "points.csv").write_text("late,distance\n1,2\n")
     (tmp_path / "model.py").write_text("def train(features, label): ...\n")
@@ -108,7 +107,7 @@ def test_the_daemons_look_keeps_what_a_rollout_is_judged_by(tmp_path: Path, roll
                 context.ledger.rollouts.start(Rollout(f"r{i}", "hello", environment, None, "v2", "d" * 64, state, 0, at))
         folder = shadow_folder(context.state, "staging")
         segments(folder, 100.0, 200.0, 300.0)
-        retention.look(context, config.load(tmp_path))
+        shadow_retention.tidy_shadows(context, "staging")
         assert sorted(path.stat().st_mtime for path in folder.glob("*.plog")) == left
     finally:
         context.executor.close()

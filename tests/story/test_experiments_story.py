@@ -50,7 +50,7 @@ def small(tmp_path: Path) -> Small:
 def test_what_steps_log_is_kept_found_and_compared(small: Small) -> None:
     assert small.noria("run").code == 0
     assert small.noria("run", "--set", "fit.lr=0.05", "--tag", "slow").code == 0
-    (run,) = small.noria("runs", "--where", "tag = slow and metrics.fit.loss < 0.001", "--json").facts["runs"]
+    (run,) = small.noria("runs", "--where", "tag = 'slow' and metrics.fit.loss < 0.001", "--json").facts["runs"]
     assert run["metrics"] == {"fit.loss": pytest.approx(5e-5), "count.lines": 3.0}
     assert (run["params"]["fit.lr"], run["note"], set(run["tags"])) == (0.05, "with 0.05", {"slow", "shell"})
     assert [name.rpartition("/")[2] for name in run["artifacts"]] == ["rate.txt"]

@@ -23,6 +23,7 @@ INSIDE = {  # why an import stands inside a function -> the modules of ours that
         "noria.models.frameworks.graphs",
         "noria.models.judge_leakage",
         "noria.models.python_model",
+        "noria.pipeline.run_filter",
         "noria.pipeline.search_study",
         "noria.predictions.compaction",
         "noria.predictions.log_query",

@@ -18,7 +18,7 @@ from noria.cli.output import ago, emit, json_option, number, plural, table
 from noria.cli.versions import at_work, size
 from noria.config.units import duration_s
 from noria.data.formats.formulas import harmless
-from noria.kernel import query
+from noria.kernel import where as conditions
 from noria.kernel.errors import StoreError, UsageError
 from noria.predictions import log_query, retention
 from noria.storage.disk import full_disk
@@ -57,7 +57,7 @@ class PredictionCounts(msgspec.Struct, frozen=True):
 @click.option("--environment", "-e", help="Whose log; the last environment by default.")
 @click.option("--since", metavar="TIME", help="Only of the last 12h, 1d, 4w, or since 2026-11-20 (UTC).")
 @click.option("--release", metavar="RELEASE", help="Only what this release answered, like v3.")
-@click.option("--where", metavar="QUERY", help="Only what meets it: outputs.probability > 0.9 and label != null")
+@click.option("--where", metavar="QUERY", help="Only what meets it: outputs.probability > 0.9 and label is not null")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), help="How many, newest first.  [default: 20, with --to all]")
 @click.option("--to", "target", metavar="FILE", help="Write them to a new .parquet or .csv file, with all columns.")
 @json_option
@@ -74,9 +74,10 @@ def command(
 ) -> None:
     """List what was answered, newest first, with its label where one came.
 
-    Fields of a query: inputs.NAME, outputs.NAME, id, at, release, variant, rollout, key, event_time, latency_ms, error, sample,
-    label, labels (how many different ones came; the last counts). Comparisons: = != < <= > >= and ~ (contains), joined by `and`,
-    `or`, `not` and brackets; `label = null`: none came.
+    A query is an SQL expression, as in a contract's rules: = != < <= > >= in like between, ~* (contains, in any case), functions,
+    `and`, `or`, `not`, brackets; text and times in single quotes; `label is null`: none came. Fields: inputs.NAME, outputs.NAME,
+    id, at, release, variant, rollout, key, event_time, latency_ms, error, sample, label, labels (how many different ones came;
+    the last counts). A prediction without the field meets no comparison.
 
     \b
     Example:  noria predictions --since 1d --where "outputs.probability > 0.9"
@@ -110,11 +111,11 @@ def _ask(
     rows, damage = _rows(home, wish)
     shown = limit or (None if path else 20)
     if path is not None:
-        found = _write(rows, shown, path)
+        found = _write(rows, wish, shown, path)
         known = document(wish, found, damage) | {"file": str(path)}
         emit(as_json, known, lambda: f"{path}: {summary(found, None)}{_lost(damage)}")
         return
-    newest, found = _collect(rows, shown)
+    newest, found = _collect(rows, wish, shown)
     emit(
         as_json,
         lambda: document(wish, found, damage) | {"predictions": [facts(row) for row in newest]},
@@ -200,7 +201,7 @@ def _rows(home: Home, wish: PredictionsOptions) -> tuple[pl.LazyFrame, Damage]:
     prediction has."""
     import polars as pl  # tables are read only by who asks
 
-    parsed = query.parse(wish.where, language=query.PREDICTIONS) if wish.where is not None else None
+    parsed = conditions.parse(wish.where, language=conditions.PREDICTIONS) if wish.where is not None else None
     found = log_query.scan(home.state / "log" / wish.environment, home.project_name(), wish.since)
     rows = log_query.labelled(found)
     if wish.release is not None:
@@ -208,24 +209,24 @@ def _rows(home: Home, wish: PredictionsOptions) -> tuple[pl.LazyFrame, Damage]:
     if parsed is None:
         return rows, found.damage
     schema = rows.collect_schema()
-    for field in query.fields(parsed):
+    for field in parsed.fields:
         if str(field) not in schema:
-            near = query.nearest(str(field), [name for name in schema if "." in name])
-            raise UsageError(f"no prediction has {field}", where=f"--where, column {field.column}", hint=near)
-    return rows.filter(log_query.condition(parsed, schema)), found.damage
+            near = conditions.nearest(str(field), [name for name in schema if "." in name])
+            raise parsed.wrong(f"no prediction has {field}", field.position, near)
+    return log_query.meeting(rows, parsed, found.predictions.kinds | found.feedback.kinds), found.damage
 
 
-def _collect(rows: pl.LazyFrame, limit: int | None) -> tuple[list[dict[str, Any]], PredictionCounts]:
+def _collect(rows: pl.LazyFrame, wish: PredictionsOptions, limit: int | None) -> tuple[list[dict[str, Any]], PredictionCounts]:
     """The newest rows, newest first, and the counts of all; the log is read in parts."""
     import polars as pl
 
     newest = rows.sort("at", "id", descending=True).limit(limit or 0)
-    with _readable():
+    with _readable(wish):
         first, counts = pl.collect_all([newest, _counts(rows)], engine="streaming")
     return first.to_dicts(), _found(counts)
 
 
-def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> PredictionCounts:
+def _write(rows: pl.LazyFrame, wish: PredictionsOptions, limit: int | None, path: Path) -> PredictionCounts:
     """All rows, or the newest, to a file that is there whole or not at all."""
     import polars as pl
 
@@ -233,7 +234,7 @@ def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> PredictionCount
     rows = rows if limit is None else rows.limit(limit)
     fresh = path.with_name(f".{path.name}.part")
     try:
-        with _readable(), full_disk(path):
+        with _readable(wish), full_disk(path):
             if path.suffix.lower() == ".csv":
                 harmless(rows).sink_csv(fresh, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
             else:
@@ -246,16 +247,19 @@ def _write(rows: pl.LazyFrame, limit: int | None, path: Path) -> PredictionCount
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
-    """Turn what Polars says of a file that is gone or damaged into StoreError."""
+def _readable(wish: PredictionsOptions) -> Iterator[None]:
+    """Turn what Polars says of a file that is gone or damaged into StoreError, of a condition into UsageError."""
     import polars as pl
 
     try:
         yield
     except FileNotFoundError as error:
         raise StoreError("a part of the log was deleted meanwhile", hint="Try again.") from error
-    except pl.exceptions.ComputeError as error:
-        raise StoreError(f"a file of the log cannot be read: {error}") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        if wish.where is None:
+            raise StoreError(f"a file of the log cannot be read: {error}") from error
+        said = str(error).partition("\n")[0][:200]
+        raise UsageError(f"it cannot be computed of every prediction: {said}", where="--where, column 1") from error
 
 
 def _counts(rows: pl.LazyFrame) -> pl.LazyFrame:

@@ -13,19 +13,19 @@ import msgspec
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, duration, emit, json_option, number, plain, plural, table
 from noria.evaluation.records import gated_first
-from noria.kernel import query
+from noria.kernel import where as conditions
 from noria.pipeline.run import Run, RunKind
 from noria.pipeline.turn_record import Turn
 from noria.views.status import turn_facts
 
 if TYPE_CHECKING:
-    from noria.kernel.query import Field, Order, Query
+    from noria.kernel.where import Condition, Field, Order
 
 COLUMNS = 6  # metrics and parameters that the table shows; --json has all
 
 
 @click.group(invoke_without_command=True)
-@click.option("--where", metavar="QUERY", help="Runs that meet it: metrics.auc > 0.8 and params.train.lr <= 0.1 and tag = best")
+@click.option("--where", metavar="QUERY", help="Runs that meet it: metrics.auc > 0.8 and params.train.lr <= 0.1 and tag = 'best'")
 @click.option("--sort", metavar="FIELD", help="By a metric, a parameter or another field; -metrics.auc: largest first.")
 @click.option("--kind", type=click.Choice([str(k) for k in RunKind]), help="Only turns, experiments or trials.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many, newest first.")
@@ -34,12 +34,13 @@ COLUMNS = 6  # metrics and parameters that the table shows; --json has all
 def command(ctx: click.Context, where: str | None, sort: str | None, kind: str | None, limit: int, as_json: bool) -> None:
     """List the latest turns. With --where, --sort or --kind: the runs of turns, experiments and trials that meet it.
 
-    Fields of a query: metrics.NAME, params.NAME, id, kind, outcome, tag, note, parent, commit, started, seconds.
-    Comparisons: = != < <= > >= and ~ (contains), joined by `and`, `or`, `not` and brackets.
+    A query is an SQL expression, as in a contract's rules: = != < <= > >= in like between, ~* (contains, in any case), functions,
+    `is null`, `and`, `or`, `not`, brackets; text and times in single quotes. Fields: metrics.NAME, params.NAME, id, kind,
+    outcome, tag (any of them), note, parent, commit, started, seconds. A run without the field meets no comparison.
 
     \b
     Example:  noria runs --limit 5
-              noria runs --where "metrics.auc > 0.8 and tag = baseline" --sort -metrics.auc
+              noria runs --where "metrics.auc > 0.8 and tag = 'baseline'" --sort -metrics.auc
               noria runs tag run-0197 baseline
 
     JSON keys: turns [{number, id, trigger, outcome, reason, stage, run_id, release, started_at, ended_at, user_s, overhead_s}];
@@ -64,8 +65,8 @@ def _turns(home: Home, limit: int, as_json: bool) -> None:
 
 @pass_home
 def _search(home: Home, where: str | None, sort: str | None, kind: RunKind | None, limit: int, as_json: bool) -> None:
-    asked = query.parse(where) if where is not None else None
-    order = query.parse_order(sort) if sort is not None else None
+    asked = conditions.parse(where) if where is not None else None
+    order = conditions.parse_order(sort) if sort is not None else None
     with closing(home.existing_ledger()) as ledger:
         runs = ledger.runs.search(home.project_name(), asked, order, kind, limit)
     emit(as_json, {"runs": [run_facts(r) for r in runs]}, lambda: render_runs(runs, _shown(asked, order, runs, home.gated())))
@@ -175,9 +176,9 @@ def _serving(run: Run, fields: list[tuple[str, str]]) -> str:
     return f"{run.serving['release']} {number(values[named]) if named is not None else 'not known'}"
 
 
-def _shown(where: Query | None, order: Order | None, runs: list[Run], gated: Sequence[str]) -> list[tuple[str, str]]:
+def _shown(where: Condition | None, order: Order | None, runs: list[Run], gated: Sequence[str]) -> list[tuple[str, str]]:
     """The metrics and parameters to show, as (group, name): those of the query, then what gates ask for."""
-    asked: list[Field] = [] if where is None else list(query.fields(where))
+    asked: list[Field] = [] if where is None else list(where.fields)
     found = [(f.group, f.name) for f in [*asked, *([order.field] if order else [])] if f.group]
     found += [("metrics", name) for name in gated_first(dict.fromkeys(n for run in runs for n in run.metrics), gated)]
     return list(dict.fromkeys(found))[:COLUMNS]

@@ -1,7 +1,7 @@
 """The language of a contract's rules: expressions of SQL over the columns of one file, and nothing that could read another.
 
 ``parse`` knows what is allowed and writes it anew, every name quoted and every part in brackets: the engine that computes it
-reads that text, never what a person wrote.
+reads that text, never what a person wrote. What `--where` says is the same language over fields: see ``where``.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Token(msgspec.Struct, frozen=True):
 
 def parse(text: str) -> Expression:
     """Raises ExpressionError."""
-    tokens = _tokens(text)
-    reader = _Parser(tokens)
+    tokens = tokens_of(text)
+    reader = Parser(tokens)
     sql = reader.either()
     reader.demand_end()
     parts = len(tokens) - 1
@@ -91,12 +91,13 @@ def parse(text: str) -> Expression:
     return Expression(sql, tuple(dict.fromkeys(reader.columns)), heavy, parts)
 
 
-def _tokens(text: str) -> list[Token]:
+def tokens_of(text: str, pattern: re.Pattern[str] = TOKEN) -> list[Token]:
+    """The words and signs of a text, behind them one of the kind ``end``. Raises ExpressionError."""
     if len(text) > LONGEST:
         raise ExpressionError(LONGEST + 1, f"an expression has at most {LONGEST:,} characters")
     found, at = [], 0
     while at < len(text):
-        match = TOKEN.match(text, at) if not text.startswith(("--", "/*"), at) else None
+        match = pattern.match(text, at) if not text.startswith(("--", "/*"), at) else None
         if match is None:
             hint = ": it is not closed" if text[at] in "'\"`" else ""
             raise ExpressionError(at + 1, f"{text[at]!r} is not understood{hint}")
@@ -106,8 +107,12 @@ def _tokens(text: str) -> list[Token]:
     return [*found, Token("end", "", len(text) + 1)]
 
 
-class _Parser:
+class Parser:
     """By recursive descent, the loosest operators first. Each method returns SQL that stands by itself."""
+
+    noun = "a rule"
+    functions = FUNCTIONS
+    cast = "CAST"
 
     def __init__(self, tokens: list[Token]) -> None:
         self.columns: list[str] = []
@@ -159,7 +164,7 @@ class _Parser:
             self.heavy |= token.kind == "sign" and token.text in MATCH
             if token.text in COMPARE or token.text in MATCH or token.text == "<=>":
                 self._advance()
-                sql = f"({sql} {COMPARE.get(token.text, token.text)} {self._sum()})"
+                sql = self._comparison(sql, token, self._sum())
                 continue
             no = (
                 "NOT "
@@ -173,12 +178,19 @@ class _Parser:
                 self._demand("and")
                 sql = f"({sql} {no}BETWEEN {low} AND {self._sum()})"
             elif self._take("in"):
-                sql = f"({sql} {no}IN ({self._list()}))"
+                self._demand("(")
+                sql = self._membership(sql, no, self._rest())
             elif self._next.word in ("like", "ilike", "rlike", "regexp"):
                 self.heavy = True
                 sql = f"({sql} {no}{self._advance().text.upper()} {self._sum()})"
             else:
                 return sql
+
+    def _comparison(self, left: str, sign: Token, right: str) -> str:
+        return f"({left} {COMPARE.get(sign.text, sign.text)} {right})"
+
+    def _membership(self, left: str, no: str, among: list[str]) -> str:
+        return f"({left} {no}IN ({', '.join(among)}))"
 
     def _sum(self) -> str:
         return self._chain(self._product, ("+", "-"))
@@ -196,7 +208,7 @@ class _Parser:
     def _cast(self) -> str:
         sql = self._single()
         while self._take("::"):
-            sql = f"CAST({sql} AS {self._type()})"
+            sql = f"{self.cast}({sql} AS {self._type()})"
         return sql
 
     def _single(self) -> str:
@@ -206,7 +218,7 @@ class _Parser:
         if token.kind == "text":
             return token.text
         if token.kind == "quoted":
-            return self._column(token.text[1:-1].replace('""', '"'))
+            return self._column(token.text[1:-1].replace('""', '"'), token)
         if token.text == "(":
             sql = self.either()
             self._demand(")")
@@ -229,9 +241,9 @@ class _Parser:
             return self._call(token)
         if word in WORDS:
             raise self._error(f"{token.text!r} is not expected here; a column of that name stands in double quotes", token)
-        return self._column(token.text)
+        return self._column(token.text, token)
 
-    def _column(self, name: str) -> str:
+    def _column(self, name: str, token: Token) -> str:
         self.columns.append(name)
         return '"' + name.replace('"', '""') + '"'
 
@@ -241,7 +253,8 @@ class _Parser:
         if name in ("cast", "try_cast"):
             sql = self.either()
             self._demand("as")
-            return self._closed(f"{name.upper()}({sql} AS {self._type()}")
+            word = self.cast if name == "cast" else "TRY_CAST"
+            return self._closed(f"{word}({sql} AS {self._type()}")
         if name == "extract":
             part = self._advance()
             if part.word not in PARTS:
@@ -252,17 +265,17 @@ class _Parser:
             sought = self._sum()
             self._demand("in")
             return self._closed(f"POSITION({sought} IN {self._sum()}")
-        if name not in FUNCTIONS:
-            near = get_close_matches(name[:40], FUNCTIONS, 1)
+        if name not in self.functions:
+            near = get_close_matches(name[:40], self.functions, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise self._error(f"{token.text[:40]!r} is no function that a rule may use{hint}", token)
+            raise self._error(f"{token.text[:40]!r} is no function that {self.noun} may use{hint}", token)
         self.heavy |= name in HEAVY
         if name == "count" and self._next.text == "*":
             self._advance()
             return self._closed("count(*")
         if self._take(")"):
             return f"{name}()"
-        return f"{name}({self._rest()})"
+        return f"{name}({', '.join(self._rest())})"
 
     def _case(self) -> str:
         sql = "CASE" if self._next.word == "when" else f"CASE {self.either()}"
@@ -284,17 +297,13 @@ class _Parser:
             raise self._error(f"{token.text!r} is no type; there are {', '.join(sorted(TYPES))}", token)
         return token.word.upper()
 
-    def _list(self) -> str:
-        self._demand("(")
-        return self._rest()
-
-    def _rest(self) -> str:
+    def _rest(self) -> list[str]:
         """Expressions between commas, up to the closing bracket."""
         found = [self.either()]
         while self._take(","):
             found.append(self.either())
         self._demand(")")
-        return ", ".join(found)
+        return found
 
     def _closed(self, sql: str) -> str:
         self._demand(")")

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from noria.kernel import query
+from noria.kernel import where as conditions
 from noria.kernel.errors import NotFoundError, UsageError
-from noria.kernel.query import Order, Query
+from noria.kernel.where import Condition, Field, Order
 from noria.pipeline.run import Pins, Run, RunKind, StepRecord
 from noria.storage.connection import Database, Value
 from noria.storage.rows import StructTable, parsed, to_json
@@ -80,7 +80,7 @@ class RunStore:
     def search(
         self,
         project: str,
-        where: Query | None = None,
+        where: Condition | None = None,
         order: Order | None = None,
         kind: RunKind | None = None,
         limit: int = 20,
@@ -89,11 +89,15 @@ class RunStore:
 
         Only the columns that are asked about are read and decoded, and whole runs for the answer alone.
         """
-        asked = [(f, "--where") for f in query.fields(where)] if where is not None else []
+        asked = [(f, where.source) for f in where.fields] if where is not None else []
         asked += [(order.field, "--sort")] if order is not None else []
         facts = self._facts(project, kind, {f.group or COLUMNS[f.name] for f, _ in asked}, None if asked else limit)
         _demand_known(asked, facts)
-        found = [f for f in facts if where is None or query.matches(where, f)]
+        found = facts
+        if where is not None:
+            from noria.pipeline import run_filter  # Polars: only a condition needs it
+
+            found = run_filter.matching(where, facts)
         if order is not None:
             found = _sorted(order, found)
         return self._by_ids([f["id"] for f in found[:limit]])
@@ -157,12 +161,12 @@ class RunStore:
         return found
 
 
-def _demand_known(asked: Sequence[tuple[query.Field, str]], facts: Sequence[Mapping[str, Any]]) -> None:
+def _demand_known(asked: Sequence[tuple[Field, str]], facts: Sequence[Mapping[str, Any]]) -> None:
     """Every metric and parameter that is asked about is one of some run; where there is no run at all, anything may be asked."""
     unmet = [(f, source) for f, source in asked if f.group and not any(f.name in held[f.group] for held in facts)]
     if unmet and facts:
-        query.demand_known(
-            unmet, {group: dict.fromkeys(n for held in facts for n in held.get(group, ())) for group in query.GROUPS}
+        conditions.demand_known(
+            unmet, {group: dict.fromkeys(n for held in facts for n in held.get(group, ())) for group in conditions.GROUPS}
         )
 
 
@@ -186,7 +190,7 @@ def _query_facts(row: dict[str, Any]) -> dict[str, Any]:
 
 def _sorted(order: Order, facts: builtins.list[dict[str, Any]]) -> builtins.list[dict[str, Any]]:
     """By the order's field; equal ones stay newest first, those without it come last."""
-    ranked = [(query.rank(order, f), f) for f in facts]
+    ranked = [(conditions.rank(order, f), f) for f in facts]
     having = [(r, f) for r, f in ranked if r is not None]
     having.sort(key=lambda pair: pair[0], reverse=order.descending)
     return [f for _, f in having] + [f for r, f in ranked if r is None]

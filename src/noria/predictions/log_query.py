@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
+from noria.kernel import row_sql
 from noria.kernel.errors import StoreError
-from noria.kernel.query import WHOLE, Compare, Either, Every, Not, Query
+from noria.kernel.where import Condition
 from noria.predictions import compacted, tabular
 from noria.predictions.compacted import File
 from noria.predictions.reader import segment_parts
@@ -18,7 +19,6 @@ from noria.predictions.records import Damage
 from noria.predictions.tabular import NUMBERS, GroupPart, RecordGroup
 
 TRIES = 5  # a segment may be compacted while it is being read: then all is looked at anew
-NULLS = ("null", "none")  # the words for "no value"
 MOMENT = pl.Datetime("us", "UTC")
 _TEXTS = ("id", "release", "variant", "rollout", "key", "event_time", "error")
 FACTS: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -193,57 +193,21 @@ def _plain(name: str, kinds: dict[str, str]) -> pl.Expr:
     return pl.col(name) if kinds[name] not in ("null", "bool") else pl.col(name).cast(pl.Float64)
 
 
-def condition(query: Query, schema: pl.Schema) -> pl.Expr:
-    """Whether a row meets the query, never null. A value that is missing is equal to ``null``, and different from all else."""
-    match query:
-        case Every(parts):
-            return pl.all_horizontal([condition(part, schema) for part in parts])
-        case Either(parts):
-            return pl.any_horizontal([condition(part, schema) for part in parts])
-        case Not(part):
-            return condition(part, schema).not_()
-        case Compare():
-            column = pl.col(str(query.field))
-            missing = pl.lit((query.text.lower() in NULLS) == (query.op == "=") and query.op in ("=", "!="))
-            holds = _holds(query, column, schema[str(query.field)])
-            return pl.when(column.is_null()).then(missing).otherwise(holds)
+def meeting(rows: pl.LazyFrame, condition: Condition, kinds: Mapping[str, str]) -> pl.LazyFrame:
+    """The rows that meet a condition whose fields they all have; ``kinds`` as in `LogTable`. Raises UsageError for one that
+    cannot be computed."""
+    schema, names = rows.collect_schema(), {str(field): field.column for field in condition.fields}
+    nothing = pl.lit(None)
+    asked = [
+        (nothing if kinds.get(name) == "null" else _asked(name, schema[name])).alias(column) for name, column in names.items()
+    ]
+    row_sql.check(condition, rows.select(asked).collect_schema())
+    found = rows.with_columns(asked).filter(pl.sql_expr(condition.sql))
+    return found.drop(list(names.values()))
 
 
-def _holds(asked: Compare, column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """Of a value that is there. Numbers are compared with numbers, texts with texts, moments by their text."""
-    text = _as_text(column, dtype)
-    if asked.op == "~":
-        return text.str.to_lowercase().str.contains(asked.text.lower(), literal=True)
-    if dtype.is_numeric():
-        other = pl.lit(asked.op == "!=") if asked.number is None else _test(asked.op, column, asked.number)
-        return other & column.is_not_nan()
-    ordered = asked.op not in ("=", "!=")
-    if ordered and (asked.number is not None or dtype == pl.Boolean):
-        return pl.lit(False)
-    return _test(asked.op, text, asked.text.lower() if dtype == pl.Boolean else asked.text)
-
-
-def _as_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+def _asked(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column as a condition asks for it: times are text, and a number that is none is no value."""
     if dtype == MOMENT:
-        return column.dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
-    if dtype.is_float():  # 1 and 1.0 are one number, and look alike
-        whole = column.is_finite() & (column == column.floor()) & (column.abs() < WHOLE)
-        return pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column.cast(pl.String))
-    return column.cast(pl.String)
-
-
-def _test(op: str, column: pl.Expr, value: float | str) -> pl.Expr:
-    wanted = pl.lit(value)
-    match op:
-        case "=":
-            return column == wanted
-        case "!=":
-            return column != wanted
-        case "<":
-            return column < wanted
-        case "<=":
-            return column <= wanted
-        case ">":
-            return column > wanted
-        case _:
-            return column >= wanted
+        return pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+    return pl.col(name).fill_nan(None) if dtype.is_float() else pl.col(name)

@@ -1,5 +1,4 @@
-"""The logs, kept: finished segments of the prediction log become Parquet, and days that are older than the project says go; of
-the shadow log goes what no rollout needs any more."""
+"""The prediction log, kept: finished segments become Parquet, and days that are older than the project says go."""
 
 from __future__ import annotations
 
@@ -12,8 +11,6 @@ from noria.config import Project
 from noria.kernel.judge_clock import SETTLED_S, jump
 from noria.kernel.policy import lasting
 from noria.predictions import compacted
-from noria.predictions.shadow_log import shadow_folder, tidy
-from noria.serving.rollout_records import RolloutState
 from noria.storage.context import StoreContext
 
 if TYPE_CHECKING:
@@ -21,9 +18,6 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400.0
 EVERY_S = 600.0  # between two looks of the daemon
-JUDGED = frozenset(
-    {RolloutState.WAITING, RolloutState.REPLAY, RolloutState.CANARY, RolloutState.HELD, RolloutState.PROBATION}
-)  # what may still read the shadow log
 
 
 class RetentionReport(msgspec.Struct, frozen=True):
@@ -44,17 +38,7 @@ def look(context: StoreContext, project: Project) -> list[RetentionReport]:
         for name, folder in folders.items()
         if folder.is_dir() and (compacted.due(folder) or (keep_s is not None and compacted.expired(folder, keep_s)))
     ]
-    for name in project.environments:
-        tidy_shadows(context, name)
     return [keep(context, project, name) for name in due]
-
-
-def tidy_shadows(context: StoreContext, environment: str) -> int:
-    """Remove what was scored in the shadow before the rollouts that are still judged there began; how many segments."""
-    projects = [row.name for row in context.ledger.projects.list()]
-    rollouts = [found for project in projects for found in context.ledger.rollouts.list(project)]
-    needed = [r.started_at for r in rollouts if r.environment == environment and r.state in JUDGED]
-    return tidy(shadow_folder(context.state, environment), min(needed, default=time.time()))
 
 
 def keep(
