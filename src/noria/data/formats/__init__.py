@@ -165,6 +165,8 @@ def read_table(
             raise
         opened = open_table(path, name, dialect)  # readers tell of a column that is not there in words of their own
     if columns is not None:
+        if not set(columns) <= set(opened.table.columns):
+            opened = open_table(path, name, dialect)  # readers leave out what nobody asked for: the error names all there are
         opened = OpenedFile(_select(opened.table, columns, where), opened.cells, where)
     return typed(opened, kind, dialect)
 
