@@ -166,7 +166,8 @@ def test_several_processes_append_and_nothing_is_lost(tmp_path: Path) -> None:
     files = [path, *(path.with_name(f"a.log.{number}") for number in range(1, 51))]
     lines = b"".join(file.read_bytes() for file in files if file.exists()).splitlines()
     assert sorted(tuple(map(int, line.split()[:2])) for line in lines) == [(w, n) for w in range(3) for n in range(60)]
-    assert all(file.stat().st_size <= 2000 for file in files if file.exists())
+    line = 50  # who found room, and writes when others have filled it, goes beyond the limit by a line
+    assert all(file.stat().st_size <= 2000 + 2 * line for file in files if file.exists())
 
 
 @pytest.mark.parametrize("vanish", [lambda path: path.unlink(), lambda path: path.rename(path.with_name("moved"))])
