@@ -194,7 +194,7 @@ def test_few_bytes_that_stand_for_many_are_refused_before_they_are_read(tmp_path
             continue
         with pytest.raises(DataError, match=r"would take .* MB in memory: a file of .* may take .* here"):
             formats.open_table(path, "x")
-    lines = pa.compress(b"a\n" + b"7\n" * 200_000, "gzip", asbytes=True)
+    lines = pa.compress(b"a\n" + b"7\n" * 1_200_000, "gzip", asbytes=True)
     (tmp_path / "x.csv.gz").write_bytes(lines)
     with pytest.raises(DataError, match="in memory"):
         formats.open_table(tmp_path / "x.csv.gz", "x")
