@@ -88,8 +88,9 @@ def show_log(home: Home, run: dict[str, Any] | None, ref: str, step: str, as_jso
     if step not in known:
         raise UsageError(f"run {run['id']} has no step {step}", hint=f"Steps: {', '.join(known) or 'none'}.")
     if known[step]["log"] is None:
-        why = known[step]["reason"]["text"]
-        raise NotFoundError(f"step {step} wrote no log in this run: {known[step]['state']}, {why}")
+        state, reason = known[step]["state"], known[step]["reason"]["text"]  # of one that ran: why it had to
+        why = "it printed nothing" if state == StepState.RAN else f"{state}, {reason}"
+        raise NotFoundError(f"step {step} wrote no log in this run: {why}")
     text = _blobs(home.state).read(known[step]["log"]).decode(errors="replace")
     emit(as_json, {"run": run["id"], "step": step, "log": text}, lambda: plain(text, lines=True))
 
