@@ -21,7 +21,7 @@ from noria.evaluation.judge_compare import summary
 from noria.evaluation.records import gated_first
 from noria.evaluation.store import EvaluationStore
 from noria.kernel.errors import NotFoundError, UsageError
-from noria.pipeline.run import Run
+from noria.pipeline.run import Run, StepState
 from noria.pipeline.turn_record import Turn
 from noria.releases.release import Release
 from noria.serving.rollout_records import Rollout, total
