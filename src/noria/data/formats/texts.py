@@ -175,6 +175,13 @@ def _truth(texts: pl.Series, words: dict[bool, tuple[str, ...]]) -> pl.Series:
 
 
 def _moment(texts: pl.Series, column: Column) -> pl.Series:
+    """The days and times of the texts; null where there is none that Python knows too: it has no year 0."""
+    made = _parsed(texts, column)
+    outside = (~made.dt.year().is_between(1, 9999)).fill_null(False)
+    return made.set(outside, None) if bool(outside.any()) else made
+
+
+def _parsed(texts: pl.Series, column: Column) -> pl.Series:
     import polars as pl
 
     zoned = pl.Datetime("us", "UTC")
