@@ -120,7 +120,7 @@ def test_what_is_drafted_is_a_gate_of_the_task(task: Task, rows: int) -> None:
     for text, why in gates:
         demand_task(parse_gate(text), task)
         assert why
-    assert {parse_gate(text).metric for text, _ in gates} >= set(drafted_gates.PROPER[task])
+    assert {parse_gate(text).metric for text, _ in gates} >= set(task.definition.gated)
 
 
 def test_a_margin_of_an_error_is_a_share_of_the_error() -> None:

@@ -132,7 +132,7 @@ def test_bounds_of_a_mean() -> None:
     assert intervals.measure("brier", Task.BINARY, [0, 1, 1], [0.1, 0.5, 0.9]).positives == 2
 
 
-@pytest.mark.parametrize("name", [name for name, info in metrics.METRICS.items() if Task.BINARY in info.tasks])
+@pytest.mark.parametrize("name", Task.BINARY.definition.metrics)
 def test_bounds_in_general(name: str) -> None:
     y, p, q = scored(12)
     one, both = intervals.measure(name, Task.BINARY, y, p), intervals.compare(name, Task.BINARY, y, p, q)

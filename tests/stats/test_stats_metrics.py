@@ -47,7 +47,7 @@ def test_binary_metrics_agree_with_scikit_learn(name: str, rows: tuple[np.ndarra
 
 
 def test_every_binary_metric_has_an_oracle_here() -> None:
-    assert set(ORACLES) == {name for name, info in metrics.METRICS.items() if BINARY in info.tasks}
+    assert set(ORACLES) == set(BINARY.definition.metrics)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -137,13 +137,13 @@ def test_a_metric_of_another_task() -> None:
 
 
 def test_the_table_says_what_the_formulas_do() -> None:
-    """Better predictions must move each metric the way ``higher_is_better`` says."""
+    """Better predictions must move each metric the way ``greater_is_better`` says."""
     y, good, bad = [0, 1, 1, 0], [0.1, 0.8, 0.7, 0.2], [0.6, 0.7, 0.3, 0.4]
-    for name, info in metrics.METRICS.items():
-        for task in info.tasks:
+    for task in Task:
+        for name, metric in task.definition.metrics.items():
             worse, better = (np.column_stack([1 - np.array(p), p]) if task is MULTICLASS else p for p in (bad, good))
             up = metrics.compute(name, task, y, better) > metrics.compute(name, task, y, worse)
-            assert up == info.higher_is_better, name
+            assert up == metric.greater_is_better, name
 
 
 def test_calibration_error_by_hand() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import noria
 from noria import config
+from noria.kernel.task import Task
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -31,6 +32,15 @@ HOSTS = re.compile(
 )
 UNUSED = {  # tested, and not yet used: wire them or remove them
     "noria.stats.calibration",  # no evaluation reads it
+}
+TASKS_NAMED = {  # who names a task instead of asking its definition, and why
+    "noria.kernel.task": "the names themselves",
+    "noria.models.frameworks.catboost": "translates a loss of CatBoost",
+    "noria.models.frameworks.files": "translates an objective of LightGBM or XGBoost",
+    "noria.models.frameworks.graph_files": "translates an operator of ONNX",
+    "noria.models.frameworks.pickled": "translates a kind of scikit-learn's estimators",
+    "noria.models.frameworks.statsmodels": "translates a class of statsmodels",
+    "noria.stats.calibration": "what it computes is defined for two classes",
 }
 STARTED = {"__main__"}  # `python -m` runs these
 
@@ -192,3 +202,25 @@ def test_what_runs_on_logs_and_does_not_print() -> None:
     """Levels, fields and JSON lines (`kernel/logs.py`) are for all that a process says. Steps print: it is their log."""
     speaking = ("src/noria/cli/", "src/noria/pipeline/executors/child.py")
     assert [place for place, line in lines("src") if "file=sys.stderr" in line and not place.startswith(speaking)] == []
+
+
+def test_what_a_task_is_stands_in_its_definition() -> None:
+    """Who asks which task it is has to be edited for each new one: they ask ``task.definition`` what they want to know."""
+    members = {task.name for task in Task}
+    naming = {
+        name
+        for name, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in members and ast.unparse(node.value) in ("Task", "cls", "task.Task")
+    }
+    assert naming == TASKS_NAMED.keys()
+    words = {str(task) for task in Task}
+    compared = [
+        f"{name}:{node.lineno}"
+        for name, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, ast.Constant) and side.value in words
+    ]
+    assert compared == []

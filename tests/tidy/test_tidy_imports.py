@@ -28,7 +28,6 @@ INSIDE = {  # why an import stands inside a function -> the modules of ours that
         "noria.predictions.compaction",
         "noria.predictions.log_query",
         "noria.predictions.tabular",
-        "noria.stats.metrics",
     },
     "processes: who starts none needs no psutil, no signals, no web server": {
         "noria.daemon",

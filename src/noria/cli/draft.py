@@ -22,8 +22,10 @@ from noria.data.table import Column, ColumnKind, TableType
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError, NoriaError, UsageError
 from noria.kernel.task import Task
+from noria.kernel.task_definition import LabelFacts
+from noria.kernel.tasks import DEFINITIONS
+from noria.kernel.tasks.multiclass import CLASSES_MOST
 
-CLASSES_MOST = 20  # a label with more values is no class
 ROWS_LEAST = 50  # fewer cannot be split, trained and judged
 SIDE_LEAST = 10  # held-out rows, as a split demands
 LINEAR_BELOW = 1000  # rows; with fewer, trees only learn the noise
@@ -31,12 +33,11 @@ TEXT_DISTINCT = 0.5  # a text column with more distinct values than this share o
 EXAMPLES = 8
 FREE_TEXT_FROM = 50  # distinct values below which a text is never called free
 KEY_NAME = re.compile(r"(^|[_ .-])(?i:id|key|uuid|number|nr|no|code)$|[a-z](ID|Id|Key)$")
-METRIC = {Task.BINARY: "roc_auc", Task.MULTICLASS: "accuracy", Task.REGRESSION: "mae"}
-ESTIMATORS = {  # (linear, regression)
-    (True, True): "Ridge",
-    (True, False): "LogisticRegression",
-    (False, True): "HistGradientBoostingRegressor",
-    (False, False): "HistGradientBoostingClassifier",
+ESTIMATORS = {  # (linear, of classes)
+    (True, False): "Ridge",
+    (True, True): "LogisticRegression",
+    (False, False): "HistGradientBoostingRegressor",
+    (False, True): "HistGradientBoostingClassifier",
 }
 
 
@@ -92,7 +93,7 @@ class ProjectDraft(msgspec.Struct, frozen=True):
 
     @property
     def estimator(self) -> str:
-        return ESTIMATORS[(self.linear, self.task is Task.REGRESSION)]
+        return ESTIMATORS[(self.linear, self.task.definition.has_classes)]
 
     @property
     def preprocessing(self) -> list[str]:
@@ -174,7 +175,7 @@ def draft(given: pl.DataFrame | DraftSource, path: Path, source: str, label: str
     columns = {
         name: describe(
             table[name],
-            is_class=name == label and task is not Task.REGRESSION,
+            is_class=name == label and task.definition.has_classes,
             written=found.type.columns.get(name, Column()).format,
             undecided=found.undecided.get(name),
             counts=name == key or _row_number(table[name]),
@@ -223,12 +224,11 @@ def infer_task(label: pl.Series, where: str) -> tuple[Task, str]:
         raise DataError(f"the label {label.name!r} has only one value{value}; there is nothing to learn", where=where)
     whole = label.dtype.is_integer() or (label.dtype.is_float() and bool((label == label.round()).all()))
     classes = label.dtype in (pl.String, pl.Boolean, pl.Categorical) or whole
-    if distinct == 2 and classes:
-        return Task.BINARY, f"{label.name} has two values"
-    if distinct <= CLASSES_MOST and classes:
-        return Task.MULTICLASS, f"{label.name} has {distinct} values; if it is an amount, write regression"
-    if label.dtype.is_numeric():
-        return Task.REGRESSION, f"{label.name} is a number with {distinct:,} values"
+    facts = LabelFacts(label.name, distinct, label.dtype.is_numeric(), classes)
+    for name, definition in DEFINITIONS.items():
+        why = definition.suits(facts)
+        if why is not None:
+            return Task(name), why
     raise DataError(
         f"the label {label.name!r} has {distinct:,} different values of type {label.dtype}",
         where=where,
@@ -275,7 +275,7 @@ def _holdout(known: pl.DataFrame, label: str, key: str | None, event_time: str |
     late = at > newest - span * length_s
     held, trained = known[label].filter(late), known[label].filter(~late)
     few = not SIDE_LEAST <= held.len() <= 2 * share * known.height
-    if few or (task is not Task.REGRESSION and held.n_unique() != trained.n_unique()):
+    if few or (task.definition.has_classes and held.n_unique() != trained.n_unique()):
         return drawn, f"{same}; the newest by {event_time} are too few, too many, or not of every class"
     return f"last: {span}{unit}", f"the newest rows by {event_time}: the model is asked of times after its own"
 

@@ -7,6 +7,7 @@ import math
 import polars as pl
 
 from noria.kernel.task import Task
+from noria.kernel.task_definition import TaskDefinition
 
 HELD_OUT = 0.2  # of the rows; more where they are few
 HELD_LEAST = 80  # rows; with few rows as many are held out, if that is not more than half
@@ -25,12 +26,13 @@ def held_out(rows: int) -> int:
 def gates(task: Task, label: pl.Series, held: int) -> tuple[tuple[str, str], ...]:
     """Better than guessing, by a bound; shown to be worse than the champion by no proper metric of the task; not far below the
     best release so far, so that small steps down do not add up; and a bound on time."""
-    main, *others = PROPER[task]
-    margin, smaller = _margin(task, label, held), task is Task.REGRESSION
+    definition = task.definition
+    main, *others = definition.gated
+    margin, smaller = _margin(definition, label, held), not definition.main_metric.greater_is_better
     allowed = f"{main} <= best + {margin * 100:.2g}%" if smaller else f"{main} >= best - {margin:.2g}"
-    few = "" if margin <= LEAST_MARGIN[task] else f"; less cannot be shown on {held:,} rows"
+    few = "" if margin <= LEAST_MARGIN else f"; less cannot be shown on {held:,} rows"
     return (
-        _better_than_guessing(task, label),
+        _better_than_guessing(definition, label),
         (f"{main} no worse than champion", "fails what is shown to be worse, on the same held-out rows"),
         *((f"{other} no worse than champion by 2%", "the same, and a little is allowed") for other in others),
         (allowed, f"the best release so far: small steps down do not add up{few}"),
@@ -38,38 +40,26 @@ def gates(task: Task, label: pl.Series, held: int) -> tuple[tuple[str, str], ...
     )
 
 
-PROPER = {  # the main one first
-    Task.BINARY: ("roc_auc", "brier", "log_loss"),
-    Task.MULTICLASS: ("accuracy", "log_loss"),
-    Task.REGRESSION: ("mae", "rmse"),
-}
-LEAST_MARGIN = {Task.BINARY: 0.02, Task.MULTICLASS: 0.02, Task.REGRESSION: 0.02}  # of regression a share of the error
+LEAST_MARGIN = 0.02  # of an error a share of it
 
 
-def _better_than_guessing(task: Task, label: pl.Series) -> tuple[str, str]:
-    if task is Task.BINARY:
-        return "roc_auc >= 0.5 at 95%", "better than chance, by its lower bound"
-    if task is Task.REGRESSION:
-        return "r2 >= 0 at 95%", "better than always saying the mean, by its lower bound"
+def _better_than_guessing(definition: TaskDefinition, label: pl.Series) -> tuple[str, str]:
+    gate, why = definition.better_than_guessing
     share = label.value_counts(sort=True)["count"][0] / label.len()
-    return f"accuracy >= {math.floor(share * 100) / 100:g} at 95%", "better than always saying the commonest class"
+    return gate.format(commonest=math.floor(share * 100) / 100), why
 
 
-def _margin(task: Task, label: pl.Series, held: int) -> float:
+def _margin(definition: TaskDefinition, label: pl.Series, held: int) -> float:
     """How far below the best is allowed: as little as can be shown of a model that is as good, of which most answers agree.
 
     Differences of two such models are taken to spread as they do in practice: areas of 0.8 whose errors are nine tenths in common
     (Hanley and McNeil, Radiology 1982 and 1983), calls of which one in 20 differs, errors whose differences are a third of them.
     """
     z, power = 1.645, 0.842  # at 95 %, for four such models in five
-    if task is Task.BINARY:
-        rare = max(1.0, held * _rarest(label) / label.len())
-        width = (z + power) * math.sqrt(0.2 * 0.11 / rare) + z * z / 2 / rare
-    elif task is Task.MULTICLASS:
-        width = (z + power) * math.sqrt(0.05 / max(held, 1)) + z * z / 2 / max(held, 1)
-    else:
-        width = (z + power) * 0.33 / math.sqrt(max(held, 1))
-    return max(LEAST_MARGIN[task], math.ceil(width * 100) / 100)
+    rows = max(1.0, held * _rarest(label) / label.len() if definition.by_rarest else held)
+    unseen = 0.0 if definition.main_metric.high is None else z * z / 2 / rows  # an error knows no worst that could be added
+    width = (z + power) * math.sqrt(definition.variance / rows) + unseen
+    return max(LEAST_MARGIN, math.ceil(width * 100) / 100)
 
 
 def _rarest(label: pl.Series) -> int:
@@ -80,13 +70,14 @@ def _rarest(label: pl.Series) -> int:
 def few_words(task: Task, label: pl.Series) -> str:
     """What a table of so few rows can and cannot show, or an empty text."""
     rows, held = label.len(), held_out(label.len())
-    rare = held * _rarest(label) // rows if task is Task.BINARY else GATE_CLASS
-    main, margin = PROPER[task][0], _margin(task, label, held)
+    definition = task.definition
+    rare = held * _rarest(label) // rows if definition.by_rarest else GATE_CLASS
+    main, margin = definition.main_metric, _margin(definition, label, held)
     said = f"{rows:,} rows: about {held:,} are held out to judge a model"
     if held < GATE_ROWS or rare < GATE_CLASS:
-        needs = f"{GATE_ROWS} of them" + (f", and {GATE_CLASS} of each class" if task is Task.BINARY else "")
+        needs = f"{GATE_ROWS} of them" + (f", and {GATE_CLASS} of each class" if definition.by_rarest else "")
         return f"{said}, and a gate on quality needs {needs}: until more rows come, no model is released"
-    if margin <= LEAST_MARGIN[task]:
+    if margin <= LEAST_MARGIN:
         return ""
-    by = f"{100 * margin:.0f} %" if task is Task.REGRESSION else f"{margin:.2g}"
-    return f"{said}; they show whether it is better than guessing, and worse by {by} in {main}, but no smaller difference"
+    by = f"{margin:.2g}" if main.greater_is_better else f"{100 * margin:.0f} %"
+    return f"{said}; they show whether it is better than guessing, and worse by {by} in {main.name}, but no smaller difference"

@@ -12,7 +12,7 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, pairs, plural
 from noria.cli.versions import at_work
 from noria.kernel import names
-from noria.kernel.task import Task
+from noria.kernel.tasks import DEFINITIONS
 from noria.releases import importing
 from noria.views.status import release_facts
 
@@ -40,9 +40,7 @@ def command() -> None:
     "--sample", type=file_path, help="Rows that it was trained on or is asked: names, types, and what parity is tried on."
 )
 @click.option("--label", metavar="COLUMN", help="The column of the sample that is no input.")
-@click.option(
-    "--task", type=click.Choice([str(task) for task in Task]), help="What its answers mean, where its file does not say."
-)
+@click.option("--task", type=click.Choice(list(DEFINITIONS)), help="What its answers mean, where its file does not say.")
 @click.option("--classes", metavar="A,B,...", help="The names of its classes, in the order of its probabilities.")
 @click.option("--key", metavar="COLUMN", help="The column of a request that identifies the customer, the flight, ...")
 @click.option("--event-time", metavar="COLUMN", help="The column of a request that says when it happens.")

@@ -18,13 +18,9 @@ from noria.config.document import nearest
 from noria.kernel.errors import ConfigError
 from noria.kernel.policy import Gate
 from noria.kernel.task import Task
+from noria.kernel.tasks import DEFINITIONS, find_metric
 
 ALWAYS = ("latency_p50_ms", "latency_p99_ms", "model_size_mb", "rows")
-METRICS = {
-    Task.BINARY: ("roc_auc", "average_precision", "brier", "log_loss", "accuracy", "precision", "recall", "f1"),
-    Task.MULTICLASS: ("accuracy", "log_loss", "f1_macro"),
-    Task.REGRESSION: ("mae", "rmse", "r2"),
-}
 FORMS = (
     ("roc_auc >= 0.6", "when the measured value is at least that"),
     ("roc_auc >= 0.5 at 95%", "when its lower bound is; between the bounds there is not enough data"),
@@ -37,7 +33,6 @@ FORMS = (
         "when the median of five rounds is, asked over HTTP for this verdict; of ten where it hangs on them",
     ),
 )
-SMALLER_IS_BETTER = frozenset({"brier", "log_loss", "mae", "rmse"})
 HINT = (
     "Write METRIC >= 0.6, METRIC >= champion - 0.01, METRIC no worse than champion, or worst(METRIC, by=COLUMN) >= 0.5; "
     "`best` may stand for `champion`, and `at 90%` may follow."
@@ -93,9 +88,10 @@ def parse_gate(text: str) -> Gate:
 def _no_worse(text: str, found: re.Match[str]) -> Gate:
     metric, margin = found["metric"], float(found["margin"] or 0.0) / (100 if found["share"] else 1)
     _demand_known(metric)
-    if metric in ALWAYS:
+    known = find_metric(metric)
+    if known is None:
         raise ConfigError(f"{text!r} is not a gate: {metric} is compared with a number", hint=HINT)
-    at_least = metric not in SMALLER_IS_BETTER
+    at_least = known.greater_is_better
     return Gate(
         text=" ".join(text.split()),
         metric=metric,
@@ -111,13 +107,13 @@ def _no_worse(text: str, found: re.Match[str]) -> Gate:
 
 def demand_task(gate: Gate, task: Task) -> None:
     """Raises ConfigError when the gate's metric is one of another task."""
-    known = (*METRICS[task], *ALWAYS)
+    known = (*task.definition.metrics, *ALWAYS)
     if gate.metric not in known:
         raise ConfigError(f"{gate.metric} is not a metric of a {task} model", hint=nearest(gate.metric, known))
 
 
 def _demand_known(metric: str) -> None:
-    known = [name for names in METRICS.values() for name in names] + list(ALWAYS)
+    known = [name for definition in DEFINITIONS.values() for name in definition.metrics] + list(ALWAYS)
     if metric not in known:
         raise ConfigError(f"there is no metric {metric!r}", hint=nearest(metric, known))
 

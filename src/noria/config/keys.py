@@ -47,7 +47,8 @@ from noria.config.shapes import (
     whole,
 )
 from noria.kernel.policy import Assign, WhenFull
-from noria.kernel.task import Task
+from noria.kernel.task import DEFAULT_TASK
+from noria.kernel.tasks import DEFINITIONS, guarded_metrics
 
 # Where `${VAR}` is replaced: addresses, and what may be a secret. In every other text it stays as it is, and in a command it is
 # the shell's.
@@ -188,7 +189,7 @@ MODEL = Record(
         ConfigKey("rows", TEXT, "The labelled table: a step or a dataset.", "the last step, or the only dataset"),
         ConfigKey("key", TEXT, "The column that identifies a row.", "none: a row is what it holds"),
         ConfigKey("event_time", TEXT, "The column that says when a row happened.", "none"),
-        ConfigKey("task", Choice(tuple(str(task) for task in Task)), "What the model predicts.", "binary"),
+        ConfigKey("task", Choice(DEFINITIONS), "What the model predicts.", str(DEFAULT_TASK)),
         ConfigKey(
             "inputs",
             TEXTS,
@@ -257,9 +258,7 @@ GUARD = Record(
             "failing", CHANCE, "No candidate goes on that fails more of its requests, even where its champion fails too.", "50%"
         ),
         ConfigKey("latency", LATENCY, "When an answer is slow, and how many more would be too many.", "over: 100ms, by: 2%"),
-        ConfigKey("brier", CHANCE, "Quality of a binary model, as labels come in: how much greater a Brier score.", "none"),
-        ConfigKey("accuracy", CHANCE, "The same of a class: how much lower an accuracy.", "none"),
-        ConfigKey("mae", MAE, "The same of a number: how much greater a mean absolute error.", "none"),
+        *(ConfigKey(m.name, MAE if m.high is None else CHANCE, m.guard, "none") for m in guarded_metrics().values()),
     ),
 )
 ROLLOUT_STEP = ScalarOr(

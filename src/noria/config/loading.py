@@ -40,7 +40,7 @@ from noria.kernel.contract import Contract
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import ConfigError
 from noria.kernel.policy import Gate, MonitorPolicy, RetrainPolicy
-from noria.kernel.task import Task
+from noria.kernel.task import DEFAULT_TASK, Task
 from noria.kernel.workers import TWO, Workers
 
 FILE = "noria.yaml"
@@ -311,7 +311,7 @@ def _model(
     section: Section | None = root.get("model")
     if section is None:
         return None
-    task = Task(section.get("task", Task.BINARY))
+    task = Task(section.get("task", DEFAULT_TASK))
     for index, gate in enumerate(gates):
         _demand_task(gate, task, root.element("gates", index))
     for key in ("train", "features"):
@@ -346,7 +346,7 @@ def _threshold(section: Section, task: Task) -> float | None:
     found: Section | None = section.get("decision")
     if found is None:
         return None
-    if task is not Task.BINARY:
+    if not task.definition.two_classes:
         message = f"a threshold decides between two classes, and the task is {task}"
         raise section.at("decision").error(message, "Leave out decision.")
     threshold: float = found.get("threshold")

@@ -13,7 +13,7 @@ from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, UNGUARDED,
 from noria.kernel.contract import Contract
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.policy import RECORD_ALL, Freeze, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
-from noria.kernel.task import Task
+from noria.kernel.task import DEFAULT_TASK, Task
 from noria.kernel.workers import TWO, Workers
 
 DIRECT = RolloutPolicy()
@@ -148,7 +148,7 @@ class Model(msgspec.Struct, frozen=True):
     train: str  # module:function; where a search chooses among algorithms, the first of them
     key: str | None = None  # None: a row is known by what it holds
     event_time: str | None = None
-    task: Task = Task.BINARY
+    task: Task = DEFAULT_TASK
     inputs: tuple[str, ...] = ()  # empty: every column of the table but label, key and event_time
     weight: str | None = None  # column: how much a row counts in training; the training function's `sample_weight`
     groups: str | None = None  # column: rows that belong together stay on one side of each split

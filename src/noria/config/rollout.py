@@ -19,11 +19,10 @@ from noria.kernel.policy import (
     RolloutStep,
     StepKind,
 )
-from noria.kernel.task import Task
+from noria.kernel.tasks import guarded_metrics
 
 PROBATION_S = 86400.0  # where quality is guarded and nothing else is said
 P99 = 0.99
-LOSSES = {"brier": Task.BINARY, "accuracy": None, "mae": Task.REGRESSION}  # and the task that has it
 
 
 def read_rollout(environment: Section, model: Model | None) -> RolloutPolicy:
@@ -108,18 +107,16 @@ def _guards(guard: Section | None, model: Model | None) -> Guards:
 
 
 def _quality(guard: Section, model: Model | None) -> QualityGuard | None:
-    named = [name for name in LOSSES if name in guard]
+    named = [name for name in guarded_metrics() if name in guard]
     if not named:
         return None
     name, place = named[0], guard.at(named[0])
     if len(named) > 1:
         raise guard.at(named[1]).error(f"quality is guarded by one measure, and {name} is named already")
-    task = None if model is None else model.task
-    due = LOSSES[name]
-    if task is None or (task is not due if due is not None else task is Task.REGRESSION):
-        fit = ", ".join(n for n, t in LOSSES.items() if t is task or (t is None and task is not Task.REGRESSION))
-        told = f"a {task} model" if task else "a project without a model"
-        raise place.error(f"{told} has no {name}", f"It has: {fit}." if task else "")
+    if model is None:
+        raise place.error(f"a project without a model has no {name}")
+    if name not in (guarded := model.task.definition.guarded):
+        raise place.error(f"a {model.task} model has no {name}", f"It has: {', '.join(guarded)}.")
     value = guard.get(name)
     if not isinstance(value, Section):
         return QualityGuard(name, value)

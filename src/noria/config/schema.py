@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from noria.config import keys
-from noria.config.gate import ALWAYS, FORMS, METRICS
+from noria.config.gate import ALWAYS, FORMS
 from noria.config.shapes import ListOf, MapOf, Record, ScalarOr, Shape, WordOr
+from noria.kernel.tasks import DEFINITIONS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -77,7 +78,7 @@ def _inner(shape: Shape, path: str) -> tuple[Record | None, str]:
 
 
 def _metrics() -> str:
-    lines = [f"- {task}: {', '.join(f'`{name}`' for name in names)}" for task, names in METRICS.items()]
+    lines = [f"- {task}: {', '.join(f'`{name}`' for name in each.metrics)}" for task, each in DEFINITIONS.items()]
     return "\n".join([*lines, f"- every task: {', '.join(f'`{name}`' for name in ALWAYS)}"])
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from noria.config.document import DocumentItem, nearest
 from noria.config.functions import Function, PythonSource
-from noria.config.gate import METRICS
 from noria.config.project import Algorithm, Dimension, Search
 from noria.config.shapes import Section
 from noria.kernel.task import Task
@@ -16,7 +15,6 @@ from noria.kernel.task import Task
 LOG = "log"
 CHOICE = "choice"
 CHOICES = 1000  # values that one hyperparameter may be chosen from
-DEFAULT = {Task.BINARY: "brier", Task.MULTICLASS: "log_loss", Task.REGRESSION: "mae"}
 HINT = "Write [low, high], [low, high, log], {choice: [...]}, a list of words, or one value."
 TRAIN = "train"  # the section of the params file that training functions read
 WEIGHTS = "sample_weight"
@@ -48,11 +46,12 @@ def section_of(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metric(section: Section, task: Task) -> str:
+    definition = task.definition
     if "metric" not in section:
-        return DEFAULT[task]
+        return definition.loss
     name: str = section.get("metric")
-    if name not in METRICS[task]:
-        raise section.at("metric").error(f"{name!r} is not a metric of a {task} model", nearest(name, METRICS[task]))
+    if name not in definition.metrics:
+        raise section.at("metric").error(f"{name!r} is not a metric of a {task} model", nearest(name, definition.metrics))
     return name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import msgspec
@@ -49,11 +49,12 @@ class Scalar(msgspec.Struct, frozen=True):
 class Choice(msgspec.Struct, frozen=True):
     """One of a few words."""
 
-    options: tuple[str, ...]
+    options: Collection[str]
 
     @property
     def words(self) -> str:
-        return " or ".join(filter(None, [", ".join(self.options[:-1]), self.options[-1]]))
+        *others, last = self.options
+        return " or ".join(filter(None, [", ".join(others), last]))
 
     def read(self, item: DocumentItem) -> str:
         if not isinstance(item.value, str):

@@ -21,6 +21,7 @@ from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel.errors import RefusedError
 from noria.kernel.policy import StepKind, percent
 from noria.kernel.task import Task
+from noria.kernel.tasks import find_metric
 from noria.kernel.verdict import Outcome
 from noria.models.signature import Signature
 from noria.predictions.damage import tell_damage
@@ -56,7 +57,8 @@ def evidence_of(context: DeliveryContext, environment: Environment, rollout: Rol
         return None
 
     folders = (context.state / "log" / environment.name, context.state / "shadow" / environment.name)
-    certain = guards.quality is not None and guards.quality.metric == "accuracy"
+    metric = find_metric(guards.quality.metric) if guards.quality is not None else None
+    certain = metric is not None and metric.of_classes
     classes = signature_of(context, rollout.digest).classes if guards.quality is not None else ()
     return ShadowEvidence(*folders, rollout.id, context.name, rollout.release, classes=classes, certain=certain)
 

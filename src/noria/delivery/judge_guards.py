@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from noria.kernel.policy import QualityGuard, QuantileGuard, RolloutPolicy, percent
+from noria.kernel.tasks import find_metric
 from noria.serving.rollout_records import GuardStatus, Interval, Tally, evidence_words
 from noria.stats import betting, eprocess, quantiles
 from noria.stats.eprocess import Outcomes
@@ -152,7 +153,8 @@ def _quality(policy: RolloutPolicy, guard: QualityGuard, evidence: Evidence, nee
     found, margin = evidence.differences, guard.by / guard.bound
     if len(found):
         low, high = betting.confidence_sequence(found, policy.missed)
-        worse = -1 if guard.metric == "accuracy" else 1  # a loss is told as what people know
+        metric = find_metric(guard.metric)
+        worse = -1 if metric is not None and metric.greater_is_better else 1  # a loss is told as what people know
         low, high = sorted((worse * low * guard.bound, worse * high * guard.bound))
         mean = worse * float(found.mean()) * guard.bound
         text = f"{mean:+.4g} ({low:+.4g} to {high:+.4g}) on {len(found):,} labelled of {evidence.pairs:,} pairs"

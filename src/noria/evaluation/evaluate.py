@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from noria.delivery.private_server import LatencyRounds, PrivateServer, private_server
 from noria.evaluation import judge_gate as judge
-from noria.evaluation.judge_compare import LARGER_IS_BETTER
 from noria.kernel.errors import NoriaError, StepError
+from noria.kernel.tasks import find_metric
 from noria.pipeline import environment, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.task import Resources, StepTask
@@ -114,7 +114,8 @@ def best_so_far(context: PipelineContext, metrics: Sequence[str]) -> Release | N
     difference = (versus.get(metrics[0]) or {}).get("difference")
     if before not in here or difference is None:
         return newest
-    better = difference >= 0 if metrics[0] in LARGER_IS_BETTER else difference <= 0
+    metric = find_metric(metrics[0])
+    better = difference >= 0 if metric is not None and metric.greater_is_better else difference <= 0
     return newest if better else here[before]
 
 

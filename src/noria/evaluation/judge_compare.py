@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from noria.config.gate import SMALLER_IS_BETTER
 from noria.data.snapshot import Snapshot
+from noria.kernel.tasks import find_metric
 from noria.pipeline import judge_staleness
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.run import Run
@@ -18,7 +18,6 @@ from noria.stats.measures import Comparison, Measure
 
 Points = Sequence[tuple[float, float]]
 
-LARGER_IS_BETTER = frozenset({"roc_auc", "average_precision", "accuracy", "precision", "recall", "f1", "f1_macro", "r2"})
 MEASURED = ("latency_p50_ms", "latency_p99_ms", "model_size_mb")  # read from the evaluation itself: no bounds
 
 
@@ -294,8 +293,9 @@ def _verdict(name: str, difference: float, low: float, high: float) -> str:
     if low <= 0 <= high:
         return "unclear" if difference else "same"
     grew = low > 0
-    if name in LARGER_IS_BETTER or name in SMALLER_IS_BETTER:
-        return "better" if grew == (name in LARGER_IS_BETTER) else "worse"
+    metric = find_metric(name)
+    if metric is not None:
+        return "better" if grew == metric.greater_is_better else "worse"
     return "higher" if grew else "lower"
 
 

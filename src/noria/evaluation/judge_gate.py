@@ -27,6 +27,7 @@ from statistics import NormalDist
 from msgspec.structs import replace
 
 from noria.kernel.policy import Gate
+from noria.kernel.tasks import find_metric
 from noria.kernel.verdict import GateVerdict, Outcome, Reason, Verdict, combine
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Comparison, Measure
@@ -36,7 +37,6 @@ EACH_CLASS = 10
 NAMED = 5  # slices spelled out in a sentence; the rest are counted
 FIELDS = ("latency_p50_ms", "latency_p99_ms", "model_size_mb", "rows")  # read from the evaluation itself: no bounds
 LATENCIES = frozenset({"latency_p50_ms", "latency_p99_ms"})
-RANKING = frozenset({"roc_auc", "average_precision"})  # need both classes to be defined at all
 
 
 def judge(gates: Sequence[Gate], evaluation: Evaluation) -> Verdict:
@@ -130,7 +130,8 @@ def _unmeasured(metric: str, evaluation: Evaluation) -> Reason:
     lack = _lack(evaluation.rows, evaluation.positives or None)
     if lack and 0 <= evaluation.positives < evaluation.rows:
         return _undecided("too_few", f"{metric} could not be computed: {lack}", n=evaluation.rows)
-    if metric in RANKING:
+    known = find_metric(metric)
+    if known is not None and known.of_ranks:
         return _undecided("not_measured", f"{metric} could not be computed: only one class", n=evaluation.rows)
     measured = f" (measured: {', '.join(sorted(evaluation.metrics))})" if evaluation.metrics else ""
     text = f"{metric} could not be computed on the holdout's {evaluation.rows:,} rows{measured}"

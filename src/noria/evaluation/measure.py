@@ -14,7 +14,7 @@ from noria.config import Model
 from noria.kernel.policy import Gate
 from noria.kernel.task import Task
 from noria.models import split
-from noria.models.signature import class_text
+from noria.models.labels import label_numbers
 from noria.pipeline.context import PinnedRun
 from noria.releases.evidence import Evaluation, Reference
 from noria.releases.packaging import Package
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DAY_S = 86400.0
-LOSS = {Task.BINARY: "brier", Task.MULTICLASS: "log_loss", Task.REGRESSION: "mae"}  # the monitor's metric, a mean of row losses
 
 
 def measure(
@@ -36,18 +35,10 @@ def measure(
     model = pinned_run.project.model
     assert model is not None
     rows = pl.read_ipc(package.holdout)
-    labels = _labels(rows[model.label], model.task, package.trained["signature"]["classes"])
+    labels = label_numbers(rows[model.label], model.task, package.trained["signature"]["classes"])
     assert candidate.predictions is not None
     reference = _reference(model, rows, labels, candidate.predictions)
     return _evaluation(pinned_run, package, rows, labels, candidate, champion, best), reference
-
-
-def _labels(column: pl.Series, task: Task, classes: list[str]) -> NDArray[Any]:
-    if task is Task.REGRESSION:
-        return column.cast(pl.Float64).to_numpy()
-    codes = {name: code for code, name in enumerate(classes)}
-    known = {value: codes.get(class_text(value), -1) for value in column.unique().to_list()}
-    return np.array([known[value] for value in column.to_list()], dtype=np.int64)
 
 
 def _evaluation(
@@ -73,7 +64,7 @@ def _evaluation(
     versus = against(champion)
     return Evaluation(
         rows=len(labels),
-        positives=int((labels == 1).sum()) if model.task is Task.BINARY else 0,
+        positives=int((labels == 1).sum()) if model.task.definition.two_classes else 0,
         metrics=_each(wanted, lambda m: intervals.measure(m, model.task, labels, faced(m))),
         versus=versus,
         champion=champion.release.version if champion else None,
@@ -106,10 +97,9 @@ def _each(wanted: list[str], measure: Callable[[str], T]) -> dict[str, T]:
 
 def _metrics(task: Task, gates: tuple[Gate, ...]) -> list[str]:
     """Every metric of the task that is cheap, and whatever a gate asks for."""
-    cheap = {Task.BINARY: ["roc_auc", "brier", "log_loss", "accuracy"], Task.MULTICLASS: ["accuracy", "log_loss"]}
-    wanted = cheap.get(task, ["mae", "rmse", "r2"])
-    asked = [g.metric for g in gates if g.metric in metrics.METRICS and task in metrics.METRICS[g.metric].tasks]
-    return list(dict.fromkeys([*wanted, *asked]))
+    definition = task.definition
+    asked = [gate.metric for gate in gates if gate.metric in definition.metrics]
+    return list(dict.fromkeys([*definition.always_measured, *asked]))
 
 
 def _slices(
@@ -133,7 +123,7 @@ def _measured(task: Task, labels: NDArray[Any], predictions: NDArray[np.float64]
 
 
 def _reference(model: Model, rows: pl.DataFrame, labels: NDArray[Any], predictions: NDArray[np.float64]) -> Reference:
-    name = LOSS[model.task]
+    name = model.task.definition.loss
     losses = metrics.row_losses(name, model.task, labels, predictions)
     days = split.seconds(rows[model.event_time]) // DAY_S if model.event_time else None
     means = units(losses, days)

@@ -11,7 +11,6 @@ import polars as pl
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from noria.kernel.task import Task
 from noria.models import forms, judge_decision
 from noria.models.frameworks.bare import Answering
 from noria.models.signature import Decision, Signature
@@ -24,7 +23,7 @@ DEEP = 4  # models in models
 
 def decided(signature: Signature, told: float | None, model: Any, features: Any, frames: Any, rows: pl.DataFrame) -> Signature:
     """The signature with the rule of the model. ``told``: the threshold of noria.yaml, which comes first."""
-    if told is not None and signature.task is Task.BINARY:
+    if told is not None and signature.task.definition.two_classes:
         return replace(signature, decision=Decision(told, told=True))
     if not decides(model, signature):
         return signature
@@ -79,7 +78,7 @@ def hints(model: Any, depth: int = DEEP) -> Iterator[float]:
 
 def decides(model: Any, signature: Signature) -> bool:
     """Whether its ``predict`` has a say beside its probabilities: what Noria wraps has no rule of its own."""
-    if signature.task is Task.REGRESSION or (
+    if not signature.task.definition.has_classes or (
         signature.decision is not None and (signature.decision.told or signature.says_class)
     ):
         return False

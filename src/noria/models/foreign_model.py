@@ -237,12 +237,13 @@ def _as_told(known: ModelFile, told: ForeignDescription) -> tuple[Input, ...]:
 
 
 def _classes(known: ModelFile, classes: Sequence[str], derived: list[str]) -> tuple[str, ...]:
-    if known.task is Task.REGRESSION:
+    definition = known.task.definition if known.task is not None else None
+    if definition is not None and not definition.has_classes:
         return ()
     found = tuple(classes) or known.classes
     if not classes:
         derived.append(f"classes {_list(found)} from the model" if found else "")
-    if known.task is Task.BINARY and len(found) != 2:
+    if definition is not None and definition.two_classes and len(found) != 2:
         raise UsageError(
             f"a binary task has two classes, not {len(found)}", hint="Name them in the model's order: --classes NO,YES"
         )
@@ -346,7 +347,7 @@ def _demand_single(error: StepError) -> None:
 
 
 def _demand_answers(answers: Any, signature: Signature) -> None:
-    if signature.task is Task.REGRESSION:
+    if not signature.task.definition.has_classes:
         return
     given = answers[np.isfinite(answers).reshape(len(answers), -1).all(axis=1)]
     apart = np.abs(given.sum(axis=1) - 1).max(initial=0.0) if given.ndim == 2 else 0.0

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from noria.kernel.errors import StepError
 from noria.kernel.task import Task
+from noria.kernel.task_definition import Output
 from noria.models import columns, graph_outputs, judge_decision, project_functions, weights
 from noria.models.python_model import PythonModel, TableKinds, shaped
 from noria.models.signature import MATRIX, Signature
@@ -121,5 +122,5 @@ def latency(form: Form, rows: pl.DataFrame) -> tuple[float, float]:
 
 
 def of_task(answers: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
-    """Of a binary task the positive class's probability alone."""
-    return answers[:, 1] if task is Task.BINARY else answers
+    """As metrics take them: where it is asked for the second of two classes, that one's probability alone."""
+    return answers[:, 1] if Output.SECOND in task.definition.outputs.values() else answers

@@ -45,13 +45,9 @@ def fitting(outputs: Sequence[GraphOutput], task: Task, classes: int = 0) -> lis
 
     ``classes``: how many there are, 0 where it is not known.
     """
-    widths = {Task.REGRESSION: {1, None}, Task.BINARY: {1, 2, None}}
-    wanted = widths.get(task, {classes or None, None})
-    found = [
-        output
-        for output in outputs
-        if output.kind in NUMBERS and (output.width in wanted or (task is Task.MULTICLASS and not classes))
-    ]
+    wanted = {None, *(task.definition.graph_widths or (classes,))}
+    any_width = not task.definition.graph_widths and not classes
+    found = [output for output in outputs if output.kind in NUMBERS and (any_width or output.width in wanted)]
     named = [output for output in found if "prob" in output.name.lower()]
     return named if len(found) > 1 and named else found
 
@@ -59,5 +55,6 @@ def fitting(outputs: Sequence[GraphOutput], task: Task, classes: int = 0) -> lis
 def likeliest(outputs: Sequence[GraphOutput], task: Task, classes: int = 0) -> str | None:
     """The name of the one to ask; None where none has numbers of the shape that the task needs."""
     found = fitting(outputs, task, classes)
-    rows = [o for o in outputs if o.kind in NUMBERS and (task is Task.REGRESSION or (o.shape is not None and len(o.shape) == 2))]
+    single = not task.definition.has_classes
+    rows = [o for o in outputs if o.kind in NUMBERS and (single or (o.shape is not None and len(o.shape) == 2))]
     return next((output.name for output in (*found, *rows)), None)

@@ -26,7 +26,7 @@ class LeakingInput(msgspec.Struct, frozen=True):
 
     def words(self, label: str) -> str:
         """What that means, in a sentence."""
-        what = "R2" if self.task is Task.REGRESSION else "AUC"
+        what = self.task.definition.leakage
         return f"{self.name} predicts {label} alone ({what} {self.measure:.3f}): is it known when a prediction is asked for?"
 
 
@@ -42,7 +42,7 @@ def judge_inputs(table: pl.DataFrame, inputs: Iterable[str], label: str, task: T
         if name in rows.columns and name != label and targets:
             groups = _groups(rows[name])
             measure = min(_measure(groups, target, task) for target in targets) if groups is not None else 0.0
-            if task is Task.REGRESSION and rows[name].dtype.is_numeric():
+            if not task.definition.has_classes and rows[name].dtype.is_numeric():
                 measure = max(measure, _straight(rows[name], rows[label]))
             if measure > LIMIT:
                 found.append(LeakingInput(name, measure, task))
@@ -53,7 +53,7 @@ def _targets(label: pl.Series, task: Task) -> list[np.ndarray]:
     """What is to be told: a number, or of each class whether it is that."""
     if len(label) < 2 * LEAST:
         return []
-    if task is Task.REGRESSION:
+    if not task.definition.has_classes:
         return [label.cast(pl.Float64).to_numpy()] if label.dtype.is_numeric() else []
     classes = label.unique().sort().to_list()
     if not 2 <= len(classes) <= GROUPS or label.value_counts()["count"].min() < LEAST:  # type: ignore[operator]  # counts
@@ -89,7 +89,7 @@ def _measure(groups: np.ndarray, target: np.ndarray, task: Task) -> float:
         counts = np.bincount(groups[side] + 1, minlength=GROUPS + 3)
         means = np.where(counts > 0, sums / np.maximum(counts, 1), target[side].mean())
         score[~side] = means[groups[~side] + 1]
-    if task is Task.REGRESSION:
+    if not task.definition.has_classes:
         spread = float(((target - target.mean()) ** 2).sum())
         return 1 - float(((target - score) ** 2).sum()) / spread if spread > 0 else 0.0
     return float(roc_auc_parts(target, score)[0].mean())

@@ -16,7 +16,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.kernel.errors import StepError
-from noria.kernel.task import Task
 from noria.models.signature import Kind, Signature, class_text
 from noria.models.user_time import user_code
 
@@ -96,10 +95,10 @@ class PythonModel:
         Raises StepError for answers of another shape, and whatever the project's code raises.
         """
         table = self._table(rows)
-        if self._signature.task is not Task.REGRESSION and hasattr(self.model, "predict_proba"):
+        if self._signature.task.definition.has_classes and hasattr(self.model, "predict_proba"):
             return shaped(self.model.predict_proba(table), self._signature, rows.height)
         said = self.model.predict(table)
-        if self._signature.task is Task.REGRESSION:
+        if not self._signature.task.definition.has_classes:
             return shaped(said, self._signature, rows.height)
         return np.eye(len(self._signature.classes))[places(said, self._signature, rows.height)]
 
@@ -170,7 +169,7 @@ def shaped(raw: Any, signature: Signature, n: int) -> NDArray[np.float64]:
     """Answers for ``n`` rows as [n] (regression) or [n, classes]. Raises StepError when they have no such shape."""
     values, classes = numbers(raw), len(signature.classes)
     single = values.size == n and (values.ndim == 0 or len(values) == n)
-    if signature.task is Task.REGRESSION:
+    if not signature.task.definition.has_classes:
         if single:
             return values.reshape(n)
         due = "one number a row: [n], or [n, 1]"
@@ -179,7 +178,7 @@ def shaped(raw: Any, signature: Signature, n: int) -> NDArray[np.float64]:
             return values[:, _order(raw, signature)]
         if n == 1 and values.shape == (classes,):  # squeezed
             return values.reshape(1, classes)
-        if single and signature.task is Task.BINARY:
+        if single and signature.task.definition.two_classes:
             return np.column_stack([1.0 - values.reshape(n), values.reshape(n)])
         due = f"a probability of each of the {classes} classes a row: [n, {classes}]"
     raise StepError(
@@ -249,7 +248,7 @@ def _demand_finite(found: NDArray[np.float64], signature: Signature, where: str)
     if not len(finite):
         hint = "What is masked or missing counts as no number."
         raise StepError(f"the model answers no finite number to any of {len(found):,} training rows", where=where, hint=hint)
-    if signature.task is Task.REGRESSION:
+    if not signature.task.definition.has_classes:
         return
     low, high, off = float(finite.min()), float(finite.max()), float(np.abs(finite.sum(axis=1) - 1.0).max())
     if low < -SUM_OFF or high > 1.0 + SUM_OFF or off > SUM_OFF:

@@ -13,10 +13,9 @@ import polars as pl
 
 from noria.kernel.errors import DataError
 from noria.kernel.task import Task
-from noria.models.signature import class_text
+from noria.models.labels import check_label
 
 MIN_ROWS = 10  # on either side; fewer say nothing
-CLASSES_MAX = 1000
 DAY_S = 86400.0
 
 
@@ -161,26 +160,6 @@ def hashed(keys: Sequence[str], salt: str, fraction: float) -> list[bool]:
     limit = int(fraction * 2**64)
     secret = blake2b(salt.encode(), digest_size=32).digest()
     return [int.from_bytes(blake2b(key.encode(), digest_size=8, key=secret).digest()) < limit for key in keys]
-
-
-def check_label(train: pl.DataFrame, label: str, task: Task) -> None:
-    """The label suits the task. Raises DataError."""
-    series = train[label]
-    if task is Task.REGRESSION:
-        if not series.dtype.is_numeric():
-            raise DataError(f"the label {label} is {series.dtype}: a regression needs numbers", hint="Set `task: multiclass`?")
-        return
-    classes = sorted({class_text(value) for value in series.unique().to_list()})
-    if len(classes) < 2:
-        raise DataError(
-            f"the label {label} has one class in all {train.height:,} training rows: {classes[0]}; nothing can be learned"
-        )
-    if task is Task.BINARY and len(classes) > 2:
-        raise DataError(
-            f"the label {label} has {len(classes):,} classes: `task: binary` needs two", hint="Set `task: multiclass`."
-        )
-    if len(classes) > CLASSES_MAX:
-        raise DataError(f"the label {label} has {len(classes):,} classes", hint="Set `task: regression`?")
 
 
 def seconds(times: pl.Series) -> pl.Series:

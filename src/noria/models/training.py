@@ -18,6 +18,7 @@ from noria.models import class_rule, columns, forms, project_functions, table_ar
 from noria.models.frameworks.bare import dressed
 from noria.models.frameworks.torch import SHOWN_ROWS, TorchModel, is_module
 from noria.models.judge_leakage import judge_inputs
+from noria.models.labels import plain_label
 from noria.models.python_model import TableKinds, kind_of_table, with_features
 from noria.models.seeds import seed_everything
 from noria.models.signature import Input, Kind, Signature, class_text
@@ -135,17 +136,10 @@ def fit(
     return fitted
 
 
-def plain_label(label: pl.Series, task: Task) -> pl.Series:
-    """A boolean is 0 or 1, so that its classes are written alike everywhere; a regression's label is Float64."""
-    if task is Task.REGRESSION:
-        return label.cast(pl.Float64)
-    return label.cast(pl.Int8) if label.dtype == pl.Boolean else label
-
-
 def describe(model: dict[str, Any], inputs: tuple[Input, ...], train: pl.DataFrame, label: pl.Series, fitted: Any) -> Signature:
     """The signature: kinds and ranges from the training rows, classes from the model, in the order of its columns."""
     task = Task(model["task"])
-    classes = () if task is Task.REGRESSION else _classes(fitted, label)
+    classes = _classes(fitted, label) if task.definition.has_classes else ()
     ranged = tuple(_ranged(i, train[i.name]) for i in inputs)
     return Signature(ranged, task, classes, model["key"], model.get("event_time"))
 
@@ -196,7 +190,7 @@ def _classes(fitted: Any, label: pl.Series) -> tuple[str, ...]:
 
 
 def _label_rate(label: pl.Series, signature: Signature) -> float | None:
-    if signature.task is not Task.BINARY:
+    if not signature.task.definition.two_classes:
         return None
     positive = [count for value, count in label.value_counts().iter_rows() if class_text(value) == signature.classes[-1]]
     return float(sum(positive)) / len(label)

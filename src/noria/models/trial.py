@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from noria.kernel.errors import DataError, StepError
 from noria.kernel.task import Task
-from noria.models import class_rule, columns, forms, project_functions, table_arguments, training
+from noria.models import class_rule, columns, forms, labels, project_functions, table_arguments, training
 from noria.models.python_model import with_features
 from noria.models.seeds import seed_everything
-from noria.models.signature import Input, Kind, Signature, class_text
+from noria.models.signature import Input, Kind
 from noria.models.split import DAY_S, MIN_ROWS, contents, hashed, seconds, split
 from noria.models.user_time import user_code
 from noria.stats import metrics
@@ -39,7 +39,7 @@ def rows(job: dict[str, Any]) -> dict[str, Any]:
     fold, words = (_rolling if rolling else _hashed)(side, model, job["folds"])
     sizes = [int((fold == number).sum()) for number in range(job["folds"])]
     _check_sizes(sizes, int((fold == EARLIER).sum()) if rolling else side.height - max(sizes), words)
-    label = training.plain_label(side[model["label"]], Task(model["task"]))
+    label = labels.plain_label(side[model["label"]], Task(model["task"]))
     more = [name for name in (model.get("weight"), model.get("groups")) if name is not None]
     kept = side.select(*names, *more).with_columns(label.alias(model["label"]), fold.alias(FOLD))
     table_arguments.write_arrow(kept, Path(job["folder"]) / ROWS)
@@ -88,20 +88,18 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         called = original.called(asked) if signature.decision is not None else None
     ended = time.perf_counter()
     return {
-        "metrics": _scores(job, codes(validation[model["label"]], signature), predictions, called, signature.task),
+        "metrics": _scores(
+            job,
+            labels.label_numbers(validation[model["label"]], signature.task, signature.classes),
+            predictions,
+            called,
+            signature.task,
+        ),
         "train_rows": fitting.height,
         "validation_rows": validation.height,
         "fit_s": fitted_at - began,
         "predict_s": ended - fitted_at,
     }
-
-
-def codes(label: pl.Series, signature: Signature) -> NDArray[Any]:
-    """Labels as metrics take them: numbers, or the places [n] of their classes; -1 for a class that training did not see."""
-    if signature.task is Task.REGRESSION:
-        return label.to_numpy()
-    known = {name: code for code, name in enumerate(signature.classes)}
-    return np.array([known.get(class_text(value), -1) for value in label.to_list()], dtype=np.int64)
 
 
 def _rolling(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.Series, str]:
@@ -150,7 +148,7 @@ def _check_sizes(sizes: list[int], least: int, words: str) -> None:
 
 
 def _check_classes(label: pl.Series, task: Task, fold: int) -> None:
-    if task is not Task.REGRESSION and label.n_unique() < 2:
+    if task.definition.has_classes and label.n_unique() < 2:
         raise DataError(
             f"fold {fold + 1}: its {len(label):,} training rows are all of one class",
             hint="Set fewer `model.search.folds`, or a shorter `model.holdout`.",
@@ -158,12 +156,12 @@ def _check_classes(label: pl.Series, task: Task, fold: int) -> None:
 
 
 def _scores(
-    job: dict[str, Any], labels: NDArray[Any], predictions: NDArray[np.float64], called: NDArray[np.intp] | None, task: Task
+    job: dict[str, Any], truths: NDArray[Any], predictions: NDArray[np.float64], called: NDArray[np.intp] | None, task: Task
 ) -> dict[str, float]:
     found = {}
     for name in job["metrics"]:
         try:
-            found[name] = metrics.compute(name, task, labels, metrics.facing(name, task, predictions, called))
+            found[name] = metrics.compute(name, task, truths, metrics.facing(name, task, predictions, called))
         except metrics.Undefined as error:
             if name == job["metric"]:
                 raise StepError(f"{name} has no value on fold {job['fold'] + 1}: {error}") from error

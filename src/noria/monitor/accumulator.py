@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from noria.data.served_predictions import moment
 from noria.evaluation.measure import DAY_S
-from noria.kernel.task import Task
+from noria.kernel.task_definition import Output
 from noria.models.signature import Signature, class_code
 from noria.predictions.label_join import KnownLabel, LabelJoin, Tracked
 from noria.predictions.reader import LogPart, SegmentPosition
@@ -55,33 +55,35 @@ class Gauge(msgspec.Struct, frozen=True):
 
     def answer(self, outputs: dict[str, Any]) -> list[float] | None:
         """The numbers that a label is compared with; None where there are none."""
-        classes, task = self.signature.classes, self.signature.task
+        classes = self.signature.classes
         said = outputs.get("prediction")
-        if task is Task.MULTICLASS:
-            shares = outputs.get("probabilities")
+        *_, (column, output) = self.signature.task.definition.outputs.items()
+        if output is Output.EACH:
+            shares = outputs.get(column)
             if not isinstance(shares, dict):
                 code = class_code(said, classes)
                 return None if code is None else [float(i == code) for i in range(len(classes))]
             return _chances([shares.get(name, 0.0) for name in classes])
-        if task is Task.BINARY:
-            return _chances([outputs.get("probability", class_code(said, classes))])
+        if output is Output.SECOND:
+            return _chances([outputs.get(column, class_code(said, classes))])
         return _finite([said])
 
     def truth(self, label: Any) -> float | None:
         """What a label is as a number; a class that the release does not know is one behind the last."""
-        if self.signature.task is Task.REGRESSION:
+        definition = self.signature.task.definition
+        if not definition.has_classes:
             found = _finite([label])
             return found[0] if found else None
         code = class_code(label, self.signature.classes)
-        if code is None and self.signature.task is Task.MULTICLASS:
+        if code is None and definition.takes_new_classes:
             return float(len(self.signature.classes))
         return None if code is None else float(code)
 
     def losses(self, truths: Sequence[float], answers: Sequence[list[float]]) -> Floats:
         """The loss of each row, as the holdout's were computed."""
         y, said = np.array(truths, dtype=np.float64), np.array(answers, dtype=np.float64)
-        multiclass = self.signature.task is Task.MULTICLASS
-        said = np.hstack([said, np.zeros((len(said), 1))]) if multiclass else said[:, 0]
+        several = self.signature.task.definition.answers_rows  # and a class that the release does not know
+        said = np.hstack([said, np.zeros((len(said), 1))]) if several else said[:, 0]
         return np.asarray(metrics.row_losses(self.reference.metric, self.signature.task, y, said), dtype=np.float64)
 
 

@@ -20,8 +20,6 @@ from msgspec.structs import replace
 
 from noria import config
 from noria.config import Algorithm, Model, Search
-from noria.config.gate import METRICS
-from noria.config.search import DEFAULT as VALIDATED
 from noria.config.search import TRAIN
 from noria.delivery import champion
 from noria.kernel import names
@@ -139,7 +137,7 @@ def _with_one(pinned_run: PinnedRun, train: str, folds: int | None = None) -> tu
     model = pinned_run.project.model
     assert model is not None, "who calls has looked"
     only = Algorithm(TRAIN, train, {}, tuple(train_params(pinned_run)))
-    asked = Search(VALIDATED[model.task], {only.name: only}, trials=1)
+    asked = Search(model.task.definition.loss, {only.name: only}, trials=1)
     asked = asked if folds is None else replace(asked, folds=folds)
     return replace(pinned_run, project=replace(pinned_run.project, model=replace(model, search=asked))), only
 
@@ -252,7 +250,7 @@ class _Search:
         self.asked, self.model = _asked(pinned_run)
         self.rows = rows
         self.serving = dict(serving or {})  # what serves, on the same rows
-        self.higher_is_better = _higher_is_better(self.asked.metric)
+        self.higher_is_better = self.model.task.definition.metrics[self.asked.metric].greater_is_better
         self.at_once = self.asked.parallel or cores()
         self.told: list[Trial] = []
         self.open: deque[_Open] = deque()
@@ -409,7 +407,7 @@ class _Search:
             "train": algorithm.train,
             "params": dict(params),
             "seed": SEED,
-            "metrics": list(METRICS[model.task]),
+            "metrics": list(model.task.definition.metrics),
             "metric": self.asked.metric,
         }
         task = StepTask(
@@ -565,12 +563,6 @@ def _code(pinned_run: PinnedRun, model: Model, targets: list[str]) -> dict[str, 
 
 def _window(asked: Search) -> int:
     return max(WINDOW, asked.parallel or cores())
-
-
-def _higher_is_better(metric: str) -> bool:
-    from noria.stats.metrics import METRICS as KNOWN  # NumPy: only a search that runs needs it
-
-    return KNOWN[metric].higher_is_better
 
 
 def _digest(value: Any) -> str:

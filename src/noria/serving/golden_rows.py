@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from noria.kernel.errors import ServingError
-from noria.kernel.task import Task
 from noria.kernel.verdict import Outcome
 from noria.models import judge_golden as judge
 from noria.models.golden import GOLDEN, Golden
@@ -43,8 +42,9 @@ def _answer(signature: Signature, predict: Predict, row: dict[str, list[Any]]) -
     """An answer in the golden form, or the text of what the model raised."""
     try:
         answer = predict(row)[0]
-        if signature.task is Task.REGRESSION:
+        definition = signature.task.definition
+        if not definition.has_classes:
             return answer
-        return answer[1] if signature.task is Task.BINARY else answer[: len(signature.classes)]
+        return answer[: len(signature.classes)] if definition.answers_rows else answer[1]
     except BaseException as error:  # noqa: BLE001 - it answered at Package time: whatever it raises now is a difference
         return f"{type(error).__name__}: {error}"[:500]

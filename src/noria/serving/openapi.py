@@ -7,10 +7,16 @@ from typing import Any
 import msgspec
 
 from noria import __version__
-from noria.kernel.task import Task
+from noria.kernel.task_definition import Output
 from noria.models.signature import Input, Kind, Signature
 from noria.serving import openapi_v2, protocol
 
+_OUTPUTS: dict[Output, dict[str, Any]] = {
+    Output.VALUE: {},
+    Output.CLASS: {},
+    Output.SECOND: {"type": "number", "minimum": 0, "maximum": 1},
+    Output.EACH: {"type": "object", "additionalProperties": {"type": "number"}},
+}
 _TYPES = {Kind.STRING: "string", Kind.NUMBER: "number", Kind.INTEGER: "integer", Kind.BOOLEAN: "boolean"}
 
 # JSON Schema has no words for lists of one length
@@ -96,10 +102,8 @@ def _column(spec: Input, single: bool) -> dict[str, Any]:
 
 def _predictions(signature: Signature | None) -> dict[str, Any]:
     row: dict[str, Any] = {"id": {"type": "string"}, "prediction": {}}
-    if signature is not None and signature.task is Task.BINARY:
-        row["probability"] = {"type": "number", "minimum": 0, "maximum": 1}
-    if signature is not None and signature.task is Task.MULTICLASS:
-        row["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
+    if signature is not None:
+        row |= {name: _OUTPUTS[output] for name, output in signature.task.definition.outputs.items()}
     names = {"type": "array", "items": {"type": "string"}}
     row["outside"] = names | {"description": "Inputs whose values lie outside what training saw; absent when there are none"}
     answered = {"type": "object", "properties": row, "required": ["id", "prediction"]}
@@ -126,9 +130,10 @@ def _name() -> dict[str, Any]:
 
 
 def _label(signature: Signature | None) -> dict[str, Any]:
-    if signature is not None and signature.task is Task.REGRESSION:
+    definition = signature.task.definition if signature is not None else None
+    if definition is not None and not definition.has_classes:
         return {"type": "number"}
-    if signature is None or signature.task is Task.MULTICLASS:
+    if signature is None or definition is None or definition.takes_new_classes:
         return {"type": ["string", "number", "boolean"]}
     forms: list[protocol.Label] = [*signature.classes, *protocol.labels_of(signature), 0, 1, False, True]
     named = {(type(form), form): form for form in forms if protocol.same_class(form, signature.classes)}

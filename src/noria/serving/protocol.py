@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
-from noria.kernel.task import Task
+from noria.kernel.task_definition import Output
 from noria.models.signature import Input, Kind, Signature, class_text
 from noria.serving.problems import NAME_LENGTH, Problems, listed, nearest
 
@@ -256,26 +256,26 @@ def outputs(signature: Signature, answers: list[Any]) -> list[dict[str, Any]]:
 
 def answerer(signature: Signature) -> Answerer:
     """The same of one signature, column by column."""
-    if signature.task is Task.REGRESSION:
-        return lambda answers: {"prediction": answers}
-    labels, classes = labels_of(signature), signature.classes
-    if signature.task is Task.BINARY:
-        if signature.says_class:
-            return lambda answers: {
-                "prediction": [labels[int(row[2])] for row in answers],
-                "probability": [row[1] for row in answers],
-            }
-        no, yes = labels
-        return partial(_binary, no, yes, threshold_of(signature))
-    if signature.says_class:
-        return lambda answers: {
-            "prediction": [labels[int(row[-1])] for row in answers],
-            "probabilities": [dict(zip(classes, row, strict=False)) for row in answers],
-        }
-    return lambda answers: {
-        "prediction": [labels[max(range(len(row)), key=row.__getitem__)] for row in answers],
-        "probabilities": [dict(zip(classes, row, strict=True)) for row in answers],
-    }
+    outputs = signature.task.definition.outputs
+    if list(outputs.values()) == [Output.CLASS, Output.SECOND] and not signature.says_class:
+        (called, chance), (no, yes) = outputs, labels_of(signature)
+        return partial(_of_two, called, chance, no, yes, threshold_of(signature))
+    columns = [(name, _column(signature, output)) for name, output in outputs.items()]
+    return lambda answers: {name: column(answers) for name, column in columns}
+
+
+def _column(signature: Signature, output: Output) -> Callable[[list[Any]], list[Any]]:
+    """What makes one column of the answers."""
+    labels, classes, says_class = labels_of(signature), signature.classes, signature.says_class
+    if output is Output.VALUE:
+        return lambda answers: answers
+    if output is Output.SECOND:
+        return lambda answers: [row[1] for row in answers]
+    if output is Output.EACH:
+        return lambda answers: [dict(zip(classes, row, strict=not says_class)) for row in answers]
+    if says_class:
+        return lambda answers: [labels[int(row[-1])] for row in answers]
+    return lambda answers: [labels[max(range(len(row)), key=row.__getitem__)] for row in answers]
 
 
 def threshold_of(signature: Signature) -> float:
@@ -284,9 +284,9 @@ def threshold_of(signature: Signature) -> float:
     return 0.5 if decision is None or decision.threshold is None else decision.threshold
 
 
-def _binary(no: Label, yes: Label, threshold: float, answers: list[Any]) -> dict[str, list[Any]]:
+def _of_two(called: str, chance: str, no: Label, yes: Label, threshold: float, answers: list[Any]) -> dict[str, list[Any]]:
     chances = [p for _, p in answers]
-    return {"prediction": [yes if p >= threshold else no for p in chances], "probability": chances}
+    return {called: [yes if p >= threshold else no for p in chances], chance: chances}
 
 
 def outside(signature: Signature, columns: Mapping[str, Sequence[Any]]) -> dict[int, list[str]]:
@@ -343,10 +343,11 @@ def _said(record: Record, where: str, signature: Signature | None) -> FeedbackMe
 
 
 def _check_label(label: Label, where: str, signature: Signature | None) -> None:
-    """A label that cannot be one would poison what is learnt later. New classes of a multiclass task may appear."""
-    if signature is None or signature.task is Task.MULTICLASS:
+    """A label that cannot be one would poison what is learnt later. New classes may appear where the task takes them."""
+    definition = signature.task.definition if signature is not None else None
+    if signature is None or definition is None or definition.takes_new_classes:
         return
-    if signature.task is Task.REGRESSION:
+    if not definition.has_classes:
         if isinstance(label, str | bool) or not math.isfinite(label):
             raise SignatureError(f"{where}.label must be a number, not {_shown(label)}")
     elif not same_class(label, signature.classes):

@@ -23,7 +23,6 @@ import msgspec
 import numpy as np
 
 from noria.kernel.errors import RequestError, ServingError
-from noria.kernel.task import Task
 from noria.predictions.newest import newest
 from noria.predictions.records import Prediction
 from noria.releases.bundle import Bundle, open_bundle, public_keys
@@ -62,12 +61,12 @@ class ComparedAnswers(msgspec.Struct):
 
     def add(self, champion: ArmCounts, candidate: ArmCounts) -> None:
         old, new = champion.release.signature, candidate.release.signature
-        numeric = old.task is Task.REGRESSION
+        numeric = not old.task.definition.has_classes
         if numeric and champion.answer is not None:
             self.spread.append(champion.answer)
         if champion.answer is None or candidate.answer is None:
             return
-        if numeric is not (new.task is Task.REGRESSION):
+        if numeric is new.task.definition.has_classes:
             self.distances.append(1.0)  # a number and a class have nothing in common
         elif numeric:
             self.numbers.append((champion.answer, candidate.answer))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
-from noria.kernel.task import Task
+from noria.kernel.task_definition import Output
 from noria.models.signature import Kind, Signature
 from noria.serving import protocol, v2_tensors
 from noria.serving.problems import SHOWN, Problems, listed, nearest
@@ -57,19 +57,20 @@ class ColumnRecords(Sequence[Record]):
 
 def outputs_of(signature: Signature) -> list[OutputTensor]:
     """What answers a request: the same names as in `/predict`."""
-    if signature.task is Task.REGRESSION:
-        return [OutputTensor("prediction", "FP64")]
+    return [_tensor(signature, name, output) for name, output in signature.task.definition.outputs.items()]
+
+
+def _tensor(signature: Signature, name: str, output: Output) -> OutputTensor:
+    if output is not Output.CLASS:
+        return OutputTensor(name, "FP64", len(signature.classes) if output is Output.EACH else 0)
     kinds = set(map(type, protocol.labels_of(signature)))
-    prediction = OutputTensor("prediction", "INT64" if kinds == {int} else "BOOL" if kinds == {bool} else "BYTES")
-    if signature.task is Task.BINARY:
-        return [prediction, OutputTensor("probability", "FP64")]
-    return [prediction, OutputTensor("probabilities", "FP64", len(signature.classes))]
+    return OutputTensor(name, "INT64" if kinds == {int} else "BOOL" if kinds == {bool} else "BYTES")
 
 
 def aliases_of(signature: Signature) -> list[OutputTensor]:
     """What MLServer calls the outputs of a scikit-learn model: answered to who asks for them by name."""
     prediction = OutputTensor(PREDICT, outputs_of(signature)[0].datatype)
-    if signature.task is Task.REGRESSION:
+    if not signature.task.definition.has_classes:
         return [prediction]
     return [prediction, OutputTensor("predict_proba", "FP64", len(signature.classes))]
 

@@ -122,18 +122,20 @@ def clipped_losses(metric: str, task: Task, y: ArrayLike, prediction: ArrayLike,
 
     - brier: the squared error of the probability.
     - accuracy: 1 where wrong, 0 where right.
-    - mae: the absolute error, at most ``bound`` (positive, in the unit of the labels), divided by it: larger errors count alike.
+    - mae, and what else has no worst: the error, at most ``bound`` (positive, in the unit of the labels), divided by it: larger
+      errors count alike.
 
     Raises ValueError for other metrics: log_loss has no bound, so no number of requests tells where its mean lies; and as
     ``metrics.row_losses`` does.
     """
-    if metric not in ("brier", "accuracy", "mae"):
-        raise ValueError(f"{metric} has no bounded loss for each row; brier, accuracy and mae (with a bound) have")
+    found, guarded = metrics.find(metric, task), task.definition.guarded
+    if metric not in guarded:
+        raise ValueError(f"{metric} has no bounded loss for each row; a {task} model has: {', '.join(guarded)}")
     losses = metrics.row_losses(metric, task, y, prediction)
-    if metric == "accuracy":
+    if found.greater_is_better:
         return 1 - losses
-    if metric == "brier":
-        return np.clip(losses, 0.0, 1.0)  # probabilities may pass 1 by a rounding error
+    if found.high is not None:
+        return np.clip(losses / found.high, 0.0, 1.0)  # probabilities may pass 1 by a rounding error
     if not (math.isfinite(bound) and bound > 0):
         raise ValueError(f"the bound of the absolute error is a positive number: {bound}")
     return np.minimum(losses, bound) / bound

@@ -29,6 +29,7 @@ from noria.stats.metrics import Floats
 
 FEW_ALIKE, MANY_ALIKE = 8.0, 30.0  # rows
 ONE_IN = 100
+KNOWN = frozenset({"mae", "rmse", "r2", "average_precision"})
 
 
 class Influence(msgspec.Struct, frozen=True):
@@ -92,7 +93,8 @@ def _quantile(mean: float, variance: float, probability: float) -> float:
 
 
 def of_metric(name: str, y: Floats, answer: Floats) -> Influence:
-    """Of ``mae``, ``rmse``, ``r2`` or ``average_precision``."""
+    """Of ``mae``, ``rmse``, ``r2`` or ``average_precision``; raises ValueError for another."""
+    _demand_known(name)
     if name == "average_precision":
         ranked = _Ranked(y, answer)
         return Influence(ranked.value, ranked.influences(), len(y) * ranked.worst, len(y) * ranked.best)
@@ -108,7 +110,8 @@ def of_metric(name: str, y: Floats, answer: Floats) -> Influence:
 
 
 def of_difference(name: str, y: Floats, mine: Floats, other: Floats) -> Influence:
-    """Of the first model's metric minus the second's."""
+    """Of the first model's metric minus the second's; raises ValueError as ``of_metric``."""
+    _demand_known(name)
     if name == "average_precision":
         a, b = _Ranked(y, mine), _Ranked(y, other)
         return Influence(a.value - b.value, a.influences() - b.influences(), len(y) * a.worst, len(y) * b.worst)
@@ -123,6 +126,11 @@ def of_difference(name: str, y: Floats, mine: Floats, other: Floats) -> Influenc
     spread, c = _spread(y)
     value = (second - first) / spread
     return Influence(value, (theirs - ours - value * c) / spread, our_lost / spread, their_lost / spread)
+
+
+def _demand_known(name: str) -> None:
+    if name not in KNOWN:
+        raise ValueError(f"how much a row moves {name} is not known; it is of {', '.join(sorted(KNOWN))}")
 
 
 def _losses(name: str, y: Floats, answer: Floats) -> tuple[Floats, float]:

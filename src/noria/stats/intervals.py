@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from noria.kernel.task import Task
+from noria.kernel.task_definition import Bounds
 from noria.stats import influence, metrics, proportions
 from noria.stats.measures import Comparison, Measure
 from noria.stats.metrics import Floats, Undefined
 
 LOG_LOSS_MOST = -math.log(0.001)  # of a row that is compared: one that was called impossible counts as one in a thousand
 FEW_WRONG = 5.0  # rows of the rarer class times 1 - roc_auc
-MEANS = frozenset({"brier", "log_loss"})  # of losses that have a worst, or are given one
 
 
 def measure(name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confidence: float = 0.95) -> Measure:
@@ -40,17 +40,18 @@ def measure(name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confiden
     truth, answer = metrics.checked(task, y, prediction)
     if len(truth) < 2:
         raise Undefined("one row is too few for bounds")
-    if name == "roc_auc":
+    metric = metrics.find(name, task)
+    if metric.bounds is Bounds.AREA:
         low, high = _area(metrics.roc_auc_parts(truth, answer), confidence)
-    elif name in _BY_CELLS:
+    elif metric.bounds is Bounds.COUNTS:
         low, high = _share(name, truth, answer, confidence)
-    elif name in MEANS:
+    elif metric.bounds is Bounds.MEAN:
         rows = metrics.row_losses(name, task, truth, answer)
-        most = 1.0 if name == "brier" else max(LOG_LOSS_MOST, float(rows.max()))
+        most = max(LOG_LOSS_MOST, float(rows.max())) if metric.high is None else metric.high
         low, high = _mean(rows, 0.0, most, confidence)
     else:
         low, high = influence.bounds(influence.of_metric(name, truth, answer), confidence)
-    positives = int(truth.sum()) if task is Task.BINARY else None
+    positives = int(truth.sum()) if task.definition.two_classes else None
     return Measure(value, min(low, value), max(high, value), len(truth), positives)
 
 
@@ -65,17 +66,18 @@ def compare(
     if len(truth) < 2:
         raise Undefined("one row is too few for bounds")
     differing = alike = None
-    if name == "roc_auc":
+    metric = metrics.find(name, task)
+    if metric.bounds is Bounds.AREA:
         low, high = _areas(metrics.roc_auc_parts(truth, mine), metrics.roc_auc_parts(truth, other), confidence)
-    elif name in _BY_CELLS:
+    elif metric.bounds is Bounds.COUNTS:
         calls = metrics.called(mine), metrics.called(other)
         low, high, differing = _shares(name, truth, *calls, confidence)
-    elif name in MEANS:
+    elif metric.bounds is Bounds.MEAN:
         rows, theirs, (low, high) = _means(name, task, truth, mine, other, confidence)
         difference = float(rows.mean())
     else:
         moved = influence.of_difference(name, truth, mine, other)
-        errors = task is Task.REGRESSION
+        errors = metric.bounds is Bounds.ERRORS
         low, high = (influence.bounds_of_errors if errors else influence.bounds)(moved, confidence)
         alike = moved.alike if errors and influence.outweighed(moved) else None
     return Comparison(theirs, difference, min(low, difference), max(high, difference), len(truth), differing, alike)
@@ -97,10 +99,11 @@ def _means(
 ) -> tuple[Floats, float, tuple[float, float]]:
     """The differences of the rows' losses, the second model's mean, and bounds of the mean difference."""
     losses = [metrics.row_losses(name, task, y, answer) for answer in (mine, other)]
-    if name == "log_loss":
-        losses = [np.minimum(each, LOG_LOSS_MOST) for each in losses]
+    worst = metrics.find(name, task).high
+    most = LOG_LOSS_MOST if worst is None else worst
+    if worst is None:
+        losses = [np.minimum(each, most) for each in losses]
     rows = losses[0] - losses[1]
-    most = LOG_LOSS_MOST if name == "log_loss" else 1.0
     return rows, float(losses[1].mean()), _mean(rows, -most, most, confidence)
 
 
@@ -167,6 +170,8 @@ def _delong_error(of_positives: Floats, of_negatives: Floats) -> float:
 def _share(name: str, y: Floats, answer: Floats, confidence: float) -> tuple[float, float]:
     """Exact bounds: each of these but f1_macro is a share of rows, or grows with one."""
     calls = metrics.called(answer)
+    if name not in _BY_CELLS:
+        raise ValueError(f"{name} is not computed from counts; {', '.join(_BY_CELLS)} are")
     if name == "f1_macro":
         return _melded(name, np.column_stack([y, calls]), confidence)
     if name == "accuracy":

@@ -7,17 +7,18 @@ with probabilities [n, k]; regression ``y`` [n] with predictions [n].
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from noria.kernel.errors import DataError
 from noria.kernel.task import Task
+from noria.kernel.task_definition import Metric
 
 Floats = NDArray[np.float64]
-Formula = Callable[[Floats, Floats], float]
-Rows = Callable[[Floats, Floats], Floats]
+Formula = Callable[[Floats, Floats], float | Floats]
 
 THRESHOLD = 0.5  # a probability of at least this calls the positive class
 SMALLEST = float(np.finfo(np.float64).eps)  # probabilities are clipped to [SMALLEST, 1 - SMALLEST] under a logarithm
@@ -31,46 +32,13 @@ class UnfitError(DataError, ValueError):
     """Labels and predictions that no metric can be computed from. A DataError, because a person's model gave them."""
 
 
-class MetricInfo(msgspec.Struct, frozen=True):
-    """What a metric is good for. ``per_row``: it is a mean over rows, so ``row_losses`` gives its parts."""
-
-    name: str
-    tasks: frozenset[Task]
-    higher_is_better: bool
-    per_row: bool
-
-
-_BINARY, _REGRESSION = frozenset({Task.BINARY}), frozenset({Task.REGRESSION})
-_CLASSES = frozenset({Task.BINARY, Task.MULTICLASS})
-METRICS: dict[str, MetricInfo] = {
-    info.name: info
-    for info in (
-        MetricInfo("roc_auc", _BINARY, True, False),
-        MetricInfo("average_precision", _BINARY, True, False),
-        MetricInfo("brier", _BINARY, False, True),
-        MetricInfo("log_loss", _CLASSES, False, True),
-        MetricInfo("accuracy", _CLASSES, True, True),
-        MetricInfo("precision", _BINARY, True, False),
-        MetricInfo("recall", _BINARY, True, False),
-        MetricInfo("f1", _BINARY, True, False),
-        MetricInfo("f1_macro", frozenset({Task.MULTICLASS}), True, False),
-        MetricInfo("mae", _REGRESSION, False, True),
-        MetricInfo("rmse", _REGRESSION, False, False),
-        MetricInfo("r2", _REGRESSION, True, False),
-    )
-}
-
-
-CALLING = frozenset({"accuracy", "precision", "recall", "f1", "f1_macro"})  # they know classes alone, no probabilities
-
-
 def facing(name: str, task: Task, prediction: Floats, calls: NDArray[np.intp] | None) -> Floats:
     """What a metric is computed from: ``prediction``, or for one of classes alone the ``calls`` [n], as certain predictions.
 
     So a model is measured with the classes that it is served with, whatever its rule. None: the likeliest class."""
-    if calls is None or name not in CALLING:
+    if calls is None or not find(name, task).of_classes:
         return prediction
-    return calls.astype(np.float64) if task is Task.BINARY else np.eye(prediction.shape[1])[calls]
+    return np.eye(prediction.shape[1])[calls] if task.definition.answers_rows else calls.astype(np.float64)
 
 
 def compute(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> float:
@@ -79,38 +47,44 @@ def compute(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> float
     Raises ValueError for a metric the task does not have, UnfitError for arrays that do not fit each other or hold NaN,
     Undefined when these rows give it no value.
     """
-    info = find(name, task)
-    truth, answer = checked(task, y, prediction)
-    if info.per_row:
-        return float(_ROWS[name, task](truth, answer).mean())
-    return _FORMULAS[name](truth, answer)
+    formula = _formula(find(name, task).formula)
+    return float(np.mean(formula(*checked(task, y, prediction))))  # of one number: itself
 
 
 def row_losses(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> Floats:
     """The parts [n] whose mean is the metric (for accuracy: 1 where right, 0 where wrong). Raises as ``compute`` does."""
-    if not find(name, task).per_row:
+    metric = find(name, task)
+    if not metric.per_row:
         raise ValueError(f"{name} is not a mean over rows")
-    return _ROWS[name, task](*checked(task, y, prediction))
+    return np.asarray(_formula(metric.formula)(*checked(task, y, prediction)))
 
 
-def find(name: str, task: Task) -> MetricInfo:
+def find(name: str, task: Task) -> Metric:
     """The metric by name. Raises ValueError when ``task`` has no such metric."""
-    info = METRICS.get(name)
-    if info is None or task not in info.tasks:
-        fitting = ", ".join(m.name for m in METRICS.values() if task in m.tasks)
-        raise ValueError(f"{name!r} is not a metric of a {task} model; there are {fitting}")
-    return info
+    known = task.definition.metrics
+    if name not in known:
+        raise ValueError(f"{name!r} is not a metric of a {task} model; there are {', '.join(known)}")
+    return known[name]
+
+
+@cache
+def _formula(target: str) -> Formula:
+    """The function that a definition names as ``module:function``."""
+    module, _, name = target.partition(":")
+    found: Formula = getattr(import_module(module), name)
+    return found
 
 
 def checked(task: Task, y: ArrayLike, prediction: ArrayLike) -> tuple[Floats, Floats]:
     """Both as float64 arrays that fit each other. Raises UnfitError that says what does not, Undefined without rows."""
     truth, answer = _floats("labels", y), _floats("predictions", prediction)
-    if truth.ndim != 1 or answer.ndim != (2 if task is Task.MULTICLASS else 1) or len(truth) != len(answer):
+    definition = task.definition
+    if truth.ndim != 1 or answer.ndim != (2 if definition.answers_rows else 1) or len(truth) != len(answer):
         raise UnfitError(f"labels {truth.shape} and predictions {answer.shape} of a {task} model do not fit each other")
     if len(truth) == 0:
         raise Undefined("there are no rows")
-    if task is not Task.REGRESSION:
-        _check_classes(truth, 2 if task is Task.BINARY else answer.shape[1])
+    if definition.has_classes:
+        _check_classes(truth, definition.class_count or answer.shape[1])
         _check_probabilities(answer)
     return truth, answer
 
@@ -142,16 +116,16 @@ def _clipped(probability: Floats) -> Floats:
     return np.clip(probability, SMALLEST, 1 - SMALLEST)
 
 
-def _squared(y: Floats, p: Floats) -> Floats:
+def squared_errors(y: Floats, p: Floats) -> Floats:
     result: Floats = np.square(p - y)
     return result
 
 
-def _log_loss_binary(y: Floats, p: Floats) -> Floats:
+def log_losses_of_two(y: Floats, p: Floats) -> Floats:
     return -np.log(_clipped(np.where(y == 1, p, 1 - p)))
 
 
-def _log_loss_multiclass(y: Floats, p: Floats) -> Floats:
+def log_losses_of_several(y: Floats, p: Floats) -> Floats:
     losses: Floats = -np.log(_clipped(p[np.arange(len(y)), y.astype(np.intp)]))
     return losses
 
@@ -164,7 +138,8 @@ def called(prediction: Floats) -> NDArray[np.intp]:
     return (prediction >= THRESHOLD).astype(np.intp)
 
 
-def _right(y: Floats, p: Floats) -> Floats:
+def right_calls(y: Floats, p: Floats) -> Floats:
+    """1 where the called class is the label, else 0."""
     return np.where(called(p) == y, 1.0, 0.0)
 
 
@@ -188,7 +163,7 @@ def _beaten(others: Floats, scores: Floats) -> Floats:
     return (below + up_to) / (2 * len(others))
 
 
-def _roc_auc(y: Floats, p: Floats) -> float:
+def roc_auc(y: Floats, p: Floats) -> float:
     return float(roc_auc_parts(y, p)[0].mean())
 
 
@@ -198,7 +173,7 @@ def ranked(score: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return order, np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
 
 
-def _average_precision(y: Floats, p: Floats) -> float:
+def average_precision(y: Floats, p: Floats) -> float:
     """The sum of (R_k - R_{k-1}) P_k over distinct scores."""
     if not (y == 1).any():
         raise Undefined("no row is positive: average precision needs one")
@@ -213,58 +188,43 @@ def _counts(y: Floats, p: Floats) -> tuple[int, int, int]:
     return int((yes & real).sum()), int((yes & ~real).sum()), int((~yes & real).sum())
 
 
-def _precision(y: Floats, p: Floats) -> float:
+def precision(y: Floats, p: Floats) -> float:
     hit, false, _ = _counts(y, p)
     return hit / max(hit + false, 1)  # nothing called positive: 0, as scikit-learn has it
 
 
-def _recall(y: Floats, p: Floats) -> float:
+def recall(y: Floats, p: Floats) -> float:
     hit, _, missed = _counts(y, p)
     if hit + missed == 0:
         raise Undefined("no row is positive: recall needs one")
     return hit / (hit + missed)
 
 
-def _f1(y: Floats, p: Floats) -> float:
+def f1(y: Floats, p: Floats) -> float:
     hit, false, missed = _counts(y, p)
     if hit + missed == 0:
         raise Undefined("no row is positive: f1 needs one")
     return 2 * hit / (2 * hit + false + missed)
 
 
-def _f1_macro(y: Floats, p: Floats) -> float:
+def f1_macro(y: Floats, p: Floats) -> float:
     """The mean of f1 over the classes that occur among labels or calls."""
     calls = called(p)
     present = np.union1d(y, calls)
     return float(np.mean([2 * ((y == c) & (calls == c)).sum() / ((y == c).sum() + (calls == c).sum()) for c in present]))
 
 
-def _rmse(y: Floats, p: Floats) -> float:
+def absolute_errors(y: Floats, p: Floats) -> Floats:
+    result: Floats = np.abs(y - p)
+    return result
+
+
+def rmse(y: Floats, p: Floats) -> float:
     return float(np.sqrt(np.mean((y - p) ** 2)))
 
 
-def _r2(y: Floats, p: Floats) -> float:
+def r2(y: Floats, p: Floats) -> float:
     spread = float(((y - y.mean()) ** 2).sum())
     if spread == 0:
         raise Undefined(f"all {len(y):,} labels are equal: r2 needs labels that differ")
     return 1 - float(((y - p) ** 2).sum()) / spread
-
-
-_ROWS: dict[tuple[str, Task], Rows] = {
-    ("brier", Task.BINARY): _squared,
-    ("log_loss", Task.BINARY): _log_loss_binary,
-    ("log_loss", Task.MULTICLASS): _log_loss_multiclass,
-    ("accuracy", Task.BINARY): _right,
-    ("accuracy", Task.MULTICLASS): _right,
-    ("mae", Task.REGRESSION): lambda y, p: np.abs(y - p),
-}
-_FORMULAS: dict[str, Formula] = {
-    "roc_auc": _roc_auc,
-    "average_precision": _average_precision,
-    "precision": _precision,
-    "recall": _recall,
-    "f1": _f1,
-    "f1_macro": _f1_macro,
-    "rmse": _rmse,
-    "r2": _r2,
-}

@@ -34,7 +34,7 @@ from noria.delivery.standalone import Lay, UnpackedRelease
 from noria.kernel import names
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
-from noria.kernel.task import Task
+from noria.kernel.task_definition import Output
 from noria.models import judge_decision
 from noria.models.signature import Signature
 from noria.releases import signing
@@ -306,19 +306,24 @@ def _refusal(source: InputFile, one: RefusedRow) -> dict[str, Any]:
 
 def _outputs(signature: Signature, answers: Answers) -> pl.DataFrame:
     """The columns of the answers, as ``protocol.outputs`` names and decides them row by row."""
-    if signature.task is Task.REGRESSION:
-        return pl.DataFrame({"prediction": answers.reshape(-1)})
+    return pl.DataFrame({name: _column(signature, output, answers) for name, output in signature.task.definition.outputs.items()})
+
+
+def _column(signature: Signature, output: Output, answers: Answers) -> pl.Series:
+    if output is Output.VALUE:
+        return pl.Series(answers.reshape(-1))
+    answers = answers.reshape(-1, signature.width)
+    if output is Output.SECOND:
+        return pl.Series(np.ascontiguousarray(answers[:, 1]))
+    if output is Output.EACH:
+        each = pl.DataFrame({name: np.ascontiguousarray(answers[:, i]) for i, name in enumerate(signature.classes)})
+        return each.to_struct()
     labels = protocol.labels_of(signature)
     texts = any(isinstance(label, str) for label in labels)
     named = np.array([str(label) for label in labels] if texts else labels, dtype=object if texts else np.int64)
-    answers = answers.reshape(-1, signature.width)
     kind = pl.String() if texts else pl.Int64()
     places = answers[:, -1].astype(np.intp) if signature.says_class else judge_decision.called(signature.decision, answers)
-    chosen = pl.Series(named[places], dtype=kind)
-    if signature.task is Task.BINARY:
-        return pl.DataFrame({"prediction": chosen, "probability": np.ascontiguousarray(answers[:, 1])})
-    each = pl.DataFrame({name: np.ascontiguousarray(answers[:, i]) for i, name in enumerate(signature.classes)})
-    return pl.DataFrame({"prediction": chosen, "probabilities": each.to_struct()})
+    return pl.Series(named[places], dtype=kind)
 
 
 def _mark(source: InputFile) -> tuple[int, int]:

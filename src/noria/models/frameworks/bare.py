@@ -28,7 +28,7 @@ class Answering(Face, ABC):
 
     def predict(self, table: Any) -> NDArray[np.float64]:
         """Values [n] of a regression; of a classification the positions of the classes."""
-        if self.task is Task.REGRESSION:
+        if not self.task.definition.has_classes:
             return self._answers(table).reshape(-1)
         chosen: NDArray[np.float64] = self.predict_proba(table).argmax(axis=1).astype(np.float64)
         return chosen
@@ -52,7 +52,7 @@ class Bare(Answering):
     def predict_proba(self, table: Any) -> NDArray[np.float64]:
         """[n, k]."""
         found = self._answers(table)
-        if self.task is Task.BINARY and found.ndim == 2 and found.shape[1] == 1:
+        if self.task.definition.two_classes and found.ndim == 2 and found.shape[1] == 1:
             found = found[:, 0]
         return np.column_stack([1.0 - found, found]) if found.ndim == 1 else found
 

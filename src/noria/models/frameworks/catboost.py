@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.kernel.errors import DataError, NoriaError, RefusedError
-from noria.kernel.task import Task
+from noria.kernel.task import Task, task_of_classes
 from noria.models.frameworks.bare import Face
 from noria.models.frameworks.model_file import ModelFile, missing, version
 from noria.models.signature import Kind, Signature, class_text
@@ -87,7 +87,7 @@ def read(path: Path, task: Task | None) -> ModelFile:
     classes = tuple(class_text(value) for value in _classes(model))
     found = task
     if found is None and classes:
-        found = Task.BINARY if len(classes) == 2 else Task.MULTICLASS
+        found = task_of_classes(len(classes))
     elif found is None and loss in REGRESSES:
         found = Task.REGRESSION
     return known(model, found, classes, f"its loss is {loss or 'not known'}")

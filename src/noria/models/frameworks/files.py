@@ -130,9 +130,9 @@ def _task(objective: str) -> Task | None:
 
 
 def _numbered(task: Task | None, count: int) -> tuple[str, ...]:
-    if task is Task.BINARY:
-        return ("0", "1")
-    return tuple(map(str, range(count))) if task is Task.MULTICLASS else ()
+    if task is None or not task.definition.has_classes:
+        return ()
+    return tuple(map(str, range(task.definition.class_count or count)))
 
 
 def _names(found: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from noria.kernel.errors import DataError, RefusedError
-from noria.kernel.task import Task
+from noria.kernel.task import Task, task_of_classes
 from noria.models import graph_outputs
 from noria.models.frameworks.bare import Bare
 from noria.models.frameworks.file_kinds import AGAIN
@@ -37,7 +37,7 @@ def read(path: Path, task: Task | None, classes: Sequence[str]) -> ModelFile:
     dictionaries = any(node.op_type == "ZipMap" for node in made.graph.node)
     normalise(made)
     found = task or _task(made, labels)
-    known = tuple(classes) or (labels if found is not Task.REGRESSION else ())
+    known = tuple(classes) or (labels if found is None or found.definition.has_classes else ())
     notes: tuple[str, ...] = (f"its outputs were {', '.join(before)}",) if len(before) > 1 else ()
     if dictionaries:
         notes += ("its dictionaries of probabilities are left out",)
@@ -174,7 +174,7 @@ def _drop_zipmap(made: Any) -> None:
 
 def _task(made: Any, labels: tuple[str, ...]) -> Task | None:
     if labels:
-        return Task.BINARY if len(labels) == 2 else Task.MULTICLASS
+        return task_of_classes(len(labels))
     outputs = outputs_of(made)
     one = len(outputs) == 1 and graph_outputs.fitting(outputs, Task.REGRESSION)
     return Task.REGRESSION if one and any(node.op_type in REGRESSORS for node in made.graph.node) else None
@@ -186,7 +186,7 @@ def chosen(made: Any, task: Task, classes: int) -> Any:
     if len(fitting) == 1:
         return next(o for o in made.graph.output if o.name == fitting[0].name)
     shown = ", ".join(f"{o.name} {_shape(o)}" for o in made.graph.output)
-    due = "one number a row" if task is Task.REGRESSION else "a probability of each class a row"
+    due = "a probability of each class a row" if task.definition.has_classes else "one number a row"
     what = "none" if not fitting else "more than one"
     hint = "Keep the right output alone in the graph."
     if not fitting and not any(o.type.HasField("tensor_type") for o in made.graph.output):

@@ -9,7 +9,6 @@ import polars as pl
 from onnx import TensorProto, helper
 
 from noria.kernel.errors import NoriaError
-from noria.kernel.task import Task
 from noria.models import graph_outputs
 from noria.models.frameworks import lightgbm, xgboost
 from noria.models.frameworks.bare import Bare
@@ -97,7 +96,7 @@ def _matrix_input(made: Any, signature: Signature) -> None:
 def both_classes(made: Any, signature: Signature) -> None:
     """A binary model that answers one probability a row gets the other one beside it."""
     chosen = graph_outputs.likeliest(outputs_of(made), signature.task, len(signature.classes))
-    if signature.task is not Task.BINARY or chosen is None:
+    if not signature.task.definition.two_classes or chosen is None:
         return
     output = next(o for o in made.graph.output if o.name == chosen)
     shape = output.type.tensor_type.shape.dim

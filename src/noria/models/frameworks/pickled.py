@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.kernel.errors import DataError, NoriaError, RefusedError
-from noria.kernel.task import Task
+from noria.kernel.task import Task, task_of_classes
 from noria.models.frameworks import catboost, statsmodels
 from noria.models.frameworks.file_kinds import AGAIN, TO_ONNX_KERAS, TO_ONNX_TORCH
 from noria.models.frameworks.model_file import ModelFile, UnusableError, missing, version
@@ -218,7 +218,7 @@ def _task_of(model: Any, classes: Sequence[str]) -> Task | None:
     from sklearn.base import is_classifier, is_regressor
 
     if classes:
-        return Task.BINARY if len(classes) == 2 else Task.MULTICLASS
+        return task_of_classes(len(classes))
     if type(model).__name__.endswith("Ranker"):
         return None
     try:

@@ -40,7 +40,7 @@ class TorchModel(Answering):
     def predict_proba(self, table: Any) -> NDArray[np.float64]:
         """[n, classes]."""
         found = self._answers(table)
-        if self.task is Task.BINARY and found.shape in ((len(found),), (len(found), 1)):
+        if self.task.definition.two_classes and found.shape in ((len(found),), (len(found), 1)):
             found = found.reshape(-1)
             return np.column_stack([1.0 - found, found])
         return found
@@ -64,11 +64,11 @@ class TorchModel(Answering):
 
     def _demand_meaning(self, found: NDArray[np.float64], classes: int) -> None:
         single = found.shape in ((len(found),), (len(found), 1))
-        if self.task is Task.REGRESSION:
+        if not self.task.definition.has_classes:
             if not single:
                 raise StepError(f"the module answers {_shape(found)}, and a regression needs [n] or [n, 1]")
             return
-        if not (single and self.task is Task.BINARY) and found.shape != (len(found), classes):
+        if not (single and self.task.definition.two_classes) and found.shape != (len(found), classes):
             raise StepError(f"the module answers {_shape(found)}, and the label has {classes} classes: [n, {classes}] is due")
         low, high = float(found.min()), float(found.max())
         off = 0.0 if single else float(np.abs(found.sum(axis=1) - 1.0).max())
@@ -143,7 +143,7 @@ class TorchFramework:
             raise NoriaError("a PyTorch module takes one matrix of numbers, and an input is text")
         rows = np.nan_to_num(matrix(sample.select(i.name for i in signature.inputs))).astype(np.float32)
         rows = np.tile(rows, (2, 1))  # never a single row: that would be traced as a constant
-        made, target = "values" if signature.task is Task.REGRESSION else "probabilities", io.BytesIO()
+        made, target = "probabilities" if signature.task.definition.has_classes else "values", io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing, and that there is a newer exporter, which needs packages of its own
             torch.onnx.export(

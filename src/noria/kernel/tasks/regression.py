@@ -1,0 +1,38 @@
+"""A number a row [n]."""
+
+from __future__ import annotations
+
+from noria.kernel.task_definition import Bounds, LabelFacts, Metric, Output, TaskDefinition, by_name
+
+
+def _suits(label: LabelFacts) -> str | None:
+    return f"{label.name} is a number with {label.distinct:,} values" if label.is_number else None
+
+
+METRICS = (
+    Metric(
+        name="mae",
+        formula="noria.stats.metrics:absolute_errors",
+        greater_is_better=False,
+        bounds=Bounds.ERRORS,
+        per_row=True,
+        high=None,
+        guard="The same of a number: how much greater a mean absolute error.",
+    ),
+    Metric(name="rmse", formula="noria.stats.metrics:rmse", greater_is_better=False, bounds=Bounds.ERRORS, high=None),
+    Metric(name="r2", formula="noria.stats.metrics:r2", greater_is_better=True, bounds=Bounds.ERRORS),
+)
+
+REGRESSION = TaskDefinition(
+    name="regression",
+    metrics=by_name(METRICS),
+    loss="mae",
+    always_measured=("mae", "rmse", "r2"),
+    outputs={"prediction": Output.VALUE},
+    graph_widths=(1,),
+    suits=_suits,
+    gated=("mae", "rmse"),
+    better_than_guessing=("r2 >= 0 at 95%", "better than always saying the mean, by its lower bound"),
+    variance=0.33**2,  # errors whose differences are a third of them
+    leakage="R2",
+)
