@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from noria.serving import fast_http
+from noria.serving.arrivals import Arrivals
 from noria.serving.fast_http import FastHttpProtocol, sweep
 from noria.serving.http import GoneError, Reply, read_body
 
@@ -25,6 +26,7 @@ class Echo:
 
     def __init__(self, room: int = 100) -> None:
         self.room = room
+        self.arrivals = Arrivals()
         self.statuses: list[int] = []
         self.asked: list[bytes] = []
         self.long_way = False

@@ -2,7 +2,8 @@
 
 uvicorn's protocol does everything else. It makes a task, an event and several dictionaries for each request, and sends head and
 body apart, which costs a small model more than its own work. Whatever is not a whole `POST /predict` on an idle connection, or
-may have to wait, goes uvicorn's way from its headers on.
+may have to wait, goes uvicorn's way from its headers on. So does what a client sent behind a request that was answered this way:
+it waits for its turn, which comes after that of the others.
 
 A head has a most of bytes and fields, and each part of a request a time: `sweep` looks once a second who is beyond his.
 """
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from noria.kernel import logs
+from noria.serving.arrivals import Arrivals
 from noria.serving.http import Headers, Reply, json_reply
 from noria.serving.v2 import in_form
 
@@ -62,11 +64,14 @@ class _RefusedError(Exception):
 
 
 class FastHttpProtocol(HttpToolsProtocol):
-    """``app.try_fast`` answers at once, or says that it cannot; ``app.room`` is how many connections there may be."""
+    """``app.try_fast`` answers at once, or says that it cannot; ``app.room`` is how many connections there may be, and
+    ``app.arrivals`` accepts those that wait."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._try_fast: TryFast = self.app.try_fast  # the app is ours
+        self._arrivals: Arrivals = self.app.arrivals
+        self._answered = False  # whether a request of the data at hand was answered
         self._held: bytearray | None = None  # the body so far of a request that may go the short way
         self._keep_alive = True
         self._heard = 0.0  # loop time of the last answer, or of the connection's beginning
@@ -83,6 +88,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = WriteFlow(transport)
         self._heard = self.loop.time()
+        self._arrivals.came()
         if len(self.connections) > self.app.room:
             self._refuse(503, "crowded", "too many connections at once", (b"retry-after", b"1"))
             transport.close()  # at once: its descriptor is needed
@@ -92,7 +98,7 @@ class FastHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        began, due, self._body_seen = self._began, self._body_due, False
+        began, due, self._body_seen, self._answered = self._began, self._body_due, False, False
         self._wide = began is not None or len(data) > HEAD_BYTES
         try:
             self.parser.feed_data(data)
@@ -190,6 +196,7 @@ class FastHttpProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         self._held = None
+        self._answered = True
         self._send(reply)
 
     def _head_size(self) -> int:
@@ -198,7 +205,7 @@ class FastHttpProtocol(HttpToolsProtocol):
     def _may_be_quick(self) -> bool:
         if not self.url.endswith(ENDS) or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return False
-        busy = self.pipeline or self._busy or self.flow.write_paused
+        busy = self._answered or self.pipeline or self._busy or self.flow.write_paused
         if busy or self.expect_100_continue or self.transport.is_closing():
             return False
         length = next((value for name, value in self.headers if name == b"content-length"), b"")
@@ -231,6 +238,8 @@ class FastHttpProtocol(HttpToolsProtocol):
         else:
             self._write(reply)
         self.server_state.total_requests += 1
+        if self._arrivals.waiting:
+            self._arrivals.answered()
         if not self._keep_alive:
             self.transport.close()
             return
@@ -278,6 +287,8 @@ class FastHttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._heard = self.loop.time()
         self.server_state.total_requests += 1
+        if self._arrivals.waiting:
+            self._arrivals.answered()
         if self.transport.is_closing():
             return
         if self._began is not None:

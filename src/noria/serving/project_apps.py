@@ -13,6 +13,7 @@ from noria.kernel import descriptors
 from noria.kernel.errors import NoriaError, ServingError, UnknownTargetError
 from noria.serving.access_control import Peer
 from noria.serving.app import App
+from noria.serving.arrivals import Arrivals
 from noria.serving.http import Headers, Receive, Reply, Scope, Send
 from noria.serving.router import RouteTable
 
@@ -31,6 +32,7 @@ class Apps:
         self._short: dict[bytes, tuple[App, bytes]] = {}
         self._draining = False
         self.room = descriptors.for_connections()  # the most connections
+        self.arrivals = Arrivals()
         self._waiting: dict[str, Mapping[str, str]] = {}  # by project: those whose release does not answer yet
         self._introduce()
 

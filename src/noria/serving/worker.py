@@ -32,6 +32,7 @@ from noria.releases.bundle import open_bundle, public_keys
 from noria.serving.access_control import AccessControl
 from noria.serving.access_log import AccessLog
 from noria.serving.app import App, Settings
+from noria.serving.arrivals import Arrivals
 from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.crashes import leave_last_words
 from noria.serving.draining import drain_connections, shed_connections
@@ -59,7 +60,25 @@ BACKLOG_BYTES = 65_536  # a parent that does not read so much of what it is told
 
 
 class QuietServer(uvicorn.Server):
-    """Signals are the worker's own business."""
+    """Signals are the worker's own business, and arrivals are accepted between answers too."""
+
+    def __init__(self, config: uvicorn.Config, arrivals: Arrivals) -> None:
+        super().__init__(config)
+        self._arrivals = arrivals
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets is not None
+        self._arrivals.listen(sockets[0], lambda: FastHttpProtocol(self.config, self.server_state, self.lifespan.state))
+
+    def accept_no_more(self) -> None:
+        self._arrivals.close()
+        for server in getattr(self, "servers", ()):  # none before it accepts
+            server.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.accept_no_more()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -84,7 +103,7 @@ class Worker:
         self._access_log = AccessLog(self._state / "log" / start.environment) if start.access.log else None
         self._shadow = ShadowScorer(self._counts, self.complain, shadow_folder(self._state, start.environment), start.environment)
         self._apps = Apps(self._app_maker())
-        self._server = QuietServer(_config(self._apps))
+        self._server = QuietServer(_config(self._apps), self._apps.arrivals)
         self._serving: asyncio.Task[None] | None = None
         self._loading = defaultdict[str, asyncio.Lock](asyncio.Lock)  # by release: a slow one holds up no other
         self._running: set[asyncio.Task[None]] = set()
@@ -229,8 +248,7 @@ class Worker:
 
     async def _retire(self, reader: asyncio.StreamReader) -> None:
         """Accept no more, and end when the clients are gone; until then routes are followed as before."""
-        for server in getattr(self._server, "servers", ()):  # none before it accepts
-            server.close()
+        self._server.accept_no_more()
         self._run(self._leave(reader))
 
     async def _leave(self, reader: asyncio.StreamReader) -> None:
