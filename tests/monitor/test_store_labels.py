@@ -67,6 +67,33 @@ def test_a_share_of_the_keys_has_the_labels_that_all_would_have(answers: Answers
         assert (labels[-1] if labels else None) == expected[name]
 
 
+def test_a_key_that_is_asked_often_gets_all_its_labels_also_where_they_are_read_first() -> None:
+    asked = [
+        Prediction(f"p{i:03}", float(i), "p", "v1", "champion", None, {}, {"prediction": 0.0}, "k", None, 1.0) for i in range(300)
+    ]
+    said = [Feedback(i + 0.5, "p", float(i), None, "k") for i in range(300)]
+    kept = WindowAccumulator(AccumulatorState("p", DAY_S, caught_up=True), lambda _: GAUGE)
+    kept.take([LogPart("a", 0, said[:100]), LogPart("b", 0, asked[:100])], 1000.0)  # in one part
+    kept.take([LogPart("a", 100, said[100:200])], 1000.0)
+    kept.take([LogPart("b", 100, asked[100:])], 1000.0)
+    kept.take([LogPart("a", 200, said[200:])], 1000.0)
+    assert {name: kept._join.labels(name) for name in kept.notes.waiting} == {p.id: [p.at] for p in asked}
+
+
+def test_a_release_that_is_not_measured_ends_what_a_key_asked_before() -> None:
+    """Its label was taken for the older prediction's: an imported release has nothing to compare with."""
+    records: list[Prediction | Feedback] = [
+        Prediction("p1", 1.0, "p", "v1", "champion", None, {}, {"prediction": 0.0}, "k", None, 1.0),
+        Prediction("p2", 2.0, "p", "imported", "champion", None, {}, {"prediction": 0.0}, "k", None, 1.0),
+        Feedback(3.0, "p", 1.0, None, "k"),
+    ]
+    for parts in ([LogPart("w", 0, records)], [LogPart("w", row, [records[row]]) for row in (2, 1, 0)]):
+        kept = WindowAccumulator(AccumulatorState("p", DAY_S), lambda release: GAUGE if release == "v1" else None)
+        for part in parts:
+            kept.take([part], 1000.0)
+        assert kept._join.labels("p1") == []
+
+
 def test_a_dataset_of_the_log_has_the_same_labels_and_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = [{"a": 1, "b": True, "c": "x", "id": 7, "d": None}, {"a": 2.5, "b": False, "c": "y", "id": 8, "d": None}]
     outputs = [{"prediction": "no", "probability": 0.2}, {"prediction": "yes", "probability": 0.9}]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
 
-from noria.delivery import shadow_retention
+from noria.daemon import Daemon
 from noria.engine import assembly
+from noria.predictions import retention
 from noria.predictions.records import Prediction, Shadow, decode, frame
 from noria.predictions.shadow_log import shadow_folder, tidy
 from noria.predictions.writer import LogReader, LogWriter
@@ -96,7 +98,7 @@ def test_what_is_older_goes_and_what_is_written_to_stays(tmp_path: Path) -> None
         ([("staging", RolloutState.HELD, 50.0)], [100.0, 200.0, 300.0]),
     ],
 )
-def test_tidying_keeps_what_a_rollout_is_judged_by(tmp_path: Path, rollouts: Any, left: list[float]) -> None:
+def test_the_daemons_look_keeps_what_a_rollout_is_judged_by(tmp_path: Path, rollouts: Any, left: list[float]) -> None:
     (tmp_path / "noria.yaml").write_text(PROJECT)
     (tmp_path / "points.csv").write_text("late,distance\n1,2\n")
     (tmp_path / "model.py").write_text("def train(features, label): ...\n")
@@ -107,7 +109,7 @@ def test_tidying_keeps_what_a_rollout_is_judged_by(tmp_path: Path, rollouts: Any
                 context.ledger.rollouts.start(Rollout(f"r{i}", "hello", environment, None, "v2", "d" * 64, state, 0, at))
         folder = shadow_folder(context.state, "staging")
         segments(folder, 100.0, 200.0, 300.0)
-        shadow_retention.tidy_shadows(context, "staging")
+        assert Daemon._keep_logs(cast(Any, SimpleNamespace(context=context))) == retention.EVERY_S
         assert sorted(path.stat().st_mtime for path in folder.glob("*.plog")) == left
     finally:
         context.executor.close()

@@ -137,6 +137,44 @@ def test_the_log_is_taken_in_anew_for_the_monitor_and_the_clock_alone(tmp_path: 
         assert [t.trigger.partition(" ")[0] for t in line.ledger.turns.list("p")] == ["schedule:", "push:", "push:"]
 
 
+def test_two_projects_learn_from_one_log_what_was_true_of_their_own_rows(tmp_path: Path) -> None:
+    """log -> training data: the same keys, opposite labels, some corrected; each model learns its own world."""
+    text = LEARNS + 'retrain: {schedule: "0 0 * * *"}\n'
+    files = [("table.py", TABLE)]
+    with (
+        small_line(tmp_path, "p", text, files=files) as ours,
+        small_line(tmp_path, "q", text, state=ours.context.state, files=files) as theirs,
+    ):
+        for line in (ours, theirs):
+            line.deliver("points-01.csv", points(1))
+            line.clock(MONDAY)
+            assert line.turned().release == "v1"
+        chance = random.Random(4)
+        rows = [{"id": 7_000_000 + number, "a": round(chance.gauss(0, 1.5), 3)} for number in range(300)]
+        expected = {}
+        with answering(ours, theirs) as answers:
+            for project, follows in (("p", True), ("q", False)):
+                truth = [int((row["a"] > 0) == follows) for row in rows]
+                said = answers.predict(project, rows)
+                wrong = [{"key": str(row["id"]), "label": 1 - label} for row, label in zip(rows[:50], truth, strict=False)]
+                right_ones = [{"key": str(row["id"]), "label": label} for row, label in zip(rows, truth, strict=True)]
+                assert answers.post(f"/{project}/feedback", wrong).status_code == 202
+                assert answers.post(f"/{project}/feedback", right_ones).status_code == 202
+                expected[project] = sorted(zip((one["id"] for one in said), (row["a"] for row in rows), truth, strict=True))
+        for line in (ours, theirs):
+            line.clock(MONDAY + 1.1 * DAY_S)
+            turn = line.turned()
+            run = line.ledger.runs.get(turn.run_id or "")
+            (file,) = line.ledger.data.snapshot(run.pins.snapshots["served"]).files
+            table = pl.read_parquet(line.context.blobs.read(file.digest))
+            assert sorted(zip(table["id"], table["a"], table["label"], strict=True)) == expected[line.name]
+            assert (turn.outcome, turn.release) == (TurnOutcome.PROMOTED, "v2")
+        with answering(ours, theirs) as answers:
+            for project, follows in (("p", True), ("q", False)):
+                found = answers.predict(project, [{"a": 2.0}, {"a": -2.0}])
+                assert [one["probability"] > 0.5 for one in found] == [follows, not follows]
+
+
 def served_rows(line: SmallLine) -> int:
     """Of the log, in the run of a turn that starts now."""
     run = line.ledger.runs.get(line.turned().run_id or "")

@@ -24,7 +24,7 @@ from noria.kernel.task_definition import Output
 from noria.models.signature import Signature, class_code
 from noria.predictions.label_join import KnownLabel, LabelJoin, Tracked
 from noria.predictions.reader import LogPart, SegmentPosition
-from noria.predictions.records import Prediction
+from noria.predictions.records import Feedback, Prediction
 from noria.releases.evidence import Reference
 from noria.stats import calendar, metrics, profile
 from noria.stats.profile_records import ColumnProfile, Profile
@@ -209,19 +209,23 @@ class WindowAccumulator:
     def take(self, parts: Iterable[LogPart], now: float) -> int:
         """How many records there were; ``now``: project time."""
         answered: dict[str, list[Prediction]] = {}
+        said: list[tuple[Feedback, str, int]] = []
         count = 0
         for part in parts:
             count += len(part.records)
             for row, record in enumerate(part.records, part.first_row):
                 if isinstance(record, Prediction):
-                    self._join.see(record.id, record.at, record.key)
                     answered.setdefault(record.release, []).append(record)
                 elif record.kind == "label":
-                    self._join.hear(record, part.segment, row)
+                    said.append((record, part.segment, row))
         for release, rows in answered.items():
             gauge = self._gauge(release)
             if gauge is not None:
                 self._take(release, gauge, rows, now)
+        for one in (row for rows in answered.values() for row in rows if row.id not in self.notes.waiting):
+            self._join.see(one.id, one.at, one.key)  # what does not wait ends what its key asked before all the same
+        for feedback, segment, row in said:  # last: most find their prediction at once
+            self._join.hear(feedback, segment, row)
         self._thin()
         return count
 

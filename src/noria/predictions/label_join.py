@@ -25,7 +25,7 @@ import msgspec
 from noria.predictions.records import Feedback
 
 NEVER = math.inf
-KEPT = 8  # labels of one prediction, and predictions of a key that are remembered
+KEPT = 8  # labels of one prediction on the average, and predictions of a key that are remembered
 RECENT = 100_000  # names that are remembered while their prediction may still come
 EARLY_S = 2 * 86_400.0  # labels that came so long before any other, and found no prediction, are let go
 Place = tuple[float, str]  # when a prediction was made, and its id
@@ -201,7 +201,8 @@ class LabelJoin:
         return [places[index - 1][1]]
 
     def _trim(self, key: str, at: float) -> list[str]:
-        """Keep the last labels of the prediction to which one of that moment belongs, or of the gap; whose they are."""
+        """Where a key has too many labels, keep the last of the prediction to which one of that moment belongs, or of the gap;
+        whose they are."""
         places, pool = self._keyed[key], self.heard.get(f"k{key}", [])
         index = bisect_right(places, at, key=lambda place: place[0])
         low, high, owner = -NEVER, places[index][0] if index < len(places) else NEVER, list[str]()
@@ -210,7 +211,8 @@ class LabelJoin:
             until = self.tracked[name].until
             low, high, owner = (begin, min(high, until), [name]) if at < until else (until, high, owner)
         first, end = _between(pool, low, high)
-        del pool[first : max(first, end - KEPT)]
+        if len(pool) > 2 * KEPT * (len(places) + 1):  # they may be of many predictions that are not read yet
+            del pool[first : max(first, end - KEPT)]
         return owner
 
     def _admit(self, name: str) -> None:
