@@ -198,7 +198,8 @@ def search(folder: Path, peers: Peers, rounds: int, count: int) -> list[Row]:
 
 def _search_project(home: Path, count: int) -> Path:
     """A project with ``count`` finished experiments in its ledger."""
-    from noria.pipeline.run import Pins, Run, RunKind
+    from noria.kernel.pins import Pins
+    from noria.pipeline.run import Run, RunKind
     from noria.storage.ledger import Ledger
 
     home.mkdir(parents=True)

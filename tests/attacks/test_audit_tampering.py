@@ -17,9 +17,10 @@ import pytest
 
 from noria import cli
 from noria.data.snapshot import Delivery, FilePin
+from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome, Reason
-from noria.pipeline.run import Pins, Run, StepRecord, StepState
+from noria.pipeline.run import Run, StepRecord, StepState
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases import signing
 from noria.releases.release import ServedForm

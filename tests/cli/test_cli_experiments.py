@@ -18,10 +18,11 @@ from noria.data.snapshot import FilePin, Snapshot
 from noria.evaluation.records import Assessment
 from noria.evaluation.store import EvaluationStore, read_evaluation
 from noria.kernel import names
+from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import environment
-from noria.pipeline.run import Pins, Run, RunKind, StepRecord, StepState
+from noria.pipeline.run import Run, RunKind, StepRecord, StepState
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases import signing
 from noria.releases.release import ServedForm

@@ -17,10 +17,11 @@ from noria.cli import execute
 from noria.config import loading
 from noria.data.snapshot import Delivery, FilePin
 from noria.kernel import names
+from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome, Reason
 from noria.monitor.records import Alert, Window
-from noria.pipeline.run import Pins, Run, StepRecord, StepState
+from noria.pipeline.run import Run, StepRecord, StepState
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Analysis, GuardStatus, Interval, Rollout, RolloutState, Route, Tally

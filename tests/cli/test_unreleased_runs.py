@@ -14,8 +14,9 @@ from noria import cli, config
 from noria.console import metrics, page
 from noria.evaluation.gate import gate
 from noria.evaluation.records import gated_first
+from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
-from noria.pipeline.run import Pins, Run, RunKind
+from noria.pipeline.run import Run, RunKind
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Comparison, Measure

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from noria.data.snapshot import FilePin, Snapshot
 from noria.evaluation.judge_compare import CodeFile, ComparedSide, between, compare, summary
+from noria.kernel.pins import Pins
 from noria.kernel.verdict import Reason
 from noria.pipeline.judge_staleness import StepFacts
-from noria.pipeline.run import Pins, Run, StepRecord, StepState, flat
+from noria.pipeline.run import Run, StepRecord, StepState, flat
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Comparison, Measure
 

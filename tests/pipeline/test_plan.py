@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from noria.kernel.pins import Pins
 from noria.pipeline import judge_staleness
 from noria.pipeline.judge_staleness import StepFacts
-from noria.pipeline.run import Pins
 
 FACTS = StepFacts(
     code="c1",

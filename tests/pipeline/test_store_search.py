@@ -12,8 +12,9 @@ import pytest
 
 from noria.kernel import where as query
 from noria.kernel.errors import NotFoundError, UsageError
+from noria.kernel.pins import Pins
 from noria.kernel.verdict import Reason
-from noria.pipeline.run import Pins, Run, RunKind, StepRecord, StepState
+from noria.pipeline.run import Run, RunKind, StepRecord, StepState
 from noria.storage.ledger import Ledger
 
 PINS = Pins("c" * 40, None, {"flights": "a" * 64}, "b" * 64, "d" * 64, "e" * 64)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from noria.kernel.pins import Pins
 from noria.kernel.verdict import Outcome
-from noria.pipeline.run import Pins
 from noria.releases import judge_release
 
 PINS = Pins("ab" * 20, None, {"flights": "s1", "airports": "s2"}, "p", "c", "e")

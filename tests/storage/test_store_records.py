@@ -13,10 +13,11 @@ import pytest
 
 from noria.data.snapshot import Delivery, FilePin
 from noria.kernel.errors import CorruptBlobError, DiskFullError, NotFoundError, StoreError
+from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome, Reason
 from noria.monitor.records import Window
-from noria.pipeline.run import Pins, Run, StepRecord, StepState
+from noria.pipeline.run import Run, StepRecord, StepState
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Interval, Rollout, RolloutState, Tally

@@ -23,13 +23,13 @@ from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Embedded
 from noria.evaluation.evaluate import evaluate
 from noria.kernel.errors import NoriaError, RefusedError
+from noria.kernel.pins import Pins
 from noria.pipeline import environment, git, interpreters
 from noria.pipeline.context import PinnedRun
 from noria.pipeline.executors.local import LocalExecutor
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.model_facts import SEED
 from noria.pipeline.places import Places
-from noria.pipeline.run import Pins
 from noria.pipeline.source_code import imported
 from noria.pipeline.train import train
 from noria.pipeline.turn_record import Turn

@@ -10,9 +10,10 @@ import msgspec
 from noria.config import Project
 from noria.data.arrival import Arrival
 from noria.data.table import TableType
+from noria.kernel.pins import Pins
 from noria.pipeline.executors.task import Executor, Handle
 from noria.pipeline.places import Places
-from noria.pipeline.run import Pins, StepRecord
+from noria.pipeline.run import StepRecord
 from noria.pipeline.turn_record import Turn
 from noria.storage.context import StoreContext
 

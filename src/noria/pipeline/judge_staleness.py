@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from noria.kernel import names
+from noria.kernel.pins import Pins
 from noria.kernel.verdict import Reason
-from noria.pipeline.run import Pins
 
 NAMED = 3  # changed things that a reason names; the rest is counted
 

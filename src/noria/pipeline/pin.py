@@ -18,11 +18,11 @@ from noria.data import served_predictions, table_types
 from noria.data.arrivals import take_in
 from noria.kernel import names
 from noria.kernel.errors import ConfigError, DataError
+from noria.kernel.pins import Pins
 from noria.pipeline import checkout, environment, git, judge_uncommitted
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.judge_uncommitted import UncommittedChange
 from noria.pipeline.places import walk
-from noria.pipeline.run import Pins
 from noria.pipeline.turn_record import Turn
 
 MAIN = "main"  # the branch that is followed where noria.yaml names none

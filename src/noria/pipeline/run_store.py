@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from noria.kernel import where as conditions
 from noria.kernel.errors import NotFoundError, UsageError
+from noria.kernel.pins import Pins
 from noria.kernel.where import Condition, Field, Order
-from noria.pipeline.run import Pins, Run, RunKind, StepRecord
+from noria.pipeline.run import Run, RunKind, StepRecord
 from noria.storage.connection import Database, Value
 from noria.storage.rows import StructTable, parsed, to_json
 

@@ -29,9 +29,10 @@ from noria.data import refetch
 from noria.data.snapshot import FilePin, Snapshot
 from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, DataError, DiskFullError, NoriaError, NotFoundError, RefusedError
+from noria.kernel.pins import Pins
 from noria.pipeline import interpreters
 from noria.pipeline.context import PipelineContext
-from noria.pipeline.run import Pins, StepRecord
+from noria.pipeline.run import StepRecord
 from noria.releases import bundle_verifier as bundles
 from noria.releases import signing
 from noria.releases.release import Release

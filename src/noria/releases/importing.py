@@ -25,6 +25,7 @@ import msgspec
 
 from noria.kernel import errors, names
 from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
+from noria.kernel.pins import Pins
 from noria.kernel.threads import ONE_THREAD
 from noria.models import weights
 from noria.models.frameworks import file_kinds
@@ -32,7 +33,6 @@ from noria.models.frameworks.file_kinds import FileContent
 from noria.models.golden import GOLDEN
 from noria.pipeline import environment
 from noria.pipeline.context import PipelineContext
-from noria.pipeline.run import Pins
 from noria.releases import signing
 from noria.releases.packaging import model_file
 from noria.releases.release import IMPORTED, Release, ServedForm

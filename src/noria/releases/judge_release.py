@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import msgspec
 
 from noria.kernel import names
+from noria.kernel.pins import Pins
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
-from noria.pipeline.run import Pins
 
 
 def may_release(pins: Pins) -> Verdict:

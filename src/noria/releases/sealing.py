@@ -12,13 +12,14 @@ import msgspec
 
 from noria.kernel import names
 from noria.kernel.errors import RefusedError
+from noria.kernel.pins import Pins
 from noria.kernel.verdict import Outcome, Verdict
 from noria.models import weights
 from noria.models.golden import GOLDEN
 from noria.pipeline import judge_uncommitted, pin
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.judge_uncommitted import UncommittedChange
-from noria.pipeline.run import Pins, StepRecord
+from noria.pipeline.run import StepRecord
 from noria.releases import bundle_verifier, code, signing
 from noria.releases import judge_release as policy
 from noria.releases.evidence import Evaluation

@@ -11,7 +11,8 @@ import msgspec
 from noria.data import manifests
 from noria.data.snapshot import Delivery, ErasedFile, FilePin, SnapshotFacts
 from noria.kernel.errors import NotFoundError, RefusedError
-from noria.pipeline.run import Pins, Run, StepRecord
+from noria.kernel.pins import Pins
+from noria.pipeline.run import Run, StepRecord
 from noria.storage.connection import Database
 from noria.storage.rows import StructTable, parsed
 

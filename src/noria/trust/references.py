@@ -12,7 +12,8 @@ from noria.data import versions
 from noria.data.snapshot import FilePin, SnapshotFacts
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import CorruptBlobError, NotFoundError
-from noria.pipeline.run import Pins, Run, StepRecord
+from noria.kernel.pins import Pins
+from noria.pipeline.run import Run, StepRecord
 from noria.pipeline.steps import StepOutput
 from noria.releases.release import Release
 from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, keep
