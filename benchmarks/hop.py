@@ -19,7 +19,8 @@ import msgspec
 
 from benchmarks.clock import BenchError
 from noria.kernel import threads
-from noria.releases.bundle import Bundle, open_bundle, public_keys
+from noria.releases.bundle import Bundle, open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import frames
 from noria.serving.client import connect
 from noria.serving.host import HostedModel, enter
@@ -32,7 +33,7 @@ def sentence(state: Path) -> str:
     """Of the one hosted release that a running server under ``state`` serves."""
     (socket,) = (state / "serving").glob("host-*.sock")
     (folder,) = (p for p in (state / "releases").iterdir() if p.name.startswith(socket.stem.removeprefix("host-")))
-    bundle = open_bundle(folder, public_keys(state))
+    bundle = open_bundle(folder, known_keys(state))
     command = [sys.executable, "-m", "benchmarks.hop", str(state), str(folder)]
     around = os.environ | dict.fromkeys(threads.ONE_THREAD, "1")
     done = subprocess.run(command, env=around, capture_output=True, text=True, check=False, timeout=60)
@@ -73,7 +74,7 @@ def _median_ms(call: Callable[[], object]) -> float:
 
 
 def main(state: Path, folder: Path) -> None:
-    bundle = open_bundle(folder, public_keys(state))
+    bundle = open_bundle(folder, known_keys(state))
     with tempfile.TemporaryDirectory() as place:
         enter(bundle, Path(place) / "code")
         model, row = HostedModel(bundle), _row(bundle)

@@ -12,24 +12,27 @@ import pytest
 
 from noria import cli
 from noria.delivery.driver import Embedded
-from noria.kernel import names
 from noria.kernel.errors import RefusedError, StoreError
-from noria.releases import bundle_verifier, signing
-from noria.releases.bundle_verifier import MANIFEST, SEAL
+from noria.kernel.task import Task
+from noria.models.signature import Input, Kind, Signature
+from noria.releases import bundle, signing
+from noria.releases.bundle import Manifest, ModelFacts
+from noria.releases.release import ServedForm
 from noria.serving.client import Server
 from noria.serving.rollout_records import Route
 from noria.storage.ledger import Ledger
 
 
 def release(state: Path) -> str:
-    """A bundle of nothing but its manifest; its digest."""
-    content = b'{"files":{}}'
-    signature = signing.sign(state, content)
-    digest = names.digest_bytes(content)
-    folder = state / "releases" / digest
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).write_bytes(content)
-    (folder / SEAL).write_bytes(signature)
+    """A bundle of nothing but an empty model; its digest."""
+    folder = state / "aside"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"")
+    signature = Signature((Input("a", Kind.NUMBER),), Task.REGRESSION)
+    manifest = Manifest(1, "p", ServedForm.COMPILED, signature, ModelFacts("model.onnx"))
+    digest = bundle.seal(folder, state, bundle.listed(folder, manifest))
+    (state / "releases").mkdir(exist_ok=True)
+    folder.rename(state / "releases" / digest)
     return digest
 
 
@@ -43,7 +46,7 @@ def test_a_missing_key_is_an_error_and_no_key_is_made(tmp_path: Path) -> None:
         assert "noria audit new-key" in (raised.value.hint or "")
     assert not (tmp_path / signing.KEY).exists()
     assert "is missing" in signing.missing(tmp_path)
-    verified = bundle_verifier.verify(tmp_path / "releases" / digest, signing.known_keys(tmp_path))
+    verified = bundle.open_bundle(tmp_path / "releases" / digest, signing.known_keys(tmp_path))
     assert verified.digest == digest, "the public half is enough to verify and to serve"
     (tmp_path / signing.PUBLIC).unlink()
     with pytest.raises(StoreError, match="the signing key is missing"):
@@ -75,7 +78,7 @@ def test_a_new_key_is_made_when_it_is_asked_for_and_old_releases_stay_valid(tmp_
     assert stat.S_IMODE((tmp_path / signing.KEY).stat().st_mode) == 0o600
     assert signing.verify(new, b"x", signing.sign(tmp_path, b"x"))
     assert signing.public_key(tmp_path) == new
-    assert bundle_verifier.verify(tmp_path / "releases" / digest, signing.known_keys(tmp_path)).key == old
+    assert bundle.open_bundle(tmp_path / "releases" / digest, signing.known_keys(tmp_path)).key == old
     assert signing.missing(tmp_path) == ""
 
 

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import joblib
-import msgspec
 import numpy as np
 import polars as pl
 
 from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
+from noria.releases.bundle import HostedFacts, Manifest, ModelFacts, write_manifest
+from noria.releases.release import ServedForm
 
 WORK = """\
 import pathlib
@@ -44,13 +45,9 @@ def test_what_the_code_leaves_while_it_is_scored_stays_out_of_the_bundle(tmp_pat
     (bundle / "code/work.py").write_text(WORK)
     (bundle / "code/conf/scale.txt").write_text("10")
     joblib.dump(Doubled(), bundle / "model.joblib")
-    manifest = {
-        "form": "hosted",
-        "signature": Signature(inputs=(Input("a", Kind.NUMBER),), task=Task.REGRESSION),
-        "model": {"file": "model.joblib"},
-        "hosted": {"features": "work:features", "paths": ["."], "batch": False},
-    }
-    (bundle / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    signature = Signature(inputs=(Input("a", Kind.NUMBER),), task=Task.REGRESSION)
+    hosted = HostedFacts("work:features")
+    write_manifest(bundle, Manifest(1, "p", ServedForm.HOSTED, signature, ModelFacts("model.joblib"), hosted))
     pl.DataFrame({"a": [1.0, 2.0]}).write_ipc(tmp_path / "rows.arrow")
     before = sorted(bundle.rglob("*"))
     job = {"bundle": ".", "rows": str(tmp_path / "rows.arrow"), "folder": str(folder)}

@@ -141,8 +141,8 @@ def packaged(folder: Path, model: dict[str, Any], made: dict[str, Any]) -> dict[
 def scored(
     folder: Path, model: dict[str, Any], made: dict[str, Any], form: str, rows: Path | None = None
 ) -> np.ndarray[Any, Any]:
-    hosted = {"features": model["features"], "frames": made["frames"], "paths": []}
-    manifest = {"form": form, "signature": made["signature"], "hosted": hosted}
+    hosted = {"features": model["features"], "frames": made["frames"], "paths": []} if form == "hosted" else None
+    manifest = {"format": 1, "project": "p", "form": form, "signature": made["signature"], "hosted": hosted}
     manifest["model"] = {"file": "model.onnx" if form == "compiled" else "model.joblib"}
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     (folder / "code").mkdir(exist_ok=True)

@@ -14,12 +14,14 @@ from engine_stub import Scripted
 
 from noria import config
 from noria.delivery.context import DeliveryContext
+from noria.kernel import names
 from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Window
 from noria.monitor.watch import EnvironmentMonitor, watch
 from noria.predictions.writer import Feedback, LogWriter, Prediction
+from noria.releases.bundle import MANIFEST, Manifest, ModelFacts
 from noria.releases.evidence import Reference
 from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Route
@@ -67,7 +69,9 @@ class Bench:
         table = pl.DataFrame({"x": [0.0, 1.0]}) if trained is None else trained
         inputs = tuple(Input(n, Kind.STRING) for n in table.columns)
         signature = Signature(inputs, task, classes if task is not Task.REGRESSION else (), "customer", event_time)
-        digest = f"{self.context.name}{version}".encode().hex().ljust(64, "0")
+        manifest = Manifest(1, self.context.name, ServedForm.COMPILED, signature, ModelFacts("model.onnx"), run=f"run-{version}")
+        content = msgspec.json.encode(manifest)
+        digest = names.digest_bytes(content)
         self.context.ledger.releases.seal(
             self.context.name, digest, f"run-{version}", None, ServedForm.COMPILED, "commit", {}, digest
         )
@@ -75,7 +79,7 @@ class Bench:
         evidence.mkdir(parents=True)
         (evidence / "reference.json").write_bytes(msgspec.json.encode(reference))
         (evidence / "profile.json").write_bytes(msgspec.json.encode(self.profile_of(trained)))
-        (evidence.parent / "manifest.json").write_bytes(msgspec.json.encode({"signature": signature}))
+        (evidence.parent / MANIFEST).write_bytes(content)
         before = self.context.ledger.routes.get(self.context.name, "production")
         revision = before.revision if before is not None else 0
         self.context.ledger.routes.put(

@@ -19,7 +19,7 @@ from noria.delivery.context import DeliveryContext
 from noria.engine import assembly
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError, StoreError
-from noria.releases import bundle_verifier, export, signing
+from noria.releases import bundle, export, signing
 from noria.trust import erasure, gc
 from noria.trust.references import gather
 
@@ -142,14 +142,14 @@ def as_sealed_before(place: Place, left: dict[str, str]) -> str:
     """Make the bundle of v1 one of before: sealed with what steps had left in the checkout. Its digest."""
     state = place.home / ".noria"
     (folder,) = (state / "releases").iterdir()
-    manifest = msgspec.json.decode((folder / bundle_verifier.MANIFEST).read_bytes())
+    manifest = msgspec.json.decode((folder / bundle.MANIFEST).read_bytes())
     for name, text in left.items():
         (folder / "code" / name).parent.mkdir(exist_ok=True)
         (folder / "code" / name).write_text(text)
         manifest["files"][f"code/{name}"] = names.digest_bytes(text.encode())
     content = msgspec.json.encode(manifest)
-    (folder / bundle_verifier.MANIFEST).write_bytes(content)
-    (folder / bundle_verifier.SEAL).write_bytes(signing.sign(state, content))
+    (folder / bundle.MANIFEST).write_bytes(content)
+    (folder / bundle.SEAL).write_bytes(signing.sign(state, content))
     digest = names.digest_bytes(content)
     with closing(sqlite3.connect(state / "ledger.db")) as database, database:
         database.execute("UPDATE releases SET digest = ?", (digest,))
@@ -177,11 +177,11 @@ def test_a_release_says_that_what_it_was_made_of_was_erased(tmp_path: Path) -> N
         erasure.erase(context, "points@v1")
         left = {blob.digest for blob in context.blobs.each()}
         assert left.isdisjoint(found.roots | found.left | found.manifests)
-        sealed = bundle_verifier.verify(context.bundle(digest), signing.known_keys(state))
+        sealed = bundle.open_bundle(context.bundle(digest), signing.known_keys(state))
         assert sealed.erased == ("code/copy.csv", "code/made/cache.csv")
         (context.bundle(digest) / "code/made/cache.csv").write_text("id,name\n1,Zebra\n2,Yak\n")
         with pytest.raises(StoreError, match="was changed"):
-            bundle_verifier.verify(context.bundle(digest), signing.known_keys(state))
+            bundle.open_bundle(context.bundle(digest), signing.known_keys(state))
         (context.bundle(digest) / "code/made/cache.csv").unlink()
     assert holding(place, "Zebra") == []
     place.noria("releases", "export", "v1", "--into", str(tmp_path / "v1.tar"), "--without-data")

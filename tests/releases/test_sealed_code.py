@@ -12,11 +12,10 @@ import pytest
 from noria import config
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import RefusedError, StepError
-from noria.pipeline import pin
+from noria.pipeline import pin, sealable_code
 from noria.pipeline.context import PinnedRun
 from noria.pipeline.places import Places
 from noria.pipeline.turn_record import Turn
-from noria.releases import code
 from noria.storage.ledger import Ledger
 
 GIT = ["git", "-c", "user.name=Anna", "-c", "user.email=anna@example.org"]
@@ -61,7 +60,7 @@ class World:
 
 
 def sealed(context: DeliveryContext, pinned_run: PinnedRun, target: Path) -> dict[str, str]:
-    code.seal(context, pinned_run, target)
+    sealable_code.lay_out(context, pinned_run, target)
     found = [path for path in target.rglob("*") if path.is_symlink() or not path.is_dir()]
     return {p.relative_to(target).as_posix(): os.readlink(p) if p.is_symlink() else p.read_text() for p in found}
 
@@ -114,9 +113,9 @@ def test_a_link_that_leaves_or_goes_round_is_refused_by_name(tmp_path: Path, tar
     world.commit()
     line, pinned_run = world.pinned_run()
     with pytest.raises(RefusedError, match=f"loop is a link that leads to {target}"):
-        code.seal(line, pinned_run, tmp_path / "code")
-    assert code.bad_links(world.home, pinned_run.project).startswith(f"loop is a link that leads to {target}")
-    assert code.bad_links_of(line, pinned_run) == code.bad_links(world.home, pinned_run.project)
+        sealable_code.lay_out(line, pinned_run, tmp_path / "code")
+    assert sealable_code.bad_links(world.home, pinned_run.project).startswith(f"loop is a link that leads to {target}")
+    assert sealable_code.bad_links_of(line, pinned_run) == sealable_code.bad_links(world.home, pinned_run.project)
 
 
 def test_a_link_that_nobody_added_to_git_is_the_person_s_own(tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ def test_a_link_that_nobody_added_to_git_is_the_person_s_own(tmp_path: Path) -> 
     (world.home / "elsewhere").symlink_to("/etc")
     world.put("work.py", "x = 3\n")
     line, pinned_run = world.pinned_run(by_hand=True)
-    assert code.bad_links(world.home, pinned_run.project) == ""
+    assert sealable_code.bad_links(world.home, pinned_run.project) == ""
     assert sealed(line, pinned_run, tmp_path / "code").keys() == {"noria.yaml", "work.py", ".gitignore"}
 
 
@@ -138,7 +137,7 @@ def test_a_link_that_leads_nowhere_stays_one(tmp_path: Path) -> None:
     world.commit()
     line, pinned_run = world.pinned_run()
     assert sealed(line, pinned_run, tmp_path / "code").items() >= {("latest", "data/none.csv"), ("here", ".")}
-    assert code.bad_links(world.home, pinned_run.project) == code.bad_links_of(line, pinned_run) == ""
+    assert sealable_code.bad_links(world.home, pinned_run.project) == sealable_code.bad_links_of(line, pinned_run) == ""
 
 
 def test_a_link_in_an_out_of_a_step_cannot_bring_in_a_file_from_elsewhere(tmp_path: Path) -> None:
@@ -161,4 +160,4 @@ def test_a_name_that_no_export_can_hold_is_refused(tmp_path: Path) -> None:
     world.commit()
     line, sheet = world.pinned_run()
     with pytest.raises(RefusedError, match="cannot be one"):
-        code.seal(line, sheet, tmp_path / "code")
+        sealable_code.lay_out(line, sheet, tmp_path / "code")

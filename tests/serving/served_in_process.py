@@ -13,7 +13,8 @@ from serving_bundles import PROJECT, Seal
 
 from noria.kernel.access import UNGUARDED, Access
 from noria.predictions.writer import LogWriter
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import counts as counting
 from noria.serving.access_control import AccessControl
 from noria.serving.app import App, Settings
@@ -58,7 +59,7 @@ def in_process(seal: Seal, digests: dict[str, str], access: Access = UNGUARDED) 
     recorder, router = Recorder(log), Router(counts, lambda *_: None)
     apps = Apps(lambda: App(Settings("production"), router, recorder, counts, AccessControl(access, "127.0.0.1")))
     loaded = {
-        digest: asyncio.run(load(open_bundle(seal.state / "releases" / digest, public_keys(seal.state), digest), None))
+        digest: asyncio.run(load(open_bundle(seal.state / "releases" / digest, known_keys(seal.state), digest), None))
         for digest in digests.values()
     }
     apps.serve([table_of(Route(project, "production", 1, digest, "v1"), loaded) for project, digest in digests.items()])

@@ -294,7 +294,8 @@ def _abort(seal: Seal, digest: str, path: Path, before: str) -> int:
 import asyncio, os, time
 from pathlib import Path
 from noria.serving import runtime
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving.crashes import leave_last_words
 state = Path({str(seal.state)!r})
 leave_last_words(Path({str(path)!r}), 0)
@@ -302,7 +303,7 @@ real = runtime.ort.InferenceSession
 runtime.ort.InferenceSession = lambda *a, **k: os.abort()
 {before}
 async def story():
-    release = await runtime.load(open_bundle(state / "releases" / {digest!r}, public_keys(state)), None)
+    release = await runtime.load(open_bundle(state / "releases" / {digest!r}, known_keys(state)), None)
     runtime.checked = lambda *a: os.abort()
     await release.runtime.predict({{"carrier": ["AA"], "distance": [3.5]}}, 1, time.monotonic() + 5)
 asyncio.run(story())

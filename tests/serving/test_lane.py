@@ -28,7 +28,8 @@ from noria.kernel.policy import LogPolicy
 from noria.kernel.task import Task
 from noria.models.signature import MATRIX, Input, Kind, Signature
 from noria.predictions.writer import LogReader, LogWriter, Prediction
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import counts as counting
 from noria.serving import protocol
 from noria.serving.app import App, Settings
@@ -107,7 +108,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
         state = tmp_path_factory.mktemp("state")
         seal = Seal(state)
         digest = release(seal, state / "scratch", signature=signature)
-        loaded = asyncio.run(load(open_bundle(state / "releases" / digest, public_keys(state), digest), None))
+        loaded = asyncio.run(load(open_bundle(state / "releases" / digest, known_keys(state), digest), None))
         path = counts_path(state, "production")
         counting.create(path)
         counts = SharedCounters(path, 0)

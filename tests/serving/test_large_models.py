@@ -24,7 +24,8 @@ from noria.kernel.task import Task
 from noria.models import forms, weights
 from noria.models.golden import GOLDEN, asked, one_answer
 from noria.models.signature import MATRIX, Input, Kind, Signature
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving.runtime import OnnxRuntime
 
 SIGNATURE = Signature((Input("a", Kind.NUMBER), Input("b", Kind.NUMBER)), Task.BINARY, ("0", "1"))
@@ -174,7 +175,7 @@ def test_the_file_that_is_mapped_is_the_one_that_was_verified(
     """Between the bundle's verification and the mapping, or in the middle of it, somebody puts another file there."""
     digest = large(seal, tmp_path, 1100)
     folder = seal.state / "releases" / digest
-    bundle = open_bundle(folder, public_keys(seal.state), digest)
+    bundle = open_bundle(folder, known_keys(seal.state), digest)
     other = tmp_path / "other"
     other.write_bytes((folder / "model.onnx.data").read_bytes()[::-1])
     if when == "before":

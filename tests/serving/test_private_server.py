@@ -51,7 +51,7 @@ def candidate(home: Path, form: str) -> tuple[Any, Any, Any]:
     pl.DataFrame(rows).write_ipc(home / "holdout.arrow")
     serving = SimpleNamespace(max_body_bytes=1_000_000, max_rows=1000, log=RECORD_ALL)
     sheet = SimpleNamespace(run_id="run", project=SimpleNamespace(name=PROJECT, serving=serving))
-    package = SimpleNamespace(folder=folder, holdout=home / "holdout.arrow", signature=facts["signature"])
+    package = SimpleNamespace(folder=folder, holdout=home / "holdout.arrow", signature=BINARY)
     return SimpleNamespace(folder=lambda run: home / run), sheet, package
 
 

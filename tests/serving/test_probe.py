@@ -20,7 +20,8 @@ from serving_world import World
 
 from noria.kernel.errors import ServingError
 from noria.models.golden import GOLDEN, Golden, asked
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import preflight
 from noria.serving.runtime import OnnxRuntime
 
@@ -39,7 +40,7 @@ def resealed(seal: Seal, scratch: Path, digest: str, change: Callable[[Path], No
 
 def golden_of(seal: Seal, digest: str) -> Golden:
     """What a compiled release answers, asked of the runtime itself."""
-    runtime = OnnxRuntime(open_bundle(seal.state / "releases" / digest, public_keys(seal.state)))
+    runtime = OnnxRuntime(open_bundle(seal.state / "releases" / digest, known_keys(seal.state)))
 
     def answer(record: dict[str, Any]) -> float:
         answers = asyncio.run(runtime.predict({k: [v] for k, v in record.items()}, 1, time.monotonic() + 5))

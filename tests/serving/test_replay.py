@@ -28,7 +28,8 @@ from noria.kernel.verdict import Outcome
 from noria.models.signature import Input, Kind, Signature
 from noria.predictions.records import Predictions
 from noria.predictions.writer import LogWriter, Prediction
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.replay import ComparedAnswers, ReplayRun, _scaled, variation
 from noria.serving.replay_result import Replayed, ReplayOrder
@@ -69,7 +70,7 @@ def verdict(facts: Replayed) -> Outcome:
 
 
 def probabilities(seal: Seal, digest: str, asked: list[dict[str, Any]]) -> Any:
-    runtime = OnnxRuntime(open_bundle(seal.state / "releases" / digest, public_keys(seal.state)))
+    runtime = OnnxRuntime(open_bundle(seal.state / "releases" / digest, known_keys(seal.state)))
     columns = {name: [row[name] for row in asked] for name in asked[0]}
     return np.array(asyncio.run(runtime.predict(columns, len(asked), time.monotonic() + 5)))
 
@@ -147,7 +148,7 @@ def test_one_whose_every_answer_hangs_holds_nobody_up(seal: Seal, tmp_path: Path
 
 
 def test_it_stops_by_itself_when_its_time_is_up(seal: Seal, tmp_path: Path) -> None:
-    bundles = [open_bundle(seal.state / "releases" / compiled(seal, tmp_path, i), public_keys(seal.state)) for i in range(2)]
+    bundles = [open_bundle(seal.state / "releases" / compiled(seal, tmp_path, i), known_keys(seal.state)) for i in range(2)]
     order = ReplayOrder("", PROJECT, "production", "", "", 10**6, 1000.0, 200.0, 1.0, "", 1)
     row = Prediction("p", 0.0, PROJECT, "v1", "champion", None, {"carrier": "AA", "distance": 1.0}, {}, None, None, 0.1)
     said: list[str] = []

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 from serving_bundles import BINARY, PROJECT, RECORD, Seal, compiled
 
-from noria.kernel.errors import ServingError
-from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
+from noria.kernel.errors import ServingError, StoreError
+from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import counts
 from noria.serving.environment import bind
 from noria.serving.protocol import PredictionRequest
@@ -88,15 +89,15 @@ def test_the_counters_have_their_blocks_before_they_are_mapped(tmp_path: Path) -
 
 def test_a_whole_bundle_opens_with_its_signature(seal: Seal, tmp_path: Path) -> None:
     digest = compiled(seal, tmp_path / "scratch")
-    bundle = open_bundle(seal.state / "releases" / digest, public_keys(seal.state), digest)
+    bundle = open_bundle(seal.state / "releases" / digest, known_keys(seal.state), digest)
     assert (bundle.digest, bundle.signature) == (digest, BINARY)
 
 
 def test_a_bundle_under_another_name_is_refused(seal: Seal, tmp_path: Path) -> None:
     """A signed release put in another's place would be served as what it is not."""
     digest = compiled(seal, tmp_path / "scratch")
-    with pytest.raises(ServingError, match="not of 000000000000"):
-        open_bundle(seal.state / "releases" / digest, public_keys(seal.state), "0" * 64)
+    with pytest.raises(StoreError, match="not of 000000000000"):
+        open_bundle(seal.state / "releases" / digest, known_keys(seal.state), "0" * 64)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname"])
@@ -111,8 +112,8 @@ def test_a_manifest_that_points_outside_is_refused(seal: Seal, tmp_path: Path, n
     content = msgspec.json.encode(manifest)
     path.write_bytes(content)
     (path.parent / "manifest.sig").write_bytes(seal._key.sign(content))
-    with pytest.raises(ServingError, match="outside the bundle"):
-        open_bundle(path.parent, public_keys(seal.state))
+    with pytest.raises(StoreError, match="outside the bundle"):
+        open_bundle(path.parent, known_keys(seal.state))
 
 
 # -- routing

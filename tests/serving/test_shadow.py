@@ -17,7 +17,8 @@ from serving_world import World
 
 from noria.predictions.records import Shadow as Record
 from noria.predictions.writer import LogReader, LogWriter
-from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle, public_keys
+from noria.releases.bundle import Bundle, HostedFacts, Manifest, ModelFacts, open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import counts as counting
 from noria.serving.app import App, Settings
 from noria.serving.counts import SharedCounters, counts_path
@@ -305,7 +306,7 @@ def two(tmp_path: Path) -> dict[str, LoadedRelease]:
     """Compiled releases that answer differently."""
     seal = Seal(tmp_path / "sealed")
     digests = {name: compiled(seal, tmp_path / name, seed) for seed, name in enumerate("ap")}
-    key = public_keys(seal.state)
+    key = known_keys(seal.state)
     folders = {name: seal.state / "releases" / digest for name, digest in digests.items()}
     return {name: asyncio.run(load(open_bundle(folders[name], key, digest), None)) for name, digest in digests.items()}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from serving_bundles import BINARY, FEATURES, Seal, hosted
 
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import host_pool
 from noria.serving.runtime import HostedRuntime
 
@@ -51,7 +52,7 @@ def test_what_a_host_writes_beside_its_code_spoils_no_release(seal: Seal, tmp_pa
                 (copy,) = copies()
                 assert (copy / "delays" / "cache" / "rows.txt").exists()
                 assert (copy / "left.txt").exists()
-                assert open_bundle(bundle, public_keys(seal.state), digest).digest == digest
+                assert open_bundle(bundle, known_keys(seal.state), digest).digest == digest
                 await runtime.close()
                 if victim is not None:
                     before = host.process
@@ -63,4 +64,4 @@ def test_what_a_host_writes_beside_its_code_spoils_no_release(seal: Seal, tmp_pa
 
     asyncio.run(asyncio.wait_for(serve(), 120))
     assert copies() == []
-    assert open_bundle(bundle, public_keys(seal.state), digest).digest == digest
+    assert open_bundle(bundle, known_keys(seal.state), digest).digest == digest

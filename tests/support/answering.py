@@ -13,7 +13,8 @@ from small_line import SmallLine
 
 from noria.kernel.access import UNGUARDED
 from noria.predictions.writer import LogWriter
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import counts as counting
 from noria.serving.access_control import AccessControl
 from noria.serving.app import App, Settings
@@ -37,7 +38,7 @@ class Answers:
         for route in routes:
             for digest in filter(None, (route.champion, route.candidate, route.previous) if route else ()):
                 if digest not in self._loaded:
-                    bundle = open_bundle(state / "releases" / digest, public_keys(state), digest)
+                    bundle = open_bundle(state / "releases" / digest, known_keys(state), digest)
                     self._loaded[digest] = asyncio.run(load(bundle, None))
         self._apps.serve([table_of(route, self._loaded) for route in routes if route])
 

@@ -17,9 +17,8 @@ from noria.data import files, repeats, served_predictions, sources, table_types
 from noria.data.formats import DatasetFile
 from noria.kernel.errors import DataError, ServingError
 from noria.monitor import judge_quality
-from noria.pipeline import check
+from noria.pipeline import check, sealable_code
 from noria.pipeline.executors.local import child_environment
-from noria.releases import code
 
 if TYPE_CHECKING:
     import polars as pl
@@ -220,8 +219,8 @@ def _table(
 
 def _links(home: Home, project: Project) -> list[CheckResult]:
     """Links of the code that could not be sealed."""
-    bad = code.bad_links(home.path, project) if project.model is not None else ""
-    return [CheckResult("code", False, f"{bad}. {code.CURE}")] if bad else []
+    bad = sealable_code.bad_links(home.path, project) if project.model is not None else ""
+    return [CheckResult("code", False, f"{bad}. {sealable_code.CURE}")] if bad else []
 
 
 def _alone(name: str, path: Path, project: Project, source: DataSource, decided: TypeDecision) -> list[CheckResult]:

@@ -25,6 +25,7 @@ from noria.kernel.tasks import find_metric
 from noria.kernel.verdict import Outcome
 from noria.models.signature import Signature
 from noria.predictions.damage import tell_damage
+from noria.releases.bundle import read_manifest
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Advice, Analysis, Interval, Rollout, RolloutState, Route, Tally, total
 from noria.stats import betting
@@ -194,8 +195,7 @@ def task_of(context: DeliveryContext, digest: str) -> Task:
 
 def signature_of(context: DeliveryContext, digest: str) -> Signature:
     """What a release takes and answers."""
-    manifest = msgspec.json.decode((context.bundle(digest) / "manifest.json").read_bytes())
-    return msgspec.convert(manifest["signature"], Signature)
+    return read_manifest(context.bundle(digest), digest).signature
 
 
 def _record(

@@ -16,6 +16,7 @@ from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, Ser
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline.context import PipelineContext
 from noria.pipeline.turn_record import TurnOutcome
+from noria.releases.bundle import MANIFEST
 from noria.releases.release import Release
 from noria.serving import judge_crash
 from noria.serving.rollout_records import CHAMPION, Rollout, RolloutState, Route
@@ -244,7 +245,7 @@ def restore_previous(
 def rollback_target(context: DeliveryContext, route: Route, wanted: str | None) -> judge_rollback_target.RollbackTarget:
     """Where an environment goes back to. Raises RefusedError."""
     releases = context.ledger.releases.list(context.name)
-    here = {r.version for r in releases if (context.bundle(r.digest) / "manifest.json").is_file()}
+    here = {r.version for r in releases if (context.bundle(r.digest) / MANIFEST).is_file()}
     history = context.ledger.routes.champions(context.name, route.environment)
     found = judge_rollback_target.target(history, {r.version: r.barred for r in releases}, route.champion_version, wanted, here)
     if isinstance(found, judge_rollback_target.Refusal):

@@ -8,7 +8,8 @@ from typing import Protocol
 import msgspec
 
 from noria.kernel.errors import ServingError, StoreError
-from noria.releases import bundle_verifier, signing
+from noria.releases import signing
+from noria.releases.bundle import open_bundle
 from noria.serving.client import ArmTallies, Server
 from noria.serving.rollout_records import Crashes, Route
 
@@ -80,7 +81,7 @@ class Embedded:
         """Why a server could not serve a release when it is back; empty where its bundle is whole and ours."""
         state = self._server.state
         try:
-            bundle_verifier.verify(state / "releases" / digest, signing.known_keys(state), digest)
+            open_bundle(state / signing.RELEASES / digest, signing.known_keys(state), digest)
         except StoreError as error:
             return error.message
         return ""

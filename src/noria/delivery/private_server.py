@@ -21,11 +21,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from noria.kernel import names
 from noria.kernel.errors import NoriaError, StepError, StoppedError
-from noria.models.signature import Signature
 from noria.pipeline.context import PinnedRun, PipelineContext
-from noria.releases import bundle_verifier, signing
+from noria.releases import bundle, signing
 from noria.releases.packaging import Package
 from noria.serving.client import Server
 from noria.serving.rollout_records import Route
@@ -128,11 +126,7 @@ def lay(package: Package, folder: Path) -> str:
     signing.public_key(folder)  # a key of this folder alone, before anything is there that one must have signed
     incoming = folder / "releases" / "incoming"
     shutil.copytree(package.folder, incoming, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    manifest = msgspec.json.decode((incoming / bundle_verifier.MANIFEST).read_bytes()) | bundle_verifier.listing(incoming)
-    content = msgspec.json.encode(manifest, order="sorted")
-    (incoming / bundle_verifier.MANIFEST).write_bytes(content)
-    (incoming / bundle_verifier.SEAL).write_bytes(signing.sign(folder, content))
-    digest = names.digest_bytes(content)
+    digest = bundle.seal(incoming, folder, bundle.listed(incoming, bundle.read_manifest(incoming)))
     incoming.rename(folder / "releases" / digest)
     return digest
 
@@ -143,8 +137,7 @@ def _bodies(package: Package) -> list[bytes]:
 
     from noria.models import columns  # as polars
 
-    signature = msgspec.convert(package.signature, Signature)
-    rows = columns.frame(pl.read_ipc(package.holdout).head(ROWS), signature.inputs)
+    rows = columns.frame(pl.read_ipc(package.holdout).head(ROWS), package.signature.inputs)
     return [msgspec.json.encode(record) for record in rows.to_dicts()]
 
 

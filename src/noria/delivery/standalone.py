@@ -22,11 +22,10 @@ from msgspec.structs import replace
 from noria.kernel import logs
 from noria.kernel.errors import DataError, NoriaError, RefusedError, ServingError
 from noria.models.signature import Signature
-from noria.releases import bundle_verifier, export, signing
-from noria.releases.bundle_verifier import VerifiedBundle
+from noria.releases import export, signing
+from noria.releases.bundle import Bundle, make_links, open_release
 from noria.releases.export import FACTS, ExportFacts, ExportFile, ExportMeter
 from noria.releases.release import Release
-from noria.releases.stored_bundle import whole
 from noria.serving import protocol, supervisor
 from noria.serving.rollout_records import Route
 from noria.serving.route_file import ROUTES, read_routes, write_routes
@@ -72,7 +71,7 @@ def from_file(path: Path, keys: Collection[str] = (), progress: Progress = silen
             if found is None:
                 _unpack(state, members, facts, progress)
                 found = _whole(target, facts, path)
-        return UnpackedRelease(facts.release, facts.key, found.key, _signature(found, path.name))
+        return UnpackedRelease(facts.release, facts.key, found.key, found.signature)
 
     return lay
 
@@ -85,13 +84,13 @@ def from_store(store: Path, release: Release) -> Lay:
             raise RefusedError(f"{release.version} is barred: {release.barred}", hint="`noria releases` lists the others.")
         keys = signing.known_keys(store)
         source, target = store / "releases" / release.digest, state / "releases" / release.digest
-        found = whole(source, release, keys)
+        found = open_release(source, release, keys)
         if _sound(target, release, keys) is None:
             with full_disk(state):
                 incoming = _emptied(state)
                 shutil.copytree(source, incoming, copy_function=_link, symlinks=True)
                 incoming.rename(target)
-        return UnpackedRelease(release, keys[0], found.key, _signature(found, str(source)))
+        return UnpackedRelease(release, keys[0], found.key, found.signature)
 
     return lay
 
@@ -202,28 +201,21 @@ def _emptied(state: Path) -> Path:
     return incoming
 
 
-def _sound(folder: Path, release: Release, keys: Sequence[str]) -> VerifiedBundle | None:
+def _sound(folder: Path, release: Release, keys: Sequence[str]) -> Bundle | None:
     """A bundle that lies there whole from an earlier start; a damaged one is taken away."""
     try:
-        return whole(folder, release, keys)
+        return open_release(folder, release, keys)
     except NoriaError:
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
-def _whole(folder: Path, facts: ExportFacts, path: Path) -> VerifiedBundle:
+def _whole(folder: Path, facts: ExportFacts, path: Path) -> Bundle:
     try:
-        bundle_verifier.make_links(folder, bundle_verifier.links_of((folder / bundle_verifier.MANIFEST).read_bytes()))
-        return whole(folder, facts.release, [facts.sealed_by])
+        make_links(folder)
+        return open_release(folder, facts.release, [facts.sealed_by])
     except NoriaError as error:
         raise DataError(error.message, where=path.name) from error
-
-
-def _signature(found: VerifiedBundle, where: str) -> Signature:
-    try:
-        return msgspec.convert(bundle_verifier.facts(found)["signature"], Signature)
-    except (msgspec.ValidationError, KeyError, TypeError) as error:
-        raise DataError(f"its signature of inputs cannot be read: {error}", where=where) from error
 
 
 def _link(source: str, target: str) -> None:

@@ -23,7 +23,6 @@ from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Embedded
 from noria.evaluation.evaluate import evaluate
 from noria.kernel.errors import NoriaError, RefusedError
-from noria.kernel.pins import Pins
 from noria.pipeline import environment, git, interpreters
 from noria.pipeline.context import PinnedRun
 from noria.pipeline.executors.local import LocalExecutor
@@ -35,10 +34,10 @@ from noria.pipeline.train import train
 from noria.pipeline.turn_record import Turn
 from noria.releases import agreement, export
 from noria.releases.agreement import Divergence, MetricAgreement, StepAgreement
+from noria.releases.bundle import CODE, Bundle, stored_bundle
 from noria.releases.evidence import Evaluation
 from noria.releases.packaging import model_file, package
 from noria.releases.release import Release
-from noria.releases.stored_bundle import verify
 from noria.serving.client import Server
 from noria.storage.blobs import BlobStore
 from noria.storage.context import Progress
@@ -85,8 +84,7 @@ class _Recipe(msgspec.Struct, frozen=True):
     """What a release was made of, in a store of its own."""
 
     release: Release
-    bundle: Path
-    manifest: dict[str, Any]
+    bundle: Bundle
     context: DeliveryContext  # of the new store
     outputs: BlobStore  # where what the steps left then may still be
     key: str = ""
@@ -99,12 +97,11 @@ def reproduce(context: DeliveryContext, release: Release, folder: Path, asked: R
     """
     _demand_recorded(release)
     _demand_empty(folder)
-    manifest = verify(context, release)
-    pins = msgspec.convert(manifest["pins"], Pins)
+    bundle = stored_bundle(context.state, release)
     state = folder / ".noria"
     blobs = BlobStore(state / "blobs")
     snapshots = []
-    for snapshot, files in export.data_of(context, release, pins):
+    for snapshot, files in export.data_of(context, release, bundle.pins):
         meter = export.ExportMeter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), context.progress)
         for pin, path in files:
             if blobs.put_file(path) != pin.digest:
@@ -112,7 +109,7 @@ def reproduce(context: DeliveryContext, release: Release, folder: Path, asked: R
             meter.add(pin.size_bytes)
         snapshots.append(snapshot)
     fresh = _fresh_line(release, state, snapshots, blobs, context.progress)
-    recipe = _Recipe(release, context.bundle(release.digest), manifest, fresh, context.blobs)
+    recipe = _Recipe(release, bundle, fresh, context.blobs)
     return _made(recipe, folder, context.state / "interpreters", asked)
 
 
@@ -135,7 +132,7 @@ def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: Repro
     progress(f"{facts.release.version} of {facts.release.project}, signed with {facts.key}; its code runs now, as you")
     state = folder / ".noria"
     fresh = _fresh_line(facts.release, state, unpacked.snapshots, unpacked.blobs, progress)
-    recipe = _Recipe(facts.release, unpacked.bundle, unpacked.manifest, fresh, unpacked.blobs, facts.key)
+    recipe = _Recipe(facts.release, unpacked.bundle, fresh, unpacked.blobs, facts.key)
     return _made(recipe, folder, state / "interpreters", asked)
 
 
@@ -190,14 +187,14 @@ def _made(recipe: _Recipe, folder: Path, root: Path, asked: ReproduceOptions) ->
     try:
         made = package(context, pinned_run, train(context, pinned_run))
         measured, _ = evaluate(context, pinned_run, made, None)
-        found = agreement.of_steps(context, pinned_run, export.recorded_steps(recipe.bundle), recipe.outputs)
+        found = agreement.of_steps(context, pinned_run, export.recorded_steps(recipe.bundle.folder), recipe.outputs)
         diverged = agreement.divergence(context, pinned_run, found, around.matter)
     finally:
         context.executor.close()
-    recorded = msgspec.json.decode((recipe.bundle / "evidence" / "evaluation.json").read_bytes(), type=Evaluation)
+    recorded = msgspec.json.decode((recipe.bundle.folder / "evidence" / "evaluation.json").read_bytes(), type=Evaluation)
     metrics = agreement.of_metrics(recorded, measured)
     release, worst = recipe.release, max((m.difference for m in metrics.values()), default=0.0)
-    same = recipe.manifest["files"][model_file(release.form)] == made.model and made.form is release.form
+    same = recipe.bundle.manifest.files[model_file(release.form)] == made.model and made.form is release.form
     told = agreement.sentence(release, made.form, same, metrics, asked.tolerance, diverged)
     return Reproduction(
         release=release.version,
@@ -244,10 +241,10 @@ class _Surroundings(msgspec.Struct, frozen=True):
 
 def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: ReproduceOptions) -> _Surroundings:
     """This interpreter, or the recorded one, made anew."""
-    evidence, progress = recipe.bundle / "evidence", recipe.context.progress
+    evidence, progress = recipe.bundle.folder / "evidence", recipe.context.progress
     then = msgspec.json.decode((evidence / "environment.json").read_bytes())
     seed = int(msgspec.json.decode((evidence / "training.json").read_bytes()).get("seed", SEED))
-    lock = interpreters.lock_of(recipe.bundle / "code")
+    lock = interpreters.lock_of(recipe.bundle.folder / CODE)
     modules = _imported(recipe.context.home, project)
     python, now = Path(sys.executable), environment.record()
     if asked.rebuild:
@@ -269,7 +266,7 @@ def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: Reproduc
 def _lay_out(recipe: _Recipe, tree: Path) -> Project:
     """The sealed code as the tree of its commit, without what its steps left in it; what Git ignores there stays ignored."""
     tree.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(recipe.bundle / "code", tree, symlinks=True)
+    shutil.copytree(recipe.bundle.folder / CODE, tree, symlinks=True)
     with contextlib.suppress(NoriaError):  # without Git nothing is ignored
         git.begin(tree)
     project = config.load(tree)
@@ -290,11 +287,18 @@ def _imported(tree: Path, project: Project) -> frozenset[str]:
 
 def _sheet(context: DeliveryContext, recipe: _Recipe, project: Project, record: dict[str, object]) -> PinnedRun:
     release = recipe.release
-    pins = msgspec.convert(recipe.manifest["pins"], Pins)
     turn = Turn("reproduce", context.name, 0, (), f"reproduce {release.version}", release.created_at)
     pinned_run = PinnedRun(
-        turn, "reproduce", project, context.home, _commit(release), None, record, pins=pins, sealed=recipe.bundle / "code"
+        turn,
+        "reproduce",
+        project,
+        context.home,
+        _commit(release),
+        None,
+        record,
+        pins=recipe.bundle.pins,
+        sealed=recipe.bundle.folder / CODE,
     )
-    kept = recipe.bundle / "evidence" / "tables.json"  # releases of before have none: their files tell their types
+    kept = recipe.bundle.folder / "evidence" / "tables.json"  # releases of before have none: their files tell their types
     pinned_run.tables = msgspec.json.decode(kept.read_bytes(), type=dict[str, TableType]) if kept.is_file() else {}
     return pinned_run

@@ -21,10 +21,10 @@ from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.orders import TaskInputs
 from noria.pipeline.run import StepState
+from noria.releases.bundle import read_manifest, stored_bundle
 from noria.releases.evidence import Evaluation
 from noria.releases.packaging import Package
 from noria.releases.release import Release
-from noria.releases.stored_bundle import verify
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +129,7 @@ def _rival(
     if release is None:
         return None
     try:
-        verify(context, release)
+        stored_bundle(context.state, release)
         note = _overlap(context.bundle(release.digest), package)
     except NoriaError as error:
         note = error.message
@@ -168,11 +168,12 @@ def _order(
 ) -> steps.StepOrder:
     model = pinned_run.project.model
     assert model is not None
-    rule = msgspec.json.decode((context.places.tree(tree) / "manifest.json").read_bytes())["signature"].get("decision")
+    rule = read_manifest(context.places.tree(tree)).signature.decision
     facts = StepFacts(
         code=identity,
         inputs={"holdout": package.holdout_digest},
-        params={"decision": repr(rule)} if rule is not None else {},  # the same model may be called by another rule
+        # the same model may be called by another rule
+        params={"decision": repr(msgspec.to_builtins(rule))} if rule is not None else {},
         environment=environment.digest(pinned_run.environment),
     )
     inputs = TaskInputs()

@@ -16,7 +16,7 @@ import polars as pl
 from noria.models import columns, forms
 from noria.models.python_model import TableKinds
 from noria.models.signature import Signature
-from noria.releases.bundle_verifier import lay_out_code
+from noria.releases.bundle import Manifest, lay_out_code, read_manifest
 from noria.releases.release import ServedForm
 
 SCORES = "scores.npy"
@@ -40,12 +40,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 def _opened(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame, Signature]:
     """The sealed form, and the rows as it takes them."""
     bundle = Path(job["bundle"]).resolve()
-    manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
-    if manifest["form"] == ServedForm.HOSTED:
-        enter(bundle, Path(job["folder"]) / "code", manifest["hosted"]["paths"])
-    signature = msgspec.convert(manifest["signature"], Signature)
-    rows = columns.frame(pl.read_ipc(job["rows"]), signature.inputs)
-    return sealed_form(bundle, manifest, signature), rows, signature
+    manifest = read_manifest(bundle)
+    if manifest.hosted is not None:
+        enter(bundle, Path(job["folder"]) / "code", manifest.hosted.paths)
+    rows = columns.frame(pl.read_ipc(job["rows"]), manifest.signature.inputs)
+    return sealed_form(bundle, manifest), rows, manifest.signature
 
 
 def enter(bundle: Path, copy: Path, paths: Sequence[str]) -> None:
@@ -58,10 +57,9 @@ def enter(bundle: Path, copy: Path, paths: Sequence[str]) -> None:
     importlib.invalidate_caches()
 
 
-def sealed_form(bundle: Path, manifest: dict[str, Any], signature: Signature) -> forms.Form:
+def sealed_form(bundle: Path, manifest: Manifest) -> forms.Form:
     """The model as the server would load it."""
-    path = bundle / manifest["model"]["file"]
-    if manifest["form"] == ServedForm.COMPILED:
-        return forms.Compiled(path, signature)
-    hosted = manifest.get("hosted", {})
-    return forms.Original.load(path, hosted.get("features"), signature, msgspec.convert(hosted.get("frames", {}), TableKinds))
+    path = bundle / manifest.model.file
+    if manifest.form is ServedForm.COMPILED:
+        return forms.Compiled(path, manifest.signature)
+    return forms.Original.load(path, manifest.features, manifest.signature, msgspec.convert(manifest.frames, TableKinds))

@@ -12,16 +12,16 @@ import numpy as np
 from noria.config import Project
 from noria.delivery.context import DeliveryContext
 from noria.kernel import names
-from noria.kernel.errors import NotFoundError
+from noria.kernel.errors import NotFoundError, StoreError
 from noria.kernel.policy import MonitorPolicy, lasting
 from noria.kernel.verdict import Outcome, Verdict
-from noria.models.signature import Signature
 from noria.monitor import judge_drift, judge_quality
 from noria.monitor.accumulator import FORMAT, AccumulatorState, Gauge, ReleaseWindows, RunningMoments, Span, WindowAccumulator
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Alert, Window
 from noria.predictions.damage import tell_damage
 from noria.predictions.reader import LogReader
+from noria.releases.bundle import read_manifest
 from noria.releases.evidence import Reference
 from noria.stats import calendar
 from noria.stats.profile_records import Profile
@@ -122,10 +122,9 @@ def gauge_of(context: DeliveryContext, release: str, hidden: frozenset[str]) -> 
     try:
         bundle = context.bundle(context.ledger.releases.get(context.name, release).digest)
         measured = (bundle / "evidence" / "reference.json").read_bytes()
-        manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
-    except (NotFoundError, FileNotFoundError):
+        signature = read_manifest(bundle, bundle.name).signature
+    except (NotFoundError, FileNotFoundError, StoreError):  # a bundle that is gone or damaged: `noria data verify` tells of it
         return None
-    signature = msgspec.convert(manifest["signature"], Signature)
     return Gauge(signature, msgspec.json.decode(measured, type=Reference), _profile(bundle, hidden))
 
 

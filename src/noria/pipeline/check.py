@@ -22,10 +22,9 @@ from noria.kernel import names
 from noria.kernel.contract import Contract
 from noria.kernel.errors import DataError
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
-from noria.pipeline import orders, steps
+from noria.pipeline import orders, sealable_code, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.run import StepState
-from noria.releases import code as sealing
 from noria.storage.stat_index import StatEntry
 
 if TYPE_CHECKING:
@@ -243,9 +242,9 @@ def _parquet(table: pl.DataFrame) -> bytes:
 
 def code(context: PipelineContext, pinned_run: PinnedRun) -> Verdict:
     """What can be sealed, then the project's own tests; what passed once for the same code and environment is not run again."""
-    bad = sealing.bad_links_of(context, pinned_run) if pinned_run.project.model is not None else ""
+    bad = sealable_code.bad_links_of(context, pinned_run) if pinned_run.project.model is not None else ""
     if bad:
-        return combine((Reason("check.links", f"{bad}. {sealing.CURE}", Outcome.FAIL),))
+        return combine((Reason("check.links", f"{bad}. {sealable_code.CURE}", Outcome.FAIL),))
     command = pinned_run.project.checks.code
     if not command:
         return Verdict(Outcome.PASS, (Reason("check.none", "no code check is set"),))

@@ -22,7 +22,7 @@ import msgspec
 
 from noria.kernel.errors import StoreError
 from noria.predictions.segments import WRITABLE
-from noria.storage.disk import full_disk, sync_folder
+from noria.storage.disk import full_disk, sync_path
 
 if TYPE_CHECKING:
     from noria.predictions.records import Record
@@ -94,7 +94,7 @@ def write(folder: Path, index: Index) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(folder / INDEX)
-        sync_folder(folder)
+        sync_path(folder)
 
 
 def due(folder: Path, older_s: float = DAY_S, size_bytes: int = BATCH_BYTES) -> bool:

@@ -24,7 +24,7 @@ from noria.predictions.reader import segment_parts
 from noria.predictions.records import Damage
 from noria.predictions.segments import MAGIC, recover
 from noria.predictions.tabular import GroupPart, RecordGroup
-from noria.storage.disk import full_disk, make_folder, sync_file, sync_folder
+from noria.storage.disk import full_disk, make_folder, sync_path
 
 LOCK = "compacting.lock"
 INCOMING = "incoming"
@@ -197,7 +197,7 @@ def _write(folder: Path, batch: CompactedBatch, parts: dict[RecordGroup, list[Gr
                 size, path = fresh.stat().st_size, fresh.rename(place / fresh.name)
             finally:
                 fresh.unlink(missing_ok=True)  # a full disk needs the room
-            sync_folder(place)
+            sync_path(place)
             shown = path.relative_to(folder).as_posix()
             batch.files.append(File(shown, group.record, group.project, group.date, part.table.num_rows, size, part.kinds))
 
@@ -206,7 +206,7 @@ def _write_file(path: Path, table: pa.Table) -> None:
     """A Parquet file that lasts, read back with the checksums of its pages. Raises StoreError when it is not what was written."""
     pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)
     path.chmod(0o400)
-    sync_file(path)
+    sync_path(path)
     try:
         rows = pq.read_table(path, partitioning=None, page_checksum_verification=True, use_threads=False).num_rows
     except OSError as error:
@@ -220,4 +220,4 @@ def _make_folders(place: Path) -> None:
     missing = [p for p in (place, *place.parents) if not p.is_dir()]
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
-        sync_folder(path.parent)
+        sync_path(path.parent)

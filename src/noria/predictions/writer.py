@@ -22,7 +22,7 @@ from noria.kernel.errors import DiskFullError, StoreError
 from noria.predictions.reader import LogReader, read_all
 from noria.predictions.records import Feedback, Prediction, Predictions, Record, Written, frame
 from noria.predictions.segments import MAGIC, recover
-from noria.storage.disk import FULL, disk_full, full_disk, make_folder, sync_folder
+from noria.storage.disk import FULL, disk_full, full_disk, make_folder, sync_path
 
 _log = logs.named("noria.predictions")
 
@@ -124,7 +124,7 @@ class LogWriter:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 if os.write(handle, MAGIC) != len(MAGIC):
                     raise OSError(errno.ENOSPC, "short write")
-                sync_folder(self._folder)
+                sync_path(self._folder)
             except OSError:
                 os.close(handle)
                 path.unlink()

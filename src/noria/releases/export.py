@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 from msgspec.structs import replace
@@ -28,20 +28,19 @@ from noria import __version__, config
 from noria.data import refetch
 from noria.data.snapshot import FilePin, Snapshot
 from noria.kernel import names
-from noria.kernel.errors import CorruptBlobError, DataError, DiskFullError, NoriaError, NotFoundError, RefusedError
+from noria.kernel.errors import CorruptBlobError, DataError, DiskFullError, NotFoundError, RefusedError, StoreError
 from noria.kernel.pins import Pins
 from noria.pipeline import interpreters
 from noria.pipeline.context import PipelineContext
 from noria.pipeline.run import StepRecord
-from noria.releases import bundle_verifier as bundles
 from noria.releases import signing
+from noria.releases.bundle import OWN, Bundle, make_links, open_release
 from noria.releases.release import Release
-from noria.releases.stored_bundle import whole
 from noria.storage import archive
 from noria.storage.archive import ArchiveMember, Content
 from noria.storage.blobs import BlobStore
 from noria.storage.context import Progress, silent
-from noria.storage.disk import full_disk, sync_folder
+from noria.storage.disk import full_disk, sync_path
 
 FORMAT = 1
 FACTS, SEAL = "release.json", "release.sig"
@@ -153,7 +152,7 @@ def write(target: Path, ahead: Mapping[str, bytes], sources: Mapping[str, ByteSo
             with open(fresh, "xb", opener=_private) as file:
                 _write(file, ahead, sources, meter)
             fresh.rename(target)
-            sync_folder(target.parent)
+            sync_path(target.parent)
     finally:
         fresh.unlink(missing_ok=True)
 
@@ -202,10 +201,10 @@ def _erased(release: Release, what: str) -> RefusedError:
 
 def _gathered(context: PipelineContext, release: Release, with_data: bool) -> tuple[ExportFacts, dict[str, ByteSource]]:
     bundle = context.bundle(release.digest)
-    sealed = whole(bundle, release, signing.known_keys(context.state))
-    pins = msgspec.convert(bundles.facts(sealed)["pins"], Pins)
+    sealed = open_release(bundle, release, signing.known_keys(context.state))
+    pins = sealed.pins
     sources = {f"bundle/{name}": _file(bundle / name, digest) for name, digest in sealed.files.items()}
-    for name in sorted(bundles.OWN):
+    for name in sorted(OWN):
         if (bundle / name).exists():
             sources[f"bundle/{name}"] = _file(bundle / name, names.digest_file(bundle / name))
     snapshots, left_out = {}, {}
@@ -288,9 +287,7 @@ class UnpackedExport(msgspec.Struct, frozen=True):
     """An export in a folder of its own."""
 
     facts: ExportFacts
-    bundle: Path
-    manifest: dict[str, Any]
-    pins: Pins
+    bundle: Bundle
     snapshots: tuple[Snapshot, ...]
     blobs: BlobStore
 
@@ -342,17 +339,15 @@ def _unpack(path: Path, state: Path, keys: Collection[str], progress: Progress) 
 
     with full_disk(state):
         facts = _read(path, keys, begin, take, progress)
-    bundle = state / "releases" / facts.release.digest
-    laid.rename(bundle)
+    folder = state / "releases" / facts.release.digest
+    laid.rename(folder)
     try:
-        bundles.make_links(bundle, bundles.links_of((bundle / bundles.MANIFEST).read_bytes()))
-        manifest = bundles.facts(whole(bundle, facts.release, [facts.sealed_by]))
-        pins = msgspec.convert(manifest["pins"], Pins)
-    except NoriaError as error:
+        make_links(folder)
+        bundle = open_release(folder, facts.release, [facts.sealed_by])
+        datasets = tuple(_datasets(path, facts, bundle.pins, snapshots))
+    except StoreError as error:
         raise DataError(error.message, where=path.name) from error
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
-        raise DataError("the manifest of its bundle is none of Noria's", where=path.name) from error
-    return UnpackedExport(facts, bundle, manifest, pins, tuple(_datasets(path, facts, pins, snapshots)), blobs)
+    return UnpackedExport(facts, bundle, datasets, blobs)
 
 
 def _read(

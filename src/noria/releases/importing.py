@@ -31,12 +31,14 @@ from noria.models import weights
 from noria.models.frameworks import file_kinds
 from noria.models.frameworks.file_kinds import FileContent
 from noria.models.golden import GOLDEN
+from noria.models.signature import Signature
 from noria.pipeline import environment
 from noria.pipeline.context import PipelineContext
-from noria.releases import signing
-from noria.releases.packaging import model_file
+from noria.releases import bundle, sealing
+from noria.releases.bundle import HostedFacts, ImportedFrom, Manifest
+from noria.releases.packaging import model_facts_of, model_file
 from noria.releases.release import IMPORTED, Release, ServedForm
-from noria.storage.disk import full_disk, sync_all, sync_folder
+from noria.storage.disk import full_disk
 
 TIMEOUT_S = 600.0
 MODEL_MOST = 2 << 30  # bytes; what protobuf holds
@@ -291,7 +293,7 @@ def _sealed(context: PipelineContext, run_id: str, folder: Path, result: dict[st
     """The bundle in its place; its digest."""
     form = ServedForm(result["form"])
     record = environment.record()
-    (folder / "code").mkdir()
+    (folder / bundle.CODE).mkdir()
     evidence = folder / "evidence"
     evidence.mkdir()
     parity = {k: result[k] for k in ("form", "reason", "parity", "latency_p50_ms", "latency_p99_ms")}
@@ -301,28 +303,20 @@ def _sealed(context: PipelineContext, run_id: str, folder: Path, result: dict[st
     listed = [model_file(form), GOLDEN, *(f"evidence/{name}.json" for name in documents)]
     if weights.beside(folder / model_file(form)).exists():
         listed.append(model_file(form) + weights.SUFFIX)
-    manifest: dict[str, Any] = {
-        "format": 1,
-        "project": context.name,
-        "run": run_id,
-        "form": form,
-        "signature": result["signature"],
-        "model": {"file": model_file(form), "runtime": "onnx" if form is ServedForm.COMPILED else "python"},
-        "pins": _pins(context, record),
-        "origin": {"file": origin["file"], "sha256": origin["sha256"]},
-        "files": {name: names.digest_file(folder / name) for name in sorted(listed)},
-    }
-    if form is ServedForm.HOSTED:
-        manifest["hosted"] = {"features": None, "paths": ["."]}
-    content = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
-    (folder / "manifest.json").write_bytes(content)
-    (folder / "manifest.sig").write_bytes(signing.sign(context.state, content))
-    digest = names.digest_bytes(content)
-    place = context.bundle(digest)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    sync_all(folder)
-    folder.rename(place)
-    sync_folder(place.parent)
+    manifest = Manifest(
+        bundle.FORMAT,
+        context.name,
+        form,
+        msgspec.convert(result["signature"], Signature),
+        model_facts_of(form),
+        HostedFacts() if form is ServedForm.HOSTED else None,
+        run_id,
+        _pins(context, record),
+        {name: names.digest_file(folder / name) for name in sorted(listed)},
+        origin=ImportedFrom(origin["file"], origin["sha256"]),
+    )
+    digest = bundle.seal(folder, context.state, manifest)
+    sealing.place(folder, context.bundle(digest))
     return digest
 
 

@@ -10,14 +10,15 @@ import msgspec
 
 from noria.models import golden, weights
 from noria.models.signature import Signature
-from noria.pipeline import environment, steps
+from noria.pipeline import environment, sealable_code, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import model_facts
 from noria.pipeline.orders import TaskInputs
 from noria.pipeline.run import StepRecord
-from noria.releases import bundle_verifier, code
+from noria.releases import bundle
+from noria.releases.bundle import HostedFacts, Manifest, ModelFacts
 from noria.releases.release import Release, ServedForm
 
 PACKAGED = {"onnx": "model.onnx", "weights": "model.onnx" + weights.SUFFIX, "golden": golden.GOLDEN}
@@ -35,7 +36,7 @@ class Package(msgspec.Struct, frozen=True):
     model: str  # digest of the model file that is served; of a graph it stands for its weights, too
 
     @property
-    def signature(self) -> dict[str, Any]:
+    def signature(self) -> Signature:
         """What it is served with: where only that compiles, narrower than what training found."""
         return served_signature(self.trained, self.packaged)
 
@@ -55,8 +56,8 @@ def package(context: PipelineContext, pinned_run: PinnedRun, trained: StepRecord
         context.blobs.materialise(packed.files["weights"], folder / PACKAGED["weights"])
     context.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
     if form is ServedForm.HOSTED:
-        code.seal(context, pinned_run, folder / bundle_verifier.CODE)
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(serving_facts(pinned_run, form, made.result, packed.result)))
+        sealable_code.lay_out(context, pinned_run, folder / bundle.CODE)
+    bundle.write_manifest(folder, serving_manifest(pinned_run, form, made.result, packed.result))
     holdout = context.named_blob(made.files["holdout"], "holdout.arrow")
     return Package(folder, form, made.result, packed.result, holdout, made.files["holdout"], model)
 
@@ -65,16 +66,12 @@ def same_as(context: PipelineContext, package: Package, serving: Release) -> boo
     """Whether the package would answer exactly as the release that serves: same model, same signature, nothing hosted."""
     if package.form is not ServedForm.COMPILED or serving.form is not ServedForm.COMPILED:
         return False
-    manifest = msgspec.json.decode((context.bundle(serving.digest) / "manifest.json").read_bytes())
-    return bool(
-        manifest["files"][model_file(ServedForm.COMPILED)] == package.model
-        and msgspec.convert(manifest["signature"], Signature) == msgspec.convert(package.signature, Signature)
-    )
+    manifest = bundle.read_manifest(context.bundle(serving.digest), serving.digest)
+    return manifest.files.get(manifest.model.file) == package.model and manifest.signature == package.signature
 
 
-def served_signature(trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = packaged.get("signature") or trained["signature"]
-    return found
+def served_signature(trained: dict[str, Any], packaged: dict[str, Any]) -> Signature:
+    return msgspec.convert(packaged.get("signature") or trained["signature"], Signature)
 
 
 def model_file(form: ServedForm) -> str:
@@ -82,23 +79,20 @@ def model_file(form: ServedForm) -> str:
     return "model.onnx" if form is ServedForm.COMPILED else "model.joblib"
 
 
-def serving_facts(pinned_run: PinnedRun, form: ServedForm, trained: dict[str, Any], packaged: dict[str, Any]) -> dict[str, Any]:
+def model_facts_of(form: ServedForm) -> ModelFacts:
+    return ModelFacts(model_file(form), "onnx" if form is ServedForm.COMPILED else "python")
+
+
+def serving_manifest(pinned_run: PinnedRun, form: ServedForm, trained: dict[str, Any], packaged: dict[str, Any]) -> Manifest:
     """The part of a manifest that the model server reads."""
     model = pinned_run.project.model
     assert model is not None
-    facts: dict[str, Any] = {
-        "format": 1,
-        "project": pinned_run.project.name,
-        "form": str(form),
-        "signature": served_signature(trained, packaged),
-        "model": {"file": model_file(form), "runtime": "onnx" if form is ServedForm.COMPILED else "python"},
-    }
+    hosted = None
     if form is ServedForm.HOSTED:
-        paths = ["src", "."] if (pinned_run.tree / "src").is_dir() else ["."]
-        facts["hosted"] = {"features": model.features, "paths": paths, "batch": packaged["batch"]}
-        if "frames" in trained:  # not in what was trained before they were recorded
-            facts["hosted"]["frames"] = trained["frames"]
-    return facts
+        paths = ("src", ".") if (pinned_run.tree / "src").is_dir() else (".",)
+        hosted = HostedFacts(model.features, paths, trained.get("frames", {}), packaged["batch"])
+    signature = served_signature(trained, packaged)
+    return Manifest(bundle.FORMAT, pinned_run.project.name, form, signature, model_facts_of(form), hosted)
 
 
 def _order(context: PipelineContext, pinned_run: PinnedRun, made: steps.StepOutput, trained: StepRecord) -> steps.StepOrder:

@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.kernel import names
 from noria.kernel.errors import RefusedError
-from noria.kernel.pins import Pins
 from noria.kernel.verdict import Outcome, Verdict
 from noria.models import weights
 from noria.models.golden import GOLDEN
-from noria.pipeline import judge_uncommitted, pin
+from noria.pipeline import judge_uncommitted, pin, sealable_code
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.judge_uncommitted import UncommittedChange
 from noria.pipeline.run import StepRecord
-from noria.releases import bundle_verifier, code, signing
+from noria.releases import bundle
 from noria.releases import judge_release as policy
 from noria.releases.evidence import Evaluation
-from noria.releases.packaging import Package, model_file, serving_facts
+from noria.releases.packaging import Package, model_file, serving_manifest
 from noria.releases.release import Release
+from noria.storage.disk import sync_below, sync_path
 
 if TYPE_CHECKING:
     from noria.releases.evidence import Reference
@@ -37,11 +38,10 @@ def sealed_by(context: PipelineContext, pinned_run: PinnedRun) -> Release | None
     steps and the parameters that a search found."""
     found = next((r for r in context.ledger.releases.list(context.name) if r.turn_id == pinned_run.turn.id), None)
     if found is not None:
-        bundle = context.bundle(found.digest)
-        manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
-        pinned_run.pins = msgspec.convert(manifest["pins"], Pins)
-        pinned_run.records = msgspec.json.decode((bundle / "evidence" / "steps.json").read_bytes(), type=list[StepRecord])
-        params = msgspec.json.decode((bundle / "evidence" / "params.json").read_bytes())
+        folder = context.bundle(found.digest)
+        pinned_run.pins = bundle.read_manifest(folder, found.digest).pins
+        pinned_run.records = msgspec.json.decode((folder / "evidence" / "steps.json").read_bytes(), type=list[StepRecord])
+        params = msgspec.json.decode((folder / "evidence" / "params.json").read_bytes())
         if pinned_run.project.model is not None and pinned_run.project.model.search is not None:
             pinned_run.found = {"params": params["train"], "algorithm": params["algorithm"]}
     return found
@@ -77,9 +77,8 @@ def release(
     refusal = refused(pinned_run)
     if refusal:
         raise RefusedError(refusal)
-    folder = _assemble(context, pinned_run, package, measured, verdict)
-    digest = names.digest_file(folder / "manifest.json")
-    _place(folder, context.bundle(digest))
+    folder, digest = _assemble(context, pinned_run, package, measured, verdict)
+    place(folder, context.bundle(digest))
     with context.ledger.transaction():
         context.check_lease()
         sealed = context.ledger.releases.seal(
@@ -99,30 +98,22 @@ def release(
 
 def _assemble(
     context: PipelineContext, pinned_run: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
-) -> Path:
+) -> tuple[Path, str]:
     folder = context.folder(pinned_run.run_id) / "sealed"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name in (model_file(package.form), model_file(package.form) + weights.SUFFIX, GOLDEN):
         if (package.folder / name).exists():
             shutil.copyfile(package.folder / name, folder / name)
-    code.seal(
-        context, pinned_run, folder / bundle_verifier.CODE
-    )  # anew, also where it was evaluated: what was left there is not sealed
+    # anew, also where it was evaluated: what was left there is not sealed
+    sealable_code.lay_out(context, pinned_run, folder / bundle.CODE)
     evidence = folder / "evidence"
     evidence.mkdir()
     for name, facts in _evidence(context, pinned_run, package, measured, verdict).items():
         (evidence / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
-    manifest = serving_facts(pinned_run, package.form, package.trained, package.packaged) | {
-        "run": pinned_run.run_id,
-        "pins": msgspec.to_builtins(pinned_run.pins),
-        **bundle_verifier.listing(folder),
-    }
-    content = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
-    (folder / "manifest.json").write_bytes(content)
-    (folder / "manifest.sig").write_bytes(signing.sign(context.state, content))
-    _sync(folder)
-    return folder
+    manifest = serving_manifest(pinned_run, package.form, package.trained, package.packaged)
+    manifest = replace(manifest, run=pinned_run.run_id, pins=pinned_run.pins)
+    return folder, bundle.seal(folder, context.state, bundle.listed(folder, manifest))
 
 
 def _evidence(
@@ -146,21 +137,11 @@ def _evidence(
     }
 
 
-def _sync(folder: Path) -> None:
+def place(folder: Path, target: Path) -> None:
     """Everything on disk before the rename makes it visible."""
-    for path, entry in bundle_verifier.contents(folder):
-        if not entry.is_symlink():
-            with (folder / path).open("rb") as file:
-                os.fsync(file.fileno())
-
-
-def _place(folder: Path, target: Path) -> None:
     if target.is_dir():
         return  # the same bundle was sealed before: a turn that resumes
     target.parent.mkdir(parents=True, exist_ok=True)
+    sync_below(folder)
     folder.rename(target)
-    parent = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    sync_path(target.parent)

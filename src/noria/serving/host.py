@@ -33,10 +33,10 @@ from typing import Any
 import msgspec
 
 from noria.kernel import logs, names
-from noria.kernel.errors import ServingError
+from noria.kernel.errors import ServingError, StoreError
 from noria.models.signature import Input, Kind
-from noria.releases.bundle import Bundle, open_bundle, public_keys
-from noria.releases.bundle_verifier import CODE, lay_out_code
+from noria.releases.bundle import CODE, Bundle, lay_out_code, open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import frames, golden_rows
 from noria.serving.child_process import CODE_ENDED, PROVE
 from noria.serving.client import PARENT, short_path
@@ -73,8 +73,7 @@ class HostedModel:
         from noria.models import python_model  # heavy: only hosts load it
 
         self._signature = bundle.signature
-        facts = bundle.manifest.hosted
-        frames = msgspec.convert(facts.frames if facts is not None else {}, python_model.TableKinds)
+        frames = msgspec.convert(bundle.manifest.frames, python_model.TableKinds)
         self._rows_of = python_model.rows_of
         self._model = python_model.PythonModel(_unpickle(bundle), _features(bundle), bundle.signature, frames)
 
@@ -114,10 +113,10 @@ def _middle(entry: Input) -> Any:
 
 
 def _features(bundle: Bundle) -> Callable[[Any], Any] | None:
-    hosted = bundle.manifest.hosted
-    if hosted is None or not hosted.features:
+    features = bundle.manifest.features
+    if not features:
         return None
-    module, _, name = hosted.features.partition(":")
+    module, _, name = features.partition(":")
     function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
     return function
 
@@ -367,7 +366,7 @@ def main(arguments: list[str]) -> int:
     warnings.showwarning = WarnOnce()
     copy = copy_of(socket)
     try:
-        bundle = open_bundle(folder, public_keys(state))
+        bundle = open_bundle(folder, known_keys(state), folder.name)
         clear_copies(socket)
         enter(bundle, copy)
         model = HostedModel(bundle)
@@ -377,7 +376,7 @@ def main(arguments: list[str]) -> int:
             golden_rows.ask(bundle, lambda columns: model.predict(columns, 1))
         gc.collect()
         gc.freeze()  # libraries and the model stay: collections under load need not walk them
-    except ServingError as error:
+    except (ServingError, StoreError) as error:
         return _say(ready_fd, str(error))
     except BaseException as error:  # noqa: BLE001 - importing and unpickling run the project's code: any error is its answer
         return _say(ready_fd, explain(error, copy.resolve()))

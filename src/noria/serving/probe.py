@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from noria.kernel.errors import ServingError
-from noria.releases.bundle import open_bundle, public_keys
+from noria.kernel.errors import ServingError, StoreError
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving import golden_rows
 from noria.serving.host import die_with_parent
 from noria.serving.rehearsal import rehearse
@@ -30,9 +31,9 @@ ROWS = 1000  # the most of a request
 
 
 def try_out(state: Path, folder: Path, digest: str, told: golden_rows.Told) -> None:
-    """Raises ServingError when the release must not be served."""
+    """Raises ServingError, or StoreError, when the release must not be served."""
     told("verifying")
-    bundle = open_bundle(folder, public_keys(state), digest)
+    bundle = open_bundle(folder, known_keys(state), digest)
     with asyncio.Runner() as runner:
         told("loading")
         release = runner.run(load(bundle, None))
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
     try:
         try_out(state, folder, digest, say)
-    except ServingError as error:
+    except (ServingError, StoreError) as error:
         say(json.dumps({"error": str(error)}))
         return 1
     except BaseException as error:  # noqa: BLE001 - whatever breaks here would break in a worker: it is the answer

@@ -22,11 +22,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from noria.kernel.errors import RequestError, ServingError
+from noria.kernel.errors import RequestError, ServingError, StoreError
 from noria.predictions.newest import newest
 from noria.predictions.records import Prediction
-from noria.releases.bundle import Bundle, open_bundle, public_keys
+from noria.releases.bundle import Bundle, open_bundle
 from noria.releases.release import ServedForm
+from noria.releases.signing import known_keys
 from noria.serving import protocol
 from noria.serving.host import die_with_parent
 from noria.serving.host_pool import Host
@@ -187,10 +188,10 @@ def _columns(release: LoadedRelease, row: Prediction) -> Columns | None:
 
 
 async def work(order: ReplayOrder, say: Say) -> Replayed:
-    """Raises ServingError when the champion cannot be loaded."""
+    """Raises ServingError, or StoreError, when the champion cannot be loaded."""
     until = time.monotonic() + order.timeout_s * OWN_SHARE
     state = Path(order.state)
-    champion = open_bundle(state / "releases" / order.champion, public_keys(state), order.champion)
+    champion = open_bundle(state / "releases" / order.champion, known_keys(state), order.champion)
     rows, why = requests(state / "log" / order.environment, order, champion)
     if not rows:
         return Replayed(wanted=order.requests, why=why)
@@ -199,9 +200,9 @@ async def work(order: ReplayOrder, say: Say) -> Replayed:
         theirs = await _load(order, champion, stack)
         say(CANDIDATE)
         try:
-            candidate = open_bundle(state / "releases" / order.candidate, public_keys(state), order.candidate)
+            candidate = open_bundle(state / "releases" / order.candidate, known_keys(state), order.candidate)
             ours = await _load(order, candidate, stack)
-        except ServingError as error:
+        except (ServingError, StoreError) as error:
             return Replayed(wanted=len(rows), failed=f"it cannot be loaded: {error}")
         return await ReplayRun(order, theirs, ours, say).run(rows, until)
 
@@ -249,7 +250,7 @@ def main(arguments: list[str]) -> int:
     try:
         order = msgspec.json.decode(sys.stdin.buffer.read(), type=ReplayOrder)
         facts = asyncio.run(work(order, say))
-    except ServingError as error:
+    except (ServingError, StoreError) as error:
         return _broken(say, str(error))
     except BaseException as error:  # noqa: BLE001 - a defect of the replay: it must not look like the candidate's crash
         return _broken(say, f"{type(error).__name__}: {error}")

@@ -18,9 +18,11 @@ import msgspec
 
 from noria.kernel import descriptors, logs, names
 from noria.kernel.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
-from noria.kernel.errors import NoriaError, ServingError
+from noria.kernel.errors import NoriaError, ServingError, StoreError
 from noria.kernel.policy import RECORD_ALL, LogPolicy
 from noria.kernel.workers import TWO, Workers
+from noria.releases.bundle import read_manifest
+from noria.releases.release import ServedForm
 from noria.serving import counts, judge_crash, judge_scaling, rate_limits
 from noria.serving.api_keys import read_keys
 from noria.serving.autoscaler import Decisions, Scaler
@@ -495,9 +497,9 @@ def _numbers(tally: Any) -> list[int]:
 def _hosted(folder: Path) -> bool:
     """What the manifest claims; nothing is run before its signature verifies. Raises ServingError."""
     try:
-        return bool(json.loads((folder / "manifest.json").read_bytes()).get("form") == "hosted")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ServingError(f"the release is not whole: {error}", where=str(folder)) from error
+        return read_manifest(folder, folder.name).form is ServedForm.HOSTED
+    except StoreError as error:
+        raise ServingError(error.message, where=error.where) from error
 
 
 @contextlib.contextmanager

@@ -28,7 +28,8 @@ from noria.kernel import logs
 from noria.kernel.errors import NoriaError, ServingError
 from noria.predictions.shadow_log import shadow_folder
 from noria.predictions.writer import LogWriter
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
+from noria.releases.signing import known_keys
 from noria.serving.access_control import AccessControl
 from noria.serving.access_log import AccessLog
 from noria.serving.app import App, Settings
@@ -176,7 +177,7 @@ class Worker:
             if digest in self._loaded:
                 return
             folder = Path(message["folder"])
-            bundle = await asyncio.to_thread(open_bundle, folder, public_keys(self._state), digest)
+            bundle = await asyncio.to_thread(open_bundle, folder, known_keys(self._state), digest)
             host = Path(message["host"]) if message["host"] else None
             try:
                 release = await load(bundle, host, HOST_S if message["reach"] else 0.0)

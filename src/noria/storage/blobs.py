@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, NotFoundError, StoreError
-from noria.storage.disk import full_disk, make_folder, sync_all, sync_file, sync_folder
+from noria.storage.disk import full_disk, make_folder, sync_all, sync_path
 from noria.storage.small_blobs import SmallBlobs
 
 if TYPE_CHECKING:
@@ -211,13 +211,13 @@ class BlobStore:
         folders = {shelf: self._folder(digest) for shelf, digest in firsts.items()}
         if lasting and (len(batch.written) < SINGLY or not sync_all(self.root)):
             for path in batch.written.values():
-                sync_file(Path(path))
+                sync_path(Path(path))
         for digest in list(batch.written):
             os.rename(batch.written[digest], f"{folders[digest[:2]]}/{digest}")
             del batch.written[digest]
         if lasting and (len(folders) < SINGLY or not sync_all(self.root)):
             for folder in folders.values():
-                sync_folder(folder)
+                sync_path(folder)
 
     def exists(self, digest: str) -> bool:
         return self._place(digest).is_file() or self._small.has(digest)
@@ -456,11 +456,11 @@ class BlobStore:
         """Make a written file the blob: on disk when it is to last, then renamed into place."""
         folder = self._folder(digest)
         if lasting:
-            sync_file(path)
+            sync_path(path)
         path.chmod(0o444)
         path.rename(folder / digest)
         if lasting:
-            sync_folder(folder)
+            sync_path(folder)
 
 
 def _small(source: Path | str) -> bytes | None:

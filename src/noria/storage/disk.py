@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+from noria.kernel import names
 from noria.kernel.errors import DiskFullError, StoreError, UsageError
 
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -32,22 +34,76 @@ def state_folder(home: Path) -> Path:
     return folder
 
 
-def sync_folder(folder: Path) -> None:
-    """Make names that were added to a folder last through a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_file(path: Path) -> None:
-    """Make a file's bytes last through a loss of power."""
+def sync_path(path: Path) -> None:
+    """Make the bytes of a file, or the names in a folder, last through a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_below(folder: Path) -> None:
+    """Make everything in a folder last: files, and the names in it and in the folders below."""
+    if sync_all(folder):
+        return
+    folders = {folder}
+    for path, entry in contents(folder):
+        folders.update((folder / path).parents)
+        if not entry.is_symlink():
+            sync_path(folder / path)
+    for below in folders:
+        if below.is_relative_to(folder):
+            sync_path(below)
+
+
+def contents(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every file, link and other thing below a folder that is no folder itself, by its path there. No link is followed."""
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        with os.scandir(folder / below) as entries:
+            for entry in entries:
+                path = f"{below}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{path}/")
+                else:
+                    yield path, entry
+
+
+@contextmanager
+def whole_file(
+    path: Path, mode: int = 0o644, *, replace: bool = True, lasting: bool = True, aside: Path | None = None
+) -> Iterator[BinaryIO]:
+    """A file to write that appears under its name once it is written to its end, and on disk: before, and after a crash, the old
+    one is there, or none. It has its ``mode`` (less the process's umask) from its first byte on.
+
+    Without ``replace``, a file that is there stays: raises FileExistsError. Without ``lasting``, a loss of power may take it: for
+    what means nothing after one. ``aside``: a folder of the same file system for the bytes until then, where nobody counts files.
+    """
+    fresh = (aside or path.parent) / f".{path.name}.{names.new_id('w')}"
+    try:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            yield file
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        if replace:
+            os.replace(fresh, path)
+        else:
+            os.link(fresh, path)
+        if lasting:
+            sync_path(path.parent)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_whole(
+    path: Path, content: bytes, mode: int = 0o644, *, replace: bool = True, lasting: bool = True, aside: Path | None = None
+) -> None:
+    """Write a small file, as ``whole_file``: the old content is there, or the new one, never a part of it."""
+    with whole_file(path, mode, replace=replace, lasting=lasting, aside=aside) as file:
+        file.write(content)
 
 
 def sync_all(place: Path) -> bool:
@@ -78,7 +134,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder, and make its name last; nothing when it is there."""
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
+        sync_path(folder.parent)
 
 
 def make_state(folder: Path) -> None:

@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -22,11 +21,12 @@ from noria.data import versions
 from noria.data.snapshot import ErasedFile, FilePin
 from noria.delivery.context import DeliveryContext
 from noria.kernel import names
-from noria.kernel.errors import NoriaError, NotFoundError, UsageError
+from noria.kernel.errors import NoriaError, NotFoundError, StoreError, UsageError
 from noria.pipeline import git
 from noria.pipeline.pin import origin
 from noria.pipeline.run import Run, StepRecord, StepState
-from noria.releases import bundle_verifier
+from noria.releases import bundle
+from noria.releases.bundle import CODE, Manifest, read_manifest
 from noria.trust.gc import NAMED, exclusive
 from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, descended
 from noria.trust.keep_store import RememberedResult
@@ -279,22 +279,21 @@ def _code(
     homes = {row.name: Path(row.home) for row in context.ledger.projects.list()} | {context.name: origin(context)}
     for project in projects:
         for release in context.ledger.releases.list(project):
-            manifest, erased = _manifest(context, release.digest)
-            used = not held[project].isdisjoint(manifest.pins.get("snapshots", {}).values())
+            manifest, erased = _bundle(context, release.digest)
+            used = _made_of(manifest, held[project])
             known = _committed(homes[project], release.commit)
             if used and known is None and not release.imported:
                 unknown.append(f"{project} {release.version}")
             files = {
                 name
-                for name, digest in manifest.files.items()
-                if name.startswith(f"{bundle_verifier.CODE}/")
-                and (digest in gone or (used and known is not None and _extra(name, known)))
+                for name, digest in (manifest.files.items() if manifest is not None else ())
+                if name.startswith(f"{CODE}/") and (digest in gone or (used and known is not None and _extra(name, known)))
             }
             in_git.update(name for name in files if known is not None and not _extra(name, known))
             if files - erased:
                 sealed.append(SealedFiles(project, release.version, release.digest, tuple(sorted(files - erased))))
     trees = tuple(sorted(path.name for path in _entries(context.state / "worktrees") if path.is_dir()))
-    return tuple(sealed), trees, tuple(sorted(name.removeprefix(f"{bundle_verifier.CODE}/") for name in in_git)), tuple(unknown)
+    return tuple(sealed), trees, tuple(sorted(name.removeprefix(f"{CODE}/") for name in in_git)), tuple(unknown)
 
 
 def _committed(home: Path, commit: str | None) -> Set[str] | None:
@@ -305,26 +304,24 @@ def _committed(home: Path, commit: str | None) -> Set[str] | None:
         return None
 
 
-class _Manifest(msgspec.Struct, frozen=True):
-    """What an erasure reads of a manifest."""
-
-    files: dict[str, str] = {}
-    pins: dict[str, Any] = {}
-
-
-def _manifest(context: DeliveryContext, digest: str) -> tuple[_Manifest, frozenset[str]]:
-    """Of a bundle as it lies there, whole or not, and what was erased of it before."""
+def _bundle(context: DeliveryContext, digest: str) -> tuple[Manifest | None, frozenset[str]]:
+    """What a bundle holds, whole or not, and what was erased of it before; nothing where its manifest cannot be read."""
     folder = context.bundle(digest)
     try:
-        manifest = msgspec.json.decode((folder / bundle_verifier.MANIFEST).read_bytes(), type=_Manifest)
-    except (OSError, msgspec.DecodeError):
-        return _Manifest(), frozenset()
+        manifest = read_manifest(folder)
+    except StoreError:
+        return None, frozenset()
     return manifest, frozenset(name for name in manifest.files if not os.path.lexists(folder / name))
+
+
+def _made_of(manifest: Manifest | None, snapshots: Set[str]) -> bool:
+    pins = manifest.pins if manifest is not None else None
+    return pins is not None and not snapshots.isdisjoint(pins.snapshots.values())
 
 
 def _extra(name: str, known: Set[str]) -> bool:
     """Whether a file of the code is none of the commit's, nor of a submodule's."""
-    path = PurePosixPath(name.removeprefix(f"{bundle_verifier.CODE}/"))
+    path = PurePosixPath(name.removeprefix(f"{CODE}/"))
     return str(path) not in known and not any(str(parent) in known for parent in path.parents)
 
 
@@ -333,7 +330,7 @@ def _extra(name: str, known: Set[str]) -> bool:
 
 def _unseal(context: DeliveryContext, found: ErasurePlan) -> None:
     for sealed in found.sealed:
-        bundle_verifier.erase(context.bundle(sealed.digest), context.state, sealed.files)
+        bundle.erase(context.bundle(sealed.digest), context.state, sealed.files)
     for tree in found.trees:
         shutil.rmtree(context.state / "worktrees" / tree)
 

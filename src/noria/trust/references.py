@@ -12,9 +12,9 @@ from noria.data import versions
 from noria.data.snapshot import FilePin, SnapshotFacts
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import CorruptBlobError, NotFoundError
-from noria.kernel.pins import Pins
 from noria.pipeline.run import Run, StepRecord
 from noria.pipeline.steps import StepOutput
+from noria.releases.bundle import read_manifest
 from noria.releases.release import Release
 from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, keep
 
@@ -145,7 +145,7 @@ def _of_releases(context: DeliveryContext, project: str, runs: Mapping[str, Run]
 def _of_bundle(context: DeliveryContext, release: Release, since: float) -> Holder:
     """A release whose run is not written down yet: its turn was interrupted after the sealing."""
     bundle = context.bundle(release.digest)
-    pins = msgspec.convert(_json(bundle / "manifest.json").get("pins", {}), Pins | None) if bundle.is_dir() else None
+    pins = read_manifest(bundle, release.digest).pins if bundle.is_dir() else None
     steps = msgspec.json.decode(_read(bundle / "evidence" / "steps.json", b"[]"), type=list[StepRecord])
     parts = _of_records(steps, logs=release.created_at >= since)
     return Holder(

@@ -23,7 +23,7 @@ from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, NoriaError, NotFoundError, StoreError
 from noria.pipeline import environment
 from noria.pipeline.executors.task import cores
-from noria.releases.stored_bundle import verify as verify_bundle
+from noria.releases.bundle import read_manifest, stored_bundle
 from noria.trust.judge_retention import BlobKind
 from noria.trust.references import References, Uses, gather, uses
 
@@ -179,11 +179,11 @@ Candidate = tuple[Path, str, str]  # a file that may hold the bytes of this dige
 def _bundle_files(context: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """The model of a release."""
     for release in context.ledger.releases.list(context.name):
-        with contextlib.suppress(OSError, msgspec.DecodeError, KeyError):
-            manifest = msgspec.json.decode((context.bundle(release.digest) / "manifest.json").read_bytes())
-            for name, digest in manifest["files"].items():
+        bundle = context.bundle(release.digest)
+        with contextlib.suppress(StoreError):
+            for name, digest in read_manifest(bundle, release.digest).files.items():
                 if digest in used:
-                    yield context.bundle(release.digest) / name, digest, f"the bundle of {release.version}"
+                    yield bundle / name, digest, f"the bundle of {release.version}"
 
 
 def _home_files(context: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
@@ -247,6 +247,6 @@ def _bundles(context: DeliveryContext) -> Iterator[tuple[str, str]]:
     """Releases whose sealed folder is not whole, and why."""
     for release in context.ledger.releases.list(context.name):
         try:
-            verify_bundle(context, release)
+            stored_bundle(context.state, release)
         except StoreError as error:
             yield release.version, error.message

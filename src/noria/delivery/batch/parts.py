@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from noria.kernel import names
 from noria.kernel.errors import DataError, UsageError
-from noria.storage.disk import sync_file, sync_folder
+from noria.storage.disk import sync_path
 
 KEY, JOURNAL, DONE = "key.json", "journal.jsonl", "done.json"
 SUFFIXES = {
@@ -58,7 +58,7 @@ class BatchParts:
         if not begun(folder, key):
             clear(folder)
             (folder / KEY).write_bytes(_content(key))
-            sync_file(folder / KEY)
+            sync_path(folder / KEY)
         self.done = self._journal()
         self._trim()
 
@@ -76,13 +76,13 @@ class BatchParts:
         rows = sum(t.height for t in tables)
         path = self.folder / f"{number:06}.arrow"
         pl.concat(tables, how="diagonal_relaxed").write_ipc(path, compression="lz4")
-        sync_file(path)
+        sync_path(path)
         if refused:
             lines = b"".join(msgspec.json.encode(one) + b"\n" for one in refused)
             path.with_suffix(".jsonl").write_bytes(lines)
-            sync_file(path.with_suffix(".jsonl"))
+            sync_path(path.with_suffix(".jsonl"))
         part = BatchPart(number, file, end, rows, len(refused), names.digest_file(path))
-        sync_folder(self.folder)
+        sync_path(self.folder)
         with (self.folder / JOURNAL).open("ab") as journal:
             journal.write(msgspec.json.encode(part) + b"\n")
             journal.flush()
@@ -110,7 +110,7 @@ class BatchParts:
         except (pl.exceptions.PolarsError, pa.ArrowException) as error:
             hint = "Name the columns to keep with --columns, or choose .parquet."
             raise DataError(f"cannot be written: {_first(error)}", where=target.name, hint=hint) from error
-        sync_file(target)
+        sync_path(target)
 
     def rejected(self, target: Path) -> None:
         """The rows without an answer, one JSON object a line; on disk."""
@@ -119,7 +119,7 @@ class BatchParts:
                 if part.refused:
                     with (self.folder / f"{part.number:06}.jsonl").open("rb") as lines:
                         shutil.copyfileobj(lines, file)
-        sync_file(target)
+        sync_path(target)
 
     def _journal(self) -> list[BatchPart]:
         """Its whole lines, as far as they are in order: what a loss of power left behind them counts for nothing."""
@@ -139,7 +139,7 @@ class BatchParts:
         content = b"".join(msgspec.json.encode(part) + b"\n" for part in self.done)
         if _read(self.folder / JOURNAL) != content:
             (self.folder / JOURNAL).write_bytes(content)
-            sync_file(self.folder / JOURNAL)
+            sync_path(self.folder / JOURNAL)
 
 
 def kind_of(target: Path) -> str:

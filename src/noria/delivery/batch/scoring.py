@@ -38,11 +38,11 @@ from noria.kernel.task_definition import Output
 from noria.models import judge_decision
 from noria.models.signature import Signature
 from noria.releases import signing
-from noria.releases.bundle import open_bundle, public_keys
+from noria.releases.bundle import open_bundle
 from noria.serving import batch, protocol
 from noria.serving.batch import Answers, Scorer
 from noria.storage.context import Progress, silent
-from noria.storage.disk import full_disk, sync_file, sync_folder
+from noria.storage.disk import full_disk, sync_path
 
 BATCH_ROWS = 10_000
 PART_ROWS = 100_000  # rows that are written down together ...
@@ -165,13 +165,13 @@ def _finish(target: Path, folder: Path, held: BatchParts, signature: Signature) 
     held.join(joined, [*nothing.columns, "release"])
     held.rejected(refused)
     (folder / DONE).write_text(names.digest_file(joined))
-    sync_file(folder / DONE)
+    sync_path(folder / DONE)
     if held.refused:
         refused.replace(aside)
     else:
         aside.unlink(missing_ok=True)
     joined.replace(target)
-    sync_folder(target.parent)
+    sync_path(target.parent)
 
 
 @contextmanager
@@ -238,7 +238,7 @@ class _Job:
         signature, size = self._laid.signature, self._order.batch_rows
         for chunk in rows.chunks(source, signature, start, size, self._order.columns):
             if self._scorer is None:
-                bundle = open_bundle(folder / "releases" / self._laid.release.digest, public_keys(folder))
+                bundle = open_bundle(folder / "releases" / self._laid.release.digest, signing.known_keys(folder))
                 self._scorer = batch.open_scorer(bundle, folder, size)
             self._take(file, source, chunk)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from noria.releases.judge_links import judge_links
+from noria.kernel.judge_links import judge_links
 
 OUTSIDE, ROUND = "outside of the project", "round in circles"
 

@@ -14,17 +14,17 @@ from pathlib import Path
 
 from noria.config import Project
 from noria.kernel.errors import DataError, RefusedError
+from noria.kernel.judge_links import judge_links
 from noria.pipeline import checkout, git, pin
 from noria.pipeline.context import PinnedRun, PipelineContext
-from noria.releases import bundle_verifier
-from noria.releases.judge_links import judge_links
 from noria.storage import archive
+from noria.storage.disk import contents
 
 NAMED = 3  # links that an error names
 CURE = "A release holds its own code only: commit what the link leads to, or let Git ignore the link."
 
 
-def seal(context: PipelineContext, pinned_run: PinnedRun, target: Path) -> None:
+def lay_out(context: PipelineContext, pinned_run: PinnedRun, target: Path) -> None:
     """Lay the code out in ``target``, which is new. Raises RefusedError for links that leave it."""
     if pinned_run.sealed is not None:
         shutil.copytree(pinned_run.sealed, target, symlinks=True)
@@ -32,7 +32,7 @@ def seal(context: PipelineContext, pinned_run: PinnedRun, target: Path) -> None:
         _copy(pinned_run.tree, _of_home(pinned_run.tree, pinned_run.project), target)
     else:
         checkout.lay_out(pin.origin(context, pinned_run.project), pinned_run.commit, target)
-    demand_names(path for path, _ in bundle_verifier.contents(target))
+    demand_names(path for path, _ in contents(target))
     bad = _told(judge_links(links_in(target)))
     if bad:
         raise RefusedError(bad, hint=CURE)
@@ -40,7 +40,7 @@ def seal(context: PipelineContext, pinned_run: PinnedRun, target: Path) -> None:
 
 def links_in(folder: Path) -> dict[str, str]:
     """Path -> target of every symbolic link in a folder."""
-    return {path: os.readlink(folder / path) for path, entry in bundle_verifier.contents(folder) if entry.is_symlink()}
+    return {path: os.readlink(folder / path) for path, entry in contents(folder) if entry.is_symlink()}
 
 
 def bad_links(home: Path, project: Project) -> str:
