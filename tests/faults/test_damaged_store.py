@@ -21,12 +21,12 @@ from noria.kernel.errors import NotFoundError, StoreError
 from noria.kernel.names import digest_bytes
 from noria.predictions.damage import tell_damage
 from noria.predictions.segments import MAGIC
-from noria.releases.export import ByteSource, ExportFile, ExportMeter, write
 from noria.releases.release import ServedForm
 from noria.serving.rollout_records import Route
 from noria.storage.blobs import BlobStore
 from noria.storage.context import silent
 from noria.storage.ledger import Ledger
+from noria.storage.listed_archive import ByteSource, ExportFile, ExportMeter, write
 from noria.trust import audit
 
 FLIPS = 150

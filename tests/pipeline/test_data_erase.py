@@ -19,7 +19,7 @@ from noria.delivery.context import DeliveryContext
 from noria.engine import assembly
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError, StoreError
-from noria.releases import bundle, export, signing
+from noria.releases import bundle, export_reader, signing
 from noria.trust import erasure, gc
 from noria.trust.references import gather
 
@@ -186,8 +186,8 @@ def test_a_release_says_that_what_it_was_made_of_was_erased(tmp_path: Path) -> N
     assert holding(place, "Zebra") == []
     place.noria("releases", "export", "v1", "--into", str(tmp_path / "v1.tar"), "--without-data")
     assert b"Zebra" not in (tmp_path / "v1.tar").read_bytes()
-    unpacked = export.unpack(tmp_path / "v1.tar", tmp_path / "unpacked")
-    assert not (unpacked.bundle / "code/copy.csv").exists()
+    unpacked = export_reader.unpack(tmp_path / "v1.tar", tmp_path / "unpacked")
+    assert not (unpacked.bundle.folder / "code/copy.csv").exists()
     assert place.json("show", "v1")["not_reproducible"] == "erased: data/points-1.csv of points"
     shown = next(line for line in place.noria("show", "v1").splitlines() if "not reproducible" in line)
     assert "erased: data/points-1.csv of points" in shown

@@ -23,7 +23,7 @@ from place import Place
 from noria.delivery.standalone import from_file
 from noria.kernel.errors import DataError, NoriaError, RefusedError
 from noria.kernel.names import digest_bytes
-from noria.releases import agreement, export, signing
+from noria.releases import agreement, export_reader, signing
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Measure
 
@@ -138,8 +138,8 @@ def test_a_link_of_the_commit_travels_as_a_link(exported: Exported, tmp_path: Pa
     """Number 45: in the bundle, and out of an export, to be made again or served; it is never followed."""
     with tarfile.open(exported.file) as archive:
         assert "bundle/code/README" not in archive.getnames(), "an export holds regular files only"
-    unpacked = export.unpack(exported.file, tmp_path / "unpacked")
-    assert os.readlink(unpacked.bundle / "code/README") == "work.py"
+    unpacked = export_reader.unpack(exported.file, tmp_path / "unpacked")
+    assert os.readlink(unpacked.bundle.folder / "code/README") == "work.py"
     (tmp_path / "served").mkdir()
     laid = from_file(exported.file)(tmp_path / "served")
     assert os.readlink(tmp_path / "served/releases" / laid.release.digest / "code/README") == "work.py"
@@ -349,7 +349,7 @@ def test_a_changed_file_is_refused_and_leaves_nothing(exported: Exported, tmp_pa
     members = opened(exported.file)
     change(members)
     path = written(tmp_path / "changed.tar", members)
-    for read in (lambda: export.inspect(path), lambda: export.unpack(path, tmp_path / "state")):
+    for read in (lambda: export_reader.inspect(path), lambda: export_reader.unpack(path, tmp_path / "state")):
         with pytest.raises((DataError, RefusedError), match=said) as error:
             read()
         assert error.value.where == "changed.tar"
@@ -361,13 +361,13 @@ def test_a_file_that_was_cut_short_or_goes_on_is_refused(exported: Exported, tmp
     for length in (0, 100, 512, 5000, len(whole) // 2, len(whole) - 1024, len(whole) - 1):
         (tmp_path / "cut.tar").write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"too early|no export|no archive"):
-            export.unpack(tmp_path / "cut.tar", tmp_path / "state")
+            export_reader.unpack(tmp_path / "cut.tar", tmp_path / "state")
     (tmp_path / "long.tar").write_bytes(whole + b"x")
     with pytest.raises(DataError, match="goes on after its end"):
-        export.inspect(tmp_path / "long.tar")
+        export_reader.inspect(tmp_path / "long.tar")
     (tmp_path / "none.tar").write_bytes(os.urandom(4096))
     with pytest.raises(DataError, match="no archive of Noria"):
-        export.inspect(tmp_path / "none.tar")
+        export_reader.inspect(tmp_path / "none.tar")
 
 
 def renamed(members: Members, old: str, new: str) -> None:
@@ -406,7 +406,7 @@ def test_a_stranger_with_a_key_of_their_own_cannot_reach_out(exported: Exported,
     members[1] = (members[1][0], signing.sign(stranger, members[0][1]))
     path = written(tmp_path / "stranger.tar", members)
     with pytest.raises(NoriaError, match=said):
-        export.unpack(path, tmp_path / "state")
+        export_reader.unpack(path, tmp_path / "state")
     assert {p.name for p in tmp_path.iterdir()} <= {"stranger", "stranger.tar"}
     assert not Path("/tmp/noria-evil.py").exists()
 
@@ -418,7 +418,7 @@ def test_a_stranger_cannot_pass_for_the_sealed_bundle(exported: Exported, tmp_pa
     facts_said(members, lambda facts: facts.update(key=signing.public_key(stranger)))
     members[1] = (members[1][0], signing.sign(stranger, members[0][1]))
     with pytest.raises(DataError, match="the signature of its manifest"):
-        export.unpack(written(tmp_path / "s.tar", members), tmp_path / "state")
+        export_reader.unpack(written(tmp_path / "s.tar", members), tmp_path / "state")
     assert not (tmp_path / "state").exists()
 
 
@@ -428,7 +428,7 @@ def test_files_of_a_dataset_stay_below_their_folder() -> None:
     for name in ("../../up.csv", "data/../../up.csv"):
         made = Snapshot("points", "0" * 64, (FilePin(name, "0" * 64, 1, 1),))
         with pytest.raises(DataError, match="leaves its folder"):
-            export._snapshot(msgspec.json.encode(made))
+            export_reader._snapshot(msgspec.json.encode(made))
 
 
 # --- another environment

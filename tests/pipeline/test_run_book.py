@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from noria.kernel.errors import NotFoundError, UsageError
-from noria.pipeline.run import Pins, Run, RunKind
+from noria.kernel.pins import Pins
+from noria.pipeline.run import Run, RunKind
 from noria.storage.ledger import Ledger
 
 PINS = Pins(commit="c", dirty=None, snapshots={"points": "s"}, params="p", config="f", environment="e")

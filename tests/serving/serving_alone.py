@@ -12,9 +12,10 @@ import msgspec
 from serving_bundles import PROJECT, Seal
 
 from noria.kernel import names
-from noria.releases import export, signing
-from noria.releases.export import FACTS, SEAL, ByteSource, ExportFacts, ExportFile, ExportMeter
+from noria.releases import signing
+from noria.releases.export_facts import FACTS, FORMAT, SEAL, ExportFacts
 from noria.releases.release import Release, ServedForm
+from noria.storage.listed_archive import ByteSource, ExportFile, ExportMeter, write
 
 START_S = 20.0
 
@@ -27,11 +28,11 @@ def exported(seal: Seal, digest: str, target: Path, version: str = "v3", project
     pieces = {name: ExportFile(names.digest_file(path), path.stat().st_size) for name, path in found.items()}
     form = ServedForm(json.loads((bundle / "manifest.json").read_bytes())["form"])
     release = Release(version, digest, project, "run-1", None, form, 0.0, "a" * 40, {})
-    facts = ExportFacts(export.FORMAT, "0.1.0", signing.public_key(seal.state), release, pieces, {})
+    facts = ExportFacts(FORMAT, "0.1.0", signing.public_key(seal.state), release, pieces, {})
     content = msgspec.json.encode(facts)
     sources = {name: ByteSource(pieces[name], path) for name, path in found.items()}
     ahead = {FACTS: content, SEAL: signing.sign(seal.state, content)}
-    export.write(target, ahead, sources, ExportMeter("writing", facts.size_bytes, lambda _: None))
+    write(target, ahead, sources, ExportMeter("writing", facts.size_bytes, lambda _: None))
     return target
 
 

@@ -31,7 +31,7 @@ from noria.pipeline import steps
 from noria.pipeline.turn_record import Stage, TurnOutcome
 from noria.predictions.reader import LogReader
 from noria.predictions.records import Feedback, Prediction
-from noria.releases import stored_bundle
+from noria.releases.bundle import stored_bundle
 from noria.serving.rollout_records import RolloutState
 from noria.storage.lease import HeldJob
 
@@ -274,10 +274,10 @@ def test_a_release_holds_what_it_was_made_of_and_any_changed_byte_is_told(line: 
     release = line.ledger.releases.get("p", turn.release or "")
     run = line.ledger.runs.get(turn.run_id or "")
     bundle = line.context.bundle(release.digest)
-    manifest = stored_bundle.verify(line.context, release)
+    manifest = stored_bundle(line.context.state, release).manifest
     assert release.digest == blake3((bundle / "manifest.json").read_bytes()).hexdigest()
-    assert manifest["pins"] == msgspec.to_builtins(run.pins)
-    assert manifest["files"]["model.onnx"] == blake3((bundle / "model.onnx").read_bytes()).hexdigest()
+    assert manifest.pins == run.pins
+    assert manifest.files["model.onnx"] == blake3((bundle / "model.onnx").read_bytes()).hexdigest()
     data = msgspec.json.decode((bundle / "evidence" / "data.json").read_bytes())
     assert [pin["name"] for pin in data["points"]["files"]] == ["data/points-01.csv"]
     verdict = msgspec.json.decode((bundle / "evidence" / "gate.json").read_bytes())
@@ -287,11 +287,11 @@ def test_a_release_holds_what_it_was_made_of_and_any_changed_byte_is_told(line: 
         path.chmod(0o600)
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if whole else b"x")
         with pytest.raises(StoreError, match="v1 is damaged") as told:
-            stored_bundle.verify(line.context, release)
+            stored_bundle(line.context.state, release)
         assert path.name in str(told.value) or path.name == "manifest.json"
         path.write_bytes(whole)
         path.chmod(mode)
-    assert stored_bundle.verify(line.context, release) == manifest
+    assert stored_bundle(line.context.state, release).manifest == manifest
 
 
 def test_what_differs_from_its_commit_is_measured_and_not_released(line: SmallLine) -> None:

@@ -12,7 +12,8 @@ from noria.cli.exported import public_keys
 from noria.cli.output import emit, json_option, pairs, plural
 from noria.engine import assembly
 from noria.releases import export as exporting
-from noria.releases.export import ExportFacts
+from noria.releases import export_reader
+from noria.releases.export_facts import ExportFacts
 
 
 @click.command("export")
@@ -54,7 +55,7 @@ def verify(file: Path, key: Path | None, as_json: bool) -> None:
 
     JSON keys: as of `noria releases export`.
     """
-    facts = exporting.inspect(file, public_keys(key) if key is not None else (), (lambda _: None) if as_json else _tell)
+    facts = export_reader.inspect(file, public_keys(key) if key is not None else (), (lambda _: None) if as_json else _tell)
     _emit(facts, file.resolve(), as_json)
 
 

@@ -27,9 +27,14 @@ from noria.data.store import manifest_digest
 from noria.data.versions import BLOBS
 from noria.kernel import names
 from noria.kernel.errors import DataError, NotFoundError, RefusedError
-from noria.releases.export import FACTS as RELEASE
-from noria.releases.export import (
-    FACTS_MOST,
+from noria.storage import archive
+from noria.storage.archive import ArchiveMember, Content
+from noria.storage.context import StoreContext
+from noria.storage.disk import full_disk
+from noria.storage.listed_archive import (
+    DATASET_HEAD,
+    LIST_MOST,
+    RELEASE_HEAD,
     ByteSource,
     ExportFile,
     ExportMeter,
@@ -41,13 +46,9 @@ from noria.releases.export import (
     take_all,
     write,
 )
-from noria.storage import archive
-from noria.storage.archive import ArchiveMember, Content
-from noria.storage.context import StoreContext
-from noria.storage.disk import full_disk
 
 FORMAT = 1
-HEAD, FILES = "snapshot.json", "files.json"
+HEAD, FILES = DATASET_HEAD, "files.json"
 HEAD_MOST = 64 << 10  # bytes
 SMALL = 1 << 20  # bytes; contents up to this size are kept many at a time ...
 TOGETHER = 5_000  # ... so many ...
@@ -90,7 +91,7 @@ def export(context: StoreContext, facts: SnapshotFacts, target: Path) -> None:
         rows, size_bytes = sum(pin.rows for pin in pins), sum(pin.size_bytes for pin in pins)
         head = SnapshotHead(FORMAT, facts.dataset, facts.digest, len(pins), rows, size_bytes, names.digest_bytes(files))
         ahead = {HEAD: msgspec.json.format(msgspec.json.encode(head), indent=1), FILES: files}
-        write(target, ahead, sources, ExportMeter("writing", size_bytes, context.progress))
+        write(target, ahead, dict(sorted(sources.items())), ExportMeter("writing", size_bytes, context.progress))
     text = f"{facts.dataset} {names.short(facts.digest)} exported: {len(pins):,} files, {size_bytes:,} bytes"
     context.event("data.exported", facts.dataset, text, snapshot=facts.digest)
 
@@ -134,13 +135,13 @@ def take_in(
 def _begun(members: Iterator[ArchiveMember]) -> tuple[SnapshotHead, tuple[FilePin, ...]]:
     """What the tar says that it holds, checked as far as it can be before its contents are read."""
     first = next(members, None)
-    if first is not None and first.name == RELEASE:
+    if first is not None and first.name == RELEASE_HEAD:
         raise DataError("is an export of a release, not of a dataset", hint="`noria reproduce FILE` reads it.")
     otherwise = f"is no export of a dataset: it does not begin with {HEAD} and {FILES}"
     if first is None or first.name != HEAD or first.size_bytes > HEAD_MOST:
         raise DataError(otherwise)
     head = _head(first.content.read())
-    content = small(members, FILES, FACTS_MOST, otherwise)
+    content = small(members, FILES, LIST_MOST, otherwise)
     if names.digest_bytes(content) != head.manifest:
         raise DataError(f"{FILES} was changed: its bytes do not match its digest")
     try:

@@ -22,9 +22,10 @@ from msgspec.structs import replace
 from noria.kernel import logs
 from noria.kernel.errors import DataError, NoriaError, RefusedError, ServingError
 from noria.models.signature import Signature
-from noria.releases import export, signing
+from noria.releases import signing
 from noria.releases.bundle import Bundle, make_links, open_release
-from noria.releases.export import FACTS, ExportFacts, ExportFile, ExportMeter
+from noria.releases.export_facts import FACTS, ExportFacts, facts_of
+from noria.releases.export_reader import lay as lay_piece
 from noria.releases.release import Release
 from noria.serving import protocol, supervisor
 from noria.serving.rollout_records import Route
@@ -33,6 +34,7 @@ from noria.storage import archive
 from noria.storage.archive import ArchiveMember, Content
 from noria.storage.context import Progress, silent
 from noria.storage.disk import full_disk, make_state
+from noria.storage.listed_archive import ExportFile, ExportMeter, demand_room, opened, take_all
 
 BUNDLE = "bundle/"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -63,9 +65,9 @@ def from_file(path: Path, keys: Collection[str] = (), progress: Progress = silen
     """
 
     def lay(state: Path) -> UnpackedRelease:
-        with export.opened(path) as file:
+        with opened(path) as file:
             members = archive.members(file)
-            facts = export.facts_of(members, keys)
+            facts = facts_of(members, keys)
             target = state / "releases" / facts.release.digest
             found = _sound(target, facts.release, [facts.sealed_by])
             if found is None:
@@ -172,14 +174,14 @@ def _routes(file: Path) -> list[Route]:
 def _unpack(state: Path, members: Iterator[ArchiveMember], facts: ExportFacts, progress: Progress) -> None:
     pieces = {name: piece for name, piece in facts.pieces.items() if name.startswith(BUNDLE)}
     size_bytes = sum(piece.size_bytes for piece in pieces.values())
-    export.demand_room(state, size_bytes, "Name a folder on another disk: --state FOLDER")
+    demand_room(state, size_bytes, "Name a folder on another disk: --state FOLDER")
 
     def take(name: str, piece: ExportFile, content: Content) -> str:
-        return export.lay(incoming / name.removeprefix(BUNDLE), piece, content)
+        return lay_piece(incoming / name.removeprefix(BUNDLE), piece, content)
 
     with full_disk(state):
         incoming = _emptied(state)
-        export.take_all(_of_bundle(members, len(pieces)), pieces, FACTS, take, ExportMeter("reading", size_bytes, progress))
+        take_all(_of_bundle(members, len(pieces)), pieces, FACTS, take, ExportMeter("reading", size_bytes, progress))
         incoming.rename(state / "releases" / facts.release.digest)
 
 

@@ -32,7 +32,7 @@ from noria.pipeline.places import Places
 from noria.pipeline.source_code import imported
 from noria.pipeline.train import train
 from noria.pipeline.turn_record import Turn
-from noria.releases import agreement, export
+from noria.releases import agreement, export, export_reader
 from noria.releases.agreement import Divergence, MetricAgreement, StepAgreement
 from noria.releases.bundle import CODE, Bundle, stored_bundle
 from noria.releases.evidence import Evaluation
@@ -42,6 +42,7 @@ from noria.serving.client import Server
 from noria.storage.blobs import BlobStore
 from noria.storage.context import Progress
 from noria.storage.ledger import Ledger
+from noria.storage.listed_archive import ExportMeter, damaged
 from noria.storage.locks import Locks
 
 NAMED = 5  # differences that the sentence names
@@ -102,10 +103,10 @@ def reproduce(context: DeliveryContext, release: Release, folder: Path, asked: R
     blobs = BlobStore(state / "blobs")
     snapshots = []
     for snapshot, files in export.data_of(context, release, bundle.pins):
-        meter = export.ExportMeter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), context.progress)
+        meter = ExportMeter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), context.progress)
         for pin, path in files:
             if blobs.put_file(path) != pin.digest:
-                raise export.damaged(f"{pin.name} of {snapshot.dataset}", path)
+                raise damaged(f"{pin.name} of {snapshot.dataset}", path)
             meter.add(pin.size_bytes)
         snapshots.append(snapshot)
     fresh = _fresh_line(release, state, snapshots, blobs, context.progress)
@@ -116,10 +117,10 @@ def reproduce(context: DeliveryContext, release: Release, folder: Path, asked: R
 def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: ReproduceOptions, progress: Progress) -> Reproduction:
     """A release that was exported to ``path``, in ``folder``; neither its store nor its project is needed.
 
-    Raises as ``export.unpack``, and RefusedError when the file was exported without its data.
+    Raises as ``export_reader.unpack``, and RefusedError when the file was exported without its data.
     """
     _demand_empty(folder)
-    unpacked = export.unpack(path, folder / ".noria", keys, progress)
+    unpacked = export_reader.unpack(path, folder / ".noria", keys, progress)
     facts = unpacked.facts
     _demand_recorded(facts.release)
     if facts.left_out:
