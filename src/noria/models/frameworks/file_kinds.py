@@ -107,9 +107,10 @@ def _archive(path: Path, head: bytes) -> FileContent | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            keras = json.loads(archive.read("metadata.json")) if {"metadata.json", "config.json"} <= set(names) else {}
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, RuntimeError):
+            said = json.loads(archive.read("metadata.json")) if {"metadata.json", "config.json"} <= set(names) else {}
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError):
         return FileContent(what="an archive that is cut off or damaged: its table of contents cannot be read", hint=AGAIN)
+    keras = said if isinstance(said, dict) else {}
     ends = {name.rpartition("/")[2] for name in names}
     if "keras_version" in keras or "model.weights.h5" in ends:
         return _keras(path, str(keras.get("keras_version", "")))

@@ -27,7 +27,7 @@ def versions(path: Path, kind: str) -> dict[str, str]:
     """Library -> version. Nothing is loaded; empty where the file does not say."""
     try:
         found = {"pickle": _of_pickle, "skops": _of_skops}[kind](path) if kind in ("pickle", "skops") else None
-    except (OSError, EOFError, ValueError, KeyError, zlib.error, lzma.LZMAError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile):
         return {}
     return {SKLEARN: found} if found else {}
 
