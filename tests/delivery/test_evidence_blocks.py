@@ -41,7 +41,7 @@ def look(context: DeliveryContext, engine: Scripted) -> Route:
     return analysis._record(context, rollout, route, engine.stats("p", "production"), route.share)[1]
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(looks)
 def test_blocks_add_up_to_what_was_counted(came: list[tuple[tuple[int, int, int], tuple[int, int, int]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

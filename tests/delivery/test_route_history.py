@@ -68,7 +68,7 @@ class Routes(RuleBasedStateMachine):
 
 
 TestRoutes = Routes.TestCase
-TestRoutes.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+TestRoutes.settings = settings(max_examples=6, stateful_step_count=12, deadline=None)
 
 
 @pytest.mark.parametrize("revision", [1, 2, 0xFFFFFF])

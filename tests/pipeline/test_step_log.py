@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.pipeline.executors import log as module
@@ -22,6 +22,7 @@ def written(pieces: list[bytes]) -> tuple[bytes, str]:
         return path.read_bytes(), made.tail()
 
 
+@settings(max_examples=40)
 @given(st.lists(st.binary(max_size=40), max_size=20))
 def test_what_fits_is_kept_whole_in_any_pieces(pieces: list[bytes]) -> None:
     content, tail = written(pieces)
@@ -30,6 +31,7 @@ def test_what_fits_is_kept_whole_in_any_pieces(pieces: list[bytes]) -> None:
     assert tail == written([whole])[1] == written([whole[n : n + 1] for n in range(len(whole))])[1]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.binary(min_size=1, max_size=30), max_size=30))
 def test_of_much_the_beginning_and_the_end_are_kept_and_the_gap_is_told(pieces: list[bytes]) -> None:
     with pytest.MonkeyPatch.context() as patch:

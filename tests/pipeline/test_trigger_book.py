@@ -88,7 +88,7 @@ class Book(RuleBasedStateMachine):
 
 
 TestBook = Book.TestCase
-TestBook.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+TestBook.settings = settings(max_examples=6, stateful_step_count=12, deadline=None)
 
 
 def test_what_is_no_number_and_no_id_finds_no_turn(tmp_path: Path) -> None:

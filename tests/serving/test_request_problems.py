@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.serving.problems import COUNTED, LISTED, NAME_LENGTH, SHOWN, Problems, listed, nearest
@@ -39,12 +39,14 @@ def test_words_are_made_only_where_they_are_told() -> None:
     assert asked == list(range(SHOWN))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.text(max_size=3), max_size=12), st.lists(st.text(max_size=3), max_size=12))
 def test_two_lists_are_told_as_one(first: list[str], second: list[str]) -> None:
     assert str(of(first).before(of(second))) == str(of(first + second))
     assert of(first).before(of(second)).count == len(first) + len(second)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.text(min_size=1, max_size=200), max_size=LISTED * 2))
 def test_a_list_of_names_is_bounded(names: list[str]) -> None:
     said = listed(names)

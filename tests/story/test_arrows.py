@@ -90,7 +90,7 @@ def test_a_branch_that_goes_back_is_a_trigger_again(line: SmallLine) -> None:
 def test_accepted_files_are_the_snapshot_whatever_their_order_and_refused_ones_are_not(tmp_path: Path) -> None:
     found = set()
     for number, order in enumerate(itertools.permutations((1, 2, 3))):
-        if number % 2:
+        if number % 3:
             continue
         with small_line(tmp_path / str(number), text=DATA_ALONE) as line:
             line.look()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.kernel.errors import NotFoundError, RefusedError
@@ -16,6 +16,7 @@ nodes = st.sampled_from([f"d{n}" for n in range(8)])
 results = st.lists(st.tuples(st.frozensets(nodes, max_size=3), nodes), max_size=10)
 
 
+@settings(max_examples=50)
 @given(results, st.frozensets(nodes, max_size=2), st.randoms())
 def test_descent_is_reachability_in_any_order(
     made: list[tuple[frozenset[str], str]], roots: frozenset[str], chance: object
