@@ -14,7 +14,7 @@ from noria.config import reference
 from noria.engine.action import Action, Field, FieldKind, Who
 from noria.engine.action_table import ACTIONS, at_the_top
 from noria.kernel import errors
-from noria.serving.http import CODES
+from noria.kernel.error_table import row_of
 
 HERE = Path(__file__).parent
 WIDTH = 110
@@ -51,6 +51,7 @@ TO_DO = {  # error -> what a person does next
     "StepError": "Open the place that the message names: the error is in the project's code, or in its limits.",
     "RefusedError": "Do what the policy asks for (commit, approve, choose another release).",
     "NotFoundError": "List what there is: `noria releases`, `noria runs`, `noria status`.",
+    "AmbiguousError": "Give more of its characters.",
     "StoppedError": "Nothing: the next start goes on with the turn.",
     "StoreError": "`noria doctor` looks deeper; a damaged ledger is replaced by a backup.",
     "CorruptBlobError": "Restore the blob, or let the same data arrive again; look at the disk.",
@@ -58,6 +59,7 @@ TO_DO = {  # error -> what a person does next
     "DiskFullError": "Make room, and do it again.",
     "ServingError": "`noria status` tells what is missing, `noria doctor` why; the server's words are in `server.log`.",
     "PortInUseError": "Choose another port, or stop the program that has this one.",
+    "NoAnswerError": "Send it again; `noria status` and `server.log` tell what became of the release.",
     "RequestError": "Correct the request; the same one will be refused again.",
     "BadBodyError": "Send a JSON object with the inputs; `/openapi.json` shows one.",
     "SignatureError": "Send the columns that the message names, in their types.",
@@ -65,6 +67,8 @@ TO_DO = {  # error -> what a person does next
     "ForbiddenError": "Send the token; call the server by the address that `noria status` shows.",
     "NoKeyError": "Send a key of the server's list as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
     "TooOftenError": "Wait for as long as `Retry-After` says, or raise `serving.rate`.",
+    "SlowBodyError": "Send the body at once, or in smaller parts.",
+    "EncodingError": "Pack the body with gzip or deflate, or not at all.",
     "TooLargeError": "Send the records in several requests, or raise `serving.max_body` or `serving.max_rows`.",
 }
 
@@ -74,9 +78,9 @@ Each has `--json` (one document, stable keys), `--help` with an example, and exi
 an error is one document too: `error` with `kind`, `message`, `where`, `hint`, `exit_code` ([errors](errors.md))."""
 ERRORS_HEAD = """\
 Every message says what is wrong, where, and what to do next. `--json` gives it as one document: kind, message, where, hint,
-exit_code. The fourth column is what the model server answers. It also says 405 for a method that a path does not take, 408 when
-a body does not arrive in time, 503 when neither release could answer, and 500 for a defect of ours, with the number under which
-its log has the trace."""
+exit_code. The fourth column is what the model server and the control API answer; by the Open Inference Protocol a SignatureError
+is 400. Both also say 405 for a method that a path does not take, and 500 for a defect of ours; the model server names the number
+under which its log has the trace."""
 
 
 def commands() -> str:
@@ -110,11 +114,6 @@ def every_error() -> list[type[errors.NoriaError]]:
     return [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.NoriaError)]
 
 
-def status(kind: type[errors.NoriaError]) -> str:
-    """The model server's status code for an error, by its one table; empty where none is mapped."""
-    return next((str(code) for known, code, _ in CODES if issubclass(kind, known)), "")
-
-
 def sentence(kind: type[errors.NoriaError]) -> str:
     """The first line of an error's docstring."""
     return (kind.__doc__ or "").strip().splitlines()[0]
@@ -122,7 +121,10 @@ def sentence(kind: type[errors.NoriaError]) -> str:
 
 def error_table() -> str:
     """Every error class with what to do about it."""
-    rows = [f"| `{e.__name__}` | {sentence(e)} | {e.exit_code} | {status(e)} | {TO_DO[e.__name__]} |" for e in every_error()]
+    rows = []
+    for e in every_error():
+        row = row_of(e)
+        rows.append(f"| `{e.__name__}` | {sentence(e)} | {row.exit_code} | {row.status} | {TO_DO[e.__name__]} |")
     return (
         "\n".join(
             [

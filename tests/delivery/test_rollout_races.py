@@ -473,7 +473,9 @@ def test_a_rollout_that_breaks_does_not_stop_those_of_other_environments(world: 
         stage.start_rollout(world.context, project, project.environments[name], world.context.ledger.releases.get("p", version))
     real = stage.is_withdrawn_by_crashes
     monkeypatch.setattr(
-        stage, "fallen", lambda line, rollout, stats: 1 / 0 if rollout.release == "v3" else real(line, rollout, stats)
+        stage,
+        "is_withdrawn_by_crashes",
+        lambda line, rollout, stats: 1 / 0 if rollout.release == "v3" else real(line, rollout, stats),
     )
     with pytest.raises(ZeroDivisionError):
         tried(world, "staging")

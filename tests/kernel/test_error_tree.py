@@ -1,4 +1,4 @@
-"""The tree of errors: as its drawing says, with the exit codes that it names, and the words in their places."""
+"""The tree of errors: as its drawing says, and the words in their places."""
 
 from __future__ import annotations
 
@@ -14,25 +14,21 @@ from noria.kernel.errors import NoriaError
 CLASSES = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, NoriaError)}
 
 
-def drawn() -> Iterator[tuple[int, str, int | None]]:
-    """Depth, name and exit code of each line of the drawing; a line without a code has its parent's."""
+def drawn() -> Iterator[tuple[int, str]]:
+    """Depth and name of each line of the drawing."""
     for line in (errors.__doc__ or "").splitlines():
-        found = re.match(r"^([│├└─ ]*)(\w+Error)\b(?:.*\bexit (\d))?", line)
+        found = re.match(r"^([│├└─ ]*)(\w+Error)\b", line)
         if found:
-            yield len(found[1]) // 4, found[2], int(found[3]) if found[3] else None
+            yield len(found[1]) // 4, found[2]
 
 
 def test_the_drawing_is_the_tree() -> None:
-    path: list[tuple[str, int | None]] = []
+    path: list[str] = []
     seen = []
-    for depth, name, code in drawn():
+    for depth, name in drawn():
         path = path[:depth]
-        parent, inherited = path[-1] if path else ("Exception", None)
-        assert CLASSES[name].__bases__[0].__name__ == parent
-        code = code if code is not None else inherited
-        if code is not None:
-            assert CLASSES[name].exit_code == code, name
-        path.append((name, code))
+        assert CLASSES[name].__bases__[0].__name__ == (path[-1] if path else "Exception")
+        path.append(name)
         seen.append(name)
     assert sorted(seen) == sorted(CLASSES)
 

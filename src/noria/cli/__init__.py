@@ -16,6 +16,7 @@ from noria import __version__
 from noria.cli import streams
 from noria.cli.lazy_group import LazyGroup
 from noria.cli.output import ExitCode, emit_error
+from noria.kernel.error_table import row_of
 from noria.kernel.errors import NoriaError, UsageError
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of help; those of the table of actions are beside it
@@ -127,7 +128,7 @@ def execute(arguments: list[str]) -> int:
         result = group.main(args=arguments, prog_name="noria", standalone_mode=False)
     except NoriaError as error:
         emit_error(error, as_json)
-        return error.exit_code
+        return row_of(type(error)).exit_code
     except click.ClickException as error:
         return _usage(error, as_json)
     except (click.Abort, KeyboardInterrupt):

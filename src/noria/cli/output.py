@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from noria.cli.streams import in_utf8
+from noria.kernel.error_table import row_of
 from noria.kernel.errors import NoriaError
 from noria.kernel.words import ago, day, duration, moment, number, percent, plural
 
@@ -79,7 +80,7 @@ def error_facts(error: NoriaError) -> dict[str, Any]:
         "message": error.message,
         "where": error.where,
         "hint": error.hint,
-        "exit_code": error.exit_code,
+        "exit_code": row_of(type(error)).exit_code,
     }
 
 

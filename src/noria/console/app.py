@@ -23,21 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from noria.console import metrics, page
 from noria.engine.action import Action, Value
 from noria.engine.action_table import ACTIONS
-from noria.kernel.errors import (
-    BadBodyError,
-    ConfigError,
-    DataError,
-    ForbiddenError,
-    NoriaError,
-    NotFoundError,
-    RefusedError,
-    RequestError,
-    ServingError,
-    StoreError,
-    TooLargeError,
-    UnknownTargetError,
-    UsageError,
-)
+from noria.kernel.error_table import row_of
+from noria.kernel.errors import BadBodyError, ForbiddenError, NoriaError, TooLargeError, UsageError
 from noria.kernel.event import Event
 from noria.views.status import StatusView, document, event_facts, release_facts, rollouts_document, turn_facts
 from noria.views.totals import Totals
@@ -45,20 +32,6 @@ from noria.views.totals import Totals
 Act = Callable[[Action, Mapping[str, Value], str], dict[str, Any]]  # with what was said, and the actor
 COOKIE = "noria_console"
 BODY_LIMIT = 64 * 1024  # bytes of a request's body
-STATUS = {  # the one table from errors to HTTP; the nearest class in an error's line of ancestors counts
-    ForbiddenError: 403,
-    UnknownTargetError: 404,
-    TooLargeError: 413,
-    RequestError: 400,
-    UsageError: 400,
-    ConfigError: 409,
-    DataError: 409,
-    NotFoundError: 404,
-    RefusedError: 409,
-    StoreError: 503,
-    ServingError: 503,
-    NoriaError: 500,
-}
 POLICY = "default-src 'none'; style-src {style}; script-src 'self'; connect-src 'self'; img-src 'self'; {rest}"
 REST = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 HEADERS = {
@@ -134,10 +107,10 @@ class Guard:
     def _judge(self, request: Request) -> Response | None:
         """The refusal or redirect that is due, or None when the request may pass."""
         if not self._host_known(request.headers.get("host", "")):
-            return _error(403, "ForbiddenError", "this Host is not served here", "Use the address that `noria status` shows.")
+            return refusal(ForbiddenError("this Host is not served here", hint="Use the address that `noria status` shows."))
         origin = request.headers.get("origin")
         if origin is not None and not self._origin_known(origin.partition("://")[2], request.headers.get("host", "")):
-            return _error(403, "ForbiddenError", f"requests from {origin[:200]!r} are not accepted")
+            return refusal(ForbiddenError(f"requests from {origin[:200]!r} are not accepted"))
         if request.url.path == "/" and "token" in request.query_params:
             return self._sign_in(request.query_params["token"])
         if self._bearer(request.headers):
@@ -301,8 +274,12 @@ def _error(status: int, kind: str, message: str, hint: str | None = None, header
 
 async def _refusal(_: Request, error: Exception) -> Response:
     assert isinstance(error, NoriaError)
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    return _error(status, type(error).__name__, error.message, error.hint)
+    return refusal(error)
+
+
+def refusal(error: NoriaError) -> Response:
+    """An error as its row in the table of errors says."""
+    return _error(row_of(type(error)).status, type(error).__name__, error.message, error.hint)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -123,12 +123,13 @@ def _put_back(context: DeliveryContext, rollout: Rollout, route: Route, ruling: 
     try:
         champion.rollback_target(context, route, None)
     except RefusedError as error:
-        text = f"{rollout.release} does harm in probation and goes on serving: {error.message}; {ruling.reason.text}"
+        told = f"{rollout.release} does harm in probation and goes on serving: {error.message}"
+        text = f"{told}; {ruling.reason.text}"
         if over:
             _end_probation(context, rollout, route, ruling, text)
-        elif error.message not in rollout.reason:
+        elif told != rollout.reason:
             with champion.route_change(context, rollout):
-                context.ledger.rollouts.update(rollout.id, reason=text)
+                context.ledger.rollouts.update(rollout.id, reason=told)
                 context.event("probation.harm", rollout.id, text, release=rollout.release)
         return
     stage.supersede(context, environment, f"{rollout.release}, which it is compared with, is rolled back")

@@ -171,7 +171,7 @@ def fail(context: DeliveryContext, started: Turn, error: NoriaError) -> Turn:
     if isinstance(error, StepError):
         outcome = TurnOutcome.STEP_FAILED
     elif isinstance(error, RefusedError):
-        outcome = TurnOutcome.BARRED if "barred" in error.message else TurnOutcome.NOT_RELEASED
+        outcome = TurnOutcome.NOT_RELEASED
     elif isinstance(error, ConfigError | DataError):
         outcome = TurnOutcome.CHECK_FAILED
     with context.ledger.transaction():

@@ -86,7 +86,8 @@ def run(context: DeliveryContext, started: Turn, by_itself: bool = False) -> Tur
 def _end(context: DeliveryContext, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
     """End a turn in words. What it was for is asked for again where only the disk was full: for as long as that lasts."""
     ended = line_of_stages.fail(context, started, error)
-    if by_itself and (isinstance(error, DiskFullError) or os.strerror(errno.ENOSPC) in str(error)):
+    full = os.strerror(errno.ENOSPC) in str(error)  # a step's own error comes as text
+    if by_itself and (isinstance(error, DiskFullError) or full):
         for trigger in context.ledger.triggers.of_turn(started.id):
             times = int(trigger.detail.get(judge_rate_limit.AGAIN, "0")) + 1
             reason = trigger.reason.removesuffix(AGAIN) + AGAIN

@@ -1,27 +1,33 @@
 """The error tree. Messages are for people: what is wrong, where, and what to do next.
 
 NoriaError
-├── UsageError              the command was called wrongly                                   exit 2
-├── ConfigError             noria.yaml, a contract or params.yaml says something impossible  exit 2
-├── DataError               a data file cannot be read or does not hold what was promised    exit 1
-├── StepError               the project's own code failed, hung, or outgrew its limits       exit 1
-├── RefusedError            policy says no (barred release, dirty tree, missing approval)    exit 1
-├── NotFoundError           a release, run, dataset or environment that does not exist       exit 2
-├── StoppedError            told to stop in the middle of a turn; the next start goes on      exit 4
-├── StoreError              ledger or blob store                                             exit 4
+├── UsageError              the command was called wrongly
+├── ConfigError             noria.yaml, a contract or params.yaml says something impossible
+├── DataError               a data file cannot be read or does not hold what was promised
+├── StepError               the project's own code failed, hung, or outgrew its limits
+├── RefusedError            policy says no (barred release, dirty tree, missing approval)
+├── NotFoundError           a release, run, dataset or environment that does not exist
+│   └── AmbiguousError      what was named may be one of several
+├── StoppedError            told to stop in the middle of a turn; the next start goes on
+├── StoreError              ledger or blob store
 │   ├── CorruptBlobError    a blob's bytes do not match its digest
 │   ├── LeaseLostError      another engine took the job over; this one must stop
 │   └── DiskFullError       no space left; nothing was half written
-├── ServingError            the model server cannot start, load or be reached                exit 4
+├── ServingError            the model server cannot start, load or be reached
 │   └── PortInUseError      the address is taken
-└── RequestError            a client's request is wrong; the HTTP edge maps it to a 4xx      exit 2
+├── NoAnswerError           no release could answer a request
+└── RequestError            a client's request is wrong
     ├── BadBodyError        not JSON, not an object, too deep
     ├── SignatureError      columns are missing, unknown, or of the wrong type
     ├── UnknownTargetError  no such path, model or prediction id
     ├── ForbiddenError      token, Host or Origin check failed
     ├── NoKeyError          the request carries no API key, or one that is not known
     ├── TooOftenError       more requests than the rate allows
+    ├── SlowBodyError       the body did not arrive in time
+    ├── EncodingError       the body is packed in a way that is not offered
     └── TooLargeError       body or row limit exceeded
+
+Exit codes and HTTP statuses are in `kernel.error_table`.
 """
 
 from __future__ import annotations
@@ -33,8 +39,6 @@ class NoriaError(Exception):
     ``where`` is a place a person can open (``noria.yaml:12:3``, a path, a step's log);
     ``hint`` says what to do next.
     """
-
-    exit_code = 4
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -51,37 +55,29 @@ class NoriaError(Exception):
 class UsageError(NoriaError):
     """The command was called wrongly."""
 
-    exit_code = 2
-
 
 class ConfigError(NoriaError):
     """A project file says something that cannot be; ``where`` is file:line:column."""
-
-    exit_code = 2
 
 
 class DataError(NoriaError):
     """A data file cannot be read or does not hold what was promised."""
 
-    exit_code = 1
-
 
 class StepError(NoriaError):
     """The project's own code failed, hung, or outgrew its limits."""
-
-    exit_code = 1
 
 
 class RefusedError(NoriaError):
     """Policy says no."""
 
-    exit_code = 1
-
 
 class NotFoundError(NoriaError):
     """The thing that was named does not exist."""
 
-    exit_code = 2
+
+class AmbiguousError(NotFoundError):
+    """What was named may be one of several."""
 
 
 class StoppedError(NoriaError):
@@ -112,10 +108,12 @@ class PortInUseError(ServingError):
     """The address is taken by another process."""
 
 
+class NoAnswerError(NoriaError):
+    """The champion failed, and nobody is behind it."""
+
+
 class RequestError(NoriaError):
     """A client's request is wrong."""
-
-    exit_code = 2
 
 
 class BadBodyError(RequestError):
@@ -144,6 +142,14 @@ class TooOftenError(RequestError):
     def __init__(self, message: str, *, wait_s: float = 1.0, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.wait_s = wait_s
+
+
+class SlowBodyError(RequestError):
+    """The body did not arrive in time."""
+
+
+class EncodingError(RequestError):
+    """The body is packed in a way that is not offered."""
 
 
 class TooLargeError(RequestError):

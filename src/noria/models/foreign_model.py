@@ -29,7 +29,7 @@ from noria.models.frameworks import files, written_with
 from noria.models.frameworks.bare import Bare, Face, OnCategories, OnMatrix, knows_categories
 from noria.models.frameworks.model_file import ModelFile, UnusableError
 from noria.models.golden import GOLDEN
-from noria.models.python_model import DTYPES
+from noria.models.python_model import DTYPES, ShapeError
 from noria.models.signature import Input, Kind, Signature, class_text
 
 MADE_UP = 200  # rows
@@ -342,7 +342,7 @@ def _kinds(signature: Signature) -> str:
 
 def _demand_single(error: StepError) -> None:
     """Raise RefusedError for answers of several values a row: no other rows would change that."""
-    if error.message.startswith("the model answered shape"):
+    if isinstance(error, ShapeError):
         raise RefusedError(f"{error.message}: it predicts something else than one answer a row", hint=error.hint) from error
 
 

@@ -38,6 +38,10 @@ SUM_OFF = 1e-3  # how far the probabilities of a row may be from 1 together
 SINGLES = 5  # rows that are asked alone before a model counts as one that answers no single row
 
 
+class ShapeError(StepError):
+    """A model's answers have a shape that its task does not have."""
+
+
 class TableKinds(msgspec.Struct, frozen=True):
     """The kinds of table that the project's functions take: ``polars``, ``lazy``, ``pandas``, ``numpy``, ``arrow``, ``lists``.
 
@@ -181,7 +185,7 @@ def shaped(raw: Any, signature: Signature, n: int) -> NDArray[np.float64]:
         if single and signature.task.definition.two_classes:
             return np.column_stack([1.0 - values.reshape(n), values.reshape(n)])
         due = f"a probability of each of the {classes} classes a row: [n, {classes}]"
-    raise StepError(
+    raise ShapeError(
         f"the model answered shape {values.shape} for {n:,} rows of a {signature.task} task", hint=f"Let it answer {due}."
     )
 

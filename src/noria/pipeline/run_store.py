@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.kernel import where as conditions
-from noria.kernel.errors import NotFoundError, UsageError
+from noria.kernel.errors import AmbiguousError, NotFoundError, UsageError
 from noria.kernel.pins import Pins
 from noria.kernel.where import Condition, Field, Order
 from noria.pipeline.run import Run, RunKind, StepRecord
@@ -68,7 +68,7 @@ class RunStore:
         )
         if len(found) > 1:
             named = ", ".join(r.id for r in found[:NAMED]) + (" and others" if len(found) > NAMED else "")
-            raise NotFoundError(f"{beginning} may be any of {named}", hint="Give more characters.")
+            raise AmbiguousError(f"{beginning} may be any of {named}", hint="Give more characters.")
         if not found:
             raise NotFoundError(f"there is no run {beginning}", hint="`noria runs` lists them.")
         return found[0]

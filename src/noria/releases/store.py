@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 
 from noria.kernel import names
-from noria.kernel.errors import NotFoundError
+from noria.kernel.errors import AmbiguousError, NotFoundError
 from noria.releases.release import Release, ServedForm
 from noria.storage.connection import Database
 from noria.storage.rows import StructTable
@@ -52,7 +52,7 @@ class ReleaseStore:
         found = self._matching(project, reference)
         if len(found) > 1:
             versions = ", ".join(r.version for r in found)
-            raise NotFoundError(f"{reference} may be any of {versions}", hint="Give more digits, or the version.")
+            raise AmbiguousError(f"{reference} may be any of {versions}", hint="Give more digits, or the version.")
         if not found:
             near = difflib.get_close_matches(reference, [r.version for r in self.list(project)], n=3, cutoff=0.3)
             hint = f"Nearest: {', '.join(near)}." if near else "`noria releases` lists them."

@@ -17,6 +17,7 @@ import msgspec
 
 from noria.kernel import logs
 from noria.kernel.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
+from noria.kernel.error_table import row_of
 from noria.kernel.errors import NoriaError
 from noria.kernel.names import is_name
 from noria.kernel.policy import RECORD_ALL, LogPolicy
@@ -123,9 +124,9 @@ def run(arguments: list[str]) -> int:
         with sole(options.state):
             asyncio.run(main(options, starter.say_last, beat=starter.say))
     except NoriaError as error:
-        _log.error(str(error), extra=logs.facts(error=type(error).__name__, exit_code=error.exit_code))
+        _log.error(str(error), extra=logs.facts(error=type(error).__name__, exit_code=row_of(type(error)).exit_code))
         starter.say_last({"error": error.message, "hint": error.hint, "kind": type(error).__name__})
-        return error.exit_code
+        return row_of(type(error)).exit_code
     return 0
 
 

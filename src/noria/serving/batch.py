@@ -16,7 +16,7 @@ from noria.models.signature import MATRIX
 from noria.releases.bundle import Bundle
 from noria.releases.release import ServedForm
 from noria.serving.host_pool import Host
-from noria.serving.runtime import BeyondModelError, HostedRuntime, OnnxRuntime, ReleaseFailed
+from noria.serving.runtime import BeyondModelError, HostedRuntime, HostLostError, OnnxRuntime, ReleaseFailed
 from noria.serving.runtime import _output as output_name
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ HOSTED_ROWS = 1000  # in one message to a host process: as many as a request may
 PATIENCE_S = 600.0  # for one message
 RESTART_S = 30.0  # for a host process that died
 DEATHS = 50  # of host processes, in one job: a row that kills is found by halving, with about ten
-GONE = "the host process"  # how the errors of a runtime begin that has lost its host
 
 Answers = NDArray[np.float64]  # [n] of a regression; [n, k] probabilities in the order of the classes
 Failures = dict[int, str]  # position of a row -> why it has no answer
@@ -164,9 +163,8 @@ class HostedScorer:
             found = self._runner.run(self._runtime.predict(columns, frame.height, time.monotonic() + PATIENCE_S))
         except TimeoutError:
             raise ReleaseFailed(f"no answer within {PATIENCE_S:g} s") from None
-        except ReleaseFailed as error:
-            if error.message.startswith(GONE):
-                self._await_host()
+        except HostLostError:
+            self._await_host()
             raise
         return np.asarray(found, dtype=np.float64)
 

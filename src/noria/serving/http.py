@@ -1,4 +1,4 @@
-"""The HTTP edge: replies, limits on bodies, the checks of Host and Origin, and the one table from errors to status codes."""
+"""The HTTP edge: replies, limits on bodies, and the checks of Host and Origin."""
 
 from __future__ import annotations
 
@@ -11,21 +11,16 @@ from typing import Any
 
 import msgspec
 
+from noria.kernel.error_table import row_of
 from noria.kernel.errors import (
     BadBodyError,
-    DiskFullError,
+    EncodingError,
     ForbiddenError,
-    NoKeyError,
     NoriaError,
-    RequestError,
-    ServingError,
-    SignatureError,
-    StoreError,
+    SlowBodyError,
     TooLargeError,
     TooOftenError,
-    UnknownTargetError,
 )
-from noria.serving.router import NoAnswerError
 
 Scope = dict[str, Any]
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
@@ -39,29 +34,7 @@ DISCARD_BYTES = 32 * 1024 * 1024  # how much of a refused body is read, so that 
 JSON = b"application/json"
 LOOPBACK = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
 
-CODES: tuple[tuple[type[NoriaError], int, str], ...] = (
-    (NoKeyError, 401, "no_key"),
-    (TooOftenError, 429, "too_often"),
-    (BadBodyError, 400, "bad_body"),
-    (SignatureError, 422, "signature"),
-    (UnknownTargetError, 404, "unknown_target"),
-    (ForbiddenError, 403, "forbidden"),
-    (TooLargeError, 413, "too_large"),
-    (RequestError, 400, "bad_request"),
-    (DiskFullError, 507, "not_recorded"),
-    (StoreError, 503, "not_recorded"),
-    (NoAnswerError, 503, "no_answer"),
-    (ServingError, 503, "not_ready"),
-)
 _encode = msgspec.json.Encoder().encode
-
-
-class SlowBodyError(RequestError):
-    """The body did not arrive in time."""
-
-
-class EncodingError(RequestError):
-    """The body is packed in a way that is not offered."""
 
 
 class GoneError(Exception):
@@ -86,18 +59,10 @@ def json_reply(value: Any, status: int = 200, told: Told | None = None) -> Reply
 
 
 def error_reply(error: NoriaError) -> Reply:
-    """The one place that turns an error into a status code."""
-    status, code = _status(error)
-    facts = {"code": code, "message": error.message[:TOLD]} | ({"hint": error.hint[:TOLD]} if error.hint else {})
-    return Reply(status, _encode({"error": facts}), headers=_advice(error, status))
-
-
-def _status(error: NoriaError) -> tuple[int, str]:
-    if isinstance(error, SlowBodyError):
-        return 408, "slow_body"
-    if isinstance(error, EncodingError):
-        return 415, "encoding"
-    return next(((status, code) for kind, status, code in CODES if isinstance(error, kind)), (500, "internal"))
+    """An error as its row in the table of errors says."""
+    row = row_of(type(error))
+    facts = {"code": row.code, "message": error.message[:TOLD]} | ({"hint": error.hint[:TOLD]} if error.hint else {})
+    return Reply(row.status, _encode({"error": facts}), headers=_advice(error, row.status))
 
 
 def _advice(error: NoriaError, status: int) -> tuple[tuple[bytes, bytes], ...]:

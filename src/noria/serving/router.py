@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.kernel.access import MAX_ROWS
-from noria.kernel.errors import NoriaError, RequestError
+from noria.kernel.errors import NoAnswerError, NoriaError, RequestError
 from noria.serving import protocol
 from noria.serving.counts import SharedCounters, turned
 from noria.serving.fast_reader import FastReader, reader
@@ -37,10 +37,6 @@ BACK_S = 10.0  # its host process gets this long to be there again before a requ
 
 class WaitsError(NoriaError):
     """Who answers in the champion's place has to be waited for."""
-
-
-class NoAnswerError(NoriaError):
-    """The champion failed; nobody is behind it."""
 
 
 class PartlyAnswered(msgspec.Struct, frozen=True):

@@ -49,7 +49,11 @@ class PartlyError(ReleaseFailed):
         self.untold = untold  # not told from those that fail
 
 
-class AwayError(ReleaseFailed):
+class HostLostError(ReleaseFailed):
+    """The release's host process is gone."""
+
+
+class AwayError(HostLostError):
     """The release was not asked: its host process is just being started again."""
 
 
@@ -388,7 +392,7 @@ class HostedRuntime:
     def _lost(self, why: str) -> None:
         for answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(ReleaseFailed(why))
+                answer.set_exception(HostLostError(why))
 
 
 class LoadedRelease:

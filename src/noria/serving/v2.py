@@ -14,6 +14,7 @@ import msgspec
 
 from noria import __version__
 from noria.kernel import background
+from noria.kernel.error_table import V2_STATUS
 from noria.kernel.errors import BadBodyError, ServingError, UnknownTargetError
 from noria.serving import partial_answers, protocol, v2_messages
 from noria.serving.counts import SharedCounters
@@ -180,4 +181,4 @@ def in_form(reply: Reply) -> Reply:
     if error is None:
         return reply
     text = error if isinstance(error, str) else ": ".join(error[part] for part in ("message", "hint") if part in error)
-    return Reply(400 if reply.status == 422 else reply.status, msgspec.json.encode({"error": text}), headers=reply.headers)
+    return Reply(V2_STATUS.get(reply.status, reply.status), msgspec.json.encode({"error": text}), headers=reply.headers)

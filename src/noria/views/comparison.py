@@ -11,7 +11,7 @@ from noria.data.snapshot import Snapshot
 from noria.evaluation.judge_compare import CodeFile, ComparedSide, RunDifference, compare
 from noria.evaluation.store import EvaluationStore, read_evaluation
 from noria.kernel import names
-from noria.kernel.errors import NoriaError, NotFoundError, UsageError
+from noria.kernel.errors import AmbiguousError, NoriaError, NotFoundError, UsageError
 from noria.pipeline import environment, git
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.run import Run, flat
@@ -62,8 +62,10 @@ def find(archive: Archive, ref: str) -> NamedRun:
         return _of_release(archive, ledger.releases.get(project, ref))
     try:
         return _named(archive, ledger.runs.find(project, ref))
+    except AmbiguousError:
+        raise
     except NotFoundError as error:
-        raise NotFoundError(error.message, hint=HINT if error.message.startswith("there is no") else error.hint) from error
+        raise NotFoundError(error.message, hint=HINT) from error
 
 
 def _worked(archive: Archive, run: Run) -> bool:

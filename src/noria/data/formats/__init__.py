@@ -12,7 +12,7 @@ import msgspec
 from noria.data import judge_column_types
 from noria.data.formats import arrow, delimited, detect, fitting, json_lines, parquet
 from noria.data.formats.fitting import Misfit
-from noria.data.formats.format import Format, ValueSyntax
+from noria.data.formats.format import Format, UnreadableError, ValueSyntax
 from noria.data.table import Column, FileLooks, TableType
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError
@@ -82,11 +82,11 @@ def open_table(path: Path, name: str = "", dialect: Dialect = PLAIN, columns: Se
         _sniff(path, kind, dialect)
         table = kind.read(path, dialect, columns)
     except DataError as error:
-        raise DataError(error.message, where=where, hint=error.hint) from error
+        raise type(error)(error.message, where=where, hint=error.hint) from error
     except FileNotFoundError:
         raise _vanished(where) from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, EOFError) as error:
-        raise DataError(f"is not a readable {kind.name} file: {_first_line(error)}", where=where, hint=BROKEN) from error
+        raise UnreadableError(f"is not a readable {kind.name} file: {_first_line(error)}", where=where, hint=BROKEN) from error
     _demand_names(table.columns, where)
     return OpenedFile(table, kind.cells, where)
 
@@ -121,7 +121,7 @@ def peek(
         _demand_names(schema, name)
         return fitting.looks(pl.DataFrame(schema=schema), kind.cells, name, dialect, told)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise DataError(f"is not a readable {kind.name} file: {_first_line(error)}", where=name, hint=BROKEN) from error
+        raise UnreadableError(f"is not a readable {kind.name} file: {_first_line(error)}", where=name, hint=BROKEN) from error
 
 
 def looks(opened: OpenedFile, dialect: Dialect, told: Mapping[str, Column], asked: Collection[str] | None = None) -> FileLooks:
@@ -160,8 +160,8 @@ def read_table(
     where = name or str(path)
     try:
         opened = open_table(path, name, dialect, columns)
-    except DataError as error:
-        if columns is None or "not a readable" not in error.message:
+    except UnreadableError:
+        if columns is None:
             raise
         opened = open_table(path, name, dialect)  # readers tell of a column that is not there in words of their own
     if columns is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.data.formats import memory
-from noria.data.formats.format import Format, ValueSyntax, demand_once
+from noria.data.formats.format import Format, UnreadableError, ValueSyntax, demand_once
 from noria.kernel.dialect import Dialect
 from noria.kernel.errors import DataError
 
@@ -61,7 +61,7 @@ def head(path: Path, dialect: Dialect, separator: str) -> list[str]:
     except pa.ArrowInvalid as error:
         found = _lone_head(path, dialect, separator)
         if not found:
-            raise DataError(f"is not a readable csv file: {str(error).splitlines()[0]}", where=str(path)) from error
+            raise UnreadableError(f"is not a readable csv file: {str(error).splitlines()[0]}", where=str(path)) from error
     names = [name if name.strip() else UNNAMED.format(at) for at, name in enumerate(found, 1)]
     demand_once(names, path)
     return names
@@ -119,8 +119,8 @@ def batches(
     except pa.ArrowInvalid as error:
         if stopped:
             raise stopped[0] from None
-        if "Empty CSV" not in str(error):
-            raise DataError(
+        if "Empty CSV" not in str(error):  # Arrow has no class for it
+            raise UnreadableError(
                 f"is not a readable csv file: {_words(error)}", where=str(path), hint=_hint(error, dialect)
             ) from error
 
@@ -166,7 +166,7 @@ def _words(error: BaseException) -> str:
 
 
 def _hint(error: BaseException, dialect: Dialect) -> str | None:
-    if isinstance(error, UnicodeError) or "UTF8" in str(error):
+    if isinstance(error, UnicodeError) or "UTF8" in str(error):  # Arrow has no class for it
         other = "cp1252" if dialect.encoding == "utf-8" else "utf-8"
         say = f"data: {{NAME: {{csv: {{encoding: {other}}}}}}}"
         return f"Say how it is written, in noria.yaml: {say}; or save it as {dialect.encoding}."

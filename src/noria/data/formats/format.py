@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
 Read = Callable[[Path, Dialect, Sequence[str] | None], "pl.DataFrame"]
 
 
+class UnreadableError(DataError):
+    """A file is not what its name says: its reader does not get through it."""
+
+
 class ValueSyntax(StrEnum):
     """What a format says of a value's type."""
 

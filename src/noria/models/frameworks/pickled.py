@@ -19,6 +19,7 @@ from noria.models.frameworks.model_file import ModelFile, UnusableError, missing
 from noria.models.frameworks.torch import is_module
 from noria.models.signature import class_text
 
+ENDED = ("exhausted", "truncated", "EOF", "Ran out of input")
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu", "cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow"}
 LOST = re.compile(r"(?:Can't|Cannot) get attribute '(?P<name>[^']+)' on <module '(?P<module>[\w.]+)'")
 SAVED = 'Save the object that `fit` returned: joblib.dump(model, "model.joblib")'
@@ -102,7 +103,8 @@ def _not_loaded(error: Exception) -> NoriaError:
         text = f"it needs {lost['module']}.{lost['name']}, which {_installed(top)} does not have"
         return UnusableError(text, hint=f"It was saved by another version of {top}.")
     text = f"{type(error).__name__}: {str(error)[:300]}"
-    if isinstance(error, EOFError) or any(word in str(error) for word in ("exhausted", "truncated", "EOF", "Ran out of input")):
+    cut_off = any(word in str(error) for word in ENDED)  # pickle and its kin have no class for it
+    if isinstance(error, EOFError) or cut_off:
         return DataError(f"is cut off: it ends in the middle of the object ({text})", hint=AGAIN)
     return UnusableError(f"cannot be unpickled: {text}")
 
