@@ -35,6 +35,7 @@ from noria.kernel.errors import ConfigError, LeaseLostError, NoriaError, PortInU
 from noria.monitor.retraining import learn
 from noria.monitor.watch import EnvironmentMonitor, watch
 from noria.predictions import retention
+from noria.storage.disk import write_whole
 from noria.trust.audit import ChainWatch
 from noria.views.runtime_status import identity
 from noria.views.status import StatusView
@@ -346,20 +347,14 @@ def token(state: Path) -> str:
     """The control API's token: random, made once, readable by its owner only."""
     path = state / "token"
     if not path.exists():
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_text().strip()
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_urlsafe(24))
+        with contextlib.suppress(FileExistsError):  # another process was first: its token stands
+            write_whole(path, secrets.token_urlsafe(24).encode(), 0o600, replace=False)
     return path.read_text().strip()
 
 
 def write_json(path: Path, facts: object) -> None:
     """Write a small file whole or not at all."""
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(facts, indent=1))
-    fresh.replace(path)
+    write_whole(path, json.dumps(facts, indent=1).encode(), lasting=False)
 
 
 def _lock(state: Path) -> TextIO:

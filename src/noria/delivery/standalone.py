@@ -33,7 +33,7 @@ from noria.serving.route_file import ROUTES, read_routes, write_routes
 from noria.storage import archive
 from noria.storage.archive import ArchiveMember, Content
 from noria.storage.context import Progress, silent
-from noria.storage.disk import full_disk, make_state
+from noria.storage.disk import full_disk, make_state, write_whole
 from noria.storage.listed_archive import ExportFile, ExportMeter, demand_room, opened, take_all
 
 BUNDLE = "bundle/"
@@ -139,7 +139,8 @@ def _desire(state: Path, environment: str, laid: Sequence[UnpackedRelease]) -> N
             text = f"{', '.join(r.version for r in releases)} of {project} cannot be served together"
             raise RefusedError(text, hint="Of one project, name the release that answers, and one other at most.")
     with full_disk(state):
-        (state / signing.PUBLIC).write_text("".join(f"{key}\n" for key in sorted({one.sealed_with for one in laid})))
+        keys = sorted({one.sealed_with for one in laid})
+        write_whole(state / signing.PUBLIC, "".join(f"{key}\n" for key in keys).encode())
         file = state / ROUTES
         held = {route.project: route for route in _routes(file) if route.environment == environment}
         write_routes(file, [_route(environment, releases, held.get(project)) for project, releases in named.items()])

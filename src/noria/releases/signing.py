@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.kernel.errors import RefusedError, StoreError
-from noria.kernel.names import new_id
+from noria.storage.disk import write_whole
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -93,7 +92,7 @@ def make_new(state: Path) -> str:
     old = known_keys(state) if (state / PUBLIC).exists() else ()
     private = _create(state / KEY)
     public = _public_of(private)
-    _write(state / PUBLIC, "".join(f"{key}\n" for key in (public, *old)), 0o644, replace=True)
+    write_whole(state / PUBLIC, "".join(f"{key}\n" for key in (public, *old)).encode())
     return public
 
 
@@ -105,7 +104,7 @@ def _private_key(state: Path) -> Ed25519PrivateKey:
     key = _read(path)
     public = _public_of(key)
     if not (state / PUBLIC).exists():
-        _write(state / PUBLIC, f"{public}\n", 0o644, replace=True)
+        write_whole(state / PUBLIC, f"{public}\n".encode())
     elif public not in known_keys(state):
         text = f"{KEY} is not the key whose public half is in {PUBLIC}: one of them was replaced"
         raise StoreError(text, where=str(path), hint="Put both back from a backup: releases are signed with the old one.")
@@ -144,22 +143,5 @@ def _create(path: Path) -> Ed25519PrivateKey:
 
     content = Ed25519PrivateKey.generate().private_bytes_raw().hex() + "\n"
     with contextlib.suppress(FileExistsError):  # another process was first: its key stands
-        _write(path, content, 0o600, replace=False)
+        write_whole(path, content.encode(), 0o600, replace=False)
     return _read(path)
-
-
-def _write(path: Path, content: str, mode: int, *, replace: bool) -> None:
-    """Whole or not at all: a link or a rename makes it visible, after its bytes are on disk."""
-    fresh = path.with_name(f".{path.name}.{new_id('k')}")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            fresh.replace(path)
-        else:
-            os.link(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)

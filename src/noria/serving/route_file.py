@@ -8,6 +8,7 @@ import msgspec
 
 from noria.kernel.errors import StoreError
 from noria.serving.rollout_records import Route
+from noria.storage.disk import write_whole
 
 ROUTES = "routes.json"
 
@@ -24,6 +25,4 @@ def read_routes(file: Path) -> list[Route] | None:
 
 def write_routes(file: Path, routes: list[Route]) -> None:
     """Whole or not at all. Raises OSError."""
-    fresh = file.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(routes), indent=1))
-    fresh.replace(file)
+    write_whole(file, msgspec.json.format(msgspec.json.encode(routes), indent=1))
