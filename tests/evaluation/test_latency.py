@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from noria.config import parse_gate
-from noria.delivery.private_server import LatencyRounds
 from noria.evaluation import evaluate
 from noria.evaluation import judge_gate as judge
+from noria.evaluation.latency import LatencyRounds
 from noria.kernel.verdict import Outcome
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Measure

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from noria.config import Environment, Project
@@ -15,6 +17,7 @@ from noria.delivery.driver import EngineCounts, reachable
 from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline.context import PipelineContext
+from noria.pipeline.served_training import ServedTraining
 from noria.pipeline.turn_record import TurnOutcome
 from noria.releases.bundle import MANIFEST
 from noria.releases.release import Release
@@ -42,6 +45,23 @@ def serving(context: PipelineContext, project: Project) -> Release | None:
         if route is not None:
             return context.ledger.releases.get(context.name, route.champion_version)
     return None
+
+
+def served_training(context: PipelineContext, project: Project) -> ServedTraining | None:
+    """How the release that a candidate must match was trained; None where nothing serves."""
+    release = serving(context, project)
+    if release is None:
+        return None
+    if release.imported or release.commit is None:
+        return ServedTraining(release.version)
+    evidence = context.bundle(release.digest) / "evidence"
+    try:
+        params = msgspec.json.decode((evidence / "params.json").read_bytes(), type=dict[str, Any])
+        trained = msgspec.json.decode((evidence / "training.json").read_bytes())
+        inputs = tuple(str(one["name"]) for one in trained["signature"]["inputs"])
+    except (OSError, msgspec.DecodeError, LookupError, TypeError):
+        return ServedTraining(release.version, release.commit, note="its record of parameters and inputs is not there any more")
+    return ServedTraining(release.version, release.commit, params, inputs)
 
 
 def close(context: DeliveryContext, rollout: Rollout, state: RolloutState, text: str) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from noria.evaluation.latency import LatencyRounds
 from noria.kernel.errors import NoriaError, StepError, StoppedError
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.releases import bundle, signing
@@ -38,13 +39,6 @@ CALLS, CALLS_LEAST = 300, 30  # of a round
 ROUND_S = 1.0  # a slow model gets fewer calls
 ANSWER_S = 60.0  # for one answer
 LOOK_S = 0.05
-
-
-class LatencyRounds(msgspec.Struct, frozen=True):
-    """The median and the 99th percentile of each round, in ms."""
-
-    p50_ms: list[float]
-    p99_ms: list[float]
 
 
 class PrivateServer:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from noria import config
 from noria.config import Project
+from noria.delivery import champion
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Embedded
 from noria.kernel import logs
@@ -100,6 +101,7 @@ def assemble(
         locks=Locks(folder / "locks"),
         server=(server := Server(folder)),
         driver=Embedded(server),
+        served=champion.served_training,
         actor=actor,
         progress=progress,
     )

@@ -21,6 +21,7 @@ from noria.data.snapshot import Snapshot
 from noria.data.table import TableType
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Embedded
+from noria.delivery.private_server import private_server
 from noria.evaluation.evaluate import evaluate
 from noria.kernel.errors import NoriaError, RefusedError
 from noria.pipeline import environment, git, interpreters
@@ -187,7 +188,7 @@ def _made(recipe: _Recipe, folder: Path, root: Path, asked: ReproduceOptions) ->
     pinned_run = _sheet(context, recipe, project, around.record)
     try:
         made = package(context, pinned_run, train(context, pinned_run))
-        measured, _ = evaluate(context, pinned_run, made, None)
+        measured, _ = evaluate(context, pinned_run, made, None, private_server)
         found = agreement.of_steps(context, pinned_run, export.recorded_steps(recipe.bundle.folder), recipe.outputs)
         diverged = agreement.divergence(context, pinned_run, found, around.matter)
     finally:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from noria.delivery import champion
 from noria.delivery.context import DeliveryContext
+from noria.delivery.private_server import private_server
 from noria.delivery.rollout import roll_out
 from noria.engine.plan import plan
 from noria.evaluation.evaluate import evaluate
@@ -79,7 +80,7 @@ def stages(context: DeliveryContext, pinned_run: PinnedRun) -> Turn:
         return end(context, pinned_run, TurnOutcome.NOTHING_CHANGED, f"the model came out byte for byte as {serving.version}'s")
 
     enter(context, pinned_run, Stage.EVALUATE)
-    measured = evaluate(context, pinned_run, packaged, serving)
+    measured = evaluate(context, pinned_run, packaged, serving, private_server)
     verdict = gate(context, pinned_run, measured[0])
     metrics = {name: measure.value for name, measure in measured[0].metrics.items()}
     if not verdict.passed:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from noria.delivery.private_server import LatencyRounds, PrivateServer, private_server
 from noria.evaluation import judge_gate as judge
+from noria.evaluation.latency import LatencyMeter, LatencyRounds, ServeCandidate
+from noria.evaluation.scores import ComparedRelease, Scores
 from noria.kernel.errors import NoriaError, StepError
 from noria.kernel.tasks import find_metric
 from noria.pipeline import environment, steps
@@ -27,32 +28,17 @@ from noria.releases.packaging import Package
 from noria.releases.release import Release
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from noria.releases.evidence import Reference
 
 
-class Scores(msgspec.Struct, frozen=True):
-    predictions: NDArray[np.float64] | None
-    note: str  # why there are none
-    called: NDArray[np.intp] | None = None  # the classes by the release's own rule; None: the likeliest
-
-
-class ComparedRelease(msgspec.Struct, frozen=True):
-    """Another release, and what it says to the same rows."""
-
-    release: Release
-    scores: Scores
-
-
 def evaluate(
-    context: PipelineContext, pinned_run: PinnedRun, package: Package, champion: Release | None
+    context: PipelineContext, pinned_run: PinnedRun, package: Package, champion: Release | None, serve: ServeCandidate
 ) -> tuple[Evaluation, Reference]:
-    """Measure the candidate; where a champion exists, compare both on the same rows."""
+    """Measure the candidate; where a champion exists, compare both on the same rows. ``serve`` starts the server that its
+    latency is measured on, where a gate asks for it."""
     if not judge.asks_for_latency(pinned_run.project.gates):
         return _compared(context, pinned_run, package, champion)
-    with private_server(context, pinned_run, package) as private:  # it starts while models are scored
+    with serve(context, pinned_run, package) as private:  # it starts while models are scored
         evaluation, reference = _compared(context, pinned_run, package, champion)
         return _with_latency(context, pinned_run, private, evaluation), reference
 
@@ -77,7 +63,7 @@ def _compared(
     return measure.measure(pinned_run, package, candidate, serving, second)
 
 
-def _with_latency(context: PipelineContext, pinned_run: PinnedRun, private: PrivateServer, evaluation: Evaluation) -> Evaluation:
+def _with_latency(context: PipelineContext, pinned_run: PinnedRun, private: LatencyMeter, evaluation: Evaluation) -> Evaluation:
     """The evaluation with the latency that a gate asks for: measured now, for this verdict alone, and once more where the
     verdict hangs on it. What was measured when the model was packaged may be another day's, and was no request."""
     first = private.measure()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from noria.config import Model
+from noria.evaluation.scores import ComparedRelease, Scores
 from noria.kernel.policy import Gate
 from noria.kernel.task import Task
 from noria.models import split
@@ -20,9 +21,6 @@ from noria.releases.evidence import Evaluation, Reference
 from noria.releases.packaging import Package
 from noria.stats import intervals, metrics
 from noria.stats.measures import Comparison, Measure
-
-if TYPE_CHECKING:
-    from noria.evaluation.evaluate import ComparedRelease, Scores
 
 T = TypeVar("T")
 DAY_S = 86400.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,13 @@ from noria.kernel.pins import Pins
 from noria.pipeline.executors.task import Executor, Handle
 from noria.pipeline.places import Places
 from noria.pipeline.run import StepRecord
+from noria.pipeline.served_training import ServedTraining
 from noria.pipeline.turn_record import Turn
 from noria.storage.context import StoreContext
+
+
+def nothing_served(context: PipelineContext, project: Project) -> None:
+    """Of a line that delivers nowhere."""
 
 
 class PipelineContext(StoreContext, frozen=True, kw_only=True):
@@ -24,6 +30,7 @@ class PipelineContext(StoreContext, frozen=True, kw_only=True):
     executor: Executor
     places: Places
     reuse: bool = True  # False: every step runs, whatever is remembered
+    served: Callable[[PipelineContext, Project], ServedTraining | None] = nothing_served  # how what serves was trained
 
 
 class PinnedRun(msgspec.Struct):

@@ -21,7 +21,6 @@ from msgspec.structs import replace
 from noria import config
 from noria.config import Algorithm, Model, Search
 from noria.config.search import TRAIN
-from noria.delivery import champion
 from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, LeaseLostError, NoriaError, NotFoundError, StoppedError
 from noria.kernel.verdict import Reason
@@ -35,8 +34,8 @@ from noria.pipeline.model_facts import SEED, model_facts, train_params, with_tra
 from noria.pipeline.orders import TaskInputs, table_digests
 from noria.pipeline.recording import StepFindings, gather
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState, flat
+from noria.pipeline.served_training import ServedTraining
 from noria.pipeline.steps import StepOrder, StepOutput
-from noria.releases.release import Release
 from noria.storage.context import silent
 
 if TYPE_CHECKING:
@@ -88,46 +87,43 @@ def beside(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, S
     is fitted once more, on the same training rows of each fold, and scored on the same validation rows: ``release``, ``metrics``,
     and ``note``: why there are none.
     """
-    release = champion.serving(context, pinned_run.project)
-    if release is None:
+    served = context.served(context, pinned_run.project)
+    if served is None:
         return {}
     try:
-        metrics, note = _fitted_again(replace(context, progress=silent), replace(pinned_run, records=[]), done, release), ""
+        metrics, note = _fitted_again(replace(context, progress=silent), replace(pinned_run, records=[]), done, served), ""
     except (LeaseLostError, StoppedError, CorruptBlobError):
         raise
     except NoriaError as error:
         metrics, note = {}, error.message.partition("\n")[0]
-    return {"release": release.version, "metrics": metrics, "note": note}
+    return {"release": served.release, "metrics": metrics, "note": note}
 
 
 def _fitted_again(
-    context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord], release: Release
+    context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord], served: ServedTraining
 ) -> dict[str, float]:
     """Metrics of a release's training on the validation folds of this run. Raises NoriaError where they cannot be had."""
-    if release.imported or release.commit is None:
+    if served.commit is None:
         raise NotFoundError("it was imported: how it was trained is not known here")
     ours = pinned_run.project.model
     assert ours is not None, "who calls has looked"
-    tree = pin.tree_of(context, release.commit, None, pinned_run.project)
+    tree = pin.tree_of(context, served.commit, None, pinned_run.project)
     project = config.load(tree)
-    theirs, evidence = project.model, context.bundle(release.digest) / "evidence"
+    theirs, params = project.model, served.params
     if theirs is None or (theirs.label, theirs.task) != (ours.label, ours.task):
         raise NotFoundError(f"it predicts {theirs.label if theirs is not None else 'nothing'}, and this run {ours.label}")
-    try:
-        params = msgspec.json.decode((evidence / "params.json").read_bytes())
-        inputs = [one["name"] for one in msgspec.json.decode((evidence / "training.json").read_bytes())["signature"]["inputs"]]
-    except (OSError, msgspec.DecodeError, LookupError, TypeError) as error:
-        raise NotFoundError("its record of parameters and inputs is not there any more") from error
+    if served.note:
+        raise NotFoundError(served.note)
     searched = theirs.search.algorithms.get(params.get("algorithm", "")) if theirs.search is not None else None
     asked = pinned_run if ours.search is not None else _with_one(pinned_run, ours.train)[0]
     rows = steps.output(context, steps.demand(steps.perform(context, asked, _rows_order(context, asked, done))))
-    absent = [name for name in inputs if name not in rows.result["inputs"]]
+    absent = [name for name in served.inputs if name not in rows.result["inputs"]]
     if absent:
         raise NotFoundError(f"it reads {', '.join(absent[:3])}, which the rows of this run do not have")
-    kinds = {name: rows.result["inputs"][name] for name in inputs}
+    kinds = {name: rows.result["inputs"][name] for name in served.inputs}
     rows = replace(rows, result={**rows.result, "inputs": kinds})
     theirs_too = replace(project, data=pinned_run.project.data, params=params)
-    mine = replace(pinned_run, project=theirs_too, tree=tree, commit=release.commit, dirty=None, sealed=None, found={})
+    mine = replace(pinned_run, project=theirs_too, tree=tree, commit=served.commit, dirty=None, sealed=None, found={})
     mine, only = _with_one(mine, searched.train if searched is not None else theirs.train, folds=len(rows.result["folds"]))
     return _fitted(context, mine, rows, only, train_params(mine), "serving")
 

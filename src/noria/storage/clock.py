@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 from noria.storage.connection import Database
 
-if TYPE_CHECKING:
-    from noria.storage.events import EventStore
+
+class EventLog(Protocol):
+    """What the clock needs of the audit log, which needs the clock."""
+
+    def append(self, project: str, kind: str, subject: str, text: str, *, actor: str = ...) -> object: ...
 
 
 class ProjectClock(msgspec.Struct, frozen=True):
@@ -26,7 +29,7 @@ class ProjectClock(msgspec.Struct, frozen=True):
 
 
 class ClockStore:
-    events: EventStore
+    events: EventLog
 
     def __init__(self, database: Database) -> None:
         self._database = database
