@@ -1,9 +1,9 @@
-"""The import contract's small print, which import-linter does not check: where an import may stand inside a function."""
+"""The import contract's small print, which import-linter does not check: no circle of files, few imports inside functions."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from test_tidy import sources
 
@@ -65,6 +65,52 @@ def inside() -> Iterator[tuple[str, set[str]]]:
         for node in nodes:
             if named := set(own(node)):
                 yield f"{name}:{node.lineno}", named
+
+
+def arrows() -> dict[str, dict[str, int]]:
+    """Which module imports which, and on which line: wherever the import stands, for type checkers alone too."""
+    found: dict[str, dict[str, int]] = {name: {} for name in sources()}
+    for name, tree in sources().items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                for other in set(own(node)) - {name}:
+                    found[name].setdefault(other, node.lineno)
+    return found
+
+
+def circles(graph: Mapping[str, Iterable[str]]) -> list[set[str]]:
+    """The strongly connected components of more than one module: each is what reaches a module and is reached by it."""
+    left = {name: set(others) for name, others in graph.items()}
+    while done := {name for name, others in left.items() if not others}:  # they lead nowhere: they are in no circle
+        left = {name: others - done for name, others in left.items() if name not in done}
+    back = {name: {other for other in left if name in left[other]} for name in left}
+    found: list[set[str]] = []
+    for name in left:
+        if not any(name in one for one in found) and len(both := reached(left, name) & reached(back, name)) > 1:
+            found.append(both)
+    return found
+
+
+def reached(graph: Mapping[str, Iterable[str]], start: str) -> set[str]:
+    seen, ahead = {start}, [start]
+    while ahead:
+        fresh = set(graph[ahead.pop()]) - seen
+        seen |= fresh
+        ahead += fresh
+    return seen
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": ["b"], "b": ["c"], "c": ["a", "d"], "d": ["e"], "e": ["d"], "f": ["a"]}
+    assert circles(graph) == [{"a", "b", "c"}, {"d", "e"}]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Move what both need down, pass a function in, or merge two files that are one thing."""
+    graph = arrows()
+    assert sum(map(len, graph.values())) > 1000, "the imports are found"
+    found = [[f"{a}:{graph[a][b]} -> {b}" for a in sorted(one) for b in sorted(set(graph[a]) & one)] for one in circles(graph)]
+    assert found == []
 
 
 def test_few_imports_stand_inside_functions_and_each_for_a_reason_of_the_table() -> None:
