@@ -1,4 +1,8 @@
-"""The command line: one file per command, each loaded only when it is called."""
+"""The command line: one file per command, each loaded only when it is called.
+
+Promises that a command starts as fast as what it needs, and that every error ends as one sentence and an exit code.
+Exports ``main`` (the console script), ``execute``, ``group`` and ``commands`` (each with its line of help).
+"""
 
 from __future__ import annotations
 

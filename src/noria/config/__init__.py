@@ -1,4 +1,8 @@
-"""noria.yaml, contracts and parameters -> typed values. Every error names file, line and column."""
+"""What a project's files say, as typed values: noria.yaml, contracts and parameters.
+
+Promises that nothing of a file is passed over in silence, and that every error names file, line and column.
+Exports ``load``, ``Project`` with its parts, ``load_contract``, ``load_params``, ``parse_gate``, ``schema`` and ``reference``.
+"""
 
 from noria.config.contracts import load_contract
 from noria.config.gate import parse_gate
