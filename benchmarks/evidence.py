@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from benchmarks import pairs
+from benchmarks import pairs, rivals
 from benchmarks.pairs import Failing
-from noria.delivery import rivals, simulation
+from noria.delivery import simulation
 from noria.delivery.simulation import ArmShares, DecisionRule, PairedDifferences, Scenario, SimulationResult
 
 PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"

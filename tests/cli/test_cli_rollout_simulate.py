@@ -110,13 +110,6 @@ def test_a_shadow_step_and_labels(home: Path) -> None:
     assert [one["guard"] for one in read(home)["foretold"]] == ["errors"]  # pairs tell nothing of slow answers
 
 
-def test_others_stand_beside(home: Path) -> None:
-    text = run(home, "--compare", "--errors", "1%:9%").output
-    for rule in ("noria", "fixed size, peeked at", "Argo Rollouts", "Flagger"):
-        assert text.count(rule) >= 2
-    assert text.count("as good as the champion") == 1
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -134,7 +127,6 @@ def test_others_stand_beside(home: Path) -> None:
         (("--labels", "5/s"), "no quality is guarded here"),
         (("--labels", "many", "--brier", "0.01"), "--labels cannot be read"),
         (("--labels", "5/s", "--brier", "2"), "cannot be simulated"),
-        (("--shadow", "30%", "--compare"), "the others have no shadow step"),
         (("--errors", "60%", "--drift", "5"), "cannot be simulated"),
     ],
 )

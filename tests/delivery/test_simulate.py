@@ -7,9 +7,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from benchmarks import rivals
 from msgspec.structs import replace
 
-from noria.delivery import judge_advance, rivals, simulation
+from noria.delivery import judge_advance, simulation
 from noria.delivery.judge_advance import AnalysisMoment
 from noria.delivery.judge_guards import Evidence
 from noria.delivery.simulation import (

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from noria.cli.context import Home, pass_home
 from noria.cli.output import duration, emit, json_option, number, percent, plural, table
 from noria.config import units
-from noria.delivery import judge_advance, judge_guards, judge_patience, rivals, simulation
+from noria.delivery import judge_advance, judge_guards, judge_patience, simulation
 from noria.delivery.judge_patience import Loss, RateGuard, RolloutPlan
 from noria.delivery.simulation import ArmShares, Scenario
 from noria.kernel.errors import NotFoundError, UsageError
@@ -76,15 +76,10 @@ class SimulateOptions(msgspec.Struct, frozen=True):
 )
 @click.option("--rollouts", default=300, show_default=True, type=click.IntRange(1, 20_000), help="How many are played out.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same figures.")
-@click.option(
-    "--compare", is_flag=True, help="Beside a test of fixed size, and thresholds as Argo Rollouts and Flagger have them."
-)
 @click.option("--environment", "-e", help="Whose settings; the last environment of noria.yaml when not named.")
 @json_option
 @pass_home
-def command(
-    home: Home, /, rollouts: int, seed: int, compare: bool, environment: str | None, as_json: bool, **options: Any
-) -> None:
+def command(home: Home, /, rollouts: int, seed: int, environment: str | None, as_json: bool, **options: Any) -> None:
     """Play rollouts out: how many requests and how long a decision takes, and how often it is wrong.
 
     Settings are those of the environment unless given. With one rate each, candidates as good as the champion, worse by the
@@ -95,7 +90,6 @@ def command(
     Example:  noria rollout simulate
               noria rollout simulate --errors 1%:5% --traffic 3/s --steps 5%,25%,100%
               noria rollout simulate --shadow 30% --brier 0.01 --labels 5/s
-              noria rollout simulate --compare --rollouts 100
 
     JSON keys: environment, settings {shares, errors, slow, false_alarm, missed, patience_s, guards, look_requests, shadow,
     quality}, traffic_per_s, foretold [guard, canary, requests, seconds, harm_requests, harm_seconds], warnings [text], results
@@ -103,14 +97,11 @@ def command(
     """
     asked = SimulateOptions(**options)
     name, rule, said = _rule(home.project(), environment, asked)
-    if compare and (rule.shadow or rule.quality):
-        raise UsageError("the others have no shadow step and judge no labels", hint="Compare without: --shadow 0%, no --labels.")
     scenarios = _scenarios(asked, rule)
     plan, guards = _plan(asked, rule, scenarios[0])
     try:
         foretold, warnings = judge_patience.taken(plan, guards), [f.text for f in judge_patience.findings(plan, guards)]
-        judges = rivals.judges() if compare else None
-        found = [one for scenario in scenarios for one in simulation.run(scenario, rule, rollouts, seed, judges)]
+        found = [one for scenario in scenarios for one in simulation.run(scenario, rule, rollouts, seed)]
     except ValueError as error:
         raise UsageError(f"this cannot be simulated: {error}") from error
     document = {
@@ -121,7 +112,7 @@ def command(
         "warnings": warnings,
         "results": [msgspec.to_builtins(one) for one in found],
     }
-    emit(as_json, document, lambda: _render(name, rule, asked, said, foretold, warnings, found, compare=compare))
+    emit(as_json, document, lambda: _render(name, rule, asked, said, foretold, warnings, found))
 
 
 def _rule(project: Project, environment: str | None, asked: SimulateOptions) -> tuple[str, DecisionRule, str]:
@@ -245,8 +236,6 @@ def _render(
     foretold: Sequence[GuardCost],
     warnings: Sequence[str],
     found: Sequence[SimulationResult],
-    *,
-    compare: bool,
 ) -> str:
     loss = f" or {rule.quality:g} more loss" if rule.quality else ""
     settings = (
@@ -254,10 +243,8 @@ def _render(
         f"{percent(rule.slow)} more slow answers{loss}; false alarms {percent(rule.false_alarm)}, missed {percent(rule.missed)}, "
         f"patience {duration(rule.patience_s)}"
     )
-    head = ("candidate", *(("rule",) if compare else ()), "promoted", "rolled back", "held", "requests", "canary", "time")
-    rows = [_row(one, compare=compare) for one in found]
-    if compare:  # a scenario's name stands once
-        rows = [("" if i and rows[i - 1][0] == row[0] else row[0], *row[1:]) for i, row in enumerate(rows)]
+    head = ("candidate", "promoted", "rolled back", "held", "requests", "canary", "time")
+    rows = [_row(one) for one in found]
     note = f"{plural(found[0].rollouts, 'rollout')} each; to a decision: median (9 in 10 by)"
     slowest = max(foretold, key=lambda one: one.seconds or 0.0)
     what = "of them" if slowest.guard == LABELS else "requests"
@@ -268,10 +255,10 @@ def _render(
     return "\n".join([settings, *([said] if said else []), "", table(head, rows), "", note, takes, *warnings])
 
 
-def _row(one: SimulationResult, *, compare: bool) -> tuple[str, ...]:
+def _row(one: SimulationResult) -> tuple[str, ...]:
     shares = (percent(count / one.rollouts) for count in (one.promoted, one.rolled_back, one.held))
     if one.held == one.rollouts:
-        return (one.scenario, *((one.rule,) if compare else ()), *shares, "–", "–", "–")
+        return (one.scenario, *shares, "–", "–", "–")
     spreads = (f"{spread.median:,.0f} ({spread.p90:,.0f})" for spread in (one.requests, one.canary))
     times = f"{duration(one.seconds.median)} ({duration(one.seconds.p90)})"
-    return (one.scenario, *((one.rule,) if compare else ()), *shares, *spreads, times)
+    return (one.scenario, *shares, *spreads, times)

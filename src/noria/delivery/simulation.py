@@ -206,7 +206,7 @@ Judge = Callable[[DecisionRule, Stream], SimulatedDecision]
 def run(
     scenario: Scenario, rule: DecisionRule, rollouts: int, seed: int, judges: dict[str, Judge] | None = None
 ) -> list[SimulationResult]:
-    """Each rule's result on the same ``rollouts`` streams. ``judges``: by name; Noria's alone by default.
+    """Each rule's result on the same ``rollouts`` streams. ``judges``: by name, where benchmarks put others beside Noria's.
 
     Raises ValueError for a rule without steps, and for rates, shares or traffic that cannot be.
     """
