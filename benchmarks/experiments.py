@@ -32,6 +32,7 @@ STEP = '''"""A step that logs."""
 
 import time
 
+from noria.pipeline.run_store import RunStore
 from noria import track
 
 
@@ -135,12 +136,14 @@ def _points_project(home: Path) -> Path:
 
 def _inside(home: Path, count: int) -> float:
     """Seconds in the calls, as the step logged it. Raises BenchError when the newest run does not hold all points."""
+    from noria.pipeline.run_store import RunStore
+    from noria.pipeline.series_store import SeriesStore
     from noria.storage.ledger import Ledger
 
     ledger = Ledger.open(home / ".noria")
     try:
-        run = ledger.runs.list("points", 1)[0]
-        series = ledger.series.of_run("points", run.id)
+        run = RunStore(ledger, "points").list(1)[0]
+        series = SeriesStore(ledger, "points").of_run(run.id)
     finally:
         ledger.close()
     held = len(series.get("points", {}).get("loss", ()))
@@ -200,6 +203,7 @@ def _search_project(home: Path, count: int) -> Path:
     """A project with ``count`` finished experiments in its ledger."""
     from noria.kernel.pins import Pins
     from noria.pipeline.run import Run, RunKind
+    from noria.pipeline.run_store import RunStore
     from noria.storage.ledger import Ledger
 
     home.mkdir(parents=True)
@@ -211,7 +215,7 @@ def _search_project(home: Path, count: int) -> Path:
         for number, run in enumerate(made_up(count)):
             times = (1_700_000_000.0 + number, 1_700_000_010.0 + number)
             kind = RunKind.EXPERIMENT
-            ledger.runs.put(
+            RunStore(ledger, "runs").put(
                 Run(
                     f"run-{number:06d}",
                     "runs",
@@ -233,13 +237,14 @@ def _search_project(home: Path, count: int) -> Path:
 
 def _search_call(home: Path, wanted: int, rounds: int) -> float:
     from noria.kernel import where
+    from noria.pipeline.run_store import RunStore
     from noria.storage.ledger import Ledger
 
     ledger = Ledger.open(home / ".noria")
     took = []
     for _ in range(rounds + 1):  # the first is left out, as MLflow's is
         begun = time.perf_counter()
-        found = ledger.runs.search("runs", where.parse(WHERE), where.parse_order(SORT), None, AT_MOST)
+        found = RunStore(ledger, "runs").search(where.parse(WHERE), where.parse_order(SORT), None, AT_MOST)
         took.append(time.perf_counter() - begun)
         if len(found) != wanted:
             raise BenchError(f"the search found {len(found)} runs of {wanted}")

@@ -34,11 +34,14 @@ from noria.kernel.background import Background
 from noria.kernel.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
 from noria.monitor.retraining import learn
 from noria.monitor.watch import EnvironmentMonitor, watch
+from noria.pipeline.trigger_store import TriggerStore
+from noria.pipeline.turn_store import TurnStore
 from noria.predictions import retention
 from noria.storage.disk import write_whole
 from noria.trust.audit import ChainWatch
 from noria.views.runtime_status import identity
 from noria.views.status import StatusView
+from noria.views.totals import TotalStore
 
 _log = logs.named("noria.daemon")
 
@@ -275,9 +278,7 @@ class Daemon:
         while self.triggered.is_set() and not self.stopping.is_set():
             self.triggered.clear()
             self.stopping.wait(QUIET_S)
-        pending = self.context.ledger.triggers.pending(self.context.name) or self.context.ledger.turns.unfinished(
-            self.context.name
-        )
+        pending = TriggerStore.of(self.context).pending() or TurnStore.of(self.context).unfinished()
         if not pending or turn_runner.waiting(self._working) is not None or turn_runner.resting(self._working):
             return 0.0
         turn_runner.turn_once(self._working)
@@ -325,7 +326,7 @@ class Daemon:
             lambda: StatusView.read(self.context.ledger, self.context.name, self.context.state, project),
             lambda after: self.context.ledger.events.tail(self.context.name, after=after, limit=200),
             self.act,
-            totals=lambda: self.context.ledger.totals.of(self.context.name),
+            totals=lambda: TotalStore.of(self.context).read(),
             token=token(self.context.state),
             hosts=frozenset({host, "localhost", "127.0.0.1", *project.console.hosts}),
             everywhere=host in EVERYWHERE,

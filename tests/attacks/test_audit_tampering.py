@@ -17,14 +17,21 @@ import pytest
 
 from noria import cli
 from noria.data.snapshot import Delivery, FilePin
+from noria.data.store import DataStore
+from noria.delivery.approval_store import ApprovalStore
 from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline.run import Run, StepRecord, StepState
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases import signing
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 from noria.storage.heads import FILE
 from noria.storage.ledger import Ledger
 from noria.trust import audit
@@ -45,18 +52,18 @@ def state(tmp_path: Path) -> Path:
     with closing(opened(folder)) as ledger:
         ledger.projects.ensure("p", str(tmp_path))
         for version, digest in (("v1", GOOD), ("v2", OTHER)):
-            ledger.releases.seal("p", digest, f"run-{version}", None, ServedForm.COMPILED, "c", {}, digest)
+            ReleaseStore(ledger, "p").seal(digest, f"run-{version}", None, ServedForm.COMPILED, "c", {}, digest)
             ledger.events.append("p", "release.sealed", version, f"{version} sealed", {"digest": digest})
             with ledger.transaction():
-                ledger.routes.put(Route("p", "production", 0, digest, version))
+                RouteStore(ledger, "p").put(Route("p", "production", 0, digest, version))
                 facts = {"environment": "production", "digest": digest}
                 ledger.events.append("p", "rollout.promoted", version, f"{version} serves", facts)
         with ledger.transaction():
-            ledger.routes.put(Route("p", "production", 0, GOOD, "v1"))
+            RouteStore(ledger, "p").put(Route("p", "production", 0, GOOD, "v1"))
             text = "production rolled back from v2 to v1: it was bad"
-            ledger.releases.bar("p", "v2", text)
+            ReleaseStore(ledger, "p").bar("v2", text)
             ledger.events.append("p", "environment.rolled_back", "production", text, {"champion": GOOD})
-        ledger.approvals.add("p", "v1", "production", "cli:anna")
+        ApprovalStore(ledger, "p").add("v1", "production", "cli:anna")
         text = "cli:anna approves of v1 for production"
         ledger.events.append("p", "release.approved", "v1", text, {"environment": "production"}, actor="cli:anna")
     return folder
@@ -77,22 +84,26 @@ def worked(state: Path) -> Path:
 def deliver(ledger: Ledger, name: str, digest: str, accepted: bool, facts: dict[str, Any]) -> None:
     """As the check does: many files that nobody reads have one event of their dataset."""
     delivery = Delivery(f"delivery-{name}", "d", name, digest, 1, int(accepted), int(not accepted), accepted, "why", at=1.0)
-    ledger.data.deliver("p", delivery, FilePin(name, digest, 1, 1) if accepted else None)
+    DataStore(ledger, "p").deliver(delivery, FilePin(name, digest, 1, 1) if accepted else None)
     subject = "d" if "files" in facts else delivery.id
     ledger.events.append("p", f"data.{'accepted' if accepted else 'quarantined'}", subject, f"{name} arrived", facts)
 
 
 def fail_gate(ledger: Ledger) -> None:
     """As a turn does whose candidate was measured and refused."""
-    ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
-    turn = ledger.turns.start("p")
+    TriggerStore(ledger, "p").add(TriggerKind.MANUAL, "by hand")
+    turn = TurnStore(ledger, "p").start()
     assert turn is not None
-    ledger.turns.update(turn.id, outcome=TurnOutcome.GATE_FAILED, reason="too bad", run_id="run-7")
+    TurnStore(ledger, "p").update(turn.id, outcome=TurnOutcome.GATE_FAILED, reason="too bad", run_id="run-7")
     pins = Pins("c" * 40, None, {"d": GOOD}, "params", "config", "environment")
     step = StepRecord("train", StepState.RAN, Reason(Outcome.PASS, "new"), "key", "output", peak_rss_mb=float("nan"))
     metrics = {"auc": 0.51, "loss": float("inf"), "share": 0.1 + 0.2}
-    ledger.runs.put(Run("run-7", "p", turn.id, pins, 1.0, 2.0, "gate failed", steps=(step,), metrics=metrics))
-    facts = {"outcome": "gate failed", "run": "run-7", "run_digest": audit.run_digest(ledger.runs.get("run-7"))}
+    RunStore(ledger, "p").put(Run("run-7", "p", turn.id, pins, 1.0, 2.0, "gate failed", steps=(step,), metrics=metrics))
+    facts = {
+        "outcome": "gate failed",
+        "run": "run-7",
+        "run_digest": audit.run_digest(RunStore(ledger, "p").get("run-7")),
+    }
     ledger.events.append("p", "turn.ended", turn.id, "turn 1 gate failed: too bad", facts)
 
 
@@ -256,7 +267,7 @@ def test_an_event_that_was_undone_is_not_signed(state: Path) -> None:
         with suppress(KeyError), ledger.transaction():
             ledger.events.append("p", "run.noted", "run-2", "a note")
             raise KeyError
-        ledger.approvals.add("p", "v1", "production", "cli:anna")
+        ApprovalStore(ledger, "p").add("v1", "production", "cli:anna")
     assert verified(state).ok
 
 
@@ -310,8 +321,8 @@ def test_work_that_goes_on_meanwhile_is_no_forgery(worked: Path) -> None:
     def work() -> None:
         with closing(opened(worked)) as other:
             while not enough.is_set():
-                other.triggers.add("p", TriggerKind.MANUAL, "by hand")
-                assert other.turns.start("p") is not None
+                TriggerStore(other, "p").add(TriggerKind.MANUAL, "by hand")
+                assert TurnStore(other, "p").start() is not None
                 begun.set()
 
     thread = threading.Thread(target=work)

@@ -15,6 +15,7 @@ from noria.engine import assembly, turn_runner
 from noria.engine.trigger_watcher import TriggerWatcher
 from noria.kernel.errors import NoriaError
 from noria.trust import references
+from noria.trust.keep_store import KeepStore
 
 SECRET = "tr0ub4dor-and-3"  # what must not be found
 YAML = """
@@ -99,7 +100,7 @@ def test_logs_go_with_their_runs_and_results_stay(home: Path) -> None:
     """Number 53: what steps printed has a retention, also where a result is kept for longer."""
     for context in lines(home, YAML % 'cmd: "echo hello > out.txt; echo printed", outs: [out.txt]'):
         ended = turn_runner.turn_by_hand(context, "test")
-        (result,) = context.ledger.keep.results(context.name)
+        (result,) = KeepStore.of(context).results()
         log = result.record.log
         assert log is not None
         assert log in references.gather(context, {context.name: 0.0}).blobs

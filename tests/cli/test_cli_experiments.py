@@ -15,6 +15,7 @@ import pytest
 
 from noria.cli import execute
 from noria.data.snapshot import FilePin, Snapshot
+from noria.data.store import DataStore
 from noria.evaluation.records import Assessment
 from noria.evaluation.store import EvaluationStore, read_evaluation
 from noria.kernel import names
@@ -23,10 +24,16 @@ from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import environment
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState
+from noria.pipeline.run_store import RunStore, StepStore
+from noria.pipeline.series_store import SeriesStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases import signing
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
 
@@ -77,10 +84,10 @@ def evaluation(value: float, **more: Any) -> dict[str, Any]:
 
 
 def turn(ledger: Ledger, run_id: str, outcome: TurnOutcome, release: str | None = None) -> str:
-    ledger.triggers.add(PROJECT, TriggerKind.DATA, f"data for {run_id}")
-    started = ledger.turns.start(PROJECT)
+    TriggerStore(ledger, PROJECT).add(TriggerKind.DATA, f"data for {run_id}")
+    started = TurnStore(ledger, PROJECT).start()
     assert started is not None
-    ledger.turns.update(started.id, outcome=outcome, reason="because", run_id=run_id, release=release)
+    TurnStore(ledger, PROJECT).update(started.id, outcome=outcome, reason="because", run_id=run_id, release=release)
     ledger.events.append(PROJECT, "turn.ended", started.id, f"{outcome}: because", {"outcome": str(outcome)})
     return started.id
 
@@ -105,38 +112,38 @@ def write(home: Path) -> Told:
         signing.public_key(home / ".noria")  # as an installation has it that sealed something
         ledger.projects.ensure(PROJECT, str(home))
         for snapshot in snapshots:
-            ledger.data.put_snapshot(PROJECT, snapshot)
+            DataStore(ledger, PROJECT).put_snapshot(snapshot)
         old = Pins(before, None, {"flights": "d" * 64}, "1" * 64, "2" * 64, "3" * 64)
         new = Pins(after, None, {"flights": "e" * 64}, "4" * 64, "2" * 64, kept)
-        ledger.steps.put(PROJECT, ran, {"code": "1", "params": {"lr": "1"}})
+        StepStore(ledger, PROJECT).put(ran, {"code": "1", "params": {"lr": "1"}})
         params: dict[str, object] = {"train.lr": 0.1, "seed": 0}
         first_turn = turn(ledger, first, TurnOutcome.PROMOTED, "v1")
-        ledger.runs.put(
+        RunStore(ledger, PROJECT).put(
             Run(first, PROJECT, first_turn, old, 1000.0, 1010.0, "promoted", "well", (reused, ran),
                 {"roc_auc": 0.8, "train.loss": 0.3}, params=params, plots={"train/roc.json": roc})
         )  # fmt: skip
         second_turn = turn(ledger, second, TurnOutcome.GATE_FAILED)
         worse = {"roc_auc": {"champion": 0.79, "difference": -0.09, "low": -0.1, "high": -0.08, "n": 400}}
         measured = read_evaluation(evaluation(0.7, champion="v1", versus=worse))
-        EvaluationStore(ledger.database).put(Assessment(second_turn, PROJECT, second, "production", measured))
-        ledger.runs.put(
+        EvaluationStore(ledger, PROJECT).put(Assessment(second_turn, PROJECT, second, "production", measured))
+        RunStore(ledger, PROJECT).put(
             Run(second, PROJECT, second_turn, new, 2000.0, 2010.0, "gate failed", "refused", (reused, failed),
                 {"roc_auc": 0.7, "train.loss": 0.2}, params=params | {"train.lr": 0.05}, plots={"train/roc.json": newer_roc},
                 artifacts={"train/model.txt": "9" * 64})
         )  # fmt: skip
-        ledger.runs.put(
+        RunStore(ledger, PROJECT).put(
             Run(experiment, PROJECT, None, new, 3000.0, 3010.0, "done", "by hand", (ran,), {"roc_auc": 0.75},
                 kind=RunKind.EXPERIMENT, params=params, tags=("wide",), note="a try")
         )  # fmt: skip
         for i in range(3):
-            ledger.runs.put(
+            RunStore(ledger, PROJECT).put(
                 Run(f"run-00000000000{i + 3}-aaaaaaaa", PROJECT, None, new, 4000.0 + i, 4001.0 + i, "done",
                     metrics={"roc_auc": 0.6 + i / 10}, kind=RunKind.TRIAL, parent=second, params={"train.lr": i / 10})
             )  # fmt: skip
-        ledger.series.put(PROJECT, first, "train", {"loss": [(0.0, 0.9), (1.0, 0.3)]})
-        ledger.series.put(PROJECT, second, "train", {"loss": [(0.0, 0.8), (1.0, 0.25), (2.0, 0.2)]})
-        ledger.releases.seal(PROJECT, "f" * 64, first, first_turn, ServedForm.COMPILED, before, {"roc_auc": 0.8}, "x")
-        ledger.routes.put(Route(PROJECT, "production", 0, "f" * 64, "v1"))
+        SeriesStore(ledger, PROJECT).put(first, "train", {"loss": [(0.0, 0.9), (1.0, 0.3)]})
+        SeriesStore(ledger, PROJECT).put(second, "train", {"loss": [(0.0, 0.8), (1.0, 0.25), (2.0, 0.2)]})
+        ReleaseStore(ledger, PROJECT).seal("f" * 64, first, first_turn, ServedForm.COMPILED, before, {"roc_auc": 0.8}, "x")
+        RouteStore(ledger, PROJECT).put(Route(PROJECT, "production", 0, "f" * 64, "v1"))
         serves = {"environment": "production", "digest": "f" * 64}
         ledger.events.append(PROJECT, "release.sealed", "v1", "v1 sealed", {"digest": "f" * 64})
         ledger.events.append(PROJECT, "rollout.promoted", "v1", "v1 serves all of production", serves)
@@ -265,7 +272,9 @@ def test_a_turn_where_nothing_changed_is_not_what_is_compared(tmp_path: Path, ca
     home = write(tmp_path).home
     with closing(Ledger.open(home / ".noria")) as ledger:
         idle = turn(ledger, "run-9", TurnOutcome.NOTHING_CHANGED)
-        ledger.runs.put(Run("run-9", PROJECT, idle, Pins(None, None, {}, "1", "2", "3"), 9000.0, 9000.1, "nothing changed"))
+        RunStore(ledger, PROJECT).put(
+            Run("run-9", PROJECT, idle, Pins(None, None, {}, "1", "2", "3"), 9000.0, 9000.1, "nothing changed")
+        )
     assert execute(["-C", str(home), "diff", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["after"]["run"] == "run-000000000005-aaaaaaaa"
 

@@ -16,15 +16,23 @@ from noria import config
 from noria.cli import execute
 from noria.config import loading
 from noria.data.snapshot import Delivery, FilePin
+from noria.data.store import DataStore
+from noria.delivery.rollout_store import RolloutStore
 from noria.kernel import names
 from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome, Reason
 from noria.monitor.records import Alert, Window
+from noria.monitor.store import AlertStore, QualityStore
 from noria.pipeline.run import Run, StepRecord, StepState
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Analysis, GuardStatus, Interval, Rollout, RolloutState, Route, Tally
+from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 from noria.views.runtime_status import StatusContext
 from noria.views.status import read
@@ -81,14 +89,14 @@ def pins() -> Pins:
 def write(home: Path) -> Told:
     with closing(Ledger.open(home / ".noria")) as ledger:
         ledger.projects.ensure(PROJECT, str(home))
-        ledger.triggers.add(PROJECT, TriggerKind.DATA, "data/readings-01.csv arrived")
-        turn = ledger.turns.start(PROJECT)
+        TriggerStore(ledger, PROJECT).add(TriggerKind.DATA, "data/readings-01.csv arrived")
+        turn = TurnStore(ledger, PROJECT).start()
         assert turn is not None
         run_id, digests = names.new_id("run"), ["a" * 64, "b" * 64]
         step = StepRecord(
             "train", StepState.RAN, Reason("step.first", "it never ran before"), "k" * 64, "f" * 64, 1.25, 0.9, 210.0
         )
-        ledger.runs.put(
+        RunStore(ledger, PROJECT).put(
             Run(
                 run_id,
                 PROJECT,
@@ -102,7 +110,7 @@ def write(home: Path) -> Told:
                 {"roc_auc": 0.8123},
             )
         )
-        ledger.turns.update(
+        TurnStore(ledger, PROJECT).update(
             turn.id,
             outcome=TurnOutcome.PROMOTED,
             reason="v1 serves all of production: first release",
@@ -111,12 +119,11 @@ def write(home: Path) -> Told:
             overhead_s=0.612,
         )
         for digest, turn_id in zip(digests, (turn.id, None), strict=True):
-            ledger.releases.seal(
-                PROJECT, digest, run_id, turn_id, ServedForm.COMPILED, COMMIT, {"roc_auc": 0.8123, "brier": 0.14}, digest
+            ReleaseStore(ledger, PROJECT).seal(
+                digest, run_id, turn_id, ServedForm.COMPILED, COMMIT, {"roc_auc": 0.8123, "brier": 0.14}, digest
             )
         first = FilePin("data/readings-01.csv", "e" * 64, 9, 2000)
-        ledger.data.deliver(
-            PROJECT,
+        DataStore(ledger, PROJECT).deliver(
             Delivery(
                 names.new_id("delivery"),
                 "readings",
@@ -145,8 +152,8 @@ def write(home: Path) -> Told:
             "8" * 64,
             2000.0,
         )
-        ledger.data.deliver(PROJECT, refused, None)
-        (accepted,) = ledger.data.deliveries(PROJECT, dataset="readings")[1:]
+        DataStore(ledger, PROJECT).deliver(refused, None)
+        (accepted,) = DataStore(ledger, PROJECT).deliveries(dataset="readings")[1:]
         for kind, one in (("data.accepted", accepted), ("data.quarantined", refused)):
             ledger.events.append(PROJECT, kind, one.id, f"{one.name}: {one.reason}", {"digest": one.digest})
         rollout = Rollout(
@@ -158,11 +165,15 @@ def write(home: Path) -> Told:
                 0.0, "errors: 1 of 2 events on the canary", (GuardStatus("errors", "1 of 2 events", 3.2, 200.0, 1e7, 20.0),)
             ),
         )  # fmt: skip
-        ledger.rollouts.start(rollout)
-        ledger.routes.put(Route(PROJECT, "production", 0, digests[0], "v1", digests[1], "v2", 0.05, rollout_id="rollout-1"))
-        ledger.routes.put(Route("another", "production", 0, "c" * 64, "v7"))
-        ledger.quality.put(Window(PROJECT, "production", "v1", 0.0, 86_400.0, "brier", 900, 800, 0.171, 0.14, 0.0001))
-        ledger.alerts.add(Alert("alert-1", PROJECT, "quality", "v1", "brier 0.171 against 0.14", 86_400.0))
+        RolloutStore(ledger, PROJECT).start(rollout)
+        RouteStore(ledger, PROJECT).put(
+            Route(PROJECT, "production", 0, digests[0], "v1", digests[1], "v2", 0.05, rollout_id="rollout-1")
+        )
+        RouteStore(ledger, PROJECT).put(Route("another", "production", 0, "c" * 64, "v7"))
+        QualityStore(ledger, PROJECT).put(
+            Window(PROJECT, "production", "v1", 0.0, 86_400.0, "brier", 900, 800, 0.171, 0.14, 0.0001)
+        )
+        AlertStore(ledger, PROJECT).add(Alert("alert-1", PROJECT, "quality", "v1", "brier 0.171 against 0.14", 86_400.0))
         for version, digest in zip(("v1", "v2"), digests, strict=True):
             ledger.events.append(PROJECT, "release.sealed", version, f"{version} sealed", {"digest": digest})
         promoted = {"environment": "production", "digest": digests[0]}

@@ -14,6 +14,7 @@ from small_line import SmallLine, points, small_line
 
 from noria.cli import execute, group
 from noria.engine import actions
+from noria.releases.store import ReleaseStore
 
 
 class Said(NamedTuple):
@@ -111,7 +112,7 @@ def test_what_people_read_is_what_programs_get(say: Any, line: SmallLine) -> Non
         assert re.search(rf"^  {turn['number']} .* {turn['outcome']} .* {turn['release'] or '–'} ", text, re.M)
     releases = json.loads(say("releases", "--json").out)["releases"]
     assert [(r["version"], r["serves"], bool(r["barred"])) for r in releases] == [("v2", [], True), ("v1", ["production"], False)]
-    assert [r["digest"] for r in releases] == [line.ledger.releases.get("p", v).digest for v in ("v2", "v1")]
+    assert [r["digest"] for r in releases] == [ReleaseStore(line.ledger, "p").get(v).digest for v in ("v2", "v1")]
     difference = json.loads(say("diff", "v1", "v2", "--json").out)
     assert difference["same"] == ["environment"]
     assert [file["path"] for file in difference["code"]["files"]] == ["model.py"]
@@ -211,6 +212,6 @@ def test_a_person_s_way_back_and_forth_is_in_the_audit_log(tmp_path_factory: pyt
             said = say("-C", str(made.home), *command.split(), "--json")
             assert said.code == 0, said
             assert made.champion == serves
-            assert {r.version for r in made.ledger.releases.list("p") if r.barred} == barred
+            assert {r.version for r in ReleaseStore(made.ledger, "p").list() if r.barred} == barred
             assert made.ledger.events.newest("p", 1)[0].actor.startswith("cli:")
         assert json.loads(say("-C", str(made.home), "audit", "verify", "--json").out)["ok"] is True

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from noria.cli import execute
+from noria.delivery.rollout_store import RolloutStore
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Rollout, RolloutState, Route
+from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 
 
@@ -24,12 +27,14 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     with closing(Ledger.open(tmp_path / ".noria")) as ledger:
         ledger.projects.ensure("pumps", str(tmp_path))
         for number in range(1, 5):
-            ledger.releases.seal("pumps", str(number) * 64, "run-1", None, ServedForm.COMPILED, None, {}, f"pins{number}")
+            ReleaseStore(ledger, "pumps").seal(str(number) * 64, "run-1", None, ServedForm.COMPILED, None, {}, f"pins{number}")
         with ledger.transaction():
-            ledger.routes.put(Route("pumps", "staging", 0, "1" * 64, "v1"))
-            ledger.routes.put(Route("pumps", "production", 0, "9" * 64, "v9", candidate="2" * 64, candidate_version="v2"))
-            ledger.routes.put(Route("another", "production", 0, "4" * 64, "v4"))
-        ledger.rollouts.start(
+            RouteStore(ledger, "pumps").put(Route("pumps", "staging", 0, "1" * 64, "v1"))
+            RouteStore(ledger, "pumps").put(
+                Route("pumps", "production", 0, "9" * 64, "v9", candidate="2" * 64, candidate_version="v2")
+            )
+            RouteStore(ledger, "pumps").put(Route("another", "production", 0, "4" * 64, "v4"))
+        RolloutStore(ledger, "pumps").start(
             Rollout("rollout-1", "pumps", "production", None, "v3", "3" * 64, RolloutState.WAITING, 0, time.time())
         )
         yield ledger
@@ -48,12 +53,12 @@ def test_a_withdrawn_release_is_barred_by_a_person_until_one_lifts_it(ledger: Le
     assert reason.startswith("withdrawn by ")
     assert reason.endswith(": trained on the wrong labels")
     assert done["text"] == f"v4 {reason}"
-    assert ledger.releases.get("pumps", "v4").barred == reason
-    assert ledger.releases.barred_pins("pumps") == {"pins4": ("v4", reason)}
+    assert ReleaseStore(ledger, "pumps").get("v4").barred == reason
+    assert ReleaseStore(ledger, "pumps").barred_pins() == {"pins4": ("v4", reason)}
     assert "barred already" in said(capsys, "withdraw", "v4", "--why", "again", code=1)["message"]
     lifted = said(capsys, "lift", "4" * 8)
     assert (lifted["release"], lifted["was"]) == ("v4", reason)
-    assert ledger.releases.get("pumps", "v4").barred is None
+    assert ReleaseStore(ledger, "pumps").get("v4").barred is None
     assert "v4 is not barred" in said(capsys, "lift", "v4", code=1)["message"]
     assert execute(["release", "withdraw", "v4", "--why", "no"]) == 0
     told = capsys.readouterr()
@@ -75,7 +80,7 @@ def test_one_that_serves_or_is_on_its_way_is_refused(ledger: Ledger, capsys: Any
     error = said(capsys, "withdraw", version, "--why", "no", code=1)
     assert error["message"] == message
     assert hint in error["hint"]
-    assert ledger.releases.get("pumps", version).barred is None
+    assert ReleaseStore(ledger, "pumps").get(version).barred is None
     assert [e for e in ledger.events.newest("pumps") if e.kind.startswith("release.")] == []
 
 

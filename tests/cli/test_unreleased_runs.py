@@ -17,11 +17,15 @@ from noria.evaluation.records import gated_first
 from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline.run import Run, RunKind
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Comparison, Measure
 from noria.storage.ledger import Ledger
 from noria.views.status import StatusView
+from noria.views.totals import TotalStore
 
 PROJECT = """\
 project: p
@@ -59,20 +63,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pins = Pins("c" * 40, None, {}, "1" * 64, "2" * 64, "3" * 64)
     with closing(Ledger.open(tmp_path / ".noria")) as ledger:
         ledger.projects.ensure("p", str(tmp_path))
-        ledger.triggers.add("p", TriggerKind.DATA, "data")
-        turn = ledger.turns.start("p")
+        TriggerStore(ledger, "p").add(TriggerKind.DATA, "data")
+        turn = TurnStore(ledger, "p").start()
         assert turn is not None
         line = cast(Any, SimpleNamespace(name="p", ledger=ledger, event=lambda *_, **__: None))
         verdict = gate(line, cast(Any, SimpleNamespace(turn=turn, run_id="run-1", project=project)), MEASURED)
         assert not verdict.passed
         values = {name: measure.value for name, measure in MEASURED.metrics.items()}
-        ledger.turns.update(turn.id, outcome=TurnOutcome.GATE_FAILED, reason=verdict.sentence(), run_id="run-1")
-        ledger.runs.put(Run("run-1", "p", turn.id, pins, 1000.0, 1010.0, "gate failed", "refused", metrics=values))
+        TurnStore(ledger, "p").update(turn.id, outcome=TurnOutcome.GATE_FAILED, reason=verdict.sentence(), run_id="run-1")
+        RunStore(ledger, "p").put(Run("run-1", "p", turn.id, pins, 1000.0, 1010.0, "gate failed", "refused", metrics=values))
         named = {f"validation.{name}": 0.5 for name in ("accuracy", "brier", "f1", "log_loss", "precision", "recall", "roc_auc")}
-        ledger.runs.put(
+        RunStore(ledger, "p").put(
             Run("run-2", "p", None, pins, 2000.0, 2010.0, "done", metrics={"a.loss": 1.0} | named, kind=RunKind.EXPERIMENT)
         )
-        ledger.runs.put(Run("run-3", "p", None, pins, 3000.0, 3010.0, "done", metrics=named, kind=RunKind.EXPERIMENT))
+        RunStore(ledger, "p").put(Run("run-3", "p", None, pins, 3000.0, 3010.0, "done", metrics=named, kind=RunKind.EXPERIMENT))
     return tmp_path
 
 
@@ -108,7 +112,7 @@ def test_the_console_shows_them_too(home: Path) -> None:
     with closing(Ledger.open(home / ".noria")) as ledger:
         view = StatusView.read(ledger, "p", home / ".noria", config.load(home))
         html = page.render(view)
-        text = metrics.render(view, ledger.totals.of("p"))
+        text = metrics.render(view, TotalStore(ledger, "p").read())
     assert "gates and evaluation of <code>run-1</code>" in html
     assert "roc_auc no worse than champion" in html
     places = [html.index(f"<tr><th>{name}</th>") for name in ("roc_auc", "log_loss", "accuracy", "brier")]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from noria.console import metrics
 from noria.pipeline.turn_record import TurnOutcome
 from noria.storage.ledger import Ledger
-from noria.views.totals import Totals
+from noria.views.totals import Totals, TotalStore
 
 LINE = re.compile(r'^(noria_[a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)+)\} (-?[0-9.e+-]+)$')
 FOUND = Totals(
@@ -59,5 +59,5 @@ def test_labels_of_any_text_are_one_line() -> None:
 def test_the_ledger_counts_what_there_is(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path)
     ledger.projects.ensure("p", str(tmp_path))
-    assert ledger.totals.of("p") == Totals(events=ledger.totals.of("p").events)
+    assert TotalStore(ledger, "p").read() == Totals(events=TotalStore(ledger, "p").read().events)
     ledger.close()

@@ -20,6 +20,7 @@ from noria.daemon import Daemon
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
+from noria.releases.store import ReleaseStore
 from noria.views.runtime_status import StatusContext
 from noria.views.status import read
 
@@ -37,7 +38,7 @@ WHO = "api:e3b98a4d"  # the token is "t": printf t | sha256sum
 def context(tmp_path: Path) -> Iterator[DeliveryContext]:
     """Four releases, v1 serving."""
     made = line_of(tmp_path, Scripted(), 4, YAML.format(approvals=0, freeze=""))
-    champion.promote(made, environment_of(made), made.ledger.releases.get("p", "v1"), "the first")
+    champion.promote(made, environment_of(made), ReleaseStore(made.ledger, "p").get("v1"), "the first")
     yield made
     made.ledger.close()
 
@@ -66,7 +67,9 @@ def environment_of(context: DeliveryContext) -> config.Environment:
 
 
 def enter(context: DeliveryContext, version: str) -> None:
-    stage.start_rollout(context, config.load(context.home), environment_of(context), context.ledger.releases.get("p", version))
+    stage.start_rollout(
+        context, config.load(context.home), environment_of(context), ReleaseStore(context.ledger, "p").get(version)
+    )
 
 
 def test_a_rollout_is_held_resumed_and_aborted(context: DeliveryContext, call: Call) -> None:

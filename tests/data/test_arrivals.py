@@ -14,12 +14,15 @@ import pytest
 from noria import config
 from noria.data import arrivals, files
 from noria.data.arrival import Arrival
+from noria.data.store import DataStore
 from noria.engine import assembly
 from noria.engine.trigger_watcher import SINGLY, TriggerWatcher
 from noria.kernel.errors import DataError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import check
 from noria.pipeline.context import PinnedRun
+from noria.pipeline.trigger_store import TriggerStore
+from noria.pipeline.turn_store import TurnStore
 
 YAML = """\
 project: shop
@@ -62,8 +65,8 @@ class World:
         found = arrivals.take_in(self.context, project, patient=patient)
         self.refused: list[str] = []
         if judge:
-            self.context.ledger.triggers.add(self.context.name, TriggerKind.MANUAL, "now")
-            turn = self.context.ledger.turns.start(self.context.name)
+            TriggerStore.of(self.context).add(TriggerKind.MANUAL, "now")
+            turn = TurnStore.of(self.context).start()
             assert turn is not None
             pinned_run = PinnedRun(turn, "run", project, self.home, None, None, {}, arrivals=tuple(found))
             check.data(self.context, pinned_run)
@@ -71,7 +74,7 @@ class World:
         return found
 
     def files(self, dataset: str) -> list[str]:
-        return [pin.name for pin in self.context.ledger.data.current(self.context.name, dataset).files]
+        return [pin.name for pin in DataStore.of(self.context).current(dataset).files]
 
     def events(self, kind: str) -> list[str]:
         return [event.text for event in self.context.ledger.events.tail(self.context.name, kinds=(kind,), limit=1000)]
@@ -198,7 +201,7 @@ def test_files_that_are_no_tables_are_one_event(world: World) -> None:
         world.write(f"images/{n:02}.csv", "not a table\0")
     world.take()
     assert world.events("data.accepted") == ["images: 30 files accepted (360 bytes)"]
-    pins = world.context.ledger.data.current(world.context.name, "images").files
+    pins = DataStore.of(world.context).current("images").files
     assert [(pin.name, pin.rows, pin.size_bytes) for pin in pins] == [(f"images/{n:02}.csv", 0, 12) for n in range(30)]
     assert all(world.context.blobs.read(pin.digest) == b"not a table\0" for pin in pins)
 
@@ -227,7 +230,7 @@ def test_rows_of_a_query_arrive_once(world: World) -> None:
     execute("INSERT INTO t VALUES (102)")
     execute("DELETE FROM t WHERE n = 101")
     assert [each.name for each in world.take()] == ["points/0000000101~0000000102.parquet"]
-    assert sum(pin.rows for pin in world.context.ledger.data.current(world.context.name, "points").files) == 3
+    assert sum(pin.rows for pin in DataStore.of(world.context).current("points").files) == 3
     watcher = TriggerWatcher(world.context)
     assert watcher.data(config.load(world.home)) == 0, "nothing is news that a turn has seen"
 
@@ -264,7 +267,7 @@ def test_the_scout_reads_nothing_and_tells_once(world: World) -> None:
     assert look() == 0
     assert TriggerWatcher(world.context).data(config.load(world.home)) == 0, "another process tells it no second time"
     assert world.read == []
-    reasons = [trigger.reason for trigger in world.context.ledger.triggers.pending("shop")]
+    reasons = [trigger.reason for trigger in TriggerStore(world.context.ledger, "shop").pending()]
     assert reasons == ["data/a.csv arrived"]
     world.take()
     assert look() == 0
@@ -283,7 +286,7 @@ def test_many_files_are_one_trigger(world: World) -> None:
     settle(world)
     watcher = TriggerWatcher(world.context)
     assert watcher.data(config.load(world.home)) == 1
-    assert [t.reason for t in world.context.ledger.triggers.pending("shop")] == [f"images: {SINGLY + 1} files arrived"]
+    assert [t.reason for t in TriggerStore(world.context.ledger, "shop").pending()] == [f"images: {SINGLY + 1} files arrived"]
     assert TriggerWatcher(world.context).data(config.load(world.home)) == 0
 
 

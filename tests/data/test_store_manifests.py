@@ -39,7 +39,7 @@ def accepted(made: FilePin) -> tuple[Delivery, FilePin]:
 
 
 def deliver(books: Ledger, pins: list[FilePin]) -> None:
-    books.data.deliver_many("p", [accepted(each) for each in pins])
+    DataStore(books, "p").deliver_many([accepted(each) for each in pins])
 
 
 def chunk_keys(books: Ledger) -> set[str]:
@@ -62,21 +62,21 @@ def test_a_version_is_what_its_files_are_whatever_came_before(tmp_path_factory: 
         for changes in rounds:
             for name, content in changes:
                 if content is None and name in held:
-                    books.data.withdraw("p", "d", name)
+                    DataStore(books, "p").withdraw("d", name)
                     del held[name]
                 elif content is not None:
                     held[name] = pin(name, content)
                     deliver(books, [held[name]])
-            now = books.data.current("p", "d")
+            now = DataStore(books, "p").current("d")
             files = tuple(sorted(held.values(), key=lambda each: each.name))
             assert now == Snapshot("d", manifest_digest("d", files), files)
-            facts = books.data.head("p", "d")
+            facts = DataStore(books, "p").head("d")
             assert (facts.files, facts.rows) == (len(files), now.rows)
             assert facts.size_bytes == sum(each.size_bytes for each in files)
             seen += [now] if files else []
         for old in seen:
-            assert books.data.snapshot(old.digest) == old
-            found = books.data.difference(old.digest, seen[-1].digest)
+            assert DataStore(books, "p").snapshot(old.digest) == old
+            found = DataStore(books, "p").difference(old.digest, seen[-1].digest)
             before, after = ({each.name: each for each in one.files} for one in (old, seen[-1]))
             assert found.added == tuple(after[name] for name in after if name not in before)
             assert found.removed == tuple(before[name] for name in before if name not in after)
@@ -86,24 +86,24 @@ def test_a_version_is_what_its_files_are_whatever_came_before(tmp_path_factory: 
 
 def test_an_append_writes_a_chunk_or_two(books: Ledger) -> None:
     deliver(books, [pin(f"part-{at:06}") for at in range(20_000)])
-    first = books.data.head("p", "d")
+    first = DataStore(books, "p").head("d")
     before = chunk_keys(books)
     assert 25 <= len(before) <= 60  # 20,000 entries, about 512 in each
     deliver(books, [pin("part-020000"), pin("part-007777", 5)])
-    second = books.data.head("p", "d")
+    second = DataStore(books, "p").head("d")
     assert len(chunk_keys(books) - before) == 2
     assert (second.files, second.digest != first.digest) == (20_001, True)
-    found = books.data.difference(first.digest, second.digest)
+    found = DataStore(books, "p").difference(first.digest, second.digest)
     assert [each.name for each in found.added] == ["part-020000"]
     assert [(old.name, new.size_bytes - old.size_bytes) for old, new in found.changed] == [("part-007777", 5)]
 
 
 def test_looking_again_reads_no_manifest(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     deliver(books, [pin("a"), pin("b")])
-    head = books.data.head("p", "d")
+    head = DataStore(books, "p").head("d")
     monkeypatch.setattr(DataStore, "_brought_up", lambda *_: pytest.fail("nothing had changed"))
     monkeypatch.setattr(manifests, "unpack", lambda _: pytest.fail("no entry is asked for"))
-    assert books.data.head("p", "d") == head
+    assert DataStore(books, "p").head("d") == head
 
 
 def test_the_order_of_arrival_does_not_matter(books: Ledger, tmp_path: Path) -> None:
@@ -112,36 +112,36 @@ def test_the_order_of_arrival_does_not_matter(books: Ledger, tmp_path: Path) -> 
     other = Ledger.open(tmp_path / "other")
     for start in range(0, 3_000, 500):
         deliver(other, pins[::-1][start : start + 500])
-        other.data.head("p", "d")
-    assert other.data.head("p", "d").digest == books.data.head("p", "d").digest
+        DataStore(other, "p").head("d")
+    assert DataStore(other, "p").head("d").digest == DataStore(books, "p").head("d").digest
     other.close()
 
 
 def test_many_deliveries_are_recorded_or_none(books: Ledger) -> None:
     good, (judged, _) = accepted(pin("a")), accepted(pin("b"))
     with pytest.raises(StoreError, match="accepted with its file"):
-        books.data.deliver_many("p", [good, (judged, None)])
-    assert books.data.deliveries("p") == []
-    assert books.data.standing("p", "d") == {}
-    books.data.deliver_many("p", [good, accepted(pin("a", 1))])
-    assert books.data.standing("p", "d") == {"a": pin("a", 1)}  # the later one stands
-    assert len(books.data.deliveries("p")) == 2
+        DataStore(books, "p").deliver_many([good, (judged, None)])
+    assert DataStore(books, "p").deliveries() == []
+    assert DataStore(books, "p").standing("d") == {}
+    DataStore(books, "p").deliver_many([good, accepted(pin("a", 1))])
+    assert DataStore(books, "p").standing("d") == {"a": pin("a", 1)}  # the later one stands
+    assert len(DataStore(books, "p").deliveries()) == 2
 
 
 def test_a_pinned_remote_object_keeps_its_address(books: Ledger) -> None:
     far = pin("s3://shop/a.csv", origin="s3://shop/a.csv?versionId=7")
     deliver(books, [far, pin("b")])
-    assert books.data.current("p", "d").files == (pin("b"), far)
-    assert books.data.standing("p", "d")[far.name] == far
+    assert DataStore(books, "p").current("d").files == (pin("b"), far)
+    assert DataStore(books, "p").standing("d")[far.name] == far
 
 
 def test_a_file_that_is_counted_later_is_the_same_version(books: Ledger) -> None:
     deliver(books, [pin("a", rows=0)])
-    before = books.data.head("p", "d")
+    before = DataStore(books, "p").head("d")
     deliver(books, [pin("a", rows=7)])
-    after = books.data.head("p", "d")
+    after = DataStore(books, "p").head("d")
     assert (after.digest, after.at) == (before.digest, before.at)
-    assert books.data.current("p", "d").rows == books.data.snapshot(before.digest).rows == after.rows == 7
+    assert DataStore(books, "p").current("d").rows == DataStore(books, "p").snapshot(before.digest).rows == after.rows == 7
 
 
 def test_versions_are_listed_and_found_by_how_their_digests_begin(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,33 +150,33 @@ def test_versions_are_listed_and_found_by_how_their_digests_begin(books: Ledger,
     made = []
     for at in range(40):
         deliver(books, [pin("a", at)])
-        made.append(books.data.head("p", "d").digest)
-    books.data.put_snapshot("p", Snapshot("e", "f" * 64, (pin("x", rows=3),)))
-    assert [facts.digest for facts in books.data.history("p", "d", 10)] == made[: -10 - 1 : -1]
-    assert [facts.rows for facts in books.data.history("p", limit=1)] == [3]
-    assert books.data.find_snapshot("p", made[0]).digest == made[0]
-    assert books.data.find_snapshot("p", "ffffff").dataset == "e"
+        made.append(DataStore(books, "p").head("d").digest)
+    DataStore(books, "p").put_snapshot(Snapshot("e", "f" * 64, (pin("x", rows=3),)))
+    assert [facts.digest for facts in DataStore(books, "p").history("d", 10)] == made[: -10 - 1 : -1]
+    assert [facts.rows for facts in DataStore(books, "p").history(limit=1)] == [3]
+    assert DataStore(books, "p").find_snapshot(made[0]).digest == made[0]
+    assert DataStore(books, "p").find_snapshot("ffffff").dataset == "e"
     with pytest.raises(NotFoundError, match=f"{made[0][:0]}.*may be any of"):
-        books.data.find_snapshot("p", "")
+        DataStore(books, "p").find_snapshot("")
     with pytest.raises(NotFoundError, match="there is no snapshot"):
-        books.data.find_snapshot("p", "0" * 63)
+        DataStore(books, "p").find_snapshot("0" * 63)
     with pytest.raises(NotFoundError):
-        books.data.facts("0" * 64)
+        DataStore(books, "p").facts("0" * 64)
 
 
 def test_what_is_forgotten_goes_and_what_is_shared_stays(books: Ledger) -> None:
     deliver(books, [pin(f"{at:05}") for at in range(4_000)])
-    first = books.data.current("p", "d")
+    first = DataStore(books, "p").current("d")
     deliver(books, [pin("00007", 1)])
-    second = books.data.current("p", "d")
+    second = DataStore(books, "p").current("d")
     before = chunk_keys(books)
-    assert books.data.forget("p", [first.digest, second.digest]) == 1  # the newest version is the dataset
+    assert DataStore(books, "p").forget([first.digest, second.digest]) == 1  # the newest version is the dataset
     assert len(before - chunk_keys(books)) == 1
-    assert books.data.snapshot(second.digest) == second
+    assert DataStore(books, "p").snapshot(second.digest) == second
     with pytest.raises(NotFoundError):
-        books.data.snapshot(first.digest)
+        DataStore(books, "p").snapshot(first.digest)
     deliver(books, [pin("00007")])
-    assert books.data.current("p", "d") == first
+    assert DataStore(books, "p").current("d") == first
 
 
 def test_versions_of_before_there_were_chunks_are_read_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,13 +196,13 @@ def test_versions_of_before_there_were_chunks_are_read_and_compared(tmp_path: Pa
     monkeypatch.undo()
     books = Ledger.open(tmp_path / "state")
     pins = tuple(FilePin(**entry) for entry in entries)
-    assert books.data.snapshot("1" * 64) == Snapshot("d", "1" * 64, pins[:2])
-    assert [(f.files, f.rows, f.size_bytes) for f in books.data.history("p")] == [(3, 6, 15), (2, 4, 10)]
-    now = books.data.current("p", "d")
+    assert DataStore(books, "p").snapshot("1" * 64) == Snapshot("d", "1" * 64, pins[:2])
+    assert [(f.files, f.rows, f.size_bytes) for f in DataStore(books, "p").history()] == [(3, 6, 15), (2, 4, 10)]
+    now = DataStore(books, "p").current("d")
     assert now.files == pins
     for newer in ("2" * 64, now.digest):
-        assert books.data.difference("1" * 64, newer).added == pins[2:]
-    assert books.data.difference("2" * 64, now.digest).changed == ()
+        assert DataStore(books, "p").difference("1" * 64, newer).added == pins[2:]
+    assert DataStore(books, "p").difference("2" * 64, now.digest).changed == ()
     books.close()
 
 
@@ -210,8 +210,8 @@ def test_memory_does_not_grow_with_the_number_of_files(books: Ledger) -> None:
     for start in range(0, 30_000, 5_000):
         deliver(books, [pin(f"{at:06}") for at in range(start, start + 5_000)])
     tracemalloc.start()
-    head = books.data.head("p", "d")
-    count = sum(1 for _ in books.data.files_of(head.digest))
+    head = DataStore(books, "p").head("d")
+    count = sum(1 for _ in DataStore(books, "p").files_of(head.digest))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 30_000

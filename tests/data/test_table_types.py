@@ -14,7 +14,9 @@ from noria import config
 from noria.data import formats, table_types
 from noria.data.formats import DatasetFile
 from noria.data.snapshot import Delivery
+from noria.data.store import DataStore
 from noria.data.table import TableType
+from noria.data.table_store import TableStore
 from noria.kernel.errors import DataError
 
 FIRST = "id,sku,n,price,at,vip\nA1,X-1,5,1.5,2024-01-01T00:00:00,no\nA2,17,6,,2024-01-02T00:00:00,yes\n"
@@ -40,13 +42,13 @@ def kinds(world: World) -> dict[str, str]:
 def whole(world: World) -> pl.DataFrame:
     """The dataset as a step gets it."""
     source = config.load(world.home).data["points"]
-    pins = world.context.ledger.data.current("shop", "points").files
+    pins = DataStore(world.context.ledger, "shop").current("points").files
     parts = [DatasetFile(pin.name, world.context.named_blob(pin.digest, pin.name)) for pin in pins]
     return formats.read_tables(parts, table_types.of(world.context, source), source.csv)
 
 
 def newest(world: World) -> Delivery:
-    return world.context.ledger.data.deliveries("shop", 1)[0]
+    return DataStore(world.context.ledger, "shop").deliveries(1)[0]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_a_state_of_before_decides_from_all_that_was_accepted(world: World) -> N
     world.context.ledger.database.execute("DELETE FROM tables")
     assert kinds(world) == {"sku": "string"}
     assert whole(world)["sku"].to_list() == ["17", "X-1"]
-    settled = world.context.ledger.tables.get("shop", "points")
+    settled = TableStore(world.context.ledger, "shop").get("points")
     assert settled is not None
     assert settled.type != TableType()
 

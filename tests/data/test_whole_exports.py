@@ -17,6 +17,8 @@ from noria.models import table_arguments
 from noria.pipeline import environment, orders, pin
 from noria.pipeline.check import data
 from noria.pipeline.context import PinnedRun
+from noria.pipeline.trigger_store import TriggerStore
+from noria.pipeline.turn_store import TurnStore
 
 CONFIG = 'project: p\ndata: {rows: {source: "data/*.csv", settle: 20ms KEY}}\nsteps: {keep: {call: "m:keep"}}\n'
 
@@ -34,8 +36,8 @@ def taken(home: Path, key: str) -> tuple[list[str], pl.DataFrame]:
     context = assembly.assemble(home)
     try:
         project = config.load(home)
-        context.ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
-        turn = context.ledger.turns.start("p")
+        TriggerStore(context.ledger, "p").add(TriggerKind.MANUAL, "by hand")
+        turn = TurnStore(context.ledger, "p").start()
         assert turn is not None
         pinned_run = PinnedRun(turn, "run-1", project, home, None, None, environment.record(), by_hand=True)
         pinned_run.arrivals = tuple(take_in(context, project, patient=True))

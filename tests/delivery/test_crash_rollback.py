@@ -13,7 +13,10 @@ from noria.delivery import rollout as stage
 from noria.delivery import rollout_controller
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts, EngineStats
+from noria.delivery.rollout_store import RolloutStore
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import CHAMPION, Crashes, Rollout, RolloutState, Route, candidate_of
+from noria.serving.route_store import RouteStore
 
 V1, V2, V3 = digest_of("v1"), digest_of("v2"), digest_of("v3")
 
@@ -27,8 +30,8 @@ def server() -> Scripted:
 def context(tmp_path: Path, server: Scripted) -> Iterator[DeliveryContext]:
     context = line_of(tmp_path, server, 3)
     with context.ledger.transaction():
-        context.ledger.routes.put(Route("p", "production", 0, V1, "v1"))
-        context.ledger.routes.put(Route("p", "production", 0, V2, "v2", previous=V1, previous_version="v1"))
+        RouteStore.of(context).put(Route("p", "production", 0, V1, "v1"))
+        RouteStore.of(context).put(Route("p", "production", 0, V2, "v2", previous=V1, previous_version="v1"))
     yield context
     context.ledger.close()
 
@@ -37,9 +40,9 @@ def canary(context: DeliveryContext) -> Rollout:
     """v3 takes a tenth beside v2."""
     rollout = Rollout("r-1", "p", "production", None, "v3", V3, RolloutState.CANARY, 0, 0.0)
     with context.ledger.transaction():
-        context.ledger.rollouts.start(rollout)
+        RolloutStore.of(context).start(rollout)
         route = Route("p", "production", 0, V2, "v2", V3, "v3", 0.1, V1, "v1", rollout.id)
-        context.ledger.routes.put(route)
+        RouteStore.of(context).put(route)
     return rollout
 
 
@@ -48,7 +51,7 @@ def asked(context: DeliveryContext) -> EngineStats:
 
 
 def champion(context: DeliveryContext) -> str:
-    route = context.ledger.routes.get("p", "production")
+    route = RouteStore(context.ledger, "p").get("production")
     assert route is not None
     return route.champion_version
 
@@ -64,7 +67,7 @@ def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(context: DeliveryCon
     rollout_controller.guard(context, "production", asked(context))
     assert champion(context) == "v1"
     assert len(server.told) == 1
-    assert context.ledger.releases.get("p", "v2").barred == (
+    assert ReleaseStore(context.ledger, "p").get("v2").barred == (
         "production rolled back from v2 to v1: v2 rolled back: it crashed 3 processes within 60 s (SIGSEGV in worker 0)"
     )
     (event,) = context.ledger.events.tail("p", kinds=("environment.rolled_back",))
@@ -82,11 +85,11 @@ def test_a_champion_that_the_server_refuses_gives_way(context: DeliveryContext, 
     server.broken = {V1: "damaged", V2: "damaged"}
     rollout_controller.guard(context, "production", asked(context), champion_stage.refused)
     assert champion(context) == "v2"  # nothing loads: the trouble is another, and no release is barred for it
-    assert context.ledger.releases.get("p", "v2").barred is None
+    assert ReleaseStore(context.ledger, "p").get("v2").barred is None
     server.broken = {V2: "a name is odd"}
     rollout_controller.guard(context, "production", asked(context), champion_stage.refused)
     assert champion(context) == "v1"
-    barred = context.ledger.releases.get("p", "v2").barred
+    barred = ReleaseStore(context.ledger, "p").get("v2").barred
     assert barred == "production rolled back from v2 to v1: v2 rolled back: it could not be loaded: a name is odd"
 
 
@@ -119,8 +122,8 @@ def test_an_undecided_candidate_makes_room_when_the_champion_falls(context: Deli
     server.crashes = {V2: Crashes(4, 4, "SIGABRT in its host")}
     rollout_controller.guard(context, "production", asked(context))
     assert champion(context) == "v1"
-    assert context.ledger.rollouts.get(rollout.id).state is RolloutState.SUPERSEDED
-    assert context.ledger.releases.get("p", "v3").barred is None
+    assert RolloutStore.of(context).get(rollout.id).state is RolloutState.SUPERSEDED
+    assert ReleaseStore(context.ledger, "p").get("v3").barred is None
 
 
 @pytest.mark.parametrize("state", [RolloutState.CANARY, RolloutState.HELD])
@@ -128,7 +131,7 @@ def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(
     context: DeliveryContext, server: Scripted, state: RolloutState
 ) -> None:
     rollout = canary(context)
-    context.ledger.rollouts.update(rollout.id, state=state)
+    RolloutStore.of(context).update(rollout.id, state=state)
     for harmless in (
         {},
         {V3: Crashes(1, 1, "SIGSEGV in worker 1", candidate_of(rollout.id))},
@@ -139,11 +142,11 @@ def test_a_candidate_that_crashed_or_is_refused_is_rolled_back(
         assert not stage.is_withdrawn_by_crashes(context, rollout, server.stats("p", "production"))
     server.crashes = {V3: Crashes(2, 2, "SIGSEGV in worker 1", candidate_of(rollout.id))}
     assert stage.is_withdrawn_by_crashes(context, rollout, server.stats("p", "production"))
-    ended = context.ledger.rollouts.get(rollout.id)
+    ended = RolloutStore.of(context).get(rollout.id)
     assert (ended.state, ended.reason) == (
         RolloutState.ROLLED_BACK, "v3 rolled back: it crashed 2 processes (SIGSEGV in worker 1)",
     )  # fmt: skip
-    assert context.ledger.releases.get("p", "v3").barred == ended.reason
+    assert ReleaseStore(context.ledger, "p").get("v3").barred == ended.reason
     assert champion(context) == "v2"
 
 
@@ -151,7 +154,7 @@ def test_a_candidate_that_the_server_refuses_is_rolled_back(context: DeliveryCon
     rollout = canary(context)
     server.refused = {V3: "golden row 2 was answered 0.5, where 0.25 was due"}
     assert stage.is_withdrawn_by_crashes(context, rollout, server.stats("p", "production"))
-    assert context.ledger.rollouts.get(rollout.id).reason.startswith("v3 could not be loaded: golden row 2 was answered 0.5")
+    assert RolloutStore.of(context).get(rollout.id).reason.startswith("v3 could not be loaded: golden row 2 was answered 0.5")
 
 
 def test_the_engine_is_asked_once_in_a_look(context: DeliveryContext, server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:

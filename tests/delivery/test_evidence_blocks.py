@@ -15,8 +15,11 @@ from noria.delivery import analysis, champion
 from noria.delivery import rollout as stage
 from noria.delivery.analysis import LOOK_GROWTH, LOOK_REQUESTS, _worth
 from noria.delivery.context import DeliveryContext
+from noria.delivery.rollout_store import RolloutStore
+from noria.releases.store import ReleaseStore
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Route, Tally, total
+from noria.serving.route_store import RouteStore
 
 POLICY = "project: p\nenvironments: {production: {rollout: {steps: [50%, 100%], replay: 0}}}\n"
 counts = st.tuples(st.integers(0, 400), st.integers(0, 3), st.integers(0, 3))
@@ -28,15 +31,15 @@ def begun(folder: Path) -> tuple[DeliveryContext, Scripted]:
     engine = Scripted()
     context = line_of(folder, engine, 2, POLICY)
     environment = config.load(folder).environments["production"]
-    champion.promote(context, environment, context.ledger.releases.get("p", "v1"), "the first")
-    stage.start_rollout(context, config.load(folder), environment, context.ledger.releases.get("p", "v2"))
+    champion.promote(context, environment, ReleaseStore(context.ledger, "p").get("v1"), "the first")
+    stage.start_rollout(context, config.load(folder), environment, ReleaseStore(context.ledger, "p").get("v2"))
     return context, engine
 
 
 def look(context: DeliveryContext, engine: Scripted) -> Route:
     """Write down what is new; the route as it is then."""
-    rollout = context.ledger.rollouts.list("p")[0]
-    route = context.ledger.routes.get("p", "production")
+    rollout = RolloutStore(context.ledger, "p").list()[0]
+    route = RouteStore(context.ledger, "p").get("production")
     assert route is not None
     return analysis._record(context, rollout, route, engine.stats("p", "production"), route.share)[1]
 
@@ -50,9 +53,9 @@ def test_blocks_add_up_to_what_was_counted(came: list[tuple[tuple[int, int, int]
         for ours, theirs in came:
             engine.see(ours, theirs)
             unseen = ArmTallies(unseen.champion.plus(Tally(*ours)), unseen.candidate.plus(Tally(*theirs)))
-            before = context.ledger.rollouts.list("p")[0].blocks
+            before = RolloutStore(context.ledger, "p").list()[0].blocks
             look(context, engine)
-            blocks = context.ledger.rollouts.list("p")[0].blocks
+            blocks = RolloutStore(context.ledger, "p").list()[0].blocks
             assert blocks[: len(before)] == before  # one that is written is never rearranged
             if len(blocks) > len(before):
                 written = ArmTallies(written.champion.plus(unseen.champion), written.candidate.plus(unseen.candidate))
@@ -75,7 +78,7 @@ def test_a_server_that_counts_from_zero_gets_a_new_revision_and_no_negative_bloc
     assert engine.told[-1] == fresh
     engine.see((100, 0, 0), (100, 1, 0))
     look(context, engine)
-    blocks = context.ledger.rollouts.list("p")[0].blocks
+    blocks = RolloutStore(context.ledger, "p").list()[0].blocks
     assert [(b.revision, b.candidate.requests, b.candidate.errors) for b in blocks] == [
         (first.revision, 500, 2),
         (fresh.revision, 100, 1),

@@ -13,13 +13,18 @@ from noria import config
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.rollout_controller import RolloutController
+from noria.delivery.rollout_store import RolloutStore
 from noria.engine import actions
 from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.kernel.trigger import TriggerKind
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.replay_result import Replayed
 from noria.serving.rollout_records import Crashes, Rollout, RolloutState, Route, candidate_of
+from noria.serving.route_store import RouteStore
 
 CANARY = "steps: [10%, 50%, 100%], replay: 0"
 GOOD = ((4_500, 0, 0), (500, 0, 0))
@@ -45,7 +50,7 @@ class World:
         (self.folder / "noria.yaml").write_text(text)
         if self.route_or_none() is None:
             environment = self.environment
-            with_v1 = self.context.ledger.releases.get("p", "v1")
+            with_v1 = ReleaseStore(self.context.ledger, "p").get("v1")
             champion.promote(self.context, environment, with_v1, "the first")
 
     @property
@@ -53,7 +58,7 @@ class World:
         return config.load(self.folder).environments["production"]
 
     def route_or_none(self) -> Route | None:
-        return self.context.ledger.routes.get("p", "production")
+        return RouteStore(self.context.ledger, "p").get("production")
 
     @property
     def route(self) -> Route:
@@ -63,7 +68,7 @@ class World:
 
     def enter(self, version: str) -> tuple[TurnOutcome, str]:
         return stage.start_rollout(
-            self.context, config.load(self.folder), self.environment, self.context.ledger.releases.get("p", version)
+            self.context, config.load(self.folder), self.environment, ReleaseStore(self.context.ledger, "p").get(version)
         )
 
     def look(self) -> Rollout:
@@ -74,7 +79,7 @@ class World:
 
     @property
     def newest(self) -> Rollout:
-        return self.context.ledger.rollouts.list("p")[0]
+        return RolloutStore(self.context.ledger, "p").list()[0]
 
     def see(self, champion: tuple[int, int, int], candidate: tuple[int, int, int]) -> Rollout:
         self.engine.see(champion, candidate)
@@ -85,7 +90,7 @@ class World:
         self.context.ledger.clock.set("p", now + seconds, 1.0)
 
     def bar(self, version: str) -> str | None:
-        return self.context.ledger.releases.get("p", version).barred
+        return ReleaseStore(self.context.ledger, "p").get(version).barred
 
     def events(self, kind: str) -> list[str]:
         return [e.text for e in self.context.ledger.events.tail("p", after=0, limit=1000) if e.kind == kind]
@@ -192,7 +197,7 @@ def test_what_a_person_ended_meanwhile_is_not_moved_on(world: World) -> None:
     """The controller has read the rollout and judged it; before it acts, somebody aborts, or promotes."""
     world.policy(CANARY)
     world.enter("v2")
-    read, release = world.newest, world.context.ledger.releases.get("p", "v2")
+    read, release = world.newest, ReleaseStore(world.context.ledger, "p").get("v2")
     actions.abort(world.context, None, "ann")
     for act in (
         lambda: stage.advance(world.context, world.environment, read, world.route, "safe"),
@@ -306,9 +311,9 @@ def test_a_newer_release_supersedes_an_undecided_one(world: World) -> None:
     world.enter("v2")
     first = world.newest.id
     world.enter("v3")
-    assert world.context.ledger.rollouts.get(first).state is RolloutState.SUPERSEDED
+    assert RolloutStore.of(world.context).get(first).state is RolloutState.SUPERSEDED
     assert (world.route.candidate_version, world.bar("v2")) == ("v3", None)
-    assert world.context.ledger.rollouts.active("p", "production") == world.newest
+    assert RolloutStore(world.context.ledger, "p").active("production") == world.newest
 
 
 def test_without_a_server_it_waits_and_goes_on_by_itself(world: World) -> None:
@@ -360,10 +365,10 @@ def test_rolling_back_to_a_named_release(world: World) -> None:
     promoted(world, "v2", "v3")
     with pytest.raises(RefusedError, match="serves already"):
         actions.roll_back(world.context, None, "ann", "v3")
-    world.context.ledger.releases.bar("p", "v1", "withdrawn by bob: leaks")
+    ReleaseStore(world.context.ledger, "p").bar("v1", "withdrawn by bob: leaks")
     with pytest.raises(RefusedError, match="v1 is barred: withdrawn by bob: leaks"):
         actions.roll_back(world.context, None, "ann", "v1")
-    world.context.ledger.releases.unbar("p", "v1")
+    ReleaseStore(world.context.ledger, "p").unbar("v1")
     (world.folder / "state" / "releases" / digest_of("v1") / "manifest.json").unlink()
     with pytest.raises(RefusedError, match="bundle of v1 is not on this machine"):
         actions.roll_back(world.context, None, "ann", "v1")
@@ -395,7 +400,7 @@ def test_a_rollback_to_what_never_served_there_goes_out_as_a_promotion_does(worl
         "v2 superseded: it takes all traffic at once, asked by bob",
     )
     world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
-    world.context.ledger.releases.unbar("p", "v1")
+    ReleaseStore(world.context.ledger, "p").unbar("v1")
     assert actions.roll_back(world.context, None, "ann", "v1")["release"] == "v1"  # it served here before
 
 
@@ -439,7 +444,7 @@ def test_probation_goes_on_when_a_newer_candidate_has_gone(world: World) -> None
     assert (world.route.champion_version, world.route.shadow, world.route.other) == ("v2", 0.25, digest_of("v1"))
     assert world.route.rollout_id == probing.id
     world.see((250, 0, 0), (1_000, 900, 0))
-    assert world.context.ledger.rollouts.get(probing.id).state is RolloutState.ROLLED_BACK
+    assert RolloutStore.of(world.context).get(probing.id).state is RolloutState.ROLLED_BACK
     assert world.route.champion_version == "v1"
 
 
@@ -472,9 +477,9 @@ def test_harm_in_probation_puts_the_old_release_back(world: World) -> None:
 def test_a_newer_release_cuts_a_probation_short_only_when_it_takes_its_place(world: World) -> None:
     first = on_probation(world)
     world.enter("v3")
-    assert world.context.ledger.rollouts.get(first.id).state is RolloutState.PROBATION
+    assert RolloutStore.of(world.context).get(first.id).state is RolloutState.PROBATION
     world.see(*GOOD)
-    assert "cut short: v3 took its place" in world.context.ledger.rollouts.get(first.id).reason
+    assert "cut short: v3 took its place" in RolloutStore.of(world.context).get(first.id).reason
     assert world.newest.state is RolloutState.PROBATION
 
 
@@ -489,10 +494,10 @@ def test_the_same_sealed_release_goes_from_staging_to_production_with_its_approv
     yaml += "  production: {after: staging, approvals: 1, rollout: direct}\n"
     (world.folder / "noria.yaml").write_text(yaml)
     for environment in config.load(world.folder).environments.values():
-        champion.promote(world.context, environment, world.context.ledger.releases.get("p", "v1"), "the first")
+        champion.promote(world.context, environment, ReleaseStore(world.context.ledger, "p").get("v1"), "the first")
     project = config.load(world.folder)
-    assert stage.roll_out(world.context, project, world.context.ledger.releases.get("p", "v2"))[0] is TurnOutcome.ROLLING_OUT
-    staging = world.context.ledger.routes.get("p", "staging")
+    assert stage.roll_out(world.context, project, ReleaseStore(world.context.ledger, "p").get("v2"))[0] is TurnOutcome.ROLLING_OUT
+    staging = RouteStore(world.context.ledger, "p").get("staging")
     assert staging is not None
     world.engine.told[-1] = staging
     world.see((1_500, 0, 0), (1_500, 0, 0))
@@ -511,8 +516,8 @@ def test_what_a_replay_lets_through_at_once_goes_on_to_the_next_environment(
     (world.folder / "noria.yaml").write_text(yaml + "  production: {after: staging, rollout: direct}\n")
     project = config.load(world.folder)
     for environment in project.environments.values():
-        champion.promote(world.context, environment, world.context.ledger.releases.get("p", "v1"), "the first")
-    assert stage.roll_out(world.context, project, world.context.ledger.releases.get("p", "v2"))[0] is TurnOutcome.ROLLING_OUT
+        champion.promote(world.context, environment, ReleaseStore(world.context.ledger, "p").get("v1"), "the first")
+    assert stage.roll_out(world.context, project, ReleaseStore(world.context.ledger, "p").get("v2"))[0] is TurnOutcome.ROLLING_OUT
     deadline = time.monotonic() + 120
     while world.route.champion_version != "v2":
         world.look()
@@ -564,11 +569,11 @@ def test_a_turn_that_died_between_two_environments_takes_up_where_it_was(world: 
     (world.folder / "noria.yaml").write_text(yaml + "  production: {after: staging, rollout: direct}\n")
     project, ledger = config.load(world.folder), world.context.ledger
     for environment in project.environments.values():
-        champion.promote(world.context, environment, ledger.releases.get("p", "v1"), "the first")
-    ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
-    turn = ledger.turns.start("p")
+        champion.promote(world.context, environment, ReleaseStore(ledger, "p").get("v1"), "the first")
+    TriggerStore(ledger, "p").add(TriggerKind.MANUAL, "by hand")
+    turn = TurnStore(ledger, "p").start()
     assert turn is not None
-    release = ledger.releases.seal("p", "9" * 64, "run-9", turn.id, ServedForm.COMPILED, "commit", {}, "9" * 64)
+    release = ReleaseStore(ledger, "p").seal("9" * 64, "run-9", turn.id, ServedForm.COMPILED, "commit", {}, "9" * 64)
     assert (
         stage.start_rollout(world.context, project, project.environments["staging"], release)[0] is TurnOutcome.PROMOTED
     )  # and it dies

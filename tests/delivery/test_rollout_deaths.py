@@ -13,7 +13,10 @@ from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
 from noria.delivery.rollout_controller import RolloutController
+from noria.delivery.rollout_store import RolloutStore
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import RolloutState, Route
+from noria.serving.route_store import RouteStore
 
 YAML = """\
 project: p
@@ -82,8 +85,11 @@ def play(context: DeliveryContext, engine: Dying, bad: bool) -> None:
     """Look until nothing is open, a new controller after each death; requests come in by the ledger's route."""
     controller = RolloutController(context)
     for _ in range(60):
-        active, probing = context.ledger.rollouts.active("p", "production"), context.ledger.rollouts.probing("p", "production")
-        route = context.ledger.routes.get("p", "production")
+        active, probing = (
+            RolloutStore(context.ledger, "p").active("production"),
+            RolloutStore(context.ledger, "p").probing("production"),
+        )
+        route = RouteStore(context.ledger, "p").get("production")
         assert route is not None
         if active is None and probing is None:
             return
@@ -105,19 +111,19 @@ def test_a_death_at_every_call_changes_nothing_of_the_end(tmp_path: Path, bad: b
         engine = Dying()
         context = line_of(tmp_path / f"{at}", engine, 2, YAML)
         environment = config.load(context.home).environments["production"]
-        champion.promote(context, environment, context.ledger.releases.get("p", "v1"), "the first")
+        champion.promote(context, environment, ReleaseStore(context.ledger, "p").get("v1"), "the first")
         engine.die_at(at, before=before)
         with contextlib.suppress(DiedError):
-            stage.start_rollout(context, config.load(context.home), environment, context.ledger.releases.get("p", "v2"))
+            stage.start_rollout(context, config.load(context.home), environment, ReleaseStore(context.ledger, "p").get("v2"))
         play(context, engine, bad)
         died = engine.at == 0
-        ended = context.ledger.rollouts.list("p")[0]
-        route = context.ledger.routes.get("p", "production")
+        ended = RolloutStore(context.ledger, "p").list()[0]
+        route = RouteStore(context.ledger, "p").get("production")
         kinds = [event.kind for event in context.ledger.events.tail("p", after=0, limit=1000)]
         assert route is not None
         if bad:
             assert (ended.state, route.champion, route.other) == (RolloutState.ROLLED_BACK, digest_of("v1"), None)
-            assert context.ledger.releases.get("p", "v2").barred
+            assert ReleaseStore(context.ledger, "p").get("v2").barred
         else:
             assert (ended.state, route.champion, route.shadow) == (RolloutState.PROMOTED, digest_of("v2"), 0.0)
             assert kinds.count("probation.passed") == 1
@@ -140,12 +146,12 @@ def test_a_death_between_two_environments_does_not_end_the_way(tmp_path: Path, b
         context = line_of(tmp_path / f"{at}", engine, 2, CHAIN)
         project = config.load(context.home)
         for environment in project.environments.values():
-            champion.promote(context, environment, context.ledger.releases.get("p", "v1"), "the first")
-        stage.roll_out(context, project, context.ledger.releases.get("p", "v2"))
+            champion.promote(context, environment, ReleaseStore(context.ledger, "p").get("v1"), "the first")
+        stage.roll_out(context, project, ReleaseStore(context.ledger, "p").get("v2"))
         engine.die_at(at, before=before)
         walk(context, engine)
-        assert [context.ledger.routes.champions("p", name) for name in project.environments] == [["v2", "v1"]] * 3
-        rollouts = context.ledger.rollouts.list("p")
+        assert [RouteStore(context.ledger, "p").champions(name) for name in project.environments] == [["v2", "v1"]] * 3
+        rollouts = RolloutStore(context.ledger, "p").list()
         assert [(r.environment, r.state) for r in reversed(rollouts)] == [
             ("staging", RolloutState.PROMOTED),
             ("production", RolloutState.PROMOTED),
@@ -165,12 +171,12 @@ def walk(context: DeliveryContext, engine: Dying) -> None:
     controller, served = RolloutController(context), 0
     for _ in range(40):
         for name in config.load(context.home).environments:
-            route = context.ledger.routes.get("p", name)
+            route = RouteStore(context.ledger, "p").get(name)
             if route is not None and route.candidate is not None:
                 engine.told.append(route)
                 engine.see((1_500, 0, 0), (1_500, 0, 0))
         controller = looked(context, controller)
-        active = any(context.ledger.rollouts.active("p", name) for name in config.load(context.home).environments)
+        active = any(RolloutStore(context.ledger, "p").active(name) for name in config.load(context.home).environments)
         served += not active and not context.ledger.jobs.open("p", champion.ONWARD)
         if served == 3:  # and nothing comes after
             return

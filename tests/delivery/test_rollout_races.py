@@ -14,15 +14,20 @@ from noria import config
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.driver import Embedded, EngineCounts
+from noria.delivery.rollout_store import RolloutStore
 from noria.engine import actions
 from noria.engine.turn import end
 from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline.context import PinnedRun
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn, TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release, ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.client import Server
 from noria.serving.rollout_records import RolloutState, Route
+from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 
 CHAIN = """\
@@ -89,19 +94,19 @@ def chain(world: World, yaml: str) -> config.Project:
     (world.folder / "noria.yaml").write_text(yaml)
     project = config.load(world.folder)
     for environment in project.environments.values():
-        champion.promote(world.context, environment, world.context.ledger.releases.get("p", "v1"), "the first")
+        champion.promote(world.context, environment, ReleaseStore(world.context.ledger, "p").get("v1"), "the first")
     for _ in range(20):  # the scripted engine counts by revision alone: let no two environments have the same
-        world.context.ledger.routes.put(route_of(world, "production"))
+        RouteStore.of(world.context).put(route_of(world, "production"))
     return project
 
 
 def of_a_turn(world: World, digit: str) -> tuple[Turn, Release]:
     """A turn that runs, and the release that it sealed."""
     ledger = world.context.ledger
-    ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
-    turn = ledger.turns.start("p")
+    TriggerStore(ledger, "p").add(TriggerKind.MANUAL, "by hand")
+    turn = TurnStore(ledger, "p").start()
     assert turn is not None
-    release = ledger.releases.seal("p", digit * 64, f"run-{digit}", turn.id, ServedForm.COMPILED, "commit", {}, digit * 64)
+    release = ReleaseStore(ledger, "p").seal(digit * 64, f"run-{digit}", turn.id, ServedForm.COMPILED, "commit", {}, digit * 64)
     bundle = world.context.bundle(release.digest)
     bundle.mkdir(parents=True)
     (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')
@@ -109,7 +114,7 @@ def of_a_turn(world: World, digit: str) -> tuple[Turn, Release]:
 
 
 def route_of(world: World, environment: str) -> Route:
-    found = world.context.ledger.routes.get("p", environment)
+    found = RouteStore(world.context.ledger, "p").get(environment)
     assert found is not None
     return found
 
@@ -132,7 +137,7 @@ def test_what_was_ended_meanwhile_is_not_resumed(world: World) -> None:
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
         stage.resume(world.context, read, "resumed by ann")
     assert world.newest.state is RolloutState.ROLLED_BACK
-    assert world.context.ledger.rollouts.active("p", "production") is None
+    assert RolloutStore(world.context.ledger, "p").active("production") is None
 
 
 def test_what_a_newer_release_superseded_is_not_rolled_back_after_that(world: World) -> None:
@@ -142,7 +147,7 @@ def test_what_a_newer_release_superseded_is_not_rolled_back_after_that(world: Wo
     world.enter("v3")
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
         stage.roll_back(world.context, read, "harm")
-    assert world.context.ledger.rollouts.get(read.id).state is RolloutState.SUPERSEDED
+    assert RolloutStore.of(world.context).get(read.id).state is RolloutState.SUPERSEDED
     assert world.bar("v2") is None
 
 
@@ -162,18 +167,20 @@ def test_what_was_aborted_while_it_waited_does_not_begin(world: World) -> None:
         world.engine.here = not world.engine.here
 
 
-def test_a_champion_that_was_rolled_back_meanwhile_is_not_put_back_by_the_first_step(world: World, engine: Busy) -> None:
+def test_a_champion_that_was_rolled_back_meanwhile_is_not_put_back_by_the_first_step(
+    world: World, engine: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.policy(CANARY)
     actions.promote(world.context, "v2", None, "ann")
     engine.here = False
     world.enter("v3")
     engine.here = True
     read = world.route
-    real = world.context.ledger.routes.get
+    real = RouteStore.get
     actions.roll_back(world.context, None, "ann")  # v2 -> v1; v3 only waits
     assert world.route.champion_version == "v1"
     found = [read]
-    world.context.ledger.routes.get = lambda *of: found.pop() if found else real(*of)  # type: ignore[method-assign]
+    monkeypatch.setattr(RouteStore, "get", lambda *of: found.pop() if found else real(*of))
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
         stage.live(world.context, world.environment, world.newest, onward=True)
     assert (world.route.champion_version, world.route.candidate) == ("v1", None)
@@ -230,7 +237,7 @@ def test_a_rollout_that_begins_while_a_person_acts_is_not_orphaned(world: World,
         engine.at_next("drain", lambda: world.enter("v4"))
     with pytest.raises(LeaseLostError, match="changed meanwhile"):
         actions.roll_back(world.context, None, "ann", "v1") if back else actions.promote(world.context, "v3", None, "ann")
-    active = world.context.ledger.rollouts.active("p", "production")
+    active = RolloutStore(world.context.ledger, "p").active("production")
     assert active is not None
     assert (active.release, world.route.rollout_id) == ("v4", active.id)
     assert world.route.champion_version == ("v3" if back else "v1")
@@ -239,7 +246,7 @@ def test_a_rollout_that_begins_while_a_person_acts_is_not_orphaned(world: World,
 def test_a_promotion_that_fails_leaves_the_bar_and_the_rollout_as_they_were(world: World, engine: Busy) -> None:
     world.policy(CANARY)
     world.enter("v2")
-    world.context.ledger.releases.bar("p", "v3", "withdrawn by bob: leaks")
+    ReleaseStore(world.context.ledger, "p").bar("v3", "withdrawn by bob: leaks")
     engine.broken[digest_of("v3")] = "it is damaged"
     with pytest.raises(ServingError, match="v3 could not be loaded"):
         actions.promote(world.context, "v3", None, "ann")
@@ -252,7 +259,7 @@ def test_the_server_is_told_of_a_rollback_when_the_ledger_has_it(world: World, e
     world.policy(CANARY)
     world.enter("v2")
     other, seen = Ledger.open(world.context.state), list[Route | None]()
-    engine.at_next("set_routes", lambda: seen.append(other.routes.get("p", "production")))
+    engine.at_next("set_routes", lambda: seen.append(RouteStore(other, "p").get("production")))
     actions.abort(world.context, None, "ann")
     assert [route and route.candidate for route in seen] == [None]
     assert len(seen) == 1
@@ -265,19 +272,21 @@ def test_a_turn_that_died_when_its_rollout_had_begun_is_still_to_be_ended(world:
     world.policy(CANARY)
     ledger, project = world.context.ledger, config.load(world.folder)
     turn, release = of_a_turn(world, "9")
-    ledger.turns.update(turn.id, release=release.version)
+    TurnStore(ledger, "p").update(turn.id, release=release.version)
     engine.at_next("set_routes", _die)
     with pytest.raises(KeyboardInterrupt):
         stage.roll_out(world.context, project, release)
-    assert [left.id for left in ledger.turns.unfinished("p")] == [turn.id]
+    assert [left.id for left in TurnStore(ledger, "p").unfinished()] == [turn.id]
     actions.abort(world.context, None, "ann")
-    assert [left.id for left in ledger.turns.unfinished("p")] == [turn.id]
+    assert [left.id for left in TurnStore(ledger, "p").unfinished()] == [turn.id]
     assert stage.roll_out(world.context, project, release)[0] is TurnOutcome.ROLLED_BACK
-    ledger.turns.update(turn.id, run_id="run-9")  # as `engine.turn.end`
-    assert ledger.turns.unfinished("p") == []
+    TurnStore(ledger, "p").update(turn.id, run_id="run-9")  # as `engine.turn.end`
+    assert TurnStore(ledger, "p").unfinished() == []
     turn, release = of_a_turn(world, "8")
-    ledger.turns.update(turn.id, release=release.version, outcome=TurnOutcome.ERROR)  # told again, and it broke: that is an end
-    assert ledger.turns.unfinished("p") == []
+    TurnStore(ledger, "p").update(
+        turn.id, release=release.version, outcome=TurnOutcome.ERROR
+    )  # told again, and it broke: that is an end
+    assert TurnStore(ledger, "p").unfinished() == []
 
 
 def test_a_turn_that_ends_as_its_release_begins_does_not_say_that_it_waits(world: World, engine: Busy) -> None:
@@ -335,12 +344,12 @@ def test_what_staging_rolled_back_does_not_go_to_production_when_the_freeze_ends
     assert world.look().state is RolloutState.ROLLED_BACK
     assert "staging rolled back from v5 to v1: asked by bob" in world.newest.reason
     assert route_of(world, "production").champion_version == "v1"
-    assert world.context.ledger.turns.get(turn.id).outcome is TurnOutcome.ROLLED_BACK
+    assert TurnStore.of(world.context).get(turn.id).outcome is TurnOutcome.ROLLED_BACK
 
 
 def test_harm_in_stagings_probation_ends_the_canary_in_production(world: World) -> None:
     project = chain(world, TWO)
-    stage.roll_out(world.context, project, world.context.ledger.releases.get("p", "v2"))
+    stage.roll_out(world.context, project, ReleaseStore(world.context.ledger, "p").get("v2"))
     tried(world, "staging")
     assert (world.newest.environment, world.newest.state) == ("production", RolloutState.CANARY)
     tried(world, "staging", good=False)
@@ -378,7 +387,7 @@ def test_a_direct_release_that_the_server_refuses_after_all_is_rolled_back_and_g
     outcome, text = stage.roll_out(world.context, project, release)
     assert (outcome, "staging rolled back from v5 to v1: v5 could not be loaded" in text) == (TurnOutcome.ROLLED_BACK, True)
     assert [route_of(world, name).champion_version for name in project.environments] == ["v1", "v1"]
-    assert world.context.ledger.rollouts.list("p") == []
+    assert RolloutStore(world.context.ledger, "p").list() == []
 
 
 def test_where_nothing_can_be_gone_back_to_a_newer_release_still_comes_in(world: World) -> None:
@@ -393,12 +402,12 @@ def test_where_nothing_can_be_gone_back_to_a_newer_release_still_comes_in(world:
         actions.roll_back(world.context, None, "ann")
     world.enter("v3")
     assert world.look().state is RolloutState.CANARY
-    assert world.context.ledger.rollouts.get(first.id).state is RolloutState.PROBATION
+    assert RolloutStore.of(world.context).get(first.id).state is RolloutState.PROBATION
     assert len(world.events("probation.harm")) == 1
     assert "there is nothing to go back to from v2: v1 is barred" in world.events("probation.harm")[0]
     world.pass_time(90_000)
     world.look()
-    ended = world.context.ledger.rollouts.get(first.id)
+    ended = RolloutStore.of(world.context).get(first.id)
     assert (ended.state, "does harm in probation and goes on serving" in ended.reason) == (RolloutState.PROMOTED, True)
     assert world.newest.state is not RolloutState.SUPERSEDED
 
@@ -417,13 +426,15 @@ def test_a_turn_that_is_told_again_late_brings_its_release_over_no_newer_one(wor
     outcome, _ = stage.roll_out(world.context, project, release)
     assert outcome is (TurnOutcome.PROMOTED if where == "production" else TurnOutcome.SUPERSEDED)
     assert route_of(world, where).champion_version == newer.version
-    assert [rollout.release for rollout in world.context.ledger.rollouts.list("p")] == []
+    assert [rollout.release for rollout in RolloutStore(world.context.ledger, "p").list()] == []
 
 
 def test_an_engine_that_comes_back_late_brings_no_older_release_over_a_newer_one(world: World) -> None:
     project = chain(world, TWO.replace(", probation: 1d", ""))
     _promote_in_staging_and_die(world, project)
-    stage.start_rollout(world.context, project, project.environments["staging"], world.context.ledger.releases.get("p", "v3"))
+    stage.start_rollout(
+        world.context, project, project.environments["staging"], ReleaseStore(world.context.ledger, "p").get("v3")
+    )
     actions.promote(world.context, "v3", "staging", "ann")
     actions.promote(world.context, "v3", "production", "ann")
     world.look()
@@ -435,17 +446,19 @@ def test_an_engine_that_comes_back_late_brings_no_older_release_over_a_newer_one
 def test_an_engine_that_comes_back_late_leaves_a_newer_rollout_alone(world: World) -> None:
     project = chain(world, TWO.replace(", probation: 1d", ""))
     _promote_in_staging_and_die(world, project)
-    stage.start_rollout(world.context, project, project.environments["production"], world.context.ledger.releases.get("p", "v3"))
+    stage.start_rollout(
+        world.context, project, project.environments["production"], ReleaseStore(world.context.ledger, "p").get("v3")
+    )
     world.look()
-    active = world.context.ledger.rollouts.active("p", "production")
+    active = RolloutStore(world.context.ledger, "p").active("production")
     assert active is not None
     assert active.release == "v3"
 
 
 def _promote_in_staging_and_die(world: World, project: config.Project) -> None:
-    stage.roll_out(world.context, project, world.context.ledger.releases.get("p", "v2"))
+    stage.roll_out(world.context, project, ReleaseStore(world.context.ledger, "p").get("v2"))
     staging = project.environments["staging"]
-    release = world.context.ledger.releases.get("p", "v2")
+    release = ReleaseStore(world.context.ledger, "p").get("v2")
     champion.promote(world.context, staging, release, "safe", world.newest, onward=True)
     assert len(world.context.ledger.jobs.open("p", champion.ONWARD)) == 1
 
@@ -454,7 +467,9 @@ def test_a_way_on_that_fails_is_tried_again_for_minutes_and_holds_nothing_up(wor
     """production serves nothing yet, and cannot load what staging promoted."""
     (world.folder / "noria.yaml").write_text(TWO.replace(", probation: 1d", ""))
     project = config.load(world.folder)
-    champion.promote(world.context, project.environments["staging"], world.context.ledger.releases.get("p", "v1"), "the first")
+    champion.promote(
+        world.context, project.environments["staging"], ReleaseStore(world.context.ledger, "p").get("v1"), "the first"
+    )
     _promote_in_staging_and_die(world, project)
     engine.broken[digest_of("v2")] = "the disk is slow today"
     with pytest.raises(ServingError, match="slow today"):
@@ -470,7 +485,9 @@ def test_a_way_on_that_fails_is_tried_again_for_minutes_and_holds_nothing_up(wor
 def test_a_rollout_that_breaks_does_not_stop_those_of_other_environments(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     project = chain(world, TWO.replace("after: staging, ", ""))
     for name, version in (("staging", "v2"), ("production", "v3")):
-        stage.start_rollout(world.context, project, project.environments[name], world.context.ledger.releases.get("p", version))
+        stage.start_rollout(
+            world.context, project, project.environments[name], ReleaseStore(world.context.ledger, "p").get(version)
+        )
     real = stage.is_withdrawn_by_crashes
     monkeypatch.setattr(
         stage,

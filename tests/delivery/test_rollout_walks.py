@@ -19,13 +19,18 @@ from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.driver import EngineCounts
 from noria.delivery.rollout_controller import RolloutController
+from noria.delivery.rollout_store import RolloutStore
 from noria.engine import actions
 from noria.kernel.errors import NoriaError, ServingError
 from noria.kernel.trigger import TriggerKind
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release, ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Crashes, RolloutState, Route, Tally, candidate_of
+from noria.serving.route_store import RouteStore
 
 YAML = """\
 project: p
@@ -92,14 +97,14 @@ class Walk:
         self.watch_routes()
 
     def release(self, version: str) -> Release:
-        return self.ledger.releases.get("p", version)
+        return ReleaseStore(self.ledger, "p").get(version)
 
     def watch_routes(self) -> None:
         """Nothing that is barred is given requests; the ledger may die before any of its writes."""
-        put, append = self.ledger.routes.put, self.ledger.events.append
+        put, append = RouteStore(self.ledger, "p").put, self.ledger.events.append
 
         def checked(route: Route, expected_revision: int | None = None) -> Route:
-            before = self.ledger.routes.get("p", route.environment)
+            before = RouteStore(self.ledger, "p").get(route.environment)
             assert before is not None
             if route.champion != before.champion:
                 assert self.release(route.champion_version).barred is None, (
@@ -114,7 +119,7 @@ class Walk:
                 raise DiedError
             return append(*of, **facts)
 
-        self.ledger.routes.put = checked  # type: ignore[method-assign]
+        RouteStore(self.ledger, "p").put = checked  # type: ignore[method-assign]
         self.ledger.events.append = mortal  # type: ignore[method-assign]
 
     def interrupt(self) -> None:
@@ -149,12 +154,12 @@ class Walk:
     def turn(self) -> None:
         if self.turning:  # one at a time
             return
-        self.ledger.triggers.add("p", TriggerKind.MANUAL, f"{self.chance.random()}")
-        started = self.ledger.turns.start("p")
+        TriggerStore(self.ledger, "p").add(TriggerKind.MANUAL, f"{self.chance.random()}")
+        started = TurnStore(self.ledger, "p").start()
         assert started is not None
-        number = len(self.ledger.releases.list("p")) + 1
+        number = len(ReleaseStore(self.ledger, "p").list()) + 1
         digest = f"{number:064x}"
-        made = self.ledger.releases.seal("p", digest, f"run-{number}", started.id, ServedForm.COMPILED, "commit", {}, digest)
+        made = ReleaseStore(self.ledger, "p").seal(digest, f"run-{number}", started.id, ServedForm.COMPILED, "commit", {}, digest)
         bundle = self.context.bundle(digest)
         bundle.mkdir(parents=True, exist_ok=True)
         (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')
@@ -177,9 +182,9 @@ class Walk:
         finally:
             self.turning = False
         with self.ledger.transaction():
-            recorded = self.ledger.turns.get(str(release.turn_id))
+            recorded = TurnStore(self.ledger, "p").get(str(release.turn_id))
             if recorded.outcome in (TurnOutcome.RUNNING, TurnOutcome.ROLLING_OUT):
-                self.ledger.turns.update(recorded.id, outcome=outcome, reason=text)
+                TurnStore(self.ledger, "p").update(recorded.id, outcome=outcome, reason=text)
         self.told_again.remove(release)
 
     def look(self) -> None:
@@ -192,7 +197,7 @@ class Walk:
 
     def requests(self, name: str) -> None:
         """Each release fails as it is; what nobody asks counts nothing."""
-        route = self.ledger.routes.get("p", name)
+        route = RouteStore(self.ledger, "p").get(name)
         if route is None or route.rollout_id is None:
             return
         tried = route.candidate or route.champion
@@ -206,7 +211,7 @@ class Walk:
         self.engine.counts[key] = ArmTallies(_sum(seen.champion, arms[0]), _sum(seen.candidate, arms[1]))
 
     def person(self) -> None:
-        version = self.chance.choice(self.ledger.releases.list("p")[:4]).version
+        version = self.chance.choice(ReleaseStore(self.ledger, "p").list()[:4]).version
         where = self.chance.choice(list(self.project.environments))
         acts: dict[str, Callable[[], object]] = {
             "hold": lambda: actions.hold(self.context, where, "ann"),
@@ -227,7 +232,7 @@ class Walk:
         """Time passes; the server goes or comes, starts anew, refuses a release, or one crashes there."""
         now = self.ledger.clock.now("p")
         self.ledger.clock.set("p", now + self.chance.choice((3.0, 20.0, 70.0)), 1.0)
-        luck, newest = self.chance.random(), self.ledger.releases.list("p")[0].digest
+        luck, newest = self.chance.random(), ReleaseStore(self.ledger, "p").list()[0].digest
         if luck < 0.15:
             self.engine.here = not self.engine.here
         elif luck < 0.25:
@@ -235,7 +240,7 @@ class Walk:
         elif luck < 0.35:
             self.engine.broken = {} if self.engine.broken else {newest: "it is damaged"}
         elif luck < 0.45:
-            active = self.ledger.rollouts.active("p", "production")
+            active = RolloutStore(self.ledger, "p").active("production")
             if active is not None:
                 self.engine.crashes = {active.digest: Crashes(2, 2, "SIGSEGV in worker 0", candidate_of(active.id))}
 
@@ -243,8 +248,8 @@ class Walk:
 
     def check(self) -> None:
         for name in self.project.environments:
-            route = self.ledger.routes.get("p", name)
-            rollouts = [r for r in self.ledger.rollouts.list("p", limit=1_000) if r.environment == name]
+            route = RouteStore(self.ledger, "p").get(name)
+            rollouts = [r for r in RolloutStore(self.ledger, "p").list(limit=1_000) if r.environment == name]
             active = [r for r in rollouts if r.state in UNDECIDED]
             probing = [r for r in rollouts if r.state is RolloutState.PROBATION]
             assert len(active) <= 1
@@ -264,7 +269,7 @@ class Walk:
     def check_stories(self) -> None:
         events = self.ledger.events.tail("p", after=0, limit=100_000)
         told = Counter((event.kind, event.subject) for event in events)
-        for rollout in self.ledger.rollouts.list("p", limit=1_000):
+        for rollout in RolloutStore(self.ledger, "p").list(limit=1_000):
             ends = ("rollout.rolled_back", "rollout.superseded")
             assert told["rollout.started", rollout.id] <= 1
             assert sum(told[kind, rollout.id] for kind in ends) <= 1
@@ -283,7 +288,7 @@ class Walk:
             self.deliver(self.told_again[-1])
         for _ in range(25):
             for name in self.project.environments:
-                active = self.ledger.rollouts.active("p", name)
+                active = RolloutStore(self.ledger, "p").active(name)
                 if active is not None and active.state is RolloutState.HELD:
                     actions.resume(self.context, name, "ann")
                 if active is not None and not self.release(active.release).barred:
@@ -297,12 +302,12 @@ class Walk:
 
     def is_over(self) -> bool:
         names = self.project.environments
-        busy = any(self.ledger.rollouts.active("p", n) or self.ledger.rollouts.probing("p", n) for n in names)
+        busy = any(RolloutStore(self.ledger, "p").active(n) or RolloutStore(self.ledger, "p").probing(n) for n in names)
         return not busy and not self.ledger.jobs.open("p", champion.ONWARD)
 
     def check_turns(self) -> None:
-        rollouts = self.ledger.rollouts.list("p", limit=1_000)
-        for turn in self.ledger.turns.list("p", limit=1_000):
+        rollouts = RolloutStore(self.ledger, "p").list(limit=1_000)
+        for turn in TurnStore(self.ledger, "p").list(limit=1_000):
             states = {champion.OUTCOMES[r.state] for r in rollouts if r.turn_id == turn.id}
             assert turn.outcome not in (TurnOutcome.RUNNING, TurnOutcome.ROLLING_OUT, TurnOutcome.HELD), turn
             direct = {TurnOutcome.PROMOTED, TurnOutcome.ROLLED_BACK, TurnOutcome.SUPERSEDED}

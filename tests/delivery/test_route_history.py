@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from noria.kernel.errors import StoreError
 from noria.serving.rollout_records import Route, revision_of, tally_key
+from noria.serving.route_store import RouteStore, all_routes
 from noria.storage.ledger import Ledger
 
 PLACES = [("p", "staging"), ("p", "production"), ("q", "production")]
@@ -34,7 +35,7 @@ class Routes(RuleBasedStateMachine):
     @rule(place=places, version=versions, share=st.sampled_from([0.0, 0.1]))
     def put(self, place: tuple[str, str], version: int, share: float) -> None:
         made = Route(*place, 0, str(version) * 64, f"v{version}", share=share)
-        put = self.ledger.routes.put(made)
+        put = RouteStore(self.ledger, place[0]).put(made)
         assert put == replace(made, revision=len(self.known[place]) + 1)
         self.known[place].append(put)
 
@@ -44,22 +45,22 @@ class Routes(RuleBasedStateMachine):
         revision = len(self.known[place])
         made = Route(*place, 0, str(version) * 64, f"v{version}")
         if late == 0:
-            self.known[place].append(self.ledger.routes.put(made, expected_revision=revision))
+            self.known[place].append(RouteStore(self.ledger, place[0]).put(made, expected_revision=revision))
             return
         with pytest.raises(StoreError, match=f"^the route of {place[1]} changed meanwhile: revision {revision}, not"):
-            self.ledger.routes.put(made, expected_revision=revision + late)
+            RouteStore(self.ledger, place[0]).put(made, expected_revision=revision + late)
 
     @invariant()
     def agrees(self) -> None:
         if not hasattr(self, "known"):
             return
         for (project, environment), routes in self.known.items():
-            assert self.ledger.routes.get(project, environment) == (routes[-1] if routes else None)
-            assert self.ledger.routes.history(project, environment) == routes[::-1]
+            assert RouteStore(self.ledger, project).get(environment) == (routes[-1] if routes else None)
+            assert RouteStore(self.ledger, project).history(environment) == routes[::-1]
             served = [version for version, _ in itertools.groupby(route.champion_version for route in routes)]
-            assert self.ledger.routes.champions(project, environment) == served[::-1]
+            assert RouteStore(self.ledger, project).champions(environment) == served[::-1]
         newest = [routes[-1] for routes in self.known.values() if routes]
-        assert self.ledger.routes.all() == sorted(newest, key=lambda r: (r.project, r.environment))
+        assert all_routes(self.ledger) == sorted(newest, key=lambda r: (r.project, r.environment))
 
     def teardown(self) -> None:
         if hasattr(self, "ledger"):

@@ -32,6 +32,7 @@ from noria.engine.action import Action, Field, FieldKind, Who
 from noria.engine.action_table import ACTIONS
 from noria.kernel import orphans
 from noria.kernel.errors import RefusedError
+from noria.releases.store import ReleaseStore
 from noria.storage.ledger import Ledger
 from noria.views.runtime_status import StatusContext
 from noria.views.status import read
@@ -46,7 +47,7 @@ Way = Callable[[DeliveryContext, str, dict[str, Any]], tuple[bool, dict[str, Any
 def context(tmp_path: Path) -> Iterator[DeliveryContext]:
     """Four releases, v1 serving."""
     made = line_of(tmp_path, Scripted(), 4, YAML)
-    champion.promote(made, production(made), made.ledger.releases.get("p", "v1"), "the first")
+    champion.promote(made, production(made), ReleaseStore(made.ledger, "p").get("v1"), "the first")
     yield made
     made.ledger.close()
 
@@ -57,7 +58,7 @@ def production(context: DeliveryContext) -> config.Environment:
 
 def begin(context: DeliveryContext) -> None:
     project = config.load(context.home)
-    stage.start_rollout(context, project, production(context), context.ledger.releases.get("p", "v2"))
+    stage.start_rollout(context, project, production(context), ReleaseStore(context.ledger, "p").get("v2"))
 
 
 def app_of(context: DeliveryContext, standstill: str = "") -> Any:

@@ -12,6 +12,7 @@ from noria.delivery.context import DeliveryContext
 from noria.engine import actions, turn
 from noria.kernel.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError, StoreError
 from noria.pipeline.turn_record import Turn, TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def context(tmp_path: Path) -> Iterator[DeliveryContext]:
 
 def started(context: DeliveryContext) -> Turn:
     actions.trigger(context, "a test", "ann")
-    begun = context.ledger.turns.start("p")
+    begun = TurnStore(context.ledger, "p").start()
     assert begun is not None
     return begun
 
@@ -47,4 +48,4 @@ def test_a_lost_lease_ends_no_turn(context: DeliveryContext) -> None:
     begun = started(context)
     with pytest.raises(LeaseLostError):
         turn.fail(context, begun, LeaseLostError("barred meanwhile"))
-    assert context.ledger.turns.get(begun.id).outcome is TurnOutcome.RUNNING
+    assert TurnStore.of(context).get(begun.id).outcome is TurnOutcome.RUNNING

@@ -14,6 +14,7 @@ from noria.engine import turn_runner
 from noria.kernel.errors import NoriaError, StepError
 from noria.kernel.trigger import TriggerKind
 from noria.monitor.judge_rate_limit import AGAIN
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.storage.disk import disk_full
 
@@ -21,7 +22,7 @@ from noria.storage.disk import disk_full
 @pytest.fixture
 def context(tmp_path: Path) -> DeliveryContext:
     made = line_of(tmp_path, Scripted(), 0)
-    made.ledger.triggers.add("p", TriggerKind.DATA, "a.csv arrived", {"file": "a.csv"})
+    TriggerStore(made.ledger, "p").add(TriggerKind.DATA, "a.csv arrived", {"file": "a.csv"})
     return made
 
 
@@ -44,11 +45,11 @@ def test_it_is_asked_for_again_after_a_rest(context: DeliveryContext, monkeypatc
         ended = turn_runner.turn_once(context)
         assert ended is not None
         assert ended.outcome in (TurnOutcome.ERROR, TurnOutcome.STEP_FAILED)
-        (again,) = context.ledger.triggers.pending("p")
+        (again,) = TriggerStore(context.ledger, "p").pending()
         assert (again.kind, again.reason) == (TriggerKind.DATA, "a.csv arrived (again, as the disk was full)")
         assert again.detail == {"file": "a.csv", AGAIN: str(times)}
         assert turn_runner.resting(context)
-    context.ledger.triggers.add("p", TriggerKind.PUSH, "commit 1234")
+    TriggerStore(context.ledger, "p").add(TriggerKind.PUSH, "commit 1234")
     assert not turn_runner.resting(context)
 
 
@@ -62,4 +63,4 @@ def test_another_error_and_a_person_end_it(context: DeliveryContext, monkeypatch
     monkeypatch.setattr(turn_runner.line_of_stages, "turn", broken)
     turn_runner.turn_once(context)
     turn_runner.turn_by_hand(context, "a person asked")
-    assert context.ledger.triggers.pending("p") == []
+    assert TriggerStore(context.ledger, "p").pending() == []

@@ -16,10 +16,15 @@ from engine_stub import Scripted
 from msgspec.structs import replace
 from small_line import SmallLine, points, small_line
 
+from noria.data.store import DataStore
 from noria.engine import turn_runner
 from noria.engine.trigger_watcher import TriggerWatcher
 from noria.kernel.errors import LeaseLostError, StoppedError
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Route
 from noria.trust import audit
 
@@ -59,12 +64,14 @@ def dying(line: SmallLine, when: Callable[[str], bool]) -> SmallLine:
 
 def what_stands(line: SmallLine) -> dict[str, Any]:
     """All that a turn leaves, without names and times that are chance."""
-    releases = [(r.version, r.form, r.barred, sorted(r.metrics)) for r in line.ledger.releases.list("p")]
+    releases = [(r.version, r.form, r.barred, sorted(r.metrics)) for r in ReleaseStore(line.ledger, "p").list()]
     turns = [
         (t.number, t.outcome, t.reason.partition(":")[0], t.release, t.trigger.partition(":")[0])
-        for t in line.ledger.turns.list("p")
+        for t in TurnStore(line.ledger, "p").list()
     ]
-    runs = [(run.outcome, run.pins.snapshots, sorted((s.name, s.key) for s in run.steps)) for run in line.ledger.runs.list("p")]
+    runs = [
+        (run.outcome, run.pins.snapshots, sorted((s.name, s.key) for s in run.steps)) for run in RunStore(line.ledger, "p").list()
+    ]
     route = line.route
     kinds = [e.kind for e in line.ledger.events.tail("p", after=0, limit=1000)]
     kinds = sorted(kind for at, kind in enumerate(kinds) if kind != "gate.pass" or kind not in kinds[:at])  # said again
@@ -73,9 +80,9 @@ def what_stands(line: SmallLine) -> dict[str, Any]:
         "turns": turns,
         "runs": runs,
         "champion": (route.champion_version, route.previous_version, route.revision) if route else None,
-        "data": [pin.name for pin in line.ledger.data.current("p", "points").files],
+        "data": [pin.name for pin in DataStore(line.ledger, "p").current("points").files],
         "events": kinds,
-        "pending": line.ledger.triggers.pending("p"),
+        "pending": TriggerStore(line.ledger, "p").pending(),
     }
 
 
@@ -91,14 +98,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def resumed(line: SmallLine, whole: dict[str, Any]) -> SmallLine:
     """A new engine takes the turn up; then all is as if nothing had happened, and nothing is left to do."""
     after = line.restarted()
-    assert len(after.ledger.turns.unfinished("p")) == 1
+    assert len(TurnStore(after.ledger, "p").unfinished()) == 1
     ended = after.turn()
     assert ended is not None
     found = what_stands(after)
     for run in (*found["runs"], *whole["runs"]):
         assert {name for name, _ in run[2]} == set(STEPS)
     assert {k: v for k, v in found.items() if k != "runs"} == {k: v for k, v in whole.items() if k != "runs"}
-    assert (after.turn(), after.ledger.turns.unfinished("p")) == (None, [])
+    assert (after.turn(), TurnStore(after.ledger, "p").unfinished()) == (None, [])
     found_audit = audit.verify(after.ledger, after.context.state)
     assert found_audit.ok, found_audit.problems
     return after
@@ -198,7 +205,7 @@ def test_a_lost_lease_ends_no_turn(tmp_path: Path, whole: dict[str, Any], error:
         line.pool.before = lost
         with pytest.raises(type(error)):
             line.turn()
-        assert [t.outcome for t in line.ledger.turns.list("p")] == [TurnOutcome.RUNNING]
+        assert [t.outcome for t in TurnStore(line.ledger, "p").list()] == [TurnOutcome.RUNNING]
         after = resumed(line, whole)
         after.ledger.close()
 
@@ -220,4 +227,4 @@ def test_a_defect_ends_its_turn_in_words_and_the_next_one_works(tmp_path: Path) 
         line.pool.before = lambda step: None
         line.deliver("points-02.csv", points(2))
         assert line.turned().outcome is TurnOutcome.PROMOTED
-        assert msgspec.json.encode([t.outcome for t in line.ledger.turns.list("p")]) == b'["promoted","error"]'
+        assert msgspec.json.encode([t.outcome for t in TurnStore(line.ledger, "p").list()]) == b'["promoted","error"]'

@@ -19,6 +19,7 @@ from noria.pipeline import pin
 from noria.pipeline.context import PinnedRun
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 
 YAML = "project: p\nsteps: {one: {cmd: 'cat word.txt > out.txt', deps: [word.txt], outs: [out.txt]}}\n"
 
@@ -149,12 +150,12 @@ def test_work_that_was_promoted_once_names_what_serves_instead(context: Delivery
     worked = Turn("turn-1", context.name, 1, (), "", 0.0, release="v1", outcome=TurnOutcome.PROMOTED)
     sheet = PinnedRun(worked, "run-1", config.load(context.home), context.home, "c" * 40, None, {})
     route = Route(context.name, "production", 0, "1" * 64, "v1")
-    context.ledger.routes.put(route)
+    RouteStore.of(context).put(route)
     assert plan._instead(context, sheet, worked) == ""
-    context.ledger.routes.put(replace(route, champion="2" * 64, champion_version="v2"))
+    RouteStore.of(context).put(replace(route, champion="2" * 64, champion_version="v2"))
     said = plan._instead(context, sheet, worked)
     assert said == "; production serves v2 now: `noria promote v1 --environment production` puts v1 back"
-    context.ledger.routes.put(
+    RouteStore.of(context).put(
         replace(route, champion="2" * 64, champion_version="v2", candidate="1" * 64, candidate_version="v1")
     )
     assert plan._instead(context, sheet, worked) == ""

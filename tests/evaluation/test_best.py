@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from noria.evaluation.evaluate import best_so_far
-from noria.releases.release import Release, ServedForm
+from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
+from noria.storage.ledger import Ledger
 
 
 class Context:
@@ -20,15 +22,17 @@ class Context:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.releases: list[Release] = []
-        self.ledger = SimpleNamespace(releases=SimpleNamespace(list=lambda project: self.releases))
+        self.ledger = Ledger.open(state / "ledger")
 
     def bundle(self, digest: str) -> Path:
         return self.state / digest
 
     def seal(self, version: str, evaluation: dict[str, Any] | None, barred: str | None = None) -> None:
-        made = Release(version, version * 3, "p", "run-1", None, ServedForm.COMPILED, float(len(self.releases)), None, {}, barred)
-        self.releases.append(made)
+        releases = ReleaseStore(self.ledger, self.name)
+        made = releases.seal(version * 3, "run-1", None, ServedForm.COMPILED, None, {}, version)
+        assert made.version == version
+        if barred is not None:
+            releases.bar(version, barred)
         if evaluation is not None:
             folder = self.bundle(made.digest) / "evidence"
             folder.mkdir(parents=True)
@@ -40,8 +44,10 @@ class Context:
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Context:
-    return Context(tmp_path)
+def context(tmp_path: Path) -> Iterator[Context]:
+    made = Context(tmp_path)
+    yield made
+    made.ledger.close()
 
 
 def against(best: str | None, difference: float | None, metric: str = "roc_auc", champion: str | None = None) -> dict[str, Any]:

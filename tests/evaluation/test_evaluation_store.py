@@ -15,10 +15,12 @@ from msgspec.structs import replace
 from noria.evaluation.records import Assessment
 from noria.evaluation.store import EvaluationStore
 from noria.kernel.verdict import GateVerdict, Outcome, Reason
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Comparison, Measure
 from noria.storage.connection import migrations, split
 from noria.storage.ledger import Ledger
+from noria.views.totals import TotalStore
 
 EVALUATION = Evaluation(
     rows=400,
@@ -60,24 +62,24 @@ def same(a: Assessment | None, b: Assessment) -> bool:
 
 
 def test_it_comes_back_as_it_was_kept(ledger: Ledger) -> None:
-    store = EvaluationStore(ledger.database)
+    store = EvaluationStore(ledger, "p")
     assert same(store.put(FAILED), FAILED)
     assert same(store.of_turn("turn-1"), FAILED)
-    assert same(store.of_run("p", "run-1"), FAILED)
+    assert same(store.of_run("run-1"), FAILED)
     assert list(store.of_turns(["turn-1", "turn-2"])) == ["turn-1"]
     assert store.of_turns([]) == {}
-    assert store.of_turn("turn-2") is store.of_run("q", "run-1") is None
+    assert store.of_turn("turn-2") is EvaluationStore(ledger, "q").of_run("run-1") is None
 
 
 def test_the_first_of_a_turn_stands_and_the_newest_of_a_project_is_told(ledger: Ledger) -> None:
-    store = EvaluationStore(ledger.database)
+    store = EvaluationStore(ledger, "p")
     store.put(FAILED)
     assert same(store.put(replace(FAILED, outcome=Outcome.PASS)), FAILED)
     later = store.put(replace(FAILED, turn_id="turn-2", run_id="run-2", at=2000.0))
     store.put(replace(FAILED, turn_id="turn-3", project="q", at=3000.0))
-    assert same(store.newest("p"), later)
-    assert ledger.totals.of("p").gates == FAILED.gates
-    assert ledger.totals.of("p").gates_of == "production"
+    assert same(store.newest(), later)
+    assert TotalStore(ledger, "p").read().gates == FAILED.gates
+    assert TotalStore(ledger, "p").read().gates_of == "production"
 
 
 def test_documents_hold_null_where_nothing_could_be_measured() -> None:
@@ -109,9 +111,9 @@ def test_what_an_older_ledger_holds_is_still_read(tmp_path: Path) -> None:
         old.executemany("INSERT INTO turn_records (turn_id, stage, facts, project) VALUES (?, ?, ?, 'p')", records)
         old.commit()
     with closing(Ledger.open(state)) as ledger:
-        store = EvaluationStore(ledger.database)
+        store = EvaluationStore(ledger, "p")
         assert same(store.of_turn("turn-1"), replace(FAILED, at=0.0))
         assert same(store.of_turn("turn-2"), Assessment("turn-2", "p", "", "", EVALUATION))
         assert store.of_turn("turn-3") is None
-        assert ledger.turns.recorded("turn-1", "pin") == {"run_id": "run-1"}
-        assert ledger.turns.recorded("turn-1", "evaluate") is None
+        assert TurnStore(ledger, "p").recorded("turn-1", "pin") == {"run_id": "run-1"}
+        assert TurnStore(ledger, "p").recorded("turn-1", "evaluate") is None

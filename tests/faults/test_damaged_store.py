@@ -15,14 +15,22 @@ from types import SimpleNamespace
 import pytest
 
 from noria import cli
+from noria.data.holding_store import HoldingStore
 from noria.data.snapshot import Delivery, FilePin
+from noria.data.store import DataStore
+from noria.data.table_store import TableStore
+from noria.delivery.rollout_store import RolloutStore
 from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel.errors import NotFoundError, StoreError
 from noria.kernel.names import digest_bytes
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.turn_store import TurnStore
 from noria.predictions.damage import tell_damage
 from noria.predictions.segments import MAGIC
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 from noria.storage.blobs import BlobStore
 from noria.storage.context import silent
 from noria.storage.ledger import Ledger
@@ -40,13 +48,13 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         ledger.projects.ensure("p", str(state))
         for number in range(20):
             digest = digest_bytes(bytes([number]))
-            ledger.releases.seal("p", digest, f"run-{number}", None, ServedForm.COMPILED, "c", {"roc_auc": 0.5}, digest)
+            ReleaseStore(ledger, "p").seal(digest, f"run-{number}", None, ServedForm.COMPILED, "c", {"roc_auc": 0.5}, digest)
             ledger.events.append("p", "release.sealed", f"v{number + 1}", "sealed", {"digest": digest, "run": f"run-{number}"})
-            ledger.routes.put(Route("p", "production", 0, digest, f"v{number + 1}"))
+            RouteStore(ledger, "p").put(Route("p", "production", 0, digest, f"v{number + 1}"))
             pin = FilePin(f"data/{number}.csv", digest, 10, 10)
             delivery = Delivery(f"delivery-{number}", "points", pin.name, digest, 10, 10, 0, True, "10 rows meet the contract")
-            ledger.data.deliver("p", delivery, pin)
-        ledger.data.head("p", "points")
+            DataStore(ledger, "p").deliver(delivery, pin)
+        DataStore(ledger, "p").head("points")
         ledger.database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     return (state / "ledger.db").read_bytes()
 
@@ -103,18 +111,18 @@ def test_commands_tell_of_a_flipped_byte_with_an_exit_code(
 
 def read_all_of(ledger: Ledger, state: Path) -> None:
     audit.verify(ledger, state)
-    ledger.data.deliveries("p")
-    ledger.data.head("p", "points")
-    for facts in ledger.keep.snapshots("p"):
-        ledger.data.snapshot(facts.digest)
-    list(ledger.keep.contents("p", [facts.digest for facts in ledger.keep.snapshots("p")]))
-    ledger.tables.get("p", "points")
+    DataStore(ledger, "p").deliveries()
+    DataStore(ledger, "p").head("points")
+    for facts in HoldingStore(ledger, "p").snapshots():
+        DataStore(ledger, "p").snapshot(facts.digest)
+    list(HoldingStore(ledger, "p").contents([facts.digest for facts in HoldingStore(ledger, "p").snapshots()]))
+    TableStore(ledger, "p").get("points")
     ledger.events.newest("p")
-    ledger.turns.list("p", 10)
-    ledger.runs.list("p", 10)
-    ledger.releases.list("p")
-    ledger.rollouts.list("p")
-    ledger.routes.all()
+    TurnStore(ledger, "p").list(10)
+    RunStore(ledger, "p").list(10)
+    ReleaseStore(ledger, "p").list()
+    RolloutStore(ledger, "p").list()
+    RouteStore(ledger, "p").all()
     ledger.projects.list()
     ledger.clock.now("p")
 

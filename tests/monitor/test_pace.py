@@ -12,11 +12,16 @@ from engine_stub import Scripted, digest_of, line_of
 from noria import config
 from noria.cli import show
 from noria.delivery.context import DeliveryContext
+from noria.delivery.rollout_store import RolloutStore
 from noria.engine import turn_runner
 from noria.kernel.trigger import TriggerKind
 from noria.monitor import retraining
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Window
+from noria.monitor.store import QualityStore
+from noria.pipeline.trigger_store import TriggerStore
+from noria.pipeline.turn_store import TurnStore
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Rollout, RolloutState
 
 YAML = "project: p\nretrain: {on: [code, data, quality], at_most: 2 per day}\n"
@@ -44,7 +49,7 @@ def test_at_most_counts_the_newest_turns_however_many_there_were(context: Delive
     context.ledger.clock.set("p", now, 1.0)
     project = config.load(context.home)
     breach = (Breach("quality", "v1", "brier 0.4"),)
-    context.ledger.triggers.add("p", TriggerKind.DATA, "a file came")
+    TriggerStore(context.ledger, "p").add(TriggerKind.DATA, "a file came")
     assert turn_runner.waiting(context) is None
     assert retraining.wanted(context, project, breach).kind is TriggerKind.BREACH
     started(context, 2)
@@ -61,22 +66,22 @@ def test_what_belongs_to_a_release_is_found_among_that_of_others(
 ) -> None:
     """Number 4: windows, rollouts and turns were looked for among the newest of the project, and those of an old one missed."""
     monkeypatch.setattr(show, "SHOWN", 3)
-    turn = context.ledger.turns
-    context.ledger.triggers.add("p", TriggerKind.MANUAL, "by hand")
-    first = turn.start("p")
+    turn = TurnStore.of(context)
+    TriggerStore(context.ledger, "p").add(TriggerKind.MANUAL, "by hand")
+    first = turn.start()
     assert first is not None
     for number in range(10):
         release = "v1" if number == 0 else "v2"
-        context.ledger.quality.put(Window("p", "production", release, number, number + 1.0, "brier", 1, 1, 0.2, 0.2, 1.0))
+        QualityStore.of(context).put(Window("p", "production", release, number, number + 1.0, "brier", 1, 1, 0.2, 0.2, 1.0))
         rollout = Rollout(
             f"r{number}", "p", "production", None, release, digest_of(release), RolloutState.PROMOTED, 0, float(number)
         )
-        context.ledger.rollouts.start(rollout)
-    found = show.of_release(context.state, context.ledger, "p", context.ledger.releases.get("p", "v1"))
+        RolloutStore.of(context).start(rollout)
+    found = show.of_release(context.state, context.ledger, "p", ReleaseStore(context.ledger, "p").get("v1"))
     assert [w["start"] for w in found["quality"]] == [0.0]
     assert [r["id"] for r in found["rollouts"]] == ["r0"]
-    assert turn.find("p", "1") == turn.find("p", first.id) == first
-    assert turn.find("p", "2") is None
-    assert turn.find("p", "9" * 30) is None
-    assert len(context.ledger.rollouts.list("p", 100, environment="production")) == 10
-    assert context.ledger.rollouts.list("p", 100, environment="staging") == []
+    assert turn.find("1") == turn.find(first.id) == first
+    assert turn.find("2") is None
+    assert turn.find("9" * 30) is None
+    assert len(RolloutStore(context.ledger, "p").list(100, environment="production")) == 10
+    assert RolloutStore(context.ledger, "p").list(100, environment="staging") == []

@@ -18,8 +18,10 @@ from noria.kernel.task import Task
 from noria.kernel.trigger import TriggerKind
 from noria.monitor import accumulator, retraining
 from noria.monitor.watch import EnvironmentMonitor
+from noria.pipeline.trigger_store import TriggerStore
 from noria.predictions.writer import Feedback, LogReader, Prediction
 from noria.releases.evidence import Reference
+from noria.releases.store import ReleaseStore
 
 LOG_LOSS = Reference("log_loss", 0.22, 0.02, 14, 5_000)
 
@@ -62,7 +64,7 @@ def test_a_label_that_sinks_the_quality_ends_in_a_trigger(made: Bench) -> None:
     assert trigger is not None
     assert trigger.kind is TriggerKind.BREACH
     assert "brier" in trigger.reason
-    assert [t.id for t in made.context.ledger.triggers.pending("p")] == [trigger.id]
+    assert [t.id for t in TriggerStore(made.context.ledger, "p").pending()] == [trigger.id]
     assert retraining.learn(made.context, made.project, breaches) is None  # the same breach asks once
     made.release("v2")
     assert retraining.learn(made.context, made.project, made.look(MONDAY + 9 * DAY_S)) is None
@@ -354,7 +356,7 @@ def test_a_bundle_that_is_gone_leaves_nothing_waiting(made: Bench) -> None:
     assert made.monitor is not None
     made.monitor.save(now=True)
     made.restarted()
-    digest = made.context.ledger.releases.get("p", "v1").digest
+    digest = ReleaseStore(made.context.ledger, "p").get("v1").digest
     (made.context.bundle(digest) / "evidence" / "reference.json").unlink()
     assert made.look(MONDAY + 3.5 * DAY_S) == ()
     assert (made.monitor and made.monitor.notes.waiting, made.windows()) == ({}, [])

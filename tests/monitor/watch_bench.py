@@ -19,12 +19,15 @@ from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Window
+from noria.monitor.store import QualityStore
 from noria.monitor.watch import EnvironmentMonitor, watch
 from noria.predictions.writer import Feedback, LogWriter, Prediction
 from noria.releases.bundle import MANIFEST, Manifest, ModelFacts
 from noria.releases.evidence import Reference
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 from noria.stats import profile
 from noria.stats.profile_records import Profile
 from noria.storage.blobs import BlobStore
@@ -72,17 +75,15 @@ class Bench:
         manifest = Manifest(1, self.context.name, ServedForm.COMPILED, signature, ModelFacts("model.onnx"), run=f"run-{version}")
         content = msgspec.json.encode(manifest)
         digest = names.digest_bytes(content)
-        self.context.ledger.releases.seal(
-            self.context.name, digest, f"run-{version}", None, ServedForm.COMPILED, "commit", {}, digest
-        )
+        ReleaseStore.of(self.context).seal(digest, f"run-{version}", None, ServedForm.COMPILED, "commit", {}, digest)
         evidence = self.context.bundle(digest) / "evidence"
         evidence.mkdir(parents=True)
         (evidence / "reference.json").write_bytes(msgspec.json.encode(reference))
         (evidence / "profile.json").write_bytes(msgspec.json.encode(self.profile_of(trained)))
         (evidence.parent / MANIFEST).write_bytes(content)
-        before = self.context.ledger.routes.get(self.context.name, "production")
+        before = RouteStore.of(self.context).get("production")
         revision = before.revision if before is not None else 0
-        self.context.ledger.routes.put(
+        RouteStore.of(self.context).put(
             Route(self.context.name, "production", revision, champion=digest, champion_version=version)
         )
 
@@ -130,7 +131,7 @@ class Bench:
         self.monitor = None
 
     def windows(self) -> list[Window]:
-        return sorted(self.context.ledger.quality.windows(self.context.name, 1_000), key=lambda w: (w.start, w.release))
+        return sorted(QualityStore.of(self.context).windows(1_000), key=lambda w: (w.start, w.release))
 
     def told(self, kind: str) -> list[str]:
         return [event.text for event in self.context.ledger.events.newest(self.context.name, 1_000, kind=kind)]

@@ -14,6 +14,8 @@ from place import Place
 from test_data_commands import CONTRACT, rows
 from test_reproduce import make
 
+from noria.data.kept_versions import erased_files
+from noria.data.store import DataStore
 from noria.data.versions import BLOBS
 from noria.delivery.context import DeliveryContext
 from noria.engine import assembly
@@ -21,6 +23,7 @@ from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError, StoreError
 from noria.releases import bundle, export_reader, signing
 from noria.trust import erasure, gc
+from noria.trust.keep_store import KeepStore
 from noria.trust.references import gather
 
 SECRET = "47.1125"  # of a person
@@ -105,11 +108,11 @@ def test_a_file_is_erased_wherever_the_store_had_it(words: Place) -> None:
 def test_what_is_still_in_its_source_comes_in_again_and_is_kept(words: Place) -> None:
     with at(words) as context:
         (digest,) = {f.digest for f in erasure.erase(context, "points").files if f.name == "data/b.csv"}
-        assert context.ledger.data.standing(context.name, "points") == {}
+        assert DataStore.of(context).standing("points") == {}
         assert digest not in gather(context).blobs
     words.noria("run")
     with at(words) as context:
-        assert set(context.ledger.data.standing(context.name, "points")) == {"data/a.csv", "data/b.csv"}
+        assert set(DataStore.of(context).standing("points")) == {"data/a.csv", "data/b.csv"}
         assert digest in gather(context).blobs, "no collection takes it for erased"
         with pytest.raises(NotFoundError, match="no snapshot and no file"):
             erasure.plan(context, "data/c.csv")
@@ -130,11 +133,11 @@ def test_an_erasure_waits_for_nobody_and_is_finished_by_doing_it_again(words: Pl
             patch.setattr(erasure, "_record", killed)
             with pytest.raises(KeyboardInterrupt):
                 erasure.erase(context, "data/b.csv")
-        assert context.ledger.keep.erased() == {}
+        assert erased_files(context.ledger) == {}
         done = erasure.erase(context, "data/b.csv")
         assert (done.touched.steps, done.touched.count) == (("copy", "count"), 2)
-        assert set(context.ledger.data.standing(context.name, "points")) == {"data/a.csv"}
-        assert not {result.name for result in context.ledger.keep.results(context.name)} - {"same", "copy", "count"}
+        assert set(DataStore.of(context).standing("points")) == {"data/a.csv"}
+        assert not {result.name for result in KeepStore.of(context).results()} - {"same", "copy", "count"}
     assert holding(words, SECRET) == []
 
 
@@ -169,7 +172,7 @@ def test_a_release_says_that_what_it_was_made_of_was_erased(tmp_path: Path) -> N
     said = place.json("data", "erase", "data/points-1.csv")
     assert (said["sealed"], said["checkouts"]) == ({"again v1": ["code/copy.csv", "code/made/cache.csv"]}, 1)
     with at(place) as context:
-        steps = {result.name for result in context.ledger.keep.results(context.name)}
+        steps = {result.name for result in KeepStore.of(context).results()}
         found = erasure.plan(context, "points@v1")
         assert found.touched.releases == ("v1",)
         assert set(found.touched.steps) == steps, "all of them came from it"

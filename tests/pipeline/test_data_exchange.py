@@ -15,8 +15,9 @@ from place import Place
 from test_data_commands import log, rows
 
 from noria.data import exchange, refetch
+from noria.data.kept_versions import PinStore
 from noria.data.snapshot import FilePin, Snapshot
-from noria.data.store import manifest_digest
+from noria.data.store import DataStore, manifest_digest
 from noria.delivery.context import DeliveryContext
 from noria.engine import assembly
 from noria.kernel.errors import DataError, NoriaError, RefusedError, UsageError
@@ -90,8 +91,8 @@ def exported(context: DeliveryContext, path: Path) -> str:
     """A tar of four files; its version's digest."""
     pins = tuple(FilePin(n, context.blobs.put_bytes(c), len(c), c.count(b"\n")) for n, c in sorted(CONTENTS.items()))
     digest = manifest_digest("points", pins)
-    context.ledger.data.put_snapshot(context.name, Snapshot("points", digest, pins))
-    exchange.export(context, context.ledger.data.facts(digest), path)
+    DataStore.of(context).put_snapshot(Snapshot("points", digest, pins))
+    exchange.export(context, DataStore.of(context).facts(digest), path)
     return digest
 
 
@@ -137,8 +138,8 @@ def test_what_was_exported_comes_in_whole_and_once_more_changes_nothing(
     done = exchange.take_in(fresh, tmp_path / "x.tar")
     assert (done.facts.digest, done.facts.files, done.known, done.added) == (digest, 4, False, 3)
     assert done.name == f"imported-{digest[:12]}"
-    assert {p.name: fresh.blobs.read(p.digest) for p in fresh.ledger.data.files_of(digest)} == CONTENTS
-    assert [one.digest for one in fresh.ledger.keep.pins()] == [digest]
+    assert {p.name: fresh.blobs.read(p.digest) for p in DataStore.of(fresh).files_of(digest)} == CONTENTS
+    assert [one.digest for one in PinStore.of(fresh).pins()] == [digest]
     again = exchange.take_in(fresh, tmp_path / "x.tar")
     assert (again.known, again.added, again.facts) == (True, 0, done.facts)
     exchange.export(fresh, done.facts, tmp_path / "y.tar")
@@ -160,7 +161,7 @@ def test_no_byte_of_a_tar_can_change_unnoticed(context: DeliveryContext, fresh: 
             said = str(error)
         else:  # the end of a checksum, which no tar program reads
             harmless.append(at)
-            assert {p.name: fresh.blobs.read(p.digest) for p in fresh.ledger.data.files_of(done.facts.digest)} == CONTENTS
+            assert {p.name: fresh.blobs.read(p.digest) for p in DataStore.of(fresh).files_of(done.facts.digest)} == CONTENTS
             continue
         assert "bad.tar" in said
         assert harmless or kept(fresh) == [], "nothing of a bad tar is kept"
@@ -252,7 +253,7 @@ def test_a_list_that_cannot_be_is_refused_however_well_it_is_forged(
     for at, (change, head, said) in enumerate(cases):
         with pytest.raises(DataError, match=said):
             exchange.take_in(fresh, forged(tmp_path / f"{at}.tar", good, change, **head), "bad")
-    assert [one.name for one in fresh.ledger.keep.pins()] == ["same"]
+    assert [one.name for one in PinStore.of(fresh).pins()] == ["same"]
 
 
 def test_an_import_that_would_be_refused_at_its_end_keeps_nothing(
@@ -270,9 +271,9 @@ def test_an_import_that_would_be_refused_at_its_end_keeps_nothing(
         with pytest.raises(error):
             exchange.take_in(fresh, tmp_path / "x.tar", name, into)
     assert kept(fresh) == []
-    context.blobs.discard(next(context.ledger.data.files_of(digest)).digest)
+    context.blobs.discard(next(DataStore.of(context).files_of(digest)).digest)
     with pytest.raises(RefusedError, match=r"data/a\.csv is no longer in the store"):
-        exchange.export(context, context.ledger.data.facts(digest), tmp_path / "y.tar")
+        exchange.export(context, DataStore.of(context).facts(digest), tmp_path / "y.tar")
     assert not (tmp_path / "y.tar").exists()
 
 
@@ -287,7 +288,7 @@ def test_what_was_erased_comes_back_only_when_it_is_asked_for(
     with pytest.raises(RefusedError, match=r"was erased here: data/b\.csv"):
         exchange.take_in(fresh, tmp_path / "x.tar")
     with pytest.raises(RefusedError, match=r"data/b\.csv was erased"):
-        exchange.export(fresh, fresh.ledger.data.facts(digest), tmp_path / "y.tar")
+        exchange.export(fresh, DataStore.of(fresh).facts(digest), tmp_path / "y.tar")
     assert exchange.take_in(fresh, tmp_path / "x.tar", erased=True).added == 1
     assert fresh.blobs.read(file.digest) == CONTENTS["data/b.csv"]
     assert file.digest in gather(fresh).blobs
@@ -299,7 +300,7 @@ def test_objects_that_stay_at_their_origin_are_fetched_for_an_export_unless_eras
     data = b"n\n1\n"
     pin = FilePin("https://x.example/a.csv", digest_bytes(data), len(data), 1, origin="https://x.example/a.csv")
     version = manifest_digest("points", (pin,))
-    context.ledger.data.put_snapshot(context.name, Snapshot("points", version, (pin,)))
+    DataStore.of(context).put_snapshot(Snapshot("points", version, (pin,)))
     fetched: list[object] = []
 
     def bring(context: DeliveryContext, _: object, snapshots: list[str]) -> None:
@@ -307,11 +308,11 @@ def test_objects_that_stay_at_their_origin_are_fetched_for_an_export_unless_eras
         context.blobs.put_bytes(data)
 
     monkeypatch.setattr(refetch, "bring", bring)
-    facts = context.ledger.data.facts(version)
+    facts = DataStore.of(context).facts(version)
     exchange.export(context, facts, tmp_path / "x.tar")
     assert fetched == [version]
     done = exchange.take_in(fresh, tmp_path / "x.tar")
-    (kept_pin,) = fresh.ledger.data.files_of(done.facts.digest)
+    (kept_pin,) = DataStore.of(fresh).files_of(done.facts.digest)
     assert (kept_pin.digest, kept_pin.origin) == (pin.digest, None), "here it is a copy, which nobody collects"
     erasure.erase(context, pin.name)
     with pytest.raises(RefusedError, match="was erased"):
@@ -324,8 +325,8 @@ def test_a_version_of_a_log_comes_from_its_environment_alone(
 ) -> None:
     pin = FilePin("log/production.parquet", context.blobs.put_bytes(b"x"), 1, 1)
     digest = exchange.served_predictions.log_digest("said", pin)
-    context.ledger.data.put_snapshot(context.name, Snapshot("said", digest, (pin,)))
-    exchange.export(context, context.ledger.data.facts(digest), tmp_path / "x.tar")
+    DataStore.of(context).put_snapshot(Snapshot("said", digest, (pin,)))
+    exchange.export(context, DataStore.of(context).facts(digest), tmp_path / "x.tar")
     assert exchange.take_in(context, tmp_path / "x.tar").known
     with pytest.raises(RefusedError, match="what production answered"):
         exchange.take_in(fresh, tmp_path / "x.tar")

@@ -15,6 +15,7 @@ from place import Place
 from noria.engine import assembly, turn_runner
 from noria.pipeline.executors.local import LocalExecutor
 from noria.pipeline.executors.pool import Pool
+from noria.pipeline.run_store import RunStore
 from noria.pipeline.turn_record import TurnOutcome
 from noria.storage.blobs import BlobStore
 
@@ -92,7 +93,7 @@ def test_steps_run_where_nothing_is_shared_but_names_and_bytes(
         here.executor.close()
     assert ended.outcome is TurnOutcome.DONE, ended.reason
     assert ended.run_id is not None
-    run = context.ledger.runs.get(ended.run_id)
+    run = RunStore.of(context).get(ended.run_id)
     assert {step.name: str(step.state) for step in run.steps} == dict.fromkeys(["doubled", "note", "both", "end"], "ran")
     assert place.read("made/both.txt") == "words\n3\n"  # handed out here by the digests alone
     assert far.asked, "inputs came as blobs"

@@ -14,6 +14,8 @@ from msgspec.structs import replace
 from noria.kernel.errors import NotFoundError, UsageError
 from noria.kernel.pins import Pins
 from noria.pipeline.run import Run, RunKind
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.series_store import SeriesStore
 from noria.storage.ledger import Ledger
 
 PINS = Pins(commit="c", dirty=None, snapshots={"points": "s"}, params="p", config="f", environment="e")
@@ -31,16 +33,16 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def put(ledger: Ledger, name: str, at: float = 0.0, outcome: str = "promoted", pins: Pins = PINS, **more: object) -> Run:
     made = Run(name, "p", None, pins, at, at + 1, outcome)
     made = replace(made, **more)
-    ledger.runs.put(made)
+    RunStore(ledger, "p").put(made)
     return made
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(ledger: Ledger) -> None:
     runs = {name: put(ledger, name) for name in ("run-aa1", "run-aa2", "run-b", "run-b2")}
     put(ledger, "run-c", project="q")
-    assert ledger.runs.find("p", "run-aa1") == runs["run-aa1"]
-    assert ledger.runs.find("p", "run-b") == runs["run-b"]  # whole, though another begins so
-    assert ledger.runs.find("p", "run-b2") == runs["run-b2"]
+    assert RunStore(ledger, "p").find("run-aa1") == runs["run-aa1"]
+    assert RunStore(ledger, "p").find("run-b") == runs["run-b"]  # whole, though another begins so
+    assert RunStore(ledger, "p").find("run-b2") == runs["run-b2"]
     for ref, message in [
         ("run-a", "run-a may be any of run-aa1, run-aa2"),
         ("run-c", "there is no run run-c"),
@@ -48,12 +50,12 @@ def test_a_run_is_found_by_the_beginning_of_its_id(ledger: Ledger) -> None:
         ("RUN-B", "there is no run RUN-B"),
     ]:
         with pytest.raises(NotFoundError) as told:
-            ledger.runs.find("p", ref)
+            RunStore(ledger, "p").find(ref)
         assert told.value.message == message
     for number in range(9):
         put(ledger, f"run-x{number}")
     with pytest.raises(NotFoundError, match="may be any of run-x0, run-x1, run-x2, run-x3, run-x4 and others"):
-        ledger.runs.find("p", "run-x")
+        RunStore(ledger, "p").find("run-x")
 
 
 def test_equal_work_is_the_newest_turn_with_exactly_these_pins(ledger: Ledger) -> None:
@@ -63,23 +65,26 @@ def test_equal_work_is_the_newest_turn_with_exactly_these_pins(ledger: Ledger) -
     put(ledger, "run-4", 4.0, kind=RunKind.EXPERIMENT)
     put(ledger, "run-5", 5.0, project="q")
     put(ledger, "run-6", 6.0, pins=replace(PINS, dirty="d"))
-    assert ledger.runs.latest("p", PINS, {"promoted"}) == newest
-    assert ledger.runs.latest("p", PINS, {"gate failed"}) is None
+    assert RunStore(ledger, "p").latest(PINS, {"promoted"}) == newest
+    assert RunStore(ledger, "p").latest(PINS, {"gate failed"}) is None
     for field, value in {"commit": None, "params": "x", "config": "x", "environment": "x", "snapshots": {}}.items():
-        assert ledger.runs.latest("p", replace(PINS, **{field: value}), {"promoted"}) is None
-    assert ledger.runs.counts("p") == {RunKind.TURN: 4, RunKind.EXPERIMENT: 1}
+        assert RunStore(ledger, "p").latest(replace(PINS, **{field: value}), {"promoted"}) is None
+    assert RunStore(ledger, "p").counts() == {RunKind.TURN: 4, RunKind.EXPERIMENT: 1}
 
 
 def test_tags_and_notes_are_a_person_s(ledger: Ledger) -> None:
     put(ledger, "run-1", tags=("first",))
-    assert ledger.runs.tag("run-1", add=("b", "a", "b", "first")).tags == ("first", "b", "a")
-    assert ledger.runs.tag("run-1", add=("c",), remove=("first", "nothing")).tags == ("b", "a", "c")
+    assert RunStore(ledger, "p").tag("run-1", add=("b", "a", "b", "first")).tags == ("first", "b", "a")
+    assert RunStore(ledger, "p").tag("run-1", add=("c",), remove=("first", "nothing")).tags == ("b", "a", "c")
     for bad in ("", "  ", "two\nlines", "x" * 201, "\x1b[31m"):
         with pytest.raises(UsageError, match="a tag is one line of at most 200 characters"):
-            ledger.runs.tag("run-1", add=("fine", bad))
-    assert ledger.runs.get("run-1").tags == ("b", "a", "c")  # nothing of a refused call stays
-    assert ledger.runs.write_note("run-1", "second").note == "second"
-    for act in (lambda: ledger.runs.tag("run-9", add=("a",)), lambda: ledger.runs.write_note("run-9", "x")):
+            RunStore(ledger, "p").tag("run-1", add=("fine", bad))
+    assert RunStore(ledger, "p").get("run-1").tags == ("b", "a", "c")  # nothing of a refused call stays
+    assert RunStore(ledger, "p").write_note("run-1", "second").note == "second"
+    for act in (
+        lambda: RunStore(ledger, "p").tag("run-9", add=("a",)),
+        lambda: RunStore(ledger, "p").write_note("run-9", "x"),
+    ):
         with pytest.raises(NotFoundError) as told:
             act()
         assert (told.value.message, told.value.hint) == ("there is no run run-9", "`noria runs` lists them.")
@@ -99,8 +104,8 @@ def test_a_step_s_series_take_the_place_of_what_it_logged_before(
         ledger.projects.ensure("p", "p")
         due: dict[str, dict[str, list[tuple[float, float]]]] = {}
         for step, found in logged:
-            ledger.series.put("p", "run-1", step, found)
+            SeriesStore(ledger, "p").put("run-1", step, found)
             due[step] = found
-        assert ledger.series.of_run("p", "run-1") == {step: found for step, found in due.items() if found}
-        assert ledger.series.of_run("p", "run-2") == {}
+        assert SeriesStore(ledger, "p").of_run("run-1") == {step: found for step, found in due.items() if found}
+        assert SeriesStore(ledger, "p").of_run("run-2") == {}
         ledger.close()

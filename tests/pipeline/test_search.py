@@ -28,6 +28,7 @@ from noria.pipeline.executors.local import LocalExecutor
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.judge_search import STARTUP
 from noria.pipeline.run import Run, RunKind, StepState
+from noria.pipeline.run_store import RunStore
 from noria.pipeline.search import search
 from noria.pipeline.train import training
 
@@ -156,7 +157,7 @@ class Rings:
 
     def trials(self) -> list[Run]:
         with self.context() as (context, _):
-            return sorted(context.ledger.runs.search("rings", kind=RunKind.TRIAL, limit=1000), key=lambda run: run.id)
+            return sorted(RunStore(context.ledger, "rings").search(kind=RunKind.TRIAL, limit=1000), key=lambda run: run.id)
 
     def calls(self) -> list[dict[str, Any]]:
         path = self.home / "calls.jsonl"
@@ -221,7 +222,7 @@ def test_every_trial_is_a_run_that_can_be_compared(found: Any) -> None:
     assert {"validation.roc_auc", "validation.log_loss", "validation.fit_s"} <= best.metrics.keys()
     assert [step.name for step in best.steps] == ["fold-0", "fold-1"]
     with rings.context() as (context, _):
-        asked = context.ledger.runs.step_facts(best)
+        asked = RunStore.of(context).step_facts(best)
     assert asked["fold-0"]["params"].keys() == {"radius", "search.fold"}
 
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from noria.daemon import Daemon
+from noria.delivery.rollout_store import RolloutStore
 from noria.engine import assembly
 from noria.predictions import retention
 from noria.predictions.records import Prediction, Shadow, decode, frame
@@ -106,7 +107,7 @@ def test_the_daemons_look_keeps_what_a_rollout_is_judged_by(tmp_path: Path, roll
     try:
         with context.ledger.transaction():
             for i, (environment, state, at) in enumerate(rollouts):
-                context.ledger.rollouts.start(Rollout(f"r{i}", "hello", environment, None, "v2", "d" * 64, state, 0, at))
+                RolloutStore.of(context).start(Rollout(f"r{i}", "hello", environment, None, "v2", "d" * 64, state, 0, at))
         folder = shadow_folder(context.state, "staging")
         segments(folder, 100.0, 200.0, 300.0)
         assert Daemon._keep_logs(cast(Any, SimpleNamespace(context=context))) == retention.EVERY_S

@@ -11,6 +11,7 @@ from serving_bundles import PROJECT, RECORD, Seal
 
 from noria.serving.client import ArmTallies, Server, SyncResult
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 
 
@@ -29,8 +30,8 @@ class World:
         ledger = Ledger.open(self.state)
         try:
             with ledger.transaction():
-                ledger.routes.put(Route(PROJECT, "production", 0, champion, version, **more))
-            stored = ledger.routes.get(PROJECT, "production")
+                RouteStore(ledger, PROJECT).put(Route(PROJECT, "production", 0, champion, version, **more))
+            stored = RouteStore(ledger, PROJECT).get("production")
         finally:
             ledger.close()
         assert stored is not None

@@ -17,6 +17,7 @@ from noria.models.signature import Input, Kind, Signature
 from noria.releases import signing
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Route, Tally
+from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 
 OTHER = "tips"
@@ -27,7 +28,7 @@ def publish(world: World, project: str, champion: str, version: str, **more: Any
     ledger = Ledger.open(world.state)
     try:
         with ledger.transaction():
-            ledger.routes.put(Route(project, "production", 0, champion, version, **more))
+            RouteStore(ledger, project).put(Route(project, "production", 0, champion, version, **more))
     finally:
         ledger.close()
 

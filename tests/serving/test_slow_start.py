@@ -15,6 +15,7 @@ from noria.kernel.errors import ServingError, StoppedError
 from noria.serving import client as control
 from noria.serving.rollout_records import Route
 from noria.serving.route_follower import OVERTAKEN, FollowerActions, Key
+from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 
 ADDRESSES = {"staging": ("127.0.0.1", 0), "production": ("127.0.0.1", 0)}
@@ -43,7 +44,7 @@ def publish(world: World, *routes: Route) -> None:
     ledger = Ledger.open(world.state)
     with ledger.transaction():
         for route in routes:
-            ledger.routes.put(route)
+            RouteStore(ledger, PROJECT).put(route)
     ledger.close()
 
 

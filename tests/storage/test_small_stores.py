@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from noria.kernel.errors import StoreError
 from noria.storage.connection import Database
-from noria.storage.projects import ApprovalStore, ProjectStore
+from noria.storage.projects import ProjectStore
 from noria.storage.small_blobs import AT_ONCE, PackedBlob, SmallBlobs
 from noria.storage.stat_index import StatEntry, StatIndex
 
@@ -174,23 +174,6 @@ def test_a_project_is_known_once_and_may_move(database: Database) -> None:
     found = projects.list()
     assert [(project.name, project.home) for project in found] == [("a", "/new/a"), ("b", "/old/b")]
     assert {project.name: project.created_at for project in found} == created
-
-
-def test_an_approval_counts_once_for_each_person_and_place(database: Database) -> None:
-    approvals = ApprovalStore(database)
-    for actor in ("anna", "ben", "anna"):
-        approvals.add("p", "v1", "production", actor)
-    approvals.add("p", "v1", "staging", "carl")
-    approvals.add("q", "v1", "production", "dora")
-    assert approvals.count("p", "v1", "production") == 2
-    assert approvals.count("p", "v1", "staging") == approvals.count("q", "v1", "production") == 1
-    assert approvals.count("p", "v2", "production") == 0
-    assert {(one.actor, one.environment) for one in approvals.list("p")} == {
-        ("anna", "production"), ("ben", "production"), ("carl", "staging"),
-    }  # fmt: skip
-    newest = max(one.at for one in approvals.list("p"))
-    assert approvals.count("p", "v1", "production", since=newest + 1) == 0
-    assert list(approvals.list("p")) == sorted(approvals.list("p"), key=lambda one: one.at)
 
 
 def test_blobs_are_told_apart_by_their_digest_alone(packed: SmallBlobs) -> None:

@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from noria.data.snapshot import Delivery, FilePin
+from noria.data.store import DataStore
 from noria.kernel.errors import LeaseLostError, NotFoundError, StoreError
 from noria.kernel.trigger import TriggerKind
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 from noria.storage import connection
 from noria.storage.ledger import Ledger
 
@@ -40,13 +45,13 @@ def route(champion: str, **more: object) -> Route:
 def test_a_failed_transaction_leaves_neither_state_nor_event(ledger: Ledger) -> None:
     def fails() -> None:
         with ledger.transaction():
-            ledger.routes.put(route("a"))
+            RouteStore(ledger, "p").put(route("a"))
             ledger.events.append("p", "x", "y", "z")
             raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError):
         fails()
-    assert ledger.routes.get("p", "production") is None
+    assert RouteStore(ledger, "p").get("production") is None
     assert ledger.events.latest_seq() == 0
 
 
@@ -63,22 +68,22 @@ def test_nested_transactions_are_one(ledger: Ledger) -> None:
 
 
 def test_triggers_that_wait_together_become_one_turn(ledger: Ledger) -> None:
-    ledger.triggers.add("p", TriggerKind.DATA, "april arrived", dedupe="data:april")
-    ledger.triggers.add("p", TriggerKind.PUSH, "a commit", dedupe="commit:1")
-    assert ledger.triggers.add("p", TriggerKind.DATA, "april again", dedupe="data:april") is None
-    turn = ledger.turns.start("p")
+    TriggerStore(ledger, "p").add(TriggerKind.DATA, "april arrived", dedupe="data:april")
+    TriggerStore(ledger, "p").add(TriggerKind.PUSH, "a commit", dedupe="commit:1")
+    assert TriggerStore(ledger, "p").add(TriggerKind.DATA, "april again", dedupe="data:april") is None
+    turn = TurnStore(ledger, "p").start()
     assert turn is not None
     assert (turn.number, len(turn.triggers)) == (1, 2)
-    assert ledger.turns.start("p") is None
-    assert ledger.turns.unfinished("p") == [turn]
-    ledger.turns.update(turn.id, outcome=TurnOutcome.PROMOTED)
-    assert ledger.turns.unfinished("p") == []
-    assert ledger.triggers.add("p", TriggerKind.DATA, "april, after its turn", dedupe="data:april") is None
+    assert TurnStore(ledger, "p").start() is None
+    assert TurnStore(ledger, "p").unfinished() == [turn]
+    TurnStore(ledger, "p").update(turn.id, outcome=TurnOutcome.PROMOTED)
+    assert TurnStore(ledger, "p").unfinished() == []
+    assert TriggerStore(ledger, "p").add(TriggerKind.DATA, "april, after its turn", dedupe="data:april") is None
 
 
 def test_the_first_record_of_a_turn_wins(ledger: Ledger) -> None:
-    assert ledger.turns.record("t", "pin", {"commit": "a"}) == {"commit": "a"}
-    assert ledger.turns.record("t", "pin", {"commit": "b"}) == {"commit": "a"}
+    assert TurnStore(ledger, "p").record("t", "pin", {"commit": "a"}) == {"commit": "a"}
+    assert TurnStore(ledger, "p").record("t", "pin", {"commit": "b"}) == {"commit": "a"}
 
 
 def test_one_changed_byte_breaks_the_chain(ledger: Ledger, tmp_path: Path) -> None:
@@ -114,43 +119,43 @@ def test_events_carry_the_replays_clock(ledger: Ledger) -> None:
 def test_every_row_in_is_passed_or_quarantined(ledger: Ledger) -> None:
     lossy = Delivery("d", "flights", "a.parquet", "x", 10, 4, 5, True, "one row vanished")
     with pytest.raises(StoreError, match="rows in"):
-        ledger.data.deliver("p", lossy, None)
-    ledger.data.deliver("p", delivery("a.parquet", "1", 10, accepted=True), FilePin("a.parquet", "1", 5, 10))
-    ledger.data.deliver("p", delivery("a.parquet", "2", 11, accepted=False), None)
-    assert ledger.data.quarantined_rows("p") == 11
-    assert [f.digest for f in ledger.data.current("p", "flights").files] == ["1"]
+        DataStore(ledger, "p").deliver(lossy, None)
+    DataStore(ledger, "p").deliver(delivery("a.parquet", "1", 10, accepted=True), FilePin("a.parquet", "1", 5, 10))
+    DataStore(ledger, "p").deliver(delivery("a.parquet", "2", 11, accepted=False), None)
+    assert DataStore(ledger, "p").quarantined_rows() == 11
+    assert [f.digest for f in DataStore(ledger, "p").current("flights").files] == ["1"]
 
 
 def test_a_repaired_file_takes_the_place_of_its_name(ledger: Ledger) -> None:
-    ledger.data.deliver("p", delivery("a", "1", 10, accepted=True), FilePin("a", "1", 5, 10))
-    before = ledger.data.current("p", "flights")
-    ledger.data.deliver("p", delivery("a", "2", 12, accepted=True), FilePin("a", "2", 6, 12))
-    after = ledger.data.current("p", "flights")
+    DataStore(ledger, "p").deliver(delivery("a", "1", 10, accepted=True), FilePin("a", "1", 5, 10))
+    before = DataStore(ledger, "p").current("flights")
+    DataStore(ledger, "p").deliver(delivery("a", "2", 12, accepted=True), FilePin("a", "2", 6, 12))
+    after = DataStore(ledger, "p").current("flights")
     assert (before.rows, after.rows) == (10, 12)
-    assert ledger.data.snapshot(before.digest) == before
-    assert ledger.data.latest_snapshot("p", "flights") == after
+    assert DataStore(ledger, "p").snapshot(before.digest) == before
+    assert DataStore(ledger, "p").latest_snapshot("flights") == after
 
 
 def test_versions_count_up_and_a_turn_told_again_gets_its_own(ledger: Ledger) -> None:
     def seal(digest: str, turn: str) -> str:
-        return ledger.releases.seal("p", digest * 64, "run", turn, ServedForm.COMPILED, "c", {"auc": 0.7}, digest).version
+        return ReleaseStore(ledger, "p").seal(digest * 64, "run", turn, ServedForm.COMPILED, "c", {"auc": 0.7}, digest).version
 
     assert [seal("a", "t1"), seal("b", "t2"), seal("a", "t1"), seal("c", "t2")] == ["v1", "v2", "v1", "v2"]
-    assert ledger.releases.get("p", "bbbbbb").version == "v2"
+    assert ReleaseStore(ledger, "p").get("bbbbbb").version == "v2"
     with pytest.raises(NotFoundError, match="v9"):
-        ledger.releases.get("p", "v9")
-    ledger.releases.bar("p", "v2", "it failed live")
-    assert ledger.releases.barred_pins("p") == {"b": ("v2", "it failed live")}
+        ReleaseStore(ledger, "p").get("v9")
+    ReleaseStore(ledger, "p").bar("v2", "it failed live")
+    assert ReleaseStore(ledger, "p").barred_pins() == {"b": ("v2", "it failed live")}
 
 
 def test_routes_grow_by_revisions_and_notice_a_race(ledger: Ledger) -> None:
-    first = ledger.routes.put(route("a"))
-    second = ledger.routes.put(route("b"), expected_revision=first.revision)
+    first = RouteStore(ledger, "p").put(route("a"))
+    second = RouteStore(ledger, "p").put(route("b"), expected_revision=first.revision)
     assert (first.revision, second.revision) == (1, 2)
     with pytest.raises(StoreError, match="meanwhile"):
-        ledger.routes.put(route("c"), expected_revision=first.revision)
-    assert ledger.routes.all() == [second]
-    assert ledger.routes.history("p", "production") == [second, first]
+        RouteStore(ledger, "p").put(route("c"), expected_revision=first.revision)
+    assert RouteStore(ledger, "p").all() == [second]
+    assert RouteStore(ledger, "p").history("production") == [second, first]
 
 
 def test_two_threads_never_hold_the_same_job(ledger: Ledger) -> None:
@@ -181,11 +186,11 @@ def test_an_engine_that_was_paused_cannot_write_any_more(ledger: Ledger) -> None
     def writes_late() -> None:
         with ledger.transaction():
             ledger.jobs.check(paused)
-            ledger.routes.put(route("a"))
+            RouteStore(ledger, "p").put(route("a"))
 
     with pytest.raises(LeaseLostError):
         writes_late()
-    assert ledger.routes.get("p", "production") is None
+    assert RouteStore(ledger, "p").get("production") is None
     ledger.jobs.check(other)
     ledger.jobs.finish(other, "done")
     assert ledger.jobs.add("p", "turn", "p", dedupe="turn") is not None
@@ -227,11 +232,12 @@ WRITER = """
 import sys
 from pathlib import Path
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 ledger = Ledger.open(Path(sys.argv[1]))
 for i in range(100000):
     with ledger.transaction():
-        made = ledger.routes.put(Route("p", "production", 0, f"{i:064d}", f"v{i + 1}"))
+        made = RouteStore(ledger, "p").put(Route("p", "production", 0, f"{i:064d}", f"v{i + 1}"))
         ledger.events.append("p", "route", str(made.revision), "changed", {"champion": made.champion})
     print(made.revision, flush=True)
 """
@@ -248,7 +254,7 @@ def test_state_and_event_agree_after_kill_9(tmp_path: Path) -> None:
     writer.wait()
     writer.stdout.close()
     ledger = Ledger.open(tmp_path)
-    now = ledger.routes.get("p", "production")
+    now = RouteStore(ledger, "p").get("production")
     assert now is not None
     assert now.revision >= acknowledged
     last = ledger.events.newest("p", 1)[0]

@@ -12,14 +12,22 @@ from pathlib import Path
 import pytest
 
 from noria.data.snapshot import Delivery, FilePin
+from noria.data.store import DataStore
+from noria.delivery.approval_store import ApprovalStore
+from noria.delivery.rollout_store import RolloutStore
 from noria.kernel.errors import CorruptBlobError, DiskFullError, NotFoundError, StoreError
 from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome, Reason
 from noria.monitor.records import Window
+from noria.monitor.store import QualityStore
 from noria.pipeline.run import Run, StepRecord, StepState
+from noria.pipeline.run_store import RunStore, StepStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Interval, Rollout, RolloutState, Tally
 from noria.storage import blobs as blob_store
 from noria.storage.blobs import BlobStore
@@ -46,79 +54,79 @@ def arrival(books: Ledger, name: str, digest: str, *, accepted: bool = True, n: 
     passed, refused = (10, 0) if accepted else (0, 10)
     pin = FilePin(name, digest * 64, 100, 10) if accepted else None
     judged = Delivery(f"d{n[0]}", "flights", name, digest * 64, 10, passed, refused, accepted, "because", at=float(n[0]))
-    books.data.deliver("p", judged, pin)
+    DataStore(books, "p").deliver(judged, pin)
 
 
 def test_a_run_comes_back_whole_with_its_undefined_numbers(books: Ledger) -> None:
     reason = Reason("step.data_changed", "flights changed", Outcome.PASS, {"rows": 10.0, "ratio": math.inf})
     step = StepRecord("train", StepState.RAN, reason, "k" * 64, output="f" * 64, seconds=1.5)
     run = Run("run-1", "p", None, PINS, 1.0, steps=(step,), metrics={"auc": 0.75})
-    books.runs.put(run)
-    assert books.runs.get("run-1") == run
-    books.runs.put(Run("run-1", "p", None, PINS, 1.0, steps=(step,), metrics={"auc": math.nan}))
-    assert math.isnan(books.runs.get("run-1").metrics["auc"])
-    assert len(books.runs.list("p")) == 1
-    books.steps.put("p", step, {"code": "x"})
-    assert books.steps.latest("p", "train") == (step, {"code": "x"})
-    assert books.steps.get("p", "k" * 64) == step
-    assert books.steps.get("other", "k" * 64) is None
+    RunStore(books, "p").put(run)
+    assert RunStore(books, "p").get("run-1") == run
+    RunStore(books, "p").put(Run("run-1", "p", None, PINS, 1.0, steps=(step,), metrics={"auc": math.nan}))
+    assert math.isnan(RunStore(books, "p").get("run-1").metrics["auc"])
+    assert len(RunStore(books, "p").list()) == 1
+    StepStore(books, "p").put(step, {"code": "x"})
+    assert StepStore(books, "p").latest("train") == (step, {"code": "x"})
+    assert StepStore(books, "p").get("k" * 64) == step
+    assert StepStore(books, "other").get("k" * 64) is None
 
 
 def test_a_rollout_comes_back_with_its_evidence(books: Ledger) -> None:
     block = Interval(0.05, Tally(95, 1, 2), Tally(5, 0, 1), revision=3)
     begun = Rollout("r1", "p", "production", "t1", "v2", "a" * 64, RolloutState.CANARY, 0, 1.0, blocks=(block,))
-    books.rollouts.start(begun)
-    assert books.rollouts.get("r1") == begun
-    assert books.rollouts.active("p", "production") == begun
-    books.rollouts.update("r1", state=RolloutState.PROMOTED, blocks=(block, block))
-    assert books.rollouts.active("p", "production") is None
-    assert books.rollouts.get("r1").blocks == (block, block)
+    RolloutStore(books, "p").start(begun)
+    assert RolloutStore(books, "p").get("r1") == begun
+    assert RolloutStore(books, "p").active("production") == begun
+    RolloutStore(books, "p").update("r1", state=RolloutState.PROMOTED, blocks=(block, block))
+    assert RolloutStore(books, "p").active("production") is None
+    assert RolloutStore(books, "p").get("r1").blocks == (block, block)
     with pytest.raises(NotFoundError):
-        books.rollouts.update("r9", reason="nobody")
+        RolloutStore(books, "p").update("r9", reason="nobody")
 
 
 def test_an_earlier_version_of_a_file_arrives_again(books: Ledger) -> None:
     first = "a" * 64
     arrival(books, "april", "a")
-    april = books.data.current("p", "flights")
-    assert books.data.seen("p", "flights", "april", first) is not None
+    april = DataStore(books, "p").current("flights")
+    assert DataStore(books, "p").seen("flights", "april", first) is not None
     arrival(books, "april", "b")
-    assert books.data.seen("p", "flights", "april", first) is None
+    assert DataStore(books, "p").seen("flights", "april", first) is None
     arrival(books, "april", "a")
-    assert books.data.current("p", "flights") == april
-    assert len(books.data.deliveries("p", 10)) == 3
+    assert DataStore(books, "p").current("flights") == april
+    assert len(DataStore(books, "p").deliveries(10)) == 3
 
 
 def test_a_refused_file_is_judged_once_and_leaves_the_accepted_one(books: Ledger) -> None:
     arrival(books, "may", "a")
     arrival(books, "may", "b", accepted=False)
-    seen = books.data.seen("p", "flights", "may", "b" * 64)
+    seen = DataStore(books, "p").seen("flights", "may", "b" * 64)
     assert seen is not None
     assert not seen.accepted
-    assert [f.digest for f in books.data.current("p", "flights").files] == ["a" * 64]
-    assert books.data.quarantined_rows("p") == 10
+    assert [f.digest for f in DataStore(books, "p").current("flights").files] == ["a" * 64]
+    assert DataStore(books, "p").quarantined_rows() == 10
 
 
 def test_a_withdrawn_file_leaves_the_versions_to_come_only(books: Ledger) -> None:
     arrival(books, "april", "a")
     arrival(books, "may", "b")
-    both = books.data.current("p", "flights")
-    books.data.withdraw("p", "flights", "april")
-    assert [f.name for f in books.data.current("p", "flights").files] == ["may"]
-    assert books.data.snapshot(both.digest) == both
+    both = DataStore(books, "p").current("flights")
+    DataStore(books, "p").withdraw("flights", "april")
+    assert [f.name for f in DataStore(books, "p").current("flights").files] == ["may"]
+    assert DataStore(books, "p").snapshot(both.digest) == both
     with pytest.raises(NotFoundError):
-        books.data.withdraw("p", "flights", "april")
+        DataStore(books, "p").withdraw("flights", "april")
 
 
 def test_a_delivery_is_accepted_with_its_file_only(books: Ledger) -> None:
     accepted = Delivery("d", "flights", "f", "a" * 64, 1, 1, 0, True, "fine")
     with pytest.raises(StoreError, match="accepted with its file"):
-        books.data.deliver("p", accepted, None)
-    assert books.data.deliveries("p", 10) == []
+        DataStore(books, "p").deliver(accepted, None)
+    assert DataStore(books, "p").deliveries(10) == []
 
 
 def seal(books: Ledger, digest: str, turn: str | None) -> str:
-    return books.releases.seal("p", digest, "run-1", turn, ServedForm.COMPILED, None, {}, f"pins of {digest[:7]}").version
+    return ReleaseStore(books, "p").seal(digest, "run-1", turn, ServedForm.COMPILED, None, {}, f"pins of {digest[:7]}").version
 
 
 def test_a_turn_told_again_keeps_its_version_and_a_digest_names_one_release(books: Ledger) -> None:
@@ -129,45 +137,45 @@ def test_a_turn_told_again_keeps_its_version_and_a_digest_names_one_release(book
         "v2",
         "v1",
     ]
-    assert books.releases.get("p", "abcdef2").version == "v2"
+    assert ReleaseStore(books, "p").get("abcdef2").version == "v2"
     with pytest.raises(NotFoundError, match="any of v1, v2"):
-        books.releases.get("p", "abcdef")
+        ReleaseStore(books, "p").get("abcdef")
     for wrong in ("abcde", "v3", "%", "ABCDEF1", "ab_def1"):
         with pytest.raises(NotFoundError):
-            books.releases.get("p", wrong)
+            ReleaseStore(books, "p").get(wrong)
 
 
 def test_a_bar_is_set_and_lifted_on_releases_that_exist(books: Ledger) -> None:
     seal(books, "a" * 64, None)
-    books.releases.bar("p", "v1", "rolled back")
-    assert books.releases.barred_pins("p") == {"pins of aaaaaaa": ("v1", "rolled back")}
-    books.releases.unbar("p", "v1")
-    assert books.releases.barred_pins("p") == {}
+    ReleaseStore(books, "p").bar("v1", "rolled back")
+    assert ReleaseStore(books, "p").barred_pins() == {"pins of aaaaaaa": ("v1", "rolled back")}
+    ReleaseStore(books, "p").unbar("v1")
+    assert ReleaseStore(books, "p").barred_pins() == {}
     with pytest.raises(NotFoundError):
-        books.releases.bar("p", "v9", "nothing")
+        ReleaseStore(books, "p").bar("v9", "nothing")
 
 
 def test_windows_and_approvals_are_written_anew_not_twice(books: Ledger) -> None:
     for value in (0.2, math.nan):
-        books.quality.put(Window("p", "production", "v1", 0.0, 86400.0, "brier", 10, 5, value, 0.1, 0.5))
-    (window,) = books.quality.windows("p")
+        QualityStore(books, "p").put(Window("p", "production", "v1", 0.0, 86400.0, "brier", 10, 5, value, 0.1, 0.5))
+    (window,) = QualityStore(books, "p").windows()
     assert math.isnan(window.value)
     for actor in ("anna", "anna", "bo"):
-        books.approvals.add("p", "v1", "production", actor)
-    assert books.approvals.count("p", "v1", "production") == 2
+        ApprovalStore(books, "p").add("v1", "production", actor)
+    assert ApprovalStore(books, "p").count("v1", "production") == 2
 
 
 def test_turns_are_found_while_unfinished(books: Ledger) -> None:
-    books.triggers.add("p", TriggerKind.MANUAL, "a person asked", {"tree": "home"})
-    turn = books.turns.start("p")
+    TriggerStore(books, "p").add(TriggerKind.MANUAL, "a person asked", {"tree": "home"})
+    turn = TurnStore(books, "p").start()
     assert turn is not None
-    assert books.turns.unfinished("p") == [turn]
-    assert books.triggers.of_turn(turn.id)[0].detail == {"tree": "home"}
-    changed = books.turns.update(turn.id, outcome=TurnOutcome.PROMOTED, ended_at=5.0, overhead_s=0.5)
-    assert books.turns.get(turn.id) == changed
-    assert books.turns.unfinished("p") == []
+    assert TurnStore(books, "p").unfinished() == [turn]
+    assert TriggerStore(books, "p").of_turn(turn.id)[0].detail == {"tree": "home"}
+    changed = TurnStore(books, "p").update(turn.id, outcome=TurnOutcome.PROMOTED, ended_at=5.0, overhead_s=0.5)
+    assert TurnStore(books, "p").get(turn.id) == changed
+    assert TurnStore(books, "p").unfinished() == []
     with pytest.raises(NotFoundError):
-        books.turns.update("turn-9", reason="nobody")
+        TurnStore(books, "p").update("turn-9", reason="nobody")
 
 
 def test_a_dead_job_does_not_hide_the_next(books: Ledger) -> None:

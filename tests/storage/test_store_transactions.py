@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from noria.data.store import DataStore
 from noria.kernel.errors import DiskFullError, StoreError
+from noria.pipeline.turn_store import TurnStore
 from noria.storage import connection
 from noria.storage.ledger import Ledger
 
@@ -191,10 +193,10 @@ def test_a_ledger_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     old.execute("INSERT INTO turn_records VALUES ('t1', 'pin', '{\"commit\":\"c\"}')")
     old.close()
     books = Ledger.open(tmp_path)
-    seen = books.data.seen("p", "flights", "f", "a")
+    seen = DataStore(books, "p").seen("flights", "f", "a")
     assert seen is not None
     assert (seen.id, seen.rows_in, seen.reason) == ("d1", 5, "fine")
-    assert books.turns.recorded("t1", "pin") == {"commit": "c"}
+    assert TurnStore(books, "p").recorded("t1", "pin") == {"commit": "c"}
     owner = books.database.row("SELECT project FROM turn_records")
     assert owner is not None
     assert owner["project"] == "p"

@@ -20,6 +20,8 @@ from answering import answering
 from blake3 import blake3
 from small_line import CONFIG, DAY_S, MONDAY, SmallLine, git, points, small_line
 
+from noria.data.store import DataStore
+from noria.delivery.rollout_store import RolloutStore
 from noria.engine import actions, turn_runner
 from noria.evaluation.store import EvaluationStore
 from noria.kernel.errors import StoreError
@@ -27,11 +29,16 @@ from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.retraining import learn
+from noria.monitor.store import QualityStore
 from noria.pipeline import steps
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Stage, TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.predictions.reader import LogReader
 from noria.predictions.records import Feedback, Prediction
 from noria.releases.bundle import stored_bundle
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import RolloutState
 from noria.storage.lease import HeldJob
 
@@ -55,19 +62,19 @@ def test_what_is_pending_becomes_one_turn_and_starts_no_second(line: SmallLine) 
     assert line.look() == 3  # the commit, and each file
     assert line.look() == 0  # nothing is told twice
     actions.trigger(line.context, "please", "cli:anna")
-    pending = line.ledger.triggers.pending("p")
+    pending = TriggerStore.of(line.context).pending()
     assert [t.kind for t in pending] == [TriggerKind.PUSH, TriggerKind.DATA, TriggerKind.DATA, TriggerKind.MANUAL]
 
     other = HeldJob.claim(line.ledger, "p", "turn", "p")
     assert other is not None
     with other:
         assert line.turn() is None  # another engine is at it
-        assert line.ledger.triggers.pending("p") == pending
+        assert TriggerStore.of(line.context).pending() == pending
     turn = line.turn()
     assert turn is not None
     assert turn.triggers == tuple(t.id for t in pending)
     assert turn.trigger == "; ".join(f"{t.kind}: {t.reason}" for t in pending)
-    assert line.ledger.triggers.of_turn(turn.id) == [msgspec.structs.replace(t, turn_id=turn.id) for t in pending]
+    assert TriggerStore.of(line.context).of_turn(turn.id) == [msgspec.structs.replace(t, turn_id=turn.id) for t in pending]
     assert line.turn() is None
     assert line.restarted().look() == 0  # nor by an engine that begins now
 
@@ -80,7 +87,7 @@ def test_a_branch_that_goes_back_is_a_trigger_again(line: SmallLine) -> None:
     assert line.look() == 1
     git(line.home, "reset", "-q", "--hard", "HEAD~1")
     assert line.look() == 1
-    told = line.ledger.triggers.pending("p")[-1].reason
+    told = TriggerStore.of(line.context).pending()[-1].reason
     assert told.endswith(f"first (the branch went back to it: it is without {second[:10]}, which came before)")
 
 
@@ -98,7 +105,7 @@ def test_accepted_files_are_the_snapshot_whatever_their_order_and_refused_ones_a
                 line.deliver(f"points-0{month}.csv", points(month, 20))
                 line.deliver(f"points-1{month}.csv", points(month + 10, 20).replace(",1\n", ",7\n"))  # no class
                 line.turned()
-            head = line.ledger.data.current("p", "points")
+            head = DataStore.of(line.context).current("points")
             assert [pin.name for pin in head.files] == [f"data/points-0{month}.csv" for month in (1, 2, 3)]
             assert [pin.digest for pin in head.files] == [blake3(points(n, 20).encode()).hexdigest() for n in (1, 2, 3)]
             found.add(head.digest)
@@ -132,7 +139,7 @@ def test_a_file_that_breaks_its_contract_is_refused_whole(line: SmallLine, conte
     assert turn is not None
     (refused,) = line.events("data.quarantined")
     assert refused == f"data/points-02.csv quarantined: {words}"
-    assert [pin.name for pin in line.ledger.data.current("p", "points").files] == ["data/points-01.csv"]
+    assert [pin.name for pin in DataStore.of(line.context).current("points").files] == ["data/points-01.csv"]
     line.deliver("points-03.csv", content.replace("\x00", "\x03"))
     again = line.turned()  # nothing but refused data: the turn says so, and makes nothing
     assert again.outcome is TurnOutcome.QUARANTINED
@@ -144,16 +151,16 @@ def test_a_file_that_breaks_its_contract_is_refused_whole(line: SmallLine, conte
 
 def test_a_run_is_of_the_data_that_it_pinned_and_equal_pins_are_equal_work(line: SmallLine) -> None:
     line.deliver("points-01.csv", points(1))
-    first = line.ledger.runs.get(line.turned().run_id or "")
-    assert first.pins.snapshots == {"points": line.ledger.data.head("p", "points").digest}
+    first = RunStore.of(line.context).get(line.turned().run_id or "")
+    assert first.pins.snapshots == {"points": DataStore.of(line.context).head("points").digest}
     ran = list(line.pool.ran)
     actions.trigger(line.context, "again", "cli:anna")
     again = line.turn()
     assert again is not None
     assert (again.outcome, line.pool.ran) == (TurnOutcome.NOTHING_CHANGED, ran)
-    assert line.ledger.runs.get(again.run_id or "").pins == first.pins
+    assert RunStore.of(line.context).get(again.run_id or "").pins == first.pins
     line.deliver("points-02.csv", points(2))
-    second = line.ledger.runs.get(line.turned().run_id or "")
+    second = RunStore.of(line.context).get(line.turned().run_id or "")
     assert (second.pins.commit, second.pins.params) == (first.pins.commit, first.pins.params)
     assert second.pins.snapshots != first.pins.snapshots
     assert sorted(line.pool.ran[len(ran) :]) == ["package", "score.candidate", "score.champion", "train"]
@@ -179,7 +186,7 @@ def test_a_candidate_is_the_run_s_model_on_rows_that_training_did_not_see(line: 
     line.commit("tells what it sees")
     line.deliver("points-01.csv", points(1))
     turn = line.turned()
-    bundle = line.context.bundle(line.ledger.releases.get("p", turn.release or "").digest)
+    bundle = line.context.bundle(ReleaseStore.of(line.context).get(turn.release or "").digest)
     every = pl.read_csv(points(1).encode())
     trained = json.loads(seen.read_text())
     assert 0 < len(trained) < every.height
@@ -210,7 +217,7 @@ def test_training_that_fails_makes_no_candidate_and_keeps_its_log(line: SmallLin
     assert words in turn.reason
     assert "17" not in turn.reason  # what a project's error says may be a row: the log has it, the ledger does not
     assert (turn.stage, turn.release, line.champion) == (Stage.TRAIN, None, None)
-    run = line.ledger.runs.get(turn.run_id or "")
+    run = RunStore.of(line.context).get(turn.run_id or "")
     assert [record.name for record in run.steps] == ["train"]
 
 
@@ -226,10 +233,10 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
 def test_a_gate_judges_the_candidate_s_own_answers(line: SmallLine) -> None:
     line.deliver("points-01.csv", points(1))
     turn = line.turned()
-    found = EvaluationStore(line.ledger.database).of_turn(turn.id)
+    found = EvaluationStore.of(line.context).of_turn(turn.id)
     assert found is not None
     assert found.outcome is Outcome.PASS
-    run = line.ledger.runs.get(turn.run_id or "")
+    run = RunStore.of(line.context).get(turn.run_id or "")
     records = {record.name: record for record in run.steps}
     holdout = pl.read_ipc(line.context.blobs.read(steps.output(line.context, records["train"]).files["holdout"]))
     scores = np.load(line.context.blobs.path(steps.output(line.context, records["score.candidate"]).files["scores"]))
@@ -254,8 +261,8 @@ def test_a_gate_that_is_not_reached_ends_the_turn_with_its_numbers_and_no_releas
     turn = line.turned()
     assert (turn.outcome, turn.release, line.champion) == (outcome, None, None)
     assert words in turn.reason
-    assert line.ledger.releases.list("p") == []
-    found = EvaluationStore(line.ledger.database).of_turn(turn.id)
+    assert ReleaseStore.of(line.context).list() == []
+    found = EvaluationStore.of(line.context).of_turn(turn.id)
     assert found is not None
     assert found.outcome is (Outcome.FAIL if outcome is TurnOutcome.GATE_FAILED else Outcome.NOT_ENOUGH_DATA)
     actions.trigger(line.context, "again", "cli:anna")
@@ -271,8 +278,8 @@ def test_a_gate_that_is_not_reached_ends_the_turn_with_its_numbers_and_no_releas
 def test_a_release_holds_what_it_was_made_of_and_any_changed_byte_is_told(line: SmallLine) -> None:
     line.deliver("points-01.csv", points(1))
     turn = line.turned()
-    release = line.ledger.releases.get("p", turn.release or "")
-    run = line.ledger.runs.get(turn.run_id or "")
+    release = ReleaseStore.of(line.context).get(turn.release or "")
+    run = RunStore.of(line.context).get(turn.run_id or "")
     bundle = line.context.bundle(release.digest)
     manifest = stored_bundle(line.context.state, release).manifest
     assert release.digest == blake3((bundle / "manifest.json").read_bytes()).hexdigest()
@@ -301,7 +308,7 @@ def test_what_differs_from_its_commit_is_measured_and_not_released(line: SmallLi
     assert (turn.outcome, turn.release, line.champion) == (TurnOutcome.NOT_RELEASED, None, None)
     assert "(model.py)" in turn.reason
     assert "Commit the change (git add, git commit), or undo it (git restore), and run again." in turn.reason
-    assert line.ledger.runs.get(turn.run_id or "").metrics["roc_auc"] > 0.6
+    assert RunStore.of(line.context).get(turn.run_id or "").metrics["roc_auc"] > 0.6
     line.commit("now it is one")
     after = turn_runner.turn_by_hand(line.context, "by hand")
     assert (after.outcome, after.release) == (TurnOutcome.PROMOTED, "v1")
@@ -326,7 +333,7 @@ def trying(line: SmallLine) -> SmallLine:
 
 
 def test_a_release_enters_by_its_first_step_beside_the_champion(trying: SmallLine) -> None:
-    route, (rollout, *_) = trying.route, trying.ledger.rollouts.list("p")
+    route, (rollout, *_) = trying.route, RolloutStore(trying.ledger, "p").list()
     assert route is not None
     assert (route.champion_version, route.candidate_version, route.share) == ("v1", "v2", 0.2)
     assert (rollout.release, rollout.state, rollout.step, rollout.plan) == (
@@ -348,7 +355,7 @@ def test_a_release_that_cannot_be_loaded_never_gets_traffic(line: SmallLine) -> 
 
     class Refuses(dict[str, str]):
         def __contains__(self, digest: object) -> bool:
-            return digest != line.ledger.releases.get("p", "v1").digest
+            return digest != ReleaseStore.of(line.context).get("v1").digest
 
         def get(self, digest: str, default: str = "") -> str:  # type: ignore[override]  # of a text
             return "its model is damaged" if digest in self else default
@@ -361,7 +368,7 @@ def test_a_release_that_cannot_be_loaded_never_gets_traffic(line: SmallLine) -> 
     assert turn.outcome is TurnOutcome.ROLLED_BACK
     assert turn.reason == "v2 could not be loaded: its model is damaged"
     assert line.champion == "v1"
-    assert line.ledger.releases.get("p", "v2").barred == turn.reason
+    assert ReleaseStore.of(line.context).get("v2").barred == turn.reason
 
 
 @pytest.mark.parametrize(
@@ -379,10 +386,10 @@ def test_evidence_makes_a_champion_or_sends_it_back(
 ) -> None:
     trying.engine.see(champion, candidate)
     trying.reconcile()
-    rollout = trying.ledger.rollouts.list("p")[0]
+    rollout = RolloutStore(trying.ledger, "p").list()[0]
     assert rollout.state is ends, rollout.reason
-    turn = trying.ledger.turns.list("p")[0]
-    barred = trying.ledger.releases.get("p", "v2").barred
+    turn = TurnStore(trying.ledger, "p").list()[0]
+    barred = ReleaseStore(trying.ledger, "p").get("v2").barred
     route = trying.route
     assert route is not None
     if ends is RolloutState.PROMOTED:
@@ -445,9 +452,9 @@ def test_a_window_s_value_is_the_mean_loss_of_the_rows_that_got_their_label(line
     line.clock(MONDAY + DAY_S)
     line.log(*records)
     line.monitored()
-    assert line.ledger.quality.windows("p") == []  # the labels' delay is not over
+    assert QualityStore.of(line.context).windows() == []  # the labels' delay is not over
     line.monitored(MONDAY + 1.5 * DAY_S)
-    (window,) = line.ledger.quality.windows("p")
+    (window,) = QualityStore.of(line.context).windows()
     losses = [(one.outputs["probability"] - number % 2) ** 2 for number, one in enumerate(answered) if number % 3]
     assert (window.start, window.end, window.release) == (MONDAY, MONDAY + DAY_S, "v1")
     assert (window.predictions, window.labelled) == (120, 80)

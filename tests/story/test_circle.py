@@ -14,8 +14,12 @@ import polars as pl
 from answering import Answers, answering
 from small_line import CONFIG, DAY_S, MONDAY, SmallLine, points, small_line
 
+from noria.data.store import DataStore
 from noria.kernel.trigger import TriggerKind
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.trust import audit
 
 LEARNS = CONFIG.replace(
@@ -74,8 +78,8 @@ def test_labels_that_turn_bring_a_new_release_to_their_own_project_alone(tmp_pat
         (breach,) = ours.monitored(later)
         assert (breach.kind, breach.release) == ("quality", "v1")
         assert theirs.monitored(later) == ()
-        assert [t.kind for t in ours.ledger.triggers.pending("p")] == [TriggerKind.BREACH]
-        assert theirs.ledger.triggers.pending("q") == []
+        assert [t.kind for t in TriggerStore(ours.ledger, "p").pending()] == [TriggerKind.BREACH]
+        assert TriggerStore(theirs.ledger, "q").pending() == []
         assert ours.monitored() == ()  # said once
 
         # the breach becomes a turn, which trains on what was answered and became true
@@ -83,8 +87,8 @@ def test_labels_that_turn_bring_a_new_release_to_their_own_project_alone(tmp_pat
         turn = ours.turn()
         assert turn is not None
         assert (turn.outcome, turn.release, turn.trigger.partition(":")[0]) == (TurnOutcome.PROMOTED, "v2", "breach")
-        run = ours.ledger.runs.get(turn.run_id or "")
-        snapshot = ours.ledger.data.snapshot(run.pins.snapshots["served"])
+        run = RunStore.of(ours).get(turn.run_id or "")
+        snapshot = DataStore.of(ours).snapshot(run.pins.snapshots["served"])
         table = pl.read_parquet(ours.context.blobs.read(snapshot.files[0].digest))
         assert sorted(zip(table["a"], table["label"], strict=True)) == sorted((a, label) for a, label, _ in sank)
 
@@ -134,7 +138,7 @@ def test_the_log_is_taken_in_anew_for_the_monitor_and_the_clock_alone(tmp_path: 
         assert line.look() == 0
         line.clock(MONDAY + 1.1 * DAY_S)
         assert served_rows(line) == 300
-        assert [t.trigger.partition(" ")[0] for t in line.ledger.turns.list("p")] == ["schedule:", "push:", "push:"]
+        assert [t.trigger.partition(" ")[0] for t in TurnStore.of(line.context).list()] == ["schedule:", "push:", "push:"]
 
 
 def test_two_projects_learn_from_one_log_what_was_true_of_their_own_rows(tmp_path: Path) -> None:
@@ -164,8 +168,8 @@ def test_two_projects_learn_from_one_log_what_was_true_of_their_own_rows(tmp_pat
         for line in (ours, theirs):
             line.clock(MONDAY + 1.1 * DAY_S)
             turn = line.turned()
-            run = line.ledger.runs.get(turn.run_id or "")
-            (file,) = line.ledger.data.snapshot(run.pins.snapshots["served"]).files
+            run = RunStore.of(line.context).get(turn.run_id or "")
+            (file,) = DataStore.of(line.context).snapshot(run.pins.snapshots["served"]).files
             table = pl.read_parquet(line.context.blobs.read(file.digest))
             assert sorted(zip(table["id"], table["a"], table["label"], strict=True)) == expected[line.name]
             assert (turn.outcome, turn.release) == (TurnOutcome.PROMOTED, "v2")
@@ -177,5 +181,5 @@ def test_two_projects_learn_from_one_log_what_was_true_of_their_own_rows(tmp_pat
 
 def served_rows(line: SmallLine) -> int:
     """Of the log, in the run of a turn that starts now."""
-    run = line.ledger.runs.get(line.turned().run_id or "")
-    return sum(pin.rows for pin in line.ledger.data.snapshot(run.pins.snapshots["served"]).files)
+    run = RunStore.of(line.context).get(line.turned().run_id or "")
+    return sum(pin.rows for pin in DataStore.of(line.context).snapshot(run.pins.snapshots["served"]).files)

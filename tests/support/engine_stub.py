@@ -10,6 +10,7 @@ from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts
 from noria.kernel.errors import ServingError
 from noria.releases.release import ServedForm
+from noria.releases.store import ReleaseStore
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Crashes, Route, Tally
 from noria.storage.ledger import Ledger
@@ -66,7 +67,7 @@ def line_of(folder: Path, engine: Scripted, releases: int, yaml: str = "") -> De
     ledger.projects.ensure("p", str(folder))
     for number in range(1, releases + 1):
         digest = digest_of(f"v{number}")
-        ledger.releases.seal("p", digest, f"run-{number}", None, ServedForm.COMPILED, "commit", {}, digest)
+        ReleaseStore(ledger, "p").seal(digest, f"run-{number}", None, ServedForm.COMPILED, "commit", {}, digest)
         bundle = folder / "state" / "releases" / digest
         bundle.mkdir(parents=True)
         (bundle / "manifest.json").write_text('{"signature": {"task": "binary"}}')

@@ -38,6 +38,7 @@ from noria.pipeline.turn_record import Turn
 from noria.predictions.records import Feedback, Prediction
 from noria.predictions.writer import LogWriter
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 
 DAY_S = 86_400.0
@@ -283,7 +284,7 @@ class SmallLine:
 
     @property
     def route(self) -> Route | None:
-        return self.ledger.routes.get(self.name, "production")
+        return RouteStore.of(self).get("production")
 
     @property
     def champion(self) -> str | None:

@@ -11,8 +11,11 @@ import msgspec
 import pytest
 from small_line import SmallLine, points, small_line
 
+from noria.data.store import DataStore
 from noria.pipeline import steps
+from noria.pipeline.run_store import RunStore
 from noria.pipeline.turn_record import TurnOutcome
+from noria.releases.store import ReleaseStore
 from noria.trust import gc
 from noria.trust.verification import DamageState, Repair, verify
 
@@ -34,13 +37,13 @@ def damage(line: SmallLine, digest: str) -> None:
 
 
 def output(line: SmallLine, step: str, file: str) -> str:
-    run = line.ledger.runs.list("p")[0]
+    run = RunStore(line.ledger, "p").list()[0]
     record = next(record for record in run.steps if record.name == step)
     return steps.output(line.context, record).files[file]
 
 
 def data(line: SmallLine) -> str:
-    return line.ledger.data.current("p", "points").files[0].digest
+    return DataStore(line.ledger, "p").current("points").files[0].digest
 
 
 def test_a_whole_store_is_read_and_left_alone(line: SmallLine) -> None:
@@ -104,7 +107,7 @@ def test_what_a_step_can_make_again_is_made_by_the_next_run(line: SmallLine) -> 
 
 
 def test_a_bundle_that_is_not_whole_is_named(line: SmallLine) -> None:
-    model = line.context.bundle(line.ledger.releases.get("p", "v1").digest) / "model.onnx"
+    model = line.context.bundle(ReleaseStore(line.ledger, "p").get("v1").digest) / "model.onnx"
     model.chmod(0o600)
     model.write_bytes(model.read_bytes() + b"x")
     found = verify(line.context)
@@ -122,13 +125,13 @@ def test_a_collection_keeps_all_that_a_release_is_made_of(line: SmallLine) -> No
     for path in (line.context.state / "blobs").rglob("*"):
         if path.is_file() and len(path.name) > 40:
             os.utime(path, (time.time() - 100 * 86_400.0,) * 2)
-    bundles = [line.context.bundle(r.digest) for r in line.ledger.releases.list("p")]
+    bundles = [line.context.bundle(r.digest) for r in ReleaseStore(line.ledger, "p").list()]
     gc.collect(line.context, 0.0, trust_clock=True)
     found = verify(line.context)
     assert (found.ok, found.findings) == (True, ())
     for bundle in bundles:
         pins = msgspec.json.decode((bundle / "manifest.json").read_bytes())["pins"]["snapshots"]
-        for pin in line.ledger.data.snapshot(pins["points"]).files:
+        for pin in DataStore.of(line.context).snapshot(pins["points"]).files:
             assert line.context.blobs.verified_size(pin.digest) == pin.size_bytes
     assert gc.plan(line.context, 0.0).empty
     assert not line.context.blobs.exists(stray)

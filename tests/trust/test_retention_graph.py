@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from noria.data.kept_versions import PinStore
 from noria.kernel.errors import NotFoundError, RefusedError
 from noria.storage.ledger import Ledger
 from noria.trust.judge_retention import YOUNG_S, BlobKind, Holder, descended, keep, unneeded
+from noria.trust.keep_store import KeepStore
 
 nodes = st.sampled_from([f"d{n}" for n in range(8)])
 results = st.lists(st.tuples(st.frozensets(nodes, max_size=3), nodes), max_size=10)
@@ -73,20 +75,23 @@ def test_a_pin_keeps_one_snapshot_under_its_name_and_project(tmp_path: Path) -> 
     ledger = Ledger.open(tmp_path)
     for project in ("p", "q"):
         ledger.projects.ensure(project, project)
-    store = ledger.keep
-    assert store.pin("p", "golden", "a" * 64, "cli:anna")
-    assert not store.pin("p", "golden", "a" * 64, "cli:bob")  # it is so already
-    assert store.pins("p")[0].actor == "cli:anna"
-    assert store.pin("q", "golden", "b" * 64, "cli:bob")  # another project's name
+    store, other = PinStore(ledger, "p"), PinStore(ledger, "q")
+    assert store.pin("golden", "a" * 64, "cli:anna")
+    assert not store.pin("golden", "a" * 64, "cli:bob")  # it is so already
+    assert store.pins()[0].actor == "cli:anna"
+    assert other.pin("golden", "b" * 64, "cli:bob")  # another project's name
     with pytest.raises(RefusedError) as told:
-        store.pin("p", "golden", "c" * 64, "cli:bob")
+        store.pin("golden", "c" * 64, "cli:bob")
     assert (told.value.message, told.value.hint) == ("golden is pinned to another snapshot", "First: noria data unpin golden")
-    assert store.unpin("p", "golden") == "a" * 64
+    assert store.unpin("golden") == "a" * 64
     with pytest.raises(NotFoundError) as gone:
-        store.unpin("p", "golden")
+        store.unpin("golden")
     assert (gone.value.message, gone.value.hint) == ("nothing is pinned as golden", "`noria data log` shows what is.")
-    assert [(one.project, one.digest) for one in store.pins()] == [("q", "b" * 64)]
+    assert [(one.project, one.digest) for one in [*store.pins(), *other.pins()]] == [("q", "b" * 64)]
     for before in (10.0, 30.0, 20.0):
-        store.note_collection("p", before)
-    assert (store.collected_before("p"), store.collected_before("q")) == (30.0, 0.0)  # the farthest counts
+        KeepStore(ledger, "p").note_collection(before)
+    assert (KeepStore(ledger, "p").collected_before(), KeepStore(ledger, "q").collected_before()) == (
+        30.0,
+        0.0,
+    )  # the farthest counts
     ledger.close()

@@ -10,6 +10,8 @@ from small_line import SmallLine, points, small_line
 from noria.engine import actions
 from noria.kernel.errors import NotFoundError, UsageError
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
+from noria.releases.store import ReleaseStore
 from noria.views import comparison
 from noria.views.comparison import Archive
 
@@ -39,7 +41,7 @@ def archive(line: SmallLine) -> Archive:
 
 
 def run_of(line: SmallLine, turn: int) -> str:
-    found = line.ledger.turns.find("p", str(turn))
+    found = TurnStore(line.ledger, "p").find(str(turn))
     assert found is not None
     return found.run_id or ""
 
@@ -72,10 +74,10 @@ def test_an_id_and_its_beginning_stand_for_a_run(line: SmallLine, archive: Archi
         whole = run_of(line, turn)
         assert comparison.find(archive, whole).run.id == whole
         assert comparison.find(archive, whole[:-1]).run.id == whole
-    turn_id = line.ledger.turns.find("p", "2")
+    turn_id = TurnStore(line.ledger, "p").find("2")
     assert turn_id is not None
     assert comparison.find(archive, turn_id.id).name == "turn 2"
-    digest = line.ledger.releases.get("p", "v1").digest
+    digest = ReleaseStore(line.ledger, "p").get("v1").digest
     assert comparison.find(archive, digest[:12]).name == "v1"
 
 

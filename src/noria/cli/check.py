@@ -15,6 +15,8 @@ from noria.cli.output import ExitCode, emit, json_option, plain, plural
 from noria.config import elsewhere
 from noria.data import files, repeats, served_predictions, sources, table_types
 from noria.data.formats import DatasetFile
+from noria.data.store import DataStore
+from noria.data.table_store import TableStore
 from noria.kernel.errors import DataError, ServingError
 from noria.monitor import judge_quality
 from noria.pipeline import check, sealable_code
@@ -198,8 +200,8 @@ def _settled(home: Home, project: Project, source: DataSource) -> tuple[Settled 
     if not home.ledger_file.is_file():
         return None, set()
     with home.ledger_to_read() as ledger:
-        before = ledger.tables.get(project.name, source.name)
-        names = set(ledger.data.standing(project.name, source.name))
+        before = TableStore(ledger, project.name).get(source.name)
+        names = set(DataStore(ledger, project.name).standing(source.name))
     return (before, names) if before is not None and before.source == table_types.identity(source) else (None, set())
 
 

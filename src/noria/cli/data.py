@@ -13,13 +13,15 @@ from noria.cli.lazy_group import LazyGroup
 from noria.cli.output import ago, emit, json_option, plural, table
 from noria.cli.versions import at_work, size, snapshot_facts
 from noria.data import versions
+from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import UsageError
+from noria.releases import dataset_versions
 from noria.storage.blobs import BlobStore
 
 if TYPE_CHECKING:
     from noria.data.snapshot import FilePin, SnapshotDifference, SnapshotFacts
-    from noria.data.versions import Version
+    from noria.releases.dataset_versions import Version
 
 OTHERS = {  # those that need more than a list of versions
     "export": ("noria.cli.exchange:export", "Write SNAPSHOT with all its files into FILE, a tar."),
@@ -63,7 +65,7 @@ def log(home: Home, dataset: str | None, limit: int, as_json: bool) -> None:
     JSON keys: snapshots [{dataset, digest, files, rows, size_bytes, at, current, releases, pinned, erased (a file of it was)}].
     """
     with closing(home.existing_ledger()) as ledger:
-        found = versions.versions(ledger, BlobStore(home.state / "blobs"), home.project_name(), dataset, limit)
+        found = dataset_versions.known_versions(ledger, BlobStore(home.state / "blobs"), home.project_name(), dataset, limit)
     document = {"snapshots": [_version_facts(one) for one in found]}
     emit(as_json, document, lambda: _render_log(found))
 
@@ -110,12 +112,12 @@ def diff(home: Home, a: str, b: str, everything: bool, as_json: bool) -> None:
     """
     with closing(home.existing_ledger()) as ledger:
         project = home.project_name()
-        before, after = (versions.find(ledger, project, reference) for reference in (a, b))
+        before, after = (dataset_versions.find(ledger, project, reference) for reference in (a, b))
         if before.dataset != after.dataset:
             raise UsageError(
                 f"{a} is of {before.dataset}, {b} of {after.dataset}", hint="Two versions of one dataset can be compared."
             )
-        found = ledger.data.difference(before.digest, after.digest)
+        found = DataStore(ledger, project).difference(before.digest, after.digest)
     emit(as_json, lambda: _diff_facts(before, after, found), lambda: _render_diff(before, after, found, everything))
 
 
@@ -177,7 +179,7 @@ def checkout(home: Home, snapshot: str, into: Path, link: str, force: bool, as_j
     JSON keys: snapshot (as in `noria data log`), folder, written, same, size_bytes.
     """
     with at_work(home, as_json) as context:
-        facts = versions.find(context.ledger, context.name, snapshot)
+        facts = dataset_versions.find(context.ledger, context.name, snapshot)
         done = versions.checkout(context, facts, into, versions.LinkKind(link), force=force)
     document = {"snapshot": snapshot_facts(facts), "folder": done.folder, "written": done.written, "same": done.same}
     same = f", {done.same:,} were there" if done.same else ""
@@ -202,7 +204,7 @@ def pin(home: Home, snapshot: str, name: str, as_json: bool) -> None:
     JSON keys: name, snapshot (as in `noria data log`).
     """
     with at_work(home, True) as context:
-        facts = versions.pin(context, snapshot, name)
+        facts = dataset_versions.pin(context, snapshot, name)
     text = f"{name}: {facts.dataset} {names.short(facts.digest)}, {plural(facts.files, 'file')}, kept for ever"
     emit(as_json, {"name": name, "snapshot": snapshot_facts(facts)}, lambda: text)
 
@@ -220,5 +222,5 @@ def unpin(home: Home, name: str, as_json: bool) -> None:
     JSON keys: name, digest.
     """
     with at_work(home, True) as context:
-        digest = versions.unpin(context, name)
+        digest = dataset_versions.unpin(context, name)
     emit(as_json, {"name": name, "digest": digest}, lambda: f"{names.short(digest)} is no longer pinned as {name}")

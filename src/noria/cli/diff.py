@@ -16,6 +16,7 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, number, pairs, plain, plural, section, table
 from noria.evaluation.records import gated_first
 from noria.kernel import names
+from noria.pipeline.turn_store import TurnStore
 from noria.storage.blobs import BlobStore
 from noria.views import comparison
 from noria.views.status import turn_facts
@@ -66,7 +67,7 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
         archive = comparison.Archive(ledger, BlobStore(home.state / "blobs"), home.project_name(), home.path, home.state)
         sides = comparison.defaults(archive, a, b)
         found = _in_order(comparison.difference(archive, *sides), home.gated())
-        turn = ledger.turns.ended_early(archive.project) if b is None or comparison.LATEST in (a, b) else None
+        turn = TurnStore(ledger, archive.project).ended_early() if b is None or comparison.LATEST in (a, b) else None
         early = turn_facts(turn) if turn else None
         emit(
             as_json,

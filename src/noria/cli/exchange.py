@@ -10,8 +10,9 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, plural
 from noria.cli.versions import at_work, size, snapshot_facts
-from noria.data import exchange, versions
+from noria.data import exchange
 from noria.kernel import names
+from noria.releases import dataset_versions
 
 if TYPE_CHECKING:
     from noria.data.exchange import SnapshotImport
@@ -33,7 +34,7 @@ def export(home: Home, snapshot: str, file: Path, as_json: bool) -> None:
     """
     home.existing_ledger().close()  # says so where nothing has happened yet
     with at_work(home, as_json) as context:
-        facts = versions.find(context.ledger, context.name, snapshot)
+        facts = dataset_versions.find(context.ledger, context.name, snapshot)
         exchange.export(context, facts, file.resolve())
     written = file.stat().st_size
     text = f"{facts.dataset} {names.short(facts.digest)}: {plural(facts.files, 'file')} written to {file} ({size(written)})"

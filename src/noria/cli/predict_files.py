@@ -20,6 +20,8 @@ from noria.delivery.batch.scoring import BatchResult
 from noria.delivery.standalone import Lay
 from noria.kernel.dialect import Dialect
 from noria.kernel.errors import NoriaError, NotFoundError, UsageError
+from noria.releases.store import ReleaseStore
+from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 
 
@@ -65,12 +67,12 @@ def _from_store(home: Home, release: str | None, environment: str | None) -> Lay
         project = home.project_name()
         if release is None:
             release = _champion(home, ledger, project, environment)
-        return standalone.from_store(home.state, ledger.releases.get(project, release))
+        return standalone.from_store(home.state, ReleaseStore(ledger, project).get(release))
 
 
 def _champion(home: Home, ledger: Ledger, project: str, environment: str | None) -> str:
     name = home.environment(environment)
-    route = ledger.routes.get(project, name)
+    route = RouteStore(ledger, project).get(name)
     if route is None or route.champion is None:
         raise NotFoundError(f"no release serves {name}", hint="Name one with --release; `noria releases` lists them.")
     return route.champion

@@ -13,6 +13,7 @@ from noria.cli.output import ago, emit, json_option, plural, table
 from noria.cli.versions import at_work
 from noria.config.document import nearest
 from noria.data import quarantine as stage
+from noria.data.holding_store import HoldingStore
 from noria.kernel.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def quarantine(home: Home, dataset: str | None, sample: str | None, into: Path |
     if sample is not None and into is not None:
         return _write(home, sample, into, as_json)
     with closing(home.ledger()) as ledger:
-        found = ledger.keep.refused(home.project_name(), dataset, limit)
+        found = HoldingStore(ledger, home.project_name()).refused(dataset, limit)
     if not found and dataset is not None:
         _demand_dataset(home, dataset)
     return emit(as_json, lambda: {"refused": [_facts(*one) for one in found]}, lambda: _render(found))

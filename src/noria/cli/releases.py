@@ -13,7 +13,9 @@ from noria.cli.output import ago, emit, json_option, number, table
 from noria.evaluation.records import gated_first
 from noria.kernel import names
 from noria.releases.release import Release
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Route
+from noria.serving.route_store import RouteStore
 from noria.views.status import release_facts
 
 OTHERS = {
@@ -43,8 +45,8 @@ def command(ctx: click.Context, limit: int, as_json: bool) -> None:
 def _list(home: Home, limit: int, as_json: bool) -> None:
     project = home.project_name()
     with closing(home.existing_ledger()) as ledger:
-        releases = ledger.releases.list(project)[:limit]
-        routes = [route for route in ledger.routes.all() if route.project == project]
+        releases = ReleaseStore(ledger, project).list()[:limit]
+        routes = RouteStore(ledger, project).all()
     document = {"releases": [release_facts(r) | {"serves": serves(r, routes)} for r in releases]}
     emit(as_json, document, lambda: render(releases, routes, home.gated()))
 

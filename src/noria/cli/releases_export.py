@@ -14,6 +14,7 @@ from noria.engine import assembly
 from noria.releases import export as exporting
 from noria.releases import export_reader
 from noria.releases.export_facts import ExportFacts
+from noria.releases.store import ReleaseStore
 
 
 @click.command("export")
@@ -33,7 +34,7 @@ def export(home: Home, release: str, into: Path | None, without_data: bool, as_j
     """
     context = assembly.assemble(home.path, actor=actor(), progress=(lambda _: None) if as_json else _tell)
     try:
-        found = context.ledger.releases.get(context.name, release)
+        found = ReleaseStore.of(context).get(release)
         target = (into or Path(f"{found.version}.noria.tar")).resolve()
         facts = exporting.export(context, found, target, with_data=not without_data)
         text = f"{found.version} exported to {target.name}{' without its data' if without_data else ''}"

@@ -15,6 +15,7 @@ from noria.cli.exported import exported, public_keys
 from noria.cli.output import ExitCode, emit, json_option, number, pairs, table
 from noria.engine import assembly
 from noria.engine.reproduce import TOLERANCE, ReproduceOptions, reproduce, reproduce_file
+from noria.releases.store import ReleaseStore
 
 if TYPE_CHECKING:
     from noria.engine.reproduce import ReproduceOptions, Reproduction
@@ -75,7 +76,7 @@ def _from_file(path: Path, folder: Path, key: Path | None, asked: ReproduceOptio
 def _from_store(home: Home, release: str, folder: Path, asked: ReproduceOptions, progress: Progress) -> Reproduction:
     context = assembly.assemble(home.path, actor=actor(), progress=progress)
     try:
-        found = reproduce(context, context.ledger.releases.get(context.name, release), folder, asked)
+        found = reproduce(context, ReleaseStore.of(context).get(release), folder, asked)
     finally:
         context.executor.close()
     context.event("release.reproduced", found.release, found.text, agrees=found.agrees)

@@ -10,6 +10,7 @@ import click
 from noria.cli.action import ActionGroup
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, pairs, percent, plain, plural, section, table
+from noria.delivery.rollout_store import RolloutStore
 from noria.kernel.errors import ConfigError, NotFoundError
 from noria.serving.rollout_records import Rollout, RolloutState, evidence_words
 from noria.views.runtime_status import surroundings
@@ -58,7 +59,7 @@ def _found(home: Home, wanted: str | None) -> tuple[EnvironmentView, list[Rollou
         known = {e.name: e for e in every}
         moving = next((e.name for e in reversed(every) if e.canary or e.probation), None)
         chosen = wanted or moving or _last(home, list(known))
-        rollouts = ledger.rollouts.list(name, limit=200, environment=chosen)
+        rollouts = RolloutStore(ledger, name).list(limit=200, environment=chosen)
     if chosen not in known and not rollouts:
         raise NotFoundError(f"nothing was rolled out in {chosen or 'any environment'} yet", hint="`noria status` shows them.")
     ended = [r for r in rollouts if r.ended_at is not None]

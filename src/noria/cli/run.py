@@ -13,7 +13,9 @@ from noria.cli.output import ExitCode, duration, emit, json_option, pairs, plain
 from noria.cli.step_log import failed_log
 from noria.delivery.context import DeliveryContext
 from noria.engine import assembly, turn_runner
+from noria.pipeline.run_store import RunStore
 from noria.pipeline.turn_record import Turn, TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.views.runtime_status import running_daemon
 
 if TYPE_CHECKING:
@@ -115,12 +117,12 @@ def _follow(context: DeliveryContext, home: Home, ended: Turn) -> Turn:
         if running_daemon(home.state) is None:
             controller.reconcile()
         time.sleep(0.2)
-        ended = context.ledger.turns.get(ended.id)
+        ended = TurnStore.of(context).get(ended.id)
     return ended
 
 
 def _document(context: DeliveryContext, ended: Turn) -> dict[str, Any]:
-    run = context.ledger.runs.get(ended.run_id) if ended.run_id and ended.outcome is not TurnOutcome.ERROR else None
+    run = RunStore.of(context).get(ended.run_id) if ended.run_id and ended.outcome is not TurnOutcome.ERROR else None
     return {
         "turn": ended.number,
         "outcome": str(ended.outcome),
@@ -141,7 +143,7 @@ def _failed_log(context: DeliveryContext, ended: Turn) -> tuple[str, str] | None
     if ended.outcome not in (TurnOutcome.STEP_FAILED, TurnOutcome.CHECK_FAILED) or ended.run_id is None:
         return None
 
-    return failed_log(context.blobs, context.ledger.runs.get(ended.run_id).steps)
+    return failed_log(context.blobs, RunStore.of(context).get(ended.run_id).steps)
 
 
 def _render(ended: Turn, log: tuple[str, str] | None) -> str:

@@ -15,7 +15,9 @@ from noria.cli.output import ago, duration, emit, json_option, number, plain, pl
 from noria.evaluation.records import gated_first
 from noria.kernel import where as conditions
 from noria.pipeline.run import Run, RunKind
+from noria.pipeline.run_store import RunStore
 from noria.pipeline.turn_record import Turn
+from noria.pipeline.turn_store import TurnStore
 from noria.views.status import turn_facts
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def command(ctx: click.Context, where: str | None, sort: str | None, kind: str |
 def _turns(home: Home, limit: int, as_json: bool) -> None:
     with closing(home.existing_ledger()) as ledger:
         project = home.project_name()
-        turns, counts = ledger.turns.list(project, limit), ledger.runs.counts(project)
+        turns, counts = TurnStore(ledger, project).list(limit), RunStore(ledger, project).counts()
     emit(as_json, {"turns": [turn_facts(t) for t in turns]}, lambda: render(turns, counts))
 
 
@@ -68,7 +70,7 @@ def _search(home: Home, where: str | None, sort: str | None, kind: RunKind | Non
     asked = conditions.parse(where) if where is not None else None
     order = conditions.parse_order(sort) if sort is not None else None
     with closing(home.existing_ledger()) as ledger:
-        runs = ledger.runs.search(home.project_name(), asked, order, kind, limit)
+        runs = RunStore(ledger, home.project_name()).search(asked, order, kind, limit)
     emit(as_json, {"runs": [run_facts(r) for r in runs]}, lambda: render_runs(runs, _shown(asked, order, runs, home.gated())))
 
 
@@ -88,8 +90,8 @@ def tag(home: Home, run: str, names: tuple[str, ...], remove: tuple[str, ...], a
     JSON keys: run, tags.
     """
     with closing(home.existing_ledger()) as ledger, ledger.transaction():
-        found = ledger.runs.find(home.project_name(), run)
-        changed = ledger.runs.tag(found.id, names, remove)
+        found = RunStore(ledger, home.project_name()).find(run)
+        changed = RunStore(ledger, found.project).tag(found.id, names, remove)
         if changed.tags != found.tags:
             text = f"{found.id} is tagged {', '.join(changed.tags) or 'nothing'}"
             ledger.events.append(changed.project, "run.tagged", changed.id, text, {"tags": list(changed.tags)}, actor=actor())
@@ -110,8 +112,8 @@ def note(home: Home, run: str, text: str, as_json: bool) -> None:
     JSON keys: run, note.
     """
     with closing(home.existing_ledger()) as ledger, ledger.transaction():
-        found = ledger.runs.find(home.project_name(), run)
-        changed = ledger.runs.write_note(found.id, text)
+        found = RunStore(ledger, home.project_name()).find(run)
+        changed = RunStore(ledger, found.project).write_note(found.id, text)
         if changed.note != found.note:
             ledger.events.append(changed.project, "run.noted", changed.id, f"a note was written to {found.id}", actor=actor())
     emit(as_json, {"run": changed.id, "note": changed.note}, lambda: f"{changed.id}: {plain(changed.note) or 'no note'}")

@@ -18,6 +18,7 @@ from noria.kernel import names
 from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, Access, RateLimit, is_loopback
 from noria.kernel.errors import UsageError
 from noria.kernel.workers import MOST, TWO, Workers
+from noria.releases.store import ReleaseStore
 from noria.serving.supervisor import Options
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _lay(release: str, keys: tuple[Path, ...], as_json: bool) -> Lay:
 @pass_home
 def _from_store(home: Home, release: str) -> Lay:
     with closing(home.existing_ledger()) as ledger:
-        return standalone.from_store(home.state, ledger.releases.get(home.project_name(), release))
+        return standalone.from_store(home.state, ReleaseStore(ledger, home.project_name()).get(release))
 
 
 def _answers(options: Any, laid: list[UnpackedRelease], address: str, as_json: bool) -> None:

@@ -16,15 +16,25 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, plain
 from noria.cli.step_log import log_tail
 from noria.data import versions
+from noria.data.holding_store import HoldingStore
+from noria.data.kept_versions import erased_files
 from noria.data.snapshot import Delivery
+from noria.delivery.rollout_store import RolloutStore
 from noria.evaluation.judge_compare import summary
 from noria.evaluation.records import gated_first
 from noria.evaluation.store import EvaluationStore
 from noria.kernel.errors import NotFoundError, UsageError
+from noria.monitor.store import QualityStore
 from noria.pipeline.run import Run, StepState
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.series_store import SeriesStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Rollout, total
+from noria.serving.route_store import RouteStore
 from noria.storage.blobs import BlobStore
 from noria.views.status import delivery_facts, release_facts, turn_facts
 
@@ -100,20 +110,20 @@ def find(home: Home, ledger: Ledger, project: str, ref: str) -> dict[str, Any]:
     if ref.isdigit() or ref.startswith("turn-"):
         return of_turn(home.state, ledger, project, _turn(ledger, project, ref))
     if ref == LATEST:
-        newest = ledger.runs.list(project, 1)
+        newest = RunStore(ledger, project).list(1)
         if not newest:
             raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
-        early = ledger.turns.ended_early(project)
+        early = TurnStore(ledger, project).ended_early()
         return of_run(home.state, ledger, project, newest[0]) | {"ended_early": turn_facts(early) if early else None}
     if ref.startswith(("run-", "trial-")):
-        return of_run(home.state, ledger, project, ledger.runs.find(project, ref))
+        return of_run(home.state, ledger, project, RunStore(ledger, project).find(ref))
     if ref.startswith("delivery-"):
-        return of_delivery(ledger.keep.delivery(project, ref))
-    return of_release(home.state, ledger, project, ledger.releases.get(project, ref))
+        return of_delivery(HoldingStore(ledger, project).delivery(ref))
+    return of_release(home.state, ledger, project, ReleaseStore(ledger, project).get(ref))
 
 
 def _turn(ledger: Ledger, project: str, ref: str) -> Turn:
-    found = ledger.turns.find(project, ref)
+    found = TurnStore(ledger, project).find(ref)
     if found is None:
         raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
     return found
@@ -121,7 +131,7 @@ def _turn(ledger: Ledger, project: str, ref: str) -> Turn:
 
 def _run(ledger: Ledger, project: str, run_id: str | None) -> Run | None:
     try:
-        return ledger.runs.find(project, run_id) if run_id else None
+        return RunStore(ledger, project).find(run_id) if run_id else None
     except NotFoundError:
         return None  # of another store, or collected
 
@@ -129,14 +139,14 @@ def _run(ledger: Ledger, project: str, run_id: str | None) -> Run | None:
 def of_release(state: Path, ledger: Ledger, project: str, release: Release) -> dict[str, Any]:
     """Everything that is recorded about a release."""
     evidence = read_evidence(state / "releases" / release.digest)
-    turn = ledger.turns.find(project, release.turn_id) if release.turn_id else None
+    turn = TurnStore(ledger, project).find(release.turn_id) if release.turn_id else None
     run = _run(ledger, project, release.run_id)
-    rollouts = [rollout_facts(r) for r in ledger.rollouts.list(project, SHOWN, digest=release.digest)]
-    windows = [msgspec.to_builtins(w) for w in ledger.quality.windows(project, SHOWN, release=release.version)]
+    rollouts = [rollout_facts(r) for r in RolloutStore(ledger, project).list(SHOWN, digest=release.digest)]
+    windows = [msgspec.to_builtins(w) for w in QualityStore(ledger, project).windows(SHOWN, release=release.version)]
     return {
         "kind": "release",
         "release": release_facts(release),
-        "serves": [r.environment for r in ledger.routes.all() if r.project == project and r.champion == release.digest],
+        "serves": [r.environment for r in RouteStore(ledger, project).all() if r.champion == release.digest],
         "turn": turn_facts(turn) if turn else None,
         "triggers": _triggers(ledger, turn),
         "run": msgspec.to_builtins(run) if run else None,
@@ -150,7 +160,7 @@ def of_release(state: Path, ledger: Ledger, project: str, release: Release) -> d
 
 def _erased(state: Path, ledger: Ledger, project: str, snapshots: dict[str, str]) -> str | None:
     """Why a release cannot be made again; None when nothing that it was made of was erased."""
-    if not ledger.keep.erased():
+    if not erased_files(ledger):
         return None
 
     return versions.erased_from(ledger, _blobs(state), project, snapshots) or None
@@ -177,14 +187,14 @@ def of_turn(state: Path, ledger: Ledger, project: str, turn: Turn) -> dict[str, 
         "triggers": _triggers(ledger, turn),
         "run": msgspec.to_builtins(run) if run else None,
         **_judged(ledger, turn),
-        "rollouts": [rollout_facts(r) for r in ledger.rollouts.list(project, SHOWN, turn_id=turn.id)],
+        "rollouts": [rollout_facts(r) for r in RolloutStore(ledger, project).list(SHOWN, turn_id=turn.id)],
         **(_left_by(state, ledger, run) if run else {}),
     }
 
 
 def of_run(state: Path, ledger: Ledger, project: str, run: Run) -> dict[str, Any]:
     """A run, the turn it belongs to, and what its steps left."""
-    turn = ledger.turns.find(project, run.turn_id) if run.turn_id else None
+    turn = TurnStore(ledger, project).find(run.turn_id) if run.turn_id else None
     facts = {"run": msgspec.to_builtins(run), "turn": turn_facts(turn) if turn else None, "triggers": _triggers(ledger, turn)}
     return {"kind": "run", **facts, **_judged(ledger, turn), **_left_by(state, ledger, run)}
 
@@ -192,7 +202,7 @@ def of_run(state: Path, ledger: Ledger, project: str, run: Run) -> dict[str, Any
 def _judged(ledger: Ledger, turn: Turn | None) -> dict[str, Any]:
     """The evaluation of the turn's candidate, and its gates, whether it was released or not; None where none was measured."""
     nothing: dict[str, Any] = {"evaluation": None, "gate": None}
-    found = EvaluationStore(ledger.database).of_turn(turn.id) if turn else None
+    found = EvaluationStore(ledger, turn.project).of_turn(turn.id) if turn else None
     return found.facts() if found is not None else nothing
 
 
@@ -200,7 +210,7 @@ def _left_by(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:
     """The series that the steps logged, in short, and how their logs end."""
     series = {
         step: {name: msgspec.to_builtins(found) for name, points in of_step.items() if (found := summary(points)) is not None}
-        for step, of_step in ledger.series.of_run(run.project, run.id).items()
+        for step, of_step in SeriesStore(ledger, run.project).of_run(run.id).items()
     }
     blobs = _blobs(state)
     return {"series": series, "logs": {r.name: tail for r in run.steps if (tail := log_tail(blobs, r))}}
@@ -216,7 +226,11 @@ def of_delivery(delivery: Delivery) -> dict[str, Any]:
 
 
 def _triggers(ledger: Ledger, turn: Turn | None) -> list[dict[str, Any]]:
-    return [msgspec.to_builtins(t) | {"kind": str(t.kind)} for t in ledger.triggers.of_turn(turn.id)] if turn else []
+    return (
+        [msgspec.to_builtins(t) | {"kind": str(t.kind)} for t in TriggerStore(ledger, turn.project).of_turn(turn.id)]
+        if turn
+        else []
+    )
 
 
 def rollout_facts(rollout: Rollout) -> dict[str, Any]:

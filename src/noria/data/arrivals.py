@@ -16,7 +16,8 @@ from noria.config import DataSource, Project
 from noria.data import files, served_predictions, sources, table_types
 from noria.data.arrival import Arrival
 from noria.data.sources import FoundFile, SourceListing
-from noria.data.table_store import Settled
+from noria.data.store import DataStore
+from noria.data.table_store import Settled, TableStore
 from noria.kernel import names
 from noria.kernel.errors import DataError
 from noria.storage.context import StoreContext
@@ -126,7 +127,7 @@ def _taken(context: StoreContext, dataset: DataSource, patient: bool) -> list[Ar
             context.progress(f"{dataset.name}: taking in {len(found):,} files")
         return _unjudged(context, dataset, list(_kept(context, source, found)))
     except DataError as error:
-        if patient or not context.ledger.data.head(context.name, dataset.name).files:
+        if patient or not DataStore.of(context).head(dataset.name).files:
             raise
         context.event("data.unreadable", dataset.name, f"{dataset.name}: {error.message}; what was accepted before stands")
         return []
@@ -137,23 +138,23 @@ def _leave_behind(context: StoreContext, dataset: DataSource, source: SourceList
 
     What the new one holds too stays, unless it is read in another way: then it arrives again.
     """
-    before, now = context.ledger.tables.get(context.name, dataset.name), table_types.identity(dataset)
+    before, now = TableStore.of(context).get(dataset.name), table_types.identity(dataset)
     if before is not None and before.source == now:
         return
     gone = []
     if before is not None:
-        gone = list(context.ledger.data.standing(context.name, dataset.name))
+        gone = list(DataStore.of(context).standing(dataset.name))
         if before.source.partition(" ")[0] == dataset.format and dataset.sql is None:
             there = {found.name for found in source.look()}
             gone = [name for name in gone if name not in there]
     with context.ledger.transaction():
         context.check_lease()
         for name in gone:
-            context.ledger.data.withdraw(context.name, dataset.name, name)
+            DataStore.of(context).withdraw(dataset.name, name)
         context.ledger.marks.drop(context.name, place(dataset), gone)
-        stays = before is not None and bool(context.ledger.data.standing(context.name, dataset.name))
+        stays = before is not None and bool(DataStore.of(context).standing(dataset.name))
         kept = before if before is not None and stays else Settled(now)  # without files, nothing is decided
-        context.ledger.tables.put(context.name, dataset.name, Settled(now, kept.basis, kept.type))
+        TableStore.of(context).put(dataset.name, Settled(now, kept.basis, kept.type))
         if gone:
             text = f"{dataset.name}: {len(gone):,} {'file' if len(gone) == 1 else 'files'} of the former source left the dataset"
             context.event("data.source_changed", dataset.name, text, dataset=dataset.name, files=len(gone))
@@ -234,7 +235,7 @@ def _fetch(source: SourceListing, found: FoundFile, target: Path) -> bool:
 def _unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[tuple[FoundFile, str]]) -> list[Arrival]:
     """Those that no delivery has judged; the marks of the others are written down."""
     arrivals, marks = [], {}
-    ever = context.ledger.data.delivered(context.name, dataset.name) if len(kept) > SEVERAL else None
+    ever = DataStore.of(context).delivered(dataset.name) if len(kept) > SEVERAL else None
     for found, digest in kept:
         asked = bool(digest) and (ever is None or found.name in ever)
         mark = _known(context, dataset, found, digest) if asked else None
@@ -250,7 +251,7 @@ def _unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[tuple[F
 def _known(context: StoreContext, dataset: DataSource, found: FoundFile, digest: str) -> str | None:
     """The mark of bytes that were judged before; None when they are new."""
     judge = judged_by(dataset)
-    delivery = context.ledger.data.seen(context.name, dataset.name, found.name, digest, judge)
+    delivery = DataStore.of(context).seen(dataset.name, found.name, digest, judge)
     if delivery is None:
         return None
     return found.mark if delivery.accepted else refusal(found.mark, judge)

@@ -22,8 +22,9 @@ from msgspec.structs import replace
 
 from noria import __version__, config
 from noria.data import served_predictions, versions
+from noria.data.kept_versions import PinStore, erased_files
 from noria.data.snapshot import FilePin, Snapshot, SnapshotFacts
-from noria.data.store import manifest_digest
+from noria.data.store import DataStore, manifest_digest
 from noria.data.versions import BLOBS
 from noria.kernel import names
 from noria.kernel.errors import DataError, NotFoundError, RefusedError
@@ -85,7 +86,9 @@ def export(context: StoreContext, facts: SnapshotFacts, target: Path) -> None:
     demand_new(target)
     with context.locks.using(BLOBS):
         versions.whole(context, facts)
-        pins = [replace(pin, origin=None) for pin in sorted(context.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)]
+        pins = [
+            replace(pin, origin=None) for pin in sorted(DataStore.of(context).files_of(facts.digest), key=lambda pin: pin.name)
+        ]
         sources = {f"blobs/{pin.digest}": _source(context, facts, pin) for pin in pins}
         files = msgspec.json.encode(pins)
         rows, size_bytes = sum(pin.rows for pin in pins), sum(pin.size_bytes for pin in pins)
@@ -204,7 +207,7 @@ def _demand_welcome(
     versions.demand_pin_name(context, name)
     if name == head.dataset:
         raise RefusedError(f"{name} is the dataset's own name", hint="Choose another name for the pin: --as NAME")
-    if any(one.name == name and one.digest != head.digest for one in context.ledger.keep.pins(context.name)):
+    if any(one.name == name and one.digest != head.digest for one in PinStore.of(context).pins()):
         raise RefusedError(f"{name} is pinned to another snapshot", hint="Choose another name: --as NAME")
     source = config.load(context.home).data.get(head.dataset)
     if source is not None and served_predictions.is_log(source.source):
@@ -218,7 +221,7 @@ def _demand_welcome(
             raise RefusedError(f"{into} is not empty", hint="Name a new folder: --into FOLDER")
         if len({versions.below(pin.name) for pin in pins}) < len(pins):
             raise RefusedError("two of its files would have the same name in a folder", hint="Import it without --into.")
-    gone = context.ledger.keep.erased()
+    gone = erased_files(context.ledger)
     back = [pin.name for pin in pins if pin.digest in gone and not context.blobs.exists(pin.digest)]
     if back and not erased:
         more = f" and {len(back) - versions.NAMED:,} more" if len(back) > versions.NAMED else ""
@@ -276,11 +279,11 @@ def _recorded(context: StoreContext, head: SnapshotHead, pins: tuple[FilePin, ..
     with context.ledger.transaction():
         known = True
         try:
-            context.ledger.data.find_snapshot(context.name, head.digest)
+            DataStore.of(context).find_snapshot(head.digest)
         except NotFoundError:
             known = False
-            context.ledger.data.put_snapshot(context.name, Snapshot(head.dataset, head.digest, pins))
-        context.ledger.keep.pin(context.name, name, head.digest, context.actor)
+            DataStore.of(context).put_snapshot(Snapshot(head.dataset, head.digest, pins))
+        PinStore.of(context).pin(name, head.digest, context.actor)
         text = f"{head.dataset} {names.short(head.digest)} imported: {head.files:,} files, pinned as {name}"
         context.event("data.imported", name, text, snapshot=head.digest, known=known)
-        return context.ledger.data.find_snapshot(context.name, head.digest), known
+        return DataStore.of(context).find_snapshot(head.digest), known

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from noria.data.holding_store import HoldingStore
+from noria.data.kept_versions import erased_files
 from noria.data.snapshot import Delivery
 from noria.kernel import names
 from noria.kernel.errors import DataError, NotFoundError, RefusedError, UsageError
@@ -25,7 +27,7 @@ def sample(context: StoreContext, reference: str, into: Path) -> tuple[Delivery,
     there is such a file.
     """
     writer = _writer(into)
-    delivery = context.ledger.keep.delivery(context.name, reference)
+    delivery = HoldingStore.of(context).delivery(reference)
     table = _rows(context, delivery)
     if into.exists():
         raise RefusedError(f"{into} exists already", hint="Name another file, or remove it.")
@@ -57,7 +59,7 @@ def _rows(context: StoreContext, delivery: Delivery) -> pl.DataFrame:
     try:
         content = context.blobs.read(delivery.sample_digest)
     except NotFoundError:
-        if delivery.sample_digest in context.ledger.keep.erased():
+        if delivery.sample_digest in erased_files(context.ledger):
             raise NotFoundError(f"the sample of {delivery.name} was erased") from None
         hint = "`noria gc` keeps samples for 30 days, or as long as --keep says."
         raise NotFoundError(f"the sample of {delivery.name} is no longer kept", hint=hint) from None

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from noria.config import DataSource, Project
 from noria.data import arrivals
+from noria.data.kept_versions import erased_files
 from noria.data.snapshot import FilePin
+from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import DataError
 from noria.storage.context import StoreContext
@@ -23,11 +25,11 @@ def bring(context: StoreContext, project: Project, snapshots: Iterable[str], wan
     if not pinned:
         return
     asked = None if wanted is None else set(wanted)
-    erased = context.ledger.keep.erased()
+    erased = erased_files(context.ledger)
     for snapshot in snapshots:
-        facts = context.ledger.data.facts(snapshot)
+        facts = DataStore.of(context).facts(snapshot)
         if facts.dataset in pinned:
-            files = context.ledger.data.files_of(snapshot)
+            files = DataStore.of(context).files_of(snapshot)
             absent = [
                 pin
                 for pin in files

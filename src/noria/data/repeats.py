@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from noria.config import DataSource
 from noria.data import files, table_types
 from noria.data.arrival import Arrival
+from noria.data.store import DataStore
 from noria.storage.context import StoreContext
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def say(context: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> None:
     """Say it of the newest file that arrived and was accepted. One file stands in memory at a time."""
-    standing = context.ledger.data.standing(context.name, source.name)
+    standing = DataStore.of(context).standing(source.name)
     came = [one.name for one in arrivals if one.name in standing and standing[one.name].digest == one.digest]
     if not came or len(standing) < 2:
         return

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from noria.config import DataSource
 from noria.data.snapshot import FilePin, Snapshot
+from noria.data.store import DataStore
 from noria.kernel import names
-from noria.kernel.trigger import TriggerKind
 from noria.storage.context import StoreContext
 
 
@@ -17,23 +17,20 @@ def is_log(source: str) -> bool:
     return source.startswith("log:")
 
 
-def snapshot(context: StoreContext, turn_id: str, source: DataSource) -> Snapshot:
-    """The labelled predictions as one Parquet file, for a turn.
+def snapshot(context: StoreContext, source: DataSource, taken: str | None, *, anew: bool) -> Snapshot:
+    """The labelled predictions as one Parquet file.
 
-    It is taken anew when the schedule or the monitor started the turn; otherwise the newest snapshot there is stands, so that
-    a commit or a delivery is compared on rows that do not depend on the minute it came in.
+    ``taken``: the version that this turn has fixed already. It is taken ``anew`` when the schedule or the monitor started the
+    turn; otherwise the newest snapshot there is stands, so that a commit or a delivery is compared on rows that do not depend
+    on the minute it came in.
     """
-    taken = context.ledger.turns.recorded(turn_id, f"served.{source.name}")
     if taken is not None:
-        return context.ledger.data.snapshot(str(taken["digest"]))
-    newest = context.ledger.data.latest_snapshot(context.name, source.name)
-    kinds = {t.kind for t in context.ledger.triggers.of_turn(turn_id)}
-    refresh = bool(kinds & {TriggerKind.BREACH, TriggerKind.SCHEDULE})
+        return DataStore.of(context).snapshot(taken)
+    newest = DataStore.of(context).latest_snapshot(source.name)
     erased = newest is not None and not all(context.blobs.exists(pin.digest) for pin in newest.files)
-    if newest is None or refresh or erased:
+    if newest is None or anew or erased:
         newest = _export(context, source)
-        context.ledger.data.put_snapshot(context.name, newest)
-    context.ledger.turns.record(turn_id, f"served.{source.name}", {"digest": newest.digest})
+        DataStore.of(context).put_snapshot(newest)
     return newest
 
 

@@ -15,7 +15,9 @@ from noria.data.manifests import ManifestChunk, Span
 from noria.data.snapshot import Delivery, FilePin, Snapshot, SnapshotDifference, SnapshotFacts
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, StoreError
-from noria.storage.connection import Database, Value
+from noria.storage.bound_store import BoundStore
+from noria.storage.connection import Value
+from noria.storage.ledger import Ledger
 from noria.storage.rows import StructTable, parsed
 
 AT_ONCE = 64  # chunks that are read in one statement
@@ -24,37 +26,37 @@ FACTS = "dataset, digest, file_count, row_count, size_bytes, at"
 PIN = "name, digest, size_bytes, rows, origin"
 
 
-class DataStore:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._deliveries = StructTable(database, "deliveries", Delivery)
+class DataStore(BoundStore):
+    def __init__(self, ledger: Ledger, project: str) -> None:
+        super().__init__(ledger, project)
+        self._deliveries = StructTable(ledger.database, "deliveries", Delivery)
 
-    def seen(self, project: str, dataset: str, name: str, digest: str, contract: str | None = None) -> Delivery | None:
+    def seen(self, dataset: str, name: str, digest: str, contract: str | None = None) -> Delivery | None:
         """The judgement that stands on exactly these bytes under this name.
 
         None when they are new; when they were accepted once and another version took their place, or they were withdrawn;
         or when another contract than ``contract`` (its digest) refused them: then they arrive again.
         """
         where = "project = ? AND dataset = ? AND name = ? AND digest = ? ORDER BY at DESC, id DESC"
-        found = self._deliveries.one(where, project, dataset, name, digest)
+        found = self._deliveries.one(where, self.project, dataset, name, digest)
         if found is None:
             return None
         if not found.accepted:
             return found if contract is None or found.contract == contract else None
-        return found if self._stands(project, dataset, name, digest) else None
+        return found if self._stands(dataset, name, digest) else None
 
-    def _stands(self, project: str, dataset: str, name: str, digest: str) -> bool:
+    def _stands(self, dataset: str, name: str, digest: str) -> bool:
         sql = "SELECT digest FROM files WHERE project = ? AND dataset = ? AND name = ? AND digest = ?"
-        return self._database.row(sql, (project, dataset, name, digest)) is not None
+        return self._database.row(sql, (self.project, dataset, name, digest)) is not None
 
-    def deliver(self, project: str, delivery: Delivery, pin: FilePin | None) -> None:
+    def deliver(self, delivery: Delivery, pin: FilePin | None) -> None:
         """Record a judgement; an accepted file takes the place of an earlier one of its name.
 
         Raises StoreError when rows are unaccounted for, or when the file of an accepted delivery is missing.
         """
-        self.deliver_many(project, [(delivery, pin)])
+        self.deliver_many([(delivery, pin)])
 
-    def deliver_many(self, project: str, judged: Sequence[tuple[Delivery, FilePin | None]]) -> None:
+    def deliver_many(self, judged: Sequence[tuple[Delivery, FilePin | None]]) -> None:
         """Record judgements in their order, all or none; accepted files take the places of earlier ones of their names.
 
         Raises StoreError when rows are unaccounted for, or when the file of an accepted delivery is missing.
@@ -65,104 +67,104 @@ class DataStore:
         stamped = [delivery if delivery.at else replace(delivery, at=now) for delivery, _ in judged]
         accepted = [(delivery.dataset, pin) for delivery, pin in judged if pin is not None]
         with self._database.transaction():
-            self._deliveries.insert_many(stamped, project=project)
+            self._deliveries.insert_many(stamped, project=self.project)
             self._database.execute_many(
                 f"INSERT INTO files (project, dataset, {PIN}) VALUES (?, ?, ?, ?, ?, ?, ?) "  # noqa: S608  # columns are ours
                 "ON CONFLICT (project, dataset, name) DO UPDATE SET digest = excluded.digest, "
                 "size_bytes = excluded.size_bytes, rows = excluded.rows, origin = excluded.origin",
-                [(project, dataset, p.name, p.digest, p.size_bytes, p.rows, p.origin) for dataset, p in accepted],
+                [(self.project, dataset, p.name, p.digest, p.size_bytes, p.rows, p.origin) for dataset, p in accepted],
             )
-            self._touch(project, [(dataset, pin.name) for dataset, pin in accepted])
+            self._touch([(dataset, pin.name) for dataset, pin in accepted])
 
-    def withdraw(self, project: str, dataset: str, name: str) -> None:
+    def withdraw(self, dataset: str, name: str) -> None:
         """Take an accepted file out of the versions to come, by a person's decision. Raises NotFoundError."""
         sql = "DELETE FROM files WHERE project = ? AND dataset = ? AND name = ?"
         with self._database.transaction():
-            if not self._database.execute(sql, (project, dataset, name)):
+            if not self._database.execute(sql, (self.project, dataset, name)):
                 raise NotFoundError(f"{dataset} has no accepted file {name}")
-            self._touch(project, [(dataset, name)])
+            self._touch([(dataset, name)])
 
-    def _touch(self, project: str, touched: Sequence[tuple[str, str]]) -> None:
+    def _touch(self, touched: Sequence[tuple[str, str]]) -> None:
         sql = "INSERT INTO touched (project, dataset, name) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-        self._database.execute_many(sql, [(project, dataset, name) for dataset, name in touched])
+        self._database.execute_many(sql, [(self.project, dataset, name) for dataset, name in touched])
 
-    def standing(self, project: str, dataset: str) -> dict[str, FilePin]:
+    def standing(self, dataset: str) -> dict[str, FilePin]:
         """The accepted files as of now, by name. All of them in memory: `head` is for those who need the version alone."""
-        return {pin.name: pin for pin in self._files(project, dataset, ("", None))}
+        return {pin.name: pin for pin in self._files(dataset, ("", None))}
 
-    def _files(self, project: str, dataset: str, span: Span) -> Iterator[FilePin]:
+    def _files(self, dataset: str, span: Span) -> Iterator[FilePin]:
         """Accepted files in the order of names."""
         sql = f"SELECT {PIN} FROM files WHERE project = ? AND dataset = ? AND name >= ?"  # noqa: S608  # columns are ours
-        values: builtins.list[Value] = [project, dataset, span[0]]
+        values: builtins.list[Value] = [self.project, dataset, span[0]]
         if span[1] is not None:
             sql, values = f"{sql} AND name < ?", [*values, span[1]]
         for row in self._database.each(f"{sql} ORDER BY name", values):
             yield FilePin(*row)
 
-    def current(self, project: str, dataset: str) -> Snapshot:
+    def current(self, dataset: str) -> Snapshot:
         """The accepted files as of now, by name; recorded when it is a new version."""
-        head = self.head(project, dataset)
+        head = self.head(dataset)
         return self.snapshot(head.digest) if head.files else Snapshot(dataset, head.digest, ())
 
-    def head(self, project: str, dataset: str) -> SnapshotFacts:
+    def head(self, dataset: str) -> SnapshotFacts:
         """The version that the accepted files make now; recorded when it is a new one.
 
         Costs what changed since it was last asked, however many files there are.
         """
         sql = "SELECT 1 FROM touched WHERE project = ? AND dataset = ? LIMIT 1"
-        if self._database.row(sql, (project, dataset)) is None:
+        if self._database.row(sql, (self.project, dataset)) is None:
             known = self._database.row(
                 f"SELECT {_of('s', FACTS)} FROM heads AS h JOIN snapshots AS s ON s.project = h.project AND s.digest = h.digest "  # noqa: S608  # columns are ours
                 "WHERE h.project = ? AND h.dataset = ?",
-                (project, dataset),
+                (self.project, dataset),
             )
             if known is not None:
                 return SnapshotFacts(*known)
         with self._database.transaction():
-            return self._brought_up(project, dataset)
+            return self._brought_up(dataset)
 
-    def _brought_up(self, project: str, dataset: str) -> SnapshotFacts:
+    def _brought_up(self, dataset: str) -> SnapshotFacts:
         """Make the chunks anew that lie around what was touched; those of all files when there is no head yet."""
-        row = self._database.row("SELECT chunks FROM heads WHERE project = ? AND dataset = ?", (project, dataset))
+        row = self._database.row("SELECT chunks FROM heads WHERE project = ? AND dataset = ?", (self.project, dataset))
         chunks = parsed(row["chunks"], kind=builtins.list[tuple[str, str, str, int, int, int]]) if row else []
         before = [ManifestChunk(*facts) for facts in chunks]
-        names_touched = self._database.each("SELECT name FROM touched WHERE project = ? AND dataset = ?", (project, dataset))
+        names_touched = self._database.each("SELECT name FROM touched WHERE project = ? AND dataset = ?", (self.project, dataset))
         stale = manifests.spans(before, (name for (name,) in names_touched)) if before else [(0, 0, ("", None))]
         after: builtins.list[ManifestChunk] = []
         done = 0
         for begin, end, span in stale:
             after += before[done:begin]
-            after += self._put_chunks(project, self._files(project, dataset, span))
+            after += self._put_chunks(self._files(dataset, span))
             done = end
         after += before[done:]
-        self._database.execute("DELETE FROM touched WHERE project = ? AND dataset = ?", (project, dataset))
-        return self._put_head(project, dataset, after)
+        self._database.execute("DELETE FROM touched WHERE project = ? AND dataset = ?", (self.project, dataset))
+        return self._put_head(dataset, after)
 
-    def _put_head(self, project: str, dataset: str, chunks: Sequence[ManifestChunk]) -> SnapshotFacts:
+    def _put_head(self, dataset: str, chunks: Sequence[ManifestChunk]) -> SnapshotFacts:
         digest = manifests.digest(dataset, chunks)
         kept = [(c.first, c.key, c.identity, c.files, c.rows, c.size_bytes) for c in chunks]
         self._database.execute(
             "INSERT INTO heads (project, dataset, digest, chunks) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (project, dataset) DO UPDATE SET digest = excluded.digest, chunks = excluded.chunks",
-            (project, dataset, digest, msgspec.json.encode(kept).decode()),
+            (self.project, dataset, digest, msgspec.json.encode(kept).decode()),
         )
         if not chunks:
             return SnapshotFacts(dataset, digest, 0, 0, 0, 0.0)
-        return self._put_facts(project, dataset, digest, chunks)
+        return self._put_facts(dataset, digest, chunks)
 
-    def _put_chunks(self, project: str, pins: Iterable[FilePin]) -> builtins.list[ManifestChunk]:
+    def _put_chunks(self, pins: Iterable[FilePin]) -> builtins.list[ManifestChunk]:
         """Keep sorted entries; one chunk of them is in memory at a time."""
         chunks = []
         for part in manifests.split(pins):
             chunk, content = manifests.pack(part)
             self._database.execute(
                 "INSERT INTO chunks (project, key, files) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (project, chunk.key, content.decode()),
+                (self.project, chunk.key, content.decode()),
             )
             chunks.append(chunk)
         return chunks
 
-    def _put_facts(self, project: str, dataset: str, digest: str, chunks: Sequence[ManifestChunk]) -> SnapshotFacts:
+    def _put_facts(self, dataset: str, digest: str, chunks: Sequence[ManifestChunk]) -> SnapshotFacts:
         """Record a version. An equal one keeps its time; what is known of its files (rows, origins) is as of now."""
         facts = SnapshotFacts(
             dataset,
@@ -177,17 +179,17 @@ class DataStore:
             f"INSERT INTO snapshots (project, {FACTS}, files, chunks) VALUES (?, ?, ?, ?, ?, ?, ?, '', ?) "  # noqa: S608  # columns are ours
             "ON CONFLICT (project, digest) DO UPDATE SET files = '', chunks = excluded.chunks, file_count = excluded.file_count, "
             "row_count = excluded.row_count, size_bytes = excluded.size_bytes",
-            (project, dataset, digest, facts.files, facts.rows, facts.size_bytes, facts.at, keys),
+            (self.project, dataset, digest, facts.files, facts.rows, facts.size_bytes, facts.at, keys),
         )
-        row = self._database.row("SELECT at FROM snapshots WHERE project = ? AND digest = ?", (project, digest))
+        row = self._database.row("SELECT at FROM snapshots WHERE project = ? AND digest = ?", (self.project, digest))
         assert row is not None, "it was just written"
         return replace(facts, at=row["at"])
 
-    def put_snapshot(self, project: str, snapshot: Snapshot) -> None:
+    def put_snapshot(self, snapshot: Snapshot) -> None:
         """Record a version of a dataset under its digest, whatever that was made of; an equal one keeps its time."""
         with self._database.transaction():
-            chunks = self._put_chunks(project, sorted(snapshot.files, key=lambda pin: pin.name))
-            self._put_facts(project, snapshot.dataset, snapshot.digest, chunks)
+            chunks = self._put_chunks(sorted(snapshot.files, key=lambda pin: pin.name))
+            self._put_facts(snapshot.dataset, snapshot.digest, chunks)
 
     def snapshot(self, digest: str) -> Snapshot:
         """Raises NotFoundError."""
@@ -214,13 +216,14 @@ class DataStore:
             yield from parsed(row["files"], kind=builtins.list[FilePin])
             return
         keys = parsed(row["chunks"], kind=builtins.list[str])
-        yield from self._unpacked(row["project"], [key for key in keys if key not in leave_out])
+        yield from DataStore(self.ledger, row["project"])._unpacked([key for key in keys if key not in leave_out])
 
-    def _unpacked(self, project: str, keys: Sequence[str]) -> Iterator[FilePin]:
+    def _unpacked(self, keys: Sequence[str]) -> Iterator[FilePin]:
         for start in range(0, len(keys), AT_ONCE):
             part = keys[start : start + AT_ONCE]
             marks = ", ".join("?" * len(part))
-            rows = self._database.rows(f"SELECT key, files FROM chunks WHERE project = ? AND key IN ({marks})", (project, *part))  # noqa: S608  # columns are ours
+            sql = f"SELECT key, files FROM chunks WHERE project = ? AND key IN ({marks})"  # noqa: S608  # columns are ours
+            rows = self._database.rows(sql, (self.project, *part))
             found = {row["key"]: row["files"] for row in rows}
             for key in part:
                 if key not in found:
@@ -238,16 +241,16 @@ class DataStore:
             changed=tuple((old[name], pin) for name, pin in new.items() if name in old and old[name].digest != pin.digest),
         )
 
-    def history(self, project: str, dataset: str | None = None, limit: int = 50) -> builtins.list[SnapshotFacts]:
+    def history(self, dataset: str | None = None, limit: int = 50) -> builtins.list[SnapshotFacts]:
         """Versions without their manifests, newest first."""
-        where, values = ("", (project, limit)) if dataset is None else (" AND dataset = ?", (project, dataset, limit))
+        where, values = ("", (self.project, limit)) if dataset is None else (" AND dataset = ?", (self.project, dataset, limit))
         sql = f"SELECT {FACTS} FROM snapshots WHERE project = ?{where} ORDER BY at DESC, digest LIMIT ?"  # noqa: S608  # columns are ours
         return [SnapshotFacts(*row) for row in self._database.rows(sql, values)]
 
-    def find_snapshot(self, project: str, beginning: str) -> SnapshotFacts:
+    def find_snapshot(self, beginning: str) -> SnapshotFacts:
         """The version whose digest begins so. Raises NotFoundError when there is none, or more than one."""
         sql = f"SELECT {FACTS} FROM snapshots WHERE project = ? AND digest >= ? AND digest < ? ORDER BY digest LIMIT ?"  # noqa: S608  # columns are ours
-        found = [SnapshotFacts(*row) for row in self._database.rows(sql, (project, beginning, f"{beginning}g", NAMED + 1))]
+        found = [SnapshotFacts(*row) for row in self._database.rows(sql, (self.project, beginning, f"{beginning}g", NAMED + 1))]
         if len(found) > 1:
             named = ", ".join(names.short(facts.digest) for facts in found[:NAMED]) + (
                 " and others" if len(found) > NAMED else ""
@@ -257,7 +260,7 @@ class DataStore:
             raise NotFoundError(f"there is no snapshot {beginning}", hint="`noria data log` lists them.")
         return found[0]
 
-    def forget(self, project: str, digests: Iterable[str]) -> int:
+    def forget(self, digests: Iterable[str]) -> int:
         """Take versions out of the ledger, and the chunks that no other one shares; how many went.
 
         The newest version of a dataset stays, whoever asks: it is the dataset.
@@ -266,66 +269,68 @@ class DataStore:
             gone = self._database.execute_many(
                 "DELETE FROM snapshots WHERE project = ? AND digest = ? "
                 "AND digest NOT IN (SELECT digest FROM heads WHERE heads.project = snapshots.project)",
-                [(project, digest) for digest in digests],
+                [(self.project, digest) for digest in digests],
             )
             if gone:
-                self._drop_chunks(project)
+                self._drop_chunks()
         return gone
 
-    def _drop_chunks(self, project: str) -> None:
+    def _drop_chunks(self) -> None:
         used: set[str] = set()
-        for (kept,) in self._database.rows("SELECT chunks FROM snapshots WHERE project = ? AND chunks <> ''", (project,)):
+        for (kept,) in self._database.rows("SELECT chunks FROM snapshots WHERE project = ? AND chunks <> ''", (self.project,)):
             used.update(parsed(kept))
-        for (kept,) in self._database.rows("SELECT chunks FROM heads WHERE project = ?", (project,)):
+        for (kept,) in self._database.rows("SELECT chunks FROM heads WHERE project = ?", (self.project,)):
             used.update(chunk[1] for chunk in parsed(kept))
-        stored = [key for (key,) in self._database.rows("SELECT key FROM chunks WHERE project = ?", (project,))]
-        unused = [(project, key) for key in stored if key not in used]
+        stored = [key for (key,) in self._database.rows("SELECT key FROM chunks WHERE project = ?", (self.project,))]
+        unused = [(self.project, key) for key in stored if key not in used]
         self._database.execute_many("DELETE FROM chunks WHERE project = ? AND key = ?", unused)
 
-    def latest_snapshot(self, project: str, dataset: str) -> Snapshot | None:
+    def latest_snapshot(self, dataset: str) -> Snapshot | None:
         """The newest version of a dataset."""
         row = self._database.row(
-            "SELECT digest FROM snapshots WHERE project = ? AND dataset = ? ORDER BY at DESC LIMIT 1", (project, dataset)
+            "SELECT digest FROM snapshots WHERE project = ? AND dataset = ? ORDER BY at DESC LIMIT 1", (self.project, dataset)
         )
         return self.snapshot(row["digest"]) if row else None
 
-    def deliveries(self, project: str, limit: int = 50, dataset: str | None = None) -> builtins.list[Delivery]:
+    def deliveries(self, limit: int = 50, dataset: str | None = None) -> builtins.list[Delivery]:
         """Newest first."""
         if dataset is None:
-            return self._deliveries.many("project = ? ORDER BY at DESC, id DESC LIMIT ?", project, limit)
-        return self._deliveries.many("project = ? AND dataset = ? ORDER BY at DESC, id DESC LIMIT ?", project, dataset, limit)
+            return self._deliveries.many("project = ? ORDER BY at DESC, id DESC LIMIT ?", self.project, limit)
+        return self._deliveries.many(
+            "project = ? AND dataset = ? ORDER BY at DESC, id DESC LIMIT ?", self.project, dataset, limit
+        )
 
-    def each_delivery(self, project: str) -> Iterator[Delivery]:
+    def each_delivery(self) -> Iterator[Delivery]:
         """Every file that was ever judged, one at a time."""
-        rows = self._database.each("SELECT * FROM deliveries WHERE project = ?", (project,))
+        rows = self._database.each("SELECT * FROM deliveries WHERE project = ?", (self.project,))
         return (self._deliveries.read(row) for row in rows)
 
-    def never_accepted(self, project: str) -> builtins.list[tuple[str, str]]:
+    def never_accepted(self) -> builtins.list[tuple[str, str]]:
         """The dataset and the name of each file that counts as accepted, and whose content no delivery brought."""
         brought = (
             "SELECT 1 FROM deliveries AS d WHERE d.project = f.project AND d.dataset = f.dataset AND d.name = f.name "
             "AND d.digest = f.digest AND d.accepted"
         )
         sql = f"SELECT dataset, name FROM files AS f WHERE project = ? AND NOT EXISTS ({brought}) ORDER BY dataset, name"  # noqa: S608  # the text is ours
-        return [(row["dataset"], row["name"]) for row in self._database.rows(sql, (project,))]
+        return [(row["dataset"], row["name"]) for row in self._database.rows(sql, (self.project,))]
 
-    def alone(self, project: str, dataset: str, name: str) -> bool:
+    def alone(self, dataset: str, name: str) -> bool:
         """Whether no other file is accepted than this one, if it is."""
         sql = "SELECT 1 FROM files WHERE project = ? AND dataset = ? AND name <> ? LIMIT 1"
-        return self._database.row(sql, (project, dataset, name)) is None
+        return self._database.row(sql, (self.project, dataset, name)) is None
 
     def holds(self, digest: str) -> bool:
         """Whether these bytes ever arrived as a file of a dataset, in any project."""
         return self._database.row("SELECT 1 FROM deliveries WHERE digest = ?", (digest,)) is not None
 
-    def delivered(self, project: str, dataset: str) -> set[str]:
+    def delivered(self, dataset: str) -> set[str]:
         """The names of all files that were ever judged."""
         sql = "SELECT DISTINCT name FROM deliveries WHERE project = ? AND dataset = ?"
-        return {str(name) for (name,) in self._database.each(sql, (project, dataset))}
+        return {str(name) for (name,) in self._database.each(sql, (self.project, dataset))}
 
-    def quarantined_rows(self, project: str) -> int:
+    def quarantined_rows(self) -> int:
         """Rows in quarantine, over all deliveries."""
-        row = self._database.row("SELECT sum(rows_quarantined) AS n FROM deliveries WHERE project = ?", (project,))
+        row = self._database.row("SELECT sum(rows_quarantined) AS n FROM deliveries WHERE project = ?", (self.project,))
         return int((row["n"] if row else 0) or 0)
 
 

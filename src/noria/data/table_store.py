@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from noria.data.table import TableType
-from noria.storage.connection import Database
+from noria.storage.bound_store import BoundStore
 from noria.storage.rows import parsed
 
 
@@ -17,22 +17,21 @@ class Settled(msgspec.Struct, frozen=True):
     type: TableType = TableType()
 
 
-class TableStore:
+class TableStore(BoundStore):
     """One row for each dataset."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def get(self, project: str, dataset: str) -> Settled | None:
+    def get(self, dataset: str) -> Settled | None:
         """What was decided; None before anything was."""
-        row = self._database.row("SELECT source, basis, type FROM tables WHERE project = ? AND dataset = ?", (project, dataset))
+        row = self._database.row(
+            "SELECT source, basis, type FROM tables WHERE project = ? AND dataset = ?", (self.project, dataset)
+        )
         return None if row is None else Settled(row["source"], row["basis"], parsed(row["type"], kind=TableType))
 
-    def put(self, project: str, dataset: str, settled: Settled) -> None:
+    def put(self, dataset: str, settled: Settled) -> None:
         """Write it, or write it anew."""
         content = msgspec.json.encode(settled.type).decode()
         self._database.execute(
             "INSERT INTO tables (project, dataset, source, basis, type) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (project, dataset) DO UPDATE SET source = excluded.source, basis = excluded.basis, type = excluded.type",
-            (project, dataset, settled.source, settled.basis, content),
+            (self.project, dataset, settled.source, settled.basis, content),
         )

@@ -14,8 +14,9 @@ from noria.data.arrival import Arrival
 from noria.data.formats import DatasetFile, OpenedFile
 from noria.data.formats.fitting import Misfit, wanted
 from noria.data.judge_column_types import Undecided
+from noria.data.store import DataStore
 from noria.data.table import FileLooks, TableType
-from noria.data.table_store import Settled
+from noria.data.table_store import Settled, TableStore
 from noria.kernel import names
 from noria.kernel.contract import ColumnRule
 from noria.kernel.errors import DataError
@@ -50,7 +51,7 @@ def of(context: StoreContext, source: DataSource) -> TableType | None:
     """
     if source.opaque or source.source.startswith("log:"):
         return None
-    before = context.ledger.tables.get(context.name, source.name)
+    before = TableStore.of(context).get(source.name)
     decided = decide(context, source, ())
     if before is None or before.basis != basis(source):
         keep(context, source, accepted(decided, TableType(), decided.seen))
@@ -63,9 +64,9 @@ def decide(context: StoreContext, source: DataSource, arrivals: Sequence[Arrival
     Where the contract or the way in which text is written changed, the accepted files are looked at again, but for those of
     which another version arrived. Raises DataError when one of them does not fit any more.
     """
-    before = context.ledger.tables.get(context.name, source.name)
+    before = TableStore.of(context).get(source.name)
     same = before is not None and before.basis == basis(source)
-    standing = {} if same else context.ledger.data.standing(context.name, source.name)
+    standing = {} if same else DataStore.of(context).standing(source.name)
     again = {one.name for one in arrivals}
     old = [DatasetFile(pin.name, context.named_blob(pin.digest, pin.name)) for pin in standing.values() if pin.name not in again]
     new = (DatasetFile(one.name, context.named_blob(one.digest, one.name)) for one in arrivals if not one.problem)
@@ -155,7 +156,7 @@ def refusals(source: DataSource, decided: TypeDecision, opened: OpenedFile, base
 
 def keep(context: StoreContext, source: DataSource, kind: TableType) -> None:
     """Write down the type of the accepted files."""
-    context.ledger.tables.put(context.name, source.name, Settled(identity(source), basis(source), kind))
+    TableStore.of(context).put(source.name, Settled(identity(source), basis(source), kind))
 
 
 def accepted(decided: TypeDecision, base: TableType, columns: Iterable[str]) -> TableType:

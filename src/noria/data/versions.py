@@ -11,8 +11,10 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from noria.config.document import nearest
+from noria.data.holding_store import HoldingStore
+from noria.data.kept_versions import erased_files
 from noria.data.snapshot import ErasedFile, FilePin, SnapshotFacts
+from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
 from noria.storage.blobs import BlobStore
@@ -33,92 +35,15 @@ class LinkKind(StrEnum):
     COPY = "copy"
 
 
-class Version(msgspec.Struct, frozen=True):
-    """A version of a dataset, and who has a name for it."""
-
-    facts: SnapshotFacts
-    current: bool  # its files are the accepted ones as of now
-    releases: tuple[str, ...]
-    pinned: tuple[str, ...]
-    erased: bool  # a file of it was, so that it is not whole
-
-
-def find(ledger: Ledger, project: str, reference: str) -> SnapshotFacts:
-    """``flights`` (its newest version), ``flights@v3`` (as release v3 used it), a pin's name, or the beginning of a digest.
-
-    Raises NotFoundError.
-    """
-    dataset, at, release = reference.partition("@")
-    datasets = ledger.keep.datasets(project)
-    if at:
-        return _as_released(ledger, project, dataset, release)
-    if reference in datasets:
-        return newest(ledger, project, reference)
-    pinned = {one.name: one.digest for one in ledger.keep.pins(project)}
-    if reference in pinned:
-        return ledger.data.facts(pinned[reference])
-    if BEGINNING.fullmatch(reference):
-        return ledger.data.find_snapshot(project, reference)
-    known = nearest(reference, [*datasets, *pinned])
-    raise NotFoundError(f"there is no snapshot {reference!r}", hint=known or "`noria data log` lists them.")
-
-
 def newest(ledger: Ledger, project: str, dataset: str) -> SnapshotFacts:
     """The version that the accepted files make; of a dataset without files of its own (a log's) the last one taken."""
-    head = ledger.data.head(project, dataset)
+    head = DataStore(ledger, project).head(dataset)
     if head.files:
         return head
-    found = ledger.data.history(project, dataset, limit=1)
+    found = DataStore(ledger, project).history(dataset, limit=1)
     if not found:
         raise NotFoundError(f"{dataset} has no file yet", hint="`noria run` takes in what its source holds.")
     return found[0]
-
-
-def _as_released(ledger: Ledger, project: str, dataset: str, version: str) -> SnapshotFacts:
-    release = ledger.releases.get(project, version)
-    used = ledger.keep.released(project).get(release.version, {})
-    if dataset not in used:
-        raise NotFoundError(f"{release.version} used no dataset {dataset!r}", hint=f"It used: {', '.join(used) or 'none'}.")
-    return ledger.data.facts(used[dataset])
-
-
-def versions(ledger: Ledger, blobs: BlobStore, project: str, dataset: str | None, limit: int) -> list[Version]:
-    """Newest first. Raises NotFoundError for a dataset that never had a file."""
-    datasets = ledger.keep.datasets(project)
-    if dataset is not None and dataset not in datasets:
-        raise NotFoundError(f"there is no dataset {dataset!r}", hint=nearest(dataset, datasets))
-    heads = {ledger.data.head(project, name).digest for name in ([dataset] if dataset else datasets)}
-    releases: dict[str, list[str]] = {}
-    for version, used in ledger.keep.released(project).items():
-        for digest in used.values():
-            releases.setdefault(digest, []).append(version)
-    pinned: dict[str, list[str]] = {}
-    for one in ledger.keep.pins(project):
-        pinned.setdefault(one.digest, []).append(one.name)
-    absent = gone(ledger, blobs)
-    broken = ledger.keep.holding(project, absent.keys()) if absent else set()
-    return [
-        Version(
-            facts,
-            facts.digest in heads,
-            tuple(releases.get(facts.digest, ())),
-            tuple(pinned.get(facts.digest, ())),
-            facts.digest in broken,
-        )
-        for facts in ledger.data.history(project, dataset, limit)
-    ]
-
-
-def pin(context: StoreContext, reference: str, name: str) -> SnapshotFacts:
-    """Keep a version for ever, under a name. Raises UsageError for a name that would be taken for something else."""
-    facts = find(context.ledger, context.name, reference)
-    demand_pin_name(context, name)
-    whole(context, facts, here=False)
-    with context.ledger.transaction():
-        if context.ledger.keep.pin(context.name, name, facts.digest, context.actor):
-            text = f"{facts.dataset} {names.short(facts.digest)} is pinned as {name}: {facts.files:,} files, kept for ever"
-            context.event("data.pinned", name, text, snapshot=facts.digest)
-    return facts
 
 
 def demand_pin_name(context: StoreContext, name: str) -> None:
@@ -128,16 +53,8 @@ def demand_pin_name(context: StoreContext, name: str) -> None:
             f"{name!r} cannot be a pin's name",
             hint="Lower-case letters, digits, - and _, beginning with a letter; nothing that looks like a digest or a release.",
         )
-    if name in context.ledger.keep.datasets(context.name):
+    if name in HoldingStore.of(context).datasets():
         raise UsageError(f"{name} is a dataset's name", hint="Choose another name for the pin.")
-
-
-def unpin(context: StoreContext, name: str) -> str:
-    """Let a pinned version go; its digest. It stays as long as something else needs it."""
-    with context.ledger.transaction():
-        digest = context.ledger.keep.unpin(context.name, name)
-        context.event("data.unpinned", name, f"{names.short(digest)} is no longer pinned as {name}", snapshot=digest)
-    return digest
 
 
 def whole(context: StoreContext, facts: SnapshotFacts, *, here: bool = True) -> None:
@@ -146,10 +63,10 @@ def whole(context: StoreContext, facts: SnapshotFacts, *, here: bool = True) -> 
     Objects that are pinned by their version may stay at their origin; with ``here`` they are fetched again, which may raise
     DataError.
     """
-    absent = [pin for pin in context.ledger.data.files_of(facts.digest) if not context.blobs.exists(pin.digest)]
+    absent = [pin for pin in DataStore.of(context).files_of(facts.digest) if not context.blobs.exists(pin.digest)]
     if not absent:
         return
-    erased = context.ledger.keep.erased()
+    erased = erased_files(context.ledger)
     lost = [pin for pin in absent if pin.origin is None or pin.digest in erased]
     if lost:
         first = next((pin for pin in lost if pin.digest in erased), lost[0])
@@ -213,7 +130,7 @@ def outside(context: StoreContext, into: Path) -> Path:
 def _wanted(context: StoreContext, facts: SnapshotFacts, root: Path) -> Iterator[tuple[FilePin, Path, bool | None]]:
     """Each file, where it belongs, and whether it is there: None when nothing is, False when something else is."""
     parents: set[Path] = set()
-    for pin in context.ledger.data.files_of(facts.digest):
+    for pin in DataStore.of(context).files_of(facts.digest):
         target = root / below(pin.name)
         if target.parent not in parents:
             _demand_inside(target.parent, root)
@@ -274,16 +191,16 @@ def _write(blobs: BlobStore, digest: str, target: Path, how: LinkKind) -> None:
 
 def gone(ledger: Ledger, blobs: BlobStore) -> dict[str, ErasedFile]:
     """Digest -> what was erased and did not arrive again."""
-    return {digest: one for digest, one in ledger.keep.erased().items() if not blobs.exists(digest)}
+    return {digest: one for digest, one in erased_files(ledger).items() if not blobs.exists(digest)}
 
 
 def erased_from(ledger: Ledger, blobs: BlobStore, project: str, snapshots: Mapping[str, str]) -> str:
     """What of these versions (by dataset) was erased, in words; empty when nothing was."""
     absent = gone(ledger, blobs)
-    hit = ledger.keep.holding(project, absent.keys()) if absent else set()
+    hit = HoldingStore(ledger, project).holding(absent.keys()) if absent else set()
     found = []
     for dataset, digest in snapshots.items():
         if digest in hit:
-            found += [f"{pin.name} of {dataset}" for pin in ledger.data.files_of(digest) if pin.digest in absent]
+            found += [f"{pin.name} of {dataset}" for pin in DataStore(ledger, project).files_of(digest) if pin.digest in absent]
     more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
     return f"erased: {', '.join(found[:NAMED])}{more}" if found else ""

@@ -13,10 +13,12 @@ from noria.config import Environment, Project
 from noria.delivery import champion, judge_guards
 from noria.delivery import judge_advance as judge
 from noria.delivery import rollout as stage
+from noria.delivery.approval_store import ApprovalStore
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts, EngineStats
 from noria.delivery.judge_advance import AnalysisMoment
 from noria.delivery.judge_guards import Evidence
+from noria.delivery.rollout_store import RolloutStore
 from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel.errors import RefusedError
 from noria.kernel.policy import StepKind, percent
@@ -26,8 +28,10 @@ from noria.kernel.verdict import Outcome
 from noria.models.signature import Signature
 from noria.predictions.damage import tell_damage
 from noria.releases.bundle import read_manifest
+from noria.releases.store import ReleaseStore
 from noria.serving.client import ArmTallies
 from noria.serving.rollout_records import Advice, Analysis, Interval, Rollout, RolloutState, Route, Tally, total
+from noria.serving.route_store import RouteStore
 from noria.stats import betting
 
 if TYPE_CHECKING:
@@ -68,7 +72,7 @@ def analyse(context: DeliveryContext, around: AnalysisContext, rollout: Rollout)
     """A look at a rollout on live traffic; a held one is only asked whether it does harm. Raises ServingError when the engine
     does not answer."""
     environment = around.environment
-    route = context.ledger.routes.get(context.name, environment.name)
+    route = RouteStore.of(context).get(environment.name)
     stats = around.engine.stats()
     if stage.is_withdrawn_by_crashes(context, rollout, stats) or route is None or route.rollout_id != rollout.id:
         return None
@@ -89,7 +93,7 @@ def stop_for_lost_evidence(context: DeliveryContext, environment: Environment, r
         return
     waited = context.ledger.clock.now(context.name) - rollout.patient_clock
     if rollout.state is RolloutState.REPLAY and waited <= environment.rollout.patience_s:
-        context.ledger.rollouts.update(rollout.id, look=Analysis(time.time(), why, ()))
+        RolloutStore.of(context).update(rollout.id, look=Analysis(time.time(), why, ()))
     elif waited > environment.rollout.patience_s:
         stage.hold(context, rollout, f"{rollout.release} held, nothing is known of it: {why}")
 
@@ -97,7 +101,7 @@ def stop_for_lost_evidence(context: DeliveryContext, environment: Environment, r
 def analyse_probation(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
     """The same for a release that serves all traffic while the one before is resident."""
     environment = around.environment
-    route = context.ledger.routes.get(context.name, environment.name)
+    route = RouteStore.of(context).get(environment.name)
     if route is None or route.champion != rollout.digest:
         champion.end_probation(context, environment.name, "it does not serve any more")
         return None
@@ -129,7 +133,7 @@ def _put_back(context: DeliveryContext, rollout: Rollout, route: Route, ruling: 
             _end_probation(context, rollout, route, ruling, text)
         elif told != rollout.reason:
             with champion.route_change(context, rollout):
-                context.ledger.rollouts.update(rollout.id, reason=told)
+                RolloutStore.of(context).update(rollout.id, reason=told)
                 context.event("probation.harm", rollout.id, text, release=rollout.release)
         return
     stage.supersede(context, environment, f"{rollout.release}, which it is compared with, is rolled back")
@@ -142,7 +146,7 @@ def _end_probation(context: DeliveryContext, rollout: Rollout, route: Route, rul
     with champion.route_change(context, rollout):
         if made is not None:
             made = champion.put_after(context, route, made)
-        context.ledger.rollouts.update(rollout.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
+        RolloutStore.of(context).update(rollout.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
         context.event(kind, rollout.id, text, release=rollout.release)
     if made is not None:
         context.driver.set_routes(made)
@@ -158,7 +162,7 @@ def _moment(context: DeliveryContext, around: AnalysisContext, rollout: Rollout)
     return AnalysisMoment(
         patient_s=clock - rollout.patient_clock,
         step_s=clock - rollout.step_clock,
-        approvals=context.ledger.approvals.count(context.name, rollout.release, rollout.environment, since=rollout.step_at),
+        approvals=ApprovalStore.of(context).count(rollout.release, rollout.environment, since=rollout.step_at),
         deferred=around.project.monitor.label_delay_s >= around.environment.rollout.patience_s,
     )
 
@@ -221,7 +225,7 @@ def _record(
     if not _worth([b.candidate for b in rollout.blocks], block.candidate):
         return rollout, route
     grown = replace(rollout, blocks=(*rollout.blocks, block))
-    context.ledger.rollouts.update(rollout.id, blocks=grown.blocks)
+    RolloutStore.of(context).update(rollout.id, blocks=grown.blocks)
     return grown, route
 
 
@@ -239,7 +243,7 @@ def _note(context: DeliveryContext, rollout: Rollout, ruling: Ruling) -> None:
     now, last = time.time(), rollout.look
     if ruling.advice is Advice.WAIT and last is not None and (last.text == ruling.reason.text or now - last.at < TOLD_S):
         return
-    context.ledger.rollouts.update(rollout.id, look=Analysis(now, ruling.reason.text, ruling.stands, ruling.reason.code))
+    RolloutStore.of(context).update(rollout.id, look=Analysis(now, ruling.reason.text, ruling.stands, ruling.reason.code))
 
 
 def _act(context: DeliveryContext, around: AnalysisContext, rollout: Rollout, route: Route, ruling: Ruling) -> None:
@@ -252,9 +256,9 @@ def _act(context: DeliveryContext, around: AnalysisContext, rollout: Rollout, ro
         stage.hold(context, rollout, f"{rollout.release} held at {percent(route.share)}: {ruling.reason.text}")
     elif (frozen := stage.frozen_words(context, environment)) is not None:
         text = f"{ruling.reason.text}; stays until {frozen}"
-        context.ledger.rollouts.update(rollout.id, look=Analysis(time.time(), text, ruling.stands, ruling.reason.code))
+        RolloutStore.of(context).update(rollout.id, look=Analysis(time.time(), text, ruling.stands, ruling.reason.code))
     elif ruling.advice is Advice.PROMOTE:
-        release = context.ledger.releases.get(context.name, rollout.release)
+        release = ReleaseStore.of(context).get(rollout.release)
         champion.promote(context, environment, release, ruling.reason.text, rollout, onward=True)
     else:
         stage.advance(context, environment, rollout, route, ruling.reason.text)

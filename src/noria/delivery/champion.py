@@ -14,15 +14,19 @@ from noria.config import Environment, Project
 from noria.delivery import judge_rollback_target
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts, reachable
+from noria.delivery.rollout_store import RolloutStore
 from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline.context import PipelineContext
 from noria.pipeline.served_training import ServedTraining
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.bundle import MANIFEST
 from noria.releases.release import Release
+from noria.releases.store import ReleaseStore
 from noria.serving import judge_crash
 from noria.serving.rollout_records import CHAMPION, Rollout, RolloutState, Route
+from noria.serving.route_store import RouteStore
 
 ONWARD = "onward"  # the kind of a job: a release was promoted by its rollout, and goes on to the next environments
 ASK_AGAIN = "`noria status` shows what serves where; ask again."
@@ -41,9 +45,9 @@ OUTCOMES = {
 def serving(context: PipelineContext, project: Project) -> Release | None:
     """The release that a candidate must match: the one that serves the last environment, where quality counts most."""
     for environment in reversed(list(project.environments)):
-        route = context.ledger.routes.get(context.name, environment)
+        route = RouteStore.of(context).get(environment)
         if route is not None:
-            return context.ledger.releases.get(context.name, route.champion_version)
+            return ReleaseStore.of(context).get(route.champion_version)
     return None
 
 
@@ -70,15 +74,15 @@ def close(context: DeliveryContext, rollout: Rollout, state: RolloutState, text:
     ended = None if state in (RolloutState.HELD, RolloutState.PROBATION) else now
     clock = context.ledger.clock.now(context.name)
     changes = {"step_clock": clock, "step_at": now} if state is RolloutState.PROBATION else {}
-    context.ledger.rollouts.update(rollout.id, state=state, reason=text, ended_at=ended, **changes)
+    RolloutStore.of(context).update(rollout.id, state=state, reason=text, ended_at=ended, **changes)
     if rollout.turn_id:
         turn_ended = None if state is RolloutState.HELD else now
-        context.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text, ended_at=turn_ended)
+        TurnStore.of(context).update(rollout.turn_id, outcome=OUTCOMES[state], reason=text, ended_at=turn_ended)
 
 
 def demand_unchanged(context: DeliveryContext, rollout: Rollout) -> None:
     """In a transaction, before a rollout is moved. Raises LeaseLostError when somebody moved it after it was read."""
-    now = context.ledger.rollouts.get(rollout.id)
+    now = RolloutStore.of(context).get(rollout.id)
     if (now.state, now.step) != (rollout.state, rollout.step):
         raise LeaseLostError(f"the rollout of {rollout.release} has been changed meanwhile: it is {now.state}")
 
@@ -97,18 +101,18 @@ def route_change(context: DeliveryContext, rollout: Rollout, *, fit: bool = Fals
 
 def demand_fit(context: DeliveryContext, version: str) -> None:
     """In a transaction, before a release gets traffic. Raises LeaseLostError when it was barred after it was chosen."""
-    barred = context.ledger.releases.get(context.name, version).barred
+    barred = ReleaseStore.of(context).get(version).barred
     if barred:
         raise LeaseLostError(f"{version} has been barred meanwhile: {barred}", hint=f"`noria release lift {version}` lifts it.")
 
 
 def put_after(context: DeliveryContext, read: Route | None, made: Route) -> Route:
     """In a transaction: the next route. Raises LeaseLostError when somebody changed the one that it was made from."""
-    now = context.ledger.routes.get(context.name, made.environment)
+    now = RouteStore.of(context).get(made.environment)
     if now != read:
         serves = now.champion_version if now else "nothing"
         raise LeaseLostError(f"the route of {made.environment} has been changed meanwhile: {serves} serves", hint=ASK_AGAIN)
-    return context.ledger.routes.put(made)
+    return RouteStore.of(context).put(made)
 
 
 def serve_candidate(context: DeliveryContext, route: Route | None, release: Release) -> None:
@@ -137,7 +141,7 @@ def promote(
     Raises ServingError when it cannot be loaded, LeaseLostError when the route or the release was changed meanwhile; then
     nothing has changed.
     """
-    route = context.ledger.routes.get(context.name, environment.name)
+    route = RouteStore.of(context).get(environment.name)
     _demand_free(route, rollout)
     if not tried:
         serve_candidate(context, route, release)
@@ -203,10 +207,10 @@ def unloadable(version: str, failure: str) -> ServingError:
 def end_probation(context: DeliveryContext, environment: str, why: str, but: Rollout | None = None) -> None:
     """A release on probation whose place is taken is judged no more."""
     with context.ledger.transaction():
-        probing = context.ledger.rollouts.probing(context.name, environment)
+        probing = RolloutStore.of(context).probing(environment)
         if probing is not None and (but is None or probing.id != but.id):
             text = f"{probing.release} was promoted; its probation was cut short: {why}"
-            context.ledger.rollouts.update(probing.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
+            RolloutStore.of(context).update(probing.id, state=RolloutState.PROMOTED, reason=text, ended_at=time.time())
             context.event("probation.cut", probing.id, text, release=probing.release)
 
 
@@ -224,7 +228,7 @@ def restore_previous(
     Raises NotFoundError, RefusedError when nothing can take over, ServingError when it cannot be loaded, LeaseLostError when
     the route was changed meanwhile.
     """
-    route = context.ledger.routes.get(context.name, environment)
+    route = RouteStore.of(context).get(environment)
     if route is None:
         raise NotFoundError(f"nothing serves in {environment}", hint="`noria status` shows the environments.")
     _demand_free(route, None)
@@ -232,7 +236,7 @@ def restore_previous(
         text = f"the route of {environment} has been changed meanwhile: {route.champion_version} serves"
         raise LeaseLostError(text, hint=ASK_AGAIN)
     found = rollback_target(context, route, wanted)
-    release = context.ledger.releases.get(context.name, found.version)
+    release = ReleaseStore.of(context).get(found.version)
     if release.digest != route.previous or not reachable(context.driver, context.name, environment):
         failure = context.driver.load(release.digest)
         if failure:
@@ -245,12 +249,12 @@ def restore_previous(
         previous=route.champion,
         previous_version=route.champion_version,
     )
-    probing = rollout or context.ledger.rollouts.probing(context.name, environment)
+    probing = rollout or RolloutStore.of(context).probing(environment)
     with context.ledger.transaction():
         context.check_lease()
         demand_fit(context, release.version)
         made = put_after(context, route, flipped)
-        context.ledger.releases.bar(context.name, route.champion_version, text)
+        ReleaseStore.of(context).bar(route.champion_version, text)
         if probing is not None and probing.digest == route.champion:
             close(context, probing, RolloutState.ROLLED_BACK, text)
         context.event("environment.rolled_back", environment, text, champion=flipped.champion)
@@ -264,9 +268,9 @@ def restore_previous(
 
 def rollback_target(context: DeliveryContext, route: Route, wanted: str | None) -> judge_rollback_target.RollbackTarget:
     """Where an environment goes back to. Raises RefusedError."""
-    releases = context.ledger.releases.list(context.name)
+    releases = ReleaseStore.of(context).list()
     here = {r.version for r in releases if (context.bundle(r.digest) / MANIFEST).is_file()}
-    history = context.ledger.routes.champions(context.name, route.environment)
+    history = RouteStore.of(context).champions(route.environment)
     found = judge_rollback_target.target(history, {r.version: r.barred for r in releases}, route.champion_version, wanted, here)
     if isinstance(found, judge_rollback_target.Refusal):
         raise RefusedError(found.text, hint=found.hint)
@@ -298,7 +302,7 @@ def refused(context: DeliveryContext, route: Route, stats: EngineCounts) -> Reas
 
 def _previous(context: DeliveryContext, route: Route) -> Release | None:
     """The release before, where it may take over."""
-    release = context.ledger.releases.get(context.name, route.previous_version) if route.previous_version is not None else None
+    release = ReleaseStore.of(context).get(route.previous_version) if route.previous_version is not None else None
     return release if release is not None and release.barred is None else None
 
 

@@ -14,16 +14,21 @@ from msgspec.structs import replace
 from noria.config import Environment, Project
 from noria.delivery import champion, driver, judge_freeze, replay_process
 from noria.delivery import judge_replay as judge
+from noria.delivery.approval_store import ApprovalStore
 from noria.delivery.champion import ONWARD, OUTCOMES, close, demand_unchanged, route_change
 from noria.delivery.context import DeliveryContext
+from noria.delivery.rollout_store import RolloutStore
 from noria.kernel import names
 from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
 from noria.kernel.policy import Assign, RolloutStep, StepKind, percent
 from noria.kernel.verdict import Outcome
 from noria.pipeline.turn_record import TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release
+from noria.releases.store import ReleaseStore
 from noria.serving import judge_crash
 from noria.serving.rollout_records import Rollout, RolloutState, Route, candidate_of
+from noria.serving.route_store import RouteStore
 
 
 def roll_out(context: DeliveryContext, project: Project, release: Release) -> tuple[TurnOutcome, str]:
@@ -33,14 +38,14 @@ def roll_out(context: DeliveryContext, project: Project, release: Release) -> tu
     """
     environments = list(project.environments.values())
     outcome, text = TurnOutcome.RELEASED, f"{release.version} waits for a promotion"
-    started = context.ledger.rollouts.of_turn(release.turn_id)
+    started = RolloutStore.of(context).of_turn(release.turn_id)
     if started is not None:  # the turn was interrupted
         outcome, text = OUTCOMES[started.state], started.reason
         if outcome is not TurnOutcome.PROMOTED or context.ledger.jobs.known(context.name, ONWARD, started.id):
             return outcome, text
         environments = environments[list(project.environments).index(started.environment) + 1 :]
     for environment in environments:
-        route = context.ledger.routes.get(context.name, environment.name)
+        route = RouteStore.of(context).get(environment.name)
         if route is not None and route.champion == release.digest:
             outcome, text = TurnOutcome.PROMOTED, f"{release.version} serves all of {environment.name}"
             continue  # the turn was interrupted after that
@@ -57,11 +62,11 @@ def start_rollout(
     context: DeliveryContext, project: Project, environment: Environment, release: Release
 ) -> tuple[TurnOutcome, str]:
     """Bring a release into one environment as its policy says; one that was barred meanwhile stays where it is."""
-    barred = context.ledger.releases.get(context.name, release.version).barred
+    barred = ReleaseStore.of(context).get(release.version).barred
     if barred:
         return TurnOutcome.BARRED, f"{release.version} is barred: {barred}"
     supersede(context, environment.name, f"{release.version} took its place")
-    route = context.ledger.routes.get(context.name, environment.name)
+    route = RouteStore.of(context).get(environment.name)
     rollout = Rollout(
         id=names.new_id("rollout"),
         project=context.name,
@@ -82,7 +87,7 @@ def start_rollout(
         context.check_lease()
         champion.demand_fit(context, release.version)
         _demand_none_under_way(context, environment.name)
-        context.ledger.rollouts.start(replace(rollout, reason=f"{rollout.release} waits"))
+        RolloutStore.of(context).start(replace(rollout, reason=f"{rollout.release} waits"))
     if why is not None:
         return TurnOutcome.RELEASED, _wait(context, rollout, why)
     return begin(context, environment, rollout, route)
@@ -90,7 +95,7 @@ def start_rollout(
 
 def _demand_none_under_way(context: DeliveryContext, environment: str) -> None:
     """In a transaction. Raises LeaseLostError when another rollout began since room was made: one is under way at a time."""
-    active = context.ledger.rollouts.active(context.name, environment)
+    active = RolloutStore.of(context).active(environment)
     if active is not None:
         raise LeaseLostError(f"the rollout of {active.release} to {environment} began meanwhile")
 
@@ -105,14 +110,14 @@ def _promoted(
         if route is None:
             raise
         with context.ledger.transaction():
-            context.ledger.releases.bar(context.name, release.version, error.message)
+            ReleaseStore.of(context).bar(release.version, error.message)
             context.event("rollout.rolled_back", release.version, error.message, release=release.version)
         return TurnOutcome.ROLLED_BACK, error.message
 
 
 def _came_of(context: DeliveryContext, release: Release) -> TurnOutcome:
     """Of a promotion: the server may have refused the release after all."""
-    barred = context.ledger.releases.get(context.name, release.version).barred
+    barred = ReleaseStore.of(context).get(release.version).barred
     return TurnOutcome.ROLLED_BACK if barred else TurnOutcome.PROMOTED
 
 
@@ -126,7 +131,7 @@ def _waits(context: DeliveryContext, environment: Environment, rollout: Rollout,
     frozen = frozen_words(context, environment)
     if frozen is not None:
         return f"until {frozen}"
-    given = context.ledger.approvals.count(context.name, rollout.release, environment.name)
+    given = ApprovalStore.of(context).count(rollout.release, environment.name)
     if given < environment.approvals:
         missing = environment.approvals - given
         return f"for {missing} approval{'s' if missing > 1 else ''} for {environment.name} (`noria approve {rollout.release}`)"
@@ -150,9 +155,9 @@ def _wait(context: DeliveryContext, rollout: Rollout, why: str) -> str:
     text = f"{rollout.release} waits {why}" if why.startswith(("for ", "until ")) else f"{rollout.release} waits: {why}"
     if text != rollout.reason:
         with route_change(context, rollout):
-            context.ledger.rollouts.update(rollout.id, reason=text)
+            RolloutStore.of(context).update(rollout.id, reason=text)
             if rollout.turn_id:
-                context.ledger.turns.update(rollout.turn_id, reason=text)
+                TurnStore.of(context).update(rollout.turn_id, reason=text)
             context.event("rollout.waiting", rollout.id, text, release=rollout.release)
     return text
 
@@ -164,11 +169,11 @@ def continue_rollout(context: DeliveryContext, project: Project, rollout: Rollou
     """
     passed = {rollout.environment}
     for environment in project.environments.values():
-        release = context.ledger.releases.get(context.name, rollout.release)
+        release = ReleaseStore.of(context).get(rollout.release)
         if environment.after not in passed or release.barred or _overtaken(context, environment, release):
             continue
-        route = context.ledger.routes.get(context.name, environment.name)
-        newest = context.ledger.rollouts.newest(context.name, environment.name, release.version)
+        route = RouteStore.of(context).get(environment.name)
+        newest = RolloutStore.of(context).newest(environment.name, release.version)
         if route is not None and route.champion == release.digest:
             passed.add(environment.name)
         elif newest is None or newest.started_at < rollout.started_at:
@@ -181,12 +186,12 @@ def continue_rollout(context: DeliveryContext, project: Project, rollout: Rollou
 
 def _overtaken(context: DeliveryContext, environment: Environment, release: Release) -> bool:
     """Whether another release serves where it comes from, or a newer one is where it would go."""
-    before = context.ledger.routes.get(context.name, environment.after) if environment.after else None
+    before = RouteStore.of(context).get(environment.after) if environment.after else None
     if environment.after and (before is None or before.champion != release.digest):
         return True
     route, active = (
-        context.ledger.routes.get(context.name, environment.name),
-        context.ledger.rollouts.active(context.name, environment.name),
+        RouteStore.of(context).get(environment.name),
+        RolloutStore.of(context).active(environment.name),
     )
     there = [route.champion_version] if route else []
     there += [active.release] if active else []
@@ -196,14 +201,14 @@ def _overtaken(context: DeliveryContext, environment: Environment, release: Rele
 def _tell_turn(context: DeliveryContext, environment: Environment, release: Release, outcome: TurnOutcome, text: str) -> None:
     """What came of a release in the next environment, unless its rollout there went on since and has said so itself."""
     with context.ledger.transaction():
-        newest = context.ledger.rollouts.newest(context.name, environment.name, release.version)
+        newest = RolloutStore.of(context).newest(environment.name, release.version)
         if release.turn_id and (newest is None or OUTCOMES[newest.state] is outcome):
-            context.ledger.turns.update(release.turn_id, outcome=outcome, reason=text)
+            TurnStore.of(context).update(release.turn_id, outcome=outcome, reason=text)
 
 
 def proceed(context: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
     """One that waited begins when nothing is in its way any more."""
-    route = context.ledger.routes.get(context.name, environment.name)
+    route = RouteStore.of(context).get(environment.name)
     why = _waits(context, environment, rollout, route)
     if why is not None:
         _wait(context, rollout, why)
@@ -216,14 +221,14 @@ def begin(
 ) -> tuple[TurnOutcome, str]:
     """Replay first, where the policy asks for it; else the first step. ``onward``: as in `champion.promote`."""
     if _at_once(environment, rollout, route):
-        release = context.ledger.releases.get(context.name, rollout.release)
+        release = ReleaseStore.of(context).get(rollout.release)
         text = champion.promote(context, environment, release, "what it waited for is there", rollout, onward=onward)
         return _came_of(context, release), text
     if environment.rollout.replay.requests == 0 or route is None:
         return live(context, environment, rollout, onward=onward)
     text = f"{rollout.release} answers logged requests of {environment.name} before any live one"
     with route_change(context, rollout, fit=True):
-        context.ledger.rollouts.update(
+        RolloutStore.of(context).update(
             rollout.id,
             state=RolloutState.REPLAY,
             before=route.champion_version,
@@ -231,14 +236,14 @@ def begin(
             reason=text,
         )
         if rollout.turn_id:
-            context.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
+            TurnStore.of(context).update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
         context.event("rollout.replay", rollout.id, text, release=rollout.release)
     return TurnOutcome.ROLLING_OUT, text
 
 
 def replay(context: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
     """Send logged requests to both releases; a difference that is too large ends the rollout."""
-    route = context.ledger.routes.get(context.name, environment.name)
+    route = RouteStore.of(context).get(environment.name)
     assert route is not None, "only beside a champion"
     failure = context.driver.load(rollout.digest)
     if failure:
@@ -256,7 +261,7 @@ def replay(context: DeliveryContext, environment: Environment, rollout: Rollout)
         policy.guards.slow_ms,
     )
     reason = judge.judge(policy.replay, policy.guards, policy.false_alarm, facts)
-    if context.ledger.rollouts.get(rollout.id).state is not RolloutState.REPLAY:
+    if RolloutStore.of(context).get(rollout.id).state is not RolloutState.REPLAY:
         return  # a person ended or held it meanwhile
     if reason.outcome is Outcome.FAIL:
         roll_back(context, rollout, f"{rollout.release} rolled back before any live request: {reason.text}")
@@ -267,16 +272,16 @@ def replay(context: DeliveryContext, environment: Environment, rollout: Rollout)
 
 def live(context: DeliveryContext, environment: Environment, rollout: Rollout, *, onward: bool) -> tuple[TurnOutcome, str]:
     """The first step on live traffic. ``onward``: as in `champion.promote`."""
-    route = context.ledger.routes.get(context.name, environment.name)
+    route = RouteStore.of(context).get(environment.name)
     assert route is not None, "only beside a champion"
     step, clock = environment.rollout.steps[0], context.ledger.clock.now(context.name)
     if step.kind is StepKind.CANARY and step.share == 1:
-        release = context.ledger.releases.get(context.name, rollout.release)
+        release = ReleaseStore.of(context).get(rollout.release)
         text = champion.promote(context, environment, release, "no step of it is judged", rollout, onward=onward)
         return _came_of(context, release), text
     text = f"{rollout.release} {_takes(step)} {environment.name}, beside {route.champion_version}"
     with route_change(context, rollout, fit=True):
-        context.ledger.rollouts.update(
+        RolloutStore.of(context).update(
             rollout.id,
             state=RolloutState.CANARY,
             before=route.champion_version,
@@ -288,7 +293,7 @@ def live(context: DeliveryContext, environment: Environment, rollout: Rollout, *
         )
         made = champion.put_after(context, route, at_step(route, rollout, environment, step))
         if rollout.turn_id:
-            context.ledger.turns.update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
+            TurnStore.of(context).update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
         context.event("rollout.started", rollout.id, text, release=rollout.release, share=made.share, shadow=made.shadow)
     failure = context.driver.set_routes(made)
     if failure:
@@ -334,7 +339,7 @@ def advance(context: DeliveryContext, environment: Environment, rollout: Rollout
     text = f"{rollout.release} {moved}: {why}"
     with route_change(context, rollout, fit=True):
         made = champion.put_after(context, route, made) if made != route else route
-        context.ledger.rollouts.update(
+        RolloutStore.of(context).update(
             rollout.id,
             step=rollout.step + 1,
             step_clock=clock,
@@ -349,7 +354,7 @@ def advance(context: DeliveryContext, environment: Environment, rollout: Rollout
 
 def supersede(context: DeliveryContext, environment: str, why: str) -> None:
     """An undecided rollout makes room for a newer one."""
-    active = context.ledger.rollouts.active(context.name, environment)
+    active = RolloutStore.of(context).active(environment)
     if active is not None:
         _end(context, active, RolloutState.SUPERSEDED, f"{active.release} superseded: {why}")
 
@@ -363,15 +368,15 @@ def roll_back(context: DeliveryContext, rollout: Rollout, why: str) -> str:
 def _end(context: DeliveryContext, rollout: Rollout, state: RolloutState, text: str) -> None:
     with context.ledger.transaction():
         context.check_lease()
-        active = context.ledger.rollouts.active(context.name, rollout.environment)
+        active = RolloutStore.of(context).active(rollout.environment)
         if active is None or active.id != rollout.id:  # held or not, it must be undecided still
             demand_unchanged(context, rollout)
-        route = context.ledger.routes.get(context.name, rollout.environment)
+        route = RouteStore.of(context).get(rollout.environment)
         made = None
         if route is not None and route.rollout_id == rollout.id:
-            made = context.ledger.routes.put(_alone(context, route))
-        if state is RolloutState.ROLLED_BACK and context.ledger.releases.get(context.name, rollout.release).barred is None:
-            context.ledger.releases.bar(context.name, rollout.release, text)  # else the first reason stays
+            made = RouteStore.of(context).put(_alone(context, route))
+        if state is RolloutState.ROLLED_BACK and ReleaseStore.of(context).get(rollout.release).barred is None:
+            ReleaseStore.of(context).bar(rollout.release, text)  # else the first reason stays
         close(context, rollout, state, text)
         context.event(f"rollout.{state.name.lower()}", rollout.id, text, release=rollout.release)
     if made is not None:
@@ -382,10 +387,10 @@ def _end(context: DeliveryContext, rollout: Rollout, state: RolloutState, text: 
 def _alone(context: DeliveryContext, route: Route) -> Route:
     """The champion without the candidate. If it is on probation still, the release before scores requests again as it did."""
     alone = route.without_candidate()
-    probing = context.ledger.rollouts.probing(context.name, route.environment)
+    probing = RolloutStore.of(context).probing(route.environment)
     if probing is None or probing.digest != route.champion:
         return alone
-    history = context.ledger.routes.history(context.name, route.environment)
+    history = RouteStore.of(context).history(route.environment)
     judged = next((known for known in history if known.rollout_id == probing.id and known.candidate is None), None)
     return replace(alone, shadow=judged.shadow, rollout_id=probing.id) if judged is not None else alone
 
@@ -394,7 +399,7 @@ def hold(context: DeliveryContext, rollout: Rollout, why: str) -> str:
     """The share stays as it is, and a person decides. Harm still ends it."""
     with route_change(context, rollout):
         close(context, rollout, RolloutState.HELD, why)
-        context.ledger.rollouts.update(rollout.id, resumes=rollout.state)
+        RolloutStore.of(context).update(rollout.id, resumes=rollout.state)
         context.event("rollout.held", rollout.id, why, release=rollout.release)
     return why
 
@@ -406,23 +411,23 @@ def resume(context: DeliveryContext, rollout: Rollout, why: str) -> str:
     state = rollout.resumes or RolloutState.CANARY
     text = f"{rollout.release} goes on: {why}"
     with route_change(context, rollout):
-        context.ledger.rollouts.update(
+        RolloutStore.of(context).update(
             rollout.id, state=state, resumes=None, reason=text, patient_clock=context.ledger.clock.now(context.name)
         )
         if rollout.turn_id:
-            context.ledger.turns.update(rollout.turn_id, outcome=OUTCOMES[state], reason=text)
+            TurnStore.of(context).update(rollout.turn_id, outcome=OUTCOMES[state], reason=text)
         context.event("rollout.resumed", rollout.id, text, release=rollout.release)
     return text
 
 
 def rollback_environment(context: DeliveryContext, environment: str, why: str, wanted: str | None = None) -> str:
     """Put an earlier release back; a rollout on its way is ended instead, unless a release is named."""
-    active = context.ledger.rollouts.active(context.name, environment)
+    active = RolloutStore.of(context).active(environment)
     waits = active is not None and RolloutState.WAITING in (active.state, active.resumes)
     if active is not None and not waits and wanted is None:
         return roll_back(context, active, f"{active.release} rolled back: {why}")
     if active is not None and wanted is not None:
-        champion.rollback_target(context, context.ledger.routes.get(context.name, environment) or _nothing(environment), wanted)
+        champion.rollback_target(context, RouteStore.of(context).get(environment) or _nothing(environment), wanted)
         itself = wanted == active.release
         supersede(
             context, environment, f"it takes all traffic at once, {why}" if itself else f"{environment} goes back to {wanted}"
@@ -447,7 +452,7 @@ def is_withdrawn_by_crashes(context: DeliveryContext, rollout: Rollout, stats: d
 
 def restore_after_crashes(context: DeliveryContext, route: Route, why: str) -> str:
     """Put a release back that served before, unless somebody changed the route meanwhile. Returns one sentence."""
-    if context.ledger.routes.get(context.name, route.environment) != route:
+    if RouteStore.of(context).get(route.environment) != route:
         return "the route has changed"
     supersede(context, route.environment, f"{route.champion_version} gives way")
     text = f"{route.champion_version} rolled back: {why}"

@@ -18,10 +18,13 @@ from noria.delivery import rollout as stage
 from noria.delivery.analysis import AnalysisContext
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts, EngineStats
+from noria.delivery.rollout_store import RolloutStore
 from noria.kernel.errors import ConfigError, LeaseLostError, ServingError
 from noria.kernel.policy import Freeze
 from noria.kernel.verdict import Reason
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Rollout, RolloutState, Route
+from noria.serving.route_store import RouteStore
 from noria.storage.lease import HeldJob
 
 if TYPE_CHECKING:
@@ -71,7 +74,7 @@ class RolloutController:
             self._rests[name] = time.monotonic() + SLOW_S
             if guard(context, name, engine) or self._hear_refusal(name, engine):
                 return  # what serves is another release now: what the engine said of the one before is over
-        probing, active = context.ledger.rollouts.probing(context.name, name), context.ledger.rollouts.active(context.name, name)
+        probing, active = RolloutStore.of(context).probing(name), RolloutStore.of(context).active(name)
         for rollout in filter(None, (probing, active)):
             under_way.add(rollout.id)
             if self._ready(rollout):
@@ -80,7 +83,7 @@ class RolloutController:
     def _hear_refusal(self, name: str, engine: EngineStats) -> bool:
         """A champion that the server refuses gives way, unless whoever promoted it says so first; whether one did."""
         context, now = self._context, time.monotonic()
-        route = context.ledger.routes.get(context.name, name)
+        route = RouteStore.of(context).get(name)
         with contextlib.suppress(ServingError):  # no server, no refusal
             if route is None or route.champion not in engine.stats().failed:
                 self._refused.pop(name, None)
@@ -113,7 +116,7 @@ class RolloutController:
             if held is None:
                 continue
             with held:
-                rollout = context.ledger.rollouts.get(rollout_id)
+                rollout = RolloutStore.of(context).get(rollout_id)
                 stage.continue_rollout(held.over(context), project_of(context, rollout), rollout)
                 held.done("")
 
@@ -134,8 +137,8 @@ class RolloutController:
     def _environments(self) -> list[str]:
         """Those with a route, and those whose first release waits."""
         context = self._context
-        named = [route.environment for route in context.ledger.routes.all() if route.project == context.name]
-        return list(dict.fromkeys([*named, *context.ledger.rollouts.waiting(context.name)]))
+        named = [route.environment for route in RouteStore.of(context).all()]
+        return list(dict.fromkeys([*named, *RolloutStore.of(context).waiting()]))
 
     def _asked(self, rollout: Rollout) -> EngineStats:
         return EngineStats(self._context.driver, self._context.name, rollout.environment)
@@ -148,16 +151,16 @@ class RolloutController:
             return
         with held:
             self._look(held.over(context), rollout.id, engine)
-            now = context.ledger.rollouts.get(rollout.id)
+            now = RolloutStore.of(context).get(rollout.id)
             if now.ended_at is not None:
                 held.done(str(now.state))
 
     def _look(self, context: DeliveryContext, rollout_id: str, engine: EngineStats) -> None:
         """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
-        rollout = context.ledger.rollouts.get(rollout_id)
+        rollout = RolloutStore.of(context).get(rollout_id)
         if rollout.ended_at is not None:
             return  # by somebody else, before the lease was had
-        barred = context.ledger.releases.get(context.name, rollout.release).barred
+        barred = ReleaseStore.of(context).get(rollout.release).barred
         if barred and rollout.state is not RolloutState.PROBATION:  # in another environment, since it is on its way here
             stage.roll_back(context, rollout, f"{rollout.release} rolled back: it is barred: {barred}")
             return
@@ -220,7 +223,7 @@ Judge = Callable[[DeliveryContext, Route, EngineCounts], Reason | None]
 
 def guard(context: DeliveryContext, environment: str, engine: EngineStats, judge: Judge = champion.crash_loop) -> bool:
     """Roll a champion back that crashes again and again, or does not load; whether it was tried."""
-    route = context.ledger.routes.get(context.name, environment)
+    route = RouteStore.of(context).get(environment)
     with contextlib.suppress(ServingError):  # no server, no crashes
         reason = judge(context, route, engine.stats()) if route is not None else None
         held = (

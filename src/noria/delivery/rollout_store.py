@@ -7,15 +7,17 @@ from typing import Any
 
 from noria.kernel.errors import NotFoundError
 from noria.serving.rollout_records import Rollout
-from noria.storage.connection import Database
+from noria.storage.bound_store import BoundStore
+from noria.storage.ledger import Ledger
 from noria.storage.rows import StructTable
 
 UNDECIDED = "state IN ('waiting', 'replay', 'canary', 'held')"
 
 
-class RolloutStore:
-    def __init__(self, database: Database) -> None:
-        self._table = StructTable(database, "rollouts", Rollout)
+class RolloutStore(BoundStore):
+    def __init__(self, ledger: Ledger, project: str) -> None:
+        super().__init__(ledger, project)
+        self._table = StructTable(ledger.database, "rollouts", Rollout)
 
     def start(self, rollout: Rollout) -> None:
         self._table.insert(rollout)
@@ -27,39 +29,40 @@ class RolloutStore:
             raise NotFoundError(f"there is no rollout {rollout_id}")
         return found
 
-    def active(self, project: str, environment: str) -> Rollout | None:
+    def active(self, environment: str) -> Rollout | None:
         """The undecided rollout of an environment; there is at most one."""
-        return self._table.one(f"project = ? AND environment = ? AND {UNDECIDED} ORDER BY started_at DESC", project, environment)
+        return self._table.one(
+            f"project = ? AND environment = ? AND {UNDECIDED} ORDER BY started_at DESC", self.project, environment
+        )
 
-    def probing(self, project: str, environment: str) -> Rollout | None:
+    def probing(self, environment: str) -> Rollout | None:
         """The release on probation in an environment; there is at most one."""
-        return self._table.one("project = ? AND environment = ? AND state = 'probation'", project, environment)
+        return self._table.one("project = ? AND environment = ? AND state = 'probation'", self.project, environment)
 
-    def waiting(self, project: str) -> builtins.list[str]:
+    def waiting(self) -> builtins.list[str]:
         """Environments in which a release waits."""
-        return [rollout.environment for rollout in self._table.many("project = ? AND state = 'waiting'", project)]
+        return [rollout.environment for rollout in self._table.many("project = ? AND state = 'waiting'", self.project)]
 
     def of_turn(self, turn_id: str | None) -> Rollout | None:
         """The newest rollout that a turn began."""
         return None if turn_id is None else self._table.one("turn_id = ? ORDER BY started_at DESC", turn_id)
 
-    def newest(self, project: str, environment: str, release: str) -> Rollout | None:
+    def newest(self, environment: str, release: str) -> Rollout | None:
         """The last rollout of a release in an environment."""
         where = "project = ? AND environment = ? AND release = ? ORDER BY started_at DESC"
-        return self._table.one(where, project, environment, release)
+        return self._table.one(where, self.project, environment, release)
 
     def update(self, rollout_id: str, **changes: Any) -> None:
         """Raises NotFoundError."""
         if not self._table.update("id", rollout_id, changes):
             raise NotFoundError(f"there is no rollout {rollout_id}")
 
-    def ended(self, project: str, limit: int) -> builtins.list[Rollout]:
+    def ended(self, limit: int) -> builtins.list[Rollout]:
         """The last that ended, newest first."""
-        return self._table.many("project = ? AND ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT ?", project, limit)
+        return self._table.many("project = ? AND ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT ?", self.project, limit)
 
     def list(
         self,
-        project: str,
         limit: int = 50,
         *,
         environment: str | None = None,
@@ -70,4 +73,4 @@ class RolloutStore:
         where = "project = ? AND environment = COALESCE(?, environment) AND digest = COALESCE(?, digest)"
         where, values = (where, ()) if turn_id is None else (f"{where} AND turn_id = ?", (turn_id,))
         order = "ORDER BY started_at DESC LIMIT ?"
-        return self._table.many(f"{where} {order}", project, environment, digest, *values, limit)
+        return self._table.many(f"{where} {order}", self.project, environment, digest, *values, limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from noria.delivery.rollout_store import RolloutStore
 from noria.predictions.shadow_log import shadow_folder, tidy
 from noria.serving.rollout_records import RolloutState
 from noria.storage.context import StoreContext
@@ -16,6 +17,6 @@ JUDGED = frozenset(
 def tidy_shadows(context: StoreContext, environment: str) -> int:
     """Remove what was scored in the shadow before the rollouts that are still judged there began; how many segments."""
     projects = [row.name for row in context.ledger.projects.list()]
-    rollouts = [found for project in projects for found in context.ledger.rollouts.list(project)]
+    rollouts = [found for project in projects for found in RolloutStore(context.ledger, project).list()]
     needed = [r.started_at for r in rollouts if r.environment == environment and r.state in JUDGED]
     return tidy(shadow_folder(context.state, environment), min(needed, default=time.time()))

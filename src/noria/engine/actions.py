@@ -12,12 +12,17 @@ from noria import config
 from noria.config import Environment
 from noria.delivery import champion
 from noria.delivery import rollout as stage
+from noria.delivery.approval_store import ApprovalStore
 from noria.delivery.context import DeliveryContext
+from noria.delivery.rollout_store import RolloutStore
 from noria.engine.action import demand_person
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
 from noria.kernel.trigger import TriggerKind
+from noria.pipeline.trigger_store import TriggerStore
 from noria.releases.release import Release
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Rollout, RolloutState
+from noria.serving.route_store import RouteStore
 
 
 def environment_named(context: DeliveryContext, name: str | None) -> Environment:
@@ -38,15 +43,11 @@ def roll_back(context: DeliveryContext, environment: str | None, actor: str, to:
     """
     begun = time.perf_counter()
     target = environment_named(context, environment)
-    wanted = context.ledger.releases.get(context.name, to) if to is not None else None
-    if (
-        wanted is not None
-        and not wanted.barred
-        and wanted.version not in context.ledger.routes.champions(context.name, target.name)
-    ):
+    wanted = ReleaseStore.of(context).get(to) if to is not None else None
+    if wanted is not None and not wanted.barred and wanted.version not in RouteStore.of(context).champions(target.name):
         _demand_may_go_out(context, wanted, target, actor)
     text = stage.rollback_environment(context, target.name, f"asked by {actor}", wanted.version if wanted else None)
-    route = context.ledger.routes.get(context.name, target.name)
+    route = RouteStore.of(context).get(target.name)
     return _done(target, route.champion_version if route else None, text, begun)
 
 
@@ -59,12 +60,12 @@ def promote(
     """
     begun = time.perf_counter()
     target = environment_named(context, environment)
-    sealed = context.ledger.releases.get(context.name, release)
-    route = context.ledger.routes.get(context.name, target.name)
+    sealed = ReleaseStore.of(context).get(release)
+    route = RouteStore.of(context).get(target.name)
     if route is not None and route.champion == sealed.digest and route.candidate is None:
         raise RefusedError(f"{sealed.version} already serves {target.name}", hint="`noria status` shows what serves where.")
     _demand_may_go_out(context, sealed, target, actor, force=force)
-    active = context.ledger.rollouts.active(context.name, target.name)
+    active = RolloutStore.of(context).active(target.name)
     rollout = active if active is not None and active.digest == sealed.digest else None
     champion.serve_candidate(context, route, sealed)  # before anything is changed
     if rollout is None:
@@ -72,7 +73,7 @@ def promote(
     if sealed.barred:
         lift(context, sealed.version, actor)
     text = champion.promote(context, target, sealed, f"asked by {actor}", rollout, tried=True)
-    serves = context.ledger.routes.get(context.name, target.name)
+    serves = RouteStore.of(context).get(target.name)
     return _done(target, serves.champion_version if serves else None, text, begun)
 
 
@@ -99,7 +100,7 @@ def approve(context: DeliveryContext, release: str, environment: str | None, act
     """One person's approval of a sealed release for an environment; a rollout that waits for it goes on by itself."""
     begun = time.perf_counter()
     target = environment_named(context, environment)
-    sealed = context.ledger.releases.get(context.name, release)
+    sealed = ReleaseStore.of(context).get(release)
     if sealed.barred:
         raise RefusedError(
             f"{sealed.version} is barred: {sealed.barred}", hint=f"`noria release lift {sealed.version}` lifts it."
@@ -112,10 +113,10 @@ def approve(context: DeliveryContext, release: str, environment: str | None, act
 def _approved(context: DeliveryContext, release: Release, environment: Environment, actor: str) -> int:
     """Record an approval; how many more the environment asks for."""
     with context.ledger.transaction():
-        context.ledger.approvals.add(context.name, release.version, environment.name, actor)
+        ApprovalStore.of(context).add(release.version, environment.name, actor)
         text = f"{actor} approves of {release.version} for {environment.name}"
         context.event("release.approved", release.version, text, environment=environment.name)
-    return max(0, environment.approvals - context.ledger.approvals.count(context.name, release.version, environment.name))
+    return max(0, environment.approvals - ApprovalStore.of(context).count(release.version, environment.name))
 
 
 def hold(context: DeliveryContext, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
@@ -143,9 +144,9 @@ def abort(context: DeliveryContext, environment: str | None, actor: str, why: st
 
 def _under_way(context: DeliveryContext, environment: str | None) -> tuple[Environment, Rollout]:
     target = environment_named(context, environment)
-    rollout = context.ledger.rollouts.active(context.name, target.name)
+    rollout = RolloutStore.of(context).active(target.name)
     if rollout is None:
-        probing = context.ledger.rollouts.probing(context.name, target.name)
+        probing = RolloutStore.of(context).probing(target.name)
         on = f"; {probing.release} is on probation, `noria rollback` ends that" if probing else ""
         raise NotFoundError(f"no rollout is under way in {target.name}{on}", hint="`noria status` shows what serves where.")
     return target, rollout
@@ -159,7 +160,7 @@ def _done(environment: Environment, release: str | None, text: str, begun: float
 def trigger(context: DeliveryContext, reason: str, actor: str) -> dict[str, object]:
     """Ask the daemon for a turn."""
     with context.ledger.transaction():
-        made = context.ledger.triggers.add(context.name, TriggerKind.MANUAL, f"{actor}: {reason}")
+        made = TriggerStore.of(context).add(TriggerKind.MANUAL, f"{actor}: {reason}")
         if made is None:
             raise RefusedError("an equal trigger is already waiting")
         context.event("trigger.seen", made.id, f"manual: {reason} ({actor})")
@@ -187,27 +188,27 @@ def withdraw(context: DeliveryContext, release: str, why: str, actor: str) -> di
         raise UsageError("a release is withdrawn for a reason", hint="`--why` tells it.")
     reason = f"withdrawn by {actor}: {' '.join(why.split())}"
     with context.ledger.transaction():  # nothing is promoted in between
-        sealed = context.ledger.releases.get(context.name, release)
+        sealed = ReleaseStore.of(context).get(release)
         if sealed.barred:
             raise RefusedError(
                 f"{sealed.version} is barred already: {sealed.barred}", hint=f"`noria release lift {sealed.version}`."
             )
         _refuse_in_use(context, sealed)
-        context.ledger.releases.bar(context.name, sealed.version, reason)
+        ReleaseStore.of(context).bar(sealed.version, reason)
         context.event("release.withdrawn", sealed.version, f"{sealed.version} {reason}")
     return {"release": sealed.version, "barred": reason, "text": f"{sealed.version} {reason}"}
 
 
 def _refuse_in_use(context: DeliveryContext, release: Release) -> None:
-    for route in context.ledger.routes.all():
-        if route.project == context.name and route.champion == release.digest:
+    for route in RouteStore.of(context).all():
+        if route.champion == release.digest:
             raise RefusedError(
                 f"{release.version} serves {route.environment}",
                 hint=f"`noria rollback --environment {route.environment}` puts an earlier release back, and bars this one.",
             )
         if route.project == context.name and route.candidate == release.digest:
             raise _on_its_way(release, route.environment)
-    for rollout in context.ledger.rollouts.list(context.name):
+    for rollout in RolloutStore.of(context).list():
         if rollout.digest == release.digest and rollout.ended_at is None:
             raise _on_its_way(release, rollout.environment)
 
@@ -223,10 +224,10 @@ def lift(context: DeliveryContext, release: str, actor: str) -> dict[str, object
     """Lift the bar of a release: it may be promoted again, and turns may release its pins. Raises RefusedError when there is
     none."""
     with context.ledger.transaction():
-        sealed = context.ledger.releases.get(context.name, release)
+        sealed = ReleaseStore.of(context).get(release)
         if not sealed.barred:
             raise RefusedError(f"{sealed.version} is not barred", hint=f"`noria promote {sealed.version}` lets it serve.")
-        context.ledger.releases.unbar(context.name, sealed.version)
+        ReleaseStore.of(context).unbar(sealed.version)
         text = f"the bar of {sealed.version} is lifted by {actor}; it was: {sealed.barred}"
         context.event("release.lifted", sealed.version, text)
     return {"release": sealed.version, "was": sealed.barred, "text": text}

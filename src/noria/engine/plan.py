@@ -7,8 +7,12 @@ from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import judge_staleness as judge
 from noria.pipeline.context import PinnedRun
 from noria.pipeline.run import Run
+from noria.pipeline.run_store import RunStore
 from noria.pipeline.turn_record import REPEATS, Turn, TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases import judge_release as policy
+from noria.releases.store import ReleaseStore
+from noria.serving.route_store import RouteStore
 
 SETTLED = frozenset(
     {
@@ -31,7 +35,7 @@ VERDICTS = frozenset({TurnOutcome.GATE_FAILED, TurnOutcome.NOT_ENOUGH_DATA})  # 
 def plan(context: DeliveryContext, pinned_run: PinnedRun) -> tuple[TurnOutcome, Reason] | None:
     """The outcome that ends the turn here, with its reason; None when there is work."""
     assert pinned_run.pins is not None
-    barred = policy.barred(pinned_run.pins, context.ledger.releases.barred_pins(context.name))
+    barred = policy.barred(pinned_run.pins, ReleaseStore.of(context).barred_pins())
     if barred is not None:
         return TurnOutcome.BARRED, barred
     earlier = _earlier(context, pinned_run)
@@ -48,7 +52,7 @@ def plan(context: DeliveryContext, pinned_run: PinnedRun) -> tuple[TurnOutcome, 
     text = f"{same.text}; turn {worked.number} did this work and ended: {worked.outcome}{made}{instead}"
     if worked.outcome not in VERDICTS:
         return TurnOutcome.NOTHING_CHANGED, Reason("plan.nothing_changed", text)
-    context.ledger.turns.record(pinned_run.turn.id, REPEATS, {"turn": worked.id})
+    TurnStore.of(context).record(pinned_run.turn.id, REPEATS, {"turn": worked.id})
     return worked.outcome, Reason("plan.same_verdict", f"{text}\n  {worked.reason}", Outcome.FAIL)
 
 
@@ -56,13 +60,13 @@ def _that_worked(context: DeliveryContext, run: Run) -> Turn | None:
     """The turn that did the work of a run: its own, or the one whose verdict it repeats."""
     if run.turn_id is None:
         return None
-    repeated = context.ledger.turns.recorded(run.turn_id, REPEATS)
-    return context.ledger.turns.get(repeated["turn"] if repeated else run.turn_id)
+    repeated = TurnStore.of(context).recorded(run.turn_id, REPEATS)
+    return TurnStore.of(context).get(repeated["turn"] if repeated else run.turn_id)
 
 
 def _earlier(context: DeliveryContext, pinned_run: PinnedRun) -> Run | None:
     assert pinned_run.pins is not None
-    found = context.ledger.runs.latest(context.name, pinned_run.pins, SETTLED)
+    found = RunStore.of(context).latest(pinned_run.pins, SETTLED)
     return found if found is not None and _whole(context, found) else None
 
 
@@ -75,9 +79,7 @@ def _instead(context: DeliveryContext, pinned_run: PinnedRun, worked: Turn) -> s
     """What serves where the release of that turn did: a branch that went back, or a person, does not bring it back by itself."""
     if worked.outcome is not TurnOutcome.PROMOTED or worked.release is None:
         return ""
-    routes = [
-        route for name in pinned_run.project.environments if (route := context.ledger.routes.get(context.name, name)) is not None
-    ]
+    routes = [route for name in pinned_run.project.environments if (route := RouteStore.of(context).get(name)) is not None]
     others = [route for route in routes if worked.release not in (route.champion_version, route.candidate_version)]
     if not others:
         return ""

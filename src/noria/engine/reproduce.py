@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from noria import config
 from noria.config import Project
 from noria.data.snapshot import Snapshot
+from noria.data.store import DataStore
 from noria.data.table import TableType
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Embedded
@@ -157,7 +158,7 @@ def _fresh_line(
     ledger = Ledger.open(state)
     ledger.projects.ensure(release.project, str(home))
     for snapshot in snapshots:
-        ledger.data.put_snapshot(release.project, snapshot)
+        DataStore(ledger, release.project).put_snapshot(snapshot)
     places = Places(release.project, home, state, ledger, blobs)
     return DeliveryContext(
         name=release.project,

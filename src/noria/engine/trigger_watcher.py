@@ -17,6 +17,7 @@ from noria.kernel import logs, names
 from noria.kernel.errors import ConfigError, DataError, NoriaError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import git, pin
+from noria.pipeline.trigger_store import TriggerStore
 
 CODE_RETRY_S = 10.0  # a repository that cannot be read is looked at again after so long
 SINGLY = 20  # files of a dataset that arrive together and get a trigger each
@@ -93,7 +94,7 @@ class TriggerWatcher:
 
     def _tell_commit(self, repository: Path, commit: str) -> int:
         """Once, and again each time the branch comes back to it."""
-        before = self.context.ledger.triggers.newest_commit(self.context.name)
+        before = TriggerStore.of(self.context).newest_commit()
         text = f"commit {commit[:10]}: {git.commit_info(repository, commit).subject}"
         if before is None:
             return self._trigger(TriggerKind.PUSH, text, f"commit:{commit}")
@@ -177,7 +178,7 @@ class TriggerWatcher:
 
     def _trigger(self, kind: TriggerKind, reason: str, dedupe: str) -> int:
         with self.context.ledger.transaction():
-            trigger = self.context.ledger.triggers.add(self.context.name, kind, reason, dedupe=dedupe)
+            trigger = TriggerStore.of(self.context).add(kind, reason, dedupe=dedupe)
             if trigger is None:
                 return 0
             self.context.event("trigger.seen", trigger.id, f"{kind}: {reason}")

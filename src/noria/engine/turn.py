@@ -23,8 +23,11 @@ from noria.pipeline.graph import restore
 from noria.pipeline.pin import fix, pin
 from noria.pipeline.recording import keep
 from noria.pipeline.run import StepRecord
+from noria.pipeline.run_store import RunStore
 from noria.pipeline.train import run_steps, train
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Stage, Turn, TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.packaging import package, same_as
 from noria.releases.release import Release
 from noria.releases.sealing import refused, release, sealed_by
@@ -91,14 +94,14 @@ def stages(context: DeliveryContext, pinned_run: PinnedRun) -> Turn:
         return end(context, pinned_run, TurnOutcome.NOT_RELEASED, f"{refusal}\n  {verdict.sentence()}", metrics=metrics)
 
     sealed = release(context, pinned_run, packaged, measured, verdict)
-    context.ledger.turns.update(pinned_run.turn.id, release=sealed.version, stage=Stage.ROLLOUT)
+    TurnStore.of(context).update(pinned_run.turn.id, release=sealed.version, stage=Stage.ROLLOUT)
     outcome, text = roll_out(context, pinned_run.project, sealed)
     return end(context, pinned_run, outcome, text, sealed, metrics)
 
 
 def enter(context: DeliveryContext, pinned_run: PinnedRun, stage: Stage) -> None:
     """Tell whoever looks what the turn does now."""
-    context.ledger.turns.update(pinned_run.turn.id, stage=stage)
+    TurnStore.of(context).update(pinned_run.turn.id, stage=stage)
 
 
 def counted(records: Iterable[StepRecord]) -> str:
@@ -112,7 +115,7 @@ def counted(records: Iterable[StepRecord]) -> str:
 def asked_for_more(context: DeliveryContext, pinned_run: PinnedRun) -> bool:
     """Whether something else than the refused data started the turn: a commit, the schedule, the monitor."""
     more = (TriggerKind.PUSH, TriggerKind.SCHEDULE, TriggerKind.BREACH)
-    return any(t.kind in more for t in context.ledger.triggers.of_turn(pinned_run.turn.id))
+    return any(t.kind in more for t in TriggerStore.of(context).of_turn(pinned_run.turn.id))
 
 
 def end(
@@ -130,13 +133,13 @@ def end(
     now = time.time()
     with context.ledger.transaction():
         context.check_lease()
-        recorded = context.ledger.turns.get(pinned_run.turn.id)
+        recorded = TurnStore.of(context).get(pinned_run.turn.id)
         decided = recorded.outcome not in (TurnOutcome.RUNNING, TurnOutcome.ROLLING_OUT)
         decided |= (recorded.outcome, outcome) == (TurnOutcome.ROLLING_OUT, TurnOutcome.RELEASED)  # what it waited for came
         facts = {}
         if pinned_run.pins is not None:
             run = keep(context, pinned_run, str(recorded.outcome if decided else outcome), text, metrics or {}, now)
-            facts = {"run": run.id, "run_digest": run_digest(context.ledger.runs.get(run.id))}  # as it is read back
+            facts = {"run": run.id, "run_digest": run_digest(RunStore.of(context).get(run.id))}  # as it is read back
         run_id = pinned_run.run_id if pinned_run.pins is not None else None  # a turn that ended at the check has no run
         changes: dict[str, object] = {
             "run_id": run_id,
@@ -147,7 +150,7 @@ def end(
             changes |= {"outcome": outcome, "reason": text, "ended_at": None if outcome is TurnOutcome.ROLLING_OUT else now}
         if sealed is not None:
             changes["release"] = sealed.version
-        ended = context.ledger.turns.update(pinned_run.turn.id, **changes)
+        ended = TurnStore.of(context).update(pinned_run.turn.id, **changes)
         context.event("turn.ended", pinned_run.turn.id, _sentence(ended), outcome=str(ended.outcome), **facts)
     return ended
 
@@ -160,7 +163,7 @@ def _sentence(ended: Turn) -> str:
 
 def overhead(context: DeliveryContext, pinned_run: PinnedRun, now: float) -> float:
     """Seconds from the first trigger to here, less those inside the project's own functions and tests."""
-    first = min((t.at for t in context.ledger.triggers.of_turn(pinned_run.turn.id)), default=pinned_run.turn.started_at)
+    first = min((t.at for t in TriggerStore.of(context).of_turn(pinned_run.turn.id)), default=pinned_run.turn.started_at)
     return max(0.0, now - first - pinned_run.user_s)
 
 
@@ -177,6 +180,6 @@ def fail(context: DeliveryContext, started: Turn, error: NoriaError) -> Turn:
         outcome = TurnOutcome.CHECK_FAILED
     with context.ledger.transaction():
         context.check_lease()
-        ended = context.ledger.turns.update(started.id, outcome=outcome, reason=str(error), ended_at=time.time())
+        ended = TurnStore.of(context).update(started.id, outcome=outcome, reason=str(error), ended_at=time.time())
         context.event("turn.ended", started.id, _sentence(ended), outcome=str(outcome))
     return ended

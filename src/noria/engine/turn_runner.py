@@ -16,7 +16,9 @@ from noria.kernel.verdict import Reason
 from noria.monitor import judge_rate_limit
 from noria.monitor.retraining import recent_starts
 from noria.pipeline.steps import thrown_away
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn
+from noria.pipeline.turn_store import TurnStore
 from noria.storage.disk import FULL, disk_full, unwritable
 from noria.storage.lease import HeldJob
 
@@ -28,7 +30,7 @@ MENDED = 10  # damaged results that one turn throws away
 
 def waiting(context: DeliveryContext) -> Reason | None:
     """Why the pending triggers do not start a turn now; None when they may."""
-    pending = context.ledger.triggers.pending(context.name)
+    pending = TriggerStore.of(context).pending()
     project = config.load(context.home)
     kinds, starts = [t.kind for t in pending], recent_starts(context, project)
     return judge_rate_limit.wait_for(project.retrain, kinds, starts, context.ledger.clock.now(context.name))
@@ -36,22 +38,22 @@ def waiting(context: DeliveryContext) -> Reason | None:
 
 def resting(context: DeliveryContext) -> bool:
     """Whether the pending triggers wait only for room on the disk, and it is too early to try again."""
-    return judge_rate_limit.rest_s(context.ledger.triggers.pending(context.name), time.time()) > 0
+    return judge_rate_limit.rest_s(TriggerStore.of(context).pending(), time.time()) > 0
 
 
 def turn_once(context: DeliveryContext) -> Turn | None:
     """Resume the unfinished turn, or start one from the pending triggers; None when there is nothing to do
     or another engine is at it."""
-    unfinished = context.ledger.turns.unfinished(context.name)
-    if not unfinished and not context.ledger.triggers.pending(context.name):
+    unfinished = TurnStore.of(context).unfinished()
+    if not unfinished and not TriggerStore.of(context).pending():
         return None
     held = HeldJob.claim(context.ledger, context.name, "turn", context.name)
     if held is None:
         return None
     with held:
         mine = held.over(context)
-        left = mine.ledger.turns.unfinished(context.name)
-        started = left[0] if left else mine.ledger.turns.start(context.name)
+        left = TurnStore(mine.ledger, context.name).unfinished()
+        started = left[0] if left else TurnStore(mine.ledger, context.name).start()
         ended = run(mine, started, by_itself=True) if started is not None else None
         if ended is not None:
             told = logs.facts(turn=ended.number, outcome=str(ended.outcome), release=ended.release)
@@ -88,10 +90,10 @@ def _end(context: DeliveryContext, started: Turn, error: NoriaError, by_itself: 
     ended = line_of_stages.fail(context, started, error)
     full = os.strerror(errno.ENOSPC) in str(error)  # a step's own error comes as text
     if by_itself and (isinstance(error, DiskFullError) or full):
-        for trigger in context.ledger.triggers.of_turn(started.id):
+        for trigger in TriggerStore.of(context).of_turn(started.id):
             times = int(trigger.detail.get(judge_rate_limit.AGAIN, "0")) + 1
             reason = trigger.reason.removesuffix(AGAIN) + AGAIN
-            context.ledger.triggers.add(context.name, trigger.kind, reason, trigger.detail | {judge_rate_limit.AGAIN: str(times)})
+            TriggerStore.of(context).add(trigger.kind, reason, trigger.detail | {judge_rate_limit.AGAIN: str(times)})
     return ended
 
 
@@ -117,10 +119,10 @@ def turn_by_hand(context: DeliveryContext, reason: str) -> Turn:
         time.sleep(0.1)
     with held:
         mine = held.over(context)
-        for left in mine.ledger.turns.unfinished(context.name):
+        for left in TurnStore(mine.ledger, context.name).unfinished():
             run(mine, left)
-        mine.ledger.triggers.add(context.name, TriggerKind.MANUAL, reason, detail={"tree": "home"})
-        started = mine.ledger.turns.start(context.name)
+        TriggerStore(mine.ledger, context.name).add(TriggerKind.MANUAL, reason, detail={"tree": "home"})
+        started = TurnStore(mine.ledger, context.name).start()
         assert started is not None, "a trigger was just added under the lease"
         ended = run(mine, started)
         held.done(str(ended.outcome))

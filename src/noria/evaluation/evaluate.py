@@ -26,6 +26,7 @@ from noria.releases.bundle import read_manifest, stored_bundle
 from noria.releases.evidence import Evaluation
 from noria.releases.packaging import Package
 from noria.releases.release import Release
+from noria.releases.store import ReleaseStore
 
 if TYPE_CHECKING:
     from noria.releases.evidence import Reference
@@ -87,9 +88,7 @@ def best_so_far(context: PipelineContext, metrics: Sequence[str]) -> Release | N
     """
     if not metrics:
         return None
-    here = {
-        r.version: r for r in context.ledger.releases.list(context.name) if r.barred is None and _evaluated(context, r).is_file()
-    }
+    here = {r.version: r for r in ReleaseStore.of(context).list() if r.barred is None and _evaluated(context, r).is_file()}
     if not here:
         return None
     newest = max(here.values(), key=lambda release: release.created_at)

@@ -17,7 +17,7 @@ def gate(context: PipelineContext, pinned_run: PinnedRun, evaluation: Evaluation
     about the turn."""
     verdict = judge.judge(pinned_run.project.gates, evaluation)
     facts = {name: measure.value for name, measure in evaluation.metrics.items()}
-    EvaluationStore(context.ledger.database).put(
+    EvaluationStore.of(context).put(
         Assessment(
             turn_id=pinned_run.turn.id,
             project=context.name,

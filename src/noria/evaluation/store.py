@@ -12,16 +12,13 @@ from noria.evaluation.records import Assessment
 from noria.kernel.verdict import GateVerdict, Outcome, Reason
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Comparison, Measure
-from noria.storage.connection import Database
+from noria.storage.bound_store import BoundStore
 from noria.storage.rows import UNREADABLE, damaged, parsed
 
 NAN = float("nan")
 
 
-class EvaluationStore:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
+class EvaluationStore(BoundStore):
     def put(self, assessed: Assessment) -> Assessment:
         """Keep it; of a turn that was interrupted and runs again the first one stands, and is returned."""
         with self._database.transaction():
@@ -52,13 +49,13 @@ class EvaluationStore:
     def of_turn(self, turn_id: str) -> Assessment | None:
         return self.of_turns([turn_id]).get(turn_id)
 
-    def of_run(self, project: str, run_id: str) -> Assessment | None:
+    def of_run(self, run_id: str) -> Assessment | None:
         """The one of a run, by the turn that it was first made in."""
-        row = self._database.row("SELECT * FROM evaluations WHERE project = ? AND run_id = ? LIMIT 1", (project, run_id))
+        row = self._database.row("SELECT * FROM evaluations WHERE project = ? AND run_id = ? LIMIT 1", (self.project, run_id))
         return _read(row) if row is not None else None
 
-    def newest(self, project: str) -> Assessment | None:
-        row = self._database.row("SELECT * FROM evaluations WHERE project = ? ORDER BY at DESC LIMIT 1", (project,))
+    def newest(self) -> Assessment | None:
+        row = self._database.row("SELECT * FROM evaluations WHERE project = ? ORDER BY at DESC LIMIT 1", (self.project,))
         return _read(row) if row is not None else None
 
 

@@ -7,11 +7,13 @@ from noria.delivery.context import DeliveryContext
 from noria.kernel.trigger import Trigger
 from noria.monitor import judge_retraining as judge
 from noria.monitor.judge_retraining import Breach, RetrainDecision
+from noria.pipeline.trigger_store import TriggerStore
+from noria.serving.route_store import RouteStore
 
 
 def learn(context: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
     """The trigger that the breaches ask for, if policy lets them."""
-    serving = {route.champion_version for route in context.ledger.routes.all() if route.project == context.name}
+    serving = {route.champion_version for route in RouteStore.of(context).all()}
     # the others are alerts, for people: a release that was replaced needs no retrain
     breaches = tuple(b for b in breaches if b.kind in project.retrain.on and b.release in serving)
     if not breaches:
@@ -22,7 +24,7 @@ def learn(context: DeliveryContext, project: Project, breaches: tuple[Breach, ..
         return None
     subject = ",".join(f"{b.kind}:{b.release}:{b.text}" for b in breaches)
     with context.ledger.transaction():
-        trigger = context.ledger.triggers.add(context.name, wish.kind, wish.reason, dedupe=f"breach:{subject}")
+        trigger = TriggerStore.of(context).add(wish.kind, wish.reason, dedupe=f"breach:{subject}")
         if trigger is not None:
             context.event("retrain.wanted", trigger.id, f"the monitor asks for a turn: {wish.reason}")
     return trigger

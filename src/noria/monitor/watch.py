@@ -19,10 +19,12 @@ from noria.monitor import judge_drift, judge_quality
 from noria.monitor.accumulator import FORMAT, AccumulatorState, Gauge, ReleaseWindows, RunningMoments, Span, WindowAccumulator
 from noria.monitor.judge_retraining import Breach
 from noria.monitor.records import Alert, Window
+from noria.monitor.store import AlertStore, QualityStore
 from noria.predictions.damage import tell_damage
 from noria.predictions.reader import LogReader
 from noria.releases.bundle import read_manifest
 from noria.releases.evidence import Reference
+from noria.releases.store import ReleaseStore
 from noria.stats import calendar
 from noria.stats.profile_records import Profile
 from noria.storage.disk import full_disk
@@ -68,7 +70,7 @@ class EnvironmentMonitor:
     def _begun(self) -> AccumulatorState:
         """Nothing read yet; what the ledger knows as judged is not judged again."""
         notes = AccumulatorState(self._context.name, self.every_s)
-        for release, end in self._context.ledger.quality.judged(self._context.name, self.environment).items():
+        for release, end in QualityStore.of(self._context).judged(self.environment).items():
             notes.releases[release] = ReleaseWindows(end, judged_until=end)
         return notes
 
@@ -120,7 +122,7 @@ class EnvironmentMonitor:
 
 def gauge_of(context: DeliveryContext, release: str, hidden: frozenset[str]) -> Gauge | None:
     try:
-        bundle = context.bundle(context.ledger.releases.get(context.name, release).digest)
+        bundle = context.bundle(ReleaseStore.of(context).get(release).digest)
         measured = (bundle / "evidence" / "reference.json").read_bytes()
         signature = read_manifest(bundle, bundle.name).signature
     except (NotFoundError, FileNotFoundError, StoreError):  # a bundle that is gone or damaged: `noria data verify` tells of it
@@ -179,9 +181,9 @@ def _judge(
         drift_score=drifted.scores.get(drifted.worst, 0.0) if drifted else 0.0,
         drift_column=drifted.worst if drifted else "",
     )
-    if context.ledger.quality.known(window):
+    if QualityStore.of(context).known(window):
         return []  # by a monitor that died before it wrote its notes down: its alerts stand
-    context.ledger.quality.put(window)
+    QualityStore.of(context).put(window)
     if span.conflicts and not again:
         _tell_conflicts(context, release, span)
     found = [("quality", ruling.verdict)] + ([("drift", drifted.verdict)] if drifted else [])
@@ -233,7 +235,7 @@ def _tell_conflicts(context: DeliveryContext, release: str, span: Span) -> None:
 def _raise(context: DeliveryContext, kind: str, release: str, verdict: Verdict, back: str) -> Breach:
     text = verdict.sentence() + back
     with context.ledger.transaction():
-        context.ledger.alerts.add(
+        AlertStore.of(context).add(
             Alert(names.new_id("alert"), context.name, kind, release, text, context.ledger.clock.now(context.name))
         )
         context.event(f"monitor.{kind}", release, f"{release}: {text}")

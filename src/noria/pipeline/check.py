@@ -16,7 +16,9 @@ from noria.data.arrival import Arrival
 from noria.data.arrivals import refusal
 from noria.data.formats import OpenedFile
 from noria.data.snapshot import Delivery, FilePin
+from noria.data.store import DataStore
 from noria.data.table import TableType
+from noria.data.table_store import TableStore
 from noria.data.table_types import TypeDecision
 from noria.kernel import names
 from noria.kernel.contract import Contract
@@ -62,7 +64,7 @@ def data(context: PipelineContext, pinned_run: PinnedRun) -> None:
 
 def _say_alone(context: PipelineContext, model: Model, source: DataSource, arrivals: Sequence[Arrival]) -> None:
     """Say what predicts the label alone, of the largest file that arrived and was accepted."""
-    accepted = context.ledger.data.standing(context.name, source.name)
+    accepted = DataStore.of(context).standing(source.name)
     kept = [one for one in arrivals if one.name in accepted and accepted[one.name].digest == one.digest]
     if kept:
         largest = max(kept, key=lambda one: one.size_bytes)
@@ -80,7 +82,7 @@ def keep(context: PipelineContext, dataset: str, arrivals: Sequence[Arrival]) ->
         with context.ledger.transaction():
             context.check_lease()
             now = time.time()
-            context.ledger.data.deliver_many(context.name, [_as_it_is(arrival, now) for arrival in batch])
+            DataStore.of(context).deliver_many([_as_it_is(arrival, now) for arrival in batch])
             context.ledger.marks.put(
                 context.name, f"data:{dataset}", {a.name: StatEntry(a.mark, a.digest) for a in batch if a.mark}
             )
@@ -99,7 +101,7 @@ def receive(context: PipelineContext, source: DataSource, arrival: Arrival, deci
     judged_by = arrivals_of.judged_by(source)
     if arrival.problem:
         return _record(context, arrival, _unreadable(arrival, judged_by, arrival.problem))
-    known = context.ledger.data.seen(context.name, arrival.dataset, arrival.name, arrival.digest, judged_by)
+    known = DataStore.of(context).seen(arrival.dataset, arrival.name, arrival.digest, judged_by)
     if known is not None:
         return known
     try:
@@ -107,8 +109,8 @@ def receive(context: PipelineContext, source: DataSource, arrival: Arrival, deci
     except DataError as error:
         return _record(context, arrival, _unreadable(arrival, judged_by, f"{error.message}{_hint(error)}"))
     decided = table_types.for_file(source, decided, opened)
-    before = context.ledger.tables.get(context.name, source.name)
-    base = TableType() if before is None or context.ledger.data.alone(context.name, source.name, arrival.name) else before.type
+    before = TableStore.of(context).get(source.name)
+    base = TableType() if before is None or DataStore.of(context).alone(source.name, arrival.name) else before.type
     now = context.ledger.clock.now(context.name)
     judged, example = ruling(
         source, decided, opened, tuple(base.columns), now, lambda: _known_keys(context, source, decided, arrival)
@@ -185,7 +187,7 @@ def _record(
     verb = "accepted" if delivery.accepted else "quarantined"
     with context.ledger.transaction():
         context.check_lease()
-        context.ledger.data.deliver(context.name, delivery, pin)
+        DataStore.of(context).deliver(delivery, pin)
         if delivery.accepted:
             accepted()
         if arrival.mark:
@@ -216,7 +218,7 @@ def _known_keys(context: PipelineContext, source: DataSource, decided: TypeDecis
     contract = source.contract
     if contract is None or not contract.unique or source.key:  # by a key, a newer row takes the place of an older one
         return None
-    standing = [pin for pin in context.ledger.data.standing(context.name, arrival.dataset).values() if pin.name != arrival.name]
+    standing = [pin for pin in DataStore.of(context).standing(arrival.dataset).values() if pin.name != arrival.name]
     parts = [
         files.read_table(
             context.named_blob(pin.digest, pin.name),

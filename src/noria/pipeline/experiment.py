@@ -12,6 +12,7 @@ import msgspec
 from noria import config
 from noria.config import Project
 from noria.data.arrivals import take_in
+from noria.data.store import DataStore
 from noria.data.versions import BLOBS
 from noria.kernel import names
 from noria.kernel.errors import StepError, UsageError
@@ -21,6 +22,7 @@ from noria.pipeline.check import data
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.graph import EVERYTHING, Selection
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn
 
 TRAIN = "train"  # the training function as a step that one may name
@@ -120,7 +122,7 @@ def _first_data(context: PipelineContext, pinned_run: PinnedRun) -> None:
     empty = [
         source
         for source in pinned_run.project.data.values()
-        if not source.source.startswith("log:") and not context.ledger.data.head(context.name, source.name).files
+        if not source.source.startswith("log:") and not DataStore.of(context).head(source.name).files
     ]
     if not empty:
         return
@@ -133,7 +135,7 @@ def _first_data(context: PipelineContext, pinned_run: PinnedRun) -> None:
         data(context, pinned_run)
         with context.ledger.transaction():
             for source in empty:  # accepted here, and still news for the wheel
-                context.ledger.triggers.add(context.name, TriggerKind.DATA, f"{source.name} was taken in by an experiment")
+                TriggerStore.of(context).add(TriggerKind.DATA, f"{source.name} was taken in by an experiment")
 
 
 def _sentence(records: list[StepRecord]) -> str:

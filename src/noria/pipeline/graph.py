@@ -21,6 +21,7 @@ from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.judge_staleness import StalenessDecision
 from noria.pipeline.places import listing
 from noria.pipeline.run import StepRecord, StepState
+from noria.pipeline.run_store import StepStore
 from noria.pipeline.steps import whole
 from noria.pipeline.tree_bounds import demand_inside
 
@@ -136,7 +137,7 @@ def restore(context: PipelineContext, pinned_run: PinnedRun) -> None:
     commands = {name: step for name, step in pinned_run.project.steps.items() if step.outs}
     if context.places.intact(context.home, [out for step in commands.values() for out in step.outs]):
         return
-    latest = {name: context.ledger.steps.latest(context.name, name) for name in commands}
+    latest = {name: StepStore.of(context).latest(name) for name in commands}
     hand_out(
         context, pinned_run, {name: found[0] for name, found in latest.items() if found is not None and whole(context, found[0])}
     )
@@ -289,7 +290,7 @@ class _Graph:
             "Declare what it leaves under `outs`, or let it write to a temporary folder. If somebody else changed the folder "
             "while it ran, run it again. Its result was not kept."
         )
-        self.context.ledger.steps.forget(self.context.name, record.key)
+        StepStore.of(self.context).forget(record.key)
         return _failed(record, "step.wrote_outside", f"{text}\n{hint}", self.pinned_run)
 
     def _block(self, all_steps: Mapping[str, Step]) -> None:
@@ -312,7 +313,7 @@ def _early(
         return StepRecord(step.name, StepState.SKIPPED, Reason("step.condition", f"{_list(skipped)} was skipped"), "")
     if step.name not in kept:
         return None
-    latest = context.ledger.steps.latest(context.name, step.name)
+    latest = StepStore.of(context).latest(step.name)
     if latest is None or not whole(context, latest[0]):
         raise UsageError(
             f"step {step.name} comes before and has no result yet",

@@ -12,6 +12,7 @@ import msgspec
 
 from noria.config import Step
 from noria.config.condition import find
+from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import StepError
 from noria.pipeline import environment, source_code
@@ -76,7 +77,7 @@ class TaskInputs:
         if name in done:
             return self._left(output(context, done[name]), name)
         assert pinned_run.pins is not None, "pins are fixed before steps run"
-        snapshot = context.ledger.data.snapshot(pinned_run.pins.snapshots[name])
+        snapshot = DataStore.of(context).snapshot(pinned_run.pins.snapshots[name])
         if pinned_run.project.data[name].opaque:
             self.files |= {f"{name}/{_below(pin.name)}": pin.digest for pin in snapshot.files}
             return {"kind": "folder", "path": INPUT + name}

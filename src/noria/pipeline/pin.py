@@ -12,18 +12,22 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from noria import config
-from noria.config import GitWatch, Project
+from noria.config import DataSource, GitWatch, Project
 from noria.config.loading import FILE
 from noria.data import served_predictions, table_types
 from noria.data.arrivals import take_in
+from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import ConfigError, DataError
 from noria.kernel.pins import Pins
+from noria.kernel.trigger import TriggerKind
 from noria.pipeline import checkout, environment, git, judge_uncommitted
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.judge_uncommitted import UncommittedChange
 from noria.pipeline.places import walk
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn
+from noria.pipeline.turn_store import TurnStore
 
 MAIN = "main"  # the branch that is followed where noria.yaml names none
 SHOWN = 5  # branches that are named
@@ -35,7 +39,7 @@ SUBMODULE = "`git submodule update --init` in the project's folder brings it, be
 def pin(context: PipelineContext, turn: Turn) -> PinnedRun:
     """Fix the commit and check it out. A turn that was interrupted gets the same commit and run again."""
     here = config.load(context.home)
-    recorded = context.ledger.turns.recorded(turn.id, "pin") or context.ledger.turns.record(
+    recorded = TurnStore.of(context).recorded(turn.id, "pin") or TurnStore.of(context).record(
         turn.id, "pin", _choose(context, turn, here)
     )
     commit, dirty = recorded["commit"], recorded["dirty"]
@@ -64,7 +68,7 @@ def tree_of(context: PipelineContext, commit: str | None, dirty: str | None, her
 
 
 def _choose(context: PipelineContext, turn: Turn, here: Project) -> dict[str, object]:
-    triggers = context.ledger.triggers.of_turn(turn.id)
+    triggers = TriggerStore.of(context).of_turn(turn.id)
     by_hand = any(t.detail.get("tree") == "home" for t in triggers)
     commit, dirty = stands(context, here, by_hand=by_hand)
     return {"commit": commit, "dirty": dirty, "run_id": names.new_id("run"), "by_hand": by_hand}
@@ -177,9 +181,9 @@ def snapshots(context: PipelineContext, pinned_run: PinnedRun) -> dict[str, str]
     found = {}
     for source in pinned_run.project.data.values():
         if served_predictions.is_log(source.source):
-            found[source.name] = served_predictions.snapshot(context, pinned_run.turn.id, source).digest
+            found[source.name] = _of_the_log(context, pinned_run.turn.id, source)
             continue
-        head = context.ledger.data.head(context.name, source.name)
+        head = DataStore.of(context).head(source.name)
         if not head.files:
             raise DataError(
                 f"dataset {source.name} has no accepted file",
@@ -208,3 +212,14 @@ def fix(context: PipelineContext, pinned_run: PinnedRun) -> Pins:
         name: kind for name, source in pinned_run.project.data.items() if (kind := table_types.of(context, source)) is not None
     }
     return pinned_run.pins
+
+
+def _of_the_log(context: PipelineContext, turn_id: str, source: DataSource) -> str:
+    """The version of a log that this turn trains on; fixed at first asking."""
+    turns, stage = TurnStore.of(context), f"served.{source.name}"
+    fixed = turns.recorded(turn_id, stage)
+    kinds = {trigger.kind for trigger in TriggerStore.of(context).of_turn(turn_id)}
+    anew = bool(kinds & {TriggerKind.BREACH, TriggerKind.SCHEDULE})
+    newest = served_predictions.snapshot(context, source, str(fixed["digest"]) if fixed else None, anew=anew)
+    turns.record(turn_id, stage, {"digest": newest.digest})
+    return newest.digest

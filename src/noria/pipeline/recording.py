@@ -15,6 +15,8 @@ from noria.kernel.errors import NoriaError
 from noria.pipeline import steps
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.run import Run, StepRecord, flat
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.series_store import SeriesStore
 
 
 class StepFindings(msgspec.Struct):
@@ -72,9 +74,9 @@ def keep(
         **more,
     )
     with context.ledger.transaction():
-        context.ledger.runs.put(made)
+        RunStore.of(context).put(made)
         for step, series in said.series.items():
-            context.ledger.series.put(context.name, made.id, step, series)
+            SeriesStore.of(context).put(made.id, step, series)
     return made
 
 

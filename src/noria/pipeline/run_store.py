@@ -15,7 +15,9 @@ from noria.kernel.errors import AmbiguousError, NotFoundError, UsageError
 from noria.kernel.pins import Pins
 from noria.kernel.where import Condition, Field, Order
 from noria.pipeline.run import Run, RunKind, StepRecord
-from noria.storage.connection import Database, Value
+from noria.storage.bound_store import BoundStore
+from noria.storage.connection import Value
+from noria.storage.ledger import Ledger
 from noria.storage.rows import StructTable, parsed, to_json
 
 COLUMNS = {  # field of a query -> the column that it is read from; metrics and params are their own
@@ -33,10 +35,10 @@ AT_ONCE = 500  # ids in one statement
 NAMED = 5  # runs that an ambiguous beginning names
 
 
-class RunStore:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._table = StructTable(database, "runs", Run)
+class RunStore(BoundStore):
+    def __init__(self, ledger: Ledger, project: str) -> None:
+        super().__init__(ledger, project)
+        self._table = StructTable(ledger.database, "runs", Run)
 
     def put(self, run: Run) -> None:
         """Write a run, or write it anew."""
@@ -49,22 +51,22 @@ class RunStore:
             raise NotFoundError(f"there is no run {run_id}", hint="`noria runs` lists them.")
         return found
 
-    def list(self, project: str, limit: int = 50) -> builtins.list[Run]:
+    def list(self, limit: int = 50) -> builtins.list[Run]:
         """Newest first."""
-        return self._table.many("project = ? ORDER BY started_at DESC LIMIT ?", project, limit)
+        return self._table.many("project = ? ORDER BY started_at DESC LIMIT ?", self.project, limit)
 
-    def each(self, project: str, kind: RunKind) -> Iterator[Run]:
+    def each(self, kind: RunKind) -> Iterator[Run]:
         """Every run of a kind, one at a time."""
-        rows = self._database.each("SELECT * FROM runs WHERE project = ? AND kind = ?", (project, str(kind)))
+        rows = self._database.each("SELECT * FROM runs WHERE project = ? AND kind = ?", (self.project, str(kind)))
         return (self._table.read(row) for row in rows)
 
-    def find(self, project: str, beginning: str) -> Run:
+    def find(self, beginning: str) -> Run:
         """The run whose id is ``beginning`` or the only one whose id begins so. Raises NotFoundError."""
-        exact = self._table.one("project = ? AND id = ?", project, beginning)
+        exact = self._table.one("project = ? AND id = ?", self.project, beginning)
         if exact is not None:
             return exact
         found = self._table.many(
-            "project = ? AND id >= ? AND id < ? LIMIT ?", project, beginning, beginning + "\U0010ffff", NAMED + 1
+            "project = ? AND id >= ? AND id < ? LIMIT ?", self.project, beginning, beginning + "\U0010ffff", NAMED + 1
         )
         if len(found) > 1:
             named = ", ".join(r.id for r in found[:NAMED]) + (" and others" if len(found) > NAMED else "")
@@ -73,14 +75,13 @@ class RunStore:
             raise NotFoundError(f"there is no run {beginning}", hint="`noria runs` lists them.")
         return found[0]
 
-    def counts(self, project: str) -> dict[RunKind, int]:
+    def counts(self) -> dict[RunKind, int]:
         """How many runs of each kind there are."""
-        rows = self._database.rows("SELECT kind, count(*) AS n FROM runs WHERE project = ? GROUP BY kind", (project,))
+        rows = self._database.rows("SELECT kind, count(*) AS n FROM runs WHERE project = ? GROUP BY kind", (self.project,))
         return {RunKind(r["kind"]): int(r["n"]) for r in rows}
 
     def search(
         self,
-        project: str,
         where: Condition | None = None,
         order: Order | None = None,
         kind: RunKind | None = None,
@@ -92,7 +93,7 @@ class RunStore:
         """
         asked = [(f, where.source) for f in where.fields] if where is not None else []
         asked += [(order.field, "--sort")] if order is not None else []
-        facts = self._facts(project, kind, {f.group or COLUMNS[f.name] for f, _ in asked}, None if asked else limit)
+        facts = self._facts(kind, {f.group or COLUMNS[f.name] for f, _ in asked}, None if asked else limit)
         _demand_known(asked, facts)
         found = facts
         if where is not None:
@@ -103,17 +104,17 @@ class RunStore:
             found = _sorted(order, found)
         return self._by_ids([f["id"] for f in found[:limit]])
 
-    def latest(self, project: str, pins: Pins, outcomes: Collection[str]) -> Run | None:
+    def latest(self, pins: Pins, outcomes: Collection[str]) -> Run | None:
         """The newest turn's run with exactly these pins that ended in one of these ways."""
         marks = ", ".join("?" * len(outcomes))
         where = f"project = ? AND kind = ? AND pins = ? AND outcome IN ({marks}) ORDER BY started_at DESC, id DESC"
-        return self._table.one(where, project, str(RunKind.TURN), to_json(pins), *outcomes)
+        return self._table.one(where, self.project, str(RunKind.TURN), to_json(pins), *outcomes)
 
-    def _facts(self, project: str, kind: RunKind | None, columns: set[str], limit: int | None) -> builtins.list[dict[str, Any]]:
+    def _facts(self, kind: RunKind | None, columns: set[str], limit: int | None) -> builtins.list[dict[str, Any]]:
         """What a query may ask about each run, newest first."""
         wanted = sorted(columns | {"id"} | ({"started_at"} if "ended_at" in columns else set()))
         sql = f"SELECT {', '.join(wanted)} FROM runs WHERE project = ?"  # noqa: S608  # columns are ours, values are bound
-        values: builtins.list[Value] = [project]
+        values: builtins.list[Value] = [self.project]
         if kind is not None:
             sql, values = f"{sql} AND kind = ?", [*values, str(kind)]
         sql += " ORDER BY started_at DESC, id DESC"
@@ -197,23 +198,20 @@ def _sorted(order: Order, facts: builtins.list[dict[str, Any]]) -> builtins.list
     return [f for _, f in having] + [f for r, f in ranked if r is None]
 
 
-class StepStore:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def get(self, project: str, key: str) -> StepRecord | None:
+class StepStore(BoundStore):
+    def get(self, key: str) -> StepRecord | None:
         """The remembered result of an equal step."""
-        row = self._database.row("SELECT record FROM steps WHERE project = ? AND key = ?", (project, key))
+        row = self._database.row("SELECT record FROM steps WHERE project = ? AND key = ?", (self.project, key))
         return parsed(row["record"], kind=StepRecord, strict=False) if row else None
 
-    def put(self, project: str, record: StepRecord, facts: Mapping[str, Any]) -> None:
+    def put(self, record: StepRecord, facts: Mapping[str, Any]) -> None:
         """Remember a result and what it came from."""
         self._database.execute(
             "INSERT INTO steps (project, key, name, record, facts, at) VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (project, key) DO UPDATE SET "
             "name = excluded.name, record = excluded.record, facts = excluded.facts, at = excluded.at",
             (
-                project,
+                self.project,
                 record.key,
                 record.name,
                 to_json(record),
@@ -222,27 +220,27 @@ class StepStore:
             ),
         )
 
-    def forget(self, project: str, key: str) -> None:
+    def forget(self, key: str) -> None:
         """A result that must not be taken again."""
-        self._database.execute("DELETE FROM steps WHERE project = ? AND key = ?", (project, key))
+        self._database.execute("DELETE FROM steps WHERE project = ? AND key = ?", (self.project, key))
 
-    def facts(self, project: str, key: str) -> dict[str, Any]:
+    def facts(self, key: str) -> dict[str, Any]:
         """What the result came from; empty when it is not remembered."""
-        row = self._database.row("SELECT facts FROM steps WHERE project = ? AND key = ?", (project, key))
+        row = self._database.row("SELECT facts FROM steps WHERE project = ? AND key = ?", (self.project, key))
         return parsed(row["facts"]) if row else {}
 
-    def latest(self, project: str, name: str) -> tuple[StepRecord, dict[str, Any]] | None:
+    def latest(self, name: str) -> tuple[StepRecord, dict[str, Any]] | None:
         """The newest result of a step of this name, and what it came from."""
         row = self._database.row(
-            "SELECT record, facts FROM steps WHERE project = ? AND name = ? ORDER BY at DESC LIMIT 1", (project, name)
+            "SELECT record, facts FROM steps WHERE project = ? AND name = ? ORDER BY at DESC LIMIT 1", (self.project, name)
         )
         if row is None:
             return None
         return parsed(row["record"], kind=StepRecord, strict=False), parsed(row["facts"])
 
-    def read_by(self, project: str, name: str, limit: int = 20) -> builtins.list[builtins.list[str]]:
+    def read_by(self, name: str, limit: int = 20) -> builtins.list[builtins.list[str]]:
         """The sets of files that the newest results of a step of this name had opened, each once, the newest first."""
         rows = self._database.rows(
-            "SELECT facts FROM steps WHERE project = ? AND name = ? ORDER BY at DESC LIMIT ?", (project, name, limit)
+            "SELECT facts FROM steps WHERE project = ? AND name = ? ORDER BY at DESC LIMIT ?", (self.project, name, limit)
         )
         return [list(paths) for paths in dict.fromkeys(tuple(parsed(row["facts"]).get("read", ())) for row in rows)]

@@ -34,6 +34,8 @@ from noria.pipeline.model_facts import SEED, model_facts, train_params, with_tra
 from noria.pipeline.orders import TaskInputs, table_digests
 from noria.pipeline.recording import StepFindings, gather
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState, flat
+from noria.pipeline.run_store import RunStore, StepStore
+from noria.pipeline.series_store import SeriesStore
 from noria.pipeline.served_training import ServedTraining
 from noria.pipeline.steps import StepOrder, StepOutput
 from noria.storage.context import silent
@@ -201,7 +203,7 @@ def _make(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, St
         rows = steps.perform(context, pinned_run, _rows_order(context, pinned_run, done))
         if rows.state is StepState.FAILED:
             return rows
-        before = context.ledger.steps.latest(context.name, order.name)
+        before = StepStore.of(context).latest(order.name)
         having = steps.having_read(context, order, before[1].get("read", ()) if before else ())
         journal = _journal(context, pinned_run, judge_staleness.key(replace(_facts(pinned_run, done), read=having.read)))
         made = _Search(context, pinned_run, steps.output(context, rows), journal, beside(context, pinned_run, done)).run()
@@ -299,14 +301,14 @@ class _Search:
             self.journal.unlink(missing_ok=True)  # whatever it was, the next run tries anew
             return replace(record, state=StepState.FAILED, reason=judge.why_none(self.told))
         self._tag(chosen)
-        known = self.context.ledger.steps
-        read = {path for one in self.used for path in known.facts(self.context.name, one.key).get("read", ())}
+        known = StepStore.of(self.context)
+        read = {path for one in self.used for path in known.facts(one.key).get("read", ())}
         facts = steps.having_read(self.context, order, read)
         manifest = msgspec.json.encode(StepOutput({}, self._result(chosen)), order="sorted")
         record = replace(record, key=judge_staleness.key(facts), output=self.context.blobs.put_bytes(manifest, lasting=False))
         with self.context.ledger.transaction():
             self.context.check_lease()
-            self.context.ledger.steps.put(self.context.name, record, msgspec.to_builtins(facts))
+            StepStore.of(self.context).put(record, msgspec.to_builtins(facts))
         return record
 
     @property
@@ -334,9 +336,9 @@ class _Search:
             return
         with self.context.ledger.transaction():
             self.context.check_lease()
-            self.context.ledger.runs.put(made.run)
+            RunStore.of(self.context).put(made.run)
             for step, series in made.series.items():
-                self.context.ledger.series.put(self.context.name, made.run.id, step, series)
+                SeriesStore.of(self.context).put(made.run.id, step, series)
         study.tell(made.trial)
         self.told.append(made.trial)
         self.used += made.run.steps
@@ -459,19 +461,19 @@ class _Search:
     def _adopt(self, told: list[Trial]) -> bool:
         """Trials that an interrupted search, or a shorter one, has made are this run's from now on; False when they are gone."""
         try:
-            runs = [self.context.ledger.runs.get(self._run_id(trial.number)) for trial in told]
+            runs = [RunStore.of(self.context).get(self._run_id(trial.number)) for trial in told]
         except NotFoundError:
             return False
         with self.context.ledger.transaction():
             for run in runs:
-                self.context.ledger.runs.put(
+                RunStore.of(self.context).put(
                     replace(run, parent=self.pinned_run.run_id, tags=tuple(t for t in run.tags if t != BEST))
                 )
         self.told = told
         return True
 
     def _tag(self, chosen: Trial) -> None:
-        self.context.ledger.runs.tag(self._run_id(chosen.number), add=[BEST])
+        RunStore.of(self.context).tag(self._run_id(chosen.number), add=[BEST])
 
     def _result(self, chosen: Trial) -> dict[str, Any]:
         algorithm = self.asked.algorithms[chosen.algorithm]

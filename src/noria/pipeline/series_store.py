@@ -6,29 +6,26 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from noria.storage.connection import Database
+from noria.storage.bound_store import BoundStore
 from noria.storage.rows import parsed
 
 Points = Sequence[tuple[float, float]]  # (x, value), in the order they were logged
 
 
-class SeriesStore:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def put(self, project: str, run_id: str, step: str, series: Mapping[str, Points]) -> None:
+class SeriesStore(BoundStore):
+    def put(self, run_id: str, step: str, series: Mapping[str, Points]) -> None:
         """Keep all series of one step of a run, in place of what the step logged before (a retry, a resumed turn)."""
-        rows = [(project, run_id, step, metric, msgspec.json.encode(points).decode()) for metric, points in series.items()]
+        rows = [(self.project, run_id, step, metric, msgspec.json.encode(points).decode()) for metric, points in series.items()]
         with self._database.transaction():
             where = "project = ? AND run_id = ? AND step = ?"
-            self._database.execute(f"DELETE FROM series WHERE {where}", (project, run_id, step))  # noqa: S608  # the text is ours
+            self._database.execute(f"DELETE FROM series WHERE {where}", (self.project, run_id, step))  # noqa: S608  # the text is ours
             self._database.execute_many("INSERT INTO series (project, run_id, step, metric, points) VALUES (?, ?, ?, ?, ?)", rows)
 
-    def of_run(self, project: str, run_id: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    def of_run(self, run_id: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
         """Step -> metric -> points; empty when nothing was logged."""
         found: dict[str, dict[str, list[tuple[float, float]]]] = {}
         sql = "SELECT step, metric, points FROM series WHERE project = ? AND run_id = ? ORDER BY step, metric"
-        for row in self._database.rows(sql, (project, run_id)):
+        for row in self._database.rows(sql, (self.project, run_id)):
             points = parsed(row["points"], kind=list[tuple[float, float]])
             found.setdefault(row["step"], {})[row["metric"]] = points
         return found

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.data import refetch
+from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, StepError, StoppedError
 from noria.kernel.verdict import Outcome, Reason
@@ -20,6 +21,7 @@ from noria.pipeline.executors.reading import besides
 from noria.pipeline.executors.task import StepEnd, StepTask
 from noria.pipeline.judge_staleness import StalenessDecision, StepFacts
 from noria.pipeline.run import StepRecord, StepState
+from noria.pipeline.run_store import StepStore
 
 RETRY_S = (0.5, 2.0, 10.0, 60.0)  # pauses between attempts; the last one goes on
 
@@ -75,17 +77,17 @@ def _taken(
 
 def consider(context: PipelineContext, order: StepOrder) -> tuple[StalenessDecision, StepRecord | None]:
     """Whether the step must run, why, and the result to take when it need not."""
-    before = context.ledger.steps.latest(context.name, order.name)
+    before = StepStore.of(context).latest(order.name)
     if order.frozen and context.reuse and before is not None and whole(context, before[0]):
         return StalenessDecision(False, Reason("step.frozen", "frozen: keeps the result it has")), before[0]
     if order.always and context.reuse:
         return StalenessDecision(True, Reason("step.always", "runs every time")), None
     earlier = msgspec.convert(before[1], StepFacts) if before else None
     facts = having_read(context, order, earlier.read if earlier else ())
-    found = context.ledger.steps.get(context.name, judge_staleness.key(facts)) if context.reuse else None
+    found = StepStore.of(context).get(judge_staleness.key(facts)) if context.reuse else None
     if found is None and earlier is not None and context.reuse:  # on another branch it may have opened other files
-        for paths in context.ledger.steps.read_by(context.name, order.name):
-            found = found or context.ledger.steps.get(context.name, judge_staleness.key(having_read(context, order, paths)))
+        for paths in StepStore.of(context).read_by(order.name):
+            found = found or StepStore.of(context).get(judge_staleness.key(having_read(context, order, paths)))
     return judge_staleness.decide(facts, earlier, cached=found is not None and whole(context, found)), found
 
 
@@ -137,7 +139,7 @@ def whole(context: PipelineContext, record: StepRecord) -> bool:
 def thrown_away(context: PipelineContext, error: CorruptBlobError) -> bool:
     """Whether the damaged blob was a step's, which can make it again: then it is no more. Data is for a person to put back."""
     digest = PurePosixPath(error.where or "").name
-    if names.DIGEST.fullmatch(digest) is None or context.ledger.data.holds(digest):
+    if names.DIGEST.fullmatch(digest) is None or DataStore.of(context).holds(digest):
         return False
     context.blobs.discard(digest)
     context.event("blob.damaged", digest, f"blob {names.short(digest)} of a step was damaged: it is made again")
@@ -181,7 +183,7 @@ def _run(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder, reas
     record = replace(record, output=context.blobs.put_bytes(manifest, lasting=False))
     with context.ledger.transaction():
         context.check_lease()
-        context.ledger.steps.put(context.name, record, msgspec.to_builtins(facts))
+        StepStore.of(context).put(record, msgspec.to_builtins(facts))
     return record
 
 

@@ -8,41 +8,42 @@ from collections.abc import Mapping
 
 from noria.kernel import names
 from noria.kernel.trigger import Trigger, TriggerKind
-from noria.storage.connection import Database
+from noria.storage.bound_store import BoundStore
+from noria.storage.ledger import Ledger
 from noria.storage.rows import StructTable
 
 
-class TriggerStore:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._table = StructTable(database, "triggers", Trigger)
+class TriggerStore(BoundStore):
+    def __init__(self, ledger: Ledger, project: str) -> None:
+        super().__init__(ledger, project)
+        self._table = StructTable(ledger.database, "triggers", Trigger)
 
     def add(
-        self, project: str, kind: TriggerKind, reason: str, detail: Mapping[str, str] | None = None, dedupe: str | None = None
+        self, kind: TriggerKind, reason: str, detail: Mapping[str, str] | None = None, dedupe: str | None = None
     ) -> Trigger | None:
         """Write a trigger down; None when one with the same ``dedupe`` was ever written: nothing starts two turns."""
         with self._database.transaction():
-            if dedupe is not None and self._table.one("project = ? AND dedupe = ?", project, dedupe) is not None:
+            if dedupe is not None and self._table.one("project = ? AND dedupe = ?", self.project, dedupe) is not None:
                 return None
-            made = Trigger(names.new_id("trigger"), project, kind, reason, dict(detail or {}), time.time())
+            made = Trigger(names.new_id("trigger"), self.project, kind, reason, dict(detail or {}), time.time())
             self._table.insert(made, dedupe=dedupe)
         return made
 
-    def pending(self, project: str) -> builtins.list[Trigger]:
+    def pending(self) -> builtins.list[Trigger]:
         """Triggers that no turn took, oldest first."""
-        return self._table.many("project = ? AND turn_id IS NULL ORDER BY at, id", project)
+        return self._table.many("project = ? AND turn_id IS NULL ORDER BY at, id", self.project)
 
-    def newest_commit(self, project: str) -> tuple[str, str] | None:
+    def newest_commit(self) -> tuple[str, str] | None:
         """The commit that was told last, and the trigger that told it."""
         found = self._database.row(
             "SELECT id, dedupe FROM triggers WHERE project = ? AND dedupe LIKE 'commit:%' ORDER BY at DESC, id DESC LIMIT 1",
-            (project,),
+            (self.project,),
         )
         return None if found is None else (str(found["dedupe"]).split(":")[1], str(found["id"]))
 
     def of_turn(self, turn_id: str) -> builtins.list[Trigger]:
         return self._table.many("turn_id = ? ORDER BY at, id", turn_id)
 
-    def take(self, project: str, turn_id: str) -> None:
+    def take(self, turn_id: str) -> None:
         """All that is pending belongs to this turn."""
-        self._database.execute("UPDATE triggers SET turn_id = ? WHERE project = ? AND turn_id IS NULL", (turn_id, project))
+        self._database.execute("UPDATE triggers SET turn_id = ? WHERE project = ? AND turn_id IS NULL", (turn_id, self.project))

@@ -13,8 +13,8 @@ from noria.kernel import names
 from noria.kernel.errors import NotFoundError
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn, TurnOutcome
-from noria.storage.connection import Database
-from noria.storage.events import EventStore
+from noria.storage.bound_store import BoundStore
+from noria.storage.ledger import Ledger
 from noria.storage.rows import StructTable, parsed
 
 DELIVERED = tuple(  # what a rollout says of its turn
@@ -30,30 +30,31 @@ DELIVERED = tuple(  # what a rollout says of its turn
 )
 
 
-class TurnStore:
-    def __init__(self, database: Database, triggers: TriggerStore, events: EventStore) -> None:
-        self._database, self._triggers, self._events = database, triggers, events
-        self._table = StructTable(database, "turns", Turn)
+class TurnStore(BoundStore):
+    def __init__(self, ledger: Ledger, project: str) -> None:
+        super().__init__(ledger, project)
+        self._triggers = TriggerStore(ledger, project)
+        self._table = StructTable(ledger.database, "turns", Turn)
 
-    def start(self, project: str) -> Turn | None:
+    def start(self) -> Turn | None:
         """One turn for everything that is pending; None when nothing is. Turn, triggers and event in one transaction."""
         with self._database.transaction():
-            pending = self._triggers.pending(project)
+            pending = self._triggers.pending()
             if not pending:
                 return None
-            row = self._database.row("SELECT max(number) AS number FROM turns WHERE project = ?", (project,))
+            row = self._database.row("SELECT max(number) AS number FROM turns WHERE project = ?", (self.project,))
             made = Turn(
                 id=names.new_id("turn"),
-                project=project,
+                project=self.project,
                 number=int((row["number"] if row else 0) or 0) + 1,
                 triggers=tuple(t.id for t in pending),
                 trigger="; ".join(f"{t.kind}: {t.reason}" for t in pending),
                 started_at=time.time(),
             )
             self._table.insert(made)
-            self._triggers.take(project, made.id)
-            self._events.append(
-                project, "turn.started", made.id, f"turn {made.number} starts: {made.trigger}", {"triggers": len(pending)}
+            self._triggers.take(made.id)
+            self.ledger.events.append(
+                self.project, "turn.started", made.id, f"turn {made.number} starts: {made.trigger}", {"triggers": len(pending)}
             )
         return made
 
@@ -64,10 +65,10 @@ class TurnStore:
             raise NotFoundError(f"there is no turn {turn_id}", hint="`noria runs` lists them.")
         return found
 
-    def find(self, project: str, ref: str) -> Turn | None:
+    def find(self, ref: str) -> Turn | None:
         """The turn of that number or id, however old it is."""
         number = int(ref) if ref.isascii() and ref.isdecimal() and len(ref) < 19 else -1
-        return self._table.one("project = ? AND (number = ? OR id = ?)", project, number, ref)
+        return self._table.one("project = ? AND (number = ? OR id = ?)", self.project, number, ref)
 
     def update(self, turn_id: str, **changes: Any) -> Turn:
         """The turn as changed. Raises NotFoundError."""
@@ -77,25 +78,25 @@ class TurnStore:
             self._table.update("id", turn_id, changes)
             return self.get(turn_id)
 
-    def list(self, project: str, limit: int = 50) -> builtins.list[Turn]:
+    def list(self, limit: int = 50) -> builtins.list[Turn]:
         """Newest first."""
-        return self._table.many("project = ? ORDER BY number DESC LIMIT ?", project, limit)
+        return self._table.many("project = ? ORDER BY number DESC LIMIT ?", self.project, limit)
 
-    def each(self, project: str) -> Iterator[Turn]:
+    def each(self) -> Iterator[Turn]:
         """Every turn, one at a time."""
-        return (self._table.read(row) for row in self._database.each("SELECT * FROM turns WHERE project = ?", (project,)))
+        return (self._table.read(row) for row in self._database.each("SELECT * FROM turns WHERE project = ?", (self.project,)))
 
-    def ended_early(self, project: str) -> Turn | None:
+    def ended_early(self) -> Turn | None:
         """The newest turn, where it ended before it came to a run."""
-        newest = next(iter(self.list(project, 1)), None)
+        newest = next(iter(self.list(1)), None)
         early = newest is not None and newest.run_id is None and newest.outcome is not TurnOutcome.RUNNING
         return newest if early else None
 
-    def unfinished(self, project: str) -> builtins.list[Turn]:
+    def unfinished(self) -> builtins.list[Turn]:
         """Turns that a crash left, oldest first; also those whose release was on its way already: it has its run at its end."""
         begun = f"release IS NOT NULL AND run_id IS NULL AND outcome IN ({', '.join('?' * len(DELIVERED))})"
         where = f"project = ? AND (outcome = ? OR ({begun})) ORDER BY number"
-        return self._table.many(where, project, str(TurnOutcome.RUNNING), *DELIVERED)
+        return self._table.many(where, self.project, str(TurnOutcome.RUNNING), *DELIVERED)
 
     def recorded(self, turn_id: str, stage: str) -> dict[str, Any] | None:
         """What the turn fixed at this stage, if it came that far."""

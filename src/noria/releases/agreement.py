@@ -16,6 +16,7 @@ from noria.config import Project
 from noria.pipeline import orders, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.run import StepRecord
+from noria.pipeline.run_store import StepStore
 from noria.pipeline.search import NAME as SEARCH
 from noria.pipeline.train import training
 from noria.releases.evidence import Evaluation
@@ -142,7 +143,7 @@ def _as_found(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str
 
 def _causes(context: PipelineContext, pinned_run: PinnedRun, name: str) -> list[Cause]:
     """What the code of a step, and of the project's modules that it imports, shows."""
-    latest = context.ledger.steps.latest(context.name, name)
+    latest = StepStore.of(context).latest(name)
     paths = latest[1].get("files", {}) if latest is not None else {}
     places = {path: _find(path, (pinned_run.tree, *pinned_run.code_paths)) for path in paths}
     files = {

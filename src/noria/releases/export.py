@@ -10,7 +10,9 @@ from msgspec.structs import replace
 
 from noria import __version__, config
 from noria.data import refetch
+from noria.data.kept_versions import erased_files
 from noria.data.snapshot import FilePin, Snapshot
+from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError
 from noria.kernel.pins import Pins
@@ -41,7 +43,7 @@ def data_of(context: PipelineContext, release: Release, pins: Pins) -> Iterator[
     """Each dataset of a release with its files, to be verified while they are copied. Raises RefusedError for what was erased."""
     for dataset, digest in sorted(pins.snapshots.items()):
         try:
-            snapshot = context.ledger.data.snapshot(digest)
+            snapshot = DataStore.of(context).snapshot(digest)
         except NotFoundError as error:
             raise _erased(release, f"the manifest of {dataset}") from error
         if any(pin.origin for pin in snapshot.files):
@@ -53,7 +55,7 @@ def _kept(context: PipelineContext, release: Release, dataset: str, pin: FilePin
     try:
         return context.blobs.unverified(pin.digest)
     except NotFoundError as error:
-        if pin.origin is not None and pin.digest not in context.ledger.keep.erased():
+        if pin.origin is not None and pin.digest not in erased_files(context.ledger):
             what = f"{pin.name} of {dataset} stayed at its origin, and the project does not say any more how to fetch it"
             raise RefusedError(
                 what, where=pin.origin, hint=f"Put {dataset} back into noria.yaml, with `pin: version`."
@@ -122,7 +124,7 @@ def recorded_steps(bundle: Path) -> list[StepRecord]:
 
 def _absent(context: PipelineContext, digest: str) -> LeftOutDataset:
     try:
-        files = context.ledger.data.snapshot(digest).files
+        files = DataStore.of(context).snapshot(digest).files
     except NotFoundError:
         files = ()
     return LeftOutDataset(digest, len(files), sum(pin.size_bytes for pin in files))

@@ -38,6 +38,7 @@ from noria.releases import bundle, sealing
 from noria.releases.bundle import HostedFacts, ImportedFrom, Manifest
 from noria.releases.packaging import model_facts_of, model_file
 from noria.releases.release import IMPORTED, Release, ServedForm
+from noria.releases.store import ReleaseStore
 from noria.storage.disk import full_disk
 
 TIMEOUT_S = 600.0
@@ -333,7 +334,7 @@ def _released(
 ) -> ReleaseImport:
     identity = names.digest_bytes(f"import:{origin['sha256']}".encode())  # of no run: barring it bars no other work
     with context.ledger.transaction():
-        made = context.ledger.releases.seal(context.name, digest, run_id, None, ServedForm(result["form"]), None, {}, identity)
+        made = ReleaseStore.of(context).seal(digest, run_id, None, ServedForm(result["form"]), None, {}, identity)
         text = f"{made.version} imported from {origin['file']} ({origin['framework']}), {made.form}; it passed no gates"
         context.event(
             "release.imported", made.version, text, digest=digest, sha256=origin["sha256"], framework=origin["framework"]

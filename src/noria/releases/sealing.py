@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import RefusedError
 from noria.kernel.verdict import Outcome, Verdict
@@ -25,6 +26,7 @@ from noria.releases import judge_release as policy
 from noria.releases.evidence import Evaluation
 from noria.releases.packaging import Package, model_file, serving_manifest
 from noria.releases.release import Release
+from noria.releases.store import ReleaseStore
 from noria.storage.disk import sync_below, sync_path
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ NAMED = 3  # so many changed files are named
 def sealed_by(context: PipelineContext, pinned_run: PinnedRun) -> Release | None:
     """The release that this very turn sealed before it was interrupted; the run gets what was sealed of it back: its pins, its
     steps and the parameters that a search found."""
-    found = next((r for r in context.ledger.releases.list(context.name) if r.turn_id == pinned_run.turn.id), None)
+    found = next((r for r in ReleaseStore.of(context).list() if r.turn_id == pinned_run.turn.id), None)
     if found is not None:
         folder = context.bundle(found.digest)
         pinned_run.pins = bundle.read_manifest(folder, found.digest).pins
@@ -81,8 +83,7 @@ def release(
     place(folder, context.bundle(digest))
     with context.ledger.transaction():
         context.check_lease()
-        sealed = context.ledger.releases.seal(
-            context.name,
+        sealed = ReleaseStore.of(context).seal(
             digest,
             pinned_run.run_id,
             pinned_run.turn.id,
@@ -120,7 +121,7 @@ def _evidence(
     context: PipelineContext, pinned_run: PinnedRun, package: Package, measured: tuple[Evaluation, Reference], verdict: Verdict
 ) -> dict[str, Any]:
     assert pinned_run.pins is not None
-    snapshots = {name: context.ledger.data.snapshot(digest) for name, digest in pinned_run.pins.snapshots.items()}
+    snapshots = {name: DataStore.of(context).snapshot(digest) for name, digest in pinned_run.pins.snapshots.items()}
     trained = dict(package.trained)
     return {
         "evaluation": measured[0],

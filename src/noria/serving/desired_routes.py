@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from noria.serving.rollout_records import Route
 from noria.serving.route_file import ROUTES, read_routes
+from noria.serving.route_store import all_routes
 
 if TYPE_CHECKING:
     from noria.storage.ledger import Ledger
@@ -42,4 +43,4 @@ class DesiredRoutes:
             from noria.storage.ledger import Ledger  # SQLite: a server without a project does without it
 
             self._ledger = Ledger.open(self._path.parent)
-        return self._ledger.routes.all()
+        return all_routes(self._ledger)

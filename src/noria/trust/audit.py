@@ -8,10 +8,16 @@ from typing import Any
 
 import msgspec
 
+from noria.data.store import DataStore
+from noria.delivery.approval_store import ApprovalStore
 from noria.kernel import names
 from noria.kernel.errors import StoreError
 from noria.pipeline.run import Run, RunKind, lasting
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.turn_store import TurnStore
 from noria.releases import signing
+from noria.releases.store import ReleaseStore
+from noria.serving.route_store import RouteStore
 from noria.storage.events import ChainEnd
 from noria.storage.heads import FILE
 from noria.storage.ledger import Ledger
@@ -110,16 +116,15 @@ def _head(ledger: Ledger, state: Path, events: int) -> list[str]:
 
 
 def _states(ledger: Ledger) -> dict[str, RecordedState]:
-    routes = ledger.routes.all()
     return {
         project.name: RecordedState(
-            ledger.releases.list(project.name),
-            [route for route in routes if route.project == project.name],
-            [Approved(a.release, a.environment, a.actor) for a in ledger.approvals.list(project.name)],
-            ledger.data.each_delivery(project.name),
-            ledger.turns.each(project.name),
-            ((run.id, run_digest(run)) for run in ledger.runs.each(project.name, RunKind.TURN)),
-            ledger.data.never_accepted(project.name),
+            ReleaseStore(ledger, project.name).list(),
+            RouteStore(ledger, project.name).all(),
+            [Approved(a.release, a.environment, a.actor) for a in ApprovalStore(ledger, project.name).list()],
+            DataStore(ledger, project.name).each_delivery(),
+            TurnStore(ledger, project.name).each(),
+            ((run.id, run_digest(run)) for run in RunStore(ledger, project.name).each(RunKind.TURN)),
+            DataStore(ledger, project.name).never_accepted(),
         )
         for project in ledger.projects.list()
     }

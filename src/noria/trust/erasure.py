@@ -18,18 +18,22 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.data import versions
+from noria.data.holding_store import HoldingStore
+from noria.data.kept_versions import note_erased
 from noria.data.snapshot import ErasedFile, FilePin
+from noria.data.store import DataStore
 from noria.delivery.context import DeliveryContext
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, NotFoundError, StoreError, UsageError
 from noria.pipeline import git
 from noria.pipeline.pin import origin
 from noria.pipeline.run import Run, StepRecord, StepState
-from noria.releases import bundle
+from noria.releases import bundle, dataset_versions
 from noria.releases.bundle import CODE, Manifest, read_manifest
+from noria.releases.store import ReleaseStore
 from noria.trust.gc import NAMED, exclusive
 from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, descended
-from noria.trust.keep_store import RememberedResult
+from noria.trust.keep_store import KeepStore, RememberedResult
 from noria.trust.references import contents, expand, gather, holders
 from noria.trust.verification import DAMAGED_FOLDER
 
@@ -101,18 +105,18 @@ def plan(context: DeliveryContext, reference: str) -> ErasurePlan:
     files = tuple(sorted(named, key=lambda file: (file.dataset, file.name, file.digest)))
     roots = frozenset(file.digest for file in files)
     projects = [row.name for row in context.ledger.projects.list()]
-    held = {project: frozenset(context.ledger.keep.holding(project, roots)) for project in projects}
+    held = {project: frozenset(HoldingStore(context.ledger, project).holding(roots)) for project in projects}
     results = {project: _descended(context, project, roots | held[project]) for project in projects}
-    runs = [run for project in projects for run in context.ledger.keep.runs(project, 0.0) if _used(run, held[project])]
+    runs = [run for project in projects for run in KeepStore(context.ledger, project).runs(0.0) if _used(run, held[project])]
     manifests, left, outs = _made(context, results, runs)
     touched = _touched(context, projects, held, results, runs)
-    samples = frozenset(context.ledger.keep.samples_of(roots))
+    samples = frozenset(HoldingStore.of(context).samples_of(roots))
     needed = _needed(context, projects, manifests | left | samples)
     manifests, left = manifests - needed, left - needed
     standing = [
         (project, of, pin.name)
         for project in projects
-        for of, pin in context.ledger.keep.standing(project)
+        for of, pin in HoldingStore(context.ledger, project).standing()
         if pin.digest in roots
     ]
     return ErasurePlan(
@@ -156,11 +160,11 @@ def erase(context: DeliveryContext, reference: str) -> ErasurePlan:
 def _files(context: DeliveryContext, reference: str) -> Iterator[ErasedContent]:
     """The files of a version; else every content of the file of that name, refused ones included."""
     with contextlib.suppress(NotFoundError, UsageError):
-        facts = versions.find(context.ledger, context.name, reference)
-        yield from (_doomed(facts.dataset, pin) for pin in context.ledger.data.files_of(facts.digest))
+        facts = dataset_versions.find(context.ledger, context.name, reference)
+        yield from (_doomed(facts.dataset, pin) for pin in DataStore.of(context).files_of(facts.digest))
         return
     name = reference.removeprefix("./")
-    found = context.ledger.keep.contents_of(context.name, name)
+    found = HoldingStore.of(context).contents_of(name)
     if not found:
         raise NotFoundError(
             f"there is no snapshot and no file {reference!r}",
@@ -176,7 +180,7 @@ def _doomed(dataset: str, pin: FilePin) -> ErasedContent:
 
 def _descended(context: DeliveryContext, project: str, roots: Set[str]) -> list[RememberedResult]:
     """Remembered results that came from these contents or versions, directly or through others or a file of theirs."""
-    results = list(context.ledger.keep.results(project))
+    results = list(KeepStore(context.ledger, project).results())
     facts: list[tuple[str, Set[str], str]] = []
     for result in results:
         output = result.record.output or ""
@@ -278,7 +282,7 @@ def _code(
     unknown: list[str] = []
     homes = {row.name: Path(row.home) for row in context.ledger.projects.list()} | {context.name: origin(context)}
     for project in projects:
-        for release in context.ledger.releases.list(project):
+        for release in ReleaseStore(context.ledger, project).list():
             manifest, erased = _bundle(context, release.digest)
             used = _made_of(manifest, held[project])
             known = _committed(homes[project], release.commit)
@@ -342,11 +346,11 @@ def _record(context: DeliveryContext, found: ErasurePlan) -> None:
     gone |= dict.fromkeys(found.samples - gone.keys(), ("", "a sample of failing rows"))
     gone |= dict.fromkeys((found.left | found.manifests) - gone.keys(), ("", "left by a step"))
     with context.ledger.transaction():
-        context.ledger.keep.erase([ErasedFile(context.name, d, of, name, context.actor, now) for d, (of, name) in gone.items()])
+        note_erased(context.ledger, [ErasedFile(context.name, d, of, name, context.actor, now) for d, (of, name) in gone.items()])
         for project, keys in found.touched.results.items():
-            context.ledger.keep.forget_results(project, keys)
+            KeepStore(context.ledger, project).forget_results(keys)
         for project, dataset, name in found.standing:
-            context.ledger.data.withdraw(project, dataset, name)
+            DataStore(context.ledger, project).withdraw(dataset, name)
             context.ledger.marks.drop(project, f"data:{dataset}", [name])
         files = sorted({file.digest for file in found.files})
         text = f"{len(files):,} contents were erased ({found.size_bytes:,} bytes with what was made of them)"

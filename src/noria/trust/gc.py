@@ -17,6 +17,8 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from noria.data.holding_store import HoldingStore
+from noria.data.store import DataStore
 from noria.data.versions import BLOBS
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import RefusedError
@@ -24,9 +26,10 @@ from noria.kernel.judge_clock import SETTLED_S, jump
 from noria.kernel.policy import lasting
 from noria.pipeline.run import StepRecord
 from noria.predictions import compacted
+from noria.releases.store import ReleaseStore
 from noria.storage.lease import HeldJob
 from noria.trust.judge_retention import YOUNG_S, BlobKind, unneeded
-from noria.trust.keep_store import RememberedResult
+from noria.trust.keep_store import KeepStore, RememberedResult
 from noria.trust.references import References, contents, gather
 
 PATIENCE_S = 5.0  # for those who are about to let go
@@ -91,7 +94,11 @@ def plan(context: DeliveryContext, keep_s: float) -> GarbagePlan:
     needs = gather(context, dict.fromkeys(projects, before))
     results = {project: list(_stale(context, project, needs)) for project in projects}
     snapshots = {
-        project: [facts.digest for facts in context.ledger.keep.snapshots(project) if facts.digest not in needs.kept.snapshots]
+        project: [
+            facts.digest
+            for facts in HoldingStore(context.ledger, project).snapshots()
+            if facts.digest not in needs.kept.snapshots
+        ]
         for project in projects
     }
     names = _cached(context, projects, needs) | _names(context, results, snapshots)
@@ -121,10 +128,10 @@ def collect(context: DeliveryContext, keep_s: float, *, trust_clock: bool = Fals
             raise RefusedError(f"nothing was deleted by its age, because {found.doubt}", hint=hint)
         with context.ledger.transaction():
             for project, keys in found.results.items():
-                context.ledger.keep.forget_results(project, keys)
+                KeepStore(context.ledger, project).forget_results(keys)
             for project, digests in found.snapshots.items():
-                context.ledger.data.forget(project, digests)
-                context.ledger.keep.note_collection(project, found.before)
+                DataStore(context.ledger, project).forget(digests)
+                KeepStore(context.ledger, project).note_collection(found.before)
         gone = _delete(context, found, leases)
         _forget_marks(context, found)
         done = replace(found, items=tuple(gone))
@@ -179,7 +186,7 @@ def _busy(text: str) -> RefusedError:
 
 def _stale(context: DeliveryContext, project: str, needs: References) -> Iterator[RememberedResult]:
     """Remembered results of which something goes."""
-    for result in context.ledger.keep.results(project):
+    for result in KeepStore(context.ledger, project).results():
         output = result.record.output
         left = _left(result.record) - {result.record.log}  # a result is one without what was printed on the way
         if output not in needs.kept.results or output in needs.broken or not left <= needs.blobs:
@@ -203,13 +210,13 @@ def _names(
         own = dict.fromkeys([*filter(None, [output]), *_left(result.record)], result.name)
         found |= {digest: (Garbage.RESULTS, name) for digest, name in (own | files).items()}
     for project, digests in snapshots.items():
-        found |= {pin.digest: (Garbage.DATA, pin.name) for pin in context.ledger.keep.contents(project, digests)}
+        found |= {pin.digest: (Garbage.DATA, pin.name) for pin in HoldingStore(context.ledger, project).contents(digests)}
     return found
 
 
 def _cached(context: DeliveryContext, projects: Iterable[str], needs: References) -> dict[str, tuple[Garbage, str]]:
     """Digest -> the object of which the store has a copy."""
-    pins = (pin for project in projects for pin in context.ledger.keep.contents(project, needs.kept.snapshots))
+    pins = (pin for project in projects for pin in HoldingStore(context.ledger, project).contents(needs.kept.snapshots))
     return {pin.digest: (Garbage.CACHED, pin.name) for pin in pins if pin.origin is not None}
 
 
@@ -234,7 +241,7 @@ def _folders(
     """What lies in the state folder besides blobs. What changed in the last hour stays."""
     young = now - YOUNG_S
     under_way = {holder.name for holder in needs.kept.holders if holder.kind is BlobKind.TURN}
-    releases = {release.digest for project in projects for release in context.ledger.releases.list(project)}
+    releases = {release.digest for project in projects for release in ReleaseStore(context.ledger, project).list()}
     yield from _in(Garbage.WORK, context.state / "work", young, under_way | {NAMED})
     yield from _in(Garbage.TREES, context.state / "worktrees", young, needs.kept.commits)
     yield from _in(Garbage.SEARCHES, context.state / "search", before)
@@ -310,9 +317,9 @@ def _unlink_dangling(folder: Path) -> None:
 def _forget_marks(context: DeliveryContext, found: GarbagePlan) -> None:
     """The stat index forgets trees that are gone, and files that are gone from those that are not."""
     for project in found.results:
-        for tree in context.ledger.keep.trees(project):
+        for tree in KeepStore(context.ledger, project).trees():
             if not Path(tree).is_dir():
-                context.ledger.keep.forget_tree(project, tree)
+                KeepStore(context.ledger, project).forget_tree(tree)
                 continue
             known = context.ledger.marks.all(project, f"tree:{tree}")
             gone = [name for name in known if not os.path.lexists(os.path.join(tree, name))]

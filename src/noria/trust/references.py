@@ -9,14 +9,20 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.data import versions
+from noria.data.holding_store import HoldingStore
+from noria.data.kept_versions import PinStore
 from noria.data.snapshot import FilePin, SnapshotFacts
+from noria.data.store import DataStore
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import CorruptBlobError, NotFoundError
 from noria.pipeline.run import Run, StepRecord
 from noria.pipeline.steps import StepOutput
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.bundle import read_manifest
 from noria.releases.release import Release
+from noria.releases.store import ReleaseStore
 from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, keep
+from noria.trust.keep_store import KeepStore
 
 
 class References(msgspec.Struct, frozen=True):
@@ -47,7 +53,7 @@ def gather(context: DeliveryContext, before: Mapping[str, float] | None = None) 
     Blobs belong to all projects of the ledger, and so all are asked.
     """
     projects = [row.name for row in context.ledger.projects.list()]
-    ends = before or {name: context.ledger.keep.collected_before(name) for name in projects}
+    ends = before or {name: KeepStore(context.ledger, name).collected_before() for name in projects}
     kept = keep((holder for name in projects for holder in holders(context, name, ends[name])), ends)
     return expand(context, projects, kept)
 
@@ -56,7 +62,7 @@ def expand(context: DeliveryContext, projects: Iterable[str], kept: RetentionSet
     """Look up what snapshots and results consist of. What was erased is not needed."""
     found = set(kept.blobs | kept.results)
     for project in projects:
-        found.update(pin.digest for pin in context.ledger.keep.contents(project, kept.snapshots) if pin.origin is None)
+        found.update(pin.digest for pin in HoldingStore(context.ledger, project).contents(kept.snapshots) if pin.origin is None)
     broken = set()
     for digest in kept.results:
         made = contents(context, digest)
@@ -77,19 +83,19 @@ def contents(context: DeliveryContext, result: str) -> StepOutput | None:
 
 def holders(context: DeliveryContext, project: str, since: float) -> Iterator[Holder]:
     """Everything of a project that may need something; of runs those that ended since then, and those of releases."""
-    runs = {run.id: run for run in context.ledger.keep.runs(project, since)}
+    runs = {run.id: run for run in KeepStore(context.ledger, project).runs(since)}
     yield from (_of_run(run, since) for run in runs.values())
     yield from _of_releases(context, project, runs, since)
-    for result in context.ledger.keep.results(project):
+    for result in KeepStore(context.ledger, project).results():
         left = _of_records([result.record], logs=result.at >= since)
         yield Holder(BlobKind.STEP, project, result.name, result.at, results=left.results, blobs=left.blobs)
-    for turn in context.ledger.turns.unfinished(project):
-        recorded = context.ledger.turns.recorded(turn.id, "pin") or {}
+    for turn in TurnStore(context.ledger, project).unfinished():
+        recorded = TurnStore.of(context).recorded(turn.id, "pin") or {}
         yield Holder(BlobKind.TURN, project, str(recorded.get("run_id", "")), turn.started_at, commit=recorded.get("commit"))
-    for pinned in context.ledger.keep.pins(project):
+    for pinned in PinStore(context.ledger, project).pins():
         yield Holder(BlobKind.PINNED, project, pinned.name, pinned.at, snapshots=frozenset({pinned.digest}))
     yield from _of_datasets(context, project)
-    for delivery in context.ledger.keep.samples(project, since):
+    for delivery in HoldingStore(context.ledger, project).samples(since):
         blobs = frozenset(filter(None, (delivery.sample_digest, delivery.digest)))
         yield Holder(BlobKind.QUARANTINE, project, delivery.id, delivery.at, blobs=blobs)
 
@@ -128,8 +134,8 @@ def _of_records(records: Iterable[StepRecord], *, logs: bool) -> _Left:
 
 def _of_releases(context: DeliveryContext, project: str, runs: Mapping[str, Run], since: float) -> Iterator[Holder]:
     erased = versions.gone(context.ledger, context.blobs)
-    hit = context.ledger.keep.holding(project, erased.keys()) if erased else set()
-    for release in context.ledger.releases.list(project):
+    hit = HoldingStore(context.ledger, project).holding(erased.keys()) if erased else set()
+    for release in ReleaseStore(context.ledger, project).list():
         run = runs.get(release.run_id)
         made = _of_run(run, since) if run is not None else _of_bundle(context, release, since)
         yield replace(
@@ -173,16 +179,16 @@ def _read(path: Path, otherwise: bytes) -> bytes:
 
 def _of_datasets(context: DeliveryContext, project: str) -> Iterator[Holder]:
     standing: dict[str, set[str]] = {}
-    for dataset, pin in context.ledger.keep.standing(project):
+    for dataset, pin in HoldingStore(context.ledger, project).standing():
         if pin.origin is None:
             standing.setdefault(dataset, set()).add(pin.digest)
     newest: dict[str, SnapshotFacts] = {}
-    for facts in context.ledger.keep.snapshots(project):
+    for facts in HoldingStore(context.ledger, project).snapshots():
         newest.setdefault(facts.dataset, facts)
     for dataset in standing.keys() | newest.keys():
         snapshots = {newest[dataset].digest} if dataset in newest else set()
         if dataset in standing:  # which may be an older version again
-            snapshots.add(context.ledger.data.head(project, dataset).digest)
+            snapshots.add(DataStore(context.ledger, project).head(dataset).digest)
         blobs = frozenset(standing.get(dataset, ()))
         yield Holder(BlobKind.CURRENT, project, dataset, 0.0, snapshots=frozenset(snapshots), blobs=blobs)
 
@@ -206,7 +212,7 @@ def uses(context: DeliveryContext, needs: References, wanted: Set[str]) -> dict[
         for digest in holder.blobs & wanted:
             _note(found[digest], holder)
     for project in {holder.project for holder in needs.kept.holders}:
-        for dataset, pin in context.ledger.keep.standing(project):
+        for dataset, pin in HoldingStore(context.ledger, project).standing():
             if pin.digest in wanted:
                 found[pin.digest].data.add((dataset, pin.name))
     return found
@@ -214,10 +220,10 @@ def uses(context: DeliveryContext, needs: References, wanted: Set[str]) -> dict[
 
 def _pins_among(context: DeliveryContext, snapshot: str, wanted: Set[str]) -> list[tuple[str, FilePin]]:
     try:
-        dataset = context.ledger.data.facts(snapshot).dataset
+        dataset = DataStore.of(context).facts(snapshot).dataset
     except NotFoundError:
         return []
-    return [(dataset, pin) for pin in context.ledger.data.files_of(snapshot) if pin.digest in wanted]
+    return [(dataset, pin) for pin in DataStore.of(context).files_of(snapshot) if pin.digest in wanted]
 
 
 def _files_among(context: DeliveryContext, result: str, wanted: Set[str]) -> list[tuple[str, str]]:

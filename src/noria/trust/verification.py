@@ -24,6 +24,7 @@ from noria.kernel.errors import CorruptBlobError, NoriaError, NotFoundError, Sto
 from noria.pipeline import environment
 from noria.pipeline.executors.task import cores
 from noria.releases.bundle import read_manifest, stored_bundle
+from noria.releases.store import ReleaseStore
 from noria.trust.judge_retention import BlobKind
 from noria.trust.references import References, Uses, gather, uses
 
@@ -178,7 +179,7 @@ Candidate = tuple[Path, str, str]  # a file that may hold the bytes of this dige
 
 def _bundle_files(context: DeliveryContext, used: Mapping[str, Uses]) -> Iterator[Candidate]:
     """The model of a release."""
-    for release in context.ledger.releases.list(context.name):
+    for release in ReleaseStore.of(context).list():
         bundle = context.bundle(release.digest)
         with contextlib.suppress(StoreError):
             for name, digest in read_manifest(bundle, release.digest).files.items():
@@ -245,7 +246,7 @@ def _of_source(context: DeliveryContext, dataset: config.DataSource, files: Mapp
 
 def _bundles(context: DeliveryContext) -> Iterator[tuple[str, str]]:
     """Releases whose sealed folder is not whole, and why."""
-    for release in context.ledger.releases.list(context.name):
+    for release in ReleaseStore.of(context).list():
         try:
             stored_bundle(context.state, release)
         except StoreError as error:

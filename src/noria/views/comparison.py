@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from noria.data.snapshot import Snapshot
+from noria.data.store import DataStore
 from noria.evaluation.judge_compare import CodeFile, ComparedSide, RunDifference, compare
 from noria.evaluation.store import EvaluationStore, read_evaluation
 from noria.kernel import names
@@ -15,10 +16,14 @@ from noria.kernel.errors import AmbiguousError, NoriaError, NotFoundError, Usage
 from noria.pipeline import environment, git
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.run import Run, flat
+from noria.pipeline.run_store import RunStore
+from noria.pipeline.series_store import SeriesStore
 from noria.pipeline.turn_record import REPEATS, TurnOutcome
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.evidence import Evaluation
 from noria.releases.release import Release
-from noria.releases.store import PREFIX
+from noria.releases.store import PREFIX, ReleaseStore
+from noria.serving.route_store import RouteStore
 from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
 
@@ -48,7 +53,7 @@ def find(archive: Archive, ref: str) -> NamedRun:
     """What ``ref`` stands for. Raises NotFoundError; UsageError for a turn that never came to a run."""
     ledger, project = archive.ledger, archive.project
     if ref == LATEST:
-        runs = ledger.runs.list(project)
+        runs = RunStore(ledger, project).list()
         if not runs:
             raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
         newest = next((run for run in runs if _worked(archive, run)), runs[0])
@@ -59,9 +64,9 @@ def find(archive: Archive, ref: str) -> NamedRun:
     if served is not None:
         return _of_release(archive, served, f"{served.version} (serves {ref})")
     if names.VERSION.fullmatch(ref) or PREFIX.fullmatch(ref):
-        return _of_release(archive, ledger.releases.get(project, ref))
+        return _of_release(archive, ReleaseStore(ledger, project).get(ref))
     try:
-        return _named(archive, ledger.runs.find(project, ref))
+        return _named(archive, RunStore(ledger, project).find(ref))
     except AmbiguousError:
         raise
     except NotFoundError as error:
@@ -72,13 +77,13 @@ def _worked(archive: Archive, run: Run) -> bool:
     """Whether the run did something itself: its turn found something new."""
     if run.outcome == TurnOutcome.NOTHING_CHANGED:
         return False
-    return run.turn_id is None or archive.ledger.turns.recorded(run.turn_id, REPEATS) is None
+    return run.turn_id is None or TurnStore(archive.ledger, archive.project).recorded(run.turn_id, REPEATS) is None
 
 
 def serving(archive: Archive, name: str) -> Release | None:
     """The release that serves an environment; None when there is no such environment or nothing serves it."""
-    route = archive.ledger.routes.get(archive.project, name) if names.is_name(name) else None
-    return archive.ledger.releases.get(archive.project, route.champion_version) if route is not None else None
+    route = RouteStore(archive.ledger, archive.project).get(name) if names.is_name(name) else None
+    return ReleaseStore(archive.ledger, archive.project).get(route.champion_version) if route is not None else None
 
 
 def defaults(archive: Archive, first: str | None, second: str | None) -> tuple[NamedRun, NamedRun]:
@@ -99,7 +104,7 @@ def defaults(archive: Archive, first: str | None, second: str | None) -> tuple[N
 
 def _champion(archive: Archive) -> NamedRun | None:
     """What serves the environment where quality counts most: production, or else the one that changed last."""
-    routes = [r for r in archive.ledger.routes.all() if r.project == archive.project]
+    routes = RouteStore(archive.ledger, archive.project).all()
     if not routes:
         return None
     chosen = max(routes, key=lambda r: (r.environment == "production", r.revision))
@@ -129,26 +134,28 @@ def side(archive: Archive, named: NamedRun) -> ComparedSide:
         evaluation=read_evaluation(facts) if facts else _measured(archive, run),
         snapshots={name: _snapshot(archive, digest) for name, digest in run.pins.snapshots.items()},
         environment=_evidence(bundle, "environment") or _kept(archive, run.pins.environment),
-        series=archive.ledger.series.of_run(archive.project, run.id),
-        steps={name: msgspec.convert(f, StepFacts) for name, f in archive.ledger.runs.step_facts(run).items()},
+        series=SeriesStore(archive.ledger, archive.project).of_run(run.id),
+        steps={
+            name: msgspec.convert(f, StepFacts) for name, f in RunStore(archive.ledger, archive.project).step_facts(run).items()
+        },
     )
 
 
 def _of_turn(archive: Archive, ref: str) -> NamedRun:
-    turn = archive.ledger.turns.find(archive.project, ref)
+    turn = TurnStore(archive.ledger, archive.project).find(ref)
     if turn is None:
         raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
     if turn.run_id is None:
         raise UsageError(f"turn {turn.number} has no run to compare: it ended before ({turn.outcome})", hint=HINT)
-    return _named(archive, archive.ledger.runs.get(turn.run_id), f"turn {turn.number}")
+    return _named(archive, RunStore(archive.ledger, archive.project).get(turn.run_id), f"turn {turn.number}")
 
 
 def _of_release(archive: Archive, release: Release, name: str | None = None) -> NamedRun:
-    return NamedRun(name or release.version, archive.ledger.runs.get(release.run_id), release)
+    return NamedRun(name or release.version, RunStore(archive.ledger, archive.project).get(release.run_id), release)
 
 
 def _named(archive: Archive, run: Run, name: str | None = None) -> NamedRun:
-    made = next((r for r in archive.ledger.releases.list(archive.project) if r.run_id == run.id), None)
+    made = next((r for r in ReleaseStore(archive.ledger, archive.project).list() if r.run_id == run.id), None)
     return NamedRun(name or run.id, run, made)
 
 
@@ -164,7 +171,7 @@ def _evidence(bundle: Path | None, name: str) -> Any:
 
 def _measured(archive: Archive, run: Run) -> Evaluation | None:
     """The evaluation of a run that became no release, where its turn measured a candidate."""
-    found = EvaluationStore(archive.ledger.database).of_turn(run.turn_id) if run.turn_id else None
+    found = EvaluationStore(archive.ledger, archive.project).of_turn(run.turn_id) if run.turn_id else None
     return found.evaluation if found is not None else None
 
 
@@ -181,7 +188,7 @@ def _kept(archive: Archive, digest: str) -> dict[str, Any] | None:
 
 def _snapshot(archive: Archive, digest: str) -> Snapshot | None:
     try:
-        return archive.ledger.data.snapshot(digest)
+        return DataStore(archive.ledger, archive.project).snapshot(digest)
     except NotFoundError:
         return None
 

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria.data.snapshot import Delivery
+from noria.data.store import DataStore
+from noria.delivery.rollout_store import RolloutStore
 from noria.evaluation.records import Assessment
 from noria.evaluation.store import EvaluationStore
 from noria.kernel.event import Event
 from noria.monitor.records import Alert, Window
+from noria.monitor.store import AlertStore, QualityStore
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn
+from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release
+from noria.releases.store import ReleaseStore
 from noria.serving.rollout_records import Analysis, Rollout, Route, Tally, total
+from noria.serving.route_store import RouteStore
 from noria.views.runtime_status import StatusContext, surroundings
 
 if TYPE_CHECKING:
@@ -98,8 +105,8 @@ def nothing_yet(project: str, around: StatusContext) -> StatusView:
 def read(ledger: Ledger, project: str, around: StatusContext) -> StatusView:
     """One look at the ledger; nothing is changed."""
     now = time.time()
-    releases = tuple(ledger.releases.list(project))
-    turns = tuple(ledger.turns.list(project, TURNS))
+    releases = tuple(ReleaseStore(ledger, project).list())
+    turns = tuple(TurnStore(ledger, project).list(TURNS))
     clock = ledger.clock.read(project)
     return StatusView(
         project=project,
@@ -108,15 +115,15 @@ def read(ledger: Ledger, project: str, around: StatusContext) -> StatusView:
         clock=ClockView(clock.now(now), clock.speed, False) if clock else ClockView(now, 1.0, True),
         environments=_environments(ledger, project, around, {r.digest: r for r in releases}),
         turns=turns,
-        judged=EvaluationStore(ledger.database).of_turns(turn.id for turn in turns[:JUDGED]),
+        judged=EvaluationStore(ledger, project).of_turns(turn.id for turn in turns[:JUDGED]),
         releases=releases,
-        windows=tuple(sorted(ledger.quality.windows(project, WINDOWS), key=lambda w: (w.start, w.release))),
-        deliveries=tuple(ledger.data.deliveries(project, DELIVERIES)),
-        quarantined_rows=ledger.data.quarantined_rows(project),
-        waiting_triggers=len(ledger.triggers.pending(project)),
-        alerts=tuple(ledger.alerts.list(project, ALERTS)),
+        windows=tuple(sorted(QualityStore(ledger, project).windows(WINDOWS), key=lambda w: (w.start, w.release))),
+        deliveries=tuple(DataStore(ledger, project).deliveries(DELIVERIES)),
+        quarantined_rows=DataStore(ledger, project).quarantined_rows(),
+        waiting_triggers=len(TriggerStore(ledger, project).pending()),
+        alerts=tuple(AlertStore(ledger, project).list(ALERTS)),
         events=newest_events(ledger, project, EVENTS),
-        ended=tuple(ledger.rollouts.ended(project, ENDED)),
+        ended=tuple(RolloutStore(ledger, project).ended(ENDED)),
     )
 
 
@@ -128,8 +135,8 @@ def newest_events(ledger: Ledger, project: str, limit: int) -> tuple[Event, ...]
 def _environments(
     ledger: Ledger, project: str, around: StatusContext, releases: Mapping[str, Release]
 ) -> tuple[EnvironmentView, ...]:
-    routes = {route.environment: route for route in ledger.routes.all() if route.project == project}
-    waiting = ledger.rollouts.waiting(project)  # a first release has no route yet
+    routes = {route.environment: route for route in RouteStore(ledger, project).all()}
+    waiting = RolloutStore(ledger, project).waiting()  # a first release has no route yet
     names = dict.fromkeys([*around.environments, *sorted({*routes, *waiting})])
     return tuple(_environment(ledger, project, around, releases, name, routes.get(name)) for name in names)
 
@@ -137,7 +144,7 @@ def _environments(
 def _environment(
     ledger: Ledger, project: str, around: StatusContext, releases: Mapping[str, Release], name: str, route: Route | None
 ) -> EnvironmentView:
-    active, probing = ledger.rollouts.active(project, name), ledger.rollouts.probing(project, name)
+    active, probing = RolloutStore(ledger, project).active(name), RolloutStore(ledger, project).probing(name)
     return EnvironmentView(
         name=name,
         address=around.addresses.get(name),

@@ -6,7 +6,7 @@ import msgspec
 
 from noria.evaluation.store import EvaluationStore
 from noria.kernel.verdict import GateVerdict
-from noria.storage.connection import Database
+from noria.storage.bound_store import BoundStore
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -23,32 +23,27 @@ class Totals(msgspec.Struct, frozen=True):
     user_s: float = 0.0  # in the project's own code, over all turns
 
 
-class TotalStore:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def of(self, project: str) -> Totals:
-        newest = EvaluationStore(self._database).newest(project)
-        row = self._database.row("SELECT total(user_s) AS seconds FROM turns WHERE project = ?", (project,))
+class TotalStore(BoundStore):
+    def read(self) -> Totals:
+        newest = EvaluationStore(self.ledger, self.project).newest()
+        row = self._database.row("SELECT total(user_s) AS seconds FROM turns WHERE project = ?", (self.project,))
         return Totals(
-            turns=self._counted("SELECT outcome AS what, count(*) AS many FROM turns WHERE project = ? GROUP BY 1", project),
-            alerts=self._counted("SELECT kind AS what, count(*) AS many FROM alerts WHERE project = ? GROUP BY 1", project),
-            events=self._counted("SELECT kind AS what, count(*) AS many FROM events WHERE project = ? GROUP BY 1", project),
-            rollouts=self._counted("SELECT state AS what, count(*) AS many FROM rollouts WHERE project = ? GROUP BY 1", project),
+            turns=self._counted("SELECT outcome AS what, count(*) AS many FROM turns WHERE project = ? GROUP BY 1"),
+            alerts=self._counted("SELECT kind AS what, count(*) AS many FROM alerts WHERE project = ? GROUP BY 1"),
+            events=self._counted("SELECT kind AS what, count(*) AS many FROM events WHERE project = ? GROUP BY 1"),
+            rollouts=self._counted("SELECT state AS what, count(*) AS many FROM rollouts WHERE project = ? GROUP BY 1"),
             deliveries=self._counted(
                 "SELECT CASE WHEN accepted THEN 'accepted' ELSE 'quarantined' END AS what, count(*) AS many "
                 "FROM deliveries WHERE project = ? GROUP BY 1",
-                project,
             ),
             releases=self._counted(
                 "SELECT CASE WHEN barred IS NULL THEN 'sealed' ELSE 'barred' END AS what, count(*) AS many "
                 "FROM releases WHERE project = ? GROUP BY 1",
-                project,
             ),
             gates=newest.gates if newest is not None else (),
             gates_of=newest.environment if newest is not None else "",
             user_s=float(row["seconds"]) if row else 0.0,
         )
 
-    def _counted(self, statement: str, project: str) -> dict[str, int]:
-        return {str(row["what"]): int(row["many"]) for row in self._database.rows(statement, (project,))}
+    def _counted(self, statement: str) -> dict[str, int]:
+        return {str(row["what"]): int(row["many"]) for row in self._database.rows(statement, (self.project,))}

@@ -26,6 +26,7 @@ from noria import config
 from noria.config import Project
 from noria.data import formats, versions
 from noria.data.sources.pattern import split
+from noria.data.store import DataStore
 from noria.delivery.batch import parts, rows
 from noria.delivery.batch.parts import DONE, KEY, BatchParts
 from noria.delivery.batch.rows import InputFile, RefusedRow, RowChunk
@@ -37,7 +38,7 @@ from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedErr
 from noria.kernel.task_definition import Output
 from noria.models import judge_decision
 from noria.models.signature import Signature
-from noria.releases import signing
+from noria.releases import dataset_versions, signing
 from noria.releases.bundle import open_bundle
 from noria.serving import batch, protocol
 from noria.serving.batch import Answers, Scorer
@@ -374,9 +375,9 @@ def dataset(context: DeliveryContext, reference: str) -> tuple[InputFile, ...]:
 
     Raises NotFoundError, RefusedError when files of it are gone or were erased.
     """
-    facts = versions.find(context.ledger, context.name, reference)
+    facts = dataset_versions.find(context.ledger, context.name, reference)
     versions.whole(context, facts)
-    pins = sorted(context.ledger.data.files_of(facts.digest), key=lambda pin: pin.name)
+    pins = sorted(DataStore.of(context).files_of(facts.digest), key=lambda pin: pin.name)
     named = [(pin, context.named_blob(pin.digest, pin.name)) for pin in pins]
     known = config.load(context.home).data.get(facts.dataset)
     dialect = known.csv if known is not None else None

@@ -2,6 +2,8 @@
 
 import time
 
+from noria.pipeline.trigger_store import TriggerStore
+
 YAML = """
 project: tagged
 data: {{rows: {{source: "data/*.csv", settle: 50ms}}}}
@@ -40,5 +42,5 @@ def walk(case):
     deadline = time.monotonic() + 200
     while not watcher.commits(project):
         assert time.monotonic() < deadline, "commit c is never taken"
-    assert context.ledger.triggers.newest_commit("tagged")[0] == newest
+    assert TriggerStore(context.ledger, "tagged").newest_commit()[0] == newest
     context.ledger.close()
