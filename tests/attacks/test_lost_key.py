@@ -19,7 +19,7 @@ from noria.releases import bundle, signing
 from noria.releases.bundle import Manifest, ModelFacts
 from noria.releases.release import ServedForm
 from noria.serving.client import Server
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.storage.ledger import Ledger
 
 

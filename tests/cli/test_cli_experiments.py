@@ -32,7 +32,7 @@ from noria.pipeline.turn_store import TurnStore
 from noria.releases import signing
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger

@@ -17,6 +17,7 @@ from noria.cli import execute
 from noria.config import loading
 from noria.data.snapshot import Delivery, FilePin
 from noria.data.store import DataStore
+from noria.delivery.rollout_record import Analysis, GuardStatus, Interval, Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.kernel import names
 from noria.kernel.pins import Pins
@@ -31,8 +32,9 @@ from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Analysis, GuardStatus, Interval, Rollout, RolloutState, Route, Tally
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.serving.tallies import Tally
 from noria.storage.ledger import Ledger
 from noria.views.runtime_status import StatusContext
 from noria.views.status import read

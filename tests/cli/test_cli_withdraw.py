@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from noria.cli import execute
+from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Rollout, RolloutState, Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 

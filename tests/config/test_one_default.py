@@ -18,7 +18,7 @@ from noria.kernel.workers import Workers
 from noria.serving.__main__ import parse
 from noria.serving.app import Settings
 from noria.serving.client import Server
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.router import table_of
 from noria.serving.supervisor import Options
 from noria.views.runtime_status import StatusContext

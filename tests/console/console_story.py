@@ -5,11 +5,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from noria.data.snapshot import Delivery
+from noria.delivery.rollout_record import Analysis, GuardStatus, Interval, Rollout, RolloutState
 from noria.kernel.event import Event
 from noria.monitor.records import Alert, Window
 from noria.pipeline.turn_record import Stage, Turn, TurnOutcome
 from noria.releases.release import Release, ServedForm
-from noria.serving.rollout_records import Analysis, GuardStatus, Interval, Rollout, RolloutState, Route, Tally
+from noria.serving.route import Route
+from noria.serving.tallies import Tally
 from noria.views.runtime_status import StatusContext
 from noria.views.status import ClockView, EnvironmentView, RolloutView, StatusView
 

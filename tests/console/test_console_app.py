@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from noria.console.app import build
+from noria.delivery.rollout_record import Rollout
 from noria.engine.action import Action, Value
 from noria.engine.action_table import ACTIONS
 from noria.kernel.errors import (
@@ -31,7 +32,6 @@ from noria.kernel.errors import (
     StoreError,
     UsageError,
 )
-from noria.serving.rollout_records import Rollout
 from noria.views.runtime_status import StatusContext
 from noria.views.status import StatusView, nothing_yet
 

@@ -17,8 +17,9 @@ from noria.cli import group
 from noria.console.ways import ways
 from noria.delivery import judge_advance
 from noria.delivery.judge_guards import Evidence
+from noria.delivery.rollout_record import Analysis, Interval, RolloutState, evidence_words
 from noria.kernel.policy import QualityGuard, RolloutPolicy, RolloutStep, StepKind
-from noria.serving.rollout_records import Analysis, Interval, RolloutState, Tally, evidence_words
+from noria.serving.tallies import Tally
 from noria.views import rollout_steps
 
 EVERY = {e.name: e.canary or e.probation for e in story.every_state().environments}

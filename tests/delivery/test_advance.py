@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from noria.delivery import judge_advance
 from noria.delivery.judge_advance import AnalysisMoment, Ruling
 from noria.delivery.judge_guards import Evidence
+from noria.delivery.rollout_record import Advice, Interval
 from noria.kernel.policy import Guards, QualityGuard, QuantileGuard, RolloutPolicy, RolloutStep, StepKind
 from noria.kernel.verdict import Outcome
-from noria.serving.rollout_records import Advice, Interval, Tally
+from noria.serving.tallies import Tally
 
 STEPS = tuple(RolloutStep(StepKind.CANARY, share) for share in (0.1, 0.5, 1.0))
 POLICY = RolloutPolicy(steps=STEPS, guards=Guards(errors=0.01, slow_by=0.02), false_alarm=0.01, missed=0.05)

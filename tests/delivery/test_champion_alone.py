@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from noria.delivery import rollout as stage
 from noria.serving.environment import fit
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.worker_pool import WorkerPlan
 
 TRIED = Route(

@@ -13,9 +13,11 @@ from noria.delivery import rollout as stage
 from noria.delivery import rollout_controller
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts, EngineStats
+from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import CHAMPION, Crashes, Rollout, RolloutState, Route, candidate_of
+from noria.serving.crash_record import CHAMPION, Crashes, candidate_of
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 
 V1, V2, V3 = digest_of("v1"), digest_of("v2"), digest_of("v3")

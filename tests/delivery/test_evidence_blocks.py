@@ -18,8 +18,9 @@ from noria.delivery.context import DeliveryContext
 from noria.delivery.rollout_store import RolloutStore
 from noria.releases.store import ReleaseStore
 from noria.serving.client import ArmTallies
-from noria.serving.rollout_records import Route, Tally, total
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.serving.tallies import Tally, total
 
 POLICY = "project: p\nenvironments: {production: {rollout: {steps: [50%, 100%], replay: 0}}}\n"
 counts = st.tuples(st.integers(0, 400), st.integers(0, 3), st.integers(0, 3))

@@ -11,7 +11,7 @@ import pytest
 
 from noria.config import loading
 from noria.delivery.rollout_controller import RolloutController
-from noria.serving.rollout_records import Rollout, RolloutState
+from noria.delivery.rollout_record import Rollout, RolloutState
 
 POLICY = "project: p\nenvironments: {production: {rollout: {steps: [50%%, 100%%]}, freeze: [%s]}}\n"
 

@@ -13,6 +13,7 @@ from noria import config
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.rollout_controller import RolloutController
+from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.engine import actions
 from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
@@ -22,8 +23,9 @@ from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
+from noria.serving.crash_record import Crashes, candidate_of
 from noria.serving.replay_result import Replayed
-from noria.serving.rollout_records import Crashes, Rollout, RolloutState, Route, candidate_of
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 
 CANARY = "steps: [10%, 50%, 100%], replay: 0"

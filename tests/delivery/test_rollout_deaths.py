@@ -13,9 +13,10 @@ from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
 from noria.delivery.rollout_controller import RolloutController
+from noria.delivery.rollout_record import RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import RolloutState, Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 
 YAML = """\

@@ -14,6 +14,7 @@ from noria import config
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.driver import Embedded, EngineCounts
+from noria.delivery.rollout_record import RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.engine import actions
 from noria.engine.turn import end
@@ -26,7 +27,7 @@ from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release, ServedForm
 from noria.releases.store import ReleaseStore
 from noria.serving.client import Server
-from noria.serving.rollout_records import RolloutState, Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 

@@ -19,6 +19,7 @@ from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.driver import EngineCounts
 from noria.delivery.rollout_controller import RolloutController
+from noria.delivery.rollout_record import RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.engine import actions
 from noria.kernel.errors import NoriaError, ServingError
@@ -29,8 +30,10 @@ from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release, ServedForm
 from noria.releases.store import ReleaseStore
 from noria.serving.client import ArmTallies
-from noria.serving.rollout_records import Crashes, RolloutState, Route, Tally, candidate_of
+from noria.serving.crash_record import Crashes, candidate_of
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.serving.tallies import Tally
 
 YAML = """\
 project: p

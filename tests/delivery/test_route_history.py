@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace
 
 from noria.kernel.errors import StoreError
-from noria.serving.rollout_records import Route, revision_of, tally_key
+from noria.serving.route import Route, revision_of, tally_key
 from noria.serving.route_store import RouteStore, all_routes
 from noria.storage.ledger import Ledger
 

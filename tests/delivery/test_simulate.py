@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from noria.delivery import judge_advance, simulation
 from noria.delivery.judge_advance import AnalysisMoment
 from noria.delivery.judge_guards import Evidence
+from noria.delivery.rollout_record import Advice, Interval
 from noria.delivery.simulation import (
     ArmShares,
     DecisionRule,
@@ -23,7 +24,7 @@ from noria.delivery.simulation import (
     Stream,
 )
 from noria.kernel.policy import Guards, QualityGuard, RolloutPolicy, RolloutStep, StepKind
-from noria.serving.rollout_records import Advice, Interval, Tally
+from noria.serving.tallies import Tally
 
 POLICY = RolloutPolicy(
     steps=tuple(RolloutStep(StepKind.CANARY, share) for share in (0.3, 0.6, 1.0)),

@@ -25,7 +25,7 @@ from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.trust import audit
 
 STEPS = ("train", "package", "score.candidate")

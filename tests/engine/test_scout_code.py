@@ -18,7 +18,7 @@ from noria.kernel.errors import ConfigError
 from noria.pipeline import pin
 from noria.pipeline.context import PinnedRun
 from noria.pipeline.turn_record import Turn, TurnOutcome
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 
 YAML = "project: p\nsteps: {one: {cmd: 'cat word.txt > out.txt', deps: [word.txt], outs: [out.txt]}}\n"

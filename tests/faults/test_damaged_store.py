@@ -29,7 +29,7 @@ from noria.predictions.damage import tell_damage
 from noria.predictions.segments import MAGIC
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage.blobs import BlobStore
 from noria.storage.context import silent

@@ -12,6 +12,7 @@ from engine_stub import Scripted, digest_of, line_of
 from noria import config
 from noria.cli import show
 from noria.delivery.context import DeliveryContext
+from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.engine import turn_runner
 from noria.kernel.trigger import TriggerKind
@@ -22,7 +23,6 @@ from noria.monitor.store import QualityStore
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Rollout, RolloutState
 
 YAML = "project: p\nretrain: {on: [code, data, quality], at_most: 2 per day}\n"
 LONG_AGO = 10_020  # turns: more than any page of a history

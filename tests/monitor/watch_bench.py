@@ -26,7 +26,7 @@ from noria.releases.bundle import MANIFEST, Manifest, ModelFacts
 from noria.releases.evidence import Reference
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.stats import profile
 from noria.stats.profile_records import Profile

@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from noria.daemon import Daemon
+from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.engine import assembly
 from noria.predictions import retention
 from noria.predictions.records import Prediction, Shadow, decode, frame
 from noria.predictions.shadow_log import shadow_folder, tidy
 from noria.predictions.writer import LogReader, LogWriter
-from noria.serving.rollout_records import Rollout, RolloutState
 
 PROJECT = """project: hello
 data: {points: points.csv}

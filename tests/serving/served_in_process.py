@@ -21,7 +21,7 @@ from noria.serving.app import App, Settings
 from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.project_apps import Apps
 from noria.serving.recorder import Recorder
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import load
 

@@ -10,7 +10,7 @@ import httpx
 from serving_bundles import PROJECT, RECORD, Seal
 
 from noria.serving.client import ArmTallies, Server, SyncResult
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 

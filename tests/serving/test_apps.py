@@ -16,8 +16,9 @@ from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.releases import signing
 from noria.serving.client import ArmTallies
-from noria.serving.rollout_records import Route, Tally
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.serving.tallies import Tally
 from noria.storage.ledger import Ledger
 
 OTHER = "tips"

@@ -8,7 +8,7 @@ import pytest
 
 from noria.kernel.verdict import Outcome
 from noria.serving import judge_crash
-from noria.serving.rollout_records import Crashes
+from noria.serving.crash_record import Crashes
 
 
 @pytest.mark.parametrize(

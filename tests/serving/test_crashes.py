@@ -22,7 +22,7 @@ from noria.serving import counts
 from noria.serving.counts import counts_path
 from noria.serving.crashes import _telling
 from noria.serving.out_of_memory import OutOfMemory
-from noria.serving.rollout_records import Tally
+from noria.serving.tallies import Tally
 
 SIDE = 3000  # of the matrices that make a call take a second or more
 

@@ -27,10 +27,11 @@ from noria.serving import host_pool
 from noria.serving import worker_pool as grouping
 from noria.serving.child_process import spawn
 from noria.serving.counts import SharedCounters, counts_path
+from noria.serving.crash_record import candidate_of
 from noria.serving.crashes import CrashHistory
 from noria.serving.environment import ServedEnvironment, bind
 from noria.serving.out_of_memory import OutOfMemory
-from noria.serving.rollout_records import Route, candidate_of
+from noria.serving.route import Route
 from noria.serving.runtime import HostedRuntime
 from noria.serving.supervisor import Options, Supervisor
 from noria.serving.worker_pool import WorkerGoneError, WorkerLink, WorkerPlan, WorkerPool

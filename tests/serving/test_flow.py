@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.serving.counts import PROBED, REVISIONS, SharedCounters, counts_path, create
-from noria.serving.rollout_records import Route, Tally
+from noria.serving.route import Route
+from noria.serving.tallies import Tally
 from noria.serving.traffic import OVER_S, TrafficMeter
 
 ROUTE = Route("shop", "production", 7, "a" * 64, "v1")

@@ -20,7 +20,8 @@ from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.crashes import CrashHistory
 from noria.serving.environment import bind
 from noria.serving.out_of_memory import OutOfMemory
-from noria.serving.rollout_records import Route, Tally
+from noria.serving.route import Route
+from noria.serving.tallies import Tally
 from noria.serving.worker_pool import WorkerLink, WorkerPlan, WorkerPool
 from noria.serving.worker_start import Start
 

@@ -35,7 +35,7 @@ from noria.serving import protocol
 from noria.serving.app import App, Settings
 from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.recorder import Recorder
-from noria.serving.rollout_records import Route, tally_key
+from noria.serving.route import Route, tally_key
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import load
 

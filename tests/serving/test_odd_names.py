@@ -24,7 +24,7 @@ from noria.serving import rehearsal, supervisor
 from noria.serving.crashes import CrashHistory
 from noria.serving.fast_reader import FastReader, reader
 from noria.serving.rehearsal import rehearse
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_file import ROUTES, write_routes
 from noria.serving.runtime import LoadedRelease
 from noria.serving.supervisor import Options

@@ -18,7 +18,7 @@ from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.serving import counts as counting
 from noria.serving.counts import SharedCounters, counts_path
-from noria.serving.rollout_records import Tally
+from noria.serving.tallies import Tally
 
 
 @pytest.fixture(scope="module")

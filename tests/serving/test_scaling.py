@@ -29,7 +29,7 @@ from noria.serving.counts import counts_path
 from noria.serving.environment import bind
 from noria.serving.heartbeat import Pulse
 from noria.serving.judge_scaling import ScalingDecision, ScalingRule
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.usage import UsageMeter, cores
 from noria.serving.worker_pool import WorkerPlan, WorkerPool
 from noria.serving.worker_start import Start

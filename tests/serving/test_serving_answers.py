@@ -15,7 +15,7 @@ from noria.kernel.errors import PortInUseError
 from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
 from noria.serving.client import Server
-from noria.serving.rollout_records import Tally
+from noria.serving.tallies import Tally
 
 REGRESSION = Signature(inputs=BINARY.inputs, task=Task.REGRESSION)
 

@@ -19,9 +19,10 @@ from noria.serving import counts
 from noria.serving.environment import bind
 from noria.serving.protocol import PredictionRequest
 from noria.serving.recorder import Ids
-from noria.serving.rollout_records import Route, Tally, tally_key
+from noria.serving.route import Route, tally_key
 from noria.serving.router import NoAnswerError, Router, table_of
 from noria.serving.runtime import LoadedRelease, ReleaseFailed, checked
+from noria.serving.tallies import Tally
 
 ASK = PredictionRequest([RECORD], {"carrier": ["AA"], "distance": [3.5]}, [None], [None])
 

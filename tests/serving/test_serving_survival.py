@@ -17,7 +17,7 @@ from serving_bundles import RECORD, Seal, compiled, hosted, logged, wait_for
 from serving_world import Load, World
 
 from noria.kernel.errors import ServingError
-from noria.serving.rollout_records import Tally
+from noria.serving.tallies import Tally
 
 
 def test_swaps_under_load_fail_no_request(world: World) -> None:

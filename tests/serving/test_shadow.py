@@ -25,10 +25,11 @@ from noria.serving.counts import SharedCounters, counts_path
 from noria.serving.crashes import CrashHistory, last_words
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.recorder import Recorder
-from noria.serving.rollout_records import Route, Tally
+from noria.serving.route import Route
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import BeyondModelError, LoadedRelease, ReleaseFailed, load
 from noria.serving.shadow import WAITING, ShadowScorer
+from noria.serving.tallies import Tally
 
 HEADERS = [(b"host", b"127.0.0.1:1"), (b"content-type", b"application/json")]
 BODY = msgspec.json.encode(RECORD)

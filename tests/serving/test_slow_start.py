@@ -13,7 +13,7 @@ from serving_world import World
 
 from noria.kernel.errors import ServingError, StoppedError
 from noria.serving import client as control
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_follower import OVERTAKEN, FollowerActions, Key
 from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger

@@ -21,9 +21,10 @@ from noria.serving import counts as counting
 from noria.serving.counts import SharedCounters
 from noria.serving.key_assignment import BUCKETS, SIZE_BYTES, CountedBuckets, bucket, open_seen, seen_path
 from noria.serving.protocol import PredictionRequest
-from noria.serving.rollout_records import Route, Tally
+from noria.serving.route import Route
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import LoadedRelease
+from noria.serving.tallies import Tally
 
 KEYS = [f"flight-{i}" for i in range(20_000)]
 STEPS = (0.01, 0.05, 0.25, 0.5, 1.0)

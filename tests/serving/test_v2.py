@@ -23,7 +23,7 @@ from serving_world import World
 
 from noria.kernel.task import Task
 from noria.models.signature import Input, Kind, Signature
-from noria.serving.rollout_records import Tally
+from noria.serving.tallies import Tally
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ROOT / ".clients" / "bin" / "python"

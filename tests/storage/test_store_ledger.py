@@ -19,7 +19,7 @@ from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage import connection
 from noria.storage.ledger import Ledger
@@ -231,7 +231,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 ledger = Ledger.open(Path(sys.argv[1]))

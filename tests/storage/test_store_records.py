@@ -14,6 +14,7 @@ import pytest
 from noria.data.snapshot import Delivery, FilePin
 from noria.data.store import DataStore
 from noria.delivery.approval_store import ApprovalStore
+from noria.delivery.rollout_record import Interval, Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.kernel.errors import CorruptBlobError, DiskFullError, NotFoundError, StoreError
 from noria.kernel.pins import Pins
@@ -28,7 +29,7 @@ from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Interval, Rollout, RolloutState, Tally
+from noria.serving.tallies import Tally
 from noria.storage import blobs as blob_store
 from noria.storage.blobs import BlobStore
 from noria.storage.jobs import ATTEMPTS

@@ -21,6 +21,7 @@ from blake3 import blake3
 from small_line import CONFIG, DAY_S, MONDAY, SmallLine, git, points, small_line
 
 from noria.data.store import DataStore
+from noria.delivery.rollout_record import RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.engine import actions, turn_runner
 from noria.evaluation.store import EvaluationStore
@@ -39,7 +40,6 @@ from noria.predictions.reader import LogReader
 from noria.predictions.records import Feedback, Prediction
 from noria.releases.bundle import stored_bundle
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import RolloutState
 from noria.storage.lease import HeldJob
 
 

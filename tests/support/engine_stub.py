@@ -12,7 +12,9 @@ from noria.kernel.errors import ServingError
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
 from noria.serving.client import ArmTallies
-from noria.serving.rollout_records import Crashes, Route, Tally
+from noria.serving.crash_record import Crashes
+from noria.serving.route import Route
+from noria.serving.tallies import Tally
 from noria.storage.ledger import Ledger
 
 

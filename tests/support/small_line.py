@@ -37,7 +37,7 @@ from noria.pipeline.executors.pool import Pool
 from noria.pipeline.turn_record import Turn
 from noria.predictions.records import Feedback, Prediction
 from noria.predictions.writer import LogWriter
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage.ledger import Ledger
 

@@ -14,7 +14,7 @@ from noria.evaluation.records import gated_first
 from noria.kernel import names
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.views.status import release_facts
 

@@ -10,9 +10,9 @@ import click
 from noria.cli.action import ActionGroup
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, pairs, percent, plain, plural, section, table
+from noria.delivery.rollout_record import Rollout, RolloutState, evidence_words
 from noria.delivery.rollout_store import RolloutStore
 from noria.kernel.errors import ConfigError, NotFoundError
-from noria.serving.rollout_records import Rollout, RolloutState, evidence_words
 from noria.views.runtime_status import surroundings
 from noria.views.status import EnvironmentView, RolloutView, canary_facts, ended_facts, read
 

@@ -19,6 +19,7 @@ from noria.data import versions
 from noria.data.holding_store import HoldingStore
 from noria.data.kept_versions import erased_files
 from noria.data.snapshot import Delivery
+from noria.delivery.rollout_record import Rollout
 from noria.delivery.rollout_store import RolloutStore
 from noria.evaluation.judge_compare import summary
 from noria.evaluation.records import gated_first
@@ -33,8 +34,8 @@ from noria.pipeline.turn_record import Turn
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Rollout, total
 from noria.serving.route_store import RouteStore
+from noria.serving.tallies import total
 from noria.storage.blobs import BlobStore
 from noria.views.status import delivery_facts, release_facts, turn_facts
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from noria.console import chart, ways
+from noria.delivery.rollout_record import evidence_words
 from noria.evaluation.records import gated_first
 from noria.kernel import words
 from noria.kernel.names import short
 from noria.pipeline.turn_record import TurnOutcome
-from noria.serving.rollout_records import evidence_words
 from noria.views import rollout_steps
 from noria.views.status import StatusView
 

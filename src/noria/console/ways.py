@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from noria.delivery.rollout_record import ASKS_APPROVAL, Rollout, RolloutState
 from noria.engine.action_table import ACTIONS
-from noria.serving.rollout_records import ASKS_APPROVAL, Rollout, RolloutState
 
 
 class Way(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts, EngineStats
 from noria.delivery.judge_advance import AnalysisMoment
 from noria.delivery.judge_guards import Evidence
+from noria.delivery.rollout_record import Advice, Analysis, Interval, Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel.errors import RefusedError
@@ -30,8 +31,9 @@ from noria.predictions.damage import tell_damage
 from noria.releases.bundle import read_manifest
 from noria.releases.store import ReleaseStore
 from noria.serving.client import ArmTallies
-from noria.serving.rollout_records import Advice, Analysis, Interval, Rollout, RolloutState, Route, Tally, total
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.serving.tallies import Tally, total
 from noria.stats import betting
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from noria.config import Environment, Project
 from noria.delivery import judge_rollback_target
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts, reachable
+from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.kernel.errors import LeaseLostError, NotFoundError, RefusedError, ServingError
 from noria.kernel.verdict import Outcome, Reason
@@ -25,7 +26,8 @@ from noria.releases.bundle import MANIFEST
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
 from noria.serving import judge_crash
-from noria.serving.rollout_records import CHAMPION, Rollout, RolloutState, Route
+from noria.serving.crash_record import CHAMPION
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 
 ONWARD = "onward"  # the kind of a job: a release was promoted by its rollout, and goes on to the next environments

@@ -11,7 +11,8 @@ from noria.kernel.errors import ServingError, StoreError
 from noria.releases import signing
 from noria.releases.bundle import open_bundle
 from noria.serving.client import ArmTallies, Server
-from noria.serving.rollout_records import Crashes, Route
+from noria.serving.crash_record import Crashes
+from noria.serving.route import Route
 
 
 class EngineCounts(msgspec.Struct, frozen=True):

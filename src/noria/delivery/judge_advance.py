@@ -17,9 +17,9 @@ import msgspec
 
 from noria.delivery import judge_guards as guards
 from noria.delivery.judge_guards import Evidence
+from noria.delivery.rollout_record import ASKS_APPROVAL, Advice, GuardStatus
 from noria.kernel.policy import RolloutPolicy, RolloutStep, StepKind, lasting, percent
 from noria.kernel.verdict import Outcome, Reason
-from noria.serving.rollout_records import ASKS_APPROVAL, Advice, GuardStatus
 
 
 class AnalysisMoment(msgspec.Struct, frozen=True):

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
+from noria.delivery.rollout_record import GuardStatus, Interval, evidence_words
 from noria.kernel.policy import QualityGuard, QuantileGuard, RolloutPolicy, percent
 from noria.kernel.tasks import find_metric
-from noria.serving.rollout_records import GuardStatus, Interval, Tally, evidence_words
+from noria.serving.tallies import Tally
 from noria.stats import betting, eprocess, quantiles
 from noria.stats.eprocess import Outcomes
 from noria.stats.metrics import Floats

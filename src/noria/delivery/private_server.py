@@ -27,7 +27,7 @@ from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.releases import bundle, signing
 from noria.releases.packaging import Package
 from noria.serving.client import Server
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_file import ROUTES, write_routes
 from noria.storage.disk import make_state
 

@@ -17,6 +17,7 @@ from noria.delivery import judge_replay as judge
 from noria.delivery.approval_store import ApprovalStore
 from noria.delivery.champion import ONWARD, OUTCOMES, close, demand_unchanged, route_change
 from noria.delivery.context import DeliveryContext
+from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.kernel import names
 from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
@@ -27,7 +28,8 @@ from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
 from noria.serving import judge_crash
-from noria.serving.rollout_records import Rollout, RolloutState, Route, candidate_of
+from noria.serving.crash_record import candidate_of
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 
 

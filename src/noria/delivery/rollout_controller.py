@@ -18,12 +18,13 @@ from noria.delivery import rollout as stage
 from noria.delivery.analysis import AnalysisContext
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import EngineCounts, EngineStats
+from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.kernel.errors import ConfigError, LeaseLostError, ServingError
 from noria.kernel.policy import Freeze
 from noria.kernel.verdict import Reason
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Rollout, RolloutState, Route
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage.lease import HeldJob
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+from noria.delivery.rollout_record import Rollout
 from noria.kernel.errors import NotFoundError
-from noria.serving.rollout_records import Rollout
 from noria.storage.bound_store import BoundStore
 from noria.storage.ledger import Ledger
 from noria.storage.rows import StructTable

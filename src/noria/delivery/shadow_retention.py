@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from noria.delivery.rollout_record import RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.predictions.shadow_log import shadow_folder, tidy
-from noria.serving.rollout_records import RolloutState
 from noria.storage.context import StoreContext
 
 JUDGED = frozenset(

@@ -28,7 +28,7 @@ from noria.releases.export_facts import FACTS, ExportFacts, facts_of
 from noria.releases.export_reader import lay as lay_piece
 from noria.releases.release import Release
 from noria.serving import protocol, supervisor
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_file import ROUTES, read_routes, write_routes
 from noria.storage import archive
 from noria.storage.archive import ArchiveMember, Content

@@ -14,6 +14,7 @@ from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.approval_store import ApprovalStore
 from noria.delivery.context import DeliveryContext
+from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.engine.action import demand_person
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
@@ -21,7 +22,6 @@ from noria.kernel.trigger import TriggerKind
 from noria.pipeline.trigger_store import TriggerStore
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Rollout, RolloutState
 from noria.serving.route_store import RouteStore
 
 

@@ -2,6 +2,6 @@
 
 Promises that no request fails while releases change, that what it answered is on disk before the answer leaves, and that it
 imports no control plane.
-Exports ``client.Server`` for whoever starts and asks it, ``supervisor`` (`python -m noria.serving`), and the records of
-routes and tallies.
+Exports ``client.Server`` for whoever starts and asks it, ``supervisor`` (`python -m noria.serving`), and the
+records that it shares with delivery: ``route.Route``, ``tallies.Tally`` and ``crash_record.Crashes``.
 """

@@ -27,7 +27,8 @@ from noria.kernel.descriptors import readable
 from noria.kernel.errors import PortInUseError, ServingError, StoppedError
 from noria.kernel.policy import RECORD_ALL, LogPolicy
 from noria.kernel.workers import TWO, Workers
-from noria.serving.rollout_records import Crashes, Tally
+from noria.serving.crash_record import Crashes
+from noria.serving.tallies import Tally
 
 SOCKET = "server.sock"
 FACTS = "server.json"

@@ -16,7 +16,8 @@ from bisect import bisect_left
 from pathlib import Path
 
 from noria.kernel.errors import DiskFullError, ServingError
-from noria.serving.rollout_records import Route, Tally
+from noria.serving.route import Route
+from noria.serving.tallies import Tally
 
 PROJECTS = 32  # blocks: the first is nobody's, and that of projects beyond
 SLOTS = 64  # the most workers an environment can have

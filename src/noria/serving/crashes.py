@@ -22,9 +22,10 @@ from noria.kernel import logs
 from noria.serving import judge_crash
 from noria.serving.child_process import CODE_ENDED
 from noria.serving.counts import SharedCounters, turned
+from noria.serving.crash_record import CHAMPION, Crashes, candidate_of
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.preflight import ending
-from noria.serving.rollout_records import CHAMPION, Crashes, Route, candidate_of
+from noria.serving.route import Route
 
 _log = logs.named("noria.serving")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.route_file import ROUTES, read_routes
 from noria.serving.route_store import all_routes
 

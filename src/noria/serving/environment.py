@@ -12,7 +12,7 @@ from noria.kernel.errors import PortInUseError, ServingError
 from noria.serving.autoscaler import Scaler
 from noria.serving.counts import SharedCounters
 from noria.serving.crashes import CrashHistory, crash_facts
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.traffic import TrafficMeter
 from noria.serving.usage import UsageMeter, WorkerUsage
 from noria.serving.worker_pool import WorkerPlan, WorkerPool, named

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Sequence
 
 from noria.kernel.verdict import Outcome, Reason
-from noria.serving.rollout_records import Crashes
+from noria.serving.crash_record import Crashes
 
 CANDIDATE_DEATHS = 2  # of processes that a candidate was running in: one may be chance
 CHAMPION_DEATHS = 3  # within WINDOW_S, of a champion whose predecessor is there to take over

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from noria.serving.counts import BUCKETS_S, SharedCounters, turned
-from noria.serving.rollout_records import Route, Tally
+from noria.serving.route import Route
+from noria.serving.tallies import Tally
 
 
 def render(counts: SharedCounters, environment: str, routes: Sequence[Route], usage: Mapping[str, Any] | None = None) -> str:

@@ -19,7 +19,7 @@ from noria.predictions.records import ids_from
 from noria.predictions.writer import Feedback, LogWriter, Prediction, Predictions
 from noria.serving.counts import SharedCounters, turned
 from noria.serving.protocol import FeedbackMessage, PredictionRequest
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.router import RouterAnswer
 from noria.storage.disk import FULL
 

@@ -6,7 +6,7 @@ import msgspec
 
 from noria.kernel.errors import NoriaError, ServingError
 from noria.serving import openapi, protocol, v2_messages
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.router import RouteTable, describe, table_of
 from noria.serving.runtime import LoadedRelease
 

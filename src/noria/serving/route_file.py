@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from noria.kernel.errors import StoreError
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.storage.disk import write_whole
 
 ROUTES = "routes.json"

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from noria.kernel import logs
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 
 _log = logs.named("noria.serving")
 

@@ -8,7 +8,7 @@ import itertools
 from msgspec.structs import replace
 
 from noria.kernel.errors import StoreError
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.storage.bound_store import BoundStore
 from noria.storage.ledger import Ledger
 from noria.storage.rows import StructTable

@@ -24,7 +24,7 @@ from noria.serving.counts import SharedCounters, turned
 from noria.serving.fast_reader import FastReader, reader
 from noria.serving.key_assignment import BUCKETS, CountedBuckets, bucket
 from noria.serving.protocol import Columns, PredictionRequest
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.runtime import AGAIN_S, Answers, AwayError, BeyondModelError, LoadedRelease, PartlyError, ReleaseFailed
 
 _UNMARKED = nullcontext()

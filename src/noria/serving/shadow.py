@@ -25,7 +25,7 @@ from noria.serving import protocol
 from noria.serving.counts import SharedCounters
 from noria.serving.protocol import PredictionRequest
 from noria.serving.recorder import moment
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.router import RouterAnswer, RouteTable, asked, columns_for, late, now, shadowed, why
 from noria.serving.runtime import INLINE_ROWS, BeyondModelError, LoadedRelease, ReleaseFailed
 

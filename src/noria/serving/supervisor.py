@@ -35,7 +35,7 @@ from noria.serving.host_pool import LOAD_S, Hosts
 from noria.serving.judge_scaling import ScalingDecision
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.preflight import Proofs
-from noria.serving.rollout_records import Route, revision_of
+from noria.serving.route import Route, revision_of
 from noria.serving.route_follower import FollowerActions, Key
 from noria.serving.shared_files import mend
 from noria.serving.usage import WorkerUsage

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from noria.serving.counts import SharedCounters, turned
-from noria.serving.rollout_records import Route, Tally
+from noria.serving.route import Route
+from noria.serving.tallies import Tally
 
 EVERY_S = 10.0
 OVER_S = 600.0

@@ -44,7 +44,7 @@ from noria.serving.project_apps import Apps
 from noria.serving.rate_limits import RateLimits, rates_path
 from noria.serving.recorder import Recorder, secret
 from noria.serving.rehearsal import rehearse
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.router import Router, table_of
 from noria.serving.runtime import HostedRuntime, LoadedRelease, load
 from noria.serving.shadow import ShadowScorer

@@ -18,7 +18,7 @@ from noria.kernel.errors import NoriaError, ServingError
 from noria.kernel.workers import MOST
 from noria.serving.child_process import Backoff, send_signal, spawn
 from noria.serving.heartbeat import Pulse
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 from noria.serving.worker_start import LINE_LIMIT, Start
 
 _log = logs.named("noria.serving")

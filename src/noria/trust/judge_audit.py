@@ -11,7 +11,7 @@ from noria.data.snapshot import Delivery
 from noria.kernel.event import Event
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.releases.release import Release
-from noria.serving.rollout_records import Route
+from noria.serving.route import Route
 
 SEALED = ("release.sealed", "release.imported")
 LIFTED = ("release.lifted", "rollout.promoted")  # promoting a release by hand lifts its bar

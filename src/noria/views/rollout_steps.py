@@ -8,8 +8,8 @@ import re
 import msgspec
 from markupsafe import Markup
 
+from noria.delivery.rollout_record import Analysis, GuardStatus, Rollout, RolloutState, evidence_words
 from noria.kernel.words import percent
-from noria.serving.rollout_records import Analysis, GuardStatus, Rollout, RolloutState, evidence_words
 
 MARK = 80.0  # where a bar's needed evidence lies, in percent of its width: there is room to see what goes beyond
 TONES = {  # what a state means to the eye

@@ -11,6 +11,7 @@ import msgspec
 
 from noria.data.snapshot import Delivery
 from noria.data.store import DataStore
+from noria.delivery.rollout_record import Analysis, Rollout
 from noria.delivery.rollout_store import RolloutStore
 from noria.evaluation.records import Assessment
 from noria.evaluation.store import EvaluationStore
@@ -22,8 +23,9 @@ from noria.pipeline.turn_record import Turn
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
-from noria.serving.rollout_records import Analysis, Rollout, Route, Tally, total
+from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.serving.tallies import Tally, total
 from noria.views.runtime_status import StatusContext, surroundings
 
 if TYPE_CHECKING:
