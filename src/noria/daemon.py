@@ -32,6 +32,7 @@ from noria.engine.trigger_watcher import TriggerWatcher
 from noria.kernel import descriptors, logs
 from noria.kernel.background import Background
 from noria.kernel.errors import ConfigError, LeaseLostError, NoriaError, PortInUseError, ServingError, StoppedError, StoreError
+from noria.kernel.words import duration
 from noria.monitor.retraining import learn
 from noria.monitor.watch import EnvironmentMonitor, watch
 from noria.pipeline.trigger_store import TriggerStore
@@ -231,7 +232,7 @@ class Daemon:
         at = {name: url for name, url in self.addresses.items() if name != "console"}
         self.addresses |= assembly.start_server(self.context, project, at=at, stopped=self.stopping.is_set)
         seconds = time.monotonic() - began
-        text = f"the model server was gone; a new one answers after {seconds:.1f} s, by the last routes"
+        text = f"the model server was gone; a new one answers after {duration(seconds)}, by the last routes"
         self.context.event("server.restarted", "server", text, seconds=seconds)
         self._write_facts()
 

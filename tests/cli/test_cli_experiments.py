@@ -295,7 +295,7 @@ def test_a_side_that_is_not_there(say, ref: str) -> None:
 
 def test_the_story_of_a_run(say, made: Told) -> None:
     text = say("show", made.experiment[:18])
-    for needed in ("experiment", "wide", "a try", "train.lr", "ran, attempt 2", "3.5 s", "210 MB", "12 MB", "0.5 MB", "four"):
+    for needed in ("experiment", "wide", "a try", "train.lr", "ran, attempt 2", "3.5 s", "210 MB", "12.0 MB", "500 kB", "four"):
         assert needed in text, needed
     assert "one" not in text.partition("Logs")[2].partition("Metrics")[0].splitlines()[1:]
     failed = say("show", "2")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from noria.cli.output import emit, emit_error, plain, table
 from noria.cli.scalar import scalar
-from noria.cli.versions import size
 from noria.kernel.errors import NotFoundError
 
 texts = st.text(max_size=30)
@@ -45,27 +44,6 @@ def test_columns_begin_where_their_heads_do(rows: list[tuple[str, int, str]]) ->
         assert line[: head.index("count")].rstrip() == plain(name)
         assert line[head.index("count") :].split("  ")[0] == str(count)
         assert line[head.index("why") :] == plain(why)
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "said"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1_000, "1.0 kB"),
-        (99_949, "99.9 kB"),
-        (100_000, "100 kB"),
-        (999_499, "999 kB"),
-        (999_500, "1.0 MB"),
-        (5_600_000, "5.6 MB"),
-        (1_234_000_000, "1.2 GB"),
-        (999_499_999_999, "999 GB"),
-        (999_500_000_000, "1.0 TB"),
-        (4_321_000_000_000_000, "4,321 TB"),
-    ],
-)
-def test_sizes_at_their_borders(size_bytes: int, said: str) -> None:
-    assert size(size_bytes) == said
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=20))

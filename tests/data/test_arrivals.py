@@ -200,7 +200,7 @@ def test_files_that_are_no_tables_are_one_event(world: World) -> None:
     for n in range(30):
         world.write(f"images/{n:02}.csv", "not a table\0")
     world.take()
-    assert world.events("data.accepted") == ["images: 30 files accepted (360 bytes)"]
+    assert world.events("data.accepted") == ["images: 30 files accepted (360 B)"]
     pins = DataStore.of(world.context).current("images").files
     assert [(pin.name, pin.rows, pin.size_bytes) for pin in pins] == [(f"images/{n:02}.csv", 0, 12) for n in range(30)]
     assert all(world.context.blobs.read(pin.digest) == b"not a table\0" for pin in pins)

@@ -66,7 +66,7 @@ CASES = [
     (Contract(rows_max=19), ["20 rows; the contract allows at most 19"], 0),
     (Contract(fresh_column="day", fresh_within_s=2 * 86400.0), [], 0),
     (Contract(fresh_column="day", fresh_within_s=86400.0),
-     ["day: the newest row is 2 days old; the contract allows 24 hours"], 0),
+     ["day: the newest row is 2 d old; the contract allows 1 d"], 0),
     (Contract(fresh_column="origin", fresh_within_s=60.0),
      ["origin: no row says when it is from"], 0),
     (rule("distance > 0"), ["rule 'sane' does not hold on 5 of 20 rows"], 5),  # null holds

@@ -27,7 +27,7 @@ FINE = Replayed(
         (
             FINE, Outcome.PASS,
             "replay: 500 logged requests, 0 errors (champion: 0), 0.25 ms at the median (champion: 0.2 ms), "
-            "answers differ by 0.04, 3.0% of the classes are others",
+            "answers differ by 0.04, 3 % of the classes are others",
         ),
         (
             replace(FINE, requests=80, compared=80, changed=None), Outcome.PASS,
@@ -49,7 +49,7 @@ FINE = Replayed(
         ),
         (
             replace(FINE, difference=0.31), Outcome.FAIL,
-            "replay: its answers differ by 0.31 on 500 logged requests, more than 0.25, 3.0% of the classes are others",
+            "replay: its answers differ by 0.31 on 500 logged requests, more than 0.25, 3 % of the classes are others",
         ),
         (
             replace(FINE, requests=3, timed_out=True), Outcome.FAIL,

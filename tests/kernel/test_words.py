@@ -1,7 +1,8 @@
-"""Times, shares and numbers in words: beside datetime, monotone, and at the edges of each unit."""
+"""Times, shares, sizes and numbers in words: beside datetime, monotone, and at the edges of each unit."""
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from noria.kernel import policy, words
+from noria.config import units
+from noria.kernel import words
 from noria.kernel.policy import RolloutStep, StepKind
 
 SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -18,7 +20,7 @@ MOMENTS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59))
 
 def told(text: str) -> float:
     """The seconds that a duration names."""
-    return sum(float(count) * SECONDS[unit] for count, unit in re.findall(r"([\d.e+]+) (ms|s|min|h|d)\b", text))
+    return sum(float(count) * SECONDS[unit] for count, unit in re.findall(r"([\d.e+]+) (ms|s|min|h|d)\b", text.replace(",", "")))
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1e9))
@@ -37,10 +39,87 @@ def test_no_part_of_a_duration_reaches_the_next_unit(seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(59.94, "59.9 s"), (59.95, "1 min"), (60.4, "1 min"), (60.6, "1 min 1 s"), (3599.4, "59 min 59 s"), (86_399.6, "1 d")],
+    [
+        (0, "0 ms"),
+        (0.0000415, "0.04 ms"),
+        (0.0004, "0.4 ms"),
+        (0.012, "12 ms"),
+        (0.9996, "1.0 s"),
+        (59.6, "59.6 s"),
+        (59.94, "59.9 s"),
+        (59.95, "1 min"),
+        (60, "1 min"),
+        (60.4, "1 min"),
+        (60.6, "1 min 1 s"),
+        (3599, "59 min 59 s"),
+        (3599.4, "59 min 59 s"),
+        (3600, "1 h"),
+        (86_399.6, "1 d"),
+        (1234 * 86_400 + 3_600, "1234 d 1 h"),
+        (-5, "-5.0 s"),
+        (math.nan, "–"),
+        (math.inf, "–"),
+    ],
 )
 def test_a_duration_at_the_edge_of_a_unit(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.25, "0.25 s"),
+        (59.96, "1 min"),
+        (60, "1 min"),
+        (3599, "1 h"),
+        (5400, "1.5 h"),
+        (86_399, "1 d"),
+        (7 * 86_400, "7 d"),
+        (1234 * 86_400, "1,234 d"),
+        (math.inf, "for ever"),
+        (None, "for ever"),
+    ],
+)
+def test_what_was_set_is_told_in_one_unit(seconds: float | None, text: str) -> None:
+    assert words.lasting(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_000, "1.0 kB"),
+        (99_949, "99.9 kB"),
+        (99_950, "100 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (5_600_000, "5.6 MB"),
+        (1_234_000_000, "1.2 GB"),
+        (999_499_999_999, "999 GB"),
+        (999_500_000_000, "1.0 TB"),
+        (10**12, "1.0 TB"),
+        (4_321_000_000_000_000, "4,321 TB"),
+    ],
+)
+def test_sizes_at_their_borders(size_bytes: int, text: str) -> None:
+    assert words.size(size_bytes) == text
+
+
+@given(st.integers(1 << 20, 1 << 53))
+def test_a_limit_is_told_as_the_project_writes_it(limit: int) -> None:
+    """By powers of 1024: what is told reads as the same limit in noria.yaml."""
+    assert units.size_bytes(words.limit_size(limit)) == pytest.approx(limit, rel=0.5)
+    if limit >= 1 << 27:
+        assert units.size_bytes(words.limit_size(limit)) == pytest.approx(limit, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("limit", "text"), [(300 << 20, "300 MB"), (3 << 29, "1.5 GB"), (1023 << 30, "1023 GB"), (1 << 40, "1 TB")]
+)
+def test_a_limit_in_words(limit: int, text: str) -> None:
+    assert words.limit_size(limit) == text
 
 
 @given(st.floats(-100, 1e9))
@@ -89,10 +168,23 @@ def test_one_is_singular_and_nothing_else(count: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0.0, "0 %"), (1.0, "100 %"), (0.25, "25 %"), (1 / 3, "33.3 %"), (0.001, "0.1 %"), (2.5, "250 %")]
+    ("share", "text"),
+    [
+        (0.0, "0 %"),
+        (0.0004, "0.04 %"),
+        (0.001, "0.1 %"),
+        (0.25, "25 %"),
+        (1 / 3, "33.3 %"),
+        (0.9996, "99.96 %"),
+        (0.99999, "99.999 %"),
+        (1.0, "100 %"),
+        (2.5, "250 %"),
+        (12.345, "1,234 %"),
+        (math.nan, "–"),
+    ],
 )
 def test_a_share_is_a_hundredth(share: float, text: str) -> None:
-    assert words.percent(share) == text == policy.percent(share)
+    assert words.percent(share) == text
 
 
 @pytest.mark.parametrize(
@@ -114,4 +206,4 @@ def test_a_step_of_a_rollout_in_words(step: RolloutStep, text: str, judged: bool
 
 @given(st.floats(0.01, 1e8))
 def test_a_lasting_time_reads_back(seconds: float) -> None:
-    assert told(policy.lasting(seconds)) == pytest.approx(seconds, rel=6e-3)
+    assert told(words.lasting(seconds)) == pytest.approx(seconds, rel=6e-3)

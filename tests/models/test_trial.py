@@ -59,7 +59,7 @@ def test_rolling_windows_are_as_long_as_the_holdout_and_end_where_it_begins(tmp_
     assert dict(kept.select("place", trial.FOLD).iter_rows()) == expected
     assert facts["folds"] == [40, 40, 40]
     assert facts["rolling"]
-    assert facts["sentence"] == "3 rolling windows of 10 days"
+    assert facts["sentence"] == "3 rolling windows of 10 d"
     assert set(kept.columns) == {"a", "b", "place", "y", trial.FOLD}
 
 

@@ -380,7 +380,7 @@ def test_status_says_it_in_one_line() -> None:
     use = ServerUse({"production": 2}, 3, 0.314, 214_400_000)
     assert _server(StatusContext(server=True, use=use)) == "answers: 2 workers, 0.31 of a core, 214 MB"
     use = ServerUse({"staging": 1, "production": 3}, 5, 0.0, 1_214_400_000)
-    assert _server(StatusContext(server=True, use=use)) == "answers: staging 1, production 3 workers, 0.00 of a core, 1,214 MB"
+    assert _server(StatusContext(server=True, use=use)) == "answers: staging 1, production 3 workers, 0.00 of a core, 1.2 GB"
     assert _server(StatusContext(server=True)) == "answers"
     assert _server(StatusContext()) == "stopped"
 

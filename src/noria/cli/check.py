@@ -18,6 +18,7 @@ from noria.data.formats import DatasetFile
 from noria.data.store import DataStore
 from noria.data.table_store import TableStore
 from noria.kernel.errors import DataError, ServingError
+from noria.kernel.words import lasting
 from noria.monitor import judge_quality
 from noria.pipeline import check, sealable_code
 from noria.pipeline.executors.local import child_environment
@@ -246,7 +247,7 @@ def _tests(home: Home, tests: str, timeout_s: float) -> CheckResult:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return CheckResult("tests", False, f"`{tests}` ran longer than {timeout_s:g} s")
+        return CheckResult("tests", False, f"`{tests}` ran longer than {lasting(timeout_s)}")
     last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:] or ["no output"]
     return CheckResult("tests", done.returncode == 0, f"`{tests}`: {last[0]}")
 

@@ -11,11 +11,12 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.lazy_group import LazyGroup
 from noria.cli.output import ago, emit, json_option, plural, table
-from noria.cli.versions import at_work, size, snapshot_facts
+from noria.cli.versions import at_work, snapshot_facts
 from noria.data import versions
 from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import UsageError
+from noria.kernel.words import size
 from noria.releases import dataset_versions
 from noria.storage.blobs import BlobStore
 

@@ -21,6 +21,7 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, day, emit, json_option, number, plain
 from noria.kernel.errors import NoriaError, ServingError
 from noria.kernel.event import Event
+from noria.kernel.words import size
 from noria.releases import signing
 from noria.trust import audit
 from noria.views.runtime_status import running_daemon
@@ -107,7 +108,7 @@ def disk(home: Home) -> Iterator[DoctorFinding]:
     yield DoctorFinding(
         "disk",
         state,
-        f"{free / 1024**3:.1f} GiB free at {place}",
+        f"{size(free)} free at {place}",
         "" if state == "ok" else "Make room: turns stop when the disk is full.",
     )
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from noria.kernel.task import Task
 from noria.kernel.task_definition import TaskDefinition
+from noria.kernel.words import percent
 
 HELD_OUT = 0.2  # of the rows; more where they are few
 HELD_LEAST = 80  # rows; with few rows as many are held out, if that is not more than half
@@ -79,5 +80,5 @@ def few_words(task: Task, label: pl.Series) -> str:
         return f"{said}, and a gate on quality needs {needs}: until more rows come, no model is released"
     if margin <= LEAST_MARGIN:
         return ""
-    by = f"{margin:.2g}" if main.greater_is_better else f"{100 * margin:.0f} %"
+    by = f"{margin:.2g}" if main.greater_is_better else percent(margin)
     return f"{said}; they show whether it is better than guessing, and worse by {by} in {main.name}, but no smaller difference"

@@ -9,8 +9,9 @@ import msgspec
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, pairs, plural
-from noria.cli.versions import at_work, size
+from noria.cli.versions import at_work
 from noria.kernel import names
+from noria.kernel.words import size
 from noria.trust import erasure as engine
 
 if TYPE_CHECKING:

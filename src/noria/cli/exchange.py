@@ -9,9 +9,10 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, plural
-from noria.cli.versions import at_work, size, snapshot_facts
+from noria.cli.versions import at_work, snapshot_facts
 from noria.data import exchange
 from noria.kernel import names
+from noria.kernel.words import size
 from noria.releases import dataset_versions
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option
 from noria.cli.predict import parse
 from noria.kernel.errors import UsageError
+from noria.kernel.words import plural
 
 
 @click.command()
@@ -59,4 +60,4 @@ def value(text: str) -> Any:
 
 def _count(labels: Any) -> str:
     count = len(labels) if isinstance(labels, list) else 1
-    return f"{count:,} label{'' if count == 1 else 's'}"
+    return plural(count, "label")

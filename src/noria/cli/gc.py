@@ -8,9 +8,10 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import duration, emit, json_option, plural, table
-from noria.cli.versions import at_work, size
+from noria.cli.versions import at_work
 from noria.config.units import duration_s
 from noria.kernel.errors import UsageError
+from noria.kernel.words import size
 from noria.trust import gc
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ import msgspec
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, number, plural, table
-from noria.cli.versions import at_work, size
+from noria.cli.versions import at_work
 from noria.config.units import duration_s
 from noria.data.formats.formulas import harmless
 from noria.kernel import where as conditions
 from noria.kernel.errors import StoreError, UsageError
+from noria.kernel.words import size
 from noria.predictions import log_query, retention
 from noria.storage.disk import full_disk
 

@@ -11,6 +11,7 @@ from noria.cli.context import Home, actor, pass_home
 from noria.cli.exported import public_keys
 from noria.cli.output import emit, json_option, pairs, plural
 from noria.engine import assembly
+from noria.kernel.words import size
 from noria.releases import export as exporting
 from noria.releases import export_reader
 from noria.releases.export_facts import ExportFacts
@@ -77,8 +78,7 @@ def _emit(facts: ExportFacts, path: Path, as_json: bool) -> None:
         "left_out": list(facts.left_out),
         "lock": facts.lock,
     }
-    size = f"{document['size_bytes'] / 1e6:,.1f} MB"
     data = ", ".join(facts.snapshots) or ("none: it can be served, not reproduced" if facts.left_out else "none")
     what = f"{facts.release.version} of {facts.release.project}, {facts.release.form}, {plural(len(facts.pieces), 'file')}"
-    items = [("file", f"{path} ({size})"), ("release", what), ("data", data), ("signed with", facts.key)]
+    items = [("file", f"{path} ({size(document['size_bytes'])})"), ("release", what), ("data", data), ("signed with", facts.key)]
     emit(as_json, document, lambda: pairs(items))

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from noria.cli.output import duration, number, percent, plural
 from noria.delivery import judge_guards, judge_patience
 from noria.delivery.judge_patience import NEVER, Loss, RateGuard, RolloutPlan
-from noria.kernel.policy import Assign, StepKind, lasting
+from noria.kernel.policy import Assign, StepKind
+from noria.kernel.words import lasting
 from noria.stats.eprocess import requests_needed
 from noria.stats.quantiles import values_needed
 

@@ -8,6 +8,7 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, day, duration, emit, json_option, number, pairs, percent, plain, plural, section, table
+from noria.kernel.words import size
 from noria.views.runtime_status import StatusContext, surroundings
 from noria.views.status import EnvironmentView, RolloutView, StatusView, document, nothing_yet, read
 
@@ -96,7 +97,7 @@ def _server(around: StatusContext) -> str:
     if not any(count for _, count in counts):
         return "stands, and no worker answers"
     workers = plural(counts[0][1], "worker") if len(counts) == 1 else ", ".join(f"{name} {n}" for name, n in counts) + " workers"
-    return f"answers: {workers}, {use.cpu:.2f} of a core, {use.memory_bytes / 1e6:,.0f} MB"
+    return f"answers: {workers}, {use.cpu:.2f} of a core, {size(use.memory_bytes)}"
 
 
 def _environment(environment: EnvironmentView) -> str:

@@ -11,6 +11,7 @@ import click
 
 from noria.cli.output import day, duration, moment, number, pairs, percent, plain, plural, section, table
 from noria.kernel import names
+from noria.kernel.words import size
 
 Facts = Mapping[str, Any]
 
@@ -243,17 +244,13 @@ def _used(step: Facts) -> tuple[str, str, str, str]:
     """Processor time, peak memory, and what was read and written; dashes for a step that did not run here."""
     if not step["seconds"] and not step["peak_rss_mb"]:
         return ("–",) * 4
-    memory = f"{step['peak_rss_mb']:.0f} MB"
+    memory = size(step["peak_rss_mb"] * 1e6)
     return (
         duration(step.get("cpu_s", 0.0)),
         memory,
-        _megabytes(step.get("read_mb", 0.0)),
-        _megabytes(step.get("written_mb", 0.0)),
+        size(step.get("read_mb", 0.0) * 1e6),
+        size(step.get("written_mb", 0.0) * 1e6),
     )
-
-
-def _megabytes(size: float) -> str:
-    return f"{size:,.0f} MB" if size >= 9.95 else f"{size:.1f} MB"
 
 
 def _logs(document: Facts) -> str:
@@ -286,9 +283,8 @@ def _evaluation(facts: Facts | None) -> str:
         for name, m in facts["metrics"].items()
     ]
     champion = f"against {facts['champion']}" if facts.get("champion") else "champion"
-    speed = (
-        f"latency {facts['latency_p50_ms']:.3g} ms median, {facts['latency_p99_ms']:.3g} ms p99; {facts['model_size_mb']:.3g} MB"
-    )
+    median, slowest = facts["latency_p50_ms"], facts["latency_p99_ms"]
+    speed = f"latency {median:.3g} ms median, {slowest:.3g} ms p99; {size(facts['model_size_mb'] * 1e6)}"
     notes = [
         text
         for text in (facts.get("holdout"), speed, facts.get("champion_note"), _best(facts), *facts.get("remarks", ()))

@@ -8,7 +8,8 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ExitCode, emit, json_option, plural
-from noria.cli.versions import at_work, size
+from noria.cli.versions import at_work
+from noria.kernel.words import size
 from noria.trust import verification
 from noria.trust.judge_retention import BlobKind
 from noria.trust.verification import DamagedBlob, VerificationReport

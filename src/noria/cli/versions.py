@@ -37,16 +37,6 @@ def _tell(text: str) -> None:
     click.echo(text, err=True)
 
 
-def size(size_bytes: int) -> str:
-    """``12 B``, ``3.4 kB``, ``5.6 MB``, ``1.2 GB``: by powers of 1000."""
-    amount, unit = float(size_bytes), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if amount < 999.5 or unit == "TB":
-            break
-        amount /= 1000
-    return f"{amount:,.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:,.1f} {unit}"
-
-
 def snapshot_facts(facts: SnapshotFacts) -> dict[str, Any]:
     """A version's stable keys: dataset, digest, files, rows, size_bytes, at."""
     found: dict[str, Any] = msgspec.to_builtins(facts)

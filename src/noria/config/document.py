@@ -13,6 +13,7 @@ import yaml
 
 from noria.config.unshown import RedactedRecord
 from noria.kernel.errors import ConfigError
+from noria.kernel.words import limit_size
 
 SIZE_LIMIT = 1 << 20  # bytes
 DEPTH_LIMIT = 32
@@ -81,7 +82,7 @@ def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None, expa
     Raises ConfigError for anything that is not one plain YAML document.
     """
     if len(data) > SIZE_LIMIT:
-        raise ConfigError(f"is larger than {SIZE_LIMIT >> 20} MB", where=shown)
+        raise ConfigError(f"is larger than {limit_size(SIZE_LIMIT)}", where=shown)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ import msgspec
 from noria.config import document
 from noria.kernel import names
 from noria.kernel.errors import ConfigError
+from noria.kernel.words import plural
 
 LISTS = ("deps", "outs", "params", "metrics", "plots")
 KNOWN = frozenset({*LISTS, "cmd", "wdir", "foreach", "do", "matrix", "frozen", "always_changed", "desc", "meta"})
@@ -57,11 +58,9 @@ def _dvc(home: Path, facts: Mapping[str, Any]) -> ForeignProject:
         needs.append(f"{', '.join(unknown)} have no like")
     pointers = sum(1 for _, _ in zip(home.rglob("*.dvc"), range(POINTERS), strict=False))
     if pointers:
-        needs.append(
-            f"{pointers} .dvc file{'s' * (pointers > 1)} name data kept elsewhere: `dvc pull`, then name it under `data:`"
-        )
+        needs.append(f"{plural(pointers, '.dvc file')} name data kept elsewhere: `dvc pull`, then name it under `data:`")
     needs.append("what a step writes and Git does not ignore must be among its outs")
-    says = f"{len(stages)} stage{'s' * (len(stages) != 1)} of DVC, which Noria runs as steps ({', '.join(list(stages)[:5])})"
+    says = f"{plural(len(stages), 'stage')} of DVC, which Noria runs as steps ({', '.join(list(stages)[:5])})"
     return ForeignProject("dvc.yaml", says, _yaml(_step(name, stage) for name, stage in stages.items()), tuple(needs))
 
 
@@ -99,7 +98,7 @@ def _mlproject(home: Path, facts: Mapping[str, Any]) -> ForeignProject:
     if "conda_env" in facts or "python_env" in facts or "docker_env" in facts:
         needs.append("its environment is the one in which Noria runs: a lock file in the commit is recorded")
     needs.append("a model that is to be served is trained by a function: model.train")
-    says = f"{len(points)} entry point{'s' * (len(points) != 1)} of an MLflow project, which Noria runs as steps"
+    says = f"{plural(len(points), 'entry point')} of an MLflow project, which Noria runs as steps"
     return ForeignProject("MLproject", says, _yaml(_entry(name, point) for name, point in points.items()), tuple(needs))
 
 

@@ -12,6 +12,7 @@ import msgspec
 from noria.config.document import DocumentItem, nearest
 from noria.config.reading import touch
 from noria.kernel.errors import ConfigError
+from noria.kernel.words import limit_size
 
 HOPS = 10  # re-exports that are followed
 FILE_LIMIT = 4 << 20  # bytes of source
@@ -79,7 +80,7 @@ class PythonSource:
         try:
             content = touch(path).read_bytes()
             if len(content) > FILE_LIMIT:
-                raise ConfigError(f"is larger than {FILE_LIMIT >> 20} MB of source", where=shown)
+                raise ConfigError(f"is larger than {limit_size(FILE_LIMIT)} of source", where=shown)
             return ast.parse(content, shown)
         except SyntaxError as error:
             place = f":{error.lineno}:{error.offset or 1}" if error.lineno else ""  # none for a NUL or an unknown encoding

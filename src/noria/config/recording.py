@@ -6,6 +6,7 @@ from noria.config.document import nearest
 from noria.config.project import Model
 from noria.config.shapes import Section
 from noria.kernel.policy import RECORD_ALL, LogPolicy, MonitorPolicy, WhenFull
+from noria.kernel.words import lasting
 
 DAY_S = 86_400.0
 
@@ -43,6 +44,6 @@ def _demand_kept(section: Section, monitor: Section | None) -> None:
     delay_s = monitor.get("label_delay", defaults.label_delay_s) if monitor is not None else defaults.label_delay_s
     if keep_s < max(DAY_S, every_s + delay_s):
         raise section.at("keep").error(
-            f"the monitor judges a window {(every_s + delay_s) / DAY_S:g} days after it began: by then the log would be gone",
+            f"the monitor judges a window {lasting(every_s + delay_s)} after it began: by then the log would be gone",
             "Keep it for monitor.every and monitor.label_delay together, and for one day at least.",
         )

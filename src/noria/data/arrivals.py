@@ -20,6 +20,7 @@ from noria.data.store import DataStore
 from noria.data.table_store import Settled, TableStore
 from noria.kernel import names
 from noria.kernel.errors import DataError
+from noria.kernel.words import plural
 from noria.storage.context import StoreContext
 from noria.storage.stat_index import StatEntry
 
@@ -156,7 +157,7 @@ def _leave_behind(context: StoreContext, dataset: DataSource, source: SourceList
         kept = before if before is not None and stays else Settled(now)  # without files, nothing is decided
         TableStore.of(context).put(dataset.name, Settled(now, kept.basis, kept.type))
         if gone:
-            text = f"{dataset.name}: {len(gone):,} {'file' if len(gone) == 1 else 'files'} of the former source left the dataset"
+            text = f"{dataset.name}: {plural(len(gone), 'file')} of the former source left the dataset"
             context.event("data.source_changed", dataset.name, text, dataset=dataset.name, files=len(gone))
 
 

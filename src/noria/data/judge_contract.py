@@ -5,7 +5,6 @@ Reasons carry counts and the contract's own bounds, never values of rows: those 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 
@@ -18,6 +17,7 @@ from noria.kernel.contract import ColumnRule, Contract, RowRule
 from noria.kernel.errors import ConfigError
 from noria.kernel.expression import ExpressionError, UncomputedError
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
+from noria.kernel.words import duration, lasting, percent
 
 SAMPLE = 1000  # failing rows that are kept
 REASON = "noria_reason"
@@ -175,12 +175,8 @@ def _empty(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
     blank = _blank(column)
     empty, rows = int(blank.sum()), len(column)
     if empty / rows > rule.nulls:
-        text = f"{rule.name}: {_percent(empty / rows)} of {rows:,} rows are empty; the contract allows {_percent(rule.nulls)}"
+        text = f"{rule.name}: {percent(empty / rows)} of {rows:,} rows are empty; the contract allows {percent(rule.nulls)}"
         yield _broken("nulls", text, blank, f"{rule.name} is empty", empty=empty, total=rows)
-
-
-def _percent(share: float) -> str:
-    return "0 %" if share == 0 else f"{100 * share:.3g} %" if share < 0.001 else f"{100 * share:.1f} %".replace(".0 %", " %")
 
 
 def _values(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
@@ -264,7 +260,7 @@ def _fresh(contract: Contract, table: pl.DataFrame, now: float | None) -> Iterat
         return
     age = now - newest
     if age > within:
-        text = f"{name}: the newest row is {_days(age)} old; the contract allows {_days(within)}"
+        text = f"{name}: the newest row is {duration(age)} old; the contract allows {lasting(within)}"
         yield _broken("freshness", text, age_s=age, within_s=within)
 
 
@@ -281,13 +277,6 @@ def _newest(column: pl.Series) -> float | None:
     return newest if isinstance(newest, float) else None
 
 
-def _days(seconds: float) -> str:
-    for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * length:
-            return f"{math.floor(10 * seconds / length) / 10:,g} {unit}"
-    return f"{seconds:g} seconds"
-
-
 def _rules(contract: Contract, table: pl.DataFrame, apart: Compute) -> Iterator[ContractBreach]:
     if table.is_empty():
         return  # an empty CSV file has no types to compute with
@@ -302,7 +291,7 @@ def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute
         return
     count, rows = int(broken.sum()), table.height
     if count > rule.at_most * rows:
-        allowed = f"; the contract allows {_percent(rule.at_most)}" if rule.at_most else ""
+        allowed = f"; the contract allows {percent(rule.at_most)}" if rule.at_most else ""
         text = f"rule '{rule.name}' does not hold on {count:,} of {rows:,} rows{allowed}"
         yield _broken("rule", text, broken, f"rule '{rule.name}' does not hold", failing=count, total=rows)
 

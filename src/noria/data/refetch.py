@@ -13,6 +13,7 @@ from noria.data.snapshot import FilePin
 from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import DataError
+from noria.kernel.words import plural
 from noria.storage.context import StoreContext
 
 
@@ -43,7 +44,7 @@ def bring(context: StoreContext, project: Project, snapshots: Iterable[str], wan
 
 
 def _fetch(context: StoreContext, dataset: DataSource, pins: Sequence[FilePin]) -> None:
-    context.progress(f"{dataset.name}: fetching {len(pins):,} {'file' if len(pins) == 1 else 'files'} again from the origin")
+    context.progress(f"{dataset.name}: fetching {plural(len(pins), 'file')} again from the origin")
     source = arrivals.connect(context, dataset)
     there = {found.name: found for found in source.look()}
     (context.state / "work").mkdir(exist_ok=True)

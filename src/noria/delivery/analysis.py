@@ -22,10 +22,11 @@ from noria.delivery.rollout_record import Advice, Analysis, Interval, Rollout, R
 from noria.delivery.rollout_store import RolloutStore
 from noria.delivery.shadow_evidence import ShadowEvidence
 from noria.kernel.errors import RefusedError
-from noria.kernel.policy import StepKind, percent
+from noria.kernel.policy import StepKind
 from noria.kernel.task import Task
 from noria.kernel.tasks import find_metric
 from noria.kernel.verdict import Outcome
+from noria.kernel.words import percent
 from noria.models.signature import Signature
 from noria.predictions.damage import tell_damage
 from noria.releases.bundle import read_manifest

@@ -18,8 +18,9 @@ import msgspec
 from noria.delivery import judge_guards as guards
 from noria.delivery.judge_guards import Evidence
 from noria.delivery.rollout_record import ASKS_APPROVAL, Advice, GuardStatus
-from noria.kernel.policy import RolloutPolicy, RolloutStep, StepKind, lasting, percent
+from noria.kernel.policy import RolloutPolicy, RolloutStep, StepKind
 from noria.kernel.verdict import Outcome, Reason
+from noria.kernel.words import lasting, percent, plural
 
 
 class AnalysisMoment(msgspec.Struct, frozen=True):
@@ -135,8 +136,8 @@ def _paused(policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tup
 def _asked(policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tuple[GuardStatus, ...]) -> tuple[Advice, Reason]:
     missing = policy.steps[step].approvals - moment.approvals
     if missing <= 0:
-        return _onward(policy, step, f"{_plural(moment.approvals, 'approval')}", found)
-    text = f"waits for {_plural(missing, 'approval')} (`noria approve`); {_all_words(found[:1])}"
+        return _onward(policy, step, plural(moment.approvals, "approval"), found)
+    text = f"waits for {plural(missing, 'approval')} (`noria approve`); {_all_words(found[:1])}"
     return Advice.WAIT, Reason(ASKS_APPROVAL, text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
 
 
@@ -169,7 +170,3 @@ def _undecided(policy: RolloutPolicy, moment: AnalysisMoment, found: tuple[Guard
 
 def _all_words(found: list[GuardStatus] | tuple[GuardStatus, ...]) -> str:
     return "; ".join(guards.where_words(stand) for stand in found)
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}s" if number != 1 else f"1 {noun}"

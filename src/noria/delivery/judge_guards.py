@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 
 from noria.delivery.rollout_record import GuardStatus, Interval, evidence_words
-from noria.kernel.policy import QualityGuard, QuantileGuard, RolloutPolicy, percent
+from noria.kernel.policy import QualityGuard, QuantileGuard, RolloutPolicy
 from noria.kernel.tasks import find_metric
+from noria.kernel.words import percent
 from noria.serving.tallies import Tally
 from noria.stats import betting, eprocess, quantiles
 from noria.stats.eprocess import Outcomes

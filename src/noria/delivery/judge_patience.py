@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from noria.kernel.policy import percent
+from noria.kernel.words import lasting, percent
 from noria.stats import betting
 from noria.stats.eprocess import CAPITAL, ODDS_RATIOS, STAKES
 from noria.stats.metrics import Floats
@@ -116,18 +116,9 @@ def _sentence(plan: RolloutPlan, guard: RateGuard | Loss, one: GuardCost) -> str
     else:
         what, flow, where = "requests", plan.traffic_per_s or 0.0, f" at {shares} of traffic"
     return (
-        f"{guard.name} cannot be decided within a patience of {_time(plan.patience_s)}: to clear a candidate that is as good as "
-        f"the champion takes about {one.requests:,} {what}{where}, {_time(one.seconds)} at {_flow(flow)}"
+        f"{guard.name} cannot be decided within a patience of {lasting(plan.patience_s)}: to clear a candidate that is as good "
+        f"as the champion takes about {one.requests:,} {what}{where}, {lasting(one.seconds)} at {_flow(flow)}"
     )
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None or not math.isfinite(seconds):
-        return "for ever"
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:,.3g} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def _flow(per_s: float) -> str:

@@ -6,6 +6,7 @@ import math
 
 from noria.kernel.policy import Guards, ReplayPolicy
 from noria.kernel.verdict import Outcome, Reason
+from noria.kernel.words import percent
 from noria.serving.replay_result import Replayed
 
 ENOUGH = 20  # requests: fewer say nothing
@@ -79,7 +80,7 @@ def _passed(facts: Replayed) -> str:
 
 
 def _changed(facts: Replayed) -> str:
-    return "" if facts.changed is None else f", {facts.changed:.1%} of the classes are others"
+    return "" if facts.changed is None else f", {percent(facts.changed)} of the classes are others"
 
 
 def _numbers(facts: Replayed) -> dict[str, float]:

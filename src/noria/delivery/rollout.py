@@ -21,8 +21,9 @@ from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.kernel import names
 from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
-from noria.kernel.policy import Assign, RolloutStep, StepKind, percent
+from noria.kernel.policy import Assign, RolloutStep, StepKind
 from noria.kernel.verdict import Outcome
+from noria.kernel.words import percent, plural
 from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import Release
@@ -136,7 +137,7 @@ def _waits(context: DeliveryContext, environment: Environment, rollout: Rollout,
     given = ApprovalStore.of(context).count(rollout.release, environment.name)
     if given < environment.approvals:
         missing = environment.approvals - given
-        return f"for {missing} approval{'s' if missing > 1 else ''} for {environment.name} (`noria approve {rollout.release}`)"
+        return f"for {plural(missing, 'approval')} for {environment.name} (`noria approve {rollout.release}`)"
     if not _at_once(environment, rollout, route) and not driver.reachable(context.driver, context.name, environment.name):
         return f"{environment.name} has no running server whose traffic could judge it"
     return None

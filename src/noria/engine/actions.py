@@ -19,6 +19,7 @@ from noria.delivery.rollout_store import RolloutStore
 from noria.engine.action import demand_person
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
 from noria.kernel.trigger import TriggerKind
+from noria.kernel.words import plural
 from noria.pipeline.trigger_store import TriggerStore
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
@@ -91,7 +92,7 @@ def _demand_may_go_out(
     missing = _approved(context, release, target, actor)
     if missing:
         raise RefusedError(
-            f"{release.version} needs {missing} more approval{'s' if missing > 1 else ''} for {target.name}; yours is recorded",
+            f"{release.version} needs {plural(missing, 'more approval')} for {target.name}; yours is recorded",
             hint=f"Others say `noria approve {release.version}`, or promote it.",
         )
 

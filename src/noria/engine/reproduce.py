@@ -25,6 +25,7 @@ from noria.delivery.driver import Embedded
 from noria.delivery.private_server import private_server
 from noria.evaluation.evaluate import evaluate
 from noria.kernel.errors import NoriaError, RefusedError
+from noria.kernel.words import size
 from noria.pipeline import environment, git, interpreters
 from noria.pipeline.context import PinnedRun
 from noria.pipeline.executors.local import LocalExecutor
@@ -126,7 +127,7 @@ def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: Repro
     facts = unpacked.facts
     _demand_recorded(facts.release)
     if facts.left_out:
-        absent = ", ".join(f"{name} ({a.files:,} files, {a.size_bytes / 1e6:,.1f} MB)" for name, a in facts.left_out.items())
+        absent = ", ".join(f"{name} ({a.files:,} files, {size(a.size_bytes)})" for name, a in facts.left_out.items())
         raise RefusedError(
             f"{facts.release.version} was exported without its data: {absent}",
             where=path.name,

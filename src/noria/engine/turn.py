@@ -17,6 +17,7 @@ from noria.evaluation.gate import gate
 from noria.kernel.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError, StoppedError
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.verdict import Outcome
+from noria.kernel.words import plural
 from noria.pipeline.check import check
 from noria.pipeline.context import PinnedRun
 from noria.pipeline.graph import restore
@@ -109,7 +110,7 @@ def counted(records: Iterable[StepRecord]) -> str:
     states = Counter(record.state for record in records)
     if not states:
         return "the data is taken in; this project has neither steps nor a model"
-    return ", ".join(f"{count} {'step' if count == 1 else 'steps'} {state}" for state, count in states.items())
+    return ", ".join(f"{plural(count, 'step')} {state}" for state, count in states.items())
 
 
 def asked_for_more(context: DeliveryContext, pinned_run: PinnedRun) -> bool:

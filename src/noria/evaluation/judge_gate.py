@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from noria.kernel.policy import Gate
 from noria.kernel.tasks import find_metric
 from noria.kernel.verdict import GateVerdict, Outcome, Reason, Verdict, combine
+from noria.kernel.words import percent
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Comparison, Measure
 
@@ -120,7 +121,7 @@ def _measured(code: str, gate: Gate, measure: Measure, shown: str, more: str) ->
     holds, fails = (low >= gate.value, high < gate.value) if gate.at_least else (high <= gate.value, low > gate.value)
     outcome = Outcome.PASS if holds else Outcome.FAIL if fails else Outcome.NOT_ENOUGH_DATA
     doubt = "too uncertain to say: " if outcome is Outcome.NOT_ENOUGH_DATA else ""
-    bounds = f"{gate.confidence * 100:g} % bounds {low:,.3f} to {high:,.3f}, {measure.n:,} rows"
+    bounds = f"{percent(gate.confidence)} bounds {low:,.3f} to {high:,.3f}, {measure.n:,} rows"
     text = f"{shown} ({bounds}), {doubt}a bound {'>=' if gate.at_least else '<='} {gate.value:,g} is asked{more}"
     numbers = {"value": measure.value, "threshold": gate.value, "low": low, "high": high, "n": float(measure.n)}
     return Reason(f"gate.{code}", text, outcome, numbers)
@@ -202,7 +203,7 @@ def _paired(gate: Gate, versus: Comparison, whose: str) -> Reason:
     outcome = Outcome.PASS if within else Outcome.FAIL if outside else Outcome.NOT_ENOUGH_DATA
     if gate.no_worse and outcome is Outcome.NOT_ENOUGH_DATA:
         outcome = Outcome.PASS
-    bounds = f"{gate.confidence * 100:g} % bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {_rows(versus)}"
+    bounds = f"{percent(gate.confidence)} bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {_rows(versus)}"
     numbers = {"champion": versus.champion, "difference": versus.difference, "margin": margin}
     numbers |= {"low": versus.low, "high": versus.high, "n": float(versus.n)}
     demand = _shown_worse(gate, margin, outcome) if gate.no_worse else _demand(gate, margin, versus, outcome)
@@ -215,7 +216,7 @@ def _shown_worse(gate: Gate, margin: float, outcome: Outcome) -> str:
 
 
 def _percent(gate: Gate) -> str:
-    return f" ({100 * abs(gate.value):g} %)" if gate.relative else ""
+    return f" ({percent(abs(gate.value))})" if gate.relative else ""
 
 
 def _rows(versus: Comparison) -> str:

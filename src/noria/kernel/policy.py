@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from noria.kernel.words import lasting, percent, plural
+
 SLOW_MS = 100.0  # an answer later than this is slow, unless told otherwise
 
 
@@ -58,19 +60,6 @@ class StepKind(StrEnum):
     APPROVE = "approve"  # nothing changes until so many people agree
 
 
-def percent(share: float) -> str:
-    """``0.05`` is ``5 %``."""
-    return f"{100 * share:.3g} %"
-
-
-def lasting(seconds: float) -> str:
-    """``90 min`` is ``1.5 h``."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{max(0.0, seconds):.3g} s"
-
-
 class RolloutStep(msgspec.Struct, frozen=True):
     kind: StepKind
     share: float = 0.0  # of requests, in (0, 1]
@@ -88,7 +77,7 @@ class RolloutStep(msgspec.Struct, frozen=True):
         if self.kind is StepKind.PAUSE:
             return f"a pause of {lasting(self.seconds)}"
         if self.kind is StepKind.APPROVE:
-            return f"{self.approvals} approval{'' if self.approvals == 1 else 's'}"
+            return plural(self.approvals, "approval")
         return f"{'shadow of ' if self.kind is StepKind.SHADOW else ''}{percent(self.share)} of traffic"
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import psutil
 
+from noria.kernel.words import limit_size
+
 
 class ProcessTree:
     """A process and all that it started: how much memory they hold together, looked at every now and then."""
@@ -29,7 +31,7 @@ class ProcessTree:
             used = _proportional(everyone)
         self.peak_bytes = max(self.peak_bytes, used)
         if self._limit is not None and used > self._limit:
-            return "memory", f"used more than {_size(self._limit)} of memory"
+            return "memory", f"used more than {limit_size(self._limit)} of memory"
         return None
 
 
@@ -74,11 +76,3 @@ def _proportional(processes: Sequence[psutil.Process]) -> int:
         with contextlib.suppress(psutil.Error):
             total += getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss
     return total
-
-
-def _size(count: int) -> str:
-    """As noria.yaml writes it: by powers of 1024."""
-    for unit, size in (("TB", 1 << 40), ("GB", 1 << 30)):
-        if count >= size:
-            return f"{count / size:.4g} {unit}"
-    return f"{count / (1 << 20):.0f} MB"

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from noria.kernel.errors import DataError, StepError
 from noria.kernel.task import Task
+from noria.kernel.words import lasting, percent, plural
 from noria.models import class_rule, columns, forms, labels, project_functions, table_arguments, training
 from noria.models.python_model import with_features
 from noria.models.seeds import seed_everything
 from noria.models.signature import Input, Kind
-from noria.models.split import DAY_S, MIN_ROWS, contents, hashed, seconds, split
+from noria.models.split import MIN_ROWS, contents, hashed, seconds, split
 from noria.models.user_time import user_code
 from noria.stats import metrics
 
@@ -115,9 +116,8 @@ def _rolling(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.
         raise DataError("the training rows have one event time, so that none of them validates a model of earlier ones")
     passed = ((newest - at) / window).floor().cast(pl.Int64)  # 0: less than a window before the newest row
     fold = (folds - 1 - passed).clip(lower_bound=EARLIER).cast(pl.Int32)
-    length = f"{window / DAY_S:.3g} days" if window >= DAY_S else f"{window / 3600:.3g} hours"
     short = "" if window == wanted else ", shorter than the holdout: the training rows span no more"
-    return fold, f"{folds} rolling window{'s' if folds > 1 else ''} of {length}{short}"
+    return fold, f"{plural(folds, 'rolling window')} of {lasting(window)}{short}"
 
 
 def _hashed(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.Series, str]:
@@ -131,7 +131,7 @@ def _hashed(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.S
     if folds == 1:
         share = model["holdout"].get("fraction") or 0.2
         chosen = pl.Series(hashed(keys, salt, share), dtype=pl.Boolean)
-        return chosen.cast(pl.Int32) - 1, f"{share:.3g} of the rows, by hash"
+        return chosen.cast(pl.Int32) - 1, f"{percent(share)} of the rows, by hash"
     fold = sum(pl.Series(hashed(keys, salt, (i + 1) / folds), dtype=pl.Int32) for i in range(folds - 1))
     assert isinstance(fold, pl.Series)
     return folds - 1 - fold, f"{folds} folds by hash"

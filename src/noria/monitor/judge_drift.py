@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from noria.kernel.policy import lasting
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
+from noria.kernel.words import lasting
 from noria.stats import profile
 from noria.stats.profile_records import Profile, Wander
 

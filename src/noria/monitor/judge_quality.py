@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.kernel.policy import MonitorPolicy, lasting
+from noria.kernel.policy import MonitorPolicy
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
+from noria.kernel.words import lasting
 from noria.stats import welch
 
 DAY_S = 86_400.0

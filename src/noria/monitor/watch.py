@@ -13,8 +13,9 @@ from noria.config import Project
 from noria.delivery.context import DeliveryContext
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError, StoreError
-from noria.kernel.policy import MonitorPolicy, lasting
+from noria.kernel.policy import MonitorPolicy
 from noria.kernel.verdict import Outcome, Verdict
+from noria.kernel.words import lasting
 from noria.monitor import judge_drift, judge_quality
 from noria.monitor.accumulator import FORMAT, AccumulatorState, Gauge, ReleaseWindows, RunningMoments, Span, WindowAccumulator
 from noria.monitor.judge_retraining import Breach

@@ -24,6 +24,7 @@ from noria.kernel import names
 from noria.kernel.contract import Contract
 from noria.kernel.errors import DataError
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
+from noria.kernel.words import plural, size
 from noria.pipeline import orders, sealable_code, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.run import StepState
@@ -86,7 +87,7 @@ def keep(context: PipelineContext, dataset: str, arrivals: Sequence[Arrival]) ->
             context.ledger.marks.put(
                 context.name, f"data:{dataset}", {a.name: StatEntry(a.mark, a.digest) for a in batch if a.mark}
             )
-            text = f"{dataset}: {len(batch):,} {'file' if len(batch) == 1 else 'files'} accepted ({size_bytes:,} bytes)"
+            text = f"{dataset}: {plural(len(batch), 'file')} accepted ({size(size_bytes)})"
             context.event("data.accepted", dataset, text, dataset=dataset, files=len(batch), size_bytes=size_bytes)
 
 

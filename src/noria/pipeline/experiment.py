@@ -17,6 +17,7 @@ from noria.data.versions import BLOBS
 from noria.kernel import names
 from noria.kernel.errors import StepError, UsageError
 from noria.kernel.trigger import TriggerKind
+from noria.kernel.words import plural
 from noria.pipeline import environment, graph, orders, pin, recording, search, steps
 from noria.pipeline.check import data
 from noria.pipeline.context import PinnedRun, PipelineContext
@@ -142,5 +143,5 @@ def _sentence(records: list[StepRecord]) -> str:
     ran = sum(r.state is StepState.RAN for r in records)
     reused = sum(r.state is StepState.REUSED for r in records)
     skipped = sum(r.state is StepState.SKIPPED for r in records)
-    words = (f"{ran} step{'s' if ran != 1 else ''} ran", f"{reused} reused", f"{skipped} skipped")
+    words = (f"{plural(ran, 'step')} ran", f"{reused} reused", f"{skipped} skipped")
     return ", ".join(word for word, count in zip(words, (1, reused, skipped), strict=True) if count)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from noria.kernel.verdict import Outcome, Reason
+from noria.kernel.words import plural
 
 STARTUP = 5  # trials that must have gone to their end before any is pruned
 HOPELESS = 6  # when the first so many have all failed, and no algorithm was left out, the others are not tried
@@ -59,7 +60,7 @@ def prune(mine: Sequence[float], others: Sequence[Trial], metric: str, *, higher
     worse = mine[fold] < middle if higher_is_better else mine[fold] > middle
     if not worse:
         return None
-    after = f"after {len(mine)} fold{'s' if len(mine) > 1 else ''}"
+    after = f"after {plural(len(mine), 'fold')}"
     text = f"pruned {after}: {metric} {mine[fold]:.4g} is worse than {middle:.4g}, the median of {len(reached)} trials"
     return Reason("search.pruned", text)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from noria.kernel.words import plural
 from noria.predictions.segments import FRAME, LONGEST, frame_end, pack
 
 
@@ -118,9 +119,7 @@ class Damage(msgspec.Struct):
     @property
     def words(self) -> str:
         """``3 damaged places (412 bytes)``; empty where all could be read."""
-        return (
-            f"{self.places:,} damaged place{'' if self.places == 1 else 's'} ({self.size_bytes:,} bytes)" if self.places else ""
-        )
+        return f"{plural(self.places, 'damaged place')} ({self.size_bytes:,} bytes)" if self.places else ""
 
 
 def decode_past(data: bytes, found: list[Any], damage: Damage, *, finished: bool, at: int = 0, most: int | None = None) -> int:

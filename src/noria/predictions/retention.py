@@ -9,7 +9,7 @@ import msgspec
 
 from noria.config import Project
 from noria.kernel.judge_clock import SETTLED_S, jump
-from noria.kernel.policy import lasting
+from noria.kernel.words import lasting, plural
 from noria.predictions import compacted
 from noria.storage.context import StoreContext
 
@@ -66,7 +66,7 @@ def keep(
 
 def _tell_expired(context: StoreContext, environment: str, gone: RetentionResult) -> None:
     facts = {"dates": list(gone.dates), "predictions": gone.predictions, "labels": gone.labels, "damaged": gone.damaged}
-    segments = f"{gone.damaged:,} damaged segment{'' if gone.damaged == 1 else 's'}"
+    segments = plural(gone.damaged, "damaged segment")
     if gone.dates:
         span = gone.dates[0] if len(gone.dates) == 1 else f"{gone.dates[0]} to {gone.dates[-1]}"
         text = f"{environment}'s log of {span} was deleted, as serving.log.keep says: {gone.predictions:,} predictions"

@@ -27,6 +27,7 @@ from noria.kernel import errors, names
 from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
 from noria.kernel.pins import Pins
 from noria.kernel.threads import ONE_THREAD
+from noria.kernel.words import size
 from noria.models import weights
 from noria.models.frameworks import file_kinds
 from noria.models.frameworks.file_kinds import FileContent
@@ -112,7 +113,7 @@ def _content(context: PipelineContext, file: Path) -> FileContent:
     if not size_bytes:
         raise DataError("is empty (0 bytes)", where=str(file))
     if size_bytes > MODEL_MOST:
-        raise RefusedError(f"is larger than {MODEL_MOST / 1e9:.1f} GB", where=str(file))
+        raise RefusedError(f"is larger than {size(MODEL_MOST)}", where=str(file))
     try:
         found = file_kinds.recognise(file)
     except OSError as error:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 
 from noria.kernel.errors import CorruptBlobError, DataError, DiskFullError, NotFoundError, RefusedError
+from noria.kernel.words import size
 from noria.storage import archive
 from noria.storage.archive import ArchiveMember, Content
 from noria.storage.context import Progress
@@ -61,7 +62,7 @@ class ExportMeter:
         self._done += size_bytes
         if time.monotonic() - self._told >= TOLD_S:
             self._told = time.monotonic()
-            self._progress(f"{self._what}: {self._done / 1e6:,.0f} of {self._total / 1e6:,.0f} MB")
+            self._progress(f"{self._what}: {size(self._done)} of {size(self._total)}")
 
 
 # --- writing
@@ -167,5 +168,5 @@ def demand_room(folder: Path, size_bytes: int, hint: str) -> None:
     """Raise DiskFullError when so many bytes do not fit."""
     room = shutil.disk_usage(folder).free
     if size_bytes > room:
-        text = f"it takes {size_bytes / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are free"
+        text = f"it takes {size(size_bytes)}, and {size(room)} are free"
         raise DiskFullError(text, where=str(folder), hint=hint)

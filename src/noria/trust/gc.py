@@ -23,7 +23,7 @@ from noria.data.versions import BLOBS
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import RefusedError
 from noria.kernel.judge_clock import SETTLED_S, jump
-from noria.kernel.policy import lasting
+from noria.kernel.words import lasting
 from noria.pipeline.run import StepRecord
 from noria.predictions import compacted
 from noria.releases.store import ReleaseStore

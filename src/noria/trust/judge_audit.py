@@ -9,6 +9,7 @@ import msgspec
 
 from noria.data.snapshot import Delivery
 from noria.kernel.event import Event
+from noria.kernel.words import plural
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.releases.release import Release
 from noria.serving.route import Route
@@ -149,7 +150,7 @@ def _data(told: _Told, state: RecordedState) -> Iterable[str]:
     for dataset, found in silent.items():
         due = told.kept.get(dataset, 0)
         if found > due:
-            yield f"{dataset} has {found - due:,} judged file{'s' if found - due > 1 else ''} more than its events say"
+            yield f"{dataset} has {plural(found - due, 'judged file')} more than its events say"
     for dataset, name in state.never_accepted:
         yield f"{name} counts as accepted into {dataset}, and never arrived with this content"
 

@@ -21,6 +21,7 @@ from noria.data.versions import BLOBS
 from noria.delivery.context import DeliveryContext
 from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, NoriaError, NotFoundError, StoreError
+from noria.kernel.words import size
 from noria.pipeline import environment
 from noria.pipeline.executors.task import cores
 from noria.releases.bundle import read_manifest, stored_bundle
@@ -119,7 +120,7 @@ def _read_all(context: DeliveryContext, needs: References) -> tuple[int, dict[st
             done += len(part)
             if time.monotonic() - told > TOLD_S:
                 told = time.monotonic()
-                context.progress(f"verified {done:,} of {len(needs.blobs):,} blobs, {total / 1e6:,.0f} MB")
+                context.progress(f"verified {done:,} of {len(needs.blobs):,} blobs, {size(total)}")
     return total, bad
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from noria.cli.demo.story import brief
 from noria.cli.demo.theatre import DemoStage, shortened
+from noria.kernel.words import duration
 
 GOOD = {"promoted": "green", "released": "green", "rolling out": "cyan", "nothing changed": "dim"}
 
@@ -20,7 +21,7 @@ def table(theatre: DemoStage, facts: dict[str, Any]) -> None:
         turns.add_column(name, justify="right" if name in ("turn", "overhead") else "left", no_wrap=name != "trigger")
     for turn in facts["turns"]:
         trigger = brief(turn["trigger"])
-        overhead = f"{turn['overhead_s']:.2f} s" if turn["overhead_s"] is not None else ""
+        overhead = duration(turn["overhead_s"])
         style = GOOD.get(turn["verdict"], "yellow")
         turns.add_row(
             str(turn["number"]), shortened(trigger, 66), f"[{style}]{turn['verdict']}[/]", turn["release"] or "", overhead
@@ -46,5 +47,5 @@ def _numbers(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("rollback", f"{facts['rollback_ms']} ms, the worst of {facts['rollbacks']}, under load"),
         ("quarantined", f"{facts['quarantined_rows']:,} rows"),
         ("reproduced", facts["reproduced_text"]),
-        ("time", f"{facts['seconds']:.0f} s"),
+        ("time", duration(facts["seconds"])),
     ]

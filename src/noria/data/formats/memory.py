@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from noria.kernel.errors import DataError
+from noria.kernel.words import size
 
 UNPACKED_BYTES = 1 << 30  # what any file may take, ...
 TIMES = 100  # ... and beyond it this many times its size, ...
@@ -22,10 +23,10 @@ def most(size_bytes: int) -> int:
 
 def demand(path: Path, needed_bytes: int) -> None:
     """Raise DataError when reading the file would take more than it may."""
-    size = path.stat().st_size
-    limit = most(size)
+    held = path.stat().st_size
+    limit = most(held)
     if needed_bytes > limit:
-        text = f"would take {_words(needed_bytes)} in memory: a file of {_words(size)} may take {_words(limit)} here"
+        text = f"would take {size(needed_bytes)} in memory: a file of {size(held)} may take {size(limit)} here"
         raise DataError(text, where=str(path), hint="Deliver it in several files, or as another format.")
 
 
@@ -56,10 +57,3 @@ def _memory() -> int:
         if text.isdigit():
             return min(whole, int(text))
     return whole if whole > 0 else sys.maxsize
-
-
-def _words(size_bytes: int) -> str:
-    for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size_bytes >= length:
-            return f"{size_bytes / length:,.3g} {unit}"
-    return f"{size_bytes:,} bytes"

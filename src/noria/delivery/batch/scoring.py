@@ -36,6 +36,7 @@ from noria.kernel import names
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
 from noria.kernel.task_definition import Output
+from noria.kernel.words import duration, plural
 from noria.models import judge_decision
 from noria.models.signature import Signature
 from noria.releases import dataset_versions, signing
@@ -123,7 +124,7 @@ def _locked(order: BatchOrder, target: Path, folder: Path, lay: Lay, progress: P
             job.run(folder)
         if [_mark(source) for source in order.sources] != marks:
             raise DataError("an input changed while it was read", hint="Run it again.")
-        progress(f"joining {held.rows:,} {'row' if held.rows == 1 else 'rows'}")
+        progress(f"joining {plural(held.rows, 'row')}")
         _finish(target, folder, held, laid.signature)
     shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - begun
@@ -296,7 +297,7 @@ class _Job:
         text = f"{done:,} rows, {speed:,.0f} rows/s"
         if self._total:
             left = max(0, self._total - done) / max(speed, 1e-9)
-            text = f"{done:,} of about {self._total:,} rows, {speed:,.0f} rows/s, {left:,.0f} s to go"
+            text = f"{done:,} of about {self._total:,} rows, {speed:,.0f} rows/s, {duration(left)} to go"
         self._progress(text)
 
 

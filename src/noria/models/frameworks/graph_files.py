@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from noria.kernel.errors import DataError, RefusedError
 from noria.kernel.task import Task, task_of_classes
+from noria.kernel.words import plural
 from noria.models import graph_outputs
 from noria.models.frameworks.bare import Bare
 from noria.models.frameworks.file_kinds import AGAIN
@@ -231,7 +232,7 @@ def _demand_rows(entry: Any) -> None:
             f"Export it again with a free first dimension: torch.onnx.export(..., dynamic_axes={{{entry.name!r}: {{0: 'n'}}}}); "
             "of skl2onnx: FloatTensorType([None, k])."
         )
-        made_for = f"{dims[0].dim_value} row{'s' if dims[0].dim_value != 1 else ''}"
+        made_for = plural(dims[0].dim_value, "row")
         raise RefusedError(f"its input {entry.name} {_shape(entry)} is made for exactly {made_for} at a time", hint=hint)
 
 

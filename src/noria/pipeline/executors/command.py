@@ -18,6 +18,7 @@ import psutil
 
 from noria.kernel import orphans
 from noria.kernel.process_tree import ProcessTree
+from noria.kernel.words import lasting
 from noria.pipeline.executors.limits import SAMPLE_S, THREADS, JobEnd, PoolWork, drain, fd_of
 from noria.pipeline.executors.log import Log
 
@@ -96,7 +97,7 @@ class Command:
         if self._cancelled.is_set():
             return "cancelled", "was cancelled"
         if time.perf_counter() - self._begun > self._work.timeout_s:
-            return "timeout", f"timed out after {self._work.timeout_s:g} s"
+            return "timeout", f"timed out after {lasting(self._work.timeout_s)}"
         return self._tree.judge()
 
     def _report(self, ending: tuple[str, str] | None) -> JobEnd:

@@ -24,6 +24,7 @@ import psutil
 from noria.kernel import logs, orphans
 from noria.kernel.errors import NoriaError, StepError
 from noria.kernel.process_tree import ProcessTree, descendants
+from noria.kernel.words import lasting
 from noria.pipeline.executors.command import Command
 from noria.pipeline.executors.limits import SAMPLE_S, THREADS, JobEnd, PoolWork, Slots, drain, fd_of
 from noria.pipeline.executors.log import Log
@@ -448,7 +449,7 @@ class WatchedProcess:
         if self._cancelled.is_set():
             return "cancelled", "was cancelled"
         if time.perf_counter() - (self._started or self._begun) > self._work.timeout_s:
-            return "timeout", f"timed out after {self._work.timeout_s:g} s"
+            return "timeout", f"timed out after {lasting(self._work.timeout_s)}"
         return self._tree.judge()
 
     def _report(self, ending: tuple[str, str] | None) -> JobEnd:
