@@ -27,7 +27,7 @@ from noria.kernel.verdict import Reason
 from noria.pipeline import environment, judge_staleness, pin, source_code, steps
 from noria.pipeline import judge_search as judge
 from noria.pipeline.context import PinnedRun, PipelineContext
-from noria.pipeline.executors.task import Resources, StepTask, cores
+from noria.pipeline.executors.task import cores
 from noria.pipeline.judge_search import Trial, TrialState
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import SEED, model_facts, train_params, with_train_params
@@ -408,16 +408,7 @@ class _Search:
             "metrics": list(model.task.definition.metrics),
             "metric": self.asked.metric,
         }
-        task = StepTask(
-            f"{pinned_run.run_id}/{name}",
-            pinned_run.tree_id,
-            target="noria.models.trial:run",
-            job=job,
-            roots=pinned_run.roots,
-            inputs=inputs.files,
-            resources=Resources(self._cpus(), model.memory_bytes, model.timeout_s),
-        )
-        return StepOrder(name, facts, task)
+        return steps.model_order(pinned_run, facts, name, "noria.models.trial:run", job, inputs.files, {}, cpus=self._cpus())
 
     def _cpus(self) -> int | None:
         """Trials that run side by side share the cores: each with threads on all of them would be slower by far."""
@@ -521,17 +512,8 @@ def _rows_order(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[s
         environment=environment.digest(pinned_run.environment),
         tables=table_digests(pinned_run, (model.rows,), done),
     )
-    task = StepTask(
-        f"{pinned_run.run_id}/{ROWS}",
-        pinned_run.tree_id,
-        target="noria.models.trial:rows",
-        job=job,
-        roots=pinned_run.roots,
-        inputs=inputs.files,
-        outs={"rows.arrow": "rows.arrow"},
-        resources=Resources(None, model.memory_bytes, PATIENCE_S),
-    )
-    return StepOrder(ROWS, facts, task)
+    outs = {"rows.arrow": "rows.arrow"}
+    return steps.model_order(pinned_run, facts, ROWS, "noria.models.trial:rows", job, inputs.files, outs, timeout_s=PATIENCE_S)
 
 
 def _asked(pinned_run: PinnedRun) -> tuple[Search, Model]:

@@ -18,7 +18,7 @@ from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import judge_staleness
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.reading import besides
-from noria.pipeline.executors.task import StepEnd, StepTask
+from noria.pipeline.executors.task import Resources, StepEnd, StepTask
 from noria.pipeline.judge_staleness import StalenessDecision, StepFacts
 from noria.pipeline.run import StepRecord, StepState
 from noria.pipeline.run_store import StepStore
@@ -35,6 +35,34 @@ class StepOrder(msgspec.Struct, frozen=True):
     retries: int = 0
     frozen: bool = False
     always: bool = False
+
+
+def model_order(
+    pinned_run: PinnedRun,
+    facts: StepFacts,
+    name: str,
+    target: str,
+    job: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    outs: Mapping[str, str],
+    cpus: int | None = None,
+    timeout_s: float | None = None,
+) -> StepOrder:
+    """A step in which Noria works with the project's code on its model. It has the memory that the model may use, and the model's
+    time unless ``timeout_s`` says another."""
+    model = pinned_run.project.model
+    assert model is not None, "who orders it has looked"
+    task = StepTask(
+        f"{pinned_run.run_id}/{name}",
+        pinned_run.tree_id,
+        target=target,
+        job=job,
+        roots=pinned_run.roots,
+        inputs=inputs,
+        outs=outs,
+        resources=Resources(cpus, model.memory_bytes, model.timeout_s if timeout_s is None else timeout_s),
+    )
+    return StepOrder(name, facts, task)
 
 
 class StepOutput(msgspec.Struct, frozen=True):

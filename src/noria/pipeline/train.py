@@ -12,7 +12,6 @@ from noria.config import Model
 from noria.kernel import names
 from noria.pipeline import environment, graph, orders, search, source_code, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
-from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.graph import Selection, StepForecast
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import SEED, model_facts, train_params
@@ -109,17 +108,7 @@ def training(context: PipelineContext, pinned_run: PinnedRun, done: dict[str, St
         "seed": SEED,
     }
     name = pinned_run.project.result_name("train")
-    task = StepTask(
-        f"{pinned_run.run_id}/{name}",
-        pinned_run.tree_id,
-        target="noria.models.training:run",
-        job=job,
-        roots=pinned_run.roots,
-        inputs=inputs.files,
-        outs=TRAINED,
-        resources=Resources(None, model.memory_bytes, model.timeout_s),
-    )
-    return steps.StepOrder(name, facts, task)
+    return steps.model_order(pinned_run, facts, name, "noria.models.training:run", job, inputs.files, TRAINED)
 
 
 def _chosen(

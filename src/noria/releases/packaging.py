@@ -12,7 +12,6 @@ from noria.models import golden, weights
 from noria.models.signature import Signature
 from noria.pipeline import environment, sealable_code, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
-from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import model_facts
 from noria.pipeline.orders import TaskInputs
@@ -117,14 +116,4 @@ def _order(context: PipelineContext, pinned_run: PinnedRun, made: steps.StepOutp
         environment=environment.digest(pinned_run.environment),
     )
     name = pinned_run.project.result_name("package")
-    task = StepTask(
-        f"{pinned_run.run_id}/{name}",
-        pinned_run.tree_id,
-        target="noria.models.conversion:run",
-        job=job,
-        roots=pinned_run.roots,
-        inputs=inputs.files,
-        outs=PACKAGED,
-        resources=Resources(None, model.memory_bytes, model.timeout_s),
-    )
-    return steps.StepOrder(name, facts, task)
+    return steps.model_order(pinned_run, facts, name, "noria.models.conversion:run", job, inputs.files, PACKAGED)
