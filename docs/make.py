@@ -11,7 +11,7 @@ import click
 
 from noria import cli
 from noria.config import reference
-from noria.engine.action import Action, Field, FieldKind, Who
+from noria.engine.action import Action, ActionField, FieldKind, Who
 from noria.engine.action_table import ACTIONS, at_the_top
 from noria.kernel import errors
 from noria.kernel.error_table import row_of
@@ -149,7 +149,7 @@ def action_table() -> str:
     return "\n".join([head, *rows])
 
 
-def _key(field: Field) -> str:
+def _key(field: ActionField) -> str:
     notes = [*([field.kind] if field.kind is not FieldKind.TEXT else []), *(["required"] if field.required else [])]
     return f"`{field.name}`" + (f" ({', '.join(notes)})" if notes else "")
 

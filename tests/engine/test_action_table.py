@@ -28,7 +28,7 @@ from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
 from noria.engine import action_table, actions, assembly
-from noria.engine.action import Action, Field, FieldKind, Who
+from noria.engine.action import Action, ActionField, FieldKind, Who
 from noria.engine.action_table import ACTIONS
 from noria.kernel import orphans
 from noria.kernel.errors import RefusedError
@@ -211,8 +211,8 @@ def test_adding_an_action_is_one_entry_and_its_function(
     context: DeliveryContext, monkeypatch: pytest.MonkeyPatch, way: Way, actor: str
 ) -> None:
     fields = (
-        Field("colour", "Which.", required=True, positional=True),
-        Field("coats", "How many.", FieldKind.NUMBER, default=1.0),
+        ActionField("colour", "Which.", required=True, positional=True),
+        ActionField("coats", "How many.", FieldKind.NUMBER, default=1.0),
     )
     entry = Action(
         verb="paint",

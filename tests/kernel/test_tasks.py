@@ -19,7 +19,7 @@ from noria.config.gate import demand_task, parse_gate
 from noria.delivery.batch.scoring import _outputs
 from noria.kernel.errors import ConfigError, SignatureError
 from noria.kernel.task import DEFAULT_TASK, Task
-from noria.kernel.task_definition import Bounds, LabelFacts, Metric, Output, TaskDefinition, by_name
+from noria.kernel.task_definition import BoundsKind, LabelFacts, Metric, Output, TaskDefinition, by_name
 from noria.kernel.tasks import DEFINITIONS, find_metric, guarded_metrics
 from noria.models import forms, graph_outputs, labels
 from noria.models.graph_outputs import GraphOutput
@@ -105,7 +105,7 @@ FULLNESS = TaskDefinition(
                 name="miss",
                 formula="noria.stats.metrics:absolute_errors",
                 greater_is_better=False,
-                bounds=Bounds.MEAN,
+                bounds=BoundsKind.MEAN,
                 per_row=True,
                 guard="How much further off a share may be.",
             )

@@ -210,7 +210,7 @@ def test_a_condition_says_what_python_would(tree: list[Any], values: tuple[int, 
 
 def test_the_order_of_runs() -> None:
     up, down = where.parse_order("metrics.auc"), where.parse_order("-metrics.auc")
-    assert (up.field, up.descending, down.descending) == (where.Field("metrics", "auc", 1), False, True)
+    assert (up.field, up.descending, down.descending) == (where.QueryField("metrics", "auc", 1), False, True)
     assert where.rank(up, FACTS) == (0, 0.84, "")
     assert where.rank(where.parse_order("metrics.broken"), FACTS) is None
     assert where.rank(where.parse_order("params.model"), FACTS) == (1, 0.0, "gbm")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_store_compaction import NOON, answered, segment
 
 from noria.predictions import compaction, label_join, log_query
-from noria.predictions.label_join import KnownLabel, LabelJoin, Tracked
+from noria.predictions.label_join import AwaitedPrediction, KnownLabel, LabelJoin
 from noria.predictions.reader import LogReader
 from noria.predictions.writer import Feedback, Prediction, Record
 
@@ -37,7 +37,7 @@ def read(folder: Path, project: str, tracked: set[str], order: random.Random) ->
         if isinstance(record, Prediction):
             changed = list(join.see(record.id, record.at, record.key))
             if record.id in tracked:
-                changed += join.track(record.id, Tracked(at=record.at, key=record.key))
+                changed += join.track(record.id, AwaitedPrediction(at=record.at, key=record.key))
         else:
             changed = join.hear(record, place, row) if record.kind == "label" else []
         held |= {name: (join.labels(name) or [None])[-1] for name in changed}
@@ -95,7 +95,7 @@ def test_what_is_released_still_ends_what_was_asked_before_and_its_labels_go(tmp
     join = LabelJoin()
     for number, at in enumerate((1.0, 2.0, 3.0)):
         join.see(f"p{number}", at, "k")
-        join.track(f"p{number}", Tracked(at=at, key="k"))
+        join.track(f"p{number}", AwaitedPrediction(at=at, key="k"))
         join.hear(Feedback(at + 0.5, "p", float(number), key="k"), "w", number)
     join.release("p1")
     assert [join.labels(name) for name in ("p0", "p2")] == [[0.0], [2.0]]
@@ -104,7 +104,7 @@ def test_what_is_released_still_ends_what_was_asked_before_and_its_labels_go(tmp
     join.release("p0")
     join.release("p2")
     assert (join.heard, list(join.early)) == ({}, ["kk"])
-    join.track("late", Tracked(at=2.5, key="k"))
+    join.track("late", AwaitedPrediction(at=2.5, key="k"))
     assert join.labels("late") == [9.0]
 
 
@@ -114,7 +114,7 @@ def test_memory_is_bounded_and_each_prediction_keeps_its_own_labels() -> None:
         join.hear(Feedback(float(number), "p", 1.0, key=f"early {number}"), "w", number)
         join.see(f"other {number}", float(number), f"key {number}")
     assert len(join.early) == 50
-    join.track("p0", Tracked(at=1.0, key="k"))
+    join.track("p0", AwaitedPrediction(at=1.0, key="k"))
     join.hear(Feedback(1.5, "p", 0.25, key="k"), "w", 0)
     join.see("p1", 2.0, "k")
     for number in range(1000):  # of the next prediction, which nobody waits for
@@ -128,7 +128,7 @@ def test_one_key_for_everything_is_as_fast() -> None:
     join, begun = LabelJoin(), time.process_time()
     for number in range(5_000):
         join.see(f"p{number:06}", float(number), "k")
-        join.track(f"p{number:06}", Tracked(at=float(number), key="k"))
+        join.track(f"p{number:06}", AwaitedPrediction(at=float(number), key="k"))
         join.hear(Feedback(number + 0.5, "p", float(number), key="k"), "w", number)
     assert [join.labels(f"p{number:06}") for number in range(0, 5_000, 500)] == [[float(n)] for n in range(0, 5_000, 500)]
     for number in range(5_000):
@@ -139,7 +139,7 @@ def test_one_key_for_everything_is_as_fast() -> None:
 def test_what_an_earlier_noria_wrote_down_goes_on() -> None:
     """It numbered labels in the order in which it read them, and did not sort them."""
     heard = {"ip0": [KnownLabel(5.0, 2, 1.0), KnownLabel(5.0, 1, 0.0)]}
-    join = LabelJoin({"p0": Tracked(at=1.0, key="k")}, heard, {})
+    join = LabelJoin({"p0": AwaitedPrediction(at=1.0, key="k")}, heard, {})
     assert join.labels("p0") == [0.0, 1.0]
     join.hear(Feedback(5.0, "p", 3.0, "p0"), "w", 0)
     assert join.labels("p0")[-1] == 3.0

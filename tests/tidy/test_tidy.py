@@ -92,6 +92,21 @@ def test_a_file_is_about_one_thing() -> None:
     assert {path: length for path, length in lengths.items() if length > FILE_LINES} == {}
 
 
+def test_a_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for name, tree in sources().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name)
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert twice == {}
+
+
+def test_test_lines_keep_up_with_source_lines() -> None:
+    count = {folder: sum(len(p.read_text().splitlines()) for p in (ROOT / folder).rglob("*.py")) for folder in ("src", "tests")}
+    assert count["tests"] >= 0.8 * count["src"]
+
+
 def test_nothing_was_left_for_later() -> None:
     assert [place for place, line in lines("src") if LEFTOVER.search(line)] == []
 

@@ -10,7 +10,7 @@ from noria.cli.context import Home, pass_home
 from noria.cli.lazy_group import LazyGroup
 from noria.cli.output import emit, json_option
 from noria.cli.versions import at_work
-from noria.engine.action import Action, Field, FieldKind
+from noria.engine.action import Action, ActionField, FieldKind
 from noria.engine.action_table import below
 
 
@@ -59,7 +59,7 @@ def command_of(action: Action) -> click.Command:
     return command
 
 
-def _parameter(field: Field) -> Any:
+def _parameter(field: ActionField) -> Any:
     if field.positional:
         return click.argument(field.name, required=field.required, metavar=field.metavar)
     names = [f"--{field.name}", *filter(None, [field.short])]

@@ -21,7 +21,7 @@ from noria.pipeline.turn_store import TurnStore
 from noria.views.status import turn_facts
 
 if TYPE_CHECKING:
-    from noria.kernel.where import Condition, Field, Order
+    from noria.kernel.where import Condition, Order, QueryField
 
 COLUMNS = 6  # metrics and parameters that the table shows; --json has all
 
@@ -180,7 +180,7 @@ def _serving(run: Run, fields: list[tuple[str, str]]) -> str:
 
 def _shown(where: Condition | None, order: Order | None, runs: list[Run], gated: Sequence[str]) -> list[tuple[str, str]]:
     """The metrics and parameters to show, as (group, name): those of the query, then what gates ask for."""
-    asked: list[Field] = [] if where is None else list(where.fields)
+    asked: list[QueryField] = [] if where is None else list(where.fields)
     found = [(f.group, f.name) for f in [*asked, *([order.field] if order else [])] if f.group]
     found += [("metrics", name) for name in gated_first(dict.fromkeys(n for run in runs for n in run.metrics), gated)]
     return list(dict.fromkeys(found))[:COLUMNS]

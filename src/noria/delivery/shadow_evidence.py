@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.models.signature import class_text
-from noria.predictions.label_join import NEVER, LabelJoin, Tracked
+from noria.predictions.label_join import NEVER, AwaitedPrediction, LabelJoin
 from noria.predictions.reader import LogReader
 from noria.predictions.records import Damage, Feedback, Prediction, Shadow, ids_from
 
@@ -49,7 +49,7 @@ class LabelledPairs(msgspec.Struct, frozen=True):
         return len(self.y)
 
 
-class _ShadowPair(Tracked, kw_only=True):
+class _ShadowPair(AwaitedPrediction, kw_only=True):
     """The prediction of a pair, and where the pair's numbers stand."""
 
     slot: int

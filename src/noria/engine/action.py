@@ -30,7 +30,7 @@ class Who(StrEnum):
     PERSON = "person"  # the same, but no step: code of a project does not let its own release out
 
 
-class Field(msgspec.Struct, frozen=True):
+class ActionField(msgspec.Struct, frozen=True):
     """One thing that is said with an action: an option or argument of its command, a key of its body."""
 
     name: str
@@ -71,7 +71,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     answers: tuple[str, ...]  # the keys of what it gives
     event: str  # the kind of the audit event that it leaves
     function: str  # module:name; called as (context, actor=..., **fields)
-    fields: tuple[Field, ...] = ()
+    fields: tuple[ActionField, ...] = ()
     codes: str = "0"  # exit codes beside 2 and 4, in words
     who: Who = Who.ANYBODY
     while_broken: bool = False  # done though the audit log was changed: what brings back, holds or bars
@@ -90,7 +90,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
             raise self.missing(missing)
         return {f.name: f.read(given[f.name], self.verb) if f.name in given else f.default for f in self.fields}
 
-    def missing(self, field: Field) -> UsageError:
+    def missing(self, field: ActionField) -> UsageError:
         """What is said where a field that it needs was left out."""
         return UsageError(f"`{self.verb}` needs `{field.name}`", hint=field.help)
 

@@ -5,11 +5,11 @@ To add one, write its entry here and its function in `engine.actions`. Light: `n
 
 from __future__ import annotations
 
-from noria.engine.action import Action, Field, FieldKind, Who
+from noria.engine.action import Action, ActionField, FieldKind, Who
 
-ENVIRONMENT = Field("environment", "Where; the last environment of noria.yaml when not named.", short="-e")
-RELEASE = Field("release", "The release, as in v3.", required=True, positional=True)
-WHY = Field("why", "A reason for the record.", default="")
+ENVIRONMENT = ActionField("environment", "Where; the last environment of noria.yaml when not named.", short="-e")
+RELEASE = ActionField("release", "The release, as in v3.", required=True, positional=True)
+WHY = ActionField("why", "A reason for the record.", default="")
 DELIVERED = ("environment", "release", "text", "ms")
 
 _ALL = (
@@ -37,7 +37,7 @@ _ALL = (
         answers=DELIVERED,
         event="rollout.promoted",
         function="noria.engine.actions:promote",
-        fields=(RELEASE, ENVIRONMENT, Field("force", "In a freeze too.", FieldKind.FLAG, default=False)),
+        fields=(RELEASE, ENVIRONMENT, ActionField("force", "In a freeze too.", FieldKind.FLAG, default=False)),
         codes="0; 1 refused; 2 no such release or environment",
         who=Who.PERSON,
         timed=True,
@@ -53,7 +53,7 @@ _ALL = (
         answers=DELIVERED,
         event="environment.rolled_back",
         function="noria.engine.actions:roll_back",
-        fields=(ENVIRONMENT, Field("to", "To this one; else to the newest before that nobody barred.", metavar="RELEASE")),
+        fields=(ENVIRONMENT, ActionField("to", "To this one; else to the newest before that nobody barred.", metavar="RELEASE")),
         codes="0; 1 refused, with what may be done; 2 no such environment",
         while_broken=True,
         timed=True,
@@ -106,7 +106,7 @@ _ALL = (
         answers=("release", "barred", "text"),
         event="release.withdrawn",
         function="noria.engine.actions:withdraw",
-        fields=(RELEASE, Field("why", "The reason, as people will read it.", required=True, metavar="TEXT")),
+        fields=(RELEASE, ActionField("why", "The reason, as people will read it.", required=True, metavar="TEXT")),
         while_broken=True,
     ),
     Action(
@@ -130,7 +130,7 @@ _ALL = (
         answers=("trigger", "text"),
         event="trigger.seen",
         function="noria.engine.actions:trigger",
-        fields=(Field("reason", "Why, for the audit log.", default="asked by a person"),),
+        fields=(ActionField("reason", "Why, for the audit log.", default="asked by a person"),),
         codes="0; 1 an equal trigger is already waiting",
         starts_turn=True,
     ),
@@ -145,8 +145,8 @@ _ALL = (
         event="clock.set",
         function="noria.engine.actions:set_clock",
         fields=(
-            Field("at", "The moment, in ISO 8601; UTC without an offset.", required=True, positional=True),
-            Field("speed", "Project seconds in a second.", FieldKind.NUMBER, default=1.0),
+            ActionField("at", "The moment, in ISO 8601; UTC without an offset.", required=True, positional=True),
+            ActionField("speed", "Project seconds in a second.", FieldKind.NUMBER, default=1.0),
         ),
     ),
 )

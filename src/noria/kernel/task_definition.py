@@ -21,7 +21,7 @@ class Output(StrEnum):
     EACH = "each"  # the probability of each class, in the order of the signature
 
 
-class Bounds(StrEnum):
+class BoundsKind(StrEnum):
     """How a metric's confidence bounds are computed (`stats/intervals.py` has the sources)."""
 
     AREA = "area"  # DeLong
@@ -35,7 +35,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     formula: str  # module:function; (labels, answers) -> the value, of a ``per_row`` metric its parts [n]
     greater_is_better: bool
-    bounds: Bounds
+    bounds: BoundsKind
     per_row: bool = False  # it is a mean over rows
     of_classes: bool = False  # computed from the classes that rows are called, not from their scores
     of_ranks: bool = False  # computed from the order of the scores: rows of both classes are needed

@@ -97,7 +97,7 @@ _TEXT = re.compile(r"'(?:[^']|'')*'")
 _ISO = re.compile(r"('\d{4}-\d\d-\d\d)T")
 
 
-class Field(msgspec.Struct, frozen=True):
+class QueryField(msgspec.Struct, frozen=True):
     """``group`` is metrics, params (inputs, outputs), or empty for a field of the run (the prediction) itself."""
 
     group: str
@@ -113,7 +113,7 @@ class Field(msgspec.Struct, frozen=True):
         return f"? {self}"
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class ComparedParts(msgspec.Struct, frozen=True):
     """Two parts that are compared, and where: what cannot be computed is looked for among them."""
 
     sql: str
@@ -127,8 +127,8 @@ class Condition(msgspec.Struct, frozen=True):
 
     text: str
     sql: str
-    fields: tuple[Field, ...]
-    comparisons: tuple[Comparison, ...]
+    fields: tuple[QueryField, ...]
+    comparisons: tuple[ComparedParts, ...]
     source: str = "--where"
 
     def wrong(self, message: str, position: int = 1, hint: str | None = None) -> UsageError:
@@ -138,7 +138,7 @@ class Condition(msgspec.Struct, frozen=True):
 class Order(msgspec.Struct, frozen=True):
     """Runs without the field come last, either way."""
 
-    field: Field
+    field: QueryField
     descending: bool
 
 
@@ -166,9 +166,9 @@ def parse_order(text: str, source: str = "--sort") -> Order:
     group, dot, rest = name.partition(".")
     quoted = re.fullmatch(r'"([^"]+)"|`([^`]+)`', rest)
     if group in GROUPS and dot and (quoted or (rest.strip() and len(rest.split()) == 1)):
-        return Order(Field(group, (quoted[1] or quoted[2]) if quoted else rest, 1), descending)
+        return Order(QueryField(group, (quoted[1] or quoted[2]) if quoted else rest, 1), descending)
     if name in RUNS.fields:
-        return Order(Field("", name, 1), descending)
+        return Order(QueryField("", name, 1), descending)
     shown = name if len(name) <= 60 else f"{name[:60]}..."
     raise UsageError(f"a run has no field {shown!r} to sort by", where=place_in(source, 1), hint=_field_hint(name, RUNS))
 
@@ -183,7 +183,7 @@ def rank(order: Order, facts: Mapping[str, Any]) -> tuple[int, float, str] | Non
     return (1, 0.0, as_text(value))
 
 
-def value_of(field: Field, facts: Mapping[str, Any]) -> Any:
+def value_of(field: QueryField, facts: Mapping[str, Any]) -> Any:
     """What a run holds there; None where it has nothing."""
     held = facts.get(field.group or field.name)
     return held.get(field.name) if field.group and held is not None else held
@@ -200,14 +200,14 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def demand_known(asked: Iterable[tuple[Field, str]], known: Mapping[str, Iterable[str]]) -> None:
+def demand_known(asked: Iterable[tuple[QueryField, str]], known: Mapping[str, Iterable[str]]) -> None:
     """Raises UsageError for a metric or parameter that no run has; ``asked`` are fields with their source, ``known`` names by
     group. A name that is nowhere is a slip of the pen, and an empty answer would hide it."""
     for field, source in asked:
         names = list(known.get(field.group, ())) if field.group else []
         if field.group and field.name not in names:
             noun = "metric" if field.group == "metrics" else "parameter"
-            near = nearest(str(field), [str(Field(field.group, name)) for name in names]) or RUNS.example
+            near = nearest(str(field), [str(QueryField(field.group, name)) for name in names]) or RUNS.example
             raise UsageError(f"no run has the {noun} {field.name}", where=place_in(source, field.position), hint=near)
 
 
@@ -250,8 +250,8 @@ class _Reader(Parser):
         tokens = expression.tokens_of(text, _TOKEN)
         super().__init__(tokens)
         self.parts = len(tokens) - 1
-        self.fields: list[Field] = []
-        self.comparisons: list[Comparison] = []
+        self.fields: list[QueryField] = []
+        self.comparisons: list[ComparedParts] = []
         self._text, self._language = text, language
 
     def _single(self) -> str:
@@ -263,15 +263,15 @@ class _Reader(Parser):
         group, *parts = _PART.findall(self._advance().text)
         if group.lower() in self._language.groups:
             name = ".".join(part if part[0] not in '"`' else part[1:-1].replace('""', '"') for part in parts)
-            return self._field(Field(group.lower(), name, token.at))
+            return self._field(QueryField(group.lower(), name, token.at))
         raise self._unknown(token.text, token)
 
     def _column(self, name: str, token: Token) -> str:
         if name in self._language.fields:
-            return self._field(Field("", name, token.at))
+            return self._field(QueryField("", name, token.at))
         raise self._unknown(name, token)
 
-    def _field(self, field: Field) -> str:
+    def _field(self, field: QueryField) -> str:
         if all(str(known) != str(field) for known in self.fields):
             self.fields.append(field)
         return _quoted(field.column)
@@ -290,7 +290,7 @@ class _Reader(Parser):
                 raise _FieldError(sign.at, f"{field} is a number: compare it with one, not with {other}", self._language.example)
         left, right = self._timed(left, right), self._timed(right, left)
         sql = super()._comparison(left, sign, right)
-        self.comparisons.append(Comparison(sql, left, right, sign.at))
+        self.comparisons.append(ComparedParts(sql, left, right, sign.at))
         return sql
 
     def _membership(self, left: str, no: str, among: list[str]) -> str:
@@ -314,7 +314,7 @@ class _Reader(Parser):
         times = field is not None and not field.group and field.name in self._language.times
         return _ISO.sub(r"\1 ", sql) if times and _TEXT.fullmatch(sql) else sql
 
-    def _field_of(self, sql: str) -> Field | None:
+    def _field_of(self, sql: str) -> QueryField | None:
         return next((field for field in self.fields if _quoted(field.column) == sql), None)
 
     def _unknown(self, name: str, token: Token) -> _FieldError:

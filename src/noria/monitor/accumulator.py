@@ -22,7 +22,7 @@ from noria.data.served_predictions import moment
 from noria.evaluation.measure import DAY_S
 from noria.kernel.task_definition import Output
 from noria.models.signature import Signature, class_code
-from noria.predictions.label_join import KnownLabel, LabelJoin, Tracked
+from noria.predictions.label_join import AwaitedPrediction, KnownLabel, LabelJoin
 from noria.predictions.reader import LogPart, SegmentPosition
 from noria.predictions.records import Feedback, Prediction
 from noria.releases.evidence import Reference
@@ -159,7 +159,7 @@ class ReleaseWindows(msgspec.Struct):
     agreements: dict[str, list[list[int]]] = {}  # see `stats.calendar`
 
 
-class Waiting(Tracked, kw_only=True):
+class Waiting(AwaitedPrediction, kw_only=True):
     """An answer that waits for its label."""
 
     release: str

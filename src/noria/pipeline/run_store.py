@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from noria.kernel import where as conditions
 from noria.kernel.errors import AmbiguousError, NotFoundError, UsageError
 from noria.kernel.pins import Pins
-from noria.kernel.where import Condition, Field, Order
+from noria.kernel.where import Condition, Order, QueryField
 from noria.pipeline.run import Run, RunKind, StepRecord
 from noria.storage.bound_store import BoundStore
 from noria.storage.connection import Value
@@ -163,7 +163,7 @@ class RunStore(BoundStore):
         return found
 
 
-def _demand_known(asked: Sequence[tuple[Field, str]], facts: Sequence[Mapping[str, Any]]) -> None:
+def _demand_known(asked: Sequence[tuple[QueryField, str]], facts: Sequence[Mapping[str, Any]]) -> None:
     """Every metric and parameter that is asked about is one of some run; where there is no run at all, anything may be asked."""
     unmet = [(f, source) for f, source in asked if f.group and not any(f.name in held[f.group] for held in facts)]
     if unmet and facts:

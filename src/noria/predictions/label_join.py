@@ -36,7 +36,7 @@ def moment_of(at: float) -> float:
     return round(at * 1e6) / 1e6
 
 
-class Tracked(msgspec.Struct, kw_only=True):
+class AwaitedPrediction(msgspec.Struct, kw_only=True):
     """A prediction whose labels are wanted. A label by key is its own from ``at`` until ``until``."""
 
     at: float = NEVER  # when it was made; NEVER: not known yet
@@ -85,7 +85,7 @@ class LabelJoin:
 
     def __init__(
         self,
-        tracked: Mapping[str, Tracked] | None = None,
+        tracked: Mapping[str, AwaitedPrediction] | None = None,
         heard: dict[str, list[KnownLabel]] | None = None,
         early: dict[str, list[KnownLabel]] | None = None,
         recent: int = RECENT,
@@ -116,7 +116,7 @@ class LabelJoin:
         self._others.add(key, place)
         return self._end_before(place, key)
 
-    def track(self, name: str, one: Tracked) -> list[str]:
+    def track(self, name: str, one: AwaitedPrediction) -> list[str]:
         """Keep its labels from now on; those that came early are among them. ``see`` may tell its place later."""
         if name in self.tracked:
             self.release(name)
@@ -176,7 +176,7 @@ class LabelJoin:
         for name in [name for name, said in self.early.items() if said[-1].at < newest - EARLY_S]:
             del self.early[name]
 
-    def _place(self, one: Tracked, place: Place, key: str) -> list[str]:
+    def _place(self, one: AwaitedPrediction, place: Place, key: str) -> list[str]:
         """A tracked prediction takes its place among those of its key."""
         one.at, one.key = place[0], key
         places = self._keyed.setdefault(key, [])

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from noria.kernel.task import Task
-from noria.kernel.task_definition import Bounds
+from noria.kernel.task_definition import BoundsKind
 from noria.stats import influence, metrics, proportions
 from noria.stats.measures import Comparison, Measure
 from noria.stats.metrics import Floats, Undefined
@@ -41,11 +41,11 @@ def measure(name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confiden
     if len(truth) < 2:
         raise Undefined("one row is too few for bounds")
     metric = metrics.find(name, task)
-    if metric.bounds is Bounds.AREA:
+    if metric.bounds is BoundsKind.AREA:
         low, high = _area(metrics.roc_auc_parts(truth, answer), confidence)
-    elif metric.bounds is Bounds.COUNTS:
+    elif metric.bounds is BoundsKind.COUNTS:
         low, high = _share(name, truth, answer, confidence)
-    elif metric.bounds is Bounds.MEAN:
+    elif metric.bounds is BoundsKind.MEAN:
         rows = metrics.row_losses(name, task, truth, answer)
         most = max(LOG_LOSS_MOST, float(rows.max())) if metric.high is None else metric.high
         low, high = _mean(rows, 0.0, most, confidence)
@@ -67,17 +67,17 @@ def compare(
         raise Undefined("one row is too few for bounds")
     differing = alike = None
     metric = metrics.find(name, task)
-    if metric.bounds is Bounds.AREA:
+    if metric.bounds is BoundsKind.AREA:
         low, high = _areas(metrics.roc_auc_parts(truth, mine), metrics.roc_auc_parts(truth, other), confidence)
-    elif metric.bounds is Bounds.COUNTS:
+    elif metric.bounds is BoundsKind.COUNTS:
         calls = metrics.called(mine), metrics.called(other)
         low, high, differing = _shares(name, truth, *calls, confidence)
-    elif metric.bounds is Bounds.MEAN:
+    elif metric.bounds is BoundsKind.MEAN:
         rows, theirs, (low, high) = _means(name, task, truth, mine, other, confidence)
         difference = float(rows.mean())
     else:
         moved = influence.of_difference(name, truth, mine, other)
-        errors = metric.bounds is Bounds.ERRORS
+        errors = metric.bounds is BoundsKind.ERRORS
         low, high = (influence.bounds_of_errors if errors else influence.bounds)(moved, confidence)
         alike = moved.alike if errors and influence.outweighed(moved) else None
     return Comparison(theirs, difference, min(low, difference), max(high, difference), len(truth), differing, alike)

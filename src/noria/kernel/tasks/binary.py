@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noria.kernel.task_definition import Bounds, LabelFacts, Metric, Output, TaskDefinition, by_name
+from noria.kernel.task_definition import BoundsKind, LabelFacts, Metric, Output, TaskDefinition, by_name
 
 
 def _suits(label: LabelFacts) -> str | None:
@@ -11,19 +11,19 @@ def _suits(label: LabelFacts) -> str | None:
 
 _FORMULAS = "noria.stats.metrics"
 METRICS = (
-    Metric(name="roc_auc", formula=f"{_FORMULAS}:roc_auc", greater_is_better=True, bounds=Bounds.AREA, of_ranks=True),
+    Metric(name="roc_auc", formula=f"{_FORMULAS}:roc_auc", greater_is_better=True, bounds=BoundsKind.AREA, of_ranks=True),
     Metric(
         name="average_precision",
         formula=f"{_FORMULAS}:average_precision",
         greater_is_better=True,
-        bounds=Bounds.INFLUENCE,
+        bounds=BoundsKind.INFLUENCE,
         of_ranks=True,
     ),
     Metric(
         name="brier",
         formula=f"{_FORMULAS}:squared_errors",
         greater_is_better=False,
-        bounds=Bounds.MEAN,
+        bounds=BoundsKind.MEAN,
         per_row=True,
         guard="Quality of a binary model, as labels come in: how much greater a Brier score.",
     ),
@@ -31,7 +31,7 @@ METRICS = (
         name="log_loss",
         formula=f"{_FORMULAS}:log_losses_of_two",
         greater_is_better=False,
-        bounds=Bounds.MEAN,
+        bounds=BoundsKind.MEAN,
         per_row=True,
         high=None,
     ),
@@ -39,14 +39,14 @@ METRICS = (
         name="accuracy",
         formula=f"{_FORMULAS}:right_calls",
         greater_is_better=True,
-        bounds=Bounds.COUNTS,
+        bounds=BoundsKind.COUNTS,
         per_row=True,
         of_classes=True,
         guard="The same of a class: how much lower an accuracy.",
     ),
-    Metric(name="precision", formula=f"{_FORMULAS}:precision", greater_is_better=True, bounds=Bounds.COUNTS, of_classes=True),
-    Metric(name="recall", formula=f"{_FORMULAS}:recall", greater_is_better=True, bounds=Bounds.COUNTS, of_classes=True),
-    Metric(name="f1", formula=f"{_FORMULAS}:f1", greater_is_better=True, bounds=Bounds.COUNTS, of_classes=True),
+    Metric(name="precision", formula=f"{_FORMULAS}:precision", greater_is_better=True, bounds=BoundsKind.COUNTS, of_classes=True),
+    Metric(name="recall", formula=f"{_FORMULAS}:recall", greater_is_better=True, bounds=BoundsKind.COUNTS, of_classes=True),
+    Metric(name="f1", formula=f"{_FORMULAS}:f1", greater_is_better=True, bounds=BoundsKind.COUNTS, of_classes=True),
 )
 
 BINARY = TaskDefinition(

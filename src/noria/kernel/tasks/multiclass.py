@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noria.kernel.task_definition import Bounds, LabelFacts, Metric, Output, TaskDefinition, by_name
+from noria.kernel.task_definition import BoundsKind, LabelFacts, Metric, Output, TaskDefinition, by_name
 
 CLASSES_MOST = 20  # a label with more values is no class, where nobody says it
 
@@ -18,7 +18,7 @@ METRICS = (
         name="accuracy",
         formula="noria.stats.metrics:right_calls",
         greater_is_better=True,
-        bounds=Bounds.COUNTS,
+        bounds=BoundsKind.COUNTS,
         per_row=True,
         of_classes=True,
         guard="The same of a class: how much lower an accuracy.",
@@ -27,7 +27,7 @@ METRICS = (
         name="log_loss",
         formula="noria.stats.metrics:log_losses_of_several",
         greater_is_better=False,
-        bounds=Bounds.MEAN,
+        bounds=BoundsKind.MEAN,
         per_row=True,
         high=None,
     ),
@@ -35,7 +35,7 @@ METRICS = (
         name="f1_macro",
         formula="noria.stats.metrics:f1_macro",
         greater_is_better=True,
-        bounds=Bounds.COUNTS,
+        bounds=BoundsKind.COUNTS,
         of_classes=True,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noria.kernel.task_definition import Bounds, LabelFacts, Metric, Output, TaskDefinition, by_name
+from noria.kernel.task_definition import BoundsKind, LabelFacts, Metric, Output, TaskDefinition, by_name
 
 
 def _suits(label: LabelFacts) -> str | None:
@@ -14,13 +14,13 @@ METRICS = (
         name="mae",
         formula="noria.stats.metrics:absolute_errors",
         greater_is_better=False,
-        bounds=Bounds.ERRORS,
+        bounds=BoundsKind.ERRORS,
         per_row=True,
         high=None,
         guard="The same of a number: how much greater a mean absolute error.",
     ),
-    Metric(name="rmse", formula="noria.stats.metrics:rmse", greater_is_better=False, bounds=Bounds.ERRORS, high=None),
-    Metric(name="r2", formula="noria.stats.metrics:r2", greater_is_better=True, bounds=Bounds.ERRORS),
+    Metric(name="rmse", formula="noria.stats.metrics:rmse", greater_is_better=False, bounds=BoundsKind.ERRORS, high=None),
+    Metric(name="r2", formula="noria.stats.metrics:r2", greater_is_better=True, bounds=BoundsKind.ERRORS),
 )
 
 REGRESSION = TaskDefinition(
