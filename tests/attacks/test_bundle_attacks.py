@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from noria.releases import bundle, signing
 from noria.releases.bundle import MANIFEST, SEAL, Manifest, ModelFacts, open_bundle, open_release
 from noria.releases.release import Release, ServedForm
 from noria.releases.signing import known_keys
+from noria.serving import host
 
 SIGNATURE = Signature(inputs=(Input("a", Kind.NUMBER),), task=Task.BINARY, classes=("0", "1"))
 FILES = {
@@ -26,6 +29,9 @@ FILES = {
     "code/deep/er.py": "y = 2\n",
     "evidence/gate.json": "{}",
 }
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child does nothing but erase, and is killed
 
 
 @pytest.fixture
@@ -160,6 +166,39 @@ def test_a_signed_erasure_lets_files_be_gone_and_no_others(sealed: Path) -> None
     word = (sealed / bundle.ERASED).read_bytes()
     (sealed / bundle.ERASED).write_bytes(word.replace(b"code/work.py", b"code/deep/er.py"))
     assert "erased.json is not what was signed" in refusals(sealed)[0]
+
+
+def test_an_erasure_that_is_killed_leaves_the_bundle_whole(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the erasure was writing lay in the bundle, which was refused from then on: it was added."""
+    state = sealed.parent.parent
+    signing.public_key(state)
+    for step in ("fsync", "replace", "unlink"):
+        child = os.fork()
+        if child == 0:
+            monkeypatch.setattr(os, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            bundle.erase(sealed, state, ["code/work.py"])
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        open_bundle(sealed, known_keys(state), sealed.name)
+    bundle.erase(sealed, state, ["code/work.py"])
+    assert open_bundle(sealed, known_keys(state), sealed.name).erased == ("code/work.py",)
+    assert not (sealed / "code/work.py").exists()
+
+
+def test_a_host_loads_no_other_release_than_it_was_started_for(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole, signed bundle under another one's name is not that one: an older release could be put in a newer one's place."""
+    state = sealed.parent.parent
+    wanted = "f" * 64
+    sealed.rename(sealed.with_name(wanted))
+    monkeypatch.setattr(host, "die_with_parent", lambda: None)
+    monkeypatch.setattr(host.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(host, "enter", lambda *_: pytest.fail("its code was to be run"))
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the host puts its own in its place
+    read, write = os.pipe()
+    assert host.main([str(state), str(sealed.with_name(wanted)), str(state / "h.sock"), str(write)]) == 1
+    with os.fdopen(read) as told:
+        said = told.read()
+    assert f"its manifest is that of release {names.short(sealed.name)}, not of {names.short(wanted)}" in said
 
 
 def stranger(folder: Path, links: dict[str, str]) -> Path:

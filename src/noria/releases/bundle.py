@@ -325,7 +325,7 @@ def erase(folder: Path, state: Path, files: Sequence[str]) -> None:
     before = _erased(folder, signing.known_keys(state), digest)
     told = ErasureNote(digest, tuple(sorted({*before, *files})))
     told = replace(told, signature=signing.sign(state, told.said).hex())
-    write_whole(folder / ERASED, msgspec.json.encode(told))
+    write_whole(folder / ERASED, msgspec.json.encode(told), aside=folder.parent)  # a kill adds nothing to the bundle
     for name in files:
         (folder / name).unlink(missing_ok=True)
 
