@@ -44,7 +44,7 @@ from noria.views.runtime_status import identity
 from noria.views.status import StatusView
 from noria.views.totals import TotalStore
 
-_log = logs.named("noria.daemon")
+_log = logs.get_logger("noria.daemon")
 
 QUIET_S = 0.1  # triggers that arrive together become one turn: wait until none came for this long
 LOOK_S = 0.2  # between two looks at a rollout's evidence

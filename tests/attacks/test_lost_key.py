@@ -30,7 +30,7 @@ def release(state: Path) -> str:
     (folder / "model.onnx").write_bytes(b"")
     signature = Signature((Input("a", Kind.NUMBER),), Task.REGRESSION)
     manifest = Manifest(1, "p", ServedForm.COMPILED, signature, ModelFacts("model.onnx"))
-    digest = bundle.seal(folder, state, bundle.listed(folder, manifest))
+    digest = bundle.seal(folder, state, bundle.complete_manifest(folder, manifest))
     (state / "releases").mkdir(exist_ok=True)
     folder.rename(state / "releases" / digest)
     return digest

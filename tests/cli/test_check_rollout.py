@@ -86,7 +86,7 @@ def test_each_guard_is_foretold_at_present_traffic(check: Check) -> None:
         "20 requests/s over the last 10 min; of the champion's 12,000 answers 1 % failed, 0.5 % slow; 2 labels/s",
     )
     plan = RolloutPlan((0.1, 0.5), 0.01, 0.05, 3600.0, 20.0)
-    expected = judge_patience.taken(plan, [RateGuard("errors", 0.02, 0.01), RateGuard("slow answers", 0.04, 0.005)])
+    expected = judge_patience.guard_costs(plan, [RateGuard("errors", 0.02, 0.01), RateGuard("slow answers", 0.04, 0.005)])
     for one in expected:
         level, text = found[f"rollout production, {one.guard}"]
         assert level == "ok"
@@ -109,7 +109,7 @@ def test_a_quantile_is_told_the_least_that_it_takes(check: Check) -> None:
     rollout = ROLLOUT.replace("by: 4%", "by: 4%, p99: 20ms")
     assert "after about 587 requests of its own" in check.read(rollout)["rollout production"][1]  # 185 without it
     check.at()
-    canary, seconds = judge_patience.bounded(RolloutPlan((0.1, 0.5), 0.01, 0.05, 3600.0, 20.0), 0.99)
+    canary, seconds = judge_patience.quantile_cost(RolloutPlan((0.1, 0.5), 0.01, 0.05, 3600.0, 20.0), 0.99)
     level, text = check.read(rollout)["rollout production, p99"]
     assert (level, f"not decided before {canary:,} requests of the candidate" in text) == ("ok", True)
     assert seconds is not None
@@ -127,7 +127,7 @@ def test_labels_on_pairs(check: Check) -> None:
     check.at()
     delay = "monitor: {label_delay: 10m}\n"
     found = check.read(QUALITY, delay)
-    (expected,) = judge_patience.taken(
+    (expected,) = judge_patience.guard_costs(
         RolloutPlan((0.1,), 0.01 / 3, 0.05, 3600.0, 20.0, shadow=0.5), [Loss("brier", 0.02, labels_per_s=2.0 * 0.1)]
     )
     assert expected.seconds == pytest.approx(expected.requests / 0.2)

@@ -116,7 +116,7 @@ LABELS = {
 @pytest.mark.parametrize("rows", [60, 150, 900, 12_000])
 def test_what_is_drafted_is_a_gate_of_the_task(task: Task, rows: int) -> None:
     label = LABELS[task].head(rows)
-    gates = drafted_gates.gates(task, label, drafted_gates.held_out(rows))
+    gates = drafted_gates.gates(task, label, drafted_gates.holdout_rows(rows))
     for text, why in gates:
         demand_task(parse_gate(text), task)
         assert why

@@ -13,7 +13,7 @@ import pytest
 from noria import cli, config
 from noria.console import metrics, page
 from noria.evaluation.gate import gate
-from noria.evaluation.records import gated_first
+from noria.evaluation.records import sort_gated_first
 from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline.run import Run, RunKind
@@ -137,6 +137,8 @@ def test_what_gates_ask_for_stands_first_in_every_table(home: Path, capsys: pyte
 
 def test_the_order_of_metrics() -> None:
     """Number 34."""
-    found = gated_first(["a.roc_auc", "brier", "validation.roc_auc", "log_loss", "roc_auc"], ["roc_auc", "log_loss", "roc_auc"])
+    found = sort_gated_first(
+        ["a.roc_auc", "brier", "validation.roc_auc", "log_loss", "roc_auc"], ["roc_auc", "log_loss", "roc_auc"]
+    )
     assert found == ["roc_auc", "validation.roc_auc", "log_loss", "a.roc_auc", "brier"]
-    assert gated_first(["b", "a"], []) == ["b", "a"]
+    assert sort_gated_first(["b", "a"], []) == ["b", "a"]

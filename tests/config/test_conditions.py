@@ -124,7 +124,7 @@ def test_depth_gives_an_answer_or_an_error_for_people(repeated: str, end: str, d
 @settings(max_examples=40)
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,3}", fullmatch=True), st.dictionaries(st.sampled_from("xyz"), st.integers())))
 def test_every_known_name_is_found(params: dict[str, dict[str, int]]) -> None:
-    known = condition.known_names(params)
+    known = condition.dotted_names(params)
     assert len(known) == len(set(known)) == len(params) + sum(map(len, params.values()))
     for name in known:
         head, _, tail = name.partition(".")

@@ -26,7 +26,7 @@ def test_the_signature_of_the_docs_means_what_it_says(tmp_path: Path) -> None:
     """`classes: [no, yes]` gave 0 and 1."""
     path = tmp_path / "signature.yaml"
     path.write_text(SIGNATURE)
-    found = foreign_model._described(str(path))
+    found = foreign_model._read_description(str(path))
     assert found is not None
     assert (found.classes, [told.name for told in found.inputs]) == (["no", "yes"], ["age", "on"])
     for text, said in (
@@ -36,7 +36,7 @@ def test_the_signature_of_the_docs_means_what_it_says(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(UsageError, match=said):
-            foreign_model._described(str(path))
+            foreign_model._read_description(str(path))
 
 
 def test_metrics_of_a_yaml_file(tmp_path: Path) -> None:

@@ -186,6 +186,6 @@ def test_the_nearest_word(word: str, known: list[str], hint: str | None) -> None
 @pytest.mark.parametrize("length", [0, 59, 60, 61, 5000])
 def test_what_is_shown_is_short(length: int) -> None:
     text = "x" * length
-    found = document.shortened(text)
+    found = document.shorten(text)
     assert len(found) == min(length, 60)
     assert found == text if length <= 60 else found.endswith("...")

@@ -93,7 +93,7 @@ def test_a_held_one_tells_why() -> None:
 def test_harm_stays_told_when_nothing_else_is() -> None:
     look = judged(0, (Interval(0.1, Tally(3_700, 0, 0), Tally(412, 60, 0), 1),), judge_advance.AnalysisMoment())
     assert rollout_steps.headline(replace(story.ROLLOUT, look=look, reason="v4 begun")) == "roll back"
-    assert rollout_steps.cleared(look.stands) == "harm shown by errors"
+    assert rollout_steps.guard_summary(look.stands) == "harm shown by errors"
 
 
 def test_what_it_says_of_several_guards_leaves_no_marks_behind() -> None:

@@ -18,34 +18,34 @@ from noria.kernel.errors import DataError
 def test_a_file_that_is_being_written_has_not_arrived_and_a_renamed_one_has(tmp_path: Path) -> None:
     part = tmp_path / "a.part"
     part.write_bytes(b"x" * 1000)
-    assert not files.settled(part, 0)
+    assert not files.is_settled(part, 0)
     written = tmp_path / "written.csv"
     written.write_bytes(b"x" * 1000)
-    assert not files.settled(written, 2)
+    assert not files.is_settled(written, 2)
     arrived = tmp_path / "a.csv"
     part.rename(arrived)
     while arrived.stat().st_ctime_ns == arrived.stat().st_mtime_ns:  # until a tick of the kernel's clock lies between
         arrived.rename(part)
         part.rename(arrived)
     begun = time.monotonic()
-    while not files.settled(arrived, 3600):  # not within the tick of the rename
+    while not files.is_settled(arrived, 3600):  # not within the tick of the rename
         assert time.monotonic() - begun < 30
     with arrived.open("ab") as file:
         file.write(b"more")
-    assert not files.settled(arrived, 3600)
+    assert not files.is_settled(arrived, 3600)
 
 
 def test_a_file_that_rests_has_arrived(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"")
-    assert not files.settled(path, 3600)
+    assert not files.is_settled(path, 3600)
     begun = time.monotonic()
-    while not files.settled(path, 0.2):
+    while not files.is_settled(path, 0.2):
         assert time.monotonic() - begun < 30
         time.sleep(0.01)
     assert time.monotonic() - begun > 0.15
     with pytest.raises(FileNotFoundError):
-        files.settled(tmp_path / "vanished.csv", 2)
+        files.is_settled(tmp_path / "vanished.csv", 2)
 
 
 def test_the_digest_is_blake3(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_walk_finds_what_a_glob_finds(
     if not glob.has_magic(pattern):
         return
     known = {os.path.relpath(p, home) for p in glob.glob(str(home / pattern), recursive=True) if os.path.isfile(p)}
-    wanted = sorted(name for name in known if not local.unfinished(os.path.basename(name)))
+    wanted = sorted(name for name in known if not local.is_unfinished(os.path.basename(name)))
     assert names(pattern, home) == wanted
 
 

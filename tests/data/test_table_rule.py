@@ -25,7 +25,7 @@ def decided(cells: list[str | None], dialect: Dialect = PLAIN) -> tuple[Column, 
     series = pl.Series("c", cells, dtype=pl.String)
     kind, undecided = judge_column_types.decide(None, TableType(), [FileLooks("f", {"c": texts.looks(series, dialect)})])
     assert not undecided, undecided
-    values, bad = texts.converted(series, kind.columns["c"], dialect)
+    values, bad = texts.convert(series, kind.columns["c"], dialect)
     assert not bad.any()
     return kind.columns["c"], values
 
@@ -121,7 +121,7 @@ def test_the_contract_drives_the_reading(
     contract = Contract((ColumnRule("c", type=kind, format=written),))
     series = pl.Series("c", cells)
     found, undecided = judge_column_types.decide(contract, TableType(), [FileLooks("f", {"c": texts.looks(series)})])
-    made, wrong = texts.converted(series, found.columns["c"])
+    made, wrong = texts.convert(series, found.columns["c"])
     assert not undecided
     assert (made.to_list(), wrong.arg_true().to_list()) == (values, bad)
 
@@ -132,7 +132,7 @@ def test_what_was_decided_before_is_kept() -> None:
     looks = FileLooks("b.csv", {name: texts.looks(pl.Series(name, ["12", "7"])) for name in known.columns})
     kind, _ = judge_column_types.decide(None, known, [looks])
     assert kind == known
-    made, bad = texts.converted(pl.Series("n", ["5.0", "007", ""]), known.columns["n"])
+    made, bad = texts.convert(pl.Series("n", ["5.0", "007", ""]), known.columns["n"])
     assert (made.to_list(), bad.to_list()) == ([5, None, None], [False, True, False]), "007 is no number where nobody says so"
 
 

@@ -26,7 +26,7 @@ FEW = settings(max_examples=30)
 
 
 def converted(cells: list[str | None], column: Column, dialect: Dialect = Dialect()) -> tuple[list[Any], list[bool]]:  # noqa: B008 - it is frozen
-    values, bad = texts.converted(pl.Series("x", cells, dtype=pl.String), column, dialect)
+    values, bad = texts.convert(pl.Series("x", cells, dtype=pl.String), column, dialect)
     return values.to_list(), [bool(one) for one in bad.to_list()]
 
 

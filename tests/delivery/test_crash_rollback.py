@@ -82,14 +82,14 @@ def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(context: DeliveryCon
 def test_a_champion_that_the_server_refuses_gives_way(context: DeliveryContext, server: Scripted) -> None:
     """Number 58: the server could not serve the new release, status said that it does, and nothing rolled back."""
     server.refused = {V2: "a name is odd"}
-    rollout_controller.guard(context, "production", asked(context), champion_stage.refused)
+    rollout_controller.guard(context, "production", asked(context), champion_stage.find_refusal)
     assert champion(context) == "v2"  # tried again, it loads
     server.broken = {V1: "damaged", V2: "damaged"}
-    rollout_controller.guard(context, "production", asked(context), champion_stage.refused)
+    rollout_controller.guard(context, "production", asked(context), champion_stage.find_refusal)
     assert champion(context) == "v2"  # nothing loads: the trouble is another, and no release is barred for it
     assert ReleaseStore(context.ledger, "p").get("v2").barred is None
     server.broken = {V2: "a name is odd"}
-    rollout_controller.guard(context, "production", asked(context), champion_stage.refused)
+    rollout_controller.guard(context, "production", asked(context), champion_stage.find_refusal)
     assert champion(context) == "v1"
     barred = ReleaseStore(context.ledger, "p").get("v2").barred
     assert barred == "production rolled back from v2 to v1: v2 rolled back: it could not be loaded: a name is odd"

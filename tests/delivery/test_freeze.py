@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from noria.config.freezing import parse
-from noria.delivery.judge_freeze import WEEK_MIN, frozen
+from noria.delivery.judge_freeze import WEEK_MIN, find_freeze
 from noria.kernel.policy import Freeze
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/St_Johns")
@@ -26,7 +26,7 @@ def at(text: str, zone: str = "UTC") -> float:
 
 
 def until(text: str, now: str, zone: str = "UTC") -> datetime | None:
-    found = frozen((parse(text),), at(now, zone))
+    found = find_freeze((parse(text),), at(now, zone))
     return datetime.fromtimestamp(found[1], UTC) if found else None
 
 
@@ -56,8 +56,8 @@ def test_a_zone_keeps_its_own_time_in_summer_and_winter() -> None:
     for month, hour in ((1, 15), (7, 14)):
         friday = next(d for i in range(7) if (d := datetime(2026, month, 1 + i, hour, tzinfo=UTC)).weekday() == 4)
         window = (parse("fri 16:00 .. mon 08:00 Europe/Berlin"),)
-        assert frozen(window, friday.timestamp() - 1) is None
-        assert frozen(window, friday.timestamp()) is not None
+        assert find_freeze(window, friday.timestamp() - 1) is None
+        assert find_freeze(window, friday.timestamp()) is not None
 
 
 def test_an_hour_that_comes_twice_is_frozen_twice_and_one_that_is_left_out_ends_where_the_clock_jumps() -> None:
@@ -70,20 +70,20 @@ def test_an_hour_that_comes_twice_is_frozen_twice_and_one_that_is_left_out_ends_
 
 def test_the_longest_of_several_is_named_and_the_end_is_when_none_is_in_force() -> None:
     windows = tuple(map(parse, ("fri 16:00 .. mon 08:00", "2026-11-22 .. 2026-11-25", "wed 20:00 .. thu 06:00")))
-    found = frozen(windows, at("2026-11-22 10:00"))
+    found = find_freeze(windows, at("2026-11-22 10:00"))
     assert found == (windows[1], at("2026-11-26 06:00"))  # the third begins before the second ends
-    assert frozen(windows, at("2026-11-21 10:00")) == (windows[0], at("2026-11-26 06:00"))
-    assert frozen((), at("2026-11-21 10:00")) is None
+    assert find_freeze(windows, at("2026-11-21 10:00")) == (windows[0], at("2026-11-26 06:00"))
+    assert find_freeze((), at("2026-11-21 10:00")) is None
 
 
 def test_windows_that_leave_no_gap_never_end() -> None:
     windows = (parse("mon 00:00 .. thu 12:00"), parse("thu 12:00 .. mon 00:00"))
-    assert frozen(windows, at("2026-11-21")) == (windows[1], math.inf)
+    assert find_freeze(windows, at("2026-11-21")) == (windows[1], math.inf)
 
 
 def test_a_clock_that_ran_away_is_no_error() -> None:
     for now in (-1e12, 1e15, math.inf, math.nan, at("9989-12-31 12:00")):
-        frozen((parse("fri 16:00 .. mon 08:00 Asia/Tokyo"), parse("0001-01-01 .. 9999-12-31 Asia/Tokyo")), now)
+        find_freeze((parse("fri 16:00 .. mon 08:00 Asia/Tokyo"), parse("0001-01-01 .. 9999-12-31 Asia/Tokyo")), now)
 
 
 REACH = 12 * DAY_MIN  # of a window of the week, and of what a test looks at
@@ -139,7 +139,7 @@ def test_it_is_what_the_clock_shows_minute_by_minute(data: st.DataObject) -> Non
     windows = tuple(data.draw(st.lists(freezes(near), min_size=1, max_size=2)))
     now = near + data.draw(st.integers(-DAY_MIN, DAY_MIN))
     expected = reading(windows, near)[now - near + REACH :]
-    found = frozen(windows, now * 60.0 + data.draw(st.sampled_from([0.0, 59.9])))
+    found = find_freeze(windows, now * 60.0 + data.draw(st.sampled_from([0.0, 59.9])))
     assert (found is not None) is bool(expected[0])
     if found is not None and not expected.all():
         assert found[1] == (now + int(np.argmin(expected))) * 60

@@ -23,7 +23,7 @@ PLAN = RolloutPlan((0.05, 0.25), false_alarm=0.01, missed=0.05, patience_s=3600,
 @given(st.floats(0.005, 0.3), st.floats(0.01, 0.3), st.integers(1, 4))
 def test_without_any_error_it_is_exact(margin: float, missed: float, steps: int) -> None:
     plan = replace(PLAN, shares=(0.1,) * steps, missed=missed)
-    (one,) = judge_patience.taken(plan, [RateGuard("errors", margin)])
+    (one,) = judge_patience.guard_costs(plan, [RateGuard("errors", margin)])
     assert sum(one.canary) == eprocess.requests_needed(margin, missed)
     assert one.canary[0] == eprocess.requests_needed(margin, missed ** (1 / steps))
     assert one.requests == pytest.approx(10 * sum(one.canary))
@@ -33,7 +33,7 @@ def test_without_any_error_it_is_exact(margin: float, missed: float, steps: int)
 def test_it_is_about_what_rollouts_take() -> None:
     rule = DecisionRule(PLAN.shares, errors=0.02, slow=0.9, patience_s=36_000)
     arm = ArmShares(0.01)
-    (errors, _) = judge_patience.taken(PLAN, [RateGuard("errors", 0.02, champion=0.01), RateGuard("slow answers", 0.9)])
+    (errors, _) = judge_patience.guard_costs(PLAN, [RateGuard("errors", 0.02, champion=0.01), RateGuard("slow answers", 0.9)])
     (good,) = simulation.run(Scenario("", arm, arm), rule, 60, 1)
     assert good.promoted == 60
     assert errors.requests == pytest.approx(good.requests.median, rel=0.5)
@@ -45,24 +45,26 @@ def test_it_is_about_what_rollouts_take() -> None:
 def test_with_a_shadow_step_it_is_about_what_rollouts_take() -> None:
     arm, shadow = ArmShares(0.01), replace(PLAN, shares=(), shadow=0.3)
     errors = RateGuard("errors", 0.02, champion=0.01)
-    (one,) = judge_patience.taken(shadow, [errors])
+    (one,) = judge_patience.guard_costs(shadow, [errors])
     rule = DecisionRule((), errors=0.02, slow=0.9, guards=1, shadow=0.3, patience_s=36_000)
     good, bad = (simulation.run(Scenario("", arm, new), rule, 60, 1)[0] for new in (arm, ArmShares(0.03)))
     assert one.requests == pytest.approx(good.requests.median, rel=0.5)
     assert one.harm_requests == pytest.approx(bad.requests.median, rel=0.5)
     both = replace(PLAN, shares=(0.1,), shadow=0.3)
-    first, slow = judge_patience.taken(both, [errors, RateGuard("slow answers", 0.02, 0.01, paired=False)])
+    first, slow = judge_patience.guard_costs(both, [errors, RateGuard("slow answers", 0.02, 0.01, paired=False)])
     assert len(first.canary) == 2
-    assert slow.canary == (judge_patience.taken(replace(PLAN, shares=(0.1,)), [errors])[0].canary)  # the pairs vouch for none
+    assert slow.canary == (
+        judge_patience.guard_costs(replace(PLAN, shares=(0.1,)), [errors])[0].canary
+    )  # the pairs vouch for none
     assert sum(first.canary) < 2 * sum(slow.canary)
     assert "at shadow of 30 %, 10 % of traffic" in judge_patience.findings(replace(both, traffic_per_s=0.1), [errors])[0].text
     with pytest.raises(ValueError, match="shares"):
-        judge_patience.taken(replace(PLAN, shares=()), [errors])
+        judge_patience.guard_costs(replace(PLAN, shares=()), [errors])
 
 
 def test_labels_take_about_what_pairs_take() -> None:
     plan = replace(PLAN, shares=(0.5,))
-    (one,) = judge_patience.taken(plan, [Loss("brier", 0.02, sd=0.15, labels_per_s=0.5)])
+    (one,) = judge_patience.guard_costs(plan, [Loss("brier", 0.02, sd=0.15, labels_per_s=0.5)])
     rule = DecisionRule((0.5,), guards=1)
     good, bad = (simulation.quality(PairedDifferences("", mean, 0.15), rule, 0.02, 6000, 60, 2) for mean in (0.0, 0.02))
     assert one.requests == pytest.approx(good.requests.median, rel=0.4)
@@ -91,7 +93,7 @@ def test_a_quantile_is_decided_after_what_is_foretold_at_the_earliest() -> None:
         tuple(RolloutStep(StepKind.CANARY, share) for share in (0.1, 0.5, 1.0)),
     )
     policy = replace(RolloutPolicy(), guards=guards, steps=steps, missed=0.05)
-    canary, seconds = judge_patience.bounded(RolloutPlan((0.1, 0.5), 0.01, 0.05, 3600.0, 20.0), 0.99)
+    canary, seconds = judge_patience.quantile_cost(RolloutPlan((0.1, 0.5), 0.01, 0.05, 3600.0, 20.0), 0.99)
 
     def clear(own: int, needed: float) -> bool:
         latencies = np.full(9 * canary, 10.0), np.full(own, 10.0)
@@ -100,13 +102,13 @@ def test_a_quantile_is_decided_after_what_is_foretold_at_the_earliest() -> None:
     assert (clear(canary, 20.0), clear(canary - 1, 20.0)) == (True, False)
     first = next(own for own in range(1, canary) if clear(own, math.sqrt(20)))
     assert seconds == pytest.approx(first / (0.1 * 20) + (canary - first) / (0.5 * 20))
-    assert judge_patience.bounded(RolloutPlan((0.1,), 0.01, 0.05, 3600.0), 0.99)[1] is None
-    assert judge_patience.bounded(RolloutPlan((0.1,), 0.01, 0.05, 3600.0, 0.0), 0.99)[1] == math.inf
+    assert judge_patience.quantile_cost(RolloutPlan((0.1,), 0.01, 0.05, 3600.0), 0.99)[1] is None
+    assert judge_patience.quantile_cost(RolloutPlan((0.1,), 0.01, 0.05, 3600.0, 0.0), 0.99)[1] == math.inf
 
 
 def test_unknown_traffic_is_no_finding_and_none_at_all_is_one() -> None:
     unknown = replace(PLAN, traffic_per_s=None)
-    (one,) = judge_patience.taken(unknown, [RateGuard("errors", 0.01)])
+    (one,) = judge_patience.guard_costs(unknown, [RateGuard("errors", 0.01)])
     assert one.seconds is None
     assert one.requests > 1000
     assert judge_patience.findings(unknown, [RateGuard("errors", 0.01)]) == []
@@ -128,4 +130,4 @@ def test_unknown_traffic_is_no_finding_and_none_at_all_is_one() -> None:
 )
 def test_what_cannot_be_is_refused(plan: RolloutPlan, guard: RateGuard | Loss) -> None:
     with pytest.raises(ValueError):
-        judge_patience.taken(plan, [guard])
+        judge_patience.guard_costs(plan, [guard])

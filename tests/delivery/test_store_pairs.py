@@ -177,8 +177,8 @@ def test_what_ended_before_the_rollout_is_not_read(tmp_path: Path) -> None:
     compaction.compact(tmp_path)
     assert [r.id for r in LogReader(tmp_path, begun - 50_000).poll() if isinstance(r, Prediction)][-1:] == ["p-02"]
     assert LogReader(tmp_path, begun + 200_000).poll() == []
-    assert shadow_evidence._begun(names.new_id("rollout")) == pytest.approx(time.time(), abs=5)
-    assert shadow_evidence._begun("r") == 0.0
+    assert shadow_evidence._rollout_start(names.new_id("rollout")) == pytest.approx(time.time(), abs=5)
+    assert shadow_evidence._rollout_start("r") == 0.0
 
 
 def test_it_keeps_up_with_a_busy_server(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from noria.config.gate import parse_gate
 from noria.evaluation import judge_gate as judge
-from noria.evaluation.records import gated_first
+from noria.evaluation.records import sort_gated_first
 from noria.kernel.policy import Gate
 from noria.kernel.verdict import Outcome
 from noria.releases.evidence import Evaluation
@@ -143,7 +143,7 @@ def test_the_worst_of_the_slices_that_are_large_enough(values: list[tuple[float,
     gated=st.lists(st.sampled_from("abcx")),
 )
 def test_what_gates_ask_for_stands_first(names: list[str], gated: list[str]) -> None:
-    found = gated_first(names, gated)
+    found = sort_gated_first(names, gated)
     assert sorted(found) == sorted(names)
     bare = [name.removeprefix("validation.") for name in found]
     asked = [name for name in bare if name in gated]

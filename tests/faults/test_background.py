@@ -49,7 +49,7 @@ def test_an_error_is_told_counted_and_tried_again(error: BaseException, capsys: 
 
     thread = Background("work", step).start()
     wait_for(lambda: len(calls) > 5)
-    assert (thread.errors, thread.ended, background.ended()) == (2, False, [])
+    assert (thread.errors, thread.ended, background.ended_threads()) == (2, False, [])
     assert background.errors()["work"] >= 2
     thread.stop()
     told = capsys.readouterr().err
@@ -62,9 +62,9 @@ def test_a_thread_that_ended_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread, "_run", lambda: None)
     thread._thread = threading.Thread(target=lambda: None)
     thread.start()
-    wait_for(lambda: background.ended() == ["gone"])
+    wait_for(lambda: background.ended_threads() == ["gone"])
     thread.stop()
-    assert background.ended() == []
+    assert background.ended_threads() == []
 
 
 def test_a_record_is_synced_though_no_descriptor_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def pids(folder: Path) -> dict[str, int]:
 
 
 def living(found: dict[str, int]) -> list[str]:
-    return [name for name, pid in found.items() if orphan_keeper.started(pid)]
+    return [name for name, pid in found.items() if orphan_keeper.start_ticks(pid)]
 
 
 def keepers(engine: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -95,7 +95,7 @@ def test_the_next_engine_ends_what_is_left_where_the_keeper_was_killed_too(
     del found["bare"]  # it carries no mark
     bare = int((tmp_path / "bare").read_text())
     mine = {orphans.MARK: orphans.new_mark()}
-    elsewhere = {orphans.MARK: f"step-1.{engine.pid}-{orphan_keeper.started(engine.pid)}-1"}  # of another container
+    elsewhere = {orphans.MARK: f"step-1.{engine.pid}-{orphan_keeper.start_ticks(engine.pid)}-1"}  # of another container
     with (
         subprocess.Popen(["sleep", "300"], env=os.environ | mine) as own,
         subprocess.Popen(["sleep", "300"], env=os.environ | elsewhere) as foreign,
@@ -129,8 +129,8 @@ def test_a_number_that_is_somebody_elses_by_now_is_left_alone(monkeypatch: pytes
         try:
             lines = iter([b"+%d\n" % other.pid])
             begun = iter(["12345"])  # when the one that had the number began
-            first = orphan_keeper.started
-            monkeypatch.setattr(orphan_keeper, "started", lambda pid: next(begun, None) or first(pid))
+            first = orphan_keeper.start_ticks
+            monkeypatch.setattr(orphan_keeper, "start_ticks", lambda pid: next(begun, None) or first(pid))
             monkeypatch.setattr(sys, "stdin", type("Input", (), {"buffer": lines}))
             monkeypatch.setattr(signal, "signal", lambda *_: None)
             orphan_keeper.main("0-0-0")

@@ -20,14 +20,14 @@ from noria.storage.locks import Locks
 def sealed_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything passes for a folder that cannot be written, and SQLite makes no file beside the ledger: root may always."""
     monkeypatch.setattr(connection, "cannot_write", lambda path: path.exists())
-    opened = read_only._opened
+    opened = read_only._open
 
     def refusing(address: str, timeout_s: float) -> object:
         if address.endswith("?mode=ro") and not Path(address[5:].removesuffix("?mode=ro")).with_suffix(".db-shm").exists():
             raise read_only.sqlite3.OperationalError("unable to open database file")
         return opened(address, timeout_s)
 
-    monkeypatch.setattr(read_only, "_opened", refusing)
+    monkeypatch.setattr(read_only, "_open", refusing)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., logging.Log
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         root.handlers.clear()
-        return logs.named("noria.serving")
+        return logs.get_logger("noria.serving")
 
     yield begin
     root.handlers[:], root.propagate = kept[0], kept[2]

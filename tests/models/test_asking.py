@@ -14,7 +14,7 @@ import scipy.sparse
 
 from noria.kernel.errors import StepError
 from noria.kernel.task import Task
-from noria.models.python_model import PythonModel, TableKinds, as_kind, kind_of_table, rows_of, shaped
+from noria.models.python_model import PythonModel, TableKinds, as_kind, kind_of_table, rows_of, shape_answers
 from noria.models.signature import Input, Kind, Signature
 
 INPUTS = (Input("a", Kind.NUMBER), Input("b", Kind.STRING))
@@ -46,9 +46,9 @@ NUMBERS = np.array([1.5, 2.5, -3.0])
 )
 def test_values_come_in_many_shapes(said: Any) -> None:
     """Number 11: [n, 1], frames, masked and object arrays are answers everywhere, and the same ones."""
-    assert shaped(said, VALUE, 3).tolist() == NUMBERS.tolist()
+    assert shape_answers(said, VALUE, 3).tolist() == NUMBERS.tolist()
     with pytest.raises(StepError, match="for 2 rows of a regression task"):
-        shaped(said, VALUE, 2)
+        shape_answers(said, VALUE, 2)
 
 
 def test_what_is_masked_or_missing_is_no_number() -> None:
@@ -60,7 +60,7 @@ def test_what_is_masked_or_missing_is_no_number() -> None:
         pl.Series([1.0, None]),
         [1.0, None],
     ):
-        found = shaped(said, VALUE, 2)
+        found = shape_answers(said, VALUE, 2)
         assert found[0] == 1.0
         assert np.isnan(found[1])
 
@@ -82,19 +82,19 @@ def test_what_is_masked_or_missing_is_no_number() -> None:
 )
 def test_what_is_no_answer_is_told_with_the_cure(said: Any, signature: Signature, n: int, reason: str) -> None:
     with pytest.raises(StepError, match=reason) as refused:
-        shaped(said, signature, n)
+        shape_answers(said, signature, n)
     assert refused.value.hint.startswith("Let it answer")
 
 
 def test_probabilities_come_in_many_shapes() -> None:
     """Number 11: one probability a row, one row without its axis, columns that are named like the classes."""
-    assert shaped([0.25, 1.0], TWO, 2).tolist() == [[0.75, 0.25], [0.0, 1.0]]
-    assert shaped(np.array([[0.25]]), TWO, 1).tolist() == [[0.75, 0.25]]
-    assert shaped(np.array([0.75, 0.25]), TWO, 1).tolist() == [[0.75, 0.25]]
+    assert shape_answers([0.25, 1.0], TWO, 2).tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    assert shape_answers(np.array([[0.25]]), TWO, 1).tolist() == [[0.75, 0.25]]
+    assert shape_answers(np.array([0.75, 0.25]), TWO, 1).tolist() == [[0.75, 0.25]]
     frame = pd.DataFrame({"yes": [0.25, 1.0], "no": [0.75, 0.0]})
-    assert shaped(frame, TWO, 2).tolist() == [[0.75, 0.25], [0.0, 1.0]]
-    assert shaped(pl.DataFrame({"p0": [0.75], "p1": [0.25]}), TWO, 1).tolist() == [[0.75, 0.25]]
-    assert shaped(pd.DataFrame({3: [0.5], 1: [0.2], 2: [0.3]}), THREE, 1).tolist() == [[0.2, 0.3, 0.5]]
+    assert shape_answers(frame, TWO, 2).tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    assert shape_answers(pl.DataFrame({"p0": [0.75], "p1": [0.25]}), TWO, 1).tolist() == [[0.75, 0.25]]
+    assert shape_answers(pd.DataFrame({3: [0.5], 1: [0.2], 2: [0.3]}), THREE, 1).tolist() == [[0.2, 0.3, 0.5]]
 
 
 class Says:

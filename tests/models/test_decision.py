@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from noria.models.judge_decision import called, follows, rule_of
+from noria.models.judge_decision import decided_classes, follows, rule_of
 from noria.models.signature import Decision
 
 RNG = np.random.default_rng(3)
@@ -47,7 +47,7 @@ def test_a_tie_is_what_the_model_says_it_is() -> None:
     tied = np.array([[0.5, 0.5], [0.2, 0.8], [0.9, 0.1]])
     found = rule_of(tied, np.array([0, 1, 0]))
     assert found == Decision(math.nextafter(0.5, 1.0))
-    assert called(found, tied).tolist() == [0, 1, 0]
+    assert decided_classes(found, tied).tolist() == [0, 1, 0]
     assert rule_of(tied, np.array([1, 1, 0])) is None
     almost = np.array([[0.5 + 1e-12, 0.5 - 1e-12], [0.2, 0.8]])
     assert rule_of(almost, np.array([1, 1])) is None  # arithmetic, and no rule

@@ -19,7 +19,7 @@ from noria.kernel.task import Task
 from noria.models.forms import Compiled, of_task
 from noria.models.frameworks import registry
 from noria.models.frameworks.bare import Bare, dressed
-from noria.models.python_model import shaped
+from noria.models.python_model import shape_answers
 from noria.models.signature import Input, Kind, Signature
 
 NAMES = [f"c{i}" for i in range(6)]
@@ -46,7 +46,7 @@ def check(model: Any, task: Task, reference: NDArray[np.float64], table: NDArray
     assert np.abs(Compiled(content, signature(task)).predict(frame) - reference).max() < worst
     hosted = pickle.loads(pickle.dumps(model))
     answers = hosted.predict(frame) if task is Task.REGRESSION else hosted.predict_proba(frame)
-    assert np.abs(of_task(shaped(answers, signature(task), len(table)), task) - reference).max() < worst
+    assert np.abs(of_task(shape_answers(answers, signature(task), len(table)), task) - reference).max() < worst
 
 
 @pytest.mark.parametrize("task", list(Task))

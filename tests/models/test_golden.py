@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from noria.kernel.task import Task
 from noria.kernel.verdict import Outcome
-from noria.models.golden import ROWS, Golden, asked, made_up, one_answer
+from noria.models.golden import ROWS, Golden, made_up_records, make_golden, one_answer
 from noria.models.judge_golden import compare
 from noria.models.signature import Input, Kind, Signature
 
@@ -28,8 +28,8 @@ def inputs(draw: st.DrawFn) -> Input:
 @given(st.lists(inputs(), min_size=1, max_size=6, unique_by=lambda i: i.name))
 def test_made_up_rows_pass_the_check_of_their_signature(entries: list[Input]) -> None:
     signature = Signature(tuple(entries), Task.REGRESSION)
-    rows = made_up(signature)
-    assert rows == made_up(signature)
+    rows = made_up_records(signature)
+    assert rows == made_up_records(signature)
     assert len(rows) == ROWS
     types = {Kind.STRING: str, Kind.BOOLEAN: bool, Kind.INTEGER: int, Kind.NUMBER: float}
     for entry in entries:
@@ -43,7 +43,9 @@ def test_made_up_rows_pass_the_check_of_their_signature(entries: list[Input]) ->
 
 
 def test_rows_reach_the_ends_of_the_range_and_what_lies_between() -> None:
-    rows = made_up(Signature((Input("n", Kind.NUMBER, False, -2.0, 6.0), Input("s", Kind.STRING, False)), Task.REGRESSION))
+    rows = made_up_records(
+        Signature((Input("n", Kind.NUMBER, False, -2.0, 6.0), Input("s", Kind.STRING, False)), Task.REGRESSION)
+    )
     values = [row["n"] for row in rows]
     assert values[:3] == [2.0, -2.0, 6.0]
     assert len(set(values)) == ROWS
@@ -59,8 +61,8 @@ def test_a_row_without_one_firm_answer_is_left_out_and_counted() -> None:
             return None  # the model raised
         return float(next(dice)) if record["n"] == 11 else record["n"] * 2.0
 
-    found = asked(signature, answer)
-    strange = [row for row in made_up(signature) if row["n"] in (0, 11)]
+    found = make_golden(signature, answer)
+    strange = [row for row in made_up_records(signature) if row["n"] in (0, 11)]
     assert found.left_out == len(strange) >= 2
     assert len(found.answers) == ROWS - len(strange)
     assert [row["n"] for row in found.rows()] == [[a / 2] for a in found.answers]

@@ -47,9 +47,9 @@ def made(
     signature = training.describe({"task": "binary", "key": None}, inputs, fitting, LABEL[:300], fitted)
     signature = training.with_nulls(signature, fitting, forms.Original(fitted, None, signature))
     tried = [i.name for i in signature.inputs if i.nullable and not fitting[i.name].null_count()]
-    signature = class_rule.decided(signature, None, fitted, None, None, fitting)
+    signature = class_rule.add_decision(signature, None, fitted, None, None, fitting)
     original = forms.Original(fitted, None, signature)
-    return conversion.compiled(original, None, signature, held, tried), original, held
+    return conversion.compile_model(original, None, signature, held, tried), original, held
 
 
 def test_splits_at_amounts_of_two_decimals_compile() -> None:
@@ -64,7 +64,7 @@ def test_splits_at_amounts_of_two_decimals_compile() -> None:
     held = rows.filter(pl.col("age").is_in(splits[np.float32(splits) > splits]))
     assert held.height > parity_probes.NULL_BASES
     signature = Signature((Input("age", Kind.NUMBER, low=0.0, high=400.0), Input("code", Kind.NUMBER)), Task.BINARY, ("0", "1"))
-    found = conversion.compiled(forms.Original(fitted, None, signature), None, signature, held)
+    found = conversion.compile_model(forms.Original(fitted, None, signature), None, signature, held)
     assert found.content is not None, found.reason
 
 
@@ -200,8 +200,8 @@ def test_questions_are_the_same_for_the_same_signature_and_hold_what_is_odd() ->
     inputs = (Input("n", Kind.NUMBER, True, 1.0, 5.0), Input("i", Kind.INTEGER, False, 2, 9), Input("t", Kind.STRING, False))
     signature = Signature((*inputs, Input("b", Kind.BOOLEAN)), Task.REGRESSION)
     held = pl.DataFrame({"n": [2.5], "i": [3], "t": ["x"], "b": [True]})
-    asked = parity_probes.made(signature, held)
-    assert asked.rows.equals(parity_probes.made(signature, held).rows)
+    asked = parity_probes.make_probes(signature, held)
+    assert asked.rows.equals(parity_probes.make_probes(signature, held).rows)
     assert set(asked.told) >= {
         "n = null",
         "n = 1",
@@ -217,7 +217,7 @@ def test_questions_are_the_same_for_the_same_signature_and_hold_what_is_odd() ->
     assert asked.rows["i"].null_count() == asked.rows["t"].null_count() == 0
     assert asked.rows["n"].min() < 0
     wide = Signature(tuple(Input(f"c{i}", Kind.NUMBER) for i in range(900)), Task.REGRESSION)
-    many = parity_probes.made(wide, pl.DataFrame({f"c{i}": [1.0, 2.0] for i in range(900)}))
+    many = parity_probes.make_probes(wide, pl.DataFrame({f"c{i}": [1.0, 2.0] for i in range(900)}))
     assert many.rows.height == parity_probes.MOST
     assert {f"c{i} = null" for i in range(900)} <= set(many.told)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.kernel.errors import DataError
-from noria.models.split import hashed, seconds, split
+from noria.models.split import draw_by_hash, seconds, split
 
 START = datetime(2013, 3, 1, tzinfo=UTC)
 
@@ -95,7 +95,7 @@ def test_another_identity_is_another_split() -> None:
 
 def test_the_hash_takes_its_share_and_depends_on_the_salt() -> None:
     keys = [str(i) for i in range(20_000)]
-    here, there = hashed(keys, "a", 0.1), hashed(keys, "b", 0.1)
+    here, there = draw_by_hash(keys, "a", 0.1), draw_by_hash(keys, "b", 0.1)
     assert abs(sum(here) - 2000) < 4 * (20_000 * 0.1 * 0.9) ** 0.5
     both = sum(x and y for x, y in zip(here, there, strict=True))
     assert abs(both - 200) < 4 * 200**0.5  # independent

@@ -118,7 +118,7 @@ def test_without_training_times_the_rows_own_time_tells_the_calendar(zone: int) 
     for day in range(70, 77):
         times, table = daily(range(day, day + 1), 400)
         found = calendar.agreements(table.select(pl.exclude("temperature", "name")), times - zone * 3600)
-        names = calendar.followed({name: (calendar.ROWS, agree) for name, agree in found.items()}, reference.columns)
+        names = calendar.time_parts({name: (calendar.ROWS, agree) for name, agree in found.items()}, reference.columns)
         assert names == {"weekday": "the weekday", "weekend": "whether it is the weekend"}
         seen = profile.summarise(table.select(list(found)), reference)
         ruling = judge_drift.judge(reference, seen, 0.25, every_s=DAY_S, calendar=names)

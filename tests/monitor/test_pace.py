@@ -51,12 +51,12 @@ def test_at_most_counts_the_newest_turns_however_many_there_were(context: Delive
     breach = (Breach("quality", "v1", "brier 0.4"),)
     TriggerStore(context.ledger, "p").add(TriggerKind.DATA, "a file came")
     assert turn_runner.waiting(context) is None
-    assert retraining.wanted(context, project, breach).kind is TriggerKind.BREACH
+    assert retraining.decide_retraining(context, project, breach).kind is TriggerKind.BREACH
     started(context, 2)
     waiting = turn_runner.waiting(context)
     assert waiting is not None
     assert waiting.numbers["recent"] == 2
-    wish = retraining.wanted(context, project, breach)
+    wish = retraining.decide_retraining(context, project, breach)
     assert wish.kind is None
     assert "at most 2 may" in wish.reason
 

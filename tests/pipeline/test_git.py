@@ -44,7 +44,7 @@ def test_a_tag_that_is_named_like_the_branch_does_not_hide_it(repo: Path) -> Non
     run(repo, "tag", "v1")
     assert git.head(repo, "v1") is None, "a tag is no branch"
     assert sorted(git.branches(repo)) == ["main", "release"]
-    assert git.checked_out(repo) == "release"
+    assert git.current_branch(repo) == "release"
 
 
 def test_a_branch_of_the_remote_is_one_too(repo: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_branch_of_the_remote_is_one_too(repo: Path, tmp_path: Path) -> None:
     run(copy, "branch", "-D", "main")
     assert git.head(copy, "origin/main") == git.head(repo)
     assert git.head(copy, "main") is None
-    assert git.checked_out(copy) is None
+    assert git.current_branch(copy) is None
     assert git.branches(copy) == ["origin/main"]
 
 
@@ -136,7 +136,7 @@ def test_a_mirror_follows_a_renamed_main_branch_and_a_new_address(repo: Path, tm
     git.fetch(str(repo), mirror)
     assert git.head(mirror, "main") is None
     assert git.head(mirror) == newest
-    assert git.checked_out(mirror) == "trunk"
+    assert git.current_branch(mirror) == "trunk"
     other = begin(tmp_path / "other", noria_yaml="project: other\n")
     git.fetch(str(other), mirror)
     assert git.head(mirror, "main") == git.head(other)

@@ -135,7 +135,7 @@ def test_without_uv_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_what_a_project_needs_is_told_by_what_is_installed() -> None:
-    needed = environment.needed(["scikit-learn"], ["yaml", "no_such_module"])
+    needed = environment.required_distributions(["scikit-learn"], ["yaml", "no_such_module"])
     assert {"scikit-learn", "numpy", "joblib", "pyyaml", "no-such-module"} <= needed
     assert "pytest" not in needed, "of an extra"
     texts = ["python 3.11.2 -> 3.11.7", "numpy 1 -> 2", "pytest 8 -> 9"]

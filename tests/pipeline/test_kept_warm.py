@@ -7,7 +7,7 @@ import json
 import pytest
 from place import Place
 
-from noria.engine.assembly import kept_warm
+from noria.engine.assembly import warm_pool_size
 from noria.kernel.errors import UsageError
 
 
@@ -16,14 +16,14 @@ def test_what_is_said_counts(monkeypatch: pytest.MonkeyPatch, said: str | None, 
     monkeypatch.delenv("NORIA_WARM", raising=False)
     if said is not None:
         monkeypatch.setenv("NORIA_WARM", said)
-    assert kept_warm(usual) == kept
+    assert warm_pool_size(usual) == kept
 
 
 @pytest.mark.parametrize("said", ["", "-1", "two", "1.5", "²"])
 def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("NORIA_WARM", said)
     with pytest.raises(UsageError) as told:
-        kept_warm(6)
+        warm_pool_size(6)
     assert told.value.message == f"NORIA_WARM must be a whole number, got {said!r}"
 
 
@@ -31,7 +31,7 @@ def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, said: str
 def test_more_processes_than_any_machine_holds_are_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("NORIA_WARM", said)
     with pytest.raises(UsageError, match="NORIA_WARM must be a whole number from 0 to 64, got '"):
-        kept_warm(6)
+        warm_pool_size(6)
 
 
 @pytest.mark.parametrize("warm", ["0", "2"])

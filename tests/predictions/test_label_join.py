@@ -69,7 +69,7 @@ def test_read_in_any_order_the_labels_are_those_of_the_tables(
     everything = [record for worker in sorted(written) for record in written[worker]]
     by_rule = {p.id: (p.project, label) for p, label in labels_rule.join(everything)}
     for project in ("delays", "other"):
-        batch = log_query.labelled(log_query.scan(folder, project)).collect()
+        batch = log_query.labelled_predictions(log_query.scan(folder, project)).collect()
         expected = {name: label for name, (of, label) in by_rule.items() if of == project}
         assert dict(zip(batch["id"], batch["label"], strict=True)) == expected
         assert read(folder, project, tracked, order) == {n: label for n, label in expected.items() if n in tracked}
@@ -78,7 +78,7 @@ def test_read_in_any_order_the_labels_are_those_of_the_tables(
 def test_of_two_labels_in_one_request_the_last_counts_in_either_form(tmp_path: Path) -> None:
     segment(tmp_path, "a-0000", [answered(1), Feedback(NOON + 9, "delays", 1.0, "p1"), Feedback(NOON + 9, "delays", 0.0, "p1")])
     for _ in range(2):
-        assert log_query.labelled(log_query.scan(tmp_path, "delays")).collect()["label"].to_list() == [0.0]
+        assert log_query.labelled_predictions(log_query.scan(tmp_path, "delays")).collect()["label"].to_list() == [0.0]
         assert read(tmp_path, "delays", {"p1"}, random.Random(1)) == {"p1": 0.0}
         compaction.compact(tmp_path)
 
@@ -86,7 +86,7 @@ def test_of_two_labels_in_one_request_the_last_counts_in_either_form(tmp_path: P
 def test_a_prediction_that_nobody_measures_ends_what_its_key_asked_before(tmp_path: Path) -> None:
     records = [answered(1, key="k"), answered(2, key="k", release="imported"), Feedback(NOON + 9, "delays", 1.0, key="k")]
     segment(tmp_path, "a-0000", records)
-    table = log_query.labelled(log_query.scan(tmp_path, "delays")).collect()
+    table = log_query.labelled_predictions(log_query.scan(tmp_path, "delays")).collect()
     assert dict(zip(table["id"], table["label"], strict=True)) == {"p1": None, "p2": 1.0}
     assert read(tmp_path, "delays", {"p1"}, random.Random(1)) == {"p1": None}
 

@@ -21,7 +21,7 @@ from noria.predictions.writer import Feedback, LogWriter, Prediction, Record, re
 
 
 def table(folder: Path, where: str | None = None, project: str = "delays", since: float | None = None) -> pl.DataFrame:
-    rows = log_query.labelled(log_query.scan(folder, project, since))
+    rows = log_query.labelled_predictions(log_query.scan(folder, project, since))
     if where is not None:
         asked = log_query.scan(folder, project, since)
         rows = log_query.meeting(

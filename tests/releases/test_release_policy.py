@@ -39,7 +39,7 @@ def test_identity_is_of_everything_but_the_environment() -> None:
 
 def test_barred_pins_are_recognised_in_any_environment() -> None:
     known = {judge_release.pins_identity(PINS): ("v7", "errors: 7 of 9 events on the canary")}
-    found = judge_release.barred(replace(PINS, environment="patched"), known)
+    found = judge_release.bar_reason(replace(PINS, environment="patched"), known)
     assert found is not None
     assert found.text == ("the same commit, data and parameters made v7, which is barred: errors: 7 of 9 events on the canary")
-    assert judge_release.barred(replace(PINS, params="q"), known) is None
+    assert judge_release.bar_reason(replace(PINS, params="q"), known) is None

@@ -305,7 +305,7 @@ runtime.ort.InferenceSession = lambda *a, **k: os.abort()
 {before}
 async def story():
     release = await runtime.load(open_bundle(state / "releases" / {digest!r}, known_keys(state)), None)
-    runtime.checked = lambda *a: os.abort()
+    runtime.check_answers = lambda *a: os.abort()
     await release.runtime.predict({{"carrier": ["AA"], "distance": [3.5]}}, 1, time.monotonic() + 5)
 asyncio.run(story())
 """

@@ -22,7 +22,7 @@ from noria.kernel import names
 from noria.kernel.errors import ServingError
 from noria.kernel.task import Task
 from noria.models import forms, weights
-from noria.models.golden import GOLDEN, asked, one_answer
+from noria.models.golden import GOLDEN, make_golden, one_answer
 from noria.models.signature import MATRIX, Input, Kind, Signature
 from noria.releases.bundle import open_bundle
 from noria.releases.signing import known_keys
@@ -69,7 +69,7 @@ def large(seal: Seal, scratch: Path, width: int = WIDE, seed: int = 0) -> str:
     weights.save(network(width, seed), folder / "model.onnx")
     form = forms.Compiled(folder / "model.onnx", SIGNATURE)
     run = form._session.run
-    golden = asked(SIGNATURE, lambda row: one_answer(run(None, {MATRIX: _row(row)})[0][0, 1:].tolist()))
+    golden = make_golden(SIGNATURE, lambda row: one_answer(run(None, {MATRIX: _row(row)})[0][0, 1:].tolist()))
     (folder / GOLDEN).write_bytes(msgspec.json.encode(golden))
     return seal.seal(folder, {"form": "compiled", "signature": SIGNATURE, "model": {"file": "model.onnx", "runtime": "onnx"}})
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from noria.serving.partial_answers import UNTOLD, answered_part, spread, told, words
+from noria.serving.partial_answers import UNTOLD, access_log_facts, answered_part, spread, words
 from noria.serving.protocol import PredictionRequest
 from noria.serving.router import PartlyAnswered, RouterAnswer
 
@@ -65,5 +65,5 @@ def test_each_missing_row_is_named_once_with_its_reason(case: tuple[int, set[int
     assert list(said) == sorted(failed | untold)
     assert {n for n, text in said.items() if text == "release v3 could not answer this row"} == failed
     assert {n for n, text in said.items() if text == UNTOLD} == untold
-    assert told(answer(rows, failed, untold), rows) == (rows, "v3", "champion", len(failed | untold))
+    assert access_log_facts(answer(rows, failed, untold), rows) == (rows, "v3", "champion", len(failed | untold))
     assert replace(answer(rows, failed, untold), version="v4").version == "v4"

@@ -25,7 +25,7 @@ from test_desk import Slow
 from noria.serving import failed_rows
 from noria.serving.failed_rows import CALLS, MOST_S, SHARE, RetryBudget, tell_apart
 from noria.serving.host import HostedModel, HostRequest, ModelThread
-from noria.serving.runtime import PartlyError, ReleaseFailed, checked, checked_some
+from noria.serving.runtime import PartlyError, ReleaseFailed, check_answers, make_partly_error
 
 GOOD, BAD = RECORD, RECORD | {"carrier": "XX"}
 WORDS = "release v1 could not answer this row"
@@ -98,15 +98,15 @@ def test_a_host_answers_the_good_rows(together: bool) -> None:
 def test_only_rows_that_are_not_finite_lack_an_answer() -> None:
     """Number 20: an answer that is no number is that row's trouble, of a compiled release and of a hosted one."""
     with pytest.raises(PartlyError) as caught:
-        checked(np.array([1.0, np.nan, 3.0]), 3, 0)
+        check_answers(np.array([1.0, np.nan, 3.0]), 3, 0)
     assert (caught.value.answers, list(caught.value.failed)) == ([1.0, None, 3.0], [1])
     with pytest.raises(ReleaseFailed) as whole:
-        checked(np.array([[np.inf, 0.0]]), 1, 2)
+        check_answers(np.array([[np.inf, 0.0]]), 1, 2)
     assert not isinstance(whole.value, PartlyError)
-    error = checked_some([[0.5, 0.5], None, [np.nan, 1.0], [0.1, 0.9]], [1], [], "KeyError", 2)
+    error = make_partly_error([[0.5, 0.5], None, [np.nan, 1.0], [0.1, 0.9]], [1], [], "KeyError", 2)
     assert (error.answers, list(error.failed)) == ([[0.5, 0.5], None, None, [0.1, 0.9]], [1, 2])
     with pytest.raises(ReleaseFailed, match="KeyError"):
-        checked_some([None, None], [0], [1], "KeyError", 2)
+        make_partly_error([None, None], [0], [1], "KeyError", 2)
 
 
 def picky_release(seal: Seal, scratch: Path) -> str:

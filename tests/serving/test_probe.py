@@ -19,7 +19,7 @@ from serving_bundles import BINARY, RECORD, Seal, compiled, hosted, wait_for
 from serving_world import World
 
 from noria.kernel.errors import ServingError
-from noria.models.golden import GOLDEN, Golden, asked
+from noria.models.golden import GOLDEN, Golden, make_golden
 from noria.releases.bundle import open_bundle
 from noria.releases.signing import known_keys
 from noria.serving import preflight
@@ -46,7 +46,7 @@ def golden_of(seal: Seal, digest: str) -> Golden:
         answers = asyncio.run(runtime.predict({k: [v] for k, v in record.items()}, 1, time.monotonic() + 5))
         return float(answers[0][1])
 
-    return asked(BINARY, answer)
+    return make_golden(BINARY, answer)
 
 
 def with_golden(seal: Seal, scratch: Path, digest: str, golden: Golden) -> str:

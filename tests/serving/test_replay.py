@@ -31,7 +31,7 @@ from noria.predictions.writer import LogWriter, Prediction
 from noria.releases.bundle import open_bundle
 from noria.releases.signing import known_keys
 from noria.serving.out_of_memory import OutOfMemory
-from noria.serving.replay import ComparedAnswers, ReplayRun, _scaled, variation
+from noria.serving.replay import ComparedAnswers, ReplayRun, _scaled_differences, variation
 from noria.serving.replay_result import Replayed, ReplayOrder
 from noria.serving.runtime import OnnxRuntime, load
 
@@ -202,8 +202,8 @@ def test_numbers_differ_in_standard_deviations(seal: Seal, tmp_path: Path) -> No
     a, b = (probabilities(seal, digest, asked) for digest in (old, new))
     assert facts.difference == pytest.approx(np.minimum(1, np.abs(a - b) / a.std()).mean(), rel=1e-4)
     assert facts.changed is None
-    assert _scaled([(1.0, 1.0), (1.0, 2.0)], [1.0, 1.0]) == [0.0, 1.0]
-    assert _scaled([(1.0, 90.0), (3.0, 2.0)], [1.0, 3.0]) == [1.0, 1.0]
+    assert _scaled_differences([(1.0, 1.0), (1.0, 2.0)], [1.0, 1.0]) == [0.0, 1.0]
+    assert _scaled_differences([(1.0, 90.0), (3.0, 2.0)], [1.0, 3.0]) == [1.0, 1.0]
     assert ComparedAnswers().facts() == {"compared": 0, "difference": 0.0, "changed": None}
 
 

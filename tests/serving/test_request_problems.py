@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noria.serving.problems import COUNTED, LISTED, NAME_LENGTH, SHOWN, Problems, listed, nearest
+from noria.serving.problems import COUNTED, LISTED, NAME_LENGTH, SHOWN, Problems, nearest, render_names
 
 
 def of(texts: list[str]) -> Problems:
@@ -49,7 +49,7 @@ def test_two_lists_are_told_as_one(first: list[str], second: list[str]) -> None:
 @settings(max_examples=40)
 @given(st.lists(st.text(min_size=1, max_size=200), max_size=LISTED * 2))
 def test_a_list_of_names_is_bounded(names: list[str]) -> None:
-    said = listed(names)
+    said = render_names(names)
     assert len(said) <= LISTED * (NAME_LENGTH + 2) + 20
     if len(names) <= LISTED:
         assert said == ", ".join(name[:NAME_LENGTH] for name in names)

@@ -22,7 +22,7 @@ from noria.serving.judge_scaling import (
     ScalingRule,
     ceiling,
     decide,
-    wanted,
+    workers_needed,
 )
 
 Load = Callable[[int], float]  # second -> how many workers' whole time the requests need
@@ -167,7 +167,7 @@ def test_only_what_was_measured_at_the_present_number_counts(gap: int) -> None:
 
 
 def test_what_an_autoscaler_sums_is_the_load_over_the_aim() -> None:
-    assert wanted(1.2) == pytest.approx(2.0)
+    assert workers_needed(1.2) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(("text", "least", "most"), [("2", 2, 2), ("1:4", 1, 4), ("1..4", 1, 4), ("64", 64, 64)])

@@ -21,7 +21,7 @@ from noria.serving.protocol import PredictionRequest
 from noria.serving.recorder import Ids
 from noria.serving.route import Route, tally_key
 from noria.serving.router import NoAnswerError, Router, table_of
-from noria.serving.runtime import LoadedRelease, ReleaseFailed, checked
+from noria.serving.runtime import LoadedRelease, ReleaseFailed, check_answers
 from noria.serving.tallies import Tally
 
 ASK = PredictionRequest([RECORD], {"carrier": ["AA"], "distance": [3.5]}, [None], [None])
@@ -233,7 +233,7 @@ def test_a_champion_that_hangs_is_counted_as_soon_as_a_candidate_would_be(tmp_pa
 @pytest.mark.parametrize("raw", [[[0.1, float("nan")]], [[0.1, 0.2, 0.7]], [0.5], [[0.5, float("inf")]]])
 def test_an_output_that_is_no_answer_is_the_releases_failure(raw: Any) -> None:
     with pytest.raises(ReleaseFailed):
-        checked(raw, 1, 2)
+        check_answers(raw, 1, 2)
 
 
 def test_ids_are_unique_and_sort_by_time() -> None:

@@ -46,7 +46,7 @@ def found(values: list[Any], moments: np.ndarray = MOMENTS) -> str | None:
     table = pl.DataFrame({"x": values})
     agree = calendar.agreements(table, moments)["x"]
     seen = {"x": (min(len(values), calendar.ROWS), agree)}
-    return calendar.followed(seen, profile.build(table, ["x"]).columns).get("x")
+    return calendar.time_parts(seen, profile.build(table, ["x"]).columns).get("x")
 
 
 @pytest.mark.parametrize("hours", [-11, -5, 0, 2, 12])
@@ -89,7 +89,7 @@ def test_a_flag_is_the_weekends_only_by_its_share_in_training() -> None:
     agree = calendar.agreements(pl.DataFrame({"x": flags}), MOMENTS)
     for share, words in [(0.05, None), (2 / 7, "whether it is the weekend"), (0.5, None), (0.0, None)]:
         training = pl.DataFrame({"x": [i < share * 1000 for i in range(1000)]})
-        told = calendar.followed({"x": (200, agree["x"])}, profile.build(training, ["x"]).columns)
+        told = calendar.time_parts({"x": (200, agree["x"])}, profile.build(training, ["x"]).columns)
         assert told.get("x") == words, share
 
 
@@ -98,8 +98,8 @@ def test_few_rows_say_nothing_and_unknown_columns_neither() -> None:
     table = pl.DataFrame({"x": days})
     agree = calendar.agreements(table, MOMENTS)["x"]
     reference = profile.build(table, ["x"]).columns
-    assert calendar.followed({"x": (calendar.SEEN - 1, agree)}, reference) == {}
-    assert calendar.followed({"y": (200, agree)}, reference) == {}
+    assert calendar.time_parts({"x": (calendar.SEEN - 1, agree)}, reference) == {}
+    assert calendar.time_parts({"y": (200, agree)}, reference) == {}
     assert calendar.agreements(table.head(0), MOMENTS[:0]) == {}
 
 

@@ -84,7 +84,7 @@ def test_called_classes_stand_for_certain_answers(task: Task) -> None:
     calls = np.random.default_rng(6).integers(0, 2, len(y))
     for name, metric in task.definition.metrics.items():
         faced = metrics.facing(name, task, p, calls)
-        assert np.array_equal(metrics.called(faced), calls) is metric.of_classes
+        assert np.array_equal(metrics.predicted_classes(faced), calls) is metric.of_classes
         assert metrics.facing(name, task, p, None) is p
         if not metric.of_classes:
             assert faced is p
@@ -92,7 +92,7 @@ def test_called_classes_stand_for_certain_answers(task: Task) -> None:
 
 @pytest.mark.parametrize("threshold", [0.5 - 1e-12, 0.5, 0.5 + 1e-12])
 def test_a_half_is_called_positive(threshold: float) -> None:
-    assert metrics.called(np.array([threshold])).tolist() == [int(threshold >= 0.5)]
+    assert metrics.predicted_classes(np.array([threshold])).tolist() == [int(threshold >= 0.5)]
 
 
 @pytest.mark.parametrize(("said", "ok"), [(-1e-6, True), (1 + 1e-6, True), (-2e-6, False), (1 + 2e-6, False)])

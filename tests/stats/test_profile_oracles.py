@@ -58,9 +58,9 @@ def test_profiles_of_parts_add_up_to_that_of_the_whole(reference: list[float | N
     whole = profile.summarise(table([value for part in parts for value in part], pl.Float64), made)
     forward, backward = each[0], each[-1]
     for one in each[1:]:
-        forward = profile.added(forward, one)
+        forward = profile.add_profiles(forward, one)
     for one in each[-2::-1]:
-        backward = profile.added(backward, one)
+        backward = profile.add_profiles(backward, one)
     assert forward == backward == whole
 
 
@@ -68,7 +68,7 @@ def test_columns_of_either_part_are_in_the_sum() -> None:
     made = profile.build(pl.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "x"]}), ["a", "b"])
     one = profile.summarise(pl.DataFrame({"a": [1]}), made)
     other = profile.summarise(pl.DataFrame({"b": ["x", None]}), made)
-    both = profile.added(one, other)
+    both = profile.add_profiles(one, other)
     assert (both.rows, both.columns["a"].rows, both.columns["b"].rows, both.columns["b"].nulls) == (3, 1, 2, 1)
 
 

@@ -57,10 +57,10 @@ def test_exact_bounds_are_those_of_clopper_and_pearson() -> None:
 @pytest.mark.parametrize("differing", range(6))
 def test_a_handful_of_rows_never_shows_which_is_better(differing: int) -> None:
     """Number 40: three rows that differ are not enough data."""
-    low, high = proportions.paired(differing, 0, 1_000, 0.95)
+    low, high = proportions.paired_bounds(differing, 0, 1_000, 0.95)
     assert low < 0 < high
-    assert -proportions.paired(0, differing, 1_000, 0.95)[1] == pytest.approx(low)
-    assert proportions.paired(10, 0, 1_000, 0.95)[0] > 0
+    assert -proportions.paired_bounds(0, differing, 1_000, 0.95)[1] == pytest.approx(low)
+    assert proportions.paired_bounds(10, 0, 1_000, 0.95)[0] > 0
 
 
 def drawn(rng: np.random.Generator, n: int, chances: dict[tuple[int, int, int], float]) -> tuple[Floats, Floats, Floats]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from noria.kernel.errors import LeaseLostError
-from noria.storage.lease import HeldJob, gone
+from noria.storage.lease import HeldJob, is_holder_gone
 from noria.storage.ledger import Ledger
 
 CLAIM = """\
@@ -52,10 +52,10 @@ def test_the_lease_of_a_killed_engine_is_not_waited_for(tmp_path: Path, ledger: 
 
 def test_an_owner_elsewhere_or_alive_keeps_its_lease(ledger: Ledger) -> None:
     here = socket.gethostname()
-    assert not gone(f"{here}:{os.getpid()}")
-    assert not gone(f"{here}:1")
-    assert not gone("elsewhere:999999999")
-    assert not gone("nonsense")
+    assert not is_holder_gone(f"{here}:{os.getpid()}")
+    assert not is_holder_gone(f"{here}:1")
+    assert not is_holder_gone("elsewhere:999999999")
+    assert not is_holder_gone("nonsense")
     ledger.jobs.add("p", "rollout", "r", dedupe="rollout:r")
     assert ledger.jobs.claim("p", ("rollout",), "elsewhere:999999999", 60.0, "r") is not None
     assert HeldJob.claim(ledger, "p", "rollout", "r") is None

@@ -208,7 +208,7 @@ def test_json_is_canonical_and_that_of_the_standard_library(value: Any) -> None:
 @pytest.mark.parametrize("text", ["", "{", "nul", '"\\ud800"', "[1,]", "NaN", b"\xff"])
 def test_what_is_no_json_is_a_damaged_ledger(text: str | bytes) -> None:
     with pytest.raises(StoreError, match="the ledger is damaged: a row of JSON cannot be read"):
-        rows.parsed(text)
+        rows.parse_json(text)
 
 
 def test_an_enum_is_kept_as_its_value() -> None:

@@ -219,7 +219,7 @@ class SmallLine:
         partial.write_text(text)
         os.utime(partial, (time.time() - 60,) * 2)
         partial.rename(whole)
-        while not local.settled(whole, 0.0):
+        while not local.is_settled(whole, 0.0):
             time.sleep(0.002)
 
     def clock(self, at: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.trust.judge_retention import YOUNG_S, BlobKind, Holder, RetentionSet, descended, keep, unneeded
+from noria.trust.judge_retention import YOUNG_S, BlobKind, Holder, RetentionSet, descended_results, keep, unneeded_blobs
 
 DIGESTS = [f"{n:02x}" * 32 for n in range(12)]
 digests = st.frozensets(st.sampled_from(DIGESTS), max_size=4)
@@ -83,12 +83,12 @@ def test_nothing_is_kept_that_nobody_needs_and_an_erased_release_holds_nothing(f
 @given(st.dictionaries(st.sampled_from(DIGESTS), st.floats(0, 3 * YOUNG_S)), digests)
 def test_only_what_is_old_and_not_needed_goes(stored: dict[str, float], needed: frozenset[str]) -> None:
     now = 3 * YOUNG_S
-    gone = set(unneeded(stored.items(), needed, now))
+    gone = set(unneeded_blobs(stored.items(), needed, now))
     assert gone.isdisjoint(needed)
     assert all(now - stored[digest] > YOUNG_S for digest in gone)
     assert all(digest in needed or now - at <= YOUNG_S for digest, at in stored.items() if digest not in gone)
     left = {digest: at for digest, at in stored.items() if digest not in gone}
-    assert list(unneeded(left.items(), needed, now)) == []  # once more finds nothing
+    assert list(unneeded_blobs(left.items(), needed, now)) == []  # once more finds nothing
 
 
 def test_what_descends_from_a_file_is_found_through_any_number_of_steps() -> None:
@@ -98,6 +98,6 @@ def test_what_descends_from_a_file_is_found_through_any_number_of_steps() -> Non
         ("apart", {"weather"}, "forecast"),
         ("table", {"cleaned"}, "table"),
     ]
-    assert descended(results, {"raw"}) == {"clean", "table", "last"}
-    assert descended(results, {"model"}) == set()
-    assert descended(results, {"weather"}) == {"apart"}
+    assert descended_results(results, {"raw"}) == {"clean", "table", "last"}
+    assert descended_results(results, {"model"}) == set()
+    assert descended_results(results, {"weather"}) == {"apart"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from noria.data.kept_versions import PinStore
 from noria.kernel.errors import NotFoundError, RefusedError
 from noria.storage.ledger import Ledger
-from noria.trust.judge_retention import YOUNG_S, BlobKind, Holder, descended, keep, unneeded
+from noria.trust.judge_retention import YOUNG_S, BlobKind, Holder, descended_results, keep, unneeded_blobs
 from noria.trust.keep_store import KeepStore
 
 nodes = st.sampled_from([f"d{n}" for n in range(8)])
@@ -29,7 +29,7 @@ def test_descent_is_reachability_in_any_order(
         reached |= {output for _, inputs, output in listed if inputs & reached}
     due = {key for key, inputs, _ in listed if inputs & reached}
     chance.shuffle(listed)  # type: ignore[attr-defined]  # Hypothesis gives a Random
-    assert descended(listed, roots) == due
+    assert descended_results(listed, roots) == due
 
 
 def holder(kind: BlobKind, name: str, at: float, *results: str, erased: bool = False, project: str = "p") -> Holder:
@@ -68,7 +68,7 @@ def test_of_a_step_s_results_the_newest_is_kept_in_each_project(times: list[floa
 def test_young_blobs_are_left_alone_to_the_second() -> None:
     now = 1e9
     stored = [("needed", 0.0), ("old", now - YOUNG_S - 1), ("boundary", now - YOUNG_S), ("young", now), ("future", now + 1e6)]
-    assert list(unneeded(stored, {"needed"}, now)) == ["old"]
+    assert list(unneeded_blobs(stored, {"needed"}, now)) == ["old"]
 
 
 def test_a_pin_keeps_one_snapshot_under_its_name_and_project(tmp_path: Path) -> None:

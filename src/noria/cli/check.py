@@ -103,7 +103,7 @@ def _rollouts(home: Home, project: Project) -> list[CheckResult]:
         return []
     from noria.cli import rollout_forecast  # SciPy: only a rollout that is judged needs it
 
-    environments, found = _served(home), []
+    environments, found = _server_environments(home), []
     for name, environment in project.environments.items():
         facts = environments.get(name, {})
         delay_s, projects = project.monitor.label_delay_s, len(facts.get("routes", ()))
@@ -117,7 +117,7 @@ def _monitor(home: Home, project: Project) -> list[CheckResult]:
     model = project.model
     if model is None or not project.environments:
         return []
-    rates = [facts.get("rates") or {} for facts in _served(home).values()]
+    rates = [facts.get("rates") or {} for facts in _server_environments(home).values()]
     coming = [rate["labels_per_s"] for rate in rates if rate.get("labels_per_s")]
     holdout_s = model.holdout.last_s if model.event_time is not None else None
     by_day = model.event_time is not None
@@ -125,7 +125,7 @@ def _monitor(home: Home, project: Project) -> list[CheckResult]:
     return [CheckResult("monitor", True, text, warning=not can)]
 
 
-def _served(home: Home) -> dict[str, Any]:
+def _server_environments(home: Home) -> dict[str, Any]:
     """The running server's environments; none without a server."""
     try:
         return dict(home.server().status()["environments"])
@@ -154,7 +154,7 @@ def _data(home: Home, project: Project, source: DataSource) -> list[CheckResult]
 
 def _tables(home: Home, project: Project, source: DataSource) -> list[CheckResult]:
     """Each file against its contract and the dataset's table, and how that is read."""
-    before, accepted = _settled(home, project, source)
+    before, accepted = _read_accepted(home, project, source)
     new = (DatasetFile(each.name, path) for each, path in sources.read(source, home.path) if path is not None)
     decided = table_types.of_files(source, before, (), new)
     base: tuple[str, ...] = ()  # of a file that may be accepted
@@ -196,7 +196,7 @@ def _repeats(home: Home, source: DataSource, decided: TypeDecision, good: list[s
     return [CheckResult(source.name, True, found.words(source.name), warning=not source.key)] if found is not None else []
 
 
-def _settled(home: Home, project: Project, source: DataSource) -> tuple[Settled | None, set[str]]:
+def _read_accepted(home: Home, project: Project, source: DataSource) -> tuple[Settled | None, set[str]]:
     """What was decided of the dataset's table when files were accepted, if any was; and the names of those."""
     if not home.ledger_file.is_file():
         return None, set()

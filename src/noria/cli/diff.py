@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from noria.cli import story
 from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, number, pairs, plain, plural, section, table
-from noria.evaluation.records import gated_first
+from noria.evaluation.records import sort_gated_first
 from noria.kernel import names
 from noria.pipeline.turn_store import TurnStore
 from noria.storage.blobs import BlobStore
@@ -79,7 +79,7 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
 def _in_order(found: RunDifference, gated: Sequence[str]) -> RunDifference:
     """What gates ask for stands first among the metrics."""
     named = {metric.name: metric for metric in found.metrics}
-    return replace(found, metrics=tuple(named[name] for name in gated_first(named, gated)))
+    return replace(found, metrics=tuple(named[name] for name in sort_gated_first(named, gated)))
 
 
 def document(sides: tuple[NamedRun, NamedRun], found: RunDifference) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _same(found: RunDifference) -> list[str]:
     return [name for name, present, changed in parts if present and not changed]
 
 
-def _limited(lines: list[str], noun: str, everything: bool) -> list[str]:
+def _limit_lines(lines: list[str], noun: str, everything: bool) -> list[str]:
     if everything or len(lines) <= SHOWN:
         return lines
     return [*lines[:SHOWN], f"... and {plural(len(lines) - SHOWN, noun)} more: --all shows them"]
@@ -160,7 +160,7 @@ def _code(code: CodeState, everything: bool) -> str:
         f"{plain(f.path).ljust(width)}  " + ("not text" if f.added is None or f.removed is None else f"+{f.added} -{f.removed}")
         for f in code.files
     ]
-    return "\n".join([head, *_limited(lines, "file", everything)])
+    return "\n".join([head, *_limit_lines(lines, "file", everything)])
 
 
 def _commit(commit: str | None, dirty: bool) -> str:
@@ -178,15 +178,15 @@ def _data(data: Sequence[DataDifference], everything: bool) -> Iterator[str]:
         if d.files is None:
             yield f"{d.dataset}  {told}; a snapshot is no longer recorded: which files differ is not known"
             continue
-        yield f"{d.dataset}  {told}" + "".join(_counted(d))
-        yield from _limited([_data_file(f.name, f.rows_before, f.rows_after) for f in d.files], "file", everything)
+        yield f"{d.dataset}  {told}" + "".join(_file_counts(d))
+        yield from _limit_lines([_data_file(f.name, f.rows_before, f.rows_after) for f in d.files], "file", everything)
 
 
 def _rows(rows: int | None) -> str:
     return "?" if rows is None else f"{rows:,}"
 
 
-def _counted(d: DataDifference) -> Iterator[str]:
+def _file_counts(d: DataDifference) -> Iterator[str]:
     files = d.files or ()
     counts = (
         ("new", sum(f.rows_before is None for f in files)),
@@ -212,7 +212,7 @@ def _params(params: tuple[ValueDifference, ...] | None, everything: bool) -> str
     rows = [(p.name, _value(p.before, p.has_before), _value(p.after, p.has_after)) for p in params if p.changed or everything]
     width = max((len(plain(before)) for _, before, _ in rows), default=0)
     lines = pairs([(name, f"{plain(before).ljust(width)} {ARROW} {plain(after)}") for name, before, after in rows])
-    return "\n".join(_limited(lines.splitlines(), "parameter", everything))
+    return "\n".join(_limit_lines(lines.splitlines(), "parameter", everything))
 
 
 def _value(value: object, there: bool) -> str:
@@ -223,7 +223,7 @@ def _metrics(found: RunDifference, everything: bool) -> str:
     shown = [m for m in found.metrics if m.changed or everything]
     if not shown:
         return ""
-    rows = [(m.name, _measure(m.before), _measure(m.after), _by(m), _said(m)) for m in shown]
+    rows = [(m.name, _measure(m.before), _measure(m.after), _by(m), _verdict_words(m)) for m in shown]
     names = (side.partition(" (")[0] for side in (found.before, found.after))
     listed = table(("metric", *names, "difference", "which is"), rows)
     return f"{listed}\nin brackets: one-sided 95 % bounds" if any("(" in by for _, _, _, by, _ in rows) else listed
@@ -244,7 +244,7 @@ def _by(m: MetricDifference) -> str:
     return f"{m.difference:+.4g} ({m.low:+.4g} to {m.high:+.4g})"
 
 
-def _said(m: MetricDifference) -> str:
+def _verdict_words(m: MetricDifference) -> str:
     told = "no clear difference" if m.verdict == "unclear" else m.verdict
     if m.paired is None or m.before_paired is None:
         return told
@@ -278,7 +278,7 @@ def _files(files: Sequence[FileDifference], archive: Archive, everything: bool) 
         lines += (
             [plain(f.name), f"  before  {places[0]}", f"  after   {places[1]}"] if f.changed else [plain(f.name) + "  the same"]
         )
-    return "\n".join(_limited(lines, "line", everything))
+    return "\n".join(_limit_lines(lines, "line", everything))
 
 
 def _blob(archive: Archive, digest: str | None) -> str:
@@ -295,4 +295,4 @@ def _environment(found: RunDifference, everything: bool) -> str:
     if differences is None:
         return "it differs; a record is missing, so that the packages are not known"
     lines = list(differences) or (["the digests differ"] if found.environment.changed else [])
-    return "\n".join(_limited([plain(line) for line in lines], "difference", everything))
+    return "\n".join(_limit_lines([plain(line) for line in lines], "difference", everything))

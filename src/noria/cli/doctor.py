@@ -159,14 +159,14 @@ def ledger(home: Home) -> Iterator[DoctorFinding]:
         yield DoctorFinding("ledger", "ok", "not there yet")
         return
     try:
-        yield from _opened(home)
+        yield from _check_ledger(home)
     except NoriaError as error:
         yield DoctorFinding(
             "ledger", "fail", error.message, error.hint or "Stop the daemon and look at the disk; restore a copy if there is one."
         )
 
 
-def _opened(home: Home) -> Iterator[DoctorFinding]:
+def _check_ledger(home: Home) -> Iterator[DoctorFinding]:
     problem = _integrity(home)
     yield DoctorFinding("ledger", "fail" if problem else "ok", problem or "opens; SQLite's quick check passes")
     with closing(home.ledger()) as opened:

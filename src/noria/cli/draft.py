@@ -126,7 +126,7 @@ def read(path: Path) -> DraftSource:
         raise DataError(f"{opened.table.height} rows are too few: a model needs at least {ROWS_LEAST}", where=str(path))
     found, undecided = judge_column_types.decide(None, TableType(), [formats.looks(opened, dialect, {})])
     as_text = {one.column: Column(ColumnKind.STRING) for one in undecided}  # until somebody says which
-    table = formats.typed(opened, TableType(found.columns | as_text), dialect)
+    table = formats.typed_table(opened, TableType(found.columns | as_text), dialect)
     amounts = [name for name, dtype in table.schema.items() if dtype.is_decimal()]
     return DraftSource(
         table.with_columns(pl.col(amounts).cast(pl.Float64)), dialect, found, {one.column: one for one in undecided}
@@ -196,7 +196,7 @@ def draft(given: pl.DataFrame | DraftSource, path: Path, source: str, label: str
         key=key,
         event_time=event_time,
         holdout=_holdout(known, label, key, event_time, task),
-        gates=drafted_gates.gates(task, known[label], drafted_gates.held_out(known.height)),
+        gates=drafted_gates.gates(task, known[label], drafted_gates.holdout_rows(known.height)),
         few=drafted_gates.few_words(task, known[label]),
         dialect=found.dialect,
     )
@@ -263,7 +263,7 @@ def _event_time(table: pl.DataFrame, label: str) -> str | None:
 
 def _holdout(known: pl.DataFrame, label: str, key: str | None, event_time: str | None, task: Task) -> tuple[str, str]:
     """The newest rows by event time, as the model will be asked of times after its own; a share where that cannot be."""
-    share = drafted_gates.held_share(known.height)
+    share = drafted_gates.holdout_share(known.height)
     drawn = f"fraction: {share:g}"
     same = "a share of the keys" if key else "a share of the rows; equal rows stay on one side"
     if event_time is None:

@@ -15,13 +15,13 @@ HELD_LEAST = 80  # rows; with few rows as many are held out, if that is not more
 GATE_ROWS, GATE_CLASS = 50, 10  # what a gate needs, in all and of each class
 
 
-def held_share(rows: int) -> float:
+def holdout_share(rows: int) -> float:
     """The share of the rows that is held out: a fifth, or as much as it takes to judge, up to a half."""
     return min(0.5, max(HELD_OUT, math.ceil(100 * HELD_LEAST / rows) / 100))
 
 
-def held_out(rows: int) -> int:
-    return round(held_share(rows) * rows)
+def holdout_rows(rows: int) -> int:
+    return round(holdout_share(rows) * rows)
 
 
 def gates(task: Task, label: pl.Series, held: int) -> tuple[tuple[str, str], ...]:
@@ -70,7 +70,7 @@ def _rarest(label: pl.Series) -> int:
 
 def few_words(task: Task, label: pl.Series) -> str:
     """What a table of so few rows can and cannot show, or an empty text."""
-    rows, held = label.len(), held_out(label.len())
+    rows, held = label.len(), holdout_rows(label.len())
     definition = task.definition
     rare = held * _rarest(label) // rows if definition.by_rarest else GATE_CLASS
     main, margin = definition.main_metric, _margin(definition, label, held)

@@ -14,7 +14,7 @@ from noria.cli.output import ExitCode, duration, emit, plain, table
 from noria.cli.step_log import failed_log
 from noria.config import document
 from noria.engine import assembly
-from noria.evaluation.records import gated_first
+from noria.evaluation.records import sort_gated_first
 from noria.kernel.errors import UsageError
 from noria.pipeline import experiment, train
 from noria.pipeline.graph import Selection
@@ -40,7 +40,7 @@ class ExperimentsOptions(msgspec.Struct, frozen=True):
         return bool(self.overrides or self.sweep or any(self.chosen) or self.tags or self.note)
 
 
-def asked(
+def parse_options(
     settings: tuple[str, ...],
     sweeps: tuple[str, ...],
     chosen: tuple[str | None, str | None, str | None],
@@ -69,7 +69,7 @@ def explain(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
         found = list(train.explain(context, pinned_run, chosen.selection))
     finally:
         context.executor.close()
-    emit(as_json, {"steps": [_explained(one) for one in found]}, lambda: _explanation(found))
+    emit(as_json, {"steps": [_step_facts(one) for one in found]}, lambda: _explanation(found))
     return ExitCode.PASSED
 
 
@@ -92,7 +92,7 @@ def run(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
     emit(
         as_json,
         lambda: {"experiments": [_facts(one) for one in made]},
-        lambda: "\n\n".join([_render(made, varied, home.gated()), *(_said(run, *log) for run, log in said.items())]),
+        lambda: "\n\n".join([_render(made, varied, home.gated()), *(_render_log(run, *log) for run, log in said.items())]),
     )
     return ExitCode.PASSED if all(one.outcome == experiment.DONE for one in made) else ExitCode.NO
 
@@ -122,7 +122,7 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-def _explained(one: StepForecast) -> dict[str, Any]:
+def _step_facts(one: StepForecast) -> dict[str, Any]:
     return {"name": one.name, "runs": None if one.decision is None else one.decision.run, "reason": one.text}
 
 
@@ -147,12 +147,12 @@ def _facts(run: Run) -> dict[str, Any]:
     }
 
 
-def _said(run: str, step: str, text: str) -> str:
+def _render_log(run: str, step: str, text: str) -> str:
     return f"{run}: {step} said last (whole log: noria show {run} --log {step}):\n{plain(text, lines=True)}"
 
 
 def _render(made: list[Run], varied: list[str], gated: Sequence[str]) -> str:
-    metrics = gated_first(dict.fromkeys(name for run in made for name in run.metrics), gated)[:SHOWN_METRICS]
+    metrics = sort_gated_first(dict.fromkeys(name for run in made for name in run.metrics), gated)[:SHOWN_METRICS]
     rows = [
         (
             run.id,

@@ -12,7 +12,7 @@ SUFFIX = ".tar"
 KEY_BYTES = 32
 
 
-def exported(name: str) -> Path | None:
+def find_export(name: str) -> Path | None:
     """The file of that name, looked for from where ``-C`` says; None when it is a release's version."""
     start = click.get_current_context().find_root().obj or Path(".")
     path = Path(start) / name

@@ -69,7 +69,7 @@ def document(found: GarbagePlan, keep_s: float, deleted: bool) -> dict[str, Any]
         "kinds": {kind: {"count": len(items), "size_bytes": _bytes(items)} for kind, items in _kinds(found)},
         "largest": [{"kind": str(i.waste), "name": i.name, "size_bytes": i.size_bytes} for i in found.largest(LARGEST)],
         "forgotten": {"results": _count(found.results), "snapshots": _count(found.snapshots)},
-        "kept": _kept(found),
+        "kept": _holder_counts(found),
         "doubt": found.doubt,
     }
 
@@ -89,7 +89,7 @@ def _count(several: dict[str, list[str]]) -> int:
     return sum(len(found) for found in several.values())
 
 
-def _kept(found: GarbagePlan) -> dict[str, int]:
+def _holder_counts(found: GarbagePlan) -> dict[str, int]:
     """How many of each kind hold something."""
     counts: dict[str, int] = {}
     for holder in found.needs.kept.holders:

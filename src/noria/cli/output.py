@@ -99,7 +99,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     room = terminal_width() - sum(widths[:-1]) - 2 * (len(headers) - 1) if on_terminal() else 0
     lines = [click.style(_line(headers, widths), dim=True)]
     for row in cells:
-        lines += _wrapped(row, widths, room)
+        lines += _wrap_row(row, widths, room)
     return "\n".join(lines)
 
 
@@ -107,7 +107,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _wrapped(row: Sequence[str], widths: Sequence[int], room: int) -> list[str]:
+def _wrap_row(row: Sequence[str], widths: Sequence[int], room: int) -> list[str]:
     if room < 20 or len(row[-1]) <= room:
         return [_line(row, widths)]
     first, *rest = textwrap.wrap(row[-1], room)

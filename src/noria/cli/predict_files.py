@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from noria.cli.context import Home, pass_home
-from noria.cli.exported import exported, public_keys
+from noria.cli.exported import find_export, public_keys
 from noria.cli.output import ExitCode, emit, pairs, plural
 from noria.cli.versions import at_work
 from noria.delivery import standalone
@@ -53,7 +53,7 @@ def score(asked: ScoreOptions, as_json: bool) -> int:
 
 def _lay(release: str | None, key: Path | None, environment: str | None, as_json: bool) -> Lay:
     """The release that is named, or the champion. Raises NotFoundError, UsageError."""
-    path = exported(release) or (Path(release) if "/" in release else None) if release is not None else None
+    path = find_export(release) or (Path(release) if "/" in release else None) if release is not None else None
     if path is not None:
         return standalone.from_file(path, public_keys(key) if key is not None else (), _teller(as_json))
     if key is not None:
@@ -92,7 +92,7 @@ def _dialect() -> Dialect | None:
     """How text files are written in the project here, if there is one that says so."""
     start = click.get_current_context().find_root().obj or Path(".")
     try:
-        return scoring.written(Home.find(start).project())
+        return scoring.project_dialect(Home.find(start).project())
     except NoriaError:  # a release that was exported needs no project
         return None
 

@@ -114,17 +114,17 @@ def _ask(
     if path is not None:
         found = _write(rows, wish, shown, path)
         known = document(wish, found, damage) | {"file": str(path)}
-        emit(as_json, known, lambda: f"{path}: {summary(found, None)}{_lost(damage)}")
+        emit(as_json, known, lambda: f"{path}: {summary(found, None)}{_damage_words(damage)}")
         return
     newest, found = _collect(rows, wish, shown)
     emit(
         as_json,
         lambda: document(wish, found, damage) | {"predictions": [facts(row) for row in newest]},
-        lambda: render(newest, found, wish.environment) + _lost(damage),
+        lambda: render(newest, found, wish.environment) + _damage_words(damage),
     )
 
 
-def _lost(damage: Damage) -> str:
+def _damage_words(damage: Damage) -> str:
     return f"\nof the log {damage.words} cannot be read: what stood there is missing here" if damage.places else ""
 
 
@@ -155,10 +155,10 @@ def compact(home: Home, environment: str | None, trust_clock: bool, as_json: boo
         kept = [retention.keep(context, project, name, again=True, trust_clock=trust_clock) for name in names]
     plain = msgspec.to_builtins
     done = {k.environment: plain(k.compacted) | {"expired": plain(k.expired), "kept": k.refused} for k in kept}
-    emit(as_json, {"environments": done}, lambda: "\n".join(_told(k) for k in kept))
+    emit(as_json, {"environments": done}, lambda: "\n".join(_render_retention(k) for k in kept))
 
 
-def _told(kept: RetentionReport) -> str:
+def _render_retention(kept: RetentionReport) -> str:
     done = kept.compacted
     old = f"; {kept.refused}" if kept.refused else ""
     gone = [plural(len(kept.expired.dates), "day")] if kept.expired.dates else []
@@ -204,7 +204,7 @@ def _rows(home: Home, wish: PredictionsOptions) -> tuple[pl.LazyFrame, Damage]:
 
     parsed = conditions.parse(wish.where, language=conditions.PREDICTIONS) if wish.where is not None else None
     found = log_query.scan(home.state / "log" / wish.environment, home.project_name(), wish.since)
-    rows = log_query.labelled(found)
+    rows = log_query.labelled_predictions(found)
     if wish.release is not None:
         rows = rows.filter(pl.col("release") == wish.release)
     if parsed is None:
@@ -224,7 +224,7 @@ def _collect(rows: pl.LazyFrame, wish: PredictionsOptions, limit: int | None) ->
     newest = rows.sort("at", "id", descending=True).limit(limit or 0)
     with _readable(wish):
         first, counts = pl.collect_all([newest, _counts(rows)], engine="streaming")
-    return first.to_dicts(), _found(counts)
+    return first.to_dicts(), _sum_counts(counts)
 
 
 def _write(rows: pl.LazyFrame, wish: PredictionsOptions, limit: int | None, path: Path) -> PredictionCounts:
@@ -244,7 +244,7 @@ def _write(rows: pl.LazyFrame, wish: PredictionsOptions, limit: int | None, path
     finally:
         fresh.unlink(missing_ok=True)
     written = pl.scan_csv(path, infer_schema=False) if path.suffix.lower() == ".csv" else pl.scan_parquet(path)
-    return _found(_counts(written.with_columns(pl.col("sample").cast(pl.Float64))).collect())
+    return _sum_counts(_counts(written.with_columns(pl.col("sample").cast(pl.Float64))).collect())
 
 
 @contextmanager
@@ -274,7 +274,7 @@ def _counts(rows: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _found(counts: pl.DataFrame) -> PredictionCounts:
+def _sum_counts(counts: pl.DataFrame) -> PredictionCounts:
     rows = sorted(counts.to_dicts(), key=lambda row: (-row["predictions"], row["release"]))
     total = round(sum(row["estimated"] for row in rows))
     releases = {row["release"]: row["predictions"] for row in rows}
@@ -319,16 +319,18 @@ def render(newest: list[dict[str, Any]], found: PredictionCounts, environment: s
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     outputs = {n.removeprefix("outputs."): v for n, v in row.items() if n.startswith("outputs.") and v is not None}
-    answer = _shown(outputs.pop("prediction", None))
+    answer = _render_value(outputs.pop("prediction", None))
     if "probability" in outputs:
-        answer = f"{answer} ({_shown(outputs['probability'])})"
-    inputs = [f"{n.removeprefix('inputs.')}={_shown(v)}" for n, v in row.items() if n.startswith("inputs.") and v is not None]
+        answer = f"{answer} ({_render_value(outputs['probability'])})"
+    inputs = [
+        f"{n.removeprefix('inputs.')}={_render_value(v)}" for n, v in row.items() if n.startswith("inputs.") and v is not None
+    ]
     release = row["release"] if row["variant"] == "champion" else f"{row['release']} ({row['variant']})"
-    label, key = _shown(row["label"]), _shown(row["key"])
+    label, key = _render_value(row["label"]), _render_value(row["key"])
     return ago(row["at"].timestamp()), row["id"], release, answer, label, key, " ".join(inputs)
 
 
-def _shown(value: Any) -> str:
+def _render_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, int | float):

@@ -10,7 +10,7 @@ import click
 from noria.cli.context import Home, pass_home
 from noria.cli.lazy_group import LazyGroup
 from noria.cli.output import ago, emit, json_option, number, table
-from noria.evaluation.records import gated_first
+from noria.evaluation.records import sort_gated_first
 from noria.kernel import names
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
@@ -74,5 +74,5 @@ def _state(release: Release, routes: list[Route], gated: Sequence[str]) -> str:
         return f"serves {', '.join(where)}" + (" (imported, not gated)" if release.imported else "") + barred
     if release.imported and not release.barred:
         return "imported, not gated"
-    metrics = ", ".join(f"{name} {number(release.metrics[name])}" for name in gated_first(release.metrics, gated)[:2])
+    metrics = ", ".join(f"{name} {number(release.metrics[name])}" for name in sort_gated_first(release.metrics, gated)[:2])
     return f"barred: {release.barred}" if release.barred else metrics

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from noria.cli.context import Home, actor, pass_home
-from noria.cli.exported import exported, public_keys
+from noria.cli.exported import find_export, public_keys
 from noria.cli.output import ExitCode, emit, json_option, number, pairs, table
 from noria.engine import assembly
 from noria.engine.reproduce import TOLERANCE, ReproduceOptions, reproduce, reproduce_file
@@ -56,7 +56,7 @@ def command(
     rebuild = None if environment is None else environment == "rebuild"
     asked = ReproduceOptions(TOLERANCE if tolerance is None else tolerance, rebuild)
     progress: Progress = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
-    path = exported(release)
+    path = find_export(release)
     folder = (into or Path(tempfile.mkdtemp(prefix="noria-reproduced-"))).resolve()
     try:
         found = _from_store(release, folder, asked, progress) if path is None else _from_file(path, folder, key, asked, progress)

@@ -39,7 +39,7 @@ def command(home: Home, ctx: click.Context, environment: str | None, as_json: bo
     """
     if ctx.invoked_subcommand is not None:
         return
-    found, ended = _found(home, environment)
+    found, ended = _find_environment(home, environment)
     now = found.canary or found.probation
     document: dict[str, Any] = {
         "environment": found.name,
@@ -49,7 +49,7 @@ def command(home: Home, ctx: click.Context, environment: str | None, as_json: bo
     emit(as_json, document, lambda: _render(found, ended))
 
 
-def _found(home: Home, wanted: str | None) -> tuple[EnvironmentView, list[Rollout]]:
+def _find_environment(home: Home, wanted: str | None) -> tuple[EnvironmentView, list[Rollout]]:
     """The environment, and what ended there lately."""
     if not home.ledger_file.is_file():
         raise NotFoundError("nothing was rolled out yet", hint="`noria run` makes a first release.")
@@ -101,12 +101,15 @@ def _stands(environment: EnvironmentView, canary: RolloutView) -> str:
         told.append(("next", hint))
     parts = [title, pairs(told)]
     if rollout.look and rollout.look.stands:
-        rows = [(s.guard, _needed(s.harm, s.harm_needed), _needed(s.safe, s.safe_needed), s.text) for s in rollout.look.stands]
+        rows = [
+            (s.guard, _progress_words(s.harm, s.harm_needed), _progress_words(s.safe, s.safe_needed), s.text)
+            for s in rollout.look.stands
+        ]
         parts += ["", table(("guard", "harm, of needed", "safe, of needed", "seen"), rows)]
     return "\n".join(parts) + "\n"
 
 
-def _needed(evidence: float, needed: float) -> str:
+def _progress_words(evidence: float, needed: float) -> str:
     return f"{evidence_words(evidence)} of {evidence_words(needed)}"
 
 

@@ -92,7 +92,7 @@ def _plan(
 
 def _guards(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[ForecastLine]:
     late = {found.guard: found.text for found in judge_patience.findings(plan, guards)}
-    taken = zip(guards, judge_patience.taken(plan, guards), strict=True)
+    taken = zip(guards, judge_patience.guard_costs(plan, guards), strict=True)
     return [
         ForecastLine(guard.name, "warn", f"{late[guard.name]}. {_remedy(guard)}")
         if guard.name in late
@@ -106,7 +106,7 @@ def _quantile(plan: RolloutPlan, policy: RolloutPolicy) -> list[ForecastLine]:
     guard = policy.guards.quantile
     if guard is None or not plan.shares:
         return []
-    canary, seconds = judge_patience.bounded(plan, guard.quantile)
+    canary, seconds = judge_patience.quantile_cost(plan, guard.quantile)
     late = seconds is not None and seconds > policy.patience_s
     text = f"not decided before {canary:,} requests of the candidate, {duration(seconds or 0)}; more, as latencies spread"
     if late:

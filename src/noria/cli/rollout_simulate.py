@@ -100,7 +100,7 @@ def command(home: Home, /, rollouts: int, seed: int, environment: str | None, as
     scenarios = _scenarios(asked, rule)
     plan, guards = _plan(asked, rule, scenarios[0])
     try:
-        foretold, warnings = judge_patience.taken(plan, guards), [f.text for f in judge_patience.findings(plan, guards)]
+        foretold, warnings = judge_patience.guard_costs(plan, guards), [f.text for f in judge_patience.findings(plan, guards)]
         found = [one for scenario in scenarios for one in simulation.run(scenario, rule, rollouts, seed)]
     except ValueError as error:
         raise UsageError(f"this cannot be simulated: {error}") from error
@@ -137,13 +137,13 @@ def _rule(project: Project, environment: str | None, asked: SimulateOptions) -> 
         name,
         simulation.DecisionRule(
             shares,
-            errors=_given(asked.guard_errors, "share", "--guard-errors", "1%", policy.guards.errors),
-            slow=_given(asked.guard_slow, "share", "--guard-slow", "2%", policy.guards.slow_by),
-            false_alarm=_given(asked.false_alarm, "share", "--false-alarm", "1%", policy.false_alarm),
-            missed=_given(asked.missed, "share", "--missed", "5%", policy.missed),
-            patience_s=_given(asked.patience, "duration_s", "--patience", "1h", policy.patience_s),
+            errors=_read_option(asked.guard_errors, "share", "--guard-errors", "1%", policy.guards.errors),
+            slow=_read_option(asked.guard_slow, "share", "--guard-slow", "2%", policy.guards.slow_by),
+            false_alarm=_read_option(asked.false_alarm, "share", "--false-alarm", "1%", policy.false_alarm),
+            missed=_read_option(asked.missed, "share", "--missed", "5%", policy.missed),
+            patience_s=_read_option(asked.patience, "duration_s", "--patience", "1h", policy.patience_s),
             guards=judge_guards.guards(policy) + (quality > 0 and policy.guards.quality is None),
-            shadow=_given(asked.shadow, "share", "--shadow", "30%", shadow),
+            shadow=_read_option(asked.shadow, "share", "--shadow", "30%", shadow),
             quality=quality,
             failing=policy.guards.failing,
         ),
@@ -175,7 +175,7 @@ def _read(text: str, kind: Kind, option: str, like: str) -> float:
         raise UsageError(f"{option} cannot be read: {text!r}", hint=f"Like {like}") from None
 
 
-def _given(text: str | None, kind: Kind, option: str, like: str, otherwise: float) -> float:
+def _read_option(text: str | None, kind: Kind, option: str, like: str, otherwise: float) -> float:
     return otherwise if text is None else _read(text, kind, option, like)
 
 

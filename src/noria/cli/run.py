@@ -79,7 +79,7 @@ def command(
     Of experiments: experiments[run, outcome, reason, params, metrics, steps]. With --explain:
     steps[name, runs, reason], where runs is null when it depends on what a step before it will leave.
     """
-    asked = experiments.asked(settings, sweeps, (to, start, only), tags, note)
+    asked = experiments.parse_options(settings, sweeps, (to, start, only), tags, note)
     if explain:
         return experiments.explain(home, asked, as_json)
     if asked.any:

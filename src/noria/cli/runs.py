@@ -12,7 +12,7 @@ import msgspec
 
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ago, duration, emit, json_option, number, plain, plural, table
-from noria.evaluation.records import gated_first
+from noria.evaluation.records import sort_gated_first
 from noria.kernel import where as conditions
 from noria.pipeline.run import Run, RunKind
 from noria.pipeline.run_store import RunStore
@@ -71,7 +71,11 @@ def _search(home: Home, where: str | None, sort: str | None, kind: RunKind | Non
     order = conditions.parse_order(sort) if sort is not None else None
     with closing(home.existing_ledger()) as ledger:
         runs = RunStore(ledger, home.project_name()).search(asked, order, kind, limit)
-    emit(as_json, {"runs": [run_facts(r) for r in runs]}, lambda: render_runs(runs, _shown(asked, order, runs, home.gated())))
+    emit(
+        as_json,
+        {"runs": [run_facts(r) for r in runs]},
+        lambda: render_runs(runs, _choose_columns(asked, order, runs, home.gated())),
+    )
 
 
 @command.command("tag")
@@ -178,11 +182,11 @@ def _serving(run: Run, fields: list[tuple[str, str]]) -> str:
     return f"{run.serving['release']} {number(values[named]) if named is not None else 'not known'}"
 
 
-def _shown(where: Condition | None, order: Order | None, runs: list[Run], gated: Sequence[str]) -> list[tuple[str, str]]:
+def _choose_columns(where: Condition | None, order: Order | None, runs: list[Run], gated: Sequence[str]) -> list[tuple[str, str]]:
     """The metrics and parameters to show, as (group, name): those of the query, then what gates ask for."""
     asked: list[QueryField] = [] if where is None else list(where.fields)
     found = [(f.group, f.name) for f in [*asked, *([order.field] if order else [])] if f.group]
-    found += [("metrics", name) for name in gated_first(dict.fromkeys(n for run in runs for n in run.metrics), gated)]
+    found += [("metrics", name) for name in sort_gated_first(dict.fromkeys(n for run in runs for n in run.metrics), gated)]
     return list(dict.fromkeys(found))[:COLUMNS]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from noria.cli.context import Home, demand_text, pass_home
-from noria.cli.exported import exported, public_keys
+from noria.cli.exported import find_export, public_keys
 from noria.cli.output import emit, json_option, pairs
 from noria.config import units
 from noria.delivery import standalone
@@ -125,7 +125,7 @@ def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str 
 
 
 def _lay(release: str, keys: tuple[Path, ...], as_json: bool) -> Lay:
-    path = exported(release) or (Path(release) if "/" in release else None)
+    path = find_export(release) or (Path(release) if "/" in release else None)
     if path is not None:
         tell = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
         return standalone.from_file(path, public_keys(*keys), tell)

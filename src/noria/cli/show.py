@@ -22,7 +22,7 @@ from noria.data.snapshot import Delivery
 from noria.delivery.rollout_record import Rollout
 from noria.delivery.rollout_store import RolloutStore
 from noria.evaluation.judge_compare import summary
-from noria.evaluation.records import gated_first
+from noria.evaluation.records import sort_gated_first
 from noria.evaluation.store import EvaluationStore
 from noria.kernel.errors import NotFoundError, UsageError
 from noria.monitor.store import QualityStore
@@ -85,10 +85,10 @@ def in_order(document: dict[str, Any], gated: Sequence[str]) -> None:
     """What gates ask for stands first among the metrics."""
     for facts in (document.get("evaluation"), document.get("run"), document.get("release")):
         if isinstance(facts, dict) and isinstance(facts.get("metrics"), dict):
-            facts["metrics"] = {name: facts["metrics"][name] for name in gated_first(facts["metrics"], gated)}
+            facts["metrics"] = {name: facts["metrics"][name] for name in sort_gated_first(facts["metrics"], gated)}
         if isinstance(facts, dict) and facts.get("serving"):
             values = facts["serving"]["metrics"]
-            facts["serving"] = facts["serving"] | {"metrics": {name: values[name] for name in gated_first(values, gated)}}
+            facts["serving"] = facts["serving"] | {"metrics": {name: values[name] for name in sort_gated_first(values, gated)}}
 
 
 def show_log(home: Home, run: dict[str, Any] | None, ref: str, step: str, as_json: bool) -> None:
@@ -155,16 +155,16 @@ def of_release(state: Path, ledger: Ledger, project: str, release: Release) -> d
         "rollouts": rollouts,
         "quality": windows,
         "missing": [name for name in EVIDENCE if evidence[name] is None and name != "origin"],
-        "not_reproducible": _erased(state, ledger, project, run.pins.snapshots if run else {}),
+        "not_reproducible": _erasure_reason(state, ledger, project, run.pins.snapshots if run else {}),
     }
 
 
-def _erased(state: Path, ledger: Ledger, project: str, snapshots: dict[str, str]) -> str | None:
+def _erasure_reason(state: Path, ledger: Ledger, project: str, snapshots: dict[str, str]) -> str | None:
     """Why a release cannot be made again; None when nothing that it was made of was erased."""
     if not erased_files(ledger):
         return None
 
-    return versions.erased_from(ledger, _blobs(state), project, snapshots) or None
+    return versions.erasure_words(ledger, _blobs(state), project, snapshots) or None
 
 
 def read_evidence(bundle: Path) -> dict[str, Any]:
@@ -187,9 +187,9 @@ def of_turn(state: Path, ledger: Ledger, project: str, turn: Turn) -> dict[str, 
         "turn": turn_facts(turn),
         "triggers": _triggers(ledger, turn),
         "run": msgspec.to_builtins(run) if run else None,
-        **_judged(ledger, turn),
+        **_evaluation_facts(ledger, turn),
         "rollouts": [rollout_facts(r) for r in RolloutStore(ledger, project).list(SHOWN, turn_id=turn.id)],
-        **(_left_by(state, ledger, run) if run else {}),
+        **(_series_and_logs(state, ledger, run) if run else {}),
     }
 
 
@@ -197,17 +197,17 @@ def of_run(state: Path, ledger: Ledger, project: str, run: Run) -> dict[str, Any
     """A run, the turn it belongs to, and what its steps left."""
     turn = TurnStore(ledger, project).find(run.turn_id) if run.turn_id else None
     facts = {"run": msgspec.to_builtins(run), "turn": turn_facts(turn) if turn else None, "triggers": _triggers(ledger, turn)}
-    return {"kind": "run", **facts, **_judged(ledger, turn), **_left_by(state, ledger, run)}
+    return {"kind": "run", **facts, **_evaluation_facts(ledger, turn), **_series_and_logs(state, ledger, run)}
 
 
-def _judged(ledger: Ledger, turn: Turn | None) -> dict[str, Any]:
+def _evaluation_facts(ledger: Ledger, turn: Turn | None) -> dict[str, Any]:
     """The evaluation of the turn's candidate, and its gates, whether it was released or not; None where none was measured."""
     nothing: dict[str, Any] = {"evaluation": None, "gate": None}
     found = EvaluationStore(ledger, turn.project).of_turn(turn.id) if turn else None
     return found.facts() if found is not None else nothing
 
 
-def _left_by(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:
+def _series_and_logs(state: Path, ledger: Ledger, run: Run) -> dict[str, Any]:
     """The series that the steps logged, in short, and how their logs end."""
     series = {
         step: {name: msgspec.to_builtins(found) for name, points in of_step.items() if (found := summary(points)) is not None}

@@ -231,7 +231,9 @@ def _pins(run: Facts | None) -> str:
 def _steps(steps: list[Facts] | None) -> str:
     if not steps:
         return ""
-    rows = [(s["name"], _state(s), duration(s["seconds"]), *_used(s), s["reason"]["text"].partition("\n")[0]) for s in steps]
+    rows = [
+        (s["name"], _state(s), duration(s["seconds"]), *_resource_cells(s), s["reason"]["text"].partition("\n")[0]) for s in steps
+    ]
     return table(("step", "what", "time", "cpu", "memory", "read", "written", "why"), rows)
 
 
@@ -240,7 +242,7 @@ def _state(step: Facts) -> str:
     return f"{step['state']}, attempt {attempts}" if attempts > 1 else str(step["state"])
 
 
-def _used(step: Facts) -> tuple[str, str, str, str]:
+def _resource_cells(step: Facts) -> tuple[str, str, str, str]:
     """Processor time, peak memory, and what was read and written; dashes for a step that did not run here."""
     if not step["seconds"] and not step["peak_rss_mb"]:
         return ("–",) * 4
@@ -279,7 +281,13 @@ def _evaluation(facts: Facts | None) -> str:
         return ""
     versus = facts.get("versus") or {}
     rows = [
-        (name, _known(m["value"]), f"{_known(m['low'])} to {_known(m['high'])}", f"{m['n']:,}", _versus(versus.get(name)))
+        (
+            name,
+            _render_number(m["value"]),
+            f"{_render_number(m['low'])} to {_render_number(m['high'])}",
+            f"{m['n']:,}",
+            _versus(versus.get(name)),
+        )
         for name, m in facts["metrics"].items()
     ]
     champion = f"against {facts['champion']}" if facts.get("champion") else "champion"
@@ -307,10 +315,10 @@ def _versus(comparison: Facts | None) -> str:
         return "–"
     found = [comparison[name] for name in ("difference", "low", "high")]
     difference, low, high = ("not defined" if value is None else f"{value:+.4g}" for value in found)
-    return f"{difference} ({low} to {high}), champion {_known(comparison['champion'])}"
+    return f"{difference} ({low} to {high}), champion {_render_number(comparison['champion'])}"
 
 
-def _known(value: float | None) -> str:
+def _render_number(value: float | None) -> str:
     """A number that may not be defined: JSON holds it as null."""
     return "not defined" if value is None else number(value)
 

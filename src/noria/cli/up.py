@@ -50,11 +50,11 @@ def command(home: Home, serve: str | None, console_at: str | None, as_json: bool
     context = assembly.assemble(home.path, warm=6)
     news = _News(context.ledger, context.name, as_json)
     wheel = daemon.Daemon(context, serve=address(serve), console_at=address(console_at))
-    daemon.run(wheel, lambda found: _opened(home, found, as_json), news.tell)
+    daemon.run(wheel, lambda found: _print_addresses(home, found, as_json), news.tell)
     return 0
 
 
-def _opened(home: Home, addresses: dict[str, str], as_json: bool) -> None:
+def _print_addresses(home: Home, addresses: dict[str, str], as_json: bool) -> None:
     if as_json:
         click.echo(to_json({"addresses": addresses, "token_file": str(home.state / "token")}))
         return

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from noria.config.document import nearest, shortened
+from noria.config.document import nearest, shorten
 from noria.kernel.errors import ConfigError
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -29,13 +29,13 @@ def holds(text: str, params: Mapping[str, Any]) -> bool:
     try:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"{shortened(text)!r} is not a condition", hint=HINT) from error
+        raise ConfigError(f"{shorten(text)!r} is not a condition", hint=HINT) from error
     try:
         return bool(_value(tree, params))
     except TypeError as error:
-        raise ConfigError(f"{shortened(text)!r} compares what cannot be compared: {error}", hint=HINT) from error
+        raise ConfigError(f"{shorten(text)!r} compares what cannot be compared: {error}", hint=HINT) from error
     except RecursionError:  # Python reads deeper than this can follow
-        raise ConfigError(f"{shortened(text)!r} is nested too deep", hint=HINT) from None
+        raise ConfigError(f"{shorten(text)!r} is nested too deep", hint=HINT) from None
 
 
 def find(params: Mapping[str, Any], name: str) -> Any:
@@ -48,13 +48,13 @@ def find(params: Mapping[str, Any], name: str) -> Any:
     return found
 
 
-def known_names(params: Mapping[str, Any], prefix: str = "") -> list[str]:
+def dotted_names(params: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Every dotted name, sections among them."""
     names = []
     for key, value in params.items():
         names.append(f"{prefix}{key}")
         if isinstance(value, Mapping):
-            names += known_names(value, f"{prefix}{key}.")
+            names += dotted_names(value, f"{prefix}{key}.")
     return names
 
 
@@ -74,18 +74,18 @@ def _value(node: ast.expr, params: Mapping[str, Any]) -> Any:
         return node.value
     if isinstance(node, ast.List | ast.Tuple):
         return [_value(v, params) for v in node.elts]
-    name = _dotted(node)
+    name = _dotted_name(node)
     if name in _WORDS:
         return _WORDS[name]
     try:
         return find(params, name)
     except KeyError:
-        raise ConfigError(f"there is no parameter {shortened(name)!r}", hint=nearest(name, known_names(params))) from None
+        raise ConfigError(f"there is no parameter {shorten(name)!r}", hint=nearest(name, dotted_names(params))) from None
 
 
-def _dotted(node: ast.expr) -> str:
+def _dotted_name(node: ast.expr) -> str:
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
-    raise ConfigError(f"{shortened(ast.unparse(node))!r} may not stand in a condition", hint=HINT)
+        return f"{_dotted_name(node.value)}.{node.attr}"
+    raise ConfigError(f"{shorten(ast.unparse(node))!r} may not stand in a condition", hint=HINT)

@@ -66,11 +66,11 @@ class DocumentItem(RedactedRecord, frozen=True):
     def kind(self) -> str:
         """What was found, in the words of an error message."""
         if isinstance(self.value, str):
-            return f"the text {shortened(self.text)!r}"
+            return f"the text {shorten(self.text)!r}"
         if isinstance(self.value, bool):
             return f"`{self.text}`"
         if isinstance(self.value, (int, float)):
-            return f"the number {shortened(self.text)}"
+            return f"the number {shorten(self.text)}"
         if isinstance(self.value, dict):
             return "a mapping"
         return "a list" if isinstance(self.value, list) else "nothing"
@@ -87,17 +87,17 @@ def read(data: bytes, shown: str, environ: Mapping[str, str] | None = None, expa
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"is not UTF-8 text (byte {error.start})", where=shown, hint="Save it as UTF-8.") from error
-    return _read(text, shown, environ, expanded) if environ is not None and "${" in text else _known(text, shown)
+    return _read(text, shown, environ, expanded) if environ is not None and "${" in text else _read_cached(text, shown)
 
 
 @lru_cache(maxsize=8)  # a turn reads the project's files in the home and in the worktree: mostly the same text
-def _known(text: str, shown: str) -> DocumentItem:
+def _read_cached(text: str, shown: str) -> DocumentItem:
     return _read(text, shown, None, ())
 
 
 def _read(text: str, shown: str, environ: Mapping[str, str] | None, expanded: Paths) -> DocumentItem:
     try:
-        _bound(text, shown)
+        _check_limits(text, shown)
         root = yaml.compose(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise _not_yaml(error, shown) from error
@@ -113,13 +113,13 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return f"Known here: {', '.join(words)}." if 0 < len(words) <= 24 else None
 
 
-def _bound(text: str, shown: str) -> None:
+def _check_limits(text: str, shown: str) -> None:
     """Refuse tags and deep nesting from the flat stream of events, before anything recurses."""
     depth = 0
     for event in yaml.parse(text, Loader=Loader):
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise ConfigError(f"tags are not allowed: {shortened(str(tag))}", where=_where(shown, event.start_mark))
+            raise ConfigError(f"tags are not allowed: {shorten(str(tag))}", where=_where(shown, event.start_mark))
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -226,6 +226,6 @@ def _not_yaml(error: yaml.YAMLError, shown: str) -> ConfigError:
     )
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """At most 60 characters, as messages show what they found."""
     return text if len(text) <= 60 else text[:57] + "..."

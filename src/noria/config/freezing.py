@@ -33,7 +33,7 @@ def parse(text: str) -> Freeze:
     if weekly is not (rest[:3] in DAYS):
         raise ValueError("one end is a day of the week and the other a date")
     _demand_zone(zone or "UTC")
-    start, end = (_weekly(begins), _weekly(rest)) if weekly else (_dated(begins, 0), _dated(rest, 1))
+    start, end = (_weekly(begins), _weekly(rest)) if weekly else (_date_minutes(begins, 0), _date_minutes(rest, 1))
     if not weekly and end <= start:
         raise ValueError("it ends before it begins")
     if weekly and end == start:
@@ -53,7 +53,7 @@ def _weekly(text: str) -> int:
     return DAYS.index(day) * DAY_MIN + _minutes(clock)
 
 
-def _dated(text: str, days_more: int) -> int:
+def _date_minutes(text: str, days_more: int) -> int:
     """Minutes since 1970-01-01 of a date with its time; of a date alone ``days_more`` days later."""
     date, _, clock = text.partition(" ")
     try:

@@ -53,7 +53,7 @@ class PythonSource:
 
     def _resolve(self, module: str, name: str, item: DocumentItem, hops: int) -> Function | None:
         path, tree = self._tree(module, item)
-        node = _defined(tree, name)
+        node = _find_definition(tree, name)
         if node is None and _takes_all(tree):
             return None
         if node is None:
@@ -120,7 +120,7 @@ def exists(path: Path) -> bool:
         return False
 
 
-def _defined(tree: ast.Module, name: str) -> ast.stmt | None:
+def _find_definition(tree: ast.Module, name: str) -> ast.stmt | None:
     """The statement that binds ``name`` last at the top of a module."""
     return next((node for node in reversed(_statements(tree.body)) if name in _binds(node)), None)
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from noria.config import document, keys
-from noria.config.condition import known_names
+from noria.config.condition import dotted_names
 from noria.config.contracts import load_contract, read_bytes
 from noria.config.document import DocumentItem, nearest
 from noria.config.functions import PythonSource, exists
@@ -92,14 +92,14 @@ def _read(home: Path, environ: Mapping[str, str], overrides: Mapping[str, Any]) 
         steps=steps.each,
         wide=steps.wide,
         model=model,
-        checks=Checks(**_given(root, "checks", code="code", timeout_s="timeout")),
+        checks=Checks(**_section_fields(root, "checks", code="code", timeout_s="timeout")),
         gates=gates,
         environments=environments,
         serving=_serving(root, home, model),
-        console=Console(**_given(root, "console", host="host", port="port", hosts="hosts")),
+        console=Console(**_section_fields(root, "console", host="host", port="port", hosts="hosts")),
         monitor=_monitor(root),
         retrain=_retrain(root),
-        git=GitWatch(**_given(root, "git", branch="branch", repository="repository", every_s="every")),
+        git=GitWatch(**_section_fields(root, "git", branch="branch", repository="repository", every_s="every")),
         secrets=_of_addresses(item),
     )
 
@@ -124,21 +124,21 @@ def overridden(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[
         for section in sections:
             place = place.get(section) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
-            every = known_names(params)
+            every = dotted_names(params)
             known = [one for one in every if not any(other.startswith(f"{one}.") for other in every)]
             raise ConfigError(f"there is no parameter {name!r}", hint=nearest(name, known) or "The params file holds none.")
         place[last] = value
     return found
 
 
-def _given(root: Section, key: str, **fields: str) -> dict[str, Any]:
+def _section_fields(root: Section, key: str, **fields: str) -> dict[str, Any]:
     section: Section | None = root.get(key)
     return section.given(**fields) if section is not None else {}
 
 
 def _serving(root: Section, home: Path, model: Model | None) -> Serving:
-    given = _given(root, "serving", host="host", port="port", max_body_bytes="max_body", max_rows="max_rows")
-    access = _given(root, "serving", keys_file="keys_file", hosts="hosts", rate="rate", log="access_log")
+    given = _section_fields(root, "serving", host="host", port="port", max_body_bytes="max_body", max_rows="max_rows")
+    access = _section_fields(root, "serving", keys_file="keys_file", hosts="hosts", rate="rate", log="access_log")
     if "keys_file" in access:
         access["keys_file"] = str((home / Path(access["keys_file"]).expanduser()).absolute())
     if "rate" in access:
@@ -166,7 +166,7 @@ def _monitor(root: Section) -> MonitorPolicy:
         if section is not None and section.get(key, 0.0) < 0:
             raise section.at(key).error(f"{key} cannot be below zero")
     return MonitorPolicy(
-        **_given(
+        **_section_fields(
             root,
             "monitor",
             every_s="every",

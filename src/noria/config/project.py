@@ -21,7 +21,7 @@ PRODUCTION = "production"  # the environment of a project that names none
 _PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]+@")
 
 
-def _masked(words: str, secrets: tuple[tuple[str, str], ...]) -> str:
+def _mask(words: str, secrets: tuple[tuple[str, str], ...]) -> str:
     for value, written in secrets:
         words = words.replace(value, written)
     return _PASSWORD.sub(r"\1***@", words)
@@ -71,7 +71,7 @@ class DataSource(RedactedRecord, frozen=True):
 
     def masked(self, words: str) -> str:
         """``words`` without what came from the environment, and without a password in an address."""
-        return _masked(words, self.secrets)
+        return _mask(words, self.secrets)
 
 
 class Step(RedactedRecord, frozen=True):
@@ -227,7 +227,7 @@ class Project(RedactedRecord, frozen=True):
 
     def masked(self, words: str) -> str:
         """``words`` without what came from the environment, and without a password in an address."""
-        return _masked(words, self.secrets)
+        return _mask(words, self.secrets)
 
     def result_name(self, stage: str) -> str:
         """What the result of a stage (`train`, `package`, `search`) is called: by its name, unless a step is called so."""

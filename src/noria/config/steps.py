@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from noria.config.condition import find, holds, known_names
+from noria.config.condition import dotted_names, find, holds
 from noria.config.document import DocumentItem, nearest
 from noria.config.functions import Function, PythonSource, exists
 from noria.config.project import Step
@@ -149,7 +149,7 @@ def _list_or_param(value: Any, place: DocumentItem, params: Mapping[str, Any]) -
     try:
         return find(params, value)
     except KeyError:
-        raise place.error(f"there is no parameter {value!r}", nearest(value, known_names(params))) from None
+        raise place.error(f"there is no parameter {value!r}", nearest(value, dotted_names(params))) from None
 
 
 def _label(value: Any) -> str:
@@ -165,7 +165,7 @@ def _step(name: str, section: Section, world: _World, item: dict[str, Any]) -> S
     common = section.given(
         timeout_s="timeout", memory_bytes="memory", cpus="cpus", retries="retries", frozen="frozen", always="always", when="when"
     )
-    common |= {"env": section.get("env", {}), "item": item, "wanted": _wanted(section, world.params)}
+    common |= {"env": section.get("env", {}), "item": item, "wanted": _is_wanted(section, world.params)}
     if common.get("frozen") and common.get("always"):
         raise section.at("always").error("a step is either frozen or runs always")
     if "cmd" in section:
@@ -181,7 +181,7 @@ def _command(name: str, section: Section, world: _World, item: dict[str, Any], c
     metrics, plots = _paths(section, "metrics", item), _paths(section, "plots", item)
     deps, files = [], []
     for index, text in enumerate(section.get("deps", ())):
-        given = _filled(text, item)
+        given = _fill_in(text, item)
         if given in world.takes:
             deps.append(given)
         elif _is_path(given, world):
@@ -194,22 +194,22 @@ def _command(name: str, section: Section, world: _World, item: dict[str, Any], c
             find(world.params, wanted)
         except KeyError:
             place = section.element("params", index)
-            raise place.error(f"there is no parameter {wanted!r}", nearest(wanted, known_names(world.params))) from None
+            raise place.error(f"there is no parameter {wanted!r}", nearest(wanted, dotted_names(world.params))) from None
     return Step(
         name,
-        cmd=_filled(section.get("cmd").replace("$${", "${"), item),  # commits of before had to write $${ for the shell's ${
+        cmd=_fill_in(section.get("cmd").replace("$${", "${"), item),  # commits of before had to write $${ for the shell's ${
         deps=tuple(dict.fromkeys(deps)),
         files=tuple(dict.fromkeys(files)),
         params=section.get("params", ()),
         outs=_all_outs(section, item),
         metrics=metrics,
         plots=plots,
-        directory=_path(_filled(section.get("wdir"), item), section.at("wdir")) if "wdir" in section else ".",
+        directory=_path(_fill_in(section.get("wdir"), item), section.at("wdir")) if "wdir" in section else ".",
         **common,
     )
 
 
-def _wanted(section: Section, params: Mapping[str, Any]) -> bool:
+def _is_wanted(section: Section, params: Mapping[str, Any]) -> bool:
     if "when" not in section:
         return True
     try:
@@ -218,7 +218,7 @@ def _wanted(section: Section, params: Mapping[str, Any]) -> bool:
         raise section.at("when").error(error.message, error.hint) from error
 
 
-def _filled(text: str, item: Mapping[str, Any]) -> str:
+def _fill_in(text: str, item: Mapping[str, Any]) -> str:
     """``{item}``, ``{item.lr}``, ``{key}`` or the name of an axis, replaced; all other braces stay as they are."""
 
     def replace(match: re.Match[str]) -> str:
@@ -236,7 +236,7 @@ def _all_outs(section: Section, item: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _paths(section: Section, key: str, item: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(_path(_filled(text, item), section.element(key, i)) for i, text in enumerate(section.get(key, ())))
+    return tuple(_path(_fill_in(text, item), section.element(key, i)) for i, text in enumerate(section.get(key, ())))
 
 
 def _path(text: str, place: DocumentItem) -> str:

@@ -118,7 +118,7 @@ class Guard:
             return None
         if request.method in ("GET", "HEAD") and self._cookie(request.headers):
             return None
-        return _unauthorised(request)
+        return _unauthorised_response(request)
 
     def _host_known(self, host: str) -> bool:
         name, _, port = host.rpartition(":")
@@ -167,7 +167,7 @@ def _with_headers(send: Send) -> Send:
     return sender
 
 
-def _unauthorised(request: Request) -> Response:
+def _unauthorised_response(request: Request) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         return _unauthorised_page()
     return _error(
@@ -181,7 +181,7 @@ def _unauthorised(request: Request) -> Response:
 
 def _unauthorised_page() -> Response:
     policy = POLICY.format(style=f"'sha256-{page.LOCKED_STYLE_HASH}'", rest=REST)
-    return HTMLResponse(page.locked(), 401, {"content-security-policy": policy, "www-authenticate": "Bearer"})
+    return HTMLResponse(page.locked_page(), 401, {"content-security-policy": policy, "www-authenticate": "Bearer"})
 
 
 def _static(name: str) -> Callable[[Request], Response]:

@@ -38,7 +38,7 @@ class ChartFrame(msgspec.Struct, frozen=True):
         return round(MARGIN_TOP + inner * (self.high - value) / (self.high - self.low), 1)
 
 
-def judged(windows: Sequence[Window]) -> list[Window]:
+def labelled_windows(windows: Sequence[Window]) -> list[Window]:
     """The windows that have labels, and so a quality."""
     return [w for w in windows if w.labelled > 0]
 
@@ -55,7 +55,7 @@ def sank(window: Window, false_alarm: float) -> bool:
 
 def quality_chart(windows: Sequence[Window], width: int, height: int, false_alarm: float) -> Markup:
     """An SVG element of ``width`` by ``height`` user units; empty when no window has labels."""
-    shown = judged(windows)
+    shown = labelled_windows(windows)
     if not shown:
         return Markup("")
     frame = _frame(shown, width, height)

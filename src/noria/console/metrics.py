@@ -136,13 +136,13 @@ def _daemon(view: StatusView) -> Iterable[Family]:
         "noria_threads_ended",
         "gauge",
         "Threads of the daemon that ended though nobody stopped them.",
-        [({}, len(background.ended()))],
+        [({}, len(background.ended_threads()))],
     )
 
 
 def _labels(labels: dict[str, str]) -> str:
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
 
 
-def _escaped(value: str) -> str:
+def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from noria.console import chart, ways
 from noria.delivery.rollout_record import evidence_words
-from noria.evaluation.records import gated_first
+from noria.evaluation.records import sort_gated_first
 from noria.kernel import words
 from noria.kernel.names import short
 from noria.pipeline.turn_record import TurnOutcome
@@ -72,16 +72,16 @@ def _templates() -> Environment:
         "colour": chart.colour,
         "codes": rollout_steps.codes,
         "told": evidence_words,
-        "gated_first": gated_first,
-        "known": known,
+        "gated_first": sort_gated_first,
+        "known": render_number,
     }
-    made.globals |= {"tone": tone, "chart": chart.quality_chart, "judged": chart.judged, "sank": chart.sank}
+    made.globals |= {"tone": tone, "chart": chart.quality_chart, "judged": chart.labelled_windows, "sank": chart.sank}
     made.globals |= {name: getattr(rollout_steps, name) for name in ("bar", "cleared", "headline", "plan", "traffic")}
     made.globals |= {"ways": ways.ways, "rollout_tones": rollout_steps.TONES, "verdicts": VERDICTS}
     return made
 
 
-def known(value: float | None) -> str:
+def render_number(value: float | None) -> str:
     """A number that may not be defined: null, or no number."""
     return words.number(value) if value is not None and not math.isnan(value) else "not defined"
 
@@ -107,6 +107,6 @@ def render_fragment(view: StatusView) -> str:
     return TEMPLATES.get_template("fragment.html").render(view=view)
 
 
-def locked() -> str:
+def locked_page() -> str:
     """The page for someone without the token."""
     return LOCKED

@@ -41,7 +41,7 @@ def take_in(context: StoreContext, project: Project, *, patient: bool = False) -
     arrivals = []
     for dataset in project.data.values():
         if not served_predictions.is_log(dataset.source):
-            arrivals += _taken(context, dataset, patient)
+            arrivals += _take_in(context, dataset, patient)
     return arrivals
 
 
@@ -53,7 +53,7 @@ def news(context: StoreContext, dataset: DataSource, source: SourceListing) -> I
     """
     marks = {}
     for found, before in _changes(context, dataset, source):
-        touched = _touched(context, dataset, source, found, before)
+        touched = _find_stat_entry(context, dataset, source, found, before)
         if touched is None:
             yield found
         else:
@@ -63,7 +63,7 @@ def news(context: StoreContext, dataset: DataSource, source: SourceListing) -> I
 
 def _changes(context: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[tuple[FoundFile, str]]:
     """What has another mark than before, with that one: the source's files and the known marks, side by side."""
-    judge = judged_by(dataset)
+    judge = judge_digest(dataset)
     known = context.ledger.marks.each(context.name, place(dataset))
     name, seen, digest = next(known, _NONE)
     for found in source.look():
@@ -74,17 +74,17 @@ def _changes(context: StoreContext, dataset: DataSource, source: SourceListing) 
         yield found, seen if name == found.name else ""
 
 
-def _touched(
+def _find_stat_entry(
     context: StoreContext, dataset: DataSource, source: SourceListing, found: FoundFile, before: str
 ) -> StatEntry | None:
     """The mark to be kept of a file whose bytes were judged before; None when they may be new."""
     if found.path is None or found.problem or not before.startswith(f"{found.size_bytes}:"):
         return None
     try:
-        digest = files.digest(Path(found.path)) if arrived(source, found, dataset.settle_s) else ""
+        digest = files.digest(Path(found.path)) if has_arrived(source, found, dataset.settle_s) else ""
     except (FileNotFoundError, DataError):  # gone, or not to be read: whoever takes it in says so
         return None
-    mark = _known(context, dataset, found, digest) if digest and source.still(found) else None
+    mark = _find_mark(context, dataset, found, digest) if digest and source.still(found) else None
     return None if mark is None else StatEntry(mark, digest)
 
 
@@ -100,7 +100,7 @@ def place(dataset: DataSource) -> str:
     return f"data:{dataset.name}"
 
 
-def judged_by(dataset: DataSource) -> str:
+def judge_digest(dataset: DataSource) -> str:
     """The digest of all that decides over a dataset's files: its contract, and what noria.yaml says of where and how they are.
 
     Values from the environment count by the names of their variables: they stand in no digest that could be guessed from.
@@ -119,14 +119,14 @@ def refusal(mark: str, contract: str) -> str:
 _NONE = ("", "", "")
 
 
-def _taken(context: StoreContext, dataset: DataSource, patient: bool) -> list[Arrival]:
+def _take_in(context: StoreContext, dataset: DataSource, patient: bool) -> list[Arrival]:
     source = connect(context, dataset)
     try:
         _leave_behind(context, dataset, source)
         found = list(_whole(context, dataset, source, patient))
         if len(found) >= MANY:
             context.progress(f"{dataset.name}: taking in {len(found):,} files")
-        return _unjudged(context, dataset, list(_kept(context, source, found)))
+        return _select_unjudged(context, dataset, list(_store_files(context, source, found)))
     except DataError as error:
         if patient or not DataStore.of(context).head(dataset.name).files:
             raise
@@ -170,7 +170,7 @@ def _whole(context: StoreContext, dataset: DataSource, source: SourceListing, pa
         for found in news(context, dataset, source):
             if found.name in told:
                 continue
-            if arrived(source, found, dataset.settle_s):
+            if has_arrived(source, found, dataset.settle_s):
                 told.add(found.name)
                 yield found._replace(problem=source.problem(found))
             else:
@@ -180,7 +180,7 @@ def _whole(context: StoreContext, dataset: DataSource, source: SourceListing, pa
         time.sleep(LOOK_AGAIN_S)
 
 
-def arrived(source: SourceListing, found: FoundFile, settle_s: float) -> bool:
+def has_arrived(source: SourceListing, found: FoundFile, settle_s: float) -> bool:
     """Whether it can be judged: it is there whole, or never will be."""
     try:
         return bool(found.problem) or source.settled(found, settle_s)
@@ -188,7 +188,7 @@ def arrived(source: SourceListing, found: FoundFile, settle_s: float) -> bool:
         return False
 
 
-def _kept(context: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
+def _store_files(context: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
     """Each with the digest of its bytes, which are blobs now; none for what cannot be read.
 
     What vanished or changed while it was read is left to the next look.
@@ -198,7 +198,7 @@ def _kept(context: StoreContext, source: SourceListing, found: Sequence[FoundFil
     for path, digest in _put(context, here):
         if source.still(here[path]):
             yield here[path], digest
-    yield from _fetched(context, source, [each for each in found if each.path is None and not each.problem])
+    yield from _fetch_files(context, source, [each for each in found if each.path is None and not each.problem])
 
 
 def _put(context: StoreContext, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
@@ -208,7 +208,7 @@ def _put(context: StoreContext, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
         raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or "")) from error
 
 
-def _fetched(context: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
+def _fetch_files(context: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
     """Files from elsewhere, a few at a time side by side."""
     if not found:
         return
@@ -233,13 +233,13 @@ def _fetch(source: SourceListing, found: FoundFile, target: Path) -> bool:
     return False
 
 
-def _unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[tuple[FoundFile, str]]) -> list[Arrival]:
+def _select_unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[tuple[FoundFile, str]]) -> list[Arrival]:
     """Those that no delivery has judged; the marks of the others are written down."""
     arrivals, marks = [], {}
     ever = DataStore.of(context).delivered(dataset.name) if len(kept) > SEVERAL else None
     for found, digest in kept:
         asked = bool(digest) and (ever is None or found.name in ever)
-        mark = _known(context, dataset, found, digest) if asked else None
+        mark = _find_mark(context, dataset, found, digest) if asked else None
         if mark is None:
             origin = found.name if dataset.pin == "version" else None
             arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem, origin))
@@ -249,9 +249,9 @@ def _unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[tuple[F
     return arrivals
 
 
-def _known(context: StoreContext, dataset: DataSource, found: FoundFile, digest: str) -> str | None:
+def _find_mark(context: StoreContext, dataset: DataSource, found: FoundFile, digest: str) -> str | None:
     """The mark of bytes that were judged before; None when they are new."""
-    judge = judged_by(dataset)
+    judge = judge_digest(dataset)
     delivery = DataStore.of(context).seen(dataset.name, found.name, digest, judge)
     if delivery is None:
         return None

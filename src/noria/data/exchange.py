@@ -41,8 +41,8 @@ from noria.storage.listed_archive import (
     ExportMeter,
     demand_new,
     demand_room,
-    digested,
-    opened,
+    digest_member,
+    open_archive,
     small,
     take_all,
     write,
@@ -120,22 +120,22 @@ def take_in(
     DiskFullError. Then nothing was kept.
     """
     with context.locks.using(BLOBS):
-        with opened(path) as file:
+        with open_archive(path) as file:
             members = archive.members(file)
-            head, pins = _begun(members)
+            head, pins = _read_listing(members)
             name = name or f"imported-{names.short(head.digest)}"
             _demand_welcome(context, head, pins, name, into, erased)
-            take_all(members, _pieces(pins), FILES, digested, ExportMeter("verifying", head.size_bytes, context.progress))
+            take_all(members, _pieces(pins), FILES, digest_member, ExportMeter("verifying", head.size_bytes, context.progress))
         absent = {pin.digest: pin.size_bytes for pin in pins if not context.blobs.exists(pin.digest)}
         demand_room(context.state, sum(absent.values()), "Make room; `noria gc` says what nothing needs.")
-        _kept(context, path, head)
-        facts, known = _recorded(context, head, pins, name)
+        _store_contents(context, path, head)
+        facts, known = _record_snapshot(context, head, pins, name)
         if into is not None:
             versions.checkout(context, facts, into, versions.LinkKind.REFLINK)
     return SnapshotImport(facts, name, known, len(absent), str(into.resolve()) if into is not None else None)
 
 
-def _begun(members: Iterator[ArchiveMember]) -> tuple[SnapshotHead, tuple[FilePin, ...]]:
+def _read_listing(members: Iterator[ArchiveMember]) -> tuple[SnapshotHead, tuple[FilePin, ...]]:
     """What the tar says that it holds, checked as far as it can be before its contents are read."""
     first = next(members, None)
     if first is not None and first.name == RELEASE_HEAD:
@@ -231,17 +231,17 @@ def _demand_welcome(
         )
 
 
-def _kept(context: StoreContext, path: Path, head: SnapshotHead) -> None:
+def _store_contents(context: StoreContext, path: Path, head: SnapshotHead) -> None:
     """Read the tar once more, into the store. What was verified a moment ago is verified again: a file can change."""
 
     (context.state / "work").mkdir(exist_ok=True)
     with (
         full_disk(context.state),
-        opened(path) as file,
+        open_archive(path) as file,
         TemporaryDirectory(dir=context.state / "work", prefix="import-") as folder,
     ):
         members = archive.members(file)
-        again, pins = _begun(members)
+        again, pins = _read_listing(members)
         if again != head:
             raise DataError("changed while it was read")
         keeping = _Keeping(context, Path(folder))
@@ -274,7 +274,9 @@ class _Keeping(msgspec.Struct):
         self.waiting, self.size_bytes = [], 0
 
 
-def _recorded(context: StoreContext, head: SnapshotHead, pins: tuple[FilePin, ...], name: str) -> tuple[SnapshotFacts, bool]:
+def _record_snapshot(
+    context: StoreContext, head: SnapshotHead, pins: tuple[FilePin, ...], name: str
+) -> tuple[SnapshotFacts, bool]:
     """The version as the ledger knows it now, and whether it knew it before: then what it says of it stands."""
     with context.ledger.transaction():
         known = True

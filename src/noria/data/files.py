@@ -10,11 +10,11 @@ from pathlib import Path
 from blake3 import blake3
 
 from noria.data.formats import DatasetFile, open_table, read_table, read_tables
-from noria.data.sources.local import settled, unfinished
+from noria.data.sources.local import is_settled, is_unfinished
 from noria.kernel.background import Background
 from noria.kernel.errors import DataError
 
-__all__ = ["DatasetFile", "FileWatcher", "digest", "open_table", "read_table", "read_tables", "settled"]
+__all__ = ["DatasetFile", "FileWatcher", "digest", "is_settled", "open_table", "read_table", "read_tables"]
 
 PRUNED = frozenset({"__pycache__", "node_modules", "venv"})  # and every folder whose name begins with a dot
 FOLDER_LIMIT = 2000  # folders that are watched; changes beyond them are found by the poll
@@ -72,7 +72,7 @@ class FileWatcher:
         from watchfiles import watch  # loaded by the daemon alone
 
         rounds = watch(
-            *folders, watch_filter=_wanted, debounce=50, step=10, stop_event=self._stop, recursive=False, raise_interrupt=False
+            *folders, watch_filter=_is_wanted, debounce=50, step=10, stop_event=self._stop, recursive=False, raise_interrupt=False
         )
         for changes in rounds:
             self.changed.set()
@@ -84,9 +84,9 @@ def _is_folder(path: str, folders: Sequence[Path]) -> bool:
     return os.path.isdir(path) or Path(path) in folders
 
 
-def _wanted(_: object, path: str) -> bool:
+def _is_wanted(_: object, path: str) -> bool:
     parts = Path(path).parts
-    return ".git" in parts or not unfinished(parts[-1])
+    return ".git" in parts or not is_unfinished(parts[-1])
 
 
 def _folders(roots: Sequence[Path]) -> list[Path]:

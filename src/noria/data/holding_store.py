@@ -9,7 +9,7 @@ from noria.data.snapshot import Delivery, FilePin, SnapshotFacts
 from noria.kernel.errors import NotFoundError
 from noria.storage.bound_store import BoundStore
 from noria.storage.ledger import Ledger
-from noria.storage.rows import StructTable, parsed
+from noria.storage.rows import StructTable, parse_json
 
 AT_ONCE = 64  # chunks that are read in one statement
 SNAPSHOT = "dataset, digest, file_count, row_count, size_bytes, at"
@@ -40,9 +40,9 @@ class HoldingStore(BoundStore):
             if row["digest"] not in wanted:
                 continue
             if row["chunks"]:
-                keys |= dict.fromkeys(parsed(row["chunks"], kind=list[str]))
+                keys |= dict.fromkeys(parse_json(row["chunks"], kind=list[str]))
             else:  # of before migration 0005
-                yield from parsed(row["files"], kind=list[FilePin])
+                yield from parse_json(row["files"], kind=list[FilePin])
         ordered = list(keys)
         for start in range(0, len(ordered), AT_ONCE):
             part = ordered[start : start + AT_ONCE]
@@ -65,8 +65,8 @@ class HoldingStore(BoundStore):
                 hit.add(row["key"])
         found = set()
         for row in self._database.each("SELECT digest, files, chunks FROM snapshots WHERE project = ?", (self.project,)):
-            keys = parsed(row["chunks"], kind=list[str]) if row["chunks"] else []
-            old = parsed(row["files"], kind=list[FilePin]) if row["files"] else []
+            keys = parse_json(row["chunks"], kind=list[str]) if row["chunks"] else []
+            old = parse_json(row["files"], kind=list[FilePin]) if row["files"] else []
             if not hit.isdisjoint(keys) or any(pin.digest in blobs for pin in old):
                 found.add(str(row["digest"]))
         return found
@@ -80,8 +80,8 @@ class HoldingStore(BoundStore):
                 if pin.name == name:
                     chunks[row["key"]] = pin
         for row in self._database.each("SELECT dataset, files, chunks FROM snapshots WHERE project = ?", (self.project,)):
-            keys = parsed(row["chunks"], kind=list[str]) if row["chunks"] else []
-            old = parsed(row["files"], kind=list[FilePin]) if row["files"] else []
+            keys = parse_json(row["chunks"], kind=list[str]) if row["chunks"] else []
+            old = parse_json(row["files"], kind=list[FilePin]) if row["files"] else []
             pins = [*(chunks[key] for key in keys if key in chunks), *(pin for pin in old if pin.name == name)]
             found.update((row["dataset"], pin) for pin in pins)
         found.update((dataset, pin) for dataset, pin in self.standing() if pin.name == name)

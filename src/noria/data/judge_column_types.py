@@ -32,12 +32,12 @@ class Undecided(msgspec.Struct, frozen=True):
         return f"{self.column}: a date like {self.example} may be {first} or {' or '.join(others)}"
 
 
-def said(contract: Contract | None) -> dict[str, Column]:
+def contract_types(contract: Contract | None) -> dict[str, Column]:
     """The types that the contract says."""
-    return {rule.name: found for rule in (contract.columns if contract else ()) if (found := _said(rule)).kind}
+    return {rule.name: found for rule in (contract.columns if contract else ()) if (found := _rule_type(rule)).kind}
 
 
-def _said(rule: ColumnRule) -> Column:
+def _rule_type(rule: ColumnRule) -> Column:
     kind = rule.type or ""
     if not kind and rule.format:
         kind = ColumnKind.DATETIME if any(f"%{letter}" in rule.format for letter in _TIMES) else ColumnKind.DATE
@@ -46,7 +46,7 @@ def _said(rule: ColumnRule) -> Column:
 
 def open_columns(contract: Contract | None, known: TableType, names: Iterable[str]) -> list[str]:
     """The columns of which only the files can tell the type, or how their dates are written."""
-    told = said(contract)
+    told = contract_types(contract)
     found = []
     for name in names:
         column = told.get(name)
@@ -65,13 +65,13 @@ def open_columns(contract: Contract | None, known: TableType, names: Iterable[st
 
 def decide(contract: Contract | None, known: TableType, files: Sequence[FileLooks]) -> tuple[TableType, tuple[Undecided, ...]]:
     """The type of the table: the contract's columns, those that were decided before, and those of ``files``."""
-    told = said(contract)
+    told = contract_types(contract)
     order = dict.fromkeys([*known.columns, *(name for file in files for name in file.columns), *told])
     columns: dict[str, Column] = {}
     undecided: list[Undecided] = []
     for name in order:
         seen = [(file.name, file.columns[name]) for file in files if name in file.columns and file.columns[name].filled]
-        found = _decided(name, told.get(name), known.columns.get(name), seen)
+        found = _decide_column(name, told.get(name), known.columns.get(name), seen)
         if isinstance(found, Undecided):
             undecided.append(found)
             found = told.get(name, Column())
@@ -79,7 +79,9 @@ def decide(contract: Contract | None, known: TableType, files: Sequence[FileLook
     return TableType(columns), tuple(undecided)
 
 
-def _decided(name: str, told: Column | None, before: Column | None, seen: list[tuple[str, ColumnLooks]]) -> Column | Undecided:
+def _decide_column(
+    name: str, told: Column | None, before: Column | None, seen: list[tuple[str, ColumnLooks]]
+) -> Column | Undecided:
     if told is None:
         if before is not None and before.kind:
             return replace(before, said=False)
@@ -98,7 +100,7 @@ def _of_files(name: str, seen: list[tuple[str, ColumnLooks]]) -> Column | Undeci
     """The narrowest type that all values have; where files have none in common, the first file's."""
     common = frozenset.intersection(*(look.fits for _, look in seen))
     file, look = seen[0]
-    if not common or (common == {STRING} and all(_timed(each) for _, each in seen)):
+    if not common or (common == {STRING} and all(_is_temporal(each) for _, each in seen)):
         common = look.fits
     for kind in _ORDER:
         fits = sorted((one for one in common if one.kind == kind), key=lambda one: (one.format, one.zone))
@@ -111,6 +113,6 @@ def _of_files(name: str, seen: list[tuple[str, ColumnLooks]]) -> Column | Undeci
     return min(common, key=lambda one: one.kind)
 
 
-def _timed(look: ColumnLooks) -> bool:
+def _is_temporal(look: ColumnLooks) -> bool:
     """Whether every value is a date or a time, of whatever zone."""
     return any(one.kind in (ColumnKind.DATE, ColumnKind.DATETIME) for one in look.fits)

@@ -78,14 +78,14 @@ def judge(
     return ContractRuling(combine(tuple(f.reason for f in findings)), failing, count)
 
 
-def refused(table: pl.DataFrame, reasons: Sequence[tuple[str, pl.Series | None]]) -> ContractRuling:
+def refuse_file(table: pl.DataFrame, reasons: Sequence[tuple[str, pl.Series | None]]) -> ContractRuling:
     """A file that cannot be a part of its dataset: each reason with the rows that are to blame, if any are."""
     findings = [ContractBreach(Reason("contract.table", text, Outcome.FAIL), rows, text) for text, rows in reasons]
     failing, count = _failing(table, findings)
     return ContractRuling(combine(tuple(f.reason for f in findings)), failing, count)
 
 
-def _broken(code: str, text: str, rows: pl.Series | None = None, words: str = "", **numbers: float) -> ContractBreach:
+def _breach(code: str, text: str, rows: pl.Series | None = None, words: str = "", **numbers: float) -> ContractBreach:
     counts = {name: float(number) for name, number in numbers.items()}
     return ContractBreach(Reason(f"contract.{code}", text, Outcome.FAIL, counts), rows, words or text)
 
@@ -109,17 +109,17 @@ def _failing(table: pl.DataFrame, findings: list[ContractBreach]) -> tuple[pl.Da
 def _shape(contract: Contract, table: pl.DataFrame) -> Iterator[ContractBreach]:
     rows = table.height
     if rows < contract.rows_min:
-        yield _broken("rows", f"{rows:,} rows; the contract asks for at least {contract.rows_min:,}", total=rows)
+        yield _breach("rows", f"{rows:,} rows; the contract asks for at least {contract.rows_min:,}", total=rows)
     if contract.rows_max is not None and rows > contract.rows_max:
-        yield _broken("rows", f"{rows:,} rows; the contract allows at most {contract.rows_max:,}", total=rows)
+        yield _breach("rows", f"{rows:,} rows; the contract allows at most {contract.rows_max:,}", total=rows)
     needed = [r.name for r in contract.columns if r.required] + [*contract.unique] + [contract.fresh_column or ""]
     for name in dict.fromkeys(n for n in needed if n and n not in table.columns):
-        yield _broken("missing_column", f"column {name} is missing{_nearest(name, contract, table)}")
+        yield _breach("missing_column", f"column {name} is missing{_nearest(name, contract, table)}")
     if contract.extra_columns == "forbid":
         promised = {r.name for r in contract.columns} | set(contract.unique)
         extra = [name for name in table.columns if name not in promised]
         if extra:
-            yield _broken("extra_column", f"the contract forbids extra columns; the file has {_some(extra)}", columns=len(extra))
+            yield _breach("extra_column", f"the contract forbids extra columns; the file has {_some(extra)}", columns=len(extra))
 
 
 def _nearest(name: str, contract: Contract, table: pl.DataFrame) -> str:
@@ -147,7 +147,7 @@ def _columns(contract: Contract, table: pl.DataFrame) -> Iterator[ContractBreach
 def _wrong_type(rule: ColumnRule, column: pl.Series) -> ContractBreach | None:
     if rule.type is None or column.dtype == pl.Null or rule.type in _words(column.dtype):
         return None
-    return _broken("type", f"{rule.name}: the contract promises {rule.type}, the file has {_words(column.dtype)[0]}")
+    return _breach("type", f"{rule.name}: the contract promises {rule.type}, the file has {_words(column.dtype)[0]}")
 
 
 def _words(dtype: pl.DataType) -> tuple[str, ...]:
@@ -176,22 +176,22 @@ def _empty(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
     empty, rows = int(blank.sum()), len(column)
     if empty / rows > rule.nulls:
         text = f"{rule.name}: {percent(empty / rows)} of {rows:,} rows are empty; the contract allows {percent(rule.nulls)}"
-        yield _broken("nulls", text, blank, f"{rule.name} is empty", empty=empty, total=rows)
+        yield _breach("nulls", text, blank, f"{rule.name} is empty", empty=empty, total=rows)
 
 
 def _values(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
     if rule.low is not None or rule.high is not None:
         yield from _outside(rule, column)
     if rule.values is not None:
-        wrong = ~(_allowed(column, rule.values) | _blank(column)).fill_null(True)
+        wrong = ~(_is_allowed(column, rule.values) | _blank(column)).fill_null(True)
         count = int(wrong.sum())
         if count:
             kinds, allowed = column.filter(wrong).n_unique(), _some(list(rule.values))
             text = f"{rule.name}: {count:,} of {len(column):,} rows hold {kinds:,} values other than {allowed}"
-            yield _broken("values", text, wrong, f"{rule.name} is not an allowed value", failing=count, total=len(column))
+            yield _breach("values", text, wrong, f"{rule.name} is not an allowed value", failing=count, total=len(column))
 
 
-def _allowed(column: pl.Series, values: tuple[str, ...]) -> pl.Series:
+def _is_allowed(column: pl.Series, values: tuple[str, ...]) -> pl.Series:
     """Numbers are compared as numbers: 1 in the contract allows 1.0 in the file."""
     if not column.dtype.is_numeric():
         return column.cast(pl.String).is_in([v.lower() for v in values] if column.dtype == pl.Boolean else list(values))
@@ -204,7 +204,7 @@ def _outside(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
         return
     if not column.dtype.is_numeric():  # a promise that cannot be held against the file is not kept
         text = f"{rule.name}: the contract sets a range of numbers, the file has {_words(column.dtype)[0]}"
-        yield _broken("range", text)
+        yield _breach("range", text)
         return
     known = ~_blank(column)
     below = known & (column < rule.low) if rule.low is not None else pl.repeat(False, len(column), eager=True)
@@ -213,7 +213,7 @@ def _outside(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
     count, under, over = int(wrong.sum()), int(below.sum()), int(above.sum())
     if count:
         text = f"{rule.name}: {count:,} of {len(column):,} rows lie outside {_bounds(rule)} ({under:,} below, {over:,} above)"
-        yield _broken(
+        yield _breach(
             "range", text, wrong, f"{rule.name} lies outside {_bounds(rule)}", below=under, above=over, total=len(column)
         )
 
@@ -232,15 +232,15 @@ def _unique(contract: Contract, table: pl.DataFrame, known: pl.DataFrame | None)
     again = ~keys.to_struct().is_first_distinct()
     if again.any():
         text = f"{int(again.sum()):,} of {table.height:,} rows repeat the ({name}) of a row before them in this file"
-        yield _broken("unique", text, again, f"({name}) repeats a row of this file", repeated=int(again.sum()))
+        yield _breach("unique", text, again, f"({name}) repeats a row of this file", repeated=int(again.sum()))
     if known is not None and not known.is_empty():
-        seen = _seen(keys, known.select(columns))
+        seen = _is_known(keys, known.select(columns))
         if seen.any():
             text = f"{int(seen.sum()):,} of {table.height:,} rows repeat the ({name}) of a row that was accepted before"
-            yield _broken("unique", text, seen, f"({name}) was accepted before", repeated=int(seen.sum()))
+            yield _breach("unique", text, seen, f"({name}) was accepted before", repeated=int(seen.sum()))
 
 
-def _seen(keys: pl.DataFrame, known: pl.DataFrame) -> pl.Series:
+def _is_known(keys: pl.DataFrame, known: pl.DataFrame) -> pl.Series:
     """Which rows of ``keys`` are in ``known``; a null equals a null."""
     alike = known.select(pl.col(name).cast(dtype, strict=False) for name, dtype in keys.schema.items()).unique()
     hit = keys.with_row_index("_row").join(alike, on=keys.columns, how="semi", nulls_equal=True)["_row"]
@@ -256,12 +256,12 @@ def _fresh(contract: Contract, table: pl.DataFrame, now: float | None) -> Iterat
         return  # the row count says enough
     newest = _newest(table[name])
     if newest is None:
-        yield _broken("freshness", f"{name}: no row says when it is from")
+        yield _breach("freshness", f"{name}: no row says when it is from")
         return
     age = now - newest
     if age > within:
         text = f"{name}: the newest row is {duration(age)} old; the contract allows {lasting(within)}"
-        yield _broken("freshness", text, age_s=age, within_s=within)
+        yield _breach("freshness", text, age_s=age, within_s=within)
 
 
 def _newest(column: pl.Series) -> float | None:
@@ -293,7 +293,7 @@ def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute
     if count > rule.at_most * rows:
         allowed = f"; the contract allows {percent(rule.at_most)}" if rule.at_most else ""
         text = f"rule '{rule.name}' does not hold on {count:,} of {rows:,} rows{allowed}"
-        yield _broken("rule", text, broken, f"rule '{rule.name}' does not hold", failing=count, total=rows)
+        yield _breach("rule", text, broken, f"rule '{rule.name}' does not hold", failing=count, total=rows)
 
 
 def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute) -> pl.Series | ContractBreach:
@@ -306,7 +306,7 @@ def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Com
     needed = allowed.columns
     lacking = [name for name in needed if name not in table.columns]
     if lacking:
-        return _broken("rule", f"rule '{rule.name}' needs {_some(lacking)}, which the file does not have")
+        return _breach("rule", f"rule '{rule.name}' needs {_some(lacking)}, which the file does not have")
     try:
         some = table.select(needed or table.columns[:1]).with_columns(cs.float().fill_nan(None))
         passed = allowed.parts * (some.estimated_size() + 8 * some.height)

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from noria.data.snapshot import FilePin
 from noria.kernel import names
-from noria.storage.rows import UNREADABLE, damaged
+from noria.storage.rows import UNREADABLE, damage_error
 
 CHUNK_FILES = 512  # entries of a chunk, on average; a power of two
 Span = tuple[str, str | None]  # from this name on, up to but not including that one; None: to the end
@@ -67,7 +67,7 @@ def unpack(content: str | bytes) -> Iterator[FilePin]:
     try:
         pins = [FilePin(*entry) for entry in msgspec.json.decode(content)]
     except UNREADABLE as error:
-        raise damaged("chunks", error) from error
+        raise damage_error("chunks", error) from error
     yield from pins
 
 

@@ -53,17 +53,17 @@ def _fetch(context: StoreContext, dataset: DataSource, pins: Sequence[FilePin]) 
         for pin in pins:
             found = there.get(pin.name)
             if found is None:
-                raise _gone(dataset, pin, "is gone from its origin")
+                raise _gone_error(dataset, pin, "is gone from its origin")
             try:
                 source.fetch(found, target)
             except FileNotFoundError:
-                raise _gone(dataset, pin, "is gone from its origin") from None
+                raise _gone_error(dataset, pin, "is gone from its origin") from None
             if names.digest_file(target) != pin.digest:
-                raise _gone(dataset, pin, "is not the version any more that was taken in")
+                raise _gone_error(dataset, pin, "is not the version any more that was taken in")
             context.blobs.put_file(target, lasting=False)
 
 
-def _gone(dataset: DataSource, pin: FilePin, what: str) -> DataError:
+def _gone_error(dataset: DataSource, pin: FilePin, what: str) -> DataError:
     hint = (
         f"`pin: version` of {dataset.name} relies on objects that never change: put it back, or leave `pin` out to keep copies."
     )

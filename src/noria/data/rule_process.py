@@ -32,14 +32,14 @@ def apart(sql: str, table: pl.DataFrame) -> pl.Series:
         folder = Path(name)
         table.write_ipc(folder / "table.arrow")
         (folder / "rule.sql").write_text(sql, encoding="utf-8")
-        _watched(folder, MEMORY_BYTES + 4 * table.estimated_size())
+        _run_process(folder, MEMORY_BYTES + 4 * table.estimated_size())
         answer = json.loads((folder / "answer.json").read_bytes())
         if "error" in answer:
             raise UncomputedError(answer["error"])
         return pl.read_ipc(io.BytesIO((folder / "holds.arrow").read_bytes()))["noria_holds"]
 
 
-def _watched(folder: Path, memory_bytes: float) -> None:
+def _run_process(folder: Path, memory_bytes: float) -> None:
     """Run the process to its end, or to that of its limits."""
     from noria.kernel.process_tree import ProcessTree  # psutil: only such a rule needs it
 

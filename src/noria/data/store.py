@@ -18,7 +18,7 @@ from noria.kernel.errors import NotFoundError, StoreError
 from noria.storage.bound_store import BoundStore
 from noria.storage.connection import Value
 from noria.storage.ledger import Ledger
-from noria.storage.rows import StructTable, parsed
+from noria.storage.rows import StructTable, parse_json
 
 AT_ONCE = 64  # chunks that are read in one statement
 NAMED = 5  # snapshots that an ambiguous beginning names
@@ -126,7 +126,7 @@ class DataStore(BoundStore):
     def _brought_up(self, dataset: str) -> SnapshotFacts:
         """Make the chunks anew that lie around what was touched; those of all files when there is no head yet."""
         row = self._database.row("SELECT chunks FROM heads WHERE project = ? AND dataset = ?", (self.project, dataset))
-        chunks = parsed(row["chunks"], kind=builtins.list[tuple[str, str, str, int, int, int]]) if row else []
+        chunks = parse_json(row["chunks"], kind=builtins.list[tuple[str, str, str, int, int, int]]) if row else []
         before = [ManifestChunk(*facts) for facts in chunks]
         names_touched = self._database.each("SELECT name FROM touched WHERE project = ? AND dataset = ?", (self.project, dataset))
         stale = manifests.spans(before, (name for (name,) in names_touched)) if before else [(0, 0, ("", None))]
@@ -213,9 +213,9 @@ class DataStore(BoundStore):
     def _entries(self, row: sqlite3.Row, leave_out: Set[str] = frozenset()) -> Iterator[FilePin]:
         """The entries of a version, but for those of some chunks."""
         if not row["chunks"]:  # of before migration 0005
-            yield from parsed(row["files"], kind=builtins.list[FilePin])
+            yield from parse_json(row["files"], kind=builtins.list[FilePin])
             return
-        keys = parsed(row["chunks"], kind=builtins.list[str])
+        keys = parse_json(row["chunks"], kind=builtins.list[str])
         yield from DataStore(self.ledger, row["project"])._unpacked([key for key in keys if key not in leave_out])
 
     def _unpacked(self, keys: Sequence[str]) -> Iterator[FilePin]:
@@ -278,9 +278,9 @@ class DataStore(BoundStore):
     def _drop_chunks(self) -> None:
         used: set[str] = set()
         for (kept,) in self._database.rows("SELECT chunks FROM snapshots WHERE project = ? AND chunks <> ''", (self.project,)):
-            used.update(parsed(kept))
+            used.update(parse_json(kept))
         for (kept,) in self._database.rows("SELECT chunks FROM heads WHERE project = ?", (self.project,)):
-            used.update(chunk[1] for chunk in parsed(kept))
+            used.update(chunk[1] for chunk in parse_json(kept))
         stored = [key for (key,) in self._database.rows("SELECT key FROM chunks WHERE project = ?", (self.project,))]
         unused = [(self.project, key) for key in stored if key not in used]
         self._database.execute_many("DELETE FROM chunks WHERE project = ? AND key = ?", unused)
@@ -353,7 +353,7 @@ def _facts(row: sqlite3.Row) -> SnapshotFacts:
 
 def _keys(row: sqlite3.Row) -> set[str]:
     """The chunks of a version; none of one from before there were chunks."""
-    return set(parsed(row["chunks"], kind=builtins.list[str])) if row["chunks"] else set()
+    return set(parse_json(row["chunks"], kind=builtins.list[str])) if row["chunks"] else set()
 
 
 def _of(table: str, columns: str) -> str:

@@ -6,7 +6,7 @@ import msgspec
 
 from noria.data.table import TableType
 from noria.storage.bound_store import BoundStore
-from noria.storage.rows import parsed
+from noria.storage.rows import parse_json
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class TableStore(BoundStore):
         row = self._database.row(
             "SELECT source, basis, type FROM tables WHERE project = ? AND dataset = ?", (self.project, dataset)
         )
-        return None if row is None else Settled(row["source"], row["basis"], parsed(row["type"], kind=TableType))
+        return None if row is None else Settled(row["source"], row["basis"], parse_json(row["type"], kind=TableType))
 
     def put(self, dataset: str, settled: Settled) -> None:
         """Write it, or write it anew."""

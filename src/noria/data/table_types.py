@@ -12,7 +12,7 @@ from noria.data import formats
 from noria.data import judge_column_types as judge
 from noria.data.arrival import Arrival
 from noria.data.formats import DatasetFile, OpenedFile
-from noria.data.formats.fitting import Misfit, wanted
+from noria.data.formats.fitting import Misfit, type_words
 from noria.data.judge_column_types import Undecided
 from noria.data.store import DataStore
 from noria.data.table import FileLooks, TableType
@@ -40,7 +40,7 @@ def identity(source: DataSource) -> str:
 
 def basis(source: DataSource) -> str:
     """The digest of what is said of types and of how text is written."""
-    told = judge.said(source.contract)
+    told = judge.contract_types(source.contract)
     return f"{names.digest_bytes(msgspec.json.encode(source.csv))[:16]} {names.digest_bytes(msgspec.json.encode(told))[:16]}"
 
 
@@ -54,7 +54,7 @@ def of(context: StoreContext, source: DataSource) -> TableType | None:
     before = TableStore.of(context).get(source.name)
     decided = decide(context, source, ())
     if before is None or before.basis != basis(source):
-        keep(context, source, accepted(decided, TableType(), decided.seen))
+        keep(context, source, accepted_type(decided, TableType(), decided.seen))
     return decided.type
 
 
@@ -78,7 +78,7 @@ def decide(context: StoreContext, source: DataSource, arrivals: Sequence[Arrival
 def of_files(source: DataSource, before: Settled | None, old: Iterable[DatasetFile], new: Iterable[DatasetFile]) -> TypeDecision:
     """The type that contract, what was decided ``before``, accepted files and new ones make; new ones that cannot be read tell
     nothing. Raises DataError for an old one."""
-    known = before.type if before is not None and _written_alike(before, source) else TableType()
+    known = before.type if before is not None and _is_written_alike(before, source) else TableType()
     looks = [_look(source, one, known) for one in old]
     same = before is not None and before.basis == basis(source)
     if not same or not known.columns or any(not column.kind for column in known.columns.values()):
@@ -89,13 +89,13 @@ def of_files(source: DataSource, before: Settled | None, old: Iterable[DatasetFi
     return TypeDecision(kind, undecided, frozenset([*known.columns, *(name for look in looks for name in look.columns)]))
 
 
-def _written_alike(before: Settled, source: DataSource) -> bool:
+def _is_written_alike(before: Settled, source: DataSource) -> bool:
     """Whether text is written as it was when the type was decided; else what it seemed to be then tells nothing."""
     return before.basis.partition(" ")[0] in ("", basis(source).partition(" ")[0])
 
 
 def _look(source: DataSource, part: DatasetFile, known: TableType) -> FileLooks:
-    told = judge.said(source.contract)
+    told = judge.contract_types(source.contract)
     return formats.peek(
         part.path, part.name, source.csv, told, lambda columns: judge.open_columns(source.contract, known, columns)
     )
@@ -108,7 +108,7 @@ def _demand_fit(source: DataSource, decided: TypeDecision, accepted: Sequence[Da
         raise DataError(f"{first.text}, in {first.file}, which was accepted before", hint=_format_hint(source, first))
     for part in accepted:
         opened = formats.open_table(part.path, part.name, source.csv)
-        _, misfits = formats.fitted(opened, decided.type, source.csv)
+        _, misfits = formats.fit_columns(opened, decided.type, source.csv)
         if misfits:
             hint = f"Correct the contract ({source.contract_file}), or deliver the file again." if source.contract_file else None
             raise DataError(f"was accepted before and does not fit any more: {misfits[0].text}", where=part.name, hint=hint)
@@ -129,7 +129,7 @@ def for_file(source: DataSource, decided: TypeDecision, opened: OpenedFile) -> T
     ]
     if not open_now or any(one.column in open_now for one in decided.undecided):
         return decided
-    look = formats.looks(opened, source.csv, judge.said(source.contract), open_now)
+    look = formats.looks(opened, source.csv, judge.contract_types(source.contract), open_now)
     kind, undecided = judge.decide(source.contract, decided.type, [look])
     return TypeDecision(kind, (*decided.undecided, *undecided), decided.seen)
 
@@ -159,7 +159,7 @@ def keep(context: StoreContext, source: DataSource, kind: TableType) -> None:
     TableStore.of(context).put(source.name, Settled(identity(source), basis(source), kind))
 
 
-def accepted(decided: TypeDecision, base: TableType, columns: Iterable[str]) -> TableType:
+def accepted_type(decided: TypeDecision, base: TableType, columns: Iterable[str]) -> TableType:
     """The type of the accepted files, which was ``base``, once one with these columns is among them."""
     order = dict.fromkeys([*base.columns, *(name for name in decided.type.columns if name in set(columns))])
     return TableType({name: decided.type.columns.get(name) or base.columns[name] for name in order})
@@ -174,7 +174,7 @@ def words(decided: TypeDecision) -> str:
     """How a dataset's table is read: its columns with their types, and who said so."""
     said, seen = list[str](), list[str]()
     for name, column in decided.type.columns.items():
-        text = f"{name} {wanted(column) if column.kind else 'empty so far'}" + (f" ({column.why})" if column.why else "")
+        text = f"{name} {type_words(column) if column.kind else 'empty so far'}" + (f" ({column.why})" if column.why else "")
         (said if column.said else seen).append(text)
     parts = [f"by the contract: {_some(said)}"] if said else []
     parts += [f"by the files: {_some(seen)}"] if seen else []

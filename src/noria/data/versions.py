@@ -103,7 +103,7 @@ def checkout(context: StoreContext, facts: SnapshotFacts, into: Path, how: LinkK
     root = outside(context, into)
     with context.locks.using(BLOBS):
         whole(context, facts)
-        wanted = list(_wanted(context, facts, root))
+        wanted = list(_file_targets(context, facts, root))
         if len({target for _, target, _ in wanted}) < len(wanted):
             raise RefusedError("two of its files would have the same name in a folder")
         differ = [pin.name for pin, target, there in wanted if there is False]
@@ -127,7 +127,7 @@ def outside(context: StoreContext, into: Path) -> Path:
     return root
 
 
-def _wanted(context: StoreContext, facts: SnapshotFacts, root: Path) -> Iterator[tuple[FilePin, Path, bool | None]]:
+def _file_targets(context: StoreContext, facts: SnapshotFacts, root: Path) -> Iterator[tuple[FilePin, Path, bool | None]]:
     """Each file, where it belongs, and whether it is there: None when nothing is, False when something else is."""
     parents: set[Path] = set()
     for pin in DataStore.of(context).files_of(facts.digest):
@@ -189,14 +189,14 @@ def _write(blobs: BlobStore, digest: str, target: Path, how: LinkKind) -> None:
 # --- releases
 
 
-def gone(ledger: Ledger, blobs: BlobStore) -> dict[str, ErasedFile]:
+def gone_files(ledger: Ledger, blobs: BlobStore) -> dict[str, ErasedFile]:
     """Digest -> what was erased and did not arrive again."""
     return {digest: one for digest, one in erased_files(ledger).items() if not blobs.exists(digest)}
 
 
-def erased_from(ledger: Ledger, blobs: BlobStore, project: str, snapshots: Mapping[str, str]) -> str:
+def erasure_words(ledger: Ledger, blobs: BlobStore, project: str, snapshots: Mapping[str, str]) -> str:
     """What of these versions (by dataset) was erased, in words; empty when nothing was."""
-    absent = gone(ledger, blobs)
+    absent = gone_files(ledger, blobs)
     hit = HoldingStore(ledger, project).holding(absent.keys()) if absent else set()
     found = []
     for dataset, digest in snapshots.items():

@@ -257,7 +257,7 @@ def _act(context: DeliveryContext, around: AnalysisContext, rollout: Rollout, ro
         return  # held: a person decides
     elif ruling.advice is Advice.HOLD:
         stage.hold(context, rollout, f"{rollout.release} held at {percent(route.share)}: {ruling.reason.text}")
-    elif (frozen := stage.frozen_words(context, environment)) is not None:
+    elif (frozen := stage.freeze_words(context, environment)) is not None:
         text = f"{ruling.reason.text}; stays until {frozen}"
         RolloutStore.of(context).update(rollout.id, look=Analysis(time.time(), text, ruling.stands, ruling.reason.code))
     elif ruling.advice is Advice.PROMOTE:

@@ -148,7 +148,7 @@ def promote(
     if not tried:
         serve_candidate(context, route, release)
     text = f"{release.version} serves all of {environment.name}: {why}"
-    champion, state = _crowned(context, environment, release, route, rollout)
+    champion, state = _next_route(context, environment, release, route, rollout)
     with context.ledger.transaction():
         context.check_lease()
         if rollout is not None:
@@ -177,7 +177,7 @@ def _demand_free(route: Route | None, rollout: Rollout | None) -> None:
         raise LeaseLostError(text, hint=ASK_AGAIN)
 
 
-def _crowned(
+def _next_route(
     context: DeliveryContext, environment: Environment, release: Release, route: Route | None, rollout: Rollout | None
 ) -> tuple[Route, RolloutState]:
     """The route with the new champion, and whether it is on probation: while the one before scores a share of requests too."""
@@ -288,7 +288,7 @@ def crash_loop(context: DeliveryContext, route: Route, stats: EngineCounts) -> R
     return reason if reason is not None and _previous_loads(context, route) else None
 
 
-def refused(context: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
+def find_refusal(context: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
     """Why a champion that the server refuses must give way, or None: tried once more, it loads, or the release before does not
     load either, and then nothing is gained by it."""
     if route.champion not in stats.failed:

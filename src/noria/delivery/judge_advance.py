@@ -96,14 +96,14 @@ def _advise(
     if now.kind is StepKind.CANARY and now.share == 1:
         return Advice.PROMOTE, Reason("rollout.direct", "direct rollout: no step of it is judged by live traffic")
     if now.kind is StepKind.PAUSE:
-        return _paused(policy, step, moment, found)
+        return _pause_advice(policy, step, moment, found)
     if now.kind is StepKind.APPROVE:
-        return _asked(policy, step, moment, found)
+        return _approval_advice(policy, step, moment, found)
     required = [stand for stand in found if _is_required(policy, now, moment, stand)]
     open_ = [stand for stand in required if not stand.cleared]
     failing = _failing(policy, evidence)
     if open_ or failing:
-        return _undecided(policy, moment, found, failing or _all_words(open_))
+        return _patience_advice(policy, moment, found, failing or _all_words(open_))
     return _onward(policy, step, _all_words(required), found)
 
 
@@ -125,7 +125,9 @@ def _is_quality(policy: RolloutPolicy, stand: GuardStatus) -> bool:
     return policy.guards.quality is not None and stand.guard == policy.guards.quality.metric
 
 
-def _paused(policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tuple[GuardStatus, ...]) -> tuple[Advice, Reason]:
+def _pause_advice(
+    policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tuple[GuardStatus, ...]
+) -> tuple[Advice, Reason]:
     left = policy.steps[step].seconds - moment.step_s
     if left <= 0:
         return _onward(policy, step, f"paused for {lasting(policy.steps[step].seconds)}, no harm was shown", found)
@@ -133,7 +135,9 @@ def _paused(policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tup
     return Advice.WAIT, Reason("rollout.pause", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
 
 
-def _asked(policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tuple[GuardStatus, ...]) -> tuple[Advice, Reason]:
+def _approval_advice(
+    policy: RolloutPolicy, step: int, moment: AnalysisMoment, found: tuple[GuardStatus, ...]
+) -> tuple[Advice, Reason]:
     missing = policy.steps[step].approvals - moment.approvals
     if missing <= 0:
         return _onward(policy, step, plural(moment.approvals, "approval"), found)
@@ -161,7 +165,9 @@ def _failing(policy: RolloutPolicy, evidence: Evidence) -> str:
     return f"it failed {failed:,} of {asked:,} requests, and none goes on that fails more than {most} (guard.failing)"
 
 
-def _undecided(policy: RolloutPolicy, moment: AnalysisMoment, found: tuple[GuardStatus, ...], why: str) -> tuple[Advice, Reason]:
+def _patience_advice(
+    policy: RolloutPolicy, moment: AnalysisMoment, found: tuple[GuardStatus, ...], why: str
+) -> tuple[Advice, Reason]:
     if moment.patient_s > policy.patience_s:
         text = f"no verdict within {lasting(policy.patience_s)}: {why}"
         return Advice.HOLD, Reason("rollout.patience", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))

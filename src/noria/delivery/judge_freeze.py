@@ -20,7 +20,7 @@ FIRST_S, LAST_S = 0, int(datetime(9990, 1, 1, tzinfo=UTC).timestamp())  # a repl
 HORIZON_S = 400 * DAY_S  # windows of the week that leave no gap for so long leave none ever
 
 
-def frozen(windows: tuple[Freeze, ...], now: float) -> tuple[Freeze, float] | None:
+def find_freeze(windows: tuple[Freeze, ...], now: float) -> tuple[Freeze, float] | None:
     """The window in force, the one that lasts longest of several, and when none will be any more: infinite where the windows
     leave no gap. None when nothing is frozen."""
     if not windows or not FIRST_S <= now < LAST_S or (found := _longest(windows, now)) is None:

@@ -69,8 +69,8 @@ def share_on_probation(drawn: float, answered: int, pairs: int) -> float:
 def stands(policy: RolloutPolicy, evidence: Evidence, needed: float) -> tuple[GuardStatus, ...]:
     """Every guard, errors and slow answers first. ``needed``: evidence for safety that this step asks for."""
     found = [
-        _counted(policy, evidence.blocks, ERRORS, needed),
-        _counted(policy, evidence.blocks, SLOW, needed),
+        _event_status(policy, evidence.blocks, ERRORS, needed),
+        _event_status(policy, evidence.blocks, SLOW, needed),
     ]
     if policy.guards.quality is not None:
         found.append(_quality(policy, policy.guards.quality, evidence, needed))
@@ -83,7 +83,7 @@ def harm_needed(policy: RolloutPolicy) -> float:
     return guards(policy) / policy.false_alarm
 
 
-def _counted(policy: RolloutPolicy, blocks: Sequence[Interval], guard: str, needed: float) -> GuardStatus:
+def _event_status(policy: RolloutPolicy, blocks: Sequence[Interval], guard: str, needed: float) -> GuardStatus:
     count, margin = _COUNTED[guard]
     if guard == SLOW:  # not that none was slow: nothing is known of it
         blocks = [b for b in blocks if not b.paired]
@@ -93,7 +93,7 @@ def _counted(policy: RolloutPolicy, blocks: Sequence[Interval], guard: str, need
     text = f"{own:,} of {own + theirs:,} events on the canary{_where(outcomes)}" if own + theirs else "no event on either release"
     return GuardStatus(
         guard=guard,
-        text=f"{text} in {_asked(blocks, outcomes)}",
+        text=f"{text} in {_request_words(blocks, outcomes)}",
         harm=_highest(compared),
         harm_needed=harm_needed(policy),
         safe=value(eprocess.safe_log_evidence(compared, margin(policy))),
@@ -124,7 +124,7 @@ def failing(blocks: Sequence[Interval]) -> tuple[int, int]:
     return sum(b.candidate.requests for b in blocks), sum(b.candidate.errors for b in blocks)
 
 
-def _asked(blocks: Sequence[Interval], outcomes: Sequence[Outcomes]) -> str:
+def _request_words(blocks: Sequence[Interval], outcomes: Sequence[Outcomes]) -> str:
     """``412 of its requests``; ``300 pairs, and 2 that both failed``."""
     asked = f"{sum(o.candidate_requests for o in outcomes):,}"
     if not blocks or not all(b.paired for b in blocks):

@@ -79,7 +79,7 @@ class PatienceWarning(msgspec.Struct, frozen=True):
     needed_s: float
 
 
-def taken(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[GuardCost]:
+def guard_costs(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[GuardCost]:
     """What each guard takes, alone. Raises ValueError for margins, rates and shares that cannot be."""
     if not plan.steps or not all(0 < share < 1 for share in plan.shares) or not 0 <= plan.shadow <= 1:
         raise ValueError(f"shares of traffic lie between 0 and 1: {plan.shares}, {plan.shadow}")
@@ -92,13 +92,13 @@ def taken(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[GuardCo
 def findings(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[PatienceWarning]:
     """The guards that would not clear a good candidate within patience; none where traffic is not known."""
     found = []
-    for guard, one in zip(guards, taken(plan, guards), strict=True):
+    for guard, one in zip(guards, guard_costs(plan, guards), strict=True):
         if one.seconds is not None and one.seconds > plan.patience_s:
             found.append(PatienceWarning(guard.name, _sentence(plan, guard, one), one.seconds))
     return found
 
 
-def bounded(plan: RolloutPlan, quantile: float) -> tuple[int, float | None]:
+def quantile_cost(plan: RolloutPlan, quantile: float) -> tuple[int, float | None]:
     """Requests of the candidate before which a quantile of its latency has no upper bound at what the last step asks for, and the
     seconds until then, None where traffic is not known. A guard on it takes at least that; how much more, the spread decides."""
     canary, seconds = 0, 0.0
@@ -130,7 +130,7 @@ def _of_rate(plan: RolloutPlan, guard: RateGuard, enough: float) -> GuardCost:
         raise ValueError(
             f"{guard.name}: the guard and the champion's rate are shares of requests: {guard.margin}, {guard.champion}"
         )
-    canary = _cleared(plan, guard)
+    canary = _requests_to_clear(plan, guard)
     stages = plan.stages(paired=guard.paired)
     requests = min(NEVER, sum(math.ceil(own / part) for own, (_, _, part) in zip(canary, stages, strict=True)))
     even = np.full(len(ODDS_RATIOS), -math.log(len(ODDS_RATIOS)))
@@ -143,7 +143,7 @@ def _of_rate(plan: RolloutPlan, guard: RateGuard, enough: float) -> GuardCost:
     return GuardCost(guard.name, tuple(canary), requests, _seconds(requests, flow), harm, _seconds(harm, flow))
 
 
-def _cleared(plan: RolloutPlan, guard: RateGuard) -> list[int]:
+def _requests_to_clear(plan: RolloutPlan, guard: RateGuard) -> list[int]:
     """Requests of the candidate at each step, both releases failing at the champion's rate.
 
     The candidate's failures are as many as the median of their number is so far. They are few and each costs much, so what is

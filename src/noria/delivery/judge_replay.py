@@ -36,9 +36,9 @@ def judge(policy: ReplayPolicy, guards: Guards, false_alarm: float, facts: Repla
     if text := _worse(late, facts.candidate_slow, facts.champion_slow, guards.slow_by, _slow(facts), facts, level):
         return Reason("replay.slow", f"replay: it {text}", Outcome.FAIL, numbers)
     if facts.compared and facts.difference > policy.differ:
-        by = f"{facts.difference:.3g} on {facts.compared} logged requests, more than {policy.differ:g}{_changed(facts)}"
+        by = f"{facts.difference:.3g} on {facts.compared} logged requests, more than {policy.differ:g}{_change_words(facts)}"
         return Reason("replay.differ", f"replay: its answers differ by {by}", Outcome.FAIL, numbers)
-    return Reason("replay.passed", _passed(facts), Outcome.PASS, numbers)
+    return Reason("replay.passed", _pass_words(facts), Outcome.PASS, numbers)
 
 
 def sign_test(ours: int, theirs: int) -> float:
@@ -71,15 +71,15 @@ def _too_few(facts: Replayed) -> str:
     return f"replay: {facts.requests} logged requests are too few to say anything; {ENOUGH} would do"
 
 
-def _passed(facts: Replayed) -> str:
+def _pass_words(facts: Replayed) -> str:
     errors = f"{facts.candidate_errors} errors (champion: {facts.champion_errors})"
     times = f"{facts.candidate_median_ms:.3g} ms at the median (champion: {facts.champion_median_ms:.3g} ms)"
-    differ = f", answers differ by {facts.difference:.3g}{_changed(facts)}" if facts.compared else ""
+    differ = f", answers differ by {facts.difference:.3g}{_change_words(facts)}" if facts.compared else ""
     short = f" of {facts.wanted}" if facts.requests < facts.wanted else ""
     return f"replay: {facts.requests}{short} logged requests, {errors}, {times}{differ}"
 
 
-def _changed(facts: Replayed) -> str:
+def _change_words(facts: Replayed) -> str:
     return "" if facts.changed is None else f", {percent(facts.changed)} of the classes are others"
 
 

@@ -31,7 +31,7 @@ def target(
     sealed release, also one that never served. What was rolled back is barred, so that a second rollback goes one further.
     """
     if wanted is not None:
-        return _wanted(history, releases, present, wanted, here)
+        return _named_target(history, releases, present, wanted, here)
     passed: list[str] = []
     for version in _before(history, present):
         why = _unfit(version, releases, here)
@@ -61,7 +61,7 @@ def _unfit(version: str, releases: Mapping[str, str | None], here: Container[str
     return None if version in here else f"the bundle of {version} is not on this machine any more"
 
 
-def _wanted(
+def _named_target(
     history: Sequence[str], releases: Mapping[str, str | None], present: str, wanted: str, here: Container[str]
 ) -> RollbackTarget | Refusal:
     if wanted not in releases:

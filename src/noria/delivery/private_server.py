@@ -55,7 +55,7 @@ class PrivateServer:
             raise StepError(f"the candidate cannot be served: {error.message}", where=WHERE, hint=error.hint) from error
         link = http.client.HTTPConnection(address.hostname or "", address.port, timeout=ANSWER_S)
         try:
-            asked = _answered(link, self._bodies.result())
+            asked = _find_answered(link, self._bodies.result())
             taken = [_round(link, asked) for _ in range(rounds)]
         except (OSError, http.client.HTTPException) as error:
             why = f"the candidate's server ended a connection: {error or type(error).__name__}"
@@ -120,7 +120,7 @@ def lay(package: Package, folder: Path) -> str:
     signing.public_key(folder)  # a key of this folder alone, before anything is there that one must have signed
     incoming = folder / "releases" / "incoming"
     shutil.copytree(package.folder, incoming, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    digest = bundle.seal(incoming, folder, bundle.listed(incoming, bundle.read_manifest(incoming)))
+    digest = bundle.seal(incoming, folder, bundle.complete_manifest(incoming, bundle.read_manifest(incoming)))
     incoming.rename(folder / "releases" / digest)
     return digest
 
@@ -135,7 +135,7 @@ def _bodies(package: Package) -> list[bytes]:
     return [msgspec.json.encode(record) for record in rows.to_dicts()]
 
 
-def _answered(link: http.client.HTTPConnection, bodies: Sequence[bytes]) -> list[bytes]:
+def _find_answered(link: http.client.HTTPConnection, bodies: Sequence[bytes]) -> list[bytes]:
     """The requests that get an answer: held-out rows may hold what is refused. Raises StepError when there is none."""
     said, found = "", []
     for body in bodies:

@@ -85,7 +85,7 @@ def start_rollout(
     )
     why = _waits(context, environment, rollout, route)
     if why is None and _at_once(environment, rollout, route):
-        return _promoted(context, environment, release, route)
+        return _promote(context, environment, release, route)
     with context.ledger.transaction():
         context.check_lease()
         champion.demand_fit(context, release.version)
@@ -103,7 +103,7 @@ def _demand_none_under_way(context: DeliveryContext, environment: str) -> None:
         raise LeaseLostError(f"the rollout of {active.release} to {environment} began meanwhile")
 
 
-def _promoted(
+def _promote(
     context: DeliveryContext, environment: Environment, release: Release, route: Route | None
 ) -> tuple[TurnOutcome, str]:
     try:
@@ -131,7 +131,7 @@ def _at_once(environment: Environment, rollout: Rollout, route: Route | None) ->
 
 def _waits(context: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None) -> str | None:
     """What a rollout waits for before it begins, or None."""
-    frozen = frozen_words(context, environment)
+    frozen = freeze_words(context, environment)
     if frozen is not None:
         return f"until {frozen}"
     given = ApprovalStore.of(context).count(rollout.release, environment.name)
@@ -143,9 +143,9 @@ def _waits(context: DeliveryContext, environment: Environment, rollout: Rollout,
     return None
 
 
-def frozen_words(context: DeliveryContext, environment: Environment) -> str | None:
+def freeze_words(context: DeliveryContext, environment: Environment) -> str | None:
     """``the freeze `fri 16:00 .. mon 08:00` ends, 2026-11-23 08:00 UTC``; None when nothing is frozen."""
-    found = judge_freeze.frozen(environment.freeze, context.ledger.clock.now(context.name))
+    found = judge_freeze.find_freeze(environment.freeze, context.ledger.clock.now(context.name))
     if found is None:
         return None
     window, until = found

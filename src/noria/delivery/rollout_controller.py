@@ -94,7 +94,7 @@ class RolloutController:
                 self._refused[name] = (route.revision, now)
             elif now - since >= REFUSED_S:
                 self._rests[name] = now + AGAIN_S  # each look loads releases
-                return guard(context, name, engine, champion.refused)
+                return guard(context, name, engine, champion.find_refusal)
         return False
 
     def _hear_replays(self) -> None:

@@ -162,7 +162,7 @@ class ShadowEvidence:
     ) -> None:
         """``version``: the release that the rollout delivers. ``since``: when it began; what its id says when not told.
         ``classes``, ``certain``: see ``_Numbers``."""
-        begun = _begun(rollout_id) if since is None else since
+        begun = _rollout_start(rollout_id) if since is None else since
         self._log, self._shadow = (LogReader(folder, begun, project=project) for folder in (log_folder, shadow_folder))
         self._rollout, self._version = rollout_id, version
         self._numbers = _Numbers(classes, certain)
@@ -244,7 +244,7 @@ class ShadowEvidence:
             self._old_ms.add(record.latency_ms)
 
 
-def _begun(rollout_id: str) -> float:
+def _rollout_start(rollout_id: str) -> float:
     """When an id was given (`names.new_id`), in seconds since 1970; 0 when it does not say."""
     try:
         return int(rollout_id.split("-")[-2], 16) / 1000

@@ -34,7 +34,7 @@ from noria.storage import archive
 from noria.storage.archive import ArchiveMember, Content
 from noria.storage.context import Progress, silent
 from noria.storage.disk import full_disk, make_state, write_whole
-from noria.storage.listed_archive import ExportFile, ExportMeter, demand_room, opened, take_all
+from noria.storage.listed_archive import ExportFile, ExportMeter, demand_room, open_archive, take_all
 
 BUNDLE = "bundle/"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -65,7 +65,7 @@ def from_file(path: Path, keys: Collection[str] = (), progress: Progress = silen
     """
 
     def lay(state: Path) -> UnpackedRelease:
-        with opened(path) as file:
+        with open_archive(path) as file:
             members = archive.members(file)
             facts = facts_of(members, keys)
             target = state / "releases" / facts.release.digest
@@ -89,7 +89,7 @@ def from_store(store: Path, release: Release) -> Lay:
         found = open_release(source, release, keys)
         if _sound(target, release, keys) is None:
             with full_disk(state):
-                incoming = _emptied(state)
+                incoming = _clear_incoming(state)
                 shutil.copytree(source, incoming, copy_function=_link, symlinks=True)
                 incoming.rename(target)
         return UnpackedRelease(release, keys[0], found.key, found.signature)
@@ -181,7 +181,7 @@ def _unpack(state: Path, members: Iterator[ArchiveMember], facts: ExportFacts, p
         return lay_piece(incoming / name.removeprefix(BUNDLE), piece, content)
 
     with full_disk(state):
-        incoming = _emptied(state)
+        incoming = _clear_incoming(state)
         take_all(_of_bundle(members, len(pieces)), pieces, FACTS, take, ExportMeter("reading", size_bytes, progress))
         incoming.rename(state / "releases" / facts.release.digest)
 
@@ -196,7 +196,7 @@ def _of_bundle(members: Iterator[ArchiveMember], left: int) -> Iterator[ArchiveM
             return
 
 
-def _emptied(state: Path) -> Path:
+def _clear_incoming(state: Path) -> Path:
     """The place of a bundle on its way in, with its parent; what was left there half done is gone."""
     incoming = state / "releases" / "incoming"
     shutil.rmtree(incoming, ignore_errors=True)

@@ -83,13 +83,13 @@ def _demand_may_go_out(
 ) -> None:
     """Nothing is frozen, and enough people said yes, this one among them. Raises RefusedError."""
     demand_person(actor)
-    frozen = stage.frozen_words(context, target)
+    frozen = stage.freeze_words(context, target)
     if frozen is not None and not force:
         raise RefusedError(
             f"nothing goes out until {frozen}",
             hint=f"`noria promote {release.version} --force` does all the same; a rollback to what served before always may.",
         )
-    missing = _approved(context, release, target, actor)
+    missing = _record_approval(context, release, target, actor)
     if missing:
         raise RefusedError(
             f"{release.version} needs {plural(missing, 'more approval')} for {target.name}; yours is recorded",
@@ -106,12 +106,12 @@ def approve(context: DeliveryContext, release: str, environment: str | None, act
         raise RefusedError(
             f"{sealed.version} is barred: {sealed.barred}", hint=f"`noria release lift {sealed.version}` lifts it."
         )
-    missing = _approved(context, sealed, target, actor)
+    missing = _record_approval(context, sealed, target, actor)
     text = f"{sealed.version} is approved for {target.name} by {actor}"
     return _done(target, sealed.version, f"{text}; {missing} more needed" if missing else text, begun) | {"missing": missing}
 
 
-def _approved(context: DeliveryContext, release: Release, environment: Environment, actor: str) -> int:
+def _record_approval(context: DeliveryContext, release: Release, environment: Environment, actor: str) -> int:
     """Record an approval; how many more the environment asks for."""
     with context.ledger.transaction():
         ApprovalStore.of(context).add(release.version, environment.name, actor)

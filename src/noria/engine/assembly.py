@@ -60,7 +60,7 @@ def _processes(size: int, places: Places) -> Executor:
     return LocalExecutor(Pool(size=size), places)
 
 
-def kept_warm(usual: int) -> int:
+def warm_pool_size(usual: int) -> int:
     """How many step processes wait for work: as NORIA_WARM says, for a machine of little memory; else ``usual``, at least one.
 
     Raises UsageError.
@@ -81,7 +81,7 @@ def assemble(
     """The line of the project in ``home``; ``warm`` step processes are kept ready once there is work, or what NORIA_WARM says."""
     project = config.load(home)
     folder = state or state_folder(home)
-    size = kept_warm(warm)
+    size = warm_pool_size(warm)
     logs.demand_settings()
     ledger = Ledger.open(folder)
     ledger.head.keep(functools.partial(signing.sign, folder))

@@ -35,7 +35,7 @@ VERDICTS = frozenset({TurnOutcome.GATE_FAILED, TurnOutcome.NOT_ENOUGH_DATA})  # 
 def plan(context: DeliveryContext, pinned_run: PinnedRun) -> tuple[TurnOutcome, Reason] | None:
     """The outcome that ends the turn here, with its reason; None when there is work."""
     assert pinned_run.pins is not None
-    barred = policy.barred(pinned_run.pins, ReleaseStore.of(context).barred_pins())
+    barred = policy.bar_reason(pinned_run.pins, ReleaseStore.of(context).barred_pins())
     if barred is not None:
         return TurnOutcome.BARRED, barred
     earlier = _earlier(context, pinned_run)

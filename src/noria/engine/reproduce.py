@@ -32,7 +32,7 @@ from noria.pipeline.executors.local import LocalExecutor
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.model_facts import SEED
 from noria.pipeline.places import Places
-from noria.pipeline.source_code import imported
+from noria.pipeline.source_code import imported_modules
 from noria.pipeline.train import train
 from noria.pipeline.turn_record import Turn
 from noria.releases import agreement, export, export_reader
@@ -45,7 +45,7 @@ from noria.serving.client import Server
 from noria.storage.blobs import BlobStore
 from noria.storage.context import Progress
 from noria.storage.ledger import Ledger
-from noria.storage.listed_archive import ExportMeter, damaged
+from noria.storage.listed_archive import ExportMeter, damage_error
 from noria.storage.locks import Locks
 
 NAMED = 5  # differences that the sentence names
@@ -109,12 +109,12 @@ def reproduce(context: DeliveryContext, release: Release, folder: Path, asked: R
         meter = ExportMeter(f"copying {snapshot.dataset}", sum(pin.size_bytes for pin, _ in files), context.progress)
         for pin, path in files:
             if blobs.put_file(path) != pin.digest:
-                raise damaged(f"{pin.name} of {snapshot.dataset}", path)
+                raise damage_error(f"{pin.name} of {snapshot.dataset}", path)
             meter.add(pin.size_bytes)
         snapshots.append(snapshot)
     fresh = _fresh_line(release, state, snapshots, blobs, context.progress)
     recipe = _Recipe(release, bundle, fresh, context.blobs)
-    return _made(recipe, folder, context.state / "interpreters", asked)
+    return _make_and_compare(recipe, folder, context.state / "interpreters", asked)
 
 
 def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: ReproduceOptions, progress: Progress) -> Reproduction:
@@ -137,7 +137,7 @@ def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: Repro
     state = folder / ".noria"
     fresh = _fresh_line(facts.release, state, unpacked.snapshots, unpacked.blobs, progress)
     recipe = _Recipe(facts.release, unpacked.bundle, fresh, unpacked.blobs, facts.key)
-    return _made(recipe, folder, state / "interpreters", asked)
+    return _make_and_compare(recipe, folder, state / "interpreters", asked)
 
 
 def _demand_recorded(release: Release) -> None:
@@ -182,7 +182,7 @@ def _commit(release: Release) -> str:
     return release.commit
 
 
-def _made(recipe: _Recipe, folder: Path, root: Path, asked: ReproduceOptions) -> Reproduction:
+def _make_and_compare(recipe: _Recipe, folder: Path, root: Path, asked: ReproduceOptions) -> Reproduction:
     """Make the model again in the environment that is asked for, and compare."""
     project = _lay_out(recipe, recipe.context.home)
     around = _surroundings(recipe, project, root, asked)
@@ -249,15 +249,19 @@ def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: Reproduc
     then = msgspec.json.decode((evidence / "environment.json").read_bytes())
     seed = int(msgspec.json.decode((evidence / "training.json").read_bytes()).get("seed", SEED))
     lock = interpreters.lock_of(recipe.bundle.folder / CODE)
-    modules = _imported(recipe.context.home, project)
+    modules = _imported_modules(recipe.context.home, project)
     python, now = Path(sys.executable), environment.record()
     if asked.rebuild:
-        needed = environment.needed((environment.DISTRIBUTION,), modules)
+        needed = environment.required_distributions((environment.DISTRIBUTION,), modules)
         made = interpreters.make(root.resolve(), then, lock, needed, progress)
         python, now = made.python, made.record
         progress(f"steps run in {python}, with this Noria ({now['noria']})")
     differences = environment.differences(then, now)
-    matter = environment.that_matter(differences, environment.needed(environment.WORKING, modules)) if differences else []
+    matter = (
+        environment.that_matter(differences, environment.required_distributions(environment.WORKING, modules))
+        if differences
+        else []
+    )
     if seed != SEED:
         differences.append(f"seed {seed} -> {SEED}")
     advice = "`--environment rebuild` makes the recorded one" if matter and asked.rebuild is None else ""
@@ -283,10 +287,10 @@ def _lay_out(recipe: _Recipe, tree: Path) -> Project:
     return project
 
 
-def _imported(tree: Path, project: Project) -> frozenset[str]:
+def _imported_modules(tree: Path, project: Project) -> frozenset[str]:
     """Top-level modules that the project's Python files import, and the library of its search."""
     model = project.model
-    return imported(tree) | ({"optuna"} if model is not None and model.search is not None else frozenset())
+    return imported_modules(tree) | ({"optuna"} if model is not None and model.search is not None else frozenset())
 
 
 def _sheet(context: DeliveryContext, recipe: _Recipe, project: Project, record: dict[str, object]) -> PinnedRun:

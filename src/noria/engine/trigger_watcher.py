@@ -81,7 +81,7 @@ class TriggerWatcher:
         repository = pin.repository(self.context, project)
         if not git.is_repo(repository):
             return 0
-        commit, branch = pin.watched(repository, watch)
+        commit, branch = pin.watched_head(repository, watch)
         if branch != self._branch:
             if branch != (watch.branch or pin.MAIN):
                 self.context.event("code.followed", branch, f"there is no branch {pin.MAIN}: {branch} is followed")
@@ -140,9 +140,9 @@ class TriggerWatcher:
         looked = arrivals.connect(self.context, source)
         before, still, fresh = self._told.get(source.name, set()), set(), []
         for found in arrivals.news(self.context, source, looked):
-            change = f"{found.name}:{found.mark}{found.digest}:{arrivals.judged_by(source)}"
+            change = f"{found.name}:{found.mark}{found.digest}:{arrivals.judge_digest(source)}"
             if change not in before:
-                if not arrivals.arrived(looked, found, source.settle_s):
+                if not arrivals.has_arrived(looked, found, source.settle_s):
                     continue
                 fresh.append((found.name, change))
             still.add(change)

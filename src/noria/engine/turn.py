@@ -31,7 +31,7 @@ from noria.pipeline.turn_record import Stage, Turn, TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.packaging import package, same_as
 from noria.releases.release import Release
-from noria.releases.sealing import refused, release, sealed_by
+from noria.releases.sealing import release, release_refusal, restore_sealed
 from noria.trust.audit import run_digest
 
 GATE = {Outcome.FAIL: TurnOutcome.GATE_FAILED, Outcome.NOT_ENOUGH_DATA: TurnOutcome.NOT_ENOUGH_DATA}
@@ -53,7 +53,7 @@ def turn(context: DeliveryContext, started: Turn) -> Turn:
 
 def stages(context: DeliveryContext, pinned_run: PinnedRun) -> Turn:
     """The stages, in their order. Raises StepError when the project's own code fails."""
-    before = sealed_by(context, pinned_run)
+    before = restore_sealed(context, pinned_run)
     if before is not None:  # interrupted after that: the rollout alone may be left
         outcome, text = roll_out(context, pinned_run.project, before)
         return end(context, pinned_run, outcome, text, before, before.metrics)
@@ -64,7 +64,7 @@ def stages(context: DeliveryContext, pinned_run: PinnedRun) -> Turn:
         with suppress(DataError):  # without any data there is no run to keep the tests' log
             fix(context, pinned_run)
         return end(context, pinned_run, TurnOutcome.CHECK_FAILED, checked.sentence())
-    if pinned_run.refused and not asked_for_more(context, pinned_run):
+    if pinned_run.refused and not has_other_trigger(context, pinned_run):
         return end(context, pinned_run, TurnOutcome.QUARANTINED, "; ".join(pinned_run.refused))
     fix(context, pinned_run)
     settled = plan(context, pinned_run)
@@ -75,7 +75,7 @@ def stages(context: DeliveryContext, pinned_run: PinnedRun) -> Turn:
 
     enter(context, pinned_run, Stage.TRAIN)
     if pinned_run.project.model is None:
-        return end(context, pinned_run, TurnOutcome.DONE, counted(run_steps(context, pinned_run).values()))
+        return end(context, pinned_run, TurnOutcome.DONE, step_count_words(run_steps(context, pinned_run).values()))
     trained = train(context, pinned_run)
     enter(context, pinned_run, Stage.PACKAGE)
     packaged = package(context, pinned_run, trained)
@@ -90,7 +90,7 @@ def stages(context: DeliveryContext, pinned_run: PinnedRun) -> Turn:
     if not verdict.passed:
         return end(context, pinned_run, GATE[verdict.outcome], verdict.sentence(), metrics=metrics)
 
-    refusal = refused(pinned_run)
+    refusal = release_refusal(pinned_run)
     if refusal:
         return end(context, pinned_run, TurnOutcome.NOT_RELEASED, f"{refusal}\n  {verdict.sentence()}", metrics=metrics)
 
@@ -105,7 +105,7 @@ def enter(context: DeliveryContext, pinned_run: PinnedRun, stage: Stage) -> None
     TurnStore.of(context).update(pinned_run.turn.id, stage=stage)
 
 
-def counted(records: Iterable[StepRecord]) -> str:
+def step_count_words(records: Iterable[StepRecord]) -> str:
     """What became of the steps of a project without a model."""
     states = Counter(record.state for record in records)
     if not states:
@@ -113,7 +113,7 @@ def counted(records: Iterable[StepRecord]) -> str:
     return ", ".join(f"{plural(count, 'step')} {state}" for state, count in states.items())
 
 
-def asked_for_more(context: DeliveryContext, pinned_run: PinnedRun) -> bool:
+def has_other_trigger(context: DeliveryContext, pinned_run: PinnedRun) -> bool:
     """Whether something else than the refused data started the turn: a commit, the schedule, the monitor."""
     more = (TriggerKind.PUSH, TriggerKind.SCHEDULE, TriggerKind.BREACH)
     return any(t.kind in more for t in TriggerStore.of(context).of_turn(pinned_run.turn.id))

@@ -22,7 +22,7 @@ from noria.pipeline.turn_store import TurnStore
 from noria.storage.disk import FULL, disk_full, unwritable
 from noria.storage.lease import HeldJob
 
-_log = logs.named("noria.engine")
+_log = logs.get_logger("noria.engine")
 
 AGAIN = " (again, as the disk was full)"
 MENDED = 10  # damaged results that one turn throws away
@@ -82,7 +82,7 @@ def run(context: DeliveryContext, started: Turn, by_itself: bool = False) -> Tur
         raise
     except BaseException as error:  # noqa: BLE001 - a folder that cannot be written, a defect, a panic: else it is met again
         full = disk_full("the turn ended", context.state) if isinstance(error, OSError) and error.errno in FULL else None
-        return _end(context, started, full or unwritable(error) or _broken(context, error), by_itself)
+        return _end(context, started, full or unwritable(error) or _defect_error(context, error), by_itself)
 
 
 def _end(context: DeliveryContext, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
@@ -97,7 +97,7 @@ def _end(context: DeliveryContext, started: Turn, error: NoriaError, by_itself: 
     return ended
 
 
-def _broken(context: DeliveryContext, error: BaseException) -> NoriaError:
+def _defect_error(context: DeliveryContext, error: BaseException) -> NoriaError:
     """The sentence for a defect; its traceback goes to the log."""
     logs.outlive(_log, context.state / "daemon.log", "a turn", error)
     return NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(context.state / "daemon.log"))

@@ -38,13 +38,13 @@ def evaluate(
     """Measure the candidate; where a champion exists, compare both on the same rows. ``serve`` starts the server that its
     latency is measured on, where a gate asks for it."""
     if not judge.asks_for_latency(pinned_run.project.gates):
-        return _compared(context, pinned_run, package, champion)
+        return _score_and_compare(context, pinned_run, package, champion)
     with serve(context, pinned_run, package) as private:  # it starts while models are scored
-        evaluation, reference = _compared(context, pinned_run, package, champion)
+        evaluation, reference = _score_and_compare(context, pinned_run, package, champion)
         return _with_latency(context, pinned_run, private, evaluation), reference
 
 
-def _compared(
+def _score_and_compare(
     context: PipelineContext, pinned_run: PinnedRun, package: Package, champion: Release | None
 ) -> tuple[Evaluation, Reference]:
     best = best_so_far(context, [gate.metric for gate in pinned_run.project.gates if gate.best])
@@ -68,14 +68,14 @@ def _with_latency(context: PipelineContext, pinned_run: PinnedRun, private: Late
     """The evaluation with the latency that a gate asks for: measured now, for this verdict alone, and once more where the
     verdict hangs on it. What was measured when the model was packaged may be another day's, and was no request."""
     first = private.measure()
-    found = _timed_as(evaluation, first)
+    found = _set_latency(evaluation, first)
     if judge.hangs_on_latency(pinned_run.project.gates, found):
         context.progress(f"latency: {found.latency_p99_ms:.3g} ms is near the gate: measured again")
-        found = _timed_as(evaluation, first, private.measure())
+        found = _set_latency(evaluation, first, private.measure())
     return found
 
 
-def _timed_as(evaluation: Evaluation, *timed: LatencyRounds) -> Evaluation:
+def _set_latency(evaluation: Evaluation, *timed: LatencyRounds) -> Evaluation:
     p50, p99 = ([one for each in timed for one in getattr(each, name)] for name in ("p50_ms", "p99_ms"))
     middle = statistics.median(p50), statistics.median(p99)
     return replace(evaluation, latency_p50_ms=middle[0], latency_p99_ms=middle[1], latency_rounds_ms=tuple(p99))
@@ -88,11 +88,11 @@ def best_so_far(context: PipelineContext, metrics: Sequence[str]) -> Release | N
     """
     if not metrics:
         return None
-    here = {r.version: r for r in ReleaseStore.of(context).list() if r.barred is None and _evaluated(context, r).is_file()}
+    here = {r.version: r for r in ReleaseStore.of(context).list() if r.barred is None and _evaluation_file(context, r).is_file()}
     if not here:
         return None
     newest = max(here.values(), key=lambda release: release.created_at)
-    found = msgspec.json.decode(_evaluated(context, newest).read_bytes())
+    found = msgspec.json.decode(_evaluation_file(context, newest).read_bytes())
     before, versus = found.get("best"), found.get("versus_best") or {}
     if before is None:
         before, versus = found.get("champion"), found.get("versus") or {}
@@ -104,7 +104,7 @@ def best_so_far(context: PipelineContext, metrics: Sequence[str]) -> Release | N
     return newest if better else here[before]
 
 
-def _evaluated(context: PipelineContext, release: Release) -> Path:
+def _evaluation_file(context: PipelineContext, release: Release) -> Path:
     return context.bundle(release.digest) / "evidence" / "evaluation.json"
 
 

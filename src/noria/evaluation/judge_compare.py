@@ -229,7 +229,7 @@ def _equal(a: object, b: object) -> bool:
 def _metrics(before: ComparedSide, after: ComparedSide) -> Iterator[MetricDifference]:
     old, new = _measures(before), _measures(after)
     for name in _both(old, new):
-        yield _metric(name, old.get(name), new.get(name), _paired(before, after, name))
+        yield _metric(name, old.get(name), new.get(name), _paired_difference(before, after, name))
 
 
 def _measures(side: ComparedSide) -> dict[str, Measure]:
@@ -245,7 +245,7 @@ def _bare(value: float) -> Measure:
     return Measure(value, math.nan, math.nan, 0)
 
 
-def _paired(before: ComparedSide, after: ComparedSide, metric: str) -> Comparison | None:
+def _paired_difference(before: ComparedSide, after: ComparedSide, metric: str) -> Comparison | None:
     """After minus before on the same rows, where one of them was measured against the other."""
     if after.evaluation and before.release and after.evaluation.champion == before.release:
         return after.evaluation.versus.get(metric)

@@ -52,12 +52,12 @@ def each(gates: Sequence[Gate], verdict: Verdict, evaluation: Evaluation) -> tup
     if not gates:
         return ()
     return tuple(
-        GateVerdict(gate.text, gate.metric, str(reason.outcome), _seen(gate, reason, evaluation), reason.text)
+        GateVerdict(gate.text, gate.metric, str(reason.outcome), _gate_value(gate, reason, evaluation), reason.text)
         for gate, reason in zip(gates, verdict.reasons, strict=True)
     )
 
 
-def _seen(gate: Gate, reason: Reason, evaluation: Evaluation) -> float | None:
+def _gate_value(gate: Gate, reason: Reason, evaluation: Evaluation) -> float | None:
     """The value that a gate looked at."""
     measure = evaluation.metrics.get(gate.metric) if gate.by is None else None
     value = reason.numbers.get("value", measure.value if measure is not None else math.nan)
@@ -75,9 +75,9 @@ def _gate(gate: Gate, evaluation: Evaluation) -> Reason:
 def _field(gate: Gate, evaluation: Evaluation) -> Reason:
     value = float(getattr(evaluation, gate.metric))
     if not math.isfinite(value):
-        return _undecided("not_measured", f"{gate.metric} could not be measured")
+        return _undecided_reason("not_measured", f"{gate.metric} could not be measured")
     shown = f"{value:,.0f}" if gate.metric == "rows" else _number(value, gate.value)
-    return _compared("field", gate, value, f"{gate.metric} {shown}", _rounds(gate, evaluation))
+    return _judge_value("field", gate, value, f"{gate.metric} {shown}", _rounds(gate, evaluation))
 
 
 def asks_for_latency(gates: Sequence[Gate]) -> bool:
@@ -106,17 +106,17 @@ def _rounds(gate: Gate, evaluation: Evaluation) -> str:
 def _threshold(gate: Gate, evaluation: Evaluation) -> Reason:
     measure = evaluation.metrics.get(gate.metric)
     if measure is None or not math.isfinite(measure.value):
-        return _unmeasured(gate.metric, evaluation)
+        return _unmeasured_reason(gate.metric, evaluation)
     lack = _lack(measure.n) or _lack(*_classes(measure, evaluation))
     if lack:
-        return _undecided("too_few", f"{gate.metric} is measured on {lack}", value=measure.value, n=measure.n)
-    return _measured("threshold", gate, measure, f"{gate.metric} {_number(measure.value, gate.value)}", "")
+        return _undecided_reason("too_few", f"{gate.metric} is measured on {lack}", value=measure.value, n=measure.n)
+    return _judge_measure("threshold", gate, measure, f"{gate.metric} {_number(measure.value, gate.value)}", "")
 
 
-def _measured(code: str, gate: Gate, measure: Measure, shown: str, more: str) -> Reason:
+def _judge_measure(code: str, gate: Gate, measure: Measure, shown: str, more: str) -> Reason:
     """By the value, or by its bound where a confidence is asked for."""
     if not gate.bound:
-        return _compared(code, gate, measure.value, shown, f"{_on(measure)}{more}")
+        return _judge_value(code, gate, measure.value, shown, f"{_on(measure)}{more}")
     low, high = _bounds(measure.value, measure.low, measure.high, gate.confidence)
     holds, fails = (low >= gate.value, high < gate.value) if gate.at_least else (high <= gate.value, low > gate.value)
     outcome = Outcome.PASS if holds else Outcome.FAIL if fails else Outcome.NOT_ENOUGH_DATA
@@ -127,16 +127,16 @@ def _measured(code: str, gate: Gate, measure: Measure, shown: str, more: str) ->
     return Reason(f"gate.{code}", text, outcome, numbers)
 
 
-def _unmeasured(metric: str, evaluation: Evaluation) -> Reason:
+def _unmeasured_reason(metric: str, evaluation: Evaluation) -> Reason:
     lack = _lack(evaluation.rows, evaluation.positives or None)
     if lack and 0 <= evaluation.positives < evaluation.rows:
-        return _undecided("too_few", f"{metric} could not be computed: {lack}", n=evaluation.rows)
+        return _undecided_reason("too_few", f"{metric} could not be computed: {lack}", n=evaluation.rows)
     known = find_metric(metric)
     if known is not None and known.of_ranks:
-        return _undecided("not_measured", f"{metric} could not be computed: only one class", n=evaluation.rows)
+        return _undecided_reason("not_measured", f"{metric} could not be computed: only one class", n=evaluation.rows)
     measured = f" (measured: {', '.join(sorted(evaluation.metrics))})" if evaluation.metrics else ""
     text = f"{metric} could not be computed on the holdout's {evaluation.rows:,} rows{measured}"
-    return _undecided("not_measured", text, n=evaluation.rows)
+    return _undecided_reason("not_measured", text, n=evaluation.rows)
 
 
 def _classes(measure: Measure | None, evaluation: Evaluation) -> tuple[int, int | None]:
@@ -158,17 +158,17 @@ def _lack(n: int, positives: int | None = None) -> str:
 def _worst(gate: Gate, by: str, evaluation: Evaluation) -> Reason:
     found = {value: metrics.get(gate.metric) for value, metrics in evaluation.slices.get(by, {}).items()}
     judged = {value: m for value, m in found.items() if m is not None and math.isfinite(m.value) and not _lack(m.n, m.positives)}
-    left_out = _left_out([value for value in found if value not in judged])
+    left_out = _left_out_words([value for value in found if value not in judged])
     if not judged:
         classes = "" if evaluation.positives == 0 else f" and {EACH_CLASS} of each class"
-        return _undecided("too_few", f"worst {gate.metric} by {by}: no slice has {ROWS} rows{classes}{left_out}")
+        return _undecided_reason("too_few", f"worst {gate.metric} by {by}: no slice has {ROWS} rows{classes}{left_out}")
     where = (min if gate.at_least else max)(judged, key=lambda value: judged[value].value)
     worst = judged[where]
     shown = f"worst {gate.metric} by {by}: {_number(worst.value, gate.value)} at {where}"
-    return _measured("worst", gate, worst, shown, left_out)
+    return _judge_measure("worst", gate, worst, shown, left_out)
 
 
-def _left_out(values: list[str]) -> str:
+def _left_out_words(values: list[str]) -> str:
     if not values:
         return ""
     more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
@@ -182,19 +182,19 @@ def _against_champion(gate: Gate, evaluation: Evaluation) -> Reason:
     if name is None:
         return Reason("gate.no_champion", f"{gate.text}: no champion yet")
     if gate.by is not None:
-        return _undecided("no_comparison", f"{gate.text}: slices are not compared with the champion")
+        return _undecided_reason("no_comparison", f"{gate.text}: slices are not compared with the champion")
     versus = found.get(gate.metric)
     if versus is None or not math.isfinite(versus.difference):
         why = evaluation.champion_note or f"{gate.metric} was not measured on both"
-        return _undecided("no_comparison", f"{gate.text}: no comparison with {name}: {why}")
+        return _undecided_reason("no_comparison", f"{gate.text}: no comparison with {name}: {why}")
     lack = _lack(versus.n) or _lack(*_classes(evaluation.metrics.get(gate.metric), evaluation))
     if lack:
-        return _undecided("too_few", f"{gate.metric} is measured on {lack}", n=versus.n)
+        return _undecided_reason("too_few", f"{gate.metric} is measured on {lack}", n=versus.n)
     whose = f"{name}'s, the best release so far," if gate.best and name != evaluation.champion else "the champion's"
-    return _paired(gate, versus, whose)
+    return _judge_paired(gate, versus, whose)
 
 
-def _paired(gate: Gate, versus: Comparison, whose: str) -> Reason:
+def _judge_paired(gate: Gate, versus: Comparison, whose: str) -> Reason:
     """Shown to be within the margin, shown to be outside, or neither."""
     versus = at_confidence(versus, gate.confidence)
     margin = gate.value * abs(versus.champion) if gate.relative else gate.value
@@ -206,11 +206,11 @@ def _paired(gate: Gate, versus: Comparison, whose: str) -> Reason:
     bounds = f"{percent(gate.confidence)} bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {_rows(versus)}"
     numbers = {"champion": versus.champion, "difference": versus.difference, "margin": margin}
     numbers |= {"low": versus.low, "high": versus.high, "n": float(versus.n)}
-    demand = _shown_worse(gate, margin, outcome) if gate.no_worse else _demand(gate, margin, versus, outcome)
-    return Reason("gate.champion", f"{gate.metric} {_moved(versus, whose)} ({bounds}), {demand}", outcome, numbers)
+    demand = _no_worse_words(gate, margin, outcome) if gate.no_worse else _demand(gate, margin, versus, outcome)
+    return Reason("gate.champion", f"{gate.metric} {_difference_words(versus, whose)} ({bounds}), {demand}", outcome, numbers)
 
 
-def _shown_worse(gate: Gate, margin: float, outcome: Outcome) -> str:
+def _no_worse_words(gate: Gate, margin: float, outcome: Outcome) -> str:
     by = f" by more than {abs(margin):.4g}{_percent(gate)}" if margin else ""
     return f"{'' if outcome is Outcome.FAIL else 'not '}shown to be worse{by}"
 
@@ -228,7 +228,7 @@ def _rows(versus: Comparison) -> str:
     return f"{versus.n:,} rows, of which {versus.differing:,} differ{'s' if versus.differing == 1 else ''}"
 
 
-def _moved(versus: Comparison, whose: str) -> str:
+def _difference_words(versus: Comparison, whose: str) -> str:
     if versus.difference == 0:
         return f"equals {whose} {versus.champion:,.3f}"
     side = "above" if versus.difference > 0 else "below"
@@ -249,7 +249,7 @@ def _demand(gate: Gate, margin: float, versus: Comparison, outcome: Outcome) -> 
     return f"{doubt}{f'{allowance:.4g}{share}' if allowance else 'nothing'} {worse} is allowed{wide}"
 
 
-def _compared(code: str, gate: Gate, value: float, shown: str, on: str) -> Reason:
+def _judge_value(code: str, gate: Gate, value: float, shown: str, on: str) -> Reason:
     holds = value >= gate.value if gate.at_least else value <= gate.value
     sign = (">=" if holds else "<") if gate.at_least else ("<=" if holds else ">")  # the comparison that is true
     text = f"{shown} {sign} {gate.value:,g} {on}".rstrip()
@@ -270,7 +270,7 @@ def _on(measure: Measure) -> str:
     return f"(95 % bounds {measure.low:,.3f} to {measure.high:,.3f}, {measure.n:,} rows)"
 
 
-def _undecided(code: str, text: str, **numbers: float) -> Reason:
+def _undecided_reason(code: str, text: str, **numbers: float) -> Reason:
     return Reason(f"gate.{code}", text, Outcome.NOT_ENOUGH_DATA, {name: float(value) for name, value in numbers.items()})
 
 

@@ -51,12 +51,12 @@ def _evaluation(
     model = pinned_run.project.model
     assert model is not None
     wanted = _metrics(model.task, pinned_run.project.gates)
-    faced = partial(_faced, model.task, candidate)
+    faced = partial(_metric_inputs, model.task, candidate)
 
     def against(rival: ComparedRelease | None) -> dict[str, Comparison]:
         if rival is None or rival.scores.predictions is None:
             return {}
-        beside = partial(_faced, model.task, rival.scores)
+        beside = partial(_metric_inputs, model.task, rival.scores)
         return _each(wanted, lambda m: intervals.compare(m, model.task, labels, faced(m), beside(m)))
 
     versus = against(champion)
@@ -78,7 +78,7 @@ def _evaluation(
     )
 
 
-def _faced(task: Task, scores: Scores, metric: str) -> NDArray[np.float64]:
+def _metric_inputs(task: Task, scores: Scores, metric: str) -> NDArray[np.float64]:
     assert scores.predictions is not None
     return metrics.facing(metric, task, scores.predictions, scores.called)
 
@@ -110,13 +110,13 @@ def _slices(
         values = rows[gate.by].cast(pl.String).fill_null("(empty)").to_numpy()
         for value in np.unique(values):
             mask = values == value
-            faced = _faced(model.task, scores, gate.metric)[mask]
-            measured = _each([gate.metric], partial(_measured, model.task, labels[mask], faced))
+            faced = _metric_inputs(model.task, scores, gate.metric)[mask]
+            measured = _each([gate.metric], partial(_measure, model.task, labels[mask], faced))
             found.setdefault(gate.by, {}).setdefault(str(value), {}).update(measured)
     return found
 
 
-def _measured(task: Task, labels: NDArray[Any], predictions: NDArray[np.float64], metric: str) -> Measure:
+def _measure(task: Task, labels: NDArray[Any], predictions: NDArray[np.float64], metric: str) -> Measure:
     return intervals.measure(metric, task, labels, predictions)
 
 

@@ -32,7 +32,7 @@ class Assessment(msgspec.Struct, frozen=True):
         return found
 
 
-def gated_first(metrics: Iterable[str], gated: Sequence[str]) -> list[str]:
+def sort_gated_first(metrics: Iterable[str], gated: Sequence[str]) -> list[str]:
     """The names in the order in which people read them: those that gates ask for, in the gates' order, then the others as they
     come. ``validation.roc_auc`` stands where ``roc_auc`` does."""
     places = {name: place for place, name in enumerate(dict.fromkeys(gated))}

@@ -30,14 +30,14 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     The job: ``bundle`` (a folder with manifest.json and the model), ``rows`` (an Arrow file), ``folder``.
     Raises DataError when the rows lack a column that this release takes.
     """
-    form, rows, signature = _opened(job)
+    form, rows, signature = _open_job(job)
     np.save(Path(job["folder"]) / SCORES, form.predict(rows), allow_pickle=False)
     if signature.decision is not None:
         np.save(Path(job["folder"]) / CALLED, form.called(rows), allow_pickle=False)
     return {"rows": rows.height}
 
 
-def _opened(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame, Signature]:
+def _open_job(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame, Signature]:
     """The sealed form, and the rows as it takes them."""
     bundle = Path(job["bundle"]).resolve()
     manifest = read_manifest(bundle)

@@ -13,7 +13,7 @@ from noria.kernel.verdict import GateVerdict, Outcome, Reason
 from noria.releases.evidence import Evaluation
 from noria.stats.measures import Comparison, Measure
 from noria.storage.bound_store import BoundStore
-from noria.storage.rows import UNREADABLE, damaged, parsed
+from noria.storage.rows import UNREADABLE, damage_error, parse_json
 
 NAN = float("nan")
 
@@ -71,14 +71,14 @@ def _read(row: sqlite3.Row) -> Assessment:
             project=row["project"],
             run_id=row["run_id"],
             environment=row["environment"],
-            evaluation=read_evaluation(parsed(row["evaluation"])),
+            evaluation=read_evaluation(parse_json(row["evaluation"])),
             outcome=Outcome(row["outcome"]) if row["outcome"] is not None else None,
-            reasons=tuple(_reason(facts) for facts in parsed(row["reasons"])),
-            gates=parsed(row["gates"], tuple[GateVerdict, ...], strict=False),
+            reasons=tuple(_reason(facts) for facts in parse_json(row["reasons"])),
+            gates=parse_json(row["gates"], tuple[GateVerdict, ...], strict=False),
             at=row["at"],
         )
     except UNREADABLE as error:
-        raise damaged("evaluations", error) from error
+        raise damage_error("evaluations", error) from error
 
 
 def read_evaluation(facts: Mapping[str, Any]) -> Evaluation:

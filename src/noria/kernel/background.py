@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from noria.kernel import logs
 
-_log = logs.named("noria")
+_log = logs.get_logger("noria")
 
 FIRST_PAUSE_S = 0.1  # after an error; twice as long after each further one
 LONGEST_PAUSE_S = 5.0
@@ -63,7 +63,7 @@ class Background:
             _log.error(f"{self.name}: {text}; it is tried again", extra=logs.facts(thread=self.name, errors=self.errors))
 
 
-def ended() -> list[str]:
+def ended_threads() -> list[str]:
     """Threads of this process that ended though nobody stopped them: what they did is not done any more."""
     return sorted(thread.name for thread in list(_begun) if thread.ended)
 

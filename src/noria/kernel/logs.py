@@ -73,7 +73,7 @@ class StandardError(logging.Handler):
             self.handleError(record)
 
 
-def named(room: str) -> logging.Logger:
+def get_logger(room: str) -> logging.Logger:
     """The logger of a room, such as ``noria.serving``. The first one sets up how lines look in this process."""
     root = logging.getLogger(ROOT)
     if not root.handlers:

@@ -25,11 +25,11 @@ def main(engine: str) -> None:
             return
         number = int(line[1:])
         if line[:1] == b"+":
-            sessions[number] = started(number)
+            sessions[number] = start_ticks(number)
         else:
             sessions.pop(number, None)
     # A number may be somebody else's by now.
-    same = {number for number, begun in sessions.items() if started(number) in ("", begun)}
+    same = {number for number, begun in sessions.items() if start_ticks(number) in ("", begun)}
     if not os.path.isdir("/proc/self"):
         for session in same:
             _end(-session)
@@ -38,7 +38,7 @@ def main(engine: str) -> None:
             return
 
 
-def started(pid: int) -> str:
+def start_ticks(pid: int) -> str:
     """When a process began, in ticks since the machine did; empty for one that is not there, or only waits for its parent."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -51,7 +51,7 @@ def started(pid: int) -> str:
 def marks() -> Iterable[tuple[int, str]]:
     """Each process that may be looked into, with the mark of the step that it comes from, if any."""
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if name.isdigit() and started(int(name)):
+        if name.isdigit() and start_ticks(int(name)):
             yield int(name), mark(int(name))
 
 

@@ -36,7 +36,7 @@ def new_mark() -> str:
 @functools.cache
 def _engine(pid: int) -> str:
     """This process, ``pid``, as no other is named: NUMBER-BEGUN-NAMESPACE."""
-    return f"{pid}-{orphan_keeper.started(pid)}-{_namespace()}"
+    return f"{pid}-{orphan_keeper.start_ticks(pid)}-{_namespace()}"
 
 
 def _namespace() -> str:
@@ -85,7 +85,7 @@ def end_orphans() -> int:
     ended = 0
     for pid, mark in orphan_keeper.marks():
         number, begun, namespace = [*mark.rpartition(".")[2].split("-"), "", ""][:3]
-        if not begun or namespace != _namespace() or not number.isdigit() or orphan_keeper.started(int(number)) == begun:
+        if not begun or namespace != _namespace() or not number.isdigit() or orphan_keeper.start_ticks(int(number)) == begun:
             continue
         if pid != os.getpid() and orphan_keeper.mark(pid) == mark:
             ended += _kill(pid)

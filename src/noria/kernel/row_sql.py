@@ -16,7 +16,7 @@ def holds(condition: Condition, asked: pl.DataFrame) -> pl.Series:
     try:
         found = asked.select(holds=pl.sql_expr(condition.sql))["holds"].cast(pl.Boolean).fill_null(False)
     except _ENGINE as error:
-        raise uncomputed(condition, error) from error
+        raise computation_error(condition, error) from error
     return found if len(found) == asked.height else found.new_from_index(0, asked.height)
 
 
@@ -30,17 +30,17 @@ def check(condition: Condition, asked: pl.Schema) -> None:
             kinds = [_kind(side, rows) for side in (comparison.left, comparison.right)]
             if None not in kinds and not _works(comparison.sql, rows):
                 if kinds[0] == kinds[1]:  # a pattern that is none, for example
-                    raise uncomputed(condition, error, comparison.position) from error
+                    raise computation_error(condition, error, comparison.position) from error
                 raise condition.wrong(
                     f"{kinds[0]} is compared with {kinds[1]} here", comparison.position,
                     "Text stands in single quotes; try_cast(FIELD as double) makes a number of text, where it is one.",
                 ) from error  # fmt: skip
-        raise uncomputed(condition, error) from error
+        raise computation_error(condition, error) from error
     if dtype not in (pl.Boolean, pl.Null):
         raise condition.wrong("it is neither true nor false, but a value", hint="Compare it: FIELD > 0, or FIELD is not null.")
 
 
-def uncomputed(condition: Condition, error: BaseException, position: int = 1) -> UsageError:
+def computation_error(condition: Condition, error: BaseException, position: int = 1) -> UsageError:
     """What the engine says, in one line."""
     said = str(error).strip().partition("\n")[0][:200]
     for field in condition.fields:

@@ -274,7 +274,7 @@ class _Reader(Parser):
     def _field(self, field: QueryField) -> str:
         if all(str(known) != str(field) for known in self.fields):
             self.fields.append(field)
-        return _quoted(field.column)
+        return _quote_name(field.column)
 
     def _comparison(self, left: str, sign: Token, right: str) -> str:
         if "NULL" in (left, right):
@@ -302,7 +302,7 @@ class _Reader(Parser):
 
     def _any(self, several: str, text: str, *, no: bool) -> str:
         """Whether one of several texts is this one."""
-        found = f"strpos({_quoted(self._several(several))}, concat('{AMONG}', {text}, '{AMONG}')) > 0"
+        found = f"strpos({_quote_name(self._several(several))}, concat('{AMONG}', {text}, '{AMONG}')) > 0"
         return f"(NOT ({found}))" if no else f"({found})"
 
     def _several(self, sql: str) -> str:
@@ -315,7 +315,7 @@ class _Reader(Parser):
         return _ISO.sub(r"\1 ", sql) if times and _TEXT.fullmatch(sql) else sql
 
     def _field_of(self, sql: str) -> QueryField | None:
-        return next((field for field in self.fields if _quoted(field.column) == sql), None)
+        return next((field for field in self.fields if _quote_name(field.column) == sql), None)
 
     def _unknown(self, name: str, token: Token) -> _FieldError:
         before = next((one for one in reversed(self._tokens) if one.at < token.at), None)
@@ -335,5 +335,5 @@ class _Reader(Parser):
         return _FieldError(token.at, f"a {self._language.noun} has no field {shown!r}", hint)
 
 
-def _quoted(name: str) -> str:
+def _quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'

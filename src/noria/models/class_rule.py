@@ -21,7 +21,9 @@ INNER = ("estimator_", "estimator", "model", "classifier", "base", "pipeline")  
 DEEP = 4  # models in models
 
 
-def decided(signature: Signature, told: float | None, model: Any, features: Any, frames: Any, rows: pl.DataFrame) -> Signature:
+def add_decision(
+    signature: Signature, told: float | None, model: Any, features: Any, frames: Any, rows: pl.DataFrame
+) -> Signature:
     """The signature with the rule of the model. ``told``: the threshold of noria.yaml, which comes first."""
     if told is not None and signature.task.definition.two_classes:
         return replace(signature, decision=Decision(told, told=True))
@@ -34,7 +36,7 @@ def decided(signature: Signature, told: float | None, model: Any, features: Any,
 
 def rule(original: forms.Original, rows: pl.DataFrame, signature: Signature) -> Decision | None:
     """The rule that the model's ``predict`` follows on these rows; None also where it says no classes."""
-    own = _chosen(original, rows)
+    own = _predicted_classes(original, rows)
     if own is None:
         return None
     probabilities = original.answers(rows)
@@ -42,18 +44,18 @@ def rule(original: forms.Original, rows: pl.DataFrame, signature: Signature) -> 
     return judge_decision.rule_of(probabilities[whole], own[whole], hints(original.model))
 
 
-def contradicted(original: forms.Original, rows: pl.DataFrame, probabilities: Any, signature: Signature, near: float) -> bool:
+def is_contradicted(original: forms.Original, rows: pl.DataFrame, probabilities: Any, signature: Signature, near: float) -> bool:
     """Whether ``predict`` says other classes than the rule of the signature; ``probabilities`` are the served form's."""
     if not decides(original.model, signature):
         return False
-    own = _chosen(original, rows)
+    own = _predicted_classes(original, rows)
     if own is None:
         return False
     whole = np.isfinite(probabilities).all(axis=1)
     return not judge_decision.follows(signature.decision, probabilities[whole], own[whole], near)
 
 
-def _chosen(original: forms.Original, rows: pl.DataFrame) -> NDArray[np.intp] | None:
+def _predicted_classes(original: forms.Original, rows: pl.DataFrame) -> NDArray[np.intp] | None:
     """What ``predict`` says; None where it predicts something else than classes, or nothing: then it has no say."""
     try:
         with warnings.catch_warnings():

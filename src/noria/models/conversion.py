@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from noria.kernel.errors import NoriaError
 from noria.models import class_rule, columns, forms, parity_probes, weights
 from noria.models.frameworks import registry
-from noria.models.golden import GOLDEN, Answer, Golden, asked, one_answer
+from noria.models.golden import GOLDEN, Answer, Golden, make_golden, one_answer
 from noria.models.parity_probes import Probes
 from noria.models.python_model import TableKinds, rows_of
 from noria.models.signature import Decision, Signature
@@ -65,7 +65,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     features = job["model"].get("features")
     frames = msgspec.convert(job.get("frames", {}), TableKinds)
     original = forms.Original.load(Path(job["model_file"]), features, signature, frames)
-    made = compiled(original, features, signature, rows, job.get("tried", []))
+    made = compile_model(original, features, signature, rows, job.get("tried", []))
     signature = made.signature
     original = original.again(signature)
     form: forms.Form = original
@@ -105,22 +105,22 @@ class ConversionResult(msgspec.Struct, frozen=True):
         }
 
 
-def compiled(
+def compile_model(
     original: forms.Original, features: str | None, signature: Signature, rows: pl.DataFrame, tried: Sequence[str] = ()
 ) -> ConversionResult:
     """``tried``: inputs that may be null though training saw none."""
     if features:
         made = ConversionResult(None, None, f"hosted: features are Python code ({features})", signature)
     else:
-        made = converted(original.model, original, signature, rows, tried=tried)
+        made = convert_model(original.model, original, signature, rows, tried=tried)
     if made.content is not None or not class_rule.decides(original.model, signature):
         return made
-    if class_rule.contradicted(original, rows, original.answers(rows), signature, TIE):
+    if class_rule.is_contradicted(original, rows, original.answers(rows), signature, TIE):
         return replace(made, signature=replace(signature, decision=Decision()))
     return made
 
 
-def converted(
+def convert_model(
     model: Any,
     original: forms.Original,
     signature: Signature,
@@ -145,11 +145,11 @@ def converted(
     parity = compare(forms.of_task(expected, signature.task), forms.of_task(found, signature.task))
     if not parity.holds:
         return ConversionResult(None, parity, f"hosted: the compiled model differs: {parity.sentence(called)}", signature)
-    if class_rule.contradicted(original, rows, found, signature, SELDOM):
+    if class_rule.is_contradicted(original, rows, found, signature, SELDOM):
         return ConversionResult(None, parity, f"hosted: {NO_THRESHOLD}", replace(signature, decision=Decision()))
-    asked = parity_probes.made(signature, rows)
+    asked = parity_probes.make_probes(signature, rows)
     told = _differences(original, form, asked, parity.scale)
-    narrow = _refused(asked, told, frozenset(tried))
+    narrow = _inputs_refusing_null(asked, told, frozenset(tried))
     held = asked.without_null(narrow)
     left = [place for place in told if held[place]]
     if left:
@@ -168,7 +168,7 @@ def converted(
     return ConversionResult(content, parity, reason, signature, asked.rows.height)
 
 
-def _refused(asked: Probes, told: dict[int, str], tried: frozenset[str]) -> frozenset[str]:
+def _inputs_refusing_null(asked: Probes, told: dict[int, str], tried: frozenset[str]) -> frozenset[str]:
     """The inputs whose nulls explain what differs, as far as only a trial has granted them: first those that are null alone."""
     narrow: frozenset[str] = frozenset()
     for place in sorted(told, key=lambda place: len(asked.nulls(place))):
@@ -179,8 +179,8 @@ def _refused(asked: Probes, told: dict[int, str], tried: frozenset[str]) -> froz
 
 def _differences(original: forms.Original, form: forms.Compiled, asked: Probes, scale: float) -> dict[int, str]:
     """Place of a question -> what both forms answer to it, where that differs: the original may refuse what the graph refuses."""
-    expected, refused = parity_probes.answered(original.answers, asked.rows)
-    found, failed = parity_probes.answered(form.answers, asked.rows)
+    expected, refused = parity_probes.collect_answers(original.answers, asked.rows)
+    found, failed = parity_probes.collect_answers(form.answers, asked.rows)
     told: dict[int, str] = {}
     for place in range(asked.rows.height):
         ours, theirs = expected[place], found[place]
@@ -219,7 +219,7 @@ def golden(form: forms.Form, signature: Signature) -> Golden:
             return None
         return one_answer([float(v) for v in np.atleast_1d(said)])
 
-    return asked(signature, answer)
+    return make_golden(signature, answer)
 
 
 def row_by_row(form: forms.Form, rows: pl.DataFrame) -> bool:

@@ -66,7 +66,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     ``derived``, ``notes`` and ``warnings`` (sentences), ``written_with`` and ``read_with`` (library: version),
     ``latency_p50_ms``, ``latency_p99_ms``.
     """
-    told = _described(job["signature"])
+    told = _read_description(job["signature"])
     task = Task(job["task"]) if job["task"] else told.task if told else None
     classes = job["classes"] or ([class_text(c) for c in told.classes] if told else [])
     sample = _sample(job["sample"], job["label"])
@@ -76,15 +76,15 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions, which are compared here
             known = files.read(Path(job["file"]), job["kind"], task, classes, job["trusted"])
-        signature, derived = described(known, told, sample, classes, job)
-        rows, shown = _compared(sample, signature)
+        signature, derived = make_signature(known, told, sample, classes, job)
+        rows, shown = _comparison_rows(sample, signature)
         original = _original(known, signature, rows, sample is None and told is None)
     except UnusableError as error:
         raise _likely(error, written, differs) from error
     signature = _nullable(signature, told, rows, original)
     said = {t.name for t in told.inputs if t.nullable is not None} if told else set()
     tried = [i.name for i in signature.inputs if i.nullable and i.name not in said and not rows[i.name].null_count()]
-    made = _packaged(known, original.again(signature), signature, rows, Path(job["folder"]), tried)
+    made = _package_model(known, original.again(signature), signature, rows, Path(job["folder"]), tried)
     return {
         **made,
         "framework": known.framework,
@@ -113,7 +113,7 @@ def _likely(error: UnusableError, written: dict[str, str], differs: dict[str, st
 # --- the signature
 
 
-def described(
+def make_signature(
     known: ModelFile, told: ForeignDescription | None, sample: pl.DataFrame | None, classes: Sequence[str], job: dict[str, Any]
 ) -> tuple[Signature, list[str]]:
     """What a request carries: as the person says, else as the model and the sample tell; and what was derived from which.
@@ -144,7 +144,7 @@ def described(
     return Signature(inputs, known.task, labels, key, event_time), derived
 
 
-def _described(path: str | None) -> ForeignDescription | None:
+def _read_description(path: str | None) -> ForeignDescription | None:
     if path is None:
         return None
     try:
@@ -261,19 +261,19 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
-def _compared(sample: pl.DataFrame | None, signature: Signature) -> tuple[pl.DataFrame, str]:
+def _comparison_rows(sample: pl.DataFrame | None, signature: Signature) -> tuple[pl.DataFrame, str]:
     """The rows that both forms are asked: those of the sample, and made-up ones where they are few or none."""
     if sample is None:
-        return made_up(signature), f"{MADE_UP} made-up rows"
+        return made_up_rows(signature), f"{MADE_UP} made-up rows"
     rows = columns.frame(sample.head(SAMPLED), signature.inputs)
     text = f"{rows.height:,} rows of the sample"
     numbers = all(i.kind in (Kind.NUMBER, Kind.INTEGER) for i in signature.inputs)  # texts cannot be made up: few are known
     if rows.height >= MADE_UP or not numbers:
         return rows, text
-    return pl.concat([rows, made_up(signature)]), f"{text} and {MADE_UP} made-up rows"
+    return pl.concat([rows, made_up_rows(signature)]), f"{text} and {MADE_UP} made-up rows"
 
 
-def made_up(signature: Signature) -> pl.DataFrame:
+def made_up_rows(signature: Signature) -> pl.DataFrame:
     """Rows of the signature's kinds, within its ranges where it has some; equal for equal signatures."""
     rng = np.random.default_rng(0)
     made = []
@@ -356,14 +356,14 @@ def _demand_answers(answers: Any, signature: Signature) -> None:
         raise RefusedError("the model's answers are no probabilities: they leave 0 to 1, or do not sum to 1", hint=hint)
 
 
-def _packaged(
+def _package_model(
     known: ModelFile, original: forms.Original, signature: Signature, rows: pl.DataFrame, folder: Path, tried: Sequence[str]
 ) -> dict[str, Any]:
     if class_rule.decides(original.model, signature):
         signature = replace(signature, decision=class_rule.rule(original, rows, signature))
         original = original.again(signature)
     inner = forms.Original(known.model, None, signature)
-    made = conversion.converted(inner.model, original, signature, rows, "rows", tried)
+    made = conversion.convert_model(inner.model, original, signature, rows, "rows", tried)
     signature = made.signature
     form: forms.Form = original.again(signature)
     if made.content:

@@ -20,7 +20,7 @@ from noria.kernel.errors import StepError
 from noria.kernel.task import Task
 from noria.kernel.task_definition import Output
 from noria.models import columns, graph_outputs, judge_decision, project_functions, weights
-from noria.models.python_model import PythonModel, TableKinds, shaped
+from noria.models.python_model import PythonModel, TableKinds, shape_answers
 from noria.models.signature import MATRIX, Signature
 from noria.models.user_time import user_code
 
@@ -68,10 +68,10 @@ class Compiled:
 
     def answers(self, rows: pl.DataFrame) -> NDArray[np.float64]:
         """As ``PythonModel.answers``."""
-        return shaped(self.prepared(rows)()[0], self._signature, rows.height)
+        return shape_answers(self.prepared(rows)()[0], self._signature, rows.height)
 
     def called(self, rows: pl.DataFrame) -> NDArray[np.intp]:
-        return judge_decision.called(self._signature.decision, self.answers(rows))
+        return judge_decision.decided_classes(self._signature.decision, self.answers(rows))
 
     def prepared(self, rows: pl.DataFrame) -> Callable[[], Any]:
         feeds = columns.matrix(rows.select(self._names)) if self._taken == [MATRIX] else columns.feeds(rows.select(self._taken))
@@ -99,7 +99,7 @@ class Original(PythonModel):
         return (
             self.chosen(rows)
             if self._signature.says_class
-            else judge_decision.called(self._signature.decision, self.answers(rows))
+            else judge_decision.decided_classes(self._signature.decision, self.answers(rows))
         )
 
     def prepared(self, rows: pl.DataFrame) -> Callable[[], object]:

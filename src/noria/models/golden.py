@@ -35,15 +35,15 @@ class Golden(msgspec.Struct, frozen=True):
         return [{name: [values[i]] for name, values in self.columns.items()} for i in range(len(self.answers))]
 
 
-def made_up(signature: Signature) -> list[dict[str, Any]]:
+def made_up_records(signature: Signature) -> list[dict[str, Any]]:
     """``ROWS`` records, the same for the same signature: the middle of the training range, its ends, all nulls, and between."""
     return [{entry.name: _value(entry, row, place) for place, entry in enumerate(signature.inputs)} for row in range(ROWS)]
 
 
-def asked(signature: Signature, answer: Callable[[dict[str, Any]], Answer | None]) -> Golden:
+def make_golden(signature: Signature, answer: Callable[[dict[str, Any]], Answer | None]) -> Golden:
     """The golden rows of a model. ``answer`` is asked each record twice; None means that it has none."""
     kept: list[tuple[dict[str, Any], Answer]] = []
-    for record in made_up(signature):
+    for record in made_up_records(signature):
         said = answer(record)
         if said is not None and said == answer(record):
             kept.append((record, said))

@@ -26,7 +26,7 @@ def likeliest(probabilities: Floats) -> Places:
     return found
 
 
-def called(decision: Decision | None, probabilities: Floats) -> Places:
+def decided_classes(decision: Decision | None, probabilities: Floats) -> Places:
     """The same by a rule that needs no model: see ``Decision``."""
     if decision is None or decision.threshold is None:
         return likeliest(probabilities)
@@ -59,7 +59,7 @@ def follows(decision: Decision | None, probabilities: Floats, own: Places, near:
         sure = np.abs(probabilities[:, 1] - decision.threshold) > near
     else:
         sure = _margin(probabilities) > near
-    return bool((called(decision, probabilities) == own)[sure].all())
+    return bool((decided_classes(decision, probabilities) == own)[sure].all())
 
 
 def _margin(probabilities: Floats) -> Floats:

@@ -25,7 +25,7 @@ def compare(golden: Golden, found: Sequence[Any]) -> Reason:
     for row, (expected, got) in enumerate(zip(golden.answers, found, strict=True)):
         if not _agree(expected, got):
             said = f"failed: {got}" if isinstance(got, str) else f"was answered {_text(got)}"
-            text = f"golden row {row} {said}, where {_text(expected)} was due; the row: {_shown(golden, row)}"
+            text = f"golden row {row} {said}, where {_text(expected)} was due; the row: {_row_text(golden, row)}"
             return Reason("golden.differs", text, Outcome.FAIL)
     return Reason("golden.agrees", f"{len(golden.answers)} golden rows were answered as at Package time")
 
@@ -45,6 +45,6 @@ def _text(answer: Any) -> str:
     return f"[{text}]" if isinstance(answer, list) else text
 
 
-def _shown(golden: Golden, row: int) -> str:
+def _row_text(golden: Golden, row: int) -> str:
     cells = [f"{name}={values[row]!r}" for name, values in list(golden.columns.items())[:SHOWN]]
     return ", ".join(cells) + (", ..." if len(golden.columns) > SHOWN else "")

@@ -44,7 +44,7 @@ class Probes(msgspec.Struct, frozen=True):
         return held
 
 
-def made(signature: Signature, rows: pl.DataFrame) -> Probes:
+def make_probes(signature: Signature, rows: pl.DataFrame) -> Probes:
     """``rows``: held-out ones, as ``columns.frame`` makes them."""
     bases = _bases(signature, rows)
     changed = [
@@ -55,18 +55,20 @@ def made(signature: Signature, rows: pl.DataFrame) -> Probes:
     ]
     changed.sort(key=lambda one: one[:2])  # where there are too many, each input has had its first ones
     asked = [{**bases[number], name: value} for _, number, name, value in changed]
-    told = [f"{name} = {_shown(value)}" for _, _, name, value in changed]
+    told = [f"{name} = {_value_text(value)}" for _, _, name, value in changed]
     nullable = {i.name: None for i in signature.inputs if i.nullable}
     if nullable:
         asked = [*asked, {**bases[0], **nullable}]
         told = [*told, "every input that may be null is null"]
-    asked = [*asked[: MOST - golden.ROWS], *golden.made_up(signature)]
+    asked = [*asked[: MOST - golden.ROWS], *golden.made_up_records(signature)]
     told = [*told[: MOST - golden.ROWS], *(f"golden row {i} is asked" for i in range(golden.ROWS))]
     columns = {i.name: [record[i.name] for record in asked] for i in signature.inputs}
     return Probes(rows_of(columns, signature), told)
 
 
-def answered(ask: Callable[[pl.DataFrame], NDArray[np.float64]], rows: pl.DataFrame) -> tuple[NDArray[np.float64], list[str]]:
+def collect_answers(
+    ask: Callable[[pl.DataFrame], NDArray[np.float64]], rows: pl.DataFrame
+) -> tuple[NDArray[np.float64], list[str]]:
     """Answers of all rows, NaN where there is none, and why there is none: what fails together is asked in halves."""
     found: list[NDArray[np.float64]] = []
     why = [""] * rows.height
@@ -115,7 +117,7 @@ def _odd(entry: Input, value: Any) -> list[Any]:
     ]
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is None:
         return "null"
     text = f"{value:.6g}" if isinstance(value, float) else repr(value)

@@ -100,10 +100,10 @@ class PythonModel:
         """
         table = self._table(rows)
         if self._signature.task.definition.has_classes and hasattr(self.model, "predict_proba"):
-            return shaped(self.model.predict_proba(table), self._signature, rows.height)
+            return shape_answers(self.model.predict_proba(table), self._signature, rows.height)
         said = self.model.predict(table)
         if not self._signature.task.definition.has_classes:
-            return shaped(said, self._signature, rows.height)
+            return shape_answers(said, self._signature, rows.height)
         return np.eye(len(self._signature.classes))[places(said, self._signature, rows.height)]
 
     def chosen(self, rows: pl.DataFrame) -> NDArray[np.intp]:
@@ -169,7 +169,7 @@ def with_features(features: Callable[[Any], Any] | None, rows: pl.DataFrame, fra
     return table
 
 
-def shaped(raw: Any, signature: Signature, n: int) -> NDArray[np.float64]:
+def shape_answers(raw: Any, signature: Signature, n: int) -> NDArray[np.float64]:
     """Answers for ``n`` rows as [n] (regression) or [n, classes]. Raises StepError when they have no such shape."""
     values, classes = numbers(raw), len(signature.classes)
     single = values.size == n and (values.ndim == 0 or len(values) == n)

@@ -132,14 +132,14 @@ def by_hash(table: pl.DataFrame, model: dict[str, Any]) -> Split:
     fraction = model["holdout"].get("fraction") or 0.2
     key = model.get("groups") or model["key"]
     keys = contents(table) if key is None else table[key].cast(pl.String)
-    chosen = pl.Series(hashed(keys.to_list(), model["project"], fraction), dtype=pl.Boolean)
+    chosen = pl.Series(draw_by_hash(keys.to_list(), model["project"], fraction), dtype=pl.Boolean)
     train, holdout = table.filter(~chosen), table.filter(chosen)
-    sentence = f"{fraction:.3g} of the {_called(model)}, by hash: {holdout.height:,} rows"
+    sentence = f"{fraction:.3g} of the {_unit_name(model)}, by hash: {holdout.height:,} rows"
     kind = f"hash {fraction:g} of {f'rows of {_shape(table)}' if key is None else key}"  # another hash, another split
     return Split(train, holdout, {"kind": kind, "sentence": sentence} | _counts(train, holdout))
 
 
-def _called(model: dict[str, Any]) -> str:
+def _unit_name(model: dict[str, Any]) -> str:
     return f"values of {model['groups']}" if model.get("groups") else "rows" if model["key"] is None else "keys"
 
 
@@ -155,7 +155,7 @@ def _shape(table: pl.DataFrame) -> str:
     return f"{table.width} columns ({blake2b(repr(columns).encode(), digest_size=4).hexdigest()})"
 
 
-def hashed(keys: Sequence[str], salt: str, fraction: float) -> list[bool]:
+def draw_by_hash(keys: Sequence[str], salt: str, fraction: float) -> list[bool]:
     """Whether each key is held out: BLAKE2b keyed with the salt, as a number in [0, 1), is below ``fraction``."""
     limit = int(fraction * 2**64)
     secret = blake2b(salt.encode(), digest_size=32).digest()

@@ -58,7 +58,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     original = forms.Original(fitted, features, signature, frames)
     original.prove(train.head(PROBED), model["train"])
     signature = with_nulls(signature, train, original)
-    signature = class_rule.decided(signature, model.get("threshold"), fitted, features, frames, train)
+    signature = class_rule.add_decision(signature, model.get("threshold"), fitted, features, frames, train)
     save(fitted, folder / MODEL)
     table_arguments.write_arrow(made.holdout, folder / HOLDOUT)
     return {
@@ -140,7 +140,7 @@ def describe(model: dict[str, Any], inputs: tuple[Input, ...], train: pl.DataFra
     """The signature: kinds and ranges from the training rows, classes from the model, in the order of its columns."""
     task = Task(model["task"])
     classes = _classes(fitted, label) if task.definition.has_classes else ()
-    ranged = tuple(_ranged(i, train[i.name]) for i in inputs)
+    ranged = tuple(_add_range(i, train[i.name]) for i in inputs)
     return Signature(ranged, task, classes, model["key"], model.get("event_time"))
 
 
@@ -177,7 +177,7 @@ def _null(train: pl.DataFrame, name: str) -> pl.Expr:
     return pl.lit(None, dtype=train.schema[name]).alias(name)
 
 
-def _ranged(entry: Input, values: pl.Series) -> Input:
+def _add_range(entry: Input, values: pl.Series) -> Input:
     if entry.kind in (Kind.STRING, Kind.BOOLEAN) or values.null_count() == len(values):
         return entry
     return replace(entry, low=float(values.min()), high=float(values.max()))  # type: ignore[arg-type]  # numbers, not all null

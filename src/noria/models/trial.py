@@ -17,7 +17,7 @@ from noria.models import class_rule, columns, forms, labels, project_functions, 
 from noria.models.python_model import with_features
 from noria.models.seeds import seed_everything
 from noria.models.signature import Input, Kind
-from noria.models.split import MIN_ROWS, contents, hashed, seconds, split
+from noria.models.split import MIN_ROWS, contents, draw_by_hash, seconds, split
 from noria.models.user_time import user_code
 from noria.stats import metrics
 
@@ -37,7 +37,7 @@ def rows(job: dict[str, Any]) -> dict[str, Any]:
     names = training.input_names(side, model)
     kinds = {name: str(columns.kind_of(name, side.schema[name])) for name in names}
     rolling = bool(model["holdout"].get("last_s"))
-    fold, words = (_rolling if rolling else _hashed)(side, model, job["folds"])
+    fold, words = (_rolling if rolling else _folds_by_hash)(side, model, job["folds"])
     sizes = [int((fold == number).sum()) for number in range(job["folds"])]
     _check_sizes(sizes, int((fold == EARLIER).sum()) if rolling else side.height - max(sizes), words)
     label = labels.plain_label(side[model["label"]], Task(model["task"]))
@@ -81,7 +81,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     )
     fitted_at = time.perf_counter()
     signature = training.describe(model, inputs, frame, fitting[model["label"]], fitted)
-    signature = class_rule.decided(signature, model.get("threshold"), fitted, features, frames, frame)
+    signature = class_rule.add_decision(signature, model.get("threshold"), fitted, features, frames, frame)
     asked = columns.frame(validation, inputs)
     with user_code():
         original = forms.Original(fitted, features, signature, frames)
@@ -120,7 +120,7 @@ def _rolling(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.
     return fold, f"{plural(folds, 'rolling window')} of {lasting(window)}{short}"
 
 
-def _hashed(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.Series, str]:
+def _folds_by_hash(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.Series, str]:
     """By the hash of the key, or of the row, under another salt than the holdout's: each row validates once.
 
     With one fold: a share as large as the holdout validates.
@@ -130,9 +130,9 @@ def _hashed(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.S
     salt = f"{model['project']}/search"
     if folds == 1:
         share = model["holdout"].get("fraction") or 0.2
-        chosen = pl.Series(hashed(keys, salt, share), dtype=pl.Boolean)
+        chosen = pl.Series(draw_by_hash(keys, salt, share), dtype=pl.Boolean)
         return chosen.cast(pl.Int32) - 1, f"{percent(share)} of the rows, by hash"
-    fold = sum(pl.Series(hashed(keys, salt, (i + 1) / folds), dtype=pl.Int32) for i in range(folds - 1))
+    fold = sum(pl.Series(draw_by_hash(keys, salt, (i + 1) / folds), dtype=pl.Int32) for i in range(folds - 1))
     assert isinstance(fold, pl.Series)
     return folds - 1 - fold, f"{folds} folds by hash"
 

@@ -294,7 +294,7 @@ class WindowAccumulator:
         table = pl.DataFrame([_series(name, reference.columns[name], rows) for name in named])
         if not named:
             return
-        span.inputs = profile.added(span.inputs, profile.summarise(table, reference))
+        span.inputs = profile.add_profiles(span.inputs, profile.summarise(table, reference))
         if span.looked < CALENDAR_ROWS and not reference.wander:
             looked = min(len(rows), calendar.ROWS)
             for name, agree in calendar.agreements(table, times).items():

@@ -92,17 +92,19 @@ def outlook(
 
 def _lack(units: Units, labelled: int, reference_n: int, policy: MonitorPolicy, unit: str) -> Reason | None:
     if labelled < policy.min_labelled:
-        return _undecided("too_few", f"{labelled:,} labelled rows are too few; {policy.min_labelled:,} are needed", labelled)
+        return _undecided_reason(
+            "too_few", f"{labelled:,} labelled rows are too few; {policy.min_labelled:,} are needed", labelled
+        )
     for where, count in (("the window", units.n), ("the holdout", reference_n)):
         if count < MIN_UNITS:
             text = f"{where} has {count:,} {unit}; {MIN_UNITS} are needed to know how much {unit} differ"
-            return _undecided("units", text, labelled)
+            return _undecided_reason("units", text, labelled)
     if not math.isfinite(units.mean):
-        return _undecided("not_finite", "some losses are not finite numbers", labelled)
+        return _undecided_reason("not_finite", "some losses are not finite numbers", labelled)
     return None
 
 
-def _undecided(code: str, text: str, labelled: int) -> Reason:
+def _undecided_reason(code: str, text: str, labelled: int) -> Reason:
     return Reason(f"quality.{code}", text, Outcome.NOT_ENOUGH_DATA, {"labelled": float(labelled)})
 
 

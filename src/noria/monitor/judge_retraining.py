@@ -33,14 +33,14 @@ def decide(policy: RetrainPolicy, breaches: tuple[Breach, ...], recent_starts: t
     if not heard:
         kinds = ", ".join(sorted({b.kind for b in breaches}))
         return RetrainDecision(
-            None, f"{_told(breaches)}; no new turn: retrain.on is {', '.join(policy.on) or 'empty'}, without {kinds}"
+            None, f"{_breach_text(breaches)}; no new turn: retrain.on is {', '.join(policy.on) or 'empty'}, without {kinds}"
         )
     wait = judge_rate_limit.wait_for(policy, {TriggerKind.BREACH}, recent_starts, now)
     if wait is not None:
-        return RetrainDecision(None, f"{_told(heard)}; no new turn yet: {wait.text}", now + wait.numbers["free_s"])
-    return RetrainDecision(TriggerKind.BREACH, _told(heard))
+        return RetrainDecision(None, f"{_breach_text(heard)}; no new turn yet: {wait.text}", now + wait.numbers["free_s"])
+    return RetrainDecision(TriggerKind.BREACH, _breach_text(heard))
 
 
-def _told(breaches: list[Breach] | tuple[Breach, ...]) -> str:
+def _breach_text(breaches: list[Breach] | tuple[Breach, ...]) -> str:
     """Each breach once, in the order they came."""
     return "; ".join(dict.fromkeys(f"{b.release}: {b.text}" for b in breaches))

@@ -18,7 +18,7 @@ def learn(context: DeliveryContext, project: Project, breaches: tuple[Breach, ..
     breaches = tuple(b for b in breaches if b.kind in project.retrain.on and b.release in serving)
     if not breaches:
         return None
-    wish = wanted(context, project, breaches)
+    wish = decide_retraining(context, project, breaches)
     if wish.kind is None:
         context.event("retrain.declined", context.name, wish.reason)
         return None
@@ -30,7 +30,7 @@ def learn(context: DeliveryContext, project: Project, breaches: tuple[Breach, ..
     return trigger
 
 
-def wanted(context: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> RetrainDecision:
+def decide_retraining(context: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> RetrainDecision:
     """Ask the judge: what started lately counts against `at_most`."""
     return judge.decide(project.retrain, breaches, recent_starts(context, project), context.ledger.clock.now(context.name))
 

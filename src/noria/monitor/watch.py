@@ -223,7 +223,7 @@ def _drift(held: ReleaseWindows, gauge: Gauge, span: Span, policy: MonitorPolicy
     if gauge.profile is None:
         return None
     seen = {name: (held.looked, np.array(agree)) for name, agree in held.agreements.items()}
-    following = calendar.followed(seen, gauge.profile.columns)
+    following = calendar.time_parts(seen, gauge.profile.columns)
     return judge_drift.judge(gauge.profile, span.inputs, policy.drift, every_s=span.end - span.start, calendar=following)
 
 

@@ -70,7 +70,7 @@ def _say_alone(context: PipelineContext, model: Model, source: DataSource, arriv
     if kept:
         largest = max(kept, key=lambda one: one.size_bytes)
         kind = table_types.of(context, source)
-        table = files.read_table(_named(context, largest), name=largest.name, kind=kind, dialect=source.csv)
+        table = files.read_table(_blob_path(context, largest), name=largest.name, kind=kind, dialect=source.csv)
         for text in alone(model, table):
             context.event("data.tells_the_label", source.name, f"{largest.name}: {text}", dataset=source.name)
 
@@ -99,14 +99,14 @@ def _as_it_is(arrival: Arrival, now: float) -> tuple[Delivery, FilePin]:
 
 def receive(context: PipelineContext, source: DataSource, arrival: Arrival, decided: TypeDecision) -> Delivery:
     """Judge one file against its contract and its dataset's table, and record the delivery, and its event, in one transaction."""
-    judged_by = arrivals_of.judged_by(source)
+    judged_by = arrivals_of.judge_digest(source)
     if arrival.problem:
         return _record(context, arrival, _unreadable(arrival, judged_by, arrival.problem))
     known = DataStore.of(context).seen(arrival.dataset, arrival.name, arrival.digest, judged_by)
     if known is not None:
         return known
     try:
-        opened = files.open_table(_named(context, arrival), arrival.name, source.csv)
+        opened = files.open_table(_blob_path(context, arrival), arrival.name, source.csv)
     except DataError as error:
         return _record(context, arrival, _unreadable(arrival, judged_by, f"{error.message}{_hint(error)}"))
     decided = table_types.for_file(source, decided, opened)
@@ -138,7 +138,7 @@ def receive(context: PipelineContext, source: DataSource, arrival: Arrival, deci
         context,
         arrival,
         delivery,
-        lambda: table_types.keep(context, source, table_types.accepted(decided, base, opened.table.columns)),
+        lambda: table_types.keep(context, source, table_types.accepted_type(decided, base, opened.table.columns)),
     )
 
 
@@ -155,10 +155,10 @@ def ruling(
 
     refusals = table_types.refusals(source, decided, opened, base)
     if refusals:
-        return judge.refused(opened.table, [(text, None) for text in refusals]), ""
-    table, misfits = formats.fitted(opened, decided.type, source.csv)
+        return judge.refuse_file(opened.table, [(text, None) for text in refusals]), ""
+    table, misfits = formats.fit_columns(opened, decided.type, source.csv)
     if misfits:
-        return judge.refused(opened.table, [(one.text, one.rows) for one in misfits]), table_types.examples(misfits)
+        return judge.refuse_file(opened.table, [(one.text, one.rows) for one in misfits]), table_types.examples(misfits)
     return judge.judge(source.contract or Contract(), table, now=now, known_keys=keys(), apart=rule_process.apart), ""
 
 
@@ -209,7 +209,7 @@ def _record(
     return delivery
 
 
-def _named(context: PipelineContext, arrival: Arrival) -> Path:
+def _blob_path(context: PipelineContext, arrival: Arrival) -> Path:
     """The blob under a name that keeps its suffix: readers go by it."""
     return context.named_blob(arrival.digest, arrival.name)
 

@@ -115,7 +115,7 @@ def _check_out(repo: Path, commit: str, prefix: str, fresh: Path) -> CheckoutNot
     if prefix and not wanted:
         raise NotFoundError(f"{commit} has no folder {prefix.rstrip('/')}", where=str(repo))
     _bring(repo, commit, [entry.oid for entry in wanted if entry.mode != LINKED])
-    _found_repository(repo, source, commit, inner)
+    _create_repository(repo, source, commit, inner)
     _write(fresh, env, [entry.path for entry in wanted])
     _hide(fresh, env, [entry.path for entry in entries if not entry.path.startswith(os.fsencode(prefix))])
     return CheckoutNote(prefix.rstrip("/"), tuple(_submodules(repo, commit, wanted, fresh)))
@@ -150,13 +150,13 @@ def _bring(repo: Path, commit: str, blobs: Sequence[str]) -> None:
         )
 
 
-def _found_repository(repo: Path, source: Path, commit: str, inner: Path) -> None:
+def _create_repository(repo: Path, source: Path, commit: str, inner: Path) -> None:
     """The checkout's own repository: its commit, the tags up to there, the settings and the objects of the user's."""
     for folder in ("objects/info", "refs", "info"):
         (inner / folder).mkdir(parents=True)
     common = _path(repo, "--git-common-dir")
     (inner / "HEAD").write_text(f"{commit}\n")
-    (inner / "objects" / "info" / "alternates").write_bytes(_shown(common / "objects", inner / "objects") + b"\n")
+    (inner / "objects" / "info" / "alternates").write_bytes(_quote_path(common / "objects", inner / "objects") + b"\n")
     (inner / "config").write_bytes(_settings(repo, common, inner))
     tags = git.call(
         repo, "for-each-ref", f"--merged={commit}", "--format=%(objectname) %(refname)", "refs/tags", check=False
@@ -173,9 +173,9 @@ def _settings(repo: Path, common: Path, inner: Path) -> bytes:
     hashed = git.call(repo, "rev-parse", "--show-object-format").stdout.strip()
     promised = git.call(repo, "config", "extensions.partialClone", check=False).stdout.strip()
     extensions = [b"\tobjectFormat = " + hashed] * (hashed != b"sha1") + [b"\tpartialClone = " + promised] * bool(promised)
-    lines = [b"[include]", b"\tpath = " + _shown(common / "config", inner)]
+    lines = [b"[include]", b"\tpath = " + _quote_path(common / "config", inner)]
     lines += [b"[core]", b"\trepositoryFormatVersion = %d" % bool(extensions), b"\tbare = false", b"\tworktree = .."]
-    lines += [b"[lfs]", b"\tstorage = " + _shown(common / "lfs", inner)]
+    lines += [b"[lfs]", b"\tstorage = " + _quote_path(common / "lfs", inner)]
     lines += [b"[extensions]", *extensions] if extensions else []
     for name, value in PLAIN.items():
         section, _, key = name.partition(".")
@@ -183,7 +183,7 @@ def _settings(repo: Path, common: Path, inner: Path) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
-def _shown(path: Path, base: Path) -> bytes:
+def _quote_path(path: Path, base: Path) -> bytes:
     """A path in quotes: from ``base`` where both lie in one folder that may be copied or moved as a whole."""
     real = base.resolve()
     whole = path.parent.parent  # the working tree, or what a mirror lies in

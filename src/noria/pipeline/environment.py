@@ -69,7 +69,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     return found
 
 
-def needed(roots: Iterable[str], modules: Iterable[str] = ()) -> frozenset[str]:
+def required_distributions(roots: Iterable[str], modules: Iterable[str] = ()) -> frozenset[str]:
     """Names of the distributions ``roots``, of those that these top-level modules belong to, and of all that they require.
 
     As far as what is installed here tells: a module that is not is taken to belong to a distribution of its own name.

@@ -64,7 +64,7 @@ def prepare(context: PipelineContext, asked: ExperimentOptions) -> PinnedRun:
 def _demand_used(project: Project, asked: ExperimentOptions) -> None:
     """Raises UsageError for a parameter that a step reads which keeps its result of before: it would be recorded and not used."""
     last = asked.selection.to == project.result_name(TRAIN)
-    _, kept = graph.chosen(project, EVERYTHING if last else asked.selection)
+    _, kept = graph.select_steps(project, EVERYTHING if last else asked.selection)
     for given in asked.overrides:
         for name in sorted(kept):
             reads = orders.parameters_of(project.params, project.steps[name])

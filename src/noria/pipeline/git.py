@@ -62,7 +62,7 @@ def branches(repo: Path) -> list[str]:
     return [_text(name) for name in found.splitlines() if not name.endswith(b"/HEAD")]
 
 
-def checked_out(repo: Path) -> str | None:
+def current_branch(repo: Path) -> str | None:
     """The branch that is checked out (of a mirror: the remote's main one); None where a commit is, without a branch."""
     done = call(repo, "symbolic-ref", "--quiet", "HEAD", check=False)
     return _text(done.stdout.rstrip(b"\n")).removeprefix("refs/heads/") or None
@@ -91,7 +91,7 @@ def show(repo: Path, commit: str, path: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def changed(repo: Path, before: str, after: str) -> list[tuple[str, int | None, int | None]] | None:
+def changed_files(repo: Path, before: str, after: str) -> list[tuple[str, int | None, int | None]] | None:
     """Path, lines added and lines removed (None: not text) of every file that differs between two commits, below ``repo``.
 
     None when the repository does not hold both.
@@ -133,7 +133,7 @@ def digest_of(repo: Path, changed: Sequence[UncommittedChange]) -> str | None:
     return digest_bytes(b"\n".join([(head(repo) or "").encode(), *lines]))
 
 
-def listed(repo: Path, ignore: Sequence[str] = (), *, others: bool = True) -> list[str]:
+def list_files(repo: Path, ignore: Sequence[str] = (), *, others: bool = True) -> list[str]:
     """Files and links below ``repo`` that Git tracks or (``others``) does not ignore, those of repositories inside among them.
 
     `.noria` and the path patterns ``ignore`` do not count. A name may be of a file that is gone.
@@ -147,11 +147,11 @@ def listed(repo: Path, ignore: Sequence[str] = (), *, others: bool = True) -> li
         if inside.is_symlink() or not inside.is_dir():
             found.add(name)
         elif (inside / ".git").exists():
-            found |= {f"{name}/{inner}" for inner in listed(inside, others=others)}
+            found |= {f"{name}/{inner}" for inner in list_files(inside, others=others)}
     return sorted(found)
 
 
-def committed(repo: Path, commit: str) -> frozenset[str] | None:
+def committed_files(repo: Path, commit: str) -> frozenset[str] | None:
     """The files and links of a commit below ``repo``, and the folders of its submodules; None where it is unknown."""
     if not repo.is_dir():
         return None
@@ -159,7 +159,7 @@ def committed(repo: Path, commit: str) -> frozenset[str] | None:
     return None if done.returncode else frozenset(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
 
 
-def ignored(folder: Path, paths: Sequence[str]) -> frozenset[str]:
+def ignored_paths(folder: Path, paths: Sequence[str]) -> frozenset[str]:
     """Those of ``paths`` (relative to ``folder``) that Git ignores; none outside a repository."""
     if not is_repo(folder):
         return frozenset()

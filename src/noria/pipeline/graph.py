@@ -43,7 +43,7 @@ class Selection(msgspec.Struct, frozen=True):
 EVERYTHING = Selection()
 
 
-def chosen(project: Project, selection: Selection) -> tuple[frozenset[str], frozenset[str]]:
+def select_steps(project: Project, selection: Selection) -> tuple[frozenset[str], frozenset[str]]:
     """Names of the steps that a run is about, and of those before them whose last results it takes. Raises UsageError."""
     asked = selection.to or selection.start or selection.only
     if asked is None:
@@ -81,7 +81,7 @@ def run(context: PipelineContext, pinned_run: PinnedRun, selection: Selection = 
 
     Of a run by hand, the home gets what commands left. Raises CorruptBlobError for damaged data.
     """
-    wanted, kept = chosen(pinned_run.project, selection)
+    wanted, kept = select_steps(pinned_run.project, selection)
     before = len(pinned_run.records)
     while True:
         try:
@@ -108,7 +108,7 @@ class StepForecast(msgspec.Struct, frozen=True):
 
 def explain(context: PipelineContext, pinned_run: PinnedRun, selection: Selection = EVERYTHING) -> Iterator[StepForecast]:
     """What would become of each step, in order, without running any."""
-    wanted, kept = chosen(pinned_run.project, selection)
+    wanted, kept = select_steps(pinned_run.project, selection)
     done: dict[str, StepRecord] = {}
     for name, step in pinned_run.project.steps.items():
         if name not in wanted and name not in kept:
@@ -207,8 +207,8 @@ class _Graph:
             try:
                 order = orders.user_step(self.context, self.pinned_run, step, self.done)
             except StepError as error:
-                return self._ended(step, _unstarted(step, error))
-            found = steps.remembered(self.context, self.pinned_run, order)
+                return self._ended(step, _not_started_record(step, error))
+            found = steps.reuse_step(self.context, self.pinned_run, order)
             if found is None:
                 if step.cmd:
                     self._share_tree()
@@ -274,7 +274,7 @@ class _Graph:
         touched = [path for path in now.keys() | self.seen.keys() if self.seen.get(path) != now.get(path)]
         strange = sorted(path for path in touched if not _within(path, own))
         self.seen = now
-        strange = [path for path in strange if path not in git.ignored(self.context.home, strange)] if strange else []
+        strange = [path for path in strange if path not in git.ignored_paths(self.context.home, strange)] if strange else []
         for path in strange:
             self.suspects.setdefault(path, frozenset(at_work))
         judged = [
@@ -291,7 +291,7 @@ class _Graph:
             "while it ran, run it again. Its result was not kept."
         )
         StepStore.of(self.context).forget(record.key)
-        return _failed(record, "step.wrote_outside", f"{text}\n{hint}", self.pinned_run)
+        return _mark_failed(record, "step.wrote_outside", f"{text}\n{hint}", self.pinned_run)
 
     def _block(self, all_steps: Mapping[str, Step]) -> None:
         for name in all_steps:
@@ -328,11 +328,11 @@ def _direct(project: Project, step: Step, need: str) -> bool:
     return not any(need in members and name in step.deps for name, members in project.wide.items())
 
 
-def _unstarted(step: Step, error: Exception) -> StepRecord:
+def _not_started_record(step: Step, error: Exception) -> StepRecord:
     return StepRecord(step.name, StepState.FAILED, Reason("step.not_started", str(error), Outcome.FAIL), "")
 
 
-def _failed(record: StepRecord, code: str, text: str, pinned_run: PinnedRun) -> StepRecord:
+def _mark_failed(record: StepRecord, code: str, text: str, pinned_run: PinnedRun) -> StepRecord:
     made = StepRecord(record.name, StepState.FAILED, Reason(code, text, Outcome.FAIL), record.key, None, record.seconds)
     pinned_run.records[:] = [made if found is record else found for found in pinned_run.records]
     return made

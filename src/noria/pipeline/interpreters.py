@@ -93,7 +93,7 @@ def make(
     Packages of the same version in ``lock`` must have its digests. One that cannot be had is left out when it is not among
     ``needed``. Raises NotFoundError naming those that are, or the Python that is missing; NoriaError when uv fails otherwise.
     """
-    wanted = _wanted(record, lock)
+    wanted = _wanted_packages(record, lock)
     target = root / wanted.digest
     made = not (target / "bin" / "python").exists()  # its own Python may have been uninstalled
     if made:
@@ -149,7 +149,7 @@ def _pins(text: str) -> dict[str, dict[str, tuple[str, ...]]]:
     return found
 
 
-def _wanted(record: Mapping[str, Any], lock: Lock | None) -> _WantedPackages:
+def _wanted_packages(record: Mapping[str, Any], lock: Lock | None) -> _WantedPackages:
     lines = {}
     for name, version in record["packages"].items():
         if name != "noria":

@@ -57,24 +57,24 @@ def decide(now: StepFacts, before: StepFacts | None, *, cached: bool) -> Stalene
 def changes(now: StepFacts, before: StepFacts) -> Iterator[Reason]:
     """What differs, the likeliest cause first. At least one reason when the facts differ."""
     if now.files != before.files:
-        yield Reason("step.code_changed", f"code changed: {_named(now.files, before.files)}")
+        yield Reason("step.code_changed", f"code changed: {_change_text(now.files, before.files)}")
     elif now.code != before.code:
         yield Reason("step.code_changed", "code changed")
     if now.inputs != before.inputs:
-        yield Reason("step.input_changed", f"input changed: {_named(now.inputs, before.inputs)}")
+        yield Reason("step.input_changed", f"input changed: {_change_text(now.inputs, before.inputs)}")
     if now.read != before.read:
-        yield Reason("step.file_changed", f"file changed: {_named(now.read, before.read)}")
+        yield Reason("step.file_changed", f"file changed: {_change_text(now.read, before.read)}")
     if now.tables != before.tables and now.inputs == before.inputs:
-        yield Reason("step.input_changed", f"types of input changed: {_named(now.tables, before.tables)}")
+        yield Reason("step.input_changed", f"types of input changed: {_change_text(now.tables, before.tables)}")
     if now.params != before.params:
-        yield Reason("step.parameter_changed", f"parameter changed: {_named(now.params, before.params)}")
+        yield Reason("step.parameter_changed", f"parameter changed: {_change_text(now.params, before.params)}")
     if now.command != before.command:
         yield Reason("step.command_changed", "command changed")
     if now.environment != before.environment:
         yield Reason("step.environment_changed", "environment changed")
 
 
-def _named(now: Mapping[str, str], before: Mapping[str, str]) -> str:
+def _change_text(now: Mapping[str, str], before: Mapping[str, str]) -> str:
     different = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
     words = [f"{name}{_came_or_went(name, now, before)}" for name in different[:NAMED]]
     more = f" and {len(different) - NAMED} more" if len(different) > NAMED else ""

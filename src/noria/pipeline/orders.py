@@ -141,10 +141,10 @@ def _call(
     facts = StepFacts(
         code=names.digest_bytes(json.dumps([target, files], sort_keys=True).encode()),
         files=files,
-        inputs=_named(pinned_run, step, done),
+        inputs=_named_inputs(pinned_run, step, done),
         params=_digests({**params, **{f"env.{name}": value for name, value in step.env.items()}}),
         environment=environment.digest(pinned_run.environment),
-        tables=table_digests(pinned_run, _named(pinned_run, step, done), done),
+        tables=table_digests(pinned_run, _named_inputs(pinned_run, step, done), done),
     )
     inputs = TaskInputs()
     arguments = {name: inputs.argument(context, pinned_run, name, done) for name in step.deps}
@@ -169,7 +169,7 @@ def _command(
     assert step.cmd is not None
     command = stopping(step.cmd)
     params = {name: find(pinned_run.project.params, name) for name in step.params}
-    placed = left_by(context, pinned_run, step, done)
+    placed = files_of_earlier_steps(context, pinned_run, step, done)
     files = {
         path: digest for wanted in step.files for path, digest in _of_tree(context, pinned_run, step, wanted, placed).items()
     }
@@ -177,7 +177,7 @@ def _command(
     facts = StepFacts(
         code="",
         files=code,
-        inputs={**_named(pinned_run, step, done), **files, **placed},
+        inputs={**_named_inputs(pinned_run, step, done), **files, **placed},
         params=_digests({**params, **{f"env.{name}": value for name, value in step.env.items()}}),
         command=command if step.directory == "." else f"cd {step.directory}; {command}",
         environment=environment.digest(pinned_run.environment),
@@ -203,7 +203,9 @@ def _command(
     return facts, task
 
 
-def left_by(context: PipelineContext, pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
+def files_of_earlier_steps(
+    context: PipelineContext, pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord]
+) -> dict[str, str]:
     """Path -> digest of the files that earlier steps left where this command reads."""
     found: dict[str, str] = {}
     for need in step.needs:
@@ -260,7 +262,7 @@ def _inside(path: str) -> bool:
     return not path.startswith("/") and ".." not in PurePosixPath(path).parts and len(path) < 1000
 
 
-def _named(pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
+def _named_inputs(pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Dataset or step -> digest, of what the step takes by name."""
     assert pinned_run.pins is not None, "pins are fixed before steps run"
     found: dict[str, str] = {}

@@ -84,7 +84,7 @@ def stands(context: PipelineContext, here: Project, *, by_hand: bool) -> tuple[s
     if not git.is_repo(place):
         return None, _content(context, here)
     own = by_hand and watch.repository is None  # another repository's work tree is not ours to take
-    commit = git.head(place) if own else watched(place, watch)[0]
+    commit = git.head(place) if own else watched_head(place, watch)[0]
     if commit is None:
         raise ConfigError("nothing is committed yet", where=str(place), hint="git add -A && git commit")
     return commit, git.digest_of(context.home, changes(context.home, here)) if own else None
@@ -125,9 +125,9 @@ def sources(home: Path, project: Project) -> list[str]:
     """
     if not git.is_repo(home):
         return list(_without_git(home, project))
-    found = set(git.listed(home, own_outs(project), others=False))
+    found = set(git.list_files(home, own_outs(project), others=False))
     for change in changes(home, project):
-        inner = git.listed(home / change.path) if change.path.endswith("/") else []
+        inner = git.list_files(home / change.path) if change.path.endswith("/") else []
         found |= {change.path + name for name in inner} if inner else {change.path}
     return sorted(found)
 
@@ -141,7 +141,7 @@ def _without_git(home: Path, project: Project) -> Iterator[str]:
             yield path
 
 
-def watched(repo: Path, watch: GitWatch) -> tuple[str | None, str]:
+def watched_head(repo: Path, watch: GitWatch) -> tuple[str | None, str]:
     """The newest commit of the watched branch, and that branch's name; None when nothing is committed yet.
 
     A project that names no branch follows main, or what is checked out where there is no main.
@@ -152,7 +152,7 @@ def watched(repo: Path, watch: GitWatch) -> tuple[str | None, str]:
     if commit is not None:
         return commit, named
     if watch.branch is None:
-        return git.head(repo), git.checked_out(repo) or "what is checked out"
+        return git.head(repo), git.current_branch(repo) or "what is checked out"
     known = git.branches(repo)
     if not known:
         return None, named

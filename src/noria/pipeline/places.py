@@ -90,7 +90,7 @@ class Places:
         index = self._index(tree)
         for path, digest in files.items():
             try:
-                mark = StatEntry(seen(os.stat(tree / path)), digest)
+                mark = StatEntry(stat_fingerprint(os.stat(tree / path)), digest)
             except FileNotFoundError:
                 continue
             with self._lock:
@@ -134,7 +134,7 @@ class Places:
         if mark is None:
             return None
         try:
-            return mark.digest if mark.seen == seen(os.stat(tree / path)) else None
+            return mark.digest if mark.seen == stat_fingerprint(os.stat(tree / path)) else None
         except OSError:
             return None
 
@@ -154,7 +154,7 @@ class Places:
             raise StepError("is not there", where=path) from None
         except OSError as error:
             raise StepError(f"cannot be read: {error.strerror}", where=path) from error
-        if seen(before) != seen(after):
+        if stat_fingerprint(before) != stat_fingerprint(after):
             raise StepError("changed while it was read", where=path, hint="Run again when it is written to its end.")
         if began - max(before.st_mtime, before.st_ctime) > TICK_S:
             self.learn(tree, {path: digest})
@@ -167,7 +167,7 @@ class Places:
             return self._indexes[tree]
 
 
-def seen(facts: os.stat_result) -> str:
+def stat_fingerprint(facts: os.stat_result) -> str:
     """A file from outside: it changes whenever the content may have."""
     return f"{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}:{facts.st_ino}"
 
@@ -185,7 +185,7 @@ def walk(tree: Path, below: str = "") -> Iterator[str]:
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
-                if _walked(entry.name):
+                if _is_walked(entry.name):
                     waiting.append(path)
             elif entry.is_file():
                 yield path
@@ -200,7 +200,7 @@ def listing(tree: Path) -> dict[str, tuple[int, int]] | None:
         with os.scandir(f"{tree}/{folder}") as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    if _walked(entry.name):
+                    if _is_walked(entry.name):
                         waiting.append(f"{folder}{entry.name}/")
                 elif entry.is_file():
                     with contextlib.suppress(FileNotFoundError):
@@ -209,7 +209,7 @@ def listing(tree: Path) -> dict[str, tuple[int, int]] | None:
     return found if len(found) <= WATCHED else None
 
 
-def _walked(folder: str) -> bool:
+def _is_walked(folder: str) -> bool:
     return not folder.startswith(".") and folder not in PRUNED
 
 

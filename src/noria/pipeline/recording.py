@@ -35,7 +35,7 @@ def gather(context: PipelineContext, pinned_run: PinnedRun) -> StepFindings:
     found = StepFindings()
     for record in pinned_run.records:
         if record.tracked:
-            _tracked(context, record, found)
+            _add_tracking(context, record, found)
         found.artifacts |= {f"{record.name}/{path}": digest for path, digest in record.artifacts.items()}
         step = pinned_run.project.steps.get(record.name)
         if step is not None and record.output is not None and (step.metrics or step.plots):
@@ -94,7 +94,7 @@ def numbers(content: bytes, path: str) -> dict[str, float]:
     return {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
 
 
-def _tracked(context: PipelineContext, record: StepRecord, found: StepFindings) -> None:
+def _add_tracking(context: PipelineContext, record: StepRecord, found: StepFindings) -> None:
     assert record.tracked is not None
     try:
         said = track.read(context.blobs.path(record.tracked))

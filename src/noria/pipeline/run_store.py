@@ -18,7 +18,7 @@ from noria.pipeline.run import Run, RunKind, StepRecord
 from noria.storage.bound_store import BoundStore
 from noria.storage.connection import Value
 from noria.storage.ledger import Ledger
-from noria.storage.rows import StructTable, parsed, to_json
+from noria.storage.rows import StructTable, parse_json, to_json
 
 COLUMNS = {  # field of a query -> the column that it is read from; metrics and params are their own
     "id": "id",
@@ -101,7 +101,7 @@ class RunStore(BoundStore):
 
             found = run_filter.matching(where, facts)
         if order is not None:
-            found = _sorted(order, found)
+            found = _sort_runs(order, found)
         return self._by_ids([f["id"] for f in found[:limit]])
 
     def latest(self, pins: Pins, outcomes: Collection[str]) -> Run | None:
@@ -159,7 +159,7 @@ class RunStore(BoundStore):
         for name, key in keys.items():
             row = self._database.row("SELECT facts FROM steps WHERE project = ? AND key = ?", (run.project, key))
             if row is not None:
-                found[name] = parsed(row["facts"])
+                found[name] = parse_json(row["facts"])
         return found
 
 
@@ -176,13 +176,13 @@ def _query_facts(row: dict[str, Any]) -> dict[str, Any]:
     """A row as a query sees it: JSON read, times as text, the commit out of the pins."""
     facts: dict[str, Any] = {name: row[name] for name in ("id", "kind", "outcome", "note", "parent") if name in row}
     if "metrics" in row:
-        facts["metrics"] = {n: float(v) for n, v in parsed(row["metrics"]).items()}  # NaN is kept as text
+        facts["metrics"] = {n: float(v) for n, v in parse_json(row["metrics"]).items()}  # NaN is kept as text
     if "params" in row:
-        facts["params"] = parsed(row["params"])
+        facts["params"] = parse_json(row["params"])
     if "tags" in row:
-        facts["tag"] = parsed(row["tags"])
+        facts["tag"] = parse_json(row["tags"])
     if "pins" in row:
-        facts["commit"] = parsed(row["pins"])["commit"]
+        facts["commit"] = parse_json(row["pins"])["commit"]
     if "started_at" in row:
         facts["started"] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["started_at"]))
     if row.get("ended_at") is not None:
@@ -190,7 +190,7 @@ def _query_facts(row: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _sorted(order: Order, facts: builtins.list[dict[str, Any]]) -> builtins.list[dict[str, Any]]:
+def _sort_runs(order: Order, facts: builtins.list[dict[str, Any]]) -> builtins.list[dict[str, Any]]:
     """By the order's field; equal ones stay newest first, those without it come last."""
     ranked = [(conditions.rank(order, f), f) for f in facts]
     having = [(r, f) for r, f in ranked if r is not None]
@@ -202,7 +202,7 @@ class StepStore(BoundStore):
     def get(self, key: str) -> StepRecord | None:
         """The remembered result of an equal step."""
         row = self._database.row("SELECT record FROM steps WHERE project = ? AND key = ?", (self.project, key))
-        return parsed(row["record"], kind=StepRecord, strict=False) if row else None
+        return parse_json(row["record"], kind=StepRecord, strict=False) if row else None
 
     def put(self, record: StepRecord, facts: Mapping[str, Any]) -> None:
         """Remember a result and what it came from."""
@@ -227,7 +227,7 @@ class StepStore(BoundStore):
     def facts(self, key: str) -> dict[str, Any]:
         """What the result came from; empty when it is not remembered."""
         row = self._database.row("SELECT facts FROM steps WHERE project = ? AND key = ?", (self.project, key))
-        return parsed(row["facts"]) if row else {}
+        return parse_json(row["facts"]) if row else {}
 
     def latest(self, name: str) -> tuple[StepRecord, dict[str, Any]] | None:
         """The newest result of a step of this name, and what it came from."""
@@ -236,11 +236,11 @@ class StepStore(BoundStore):
         )
         if row is None:
             return None
-        return parsed(row["record"], kind=StepRecord, strict=False), parsed(row["facts"])
+        return parse_json(row["record"], kind=StepRecord, strict=False), parse_json(row["facts"])
 
     def read_by(self, name: str, limit: int = 20) -> builtins.list[builtins.list[str]]:
         """The sets of files that the newest results of a step of this name had opened, each once, the newest first."""
         rows = self._database.rows(
             "SELECT facts FROM steps WHERE project = ? AND name = ? ORDER BY at DESC LIMIT ?", (self.project, name, limit)
         )
-        return [list(paths) for paths in dict.fromkeys(tuple(parsed(row["facts"]).get("read", ())) for row in rows)]
+        return [list(paths) for paths in dict.fromkeys(tuple(parse_json(row["facts"]).get("read", ())) for row in rows)]

@@ -33,7 +33,7 @@ def lay_out(context: PipelineContext, pinned_run: PinnedRun, target: Path) -> No
     else:
         checkout.lay_out(pin.origin(context, pinned_run.project), pinned_run.commit, target)
     demand_names(path for path, _ in contents(target))
-    bad = _told(judge_links(links_in(target)))
+    bad = _bad_links_text(judge_links(links_in(target)))
     if bad:
         raise RefusedError(bad, hint=CURE)
 
@@ -45,15 +45,15 @@ def links_in(folder: Path) -> dict[str, str]:
 
 def bad_links(home: Path, project: Project) -> str:
     """Which links of the code as it stands in a home may not be sealed, and why; empty where all may."""
-    return _told(judge_links(_links(home, _of_home(home, project))))
+    return _bad_links_text(judge_links(_links(home, _of_home(home, project))))
 
 
 def bad_links_of(context: PipelineContext, pinned_run: PinnedRun) -> str:
     """The same of the code that a run is of."""
     if pinned_run.dirty or not pinned_run.commit:
         return bad_links(pinned_run.tree, pinned_run.project)
-    committed = git.committed(pin.origin(context, pinned_run.project), pinned_run.commit) or ()
-    return _told(judge_links(_links(pinned_run.tree, committed)))
+    committed = git.committed_files(pin.origin(context, pinned_run.project), pinned_run.commit) or ()
+    return _bad_links_text(judge_links(_links(pinned_run.tree, committed)))
 
 
 def _of_home(home: Path, project: Project) -> list[str]:
@@ -61,7 +61,7 @@ def _of_home(home: Path, project: Project) -> list[str]:
     perhaps, are the person's own."""
     paths = pin.sources(home, project)
     bad = judge_links(_links(home, paths))
-    tracked = git.listed(home, others=False) if bad and git.is_repo(home) else paths
+    tracked = git.list_files(home, others=False) if bad and git.is_repo(home) else paths
     return [path for path in paths if path not in bad or path in tracked]
 
 
@@ -69,7 +69,7 @@ def _links(folder: Path, paths: Iterable[str]) -> dict[str, str]:
     return {path: os.readlink(folder / path) for path in paths if (folder / path).is_symlink()}
 
 
-def _told(bad: dict[str, str]) -> str:
+def _bad_links_text(bad: dict[str, str]) -> str:
     told = "; ".join(f"{path} is a link that {why}" for path, why in list(bad.items())[:NAMED])
     return f"{told}; and {len(bad) - NAMED:,} more" if len(bad) > NAMED else told
 

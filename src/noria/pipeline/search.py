@@ -58,11 +58,11 @@ def search(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, S
     ``trial`` (the best one's run), ``trials``, ``pruned`` and ``failed`` (how many), ``validation`` and ``sentence``.
     """
     order = as_order(context, pinned_run, done)
-    found = steps.remembered(context, pinned_run, order)
+    found = steps.reuse_step(context, pinned_run, order)
     return found if found is not None else _make(context, pinned_run, done, order)
 
 
-def chosen(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
+def find_best(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
     """What the search found, noted on the run: its result, as ``search`` tells it. Raises StepError when it finds nothing."""
     found = steps.output(context, steps.demand(search(context, pinned_run, done))).result
     pinned_run.found = {"algorithm": found["algorithm"], "params": dict(found["params"])}
@@ -75,11 +75,11 @@ def validate(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str,
     model = pinned_run.project.model
     assert model is not None, "who calls has looked"
     if model.search is not None:
-        found = chosen(context, pinned_run, done)
+        found = find_best(context, pinned_run, done)
         return {f"validation.{found['metric']}": found["value"]}
     pinned_run, only = _with_one(pinned_run, model.train)
     rows = steps.demand(steps.perform(context, pinned_run, _rows_order(context, pinned_run, done)))
-    return _fitted(context, pinned_run, steps.output(context, rows), only, train_params(pinned_run), "validate")
+    return _fit_folds(context, pinned_run, steps.output(context, rows), only, train_params(pinned_run), "validate")
 
 
 def beside(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def beside(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, S
     if served is None:
         return {}
     try:
-        metrics, note = _fitted_again(replace(context, progress=silent), replace(pinned_run, records=[]), done, served), ""
+        metrics, note = _refit_served(replace(context, progress=silent), replace(pinned_run, records=[]), done, served), ""
     except (LeaseLostError, StoppedError, CorruptBlobError):
         raise
     except NoriaError as error:
@@ -101,7 +101,7 @@ def beside(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, S
     return {"release": served.release, "metrics": metrics, "note": note}
 
 
-def _fitted_again(
+def _refit_served(
     context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord], served: ServedTraining
 ) -> dict[str, float]:
     """Metrics of a release's training on the validation folds of this run. Raises NoriaError where they cannot be had."""
@@ -127,7 +127,7 @@ def _fitted_again(
     theirs_too = replace(project, data=pinned_run.project.data, params=params)
     mine = replace(pinned_run, project=theirs_too, tree=tree, commit=served.commit, dirty=None, sealed=None, found={})
     mine, only = _with_one(mine, searched.train if searched is not None else theirs.train, folds=len(rows.result["folds"]))
-    return _fitted(context, mine, rows, only, train_params(mine), "serving")
+    return _fit_folds(context, mine, rows, only, train_params(mine), "serving")
 
 
 def _with_one(pinned_run: PinnedRun, train: str, folds: int | None = None) -> tuple[PinnedRun, Algorithm]:
@@ -140,7 +140,7 @@ def _with_one(pinned_run: PinnedRun, train: str, folds: int | None = None) -> tu
     return replace(pinned_run, project=replace(pinned_run.project, model=replace(model, search=asked))), only
 
 
-def _fitted(
+def _fit_folds(
     context: PipelineContext, pinned_run: PinnedRun, rows: StepOutput, only: Algorithm, given: Mapping[str, Any], name: str
 ) -> dict[str, float]:
     """Metrics of one algorithm, each the mean over the folds. Raises StepError."""
@@ -159,7 +159,7 @@ def mean_metrics(folds: list[dict[str, Any]]) -> dict[str, float]:
 
 def as_order(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> StepOrder:
     """The search as a step: all that its result depends on. Its task is the first of those it consists of."""
-    asked, _ = _asked(pinned_run)
+    asked, _ = _search_and_model(pinned_run)
     limits = {"trials": asked.trials, "timeout": asked.timeout_s or 0}
     facts = _facts(pinned_run, done)
     facts = replace(facts, params={**facts.params, **{f"search.{k}": _digest(v) for k, v in limits.items()}})
@@ -168,7 +168,7 @@ def as_order(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str,
 
 def _facts(pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> StepFacts:
     """What all trials depend on. How many there may be, and how long, is not among it: a longer search goes on with these."""
-    asked, model = _asked(pinned_run)
+    asked, model = _search_and_model(pinned_run)
     files = _code(pinned_run, model, [algorithm.train for algorithm in asked.algorithms.values()])
     told = {"metric": asked.metric, "folds": asked.folds, "space": msgspec.to_builtins(asked.algorithms)}
     params = {f"{NAME}.{k}": v for k, v in told.items()} | {f"train.{k}": v for k, v in train_params(pinned_run).items()}
@@ -194,7 +194,7 @@ def _make(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, St
 
     # Of its own kind: the folds hold locks of steps meanwhile.
     with context.locks.held(NAME, f"{context.name}/{key}", waiting):
-        found = steps.remembered(context, pinned_run, order) if told else None
+        found = steps.reuse_step(context, pinned_run, order) if told else None
         if found is not None:
             return found
         reason = steps.consider(context, order)[0].reason
@@ -245,7 +245,7 @@ class _Search:
         serving: Mapping[str, Any] | None = None,
     ) -> None:
         self.context, self.pinned_run, self.journal = context, pinned_run, journal
-        self.asked, self.model = _asked(pinned_run)
+        self.asked, self.model = _search_and_model(pinned_run)
         self.rows = rows
         self.serving = dict(serving or {})  # what serves, on the same rows
         self.higher_is_better = self.model.task.definition.metrics[self.asked.metric].greater_is_better
@@ -498,7 +498,7 @@ class _Search:
 
 def _rows_order(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> StepOrder:
     """The step that writes the training side once, for all trials to map into memory."""
-    asked, model = _asked(pinned_run)
+    asked, model = _search_and_model(pinned_run)
     inputs = TaskInputs()
     job = {
         "rows": inputs.argument(context, pinned_run, model.rows, done),
@@ -516,7 +516,7 @@ def _rows_order(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[s
     return steps.model_order(pinned_run, facts, ROWS, "noria.models.trial:rows", job, inputs.files, outs, timeout_s=PATIENCE_S)
 
 
-def _asked(pinned_run: PinnedRun) -> tuple[Search, Model]:
+def _search_and_model(pinned_run: PinnedRun) -> tuple[Search, Model]:
     model = pinned_run.project.model
     assert model is not None
     assert model.search is not None, "who calls has looked"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from noria.storage.bound_store import BoundStore
-from noria.storage.rows import parsed
+from noria.storage.rows import parse_json
 
 Points = Sequence[tuple[float, float]]  # (x, value), in the order they were logged
 
@@ -26,6 +26,6 @@ class SeriesStore(BoundStore):
         found: dict[str, dict[str, list[tuple[float, float]]]] = {}
         sql = "SELECT step, metric, points FROM series WHERE project = ? AND run_id = ? ORDER BY step, metric"
         for row in self._database.rows(sql, (self.project, run_id)):
-            points = parsed(row["points"], kind=list[tuple[float, float]])
+            points = parse_json(row["points"], kind=list[tuple[float, float]])
             found.setdefault(row["step"], {})[row["metric"]] = points
         return found

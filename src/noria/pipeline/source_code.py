@@ -52,7 +52,7 @@ def script_closure(tree: Path, script: str, roots: Sequence[Path]) -> dict[str, 
     return dict(sorted(found.items()))
 
 
-def imported(tree: Path) -> frozenset[str]:
+def imported_modules(tree: Path) -> frozenset[str]:
     """Top-level modules that any Python file below a folder imports, its own among them; the first LIMIT files are read."""
     found: set[str] = set()
     for path in islice(sorted(tree.rglob("*.py")), LIMIT):

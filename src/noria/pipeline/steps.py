@@ -80,17 +80,17 @@ def output(context: PipelineContext, record: StepRecord) -> StepOutput:
 
 def perform(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> StepRecord:
     """Run the step unless an equal one is remembered; the record says why. Never raises for the project's own failures."""
-    record = remembered(context, pinned_run, order)
+    record = reuse_step(context, pinned_run, order)
     return record if record is not None else make(context, pinned_run, order)
 
 
-def remembered(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> StepRecord | None:
+def reuse_step(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> StepRecord | None:
     """The record of a step that need not run, noted on the run; None when it must."""
     context.check_lease()
-    return _taken(context, pinned_run, order, *consider(context, order))
+    return _reuse_record(context, pinned_run, order, *consider(context, order))
 
 
-def _taken(
+def _reuse_record(
     context: PipelineContext, pinned_run: PinnedRun, order: StepOrder, decision: StalenessDecision, found: StepRecord | None
 ) -> StepRecord | None:
     if decision.run or found is None:
@@ -148,7 +148,7 @@ def make(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> S
 
     with context.locks.held("step", f"{context.name}/{key}", waiting):
         decision, found = consider(context, order)
-        ready = _taken(context, pinned_run, order, decision, found)  # another run may have made it since it was asked for
+        ready = _reuse_record(context, pinned_run, order, decision, found)  # another run may have made it since it was asked for
         if ready is not None:
             return ready
         context.progress(f"{order.name}: {decision.reason.text}")

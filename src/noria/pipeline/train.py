@@ -86,7 +86,7 @@ def training(context: PipelineContext, pinned_run: PinnedRun, done: dict[str, St
     model = pinned_run.project.model
     assert model is not None
     assert pinned_run.pins is not None
-    model, params = _chosen(context, pinned_run, model, done)
+    model, params = _choose_training(context, pinned_run, model, done)
     modules = [m.partition(":")[0] for m in (model.train, model.features) if m]
     files: dict[str, str] = {}
     for module in modules:
@@ -111,12 +111,12 @@ def training(context: PipelineContext, pinned_run: PinnedRun, done: dict[str, St
     return steps.model_order(pinned_run, facts, name, "noria.models.training:run", job, inputs.files, TRAINED)
 
 
-def _chosen(
+def _choose_training(
     context: PipelineContext, pinned_run: PinnedRun, model: Model, done: dict[str, StepRecord]
 ) -> tuple[Model, dict[str, Any]]:
     """The model with the training function to use, and its parameters: as the project says, or as its search found them."""
     if model.search is None:
         return model, train_params(pinned_run)
-    found = search.chosen(context, pinned_run, done)
+    found = search.find_best(context, pinned_run, done)
     context.progress(f"search: {found['sentence']}")
     return replace(model, train=found["train"]), dict(found["params"])

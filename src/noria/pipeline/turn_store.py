@@ -15,7 +15,7 @@ from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.storage.bound_store import BoundStore
 from noria.storage.ledger import Ledger
-from noria.storage.rows import StructTable, parsed
+from noria.storage.rows import StructTable, parse_json
 
 DELIVERED = tuple(  # what a rollout says of its turn
     str(outcome)
@@ -101,7 +101,7 @@ class TurnStore(BoundStore):
     def recorded(self, turn_id: str, stage: str) -> dict[str, Any] | None:
         """What the turn fixed at this stage, if it came that far."""
         row = self._database.row("SELECT facts FROM turn_records WHERE turn_id = ? AND stage = ?", (turn_id, stage))
-        return parsed(row["facts"]) if row else None
+        return parse_json(row["facts"]) if row else None
 
     def record(self, turn_id: str, stage: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Fix facts for the rest of the turn's life; the first record wins, and is returned."""

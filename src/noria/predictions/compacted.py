@@ -100,7 +100,7 @@ def write(folder: Path, index: Index) -> None:
 def due(folder: Path, older_s: float = DAY_S, size_bytes: int = BATCH_BYTES) -> bool:
     """Whether there is enough to compact: a finished segment of that age, or so many bytes of them."""
     sizes, now = 0, time.time()
-    for path in finished(folder, read(folder).damaged):
+    for path in finished_segments(folder, read(folder).damaged):
         stat = path.stat()
         sizes += stat.st_size
         if sizes >= size_bytes or now - stat.st_mtime >= older_s:
@@ -114,7 +114,7 @@ def last_day(keep_s: float, now: float | None = None) -> str:
     return (moment.date() - timedelta(days=1)).isoformat()
 
 
-def expired(folder: Path, keep_s: float) -> bool:
+def has_expired(folder: Path, keep_s: float) -> bool:
     """Whether there are days that ended longer than ``keep_s`` ago, or damaged segments that were last written before. Raises
     StoreError."""
     last, index = last_day(keep_s), read(folder)
@@ -145,7 +145,7 @@ def moments(folder: Path) -> list[float]:
     return found + [datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() for day in days]
 
 
-def finished(folder: Path, damaged: list[str]) -> list[Path]:
+def finished_segments(folder: Path, damaged: list[str]) -> list[Path]:
     """Segments that nobody writes any more, by name, but for those known as damaged."""
     found: list[Path] = []
     for path in sorted(folder.glob("*.plog")):

@@ -63,7 +63,7 @@ def compact(folder: Path, *, again: bool = False) -> CompactionResult:
         recover(folder)
         _sweep(folder)
         known = [] if again else compacted.read(folder).damaged
-        for paths in _batches(compacted.finished(folder, known)):
+        for paths in _batches(compacted.finished_segments(folder, known)):
             _compact(folder, paths, done)
         damaged = sorted({*known, *done.damaged})
         index = compacted.read(folder)
@@ -149,7 +149,7 @@ def _compact(folder: Path, paths: list[Path], done: CompactionResult) -> None:
     parts: dict[RecordGroup, list[GroupPart]] = {}
     segments: dict[str, SegmentSize] = {}
     for path in paths:
-        found = _tabulated(path)
+        found = _tabulate_segment(path)
         if found is None:
             done.damaged.append(path.stem)
             continue
@@ -170,7 +170,7 @@ def _compact(folder: Path, paths: list[Path], done: CompactionResult) -> None:
     done.records += sum(size.rows for size in segments.values())
 
 
-def _tabulated(path: Path) -> tuple[dict[RecordGroup, list[GroupPart]], int] | None:
+def _tabulate_segment(path: Path) -> tuple[dict[RecordGroup, list[GroupPart]], int] | None:
     """A segment's records by group, and their number; None when not all of it can be read."""
     if path.stat().st_size < len(MAGIC):
         return None
@@ -188,10 +188,10 @@ def _write(folder: Path, batch: CompactedBatch, parts: dict[RecordGroup, list[Gr
     with full_disk(folder):
         make_folder(folder / INCOMING)
         for number, group in enumerate(list(parts)):
-            part = tabular.united(parts.pop(group))
+            part = tabular.unite_parts(parts.pop(group))
             fresh = folder / INCOMING / f"{batch.id}-{number:04d}.parquet"
             try:
-                _write_file(fresh, tabular.finished(group, part))
+                _write_file(fresh, tabular.finish_table(group, part))
                 place = folder / PLACES[group.record] / f"project={quote(group.project, safe='')}" / f"date={group.date}"
                 _make_folders(place)
                 size, path = fresh.stat().st_size, fresh.rename(place / fresh.name)

@@ -9,7 +9,8 @@
    name of its segment, then by row).
 5. Moments are whole microseconds, as compacted files hold them.
 
-`log_query.labelled` is the same rule over whole tables, for questions and for training. Pure: no clock, no file, no database.
+`log_query.labelled_predictions` is the same rule over whole tables, for questions and for training. Pure: no clock, no file, no
+database.
 """
 
 from __future__ import annotations

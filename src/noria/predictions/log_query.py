@@ -94,12 +94,12 @@ def _table(
     parts = [(dict(kinds), pl.scan_parquet(paths, hive_partitioning=False)) for kinds, paths in alike.items()]
     for group, several in recent.items():
         if group.record == record and group.date >= day:
-            part = tabular.united(several)
-            held = pl.DataFrame(pl.from_arrow(tabular.finished(group, part)))
+            part = tabular.unite_parts(several)
+            held = pl.DataFrame(pl.from_arrow(tabular.finish_table(group, part)))
             parts.append((part.kinds, held.lazy()))
     facts = FACTS if record == "prediction" else LABEL
     kinds = _kinds([kinds for kinds, _ in parts], {} if record == "prediction" else {"label": "null"})
-    frames = [pl.LazyFrame(schema=facts), *(_shaped(frame, own, kinds, facts) for own, frame in parts)]
+    frames = [pl.LazyFrame(schema=facts), *(_cast_columns(frame, own, kinds, facts) for own, frame in parts)]
     empty = [pl.lit(None, _type(kind)).alias(name) for name, kind in kinds.items() if kind == "null"]
     rows = pl.concat(frames, how="diagonal").with_columns(empty)
     return LogTable(rows if first is None else rows.filter(pl.col("at") >= first), kinds)
@@ -126,13 +126,13 @@ def _type(kind: str) -> pl.DataType | type[pl.DataType]:
     return {"bool": pl.Boolean, "number": pl.Float64}.get(kind, pl.String)
 
 
-def _shaped(frame: pl.LazyFrame, own: dict[str, str], kinds: dict[str, str], facts: Iterable[str]) -> pl.LazyFrame:
+def _cast_columns(frame: pl.LazyFrame, own: dict[str, str], kinds: dict[str, str], facts: Iterable[str]) -> pl.LazyFrame:
     """The columns that the table has, in its types."""
     valued = [name for name, kind in own.items() if kind != "null"]
     return frame.select(*facts, *(pl.col(name).cast(_type(kinds[name])) for name in valued))
 
 
-def labelled(asked: LogSelection) -> pl.LazyFrame:
+def labelled_predictions(asked: LogSelection) -> pl.LazyFrame:
     """The predictions with ``label``, the one that counts (null: none), and ``labels``, how many different ones came: who said
     otherwise is not passed over. The rule is that of `label_join`."""
     rows = asked.predictions.rows.select("id", "key", "at")
@@ -162,7 +162,7 @@ def training(asked: LogSelection) -> pl.LazyFrame:
     Where not all were recorded, ``sample`` is the chance that a row was: it stands for 1/sample rows. An input with one of these
     names stands as ``input.NAME``.
     """
-    rows = labelled(asked).filter(pl.col("label").is_not_null())
+    rows = labelled_predictions(asked).filter(pl.col("label").is_not_null())
     kinds = asked.predictions.kinds | asked.feedback.kinds
     ours = ("id", "release", "variant", "key", "event_time", "at", "output", "label", "sample")
     names = [name for name in ("outputs.probability", "outputs.prediction") if name in kinds]
@@ -199,14 +199,15 @@ def meeting(rows: pl.LazyFrame, condition: Condition, kinds: Mapping[str, str]) 
     schema, names = rows.collect_schema(), {str(field): field.column for field in condition.fields}
     nothing = pl.lit(None)
     asked = [
-        (nothing if kinds.get(name) == "null" else _asked(name, schema[name])).alias(column) for name, column in names.items()
+        (nothing if kinds.get(name) == "null" else _comparable_column(name, schema[name])).alias(column)
+        for name, column in names.items()
     ]
     row_sql.check(condition, rows.select(asked).collect_schema())
     found = rows.with_columns(asked).filter(pl.sql_expr(condition.sql))
     return found.drop(list(names.values()))
 
 
-def _asked(name: str, dtype: pl.DataType) -> pl.Expr:
+def _comparable_column(name: str, dtype: pl.DataType) -> pl.Expr:
     """A column as a condition asks for it: times are text, and a number that is none is no value."""
     if dtype == MOMENT:
         return pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S%.6f")

@@ -185,7 +185,7 @@ def _read(path: Path, segment: _Segment, limit: int, found: list[Record], since:
         return True
     before = len(found)
     with path.open("rb") as file:
-        if not _begun(file, segment):
+        if not _read_magic(file, segment):
             return True
         data = _part(file, segment.offset, stat.st_size, limit)
         read = decode(data, found)
@@ -201,7 +201,7 @@ def _read(path: Path, segment: _Segment, limit: int, found: list[Record], since:
     return at_end
 
 
-def _begun(file: BinaryIO, segment: _Segment) -> bool:
+def _read_magic(file: BinaryIO, segment: _Segment) -> bool:
     """Whether the segment's magic number stands."""
     if segment.offset == 0:
         head = file.read(len(MAGIC))

@@ -175,7 +175,7 @@ def _rows_of(batch: Predictions) -> Iterator[Prediction]:
     """Raises ValueError when its columns are not of one length."""
     none = [None] * batch.rows
     ids, keys, times = ids_from(batch.id, batch.rows), batch.keys or none, batch.event_times or none
-    inputs, outputs = _turned(batch.inputs, batch.rows), _turned(batch.outputs, batch.rows)
+    inputs, outputs = _rows_from_columns(batch.inputs, batch.rows), _rows_from_columns(batch.outputs, batch.rows)
     for name, given, answered, key, when in zip(ids, inputs, outputs, keys, times, strict=True):
         yield Prediction(
             id=name,
@@ -193,7 +193,7 @@ def _rows_of(batch: Predictions) -> Iterator[Prediction]:
         )
 
 
-def _turned(columns: Mapping[str, Sequence[Any]], rows: int) -> list[dict[str, Any]]:
+def _rows_from_columns(columns: Mapping[str, Sequence[Any]], rows: int) -> list[dict[str, Any]]:
     if not columns:
         return [{} for _ in range(rows)]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

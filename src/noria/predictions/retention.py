@@ -36,7 +36,7 @@ def look(context: StoreContext, project: Project) -> list[RetentionReport]:
     due = [
         name
         for name, folder in folders.items()
-        if folder.is_dir() and (compacted.due(folder) or (keep_s is not None and compacted.expired(folder, keep_s)))
+        if folder.is_dir() and (compacted.due(folder) or (keep_s is not None and compacted.has_expired(folder, keep_s)))
     ]
     return [keep(context, project, name) for name in due]
 
@@ -58,7 +58,7 @@ def keep(
     for name in done.damaged:
         text = f"a segment of {environment}'s prediction log is damaged; it stays as it is, and what can be read of it is read"
         context.event("log.damaged", f"{environment}/{name}", text)
-    refused = _refused(context, environment, keep_s) if keep_s is not None and not trust_clock else ""
+    refused = _clock_refusal(context, environment, keep_s) if keep_s is not None and not trust_clock else ""
     gone = compaction.expire(folder, keep_s) if keep_s is not None and not refused else compaction.RetentionResult((), 0, 0)
     _tell_expired(context, environment, gone)
     return RetentionReport(environment, done, gone, refused)
@@ -76,10 +76,10 @@ def _tell_expired(context: StoreContext, environment: str, gone: RetentionResult
         context.event("log.expired", environment, text, **facts)
 
 
-def _refused(context: StoreContext, environment: str, keep_s: float) -> str:
+def _clock_refusal(context: StoreContext, environment: str, keep_s: float) -> str:
     """Why the days that are over stay for now; told once a day."""
     folder, now = context.state / "log" / environment, time.time()
-    if not compacted.expired(folder, keep_s):
+    if not compacted.has_expired(folder, keep_s):
         return ""
     found = jump([*context.ledger.events.moments(now), *compacted.moments(folder)], now)
     if found is None:

@@ -55,7 +55,7 @@ def tabulate(segment: str, first_row: int, records: Sequence[Record]) -> dict[Re
     return {group: _part(group, segment, rows) for group, rows in grouped.items()}
 
 
-def united(parts: Sequence[GroupPart]) -> GroupPart:
+def unite_parts(parts: Sequence[GroupPart]) -> GroupPart:
     """One part of several of the same group, in their order."""
     kinds = dict(parts[0].kinds)
     for part in parts[1:]:
@@ -63,7 +63,7 @@ def united(parts: Sequence[GroupPart]) -> GroupPart:
     return GroupPart(pa.concat_tables([_recast(part, kinds) for part in parts]), kinds)
 
 
-def finished(group: RecordGroup, part: GroupPart) -> pa.Table:
+def finish_table(group: RecordGroup, part: GroupPart) -> pa.Table:
     """As it is written: without columns that hold nothing, with the kinds in its metadata."""
     about = json.dumps({"format": 1, "record": group.record, "kinds": part.kinds}).encode()
     empty = [name for name, kind in part.kinds.items() if kind == "null"]
@@ -82,13 +82,13 @@ def records_of(table: pa.Table) -> list[tuple[int, Record]]:
 
 def _predictions(table: pa.Table, times: list[float], columns: dict[str, list[Any]]) -> Iterator[Prediction]:
     facts = {name: table.column(name).to_pylist() for name in (*_TEXTS, *_NUMBERS)} | {"at": times}
-    inputs, outputs = _nested(columns, "inputs."), _nested(columns, "outputs.")
+    inputs, outputs = _columns_below(columns, "inputs."), _columns_below(columns, "outputs.")
     for i in range(table.num_rows):
         own = {name: values[i] for name, values in facts.items()}
         yield Prediction(inputs={n: v[i] for n, v in inputs}, outputs={n: v[i] for n, v in outputs}, **own)
 
 
-def _nested(columns: dict[str, list[Any]], prefix: str) -> list[tuple[str, list[Any]]]:
+def _columns_below(columns: dict[str, list[Any]], prefix: str) -> list[tuple[str, list[Any]]]:
     return [(name.removeprefix(prefix), values) for name, values in columns.items() if name.startswith(prefix)]
 
 
@@ -130,7 +130,7 @@ def _part(group: RecordGroup, segment: str, rows: list[tuple[int, Record]]) -> G
         arrays |= {name: pa.array([getattr(r, name) for r in records], pa.float64()) for name in _NUMBERS}
     kinds: dict[str, str] = {}
     for name in group.columns:
-        values = _recorded(records, name)
+        values = _record_values(records, name)
         kinds[name] = _kind(values)
         arrays[name] = _array(values, kinds[name])
     arrays["segment"] = _texts([segment] * len(rows))
@@ -142,7 +142,7 @@ def _texts(values: list[str | None]) -> pa.Array:
     return pa.array(values, pa.string())
 
 
-def _recorded(records: list[Any], column: str) -> list[Any]:
+def _record_values(records: list[Any], column: str) -> list[Any]:
     if column == "label":
         return [r.label for r in records]
     place, _, name = column.partition(".")

@@ -24,7 +24,7 @@ from noria.predictions.records import Feedback, Prediction, Predictions, Record,
 from noria.predictions.segments import MAGIC, recover
 from noria.storage.disk import FULL, disk_full, full_disk, make_folder, sync_path
 
-_log = logs.named("noria.predictions")
+_log = logs.get_logger("noria.predictions")
 
 __all__ = ["Feedback", "LogReader", "LogWriter", "Prediction", "Predictions", "Record", "frame", "read_all", "recover"]
 

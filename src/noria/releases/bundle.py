@@ -148,11 +148,11 @@ def open_bundle(folder: Path, keys: Sequence[str], digest: str | None = None) ->
 
     Raises StoreError, which says what is missing, was changed, was added, is a link, or is not signed.
     """
-    content, key = _signed(folder, keys)
-    found = _identified(folder, content, digest)
+    content, key = _read_signed_manifest(folder, keys)
+    found = _check_digest(folder, content, digest)
     manifest = _manifest(folder, content)
     _demand_sealed(folder, manifest)
-    erased = _erased(folder, keys, found)
+    erased = _erased_files(folder, keys, found)
     _demand_nothing_else(folder, manifest)
     for name, known in manifest.files.items():
         if name in erased and not os.path.lexists(folder / name):
@@ -189,11 +189,11 @@ def read_manifest(folder: Path, digest: str | None = None) -> Manifest:
         content = _bytes(folder / MANIFEST)
     except OSError as error:
         raise _bad(folder, f"the release is not whole: {MANIFEST} cannot be read: {error.strerror}") from error
-    _identified(folder, content, digest)
+    _check_digest(folder, content, digest)
     return _manifest(folder, content)
 
 
-def _identified(folder: Path, content: bytes, digest: str | None) -> str:
+def _check_digest(folder: Path, content: bytes, digest: str | None) -> str:
     found = names.digest_bytes(content)
     if digest is not None and found != digest:
         raise _bad(folder, f"its manifest is that of release {names.short(found)}, not of {names.short(digest)}")
@@ -245,7 +245,7 @@ def _demand_nothing_else(folder: Path, manifest: Manifest) -> None:
         raise _bad(folder, f"the link {path} is missing or was changed")
 
 
-def _signed(folder: Path, keys: Sequence[str]) -> tuple[bytes, str]:
+def _read_signed_manifest(folder: Path, keys: Sequence[str]) -> tuple[bytes, str]:
     """The bytes of the manifest, and which key signed them."""
     try:
         content, signature = _bytes(folder / MANIFEST), _bytes(folder / SEAL)
@@ -274,7 +274,7 @@ def _unhex(text: bytes) -> bytes:
         return b""
 
 
-def _erased(folder: Path, keys: Sequence[str], digest: str) -> tuple[str, ...]:
+def _erased_files(folder: Path, keys: Sequence[str], digest: str) -> tuple[str, ...]:
     """The files that an erasure took, by a signed word; none where there is no such word."""
     if not os.path.lexists(folder / ERASED):
         return ()
@@ -294,7 +294,7 @@ def _bad(folder: Path, what: str) -> StoreError:
 # --- writing
 
 
-def listed(folder: Path, manifest: Manifest) -> Manifest:
+def complete_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """The manifest with all that is in a folder but the manifest itself."""
     files, links = {}, {}
     for path, entry in sorted(contents(folder)):
@@ -322,7 +322,7 @@ def seal(folder: Path, state: Path, manifest: Manifest) -> str:
 def erase(folder: Path, state: Path, files: Sequence[str]) -> None:
     """Take files out of a bundle; it is whole without them. Interrupted, it is whole too, and done by doing it again."""
     digest = names.digest_bytes(_bytes(folder / MANIFEST))
-    before = _erased(folder, signing.known_keys(state), digest)
+    before = _erased_files(folder, signing.known_keys(state), digest)
     told = ErasureNote(digest, tuple(sorted({*before, *files})))
     told = replace(told, signature=signing.sign(state, told.said).hex())
     write_whole(folder / ERASED, msgspec.json.encode(told), aside=folder.parent)  # a kill adds nothing to the bundle

@@ -69,7 +69,7 @@ def known_versions(ledger: Ledger, blobs: BlobStore, project: str, dataset: str 
     pinned: dict[str, list[str]] = {}
     for one in PinStore(ledger, project).pins():
         pinned.setdefault(one.digest, []).append(one.name)
-    absent = data_versions.gone(ledger, blobs)
+    absent = data_versions.gone_files(ledger, blobs)
     broken = HoldingStore(ledger, project).holding(absent.keys()) if absent else set()
     return [
         Version(

@@ -32,7 +32,7 @@ def export(context: PipelineContext, release: Release, target: Path, *, with_dat
     Raises RefusedError when ``target`` exists or data was erased, CorruptBlobError when it is damaged; both name the file.
     """
     demand_new(target)
-    facts, sources = _gathered(context, release, with_data)
+    facts, sources = _gather_export(context, release, with_data)
     content = msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=1)
     ahead = {FACTS: content, SEAL: signing.sign(context.state, content)}
     write(target, ahead, sources, ExportMeter("writing", facts.size_bytes, context.progress))
@@ -45,13 +45,13 @@ def data_of(context: PipelineContext, release: Release, pins: Pins) -> Iterator[
         try:
             snapshot = DataStore.of(context).snapshot(digest)
         except NotFoundError as error:
-            raise _erased(release, f"the manifest of {dataset}") from error
+            raise _erased_error(release, f"the manifest of {dataset}") from error
         if any(pin.origin for pin in snapshot.files):
             refetch.bring(context, config.load(context.home), [digest])
-        yield snapshot, [(pin, _kept(context, release, dataset, pin)) for pin in snapshot.files]
+        yield snapshot, [(pin, _pinned_file(context, release, dataset, pin)) for pin in snapshot.files]
 
 
-def _kept(context: PipelineContext, release: Release, dataset: str, pin: FilePin) -> Path:
+def _pinned_file(context: PipelineContext, release: Release, dataset: str, pin: FilePin) -> Path:
     try:
         return context.blobs.unverified(pin.digest)
     except NotFoundError as error:
@@ -60,17 +60,17 @@ def _kept(context: PipelineContext, release: Release, dataset: str, pin: FilePin
             raise RefusedError(
                 what, where=pin.origin, hint=f"Put {dataset} back into noria.yaml, with `pin: version`."
             ) from error
-        raise _erased(release, f"{pin.name} of {dataset}") from error
+        raise _erased_error(release, f"{pin.name} of {dataset}") from error
 
 
-def _erased(release: Release, what: str) -> RefusedError:
+def _erased_error(release: Release, what: str) -> RefusedError:
     return RefusedError(
         f"{release.version} is not reproducible: {what} was erased",
         hint="Without its data it can still be exported to be served: --without-data.",
     )
 
 
-def _gathered(context: PipelineContext, release: Release, with_data: bool) -> tuple[ExportFacts, dict[str, ByteSource]]:
+def _gather_export(context: PipelineContext, release: Release, with_data: bool) -> tuple[ExportFacts, dict[str, ByteSource]]:
     sealed = stored_bundle(context.state, release)
     bundle, pins = sealed.folder, sealed.pins
     sources = {f"bundle/{name}": _file(bundle / name, digest) for name, digest in sealed.files.items()}

@@ -19,7 +19,7 @@ from noria.storage.archive import Content
 from noria.storage.blobs import BlobStore
 from noria.storage.context import Progress, silent
 from noria.storage.disk import full_disk
-from noria.storage.listed_archive import ExportFile, ExportMeter, Take, demand_room, digested, opened, take_all
+from noria.storage.listed_archive import ExportFile, ExportMeter, Take, demand_room, digest_member, open_archive, take_all
 
 
 class UnpackedExport(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class UnpackedExport(msgspec.Struct, frozen=True):
 
 def inspect(path: Path, keys: Collection[str] = (), progress: Progress = silent) -> ExportFacts:
     """Read an export to its end, and keep nothing. Raises as ``unpack`` does."""
-    return _read(path, keys, lambda facts: facts, digested, progress)
+    return _read(path, keys, lambda facts: facts, digest_member, progress)
 
 
 def unpack(path: Path, state: Path, keys: Collection[str] = (), progress: Progress = silent) -> UnpackedExport:
@@ -85,7 +85,7 @@ def _read(
     path: Path, keys: Collection[str], begin: Callable[[ExportFacts], ExportFacts], take: Take, progress: Progress
 ) -> ExportFacts:
     """Every member once, in any order, each with the size and the digest that release.json tells."""
-    with opened(path) as file:
+    with open_archive(path) as file:
         members = archive.members(file)
         facts = begin(facts_of(members, keys))
         take_all(members, facts.pieces, FACTS, take, ExportMeter("reading", facts.size_bytes, progress))

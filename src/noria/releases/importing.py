@@ -83,14 +83,14 @@ def take_in(context: PipelineContext, order: ImportOrder) -> ReleaseImport:
     content = _content(context, order.file)
     kind = content.kind or ""
     with full_disk(context.state), _scratch(context) as (run_id, folder):
-        copy = _copied(order.file, folder, content)
+        copy = _copy_model(order.file, folder, content)
         sha256 = _sha256(copy)
         if kind in file_kinds.RUNS_CODE:
-            _vouched(context, order, sha256, kind)
+            _require_voucher(context, order, sha256, kind)
         context.progress(f"reading {order.file.name} (sha256 {sha256[:16]}) in a process of its own")
         target = folder / "bundle"
         target.mkdir()
-        result = _asked(copy, kind, target, order)
+        result = _inspect_model(copy, kind, target, order)
         ours = {copy.name, "job.json", "result.json"}
         beside = (
             {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name not in ours}
@@ -98,8 +98,8 @@ def take_in(context: PipelineContext, order: ImportOrder) -> ReleaseImport:
             else {}
         )
         origin = _origin(context, order, kind, sha256, result) | ({"weights": beside} if beside else {})
-        digest = _sealed(context, run_id, target, result, origin)
-        return _released(context, run_id, digest, result, origin)
+        digest = _seal_bundle(context, run_id, target, result, origin)
+        return _record_release(context, run_id, digest, result, origin)
 
 
 def _content(context: PipelineContext, file: Path) -> FileContent:
@@ -140,7 +140,7 @@ def _scratch(context: PipelineContext) -> Iterator[tuple[str, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copied(file: Path, folder: Path, content: FileContent) -> Path:
+def _copy_model(file: Path, folder: Path, content: FileContent) -> Path:
     """What is hashed is what is read. Weights of a graph that lie beside it come along."""
     copy = folder / f"model{content.suffix}"
     try:
@@ -172,7 +172,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _vouched(context: PipelineContext, order: ImportOrder, sha256: str, kind: str) -> None:
+def _require_voucher(context: PipelineContext, order: ImportOrder, sha256: str, kind: str) -> None:
     if not order.vouched:
         raise RefusedError(
             f"{order.file.name} is {file_kinds.NAMED[kind]}: loading it runs the code that is in it, as you, here and "
@@ -184,7 +184,7 @@ def _vouched(context: PipelineContext, order: ImportOrder, sha256: str, kind: st
     context.event("pickle.vouched", order.file.name, text, sha256=sha256)
 
 
-def _asked(copy: Path, kind: str, target: Path, order: ImportOrder) -> dict[str, Any]:
+def _inspect_model(copy: Path, kind: str, target: Path, order: ImportOrder) -> dict[str, Any]:
     """What the process found that read the file."""
     job = {
         "file": str(copy),
@@ -203,12 +203,12 @@ def _asked(copy: Path, kind: str, target: Path, order: ImportOrder) -> dict[str,
     place.write_text(json.dumps(job))
     result = copy.with_name("result.json")
     code, said = apart(place, order.file.name)
-    if _brought(result, order.file, copy.parent):
+    if _copy_missing_weights(result, order.file, copy.parent):
         code, said = apart(place, order.file.name)
     return _answer(result, code, said, order.file.name)
 
 
-def _brought(result: Path, file: Path, folder: Path) -> bool:
+def _copy_missing_weights(result: Path, file: Path, folder: Path) -> bool:
     """Whether weights were missing that lie beside the file under names that only the graph knows: they are copied then."""
     try:
         names = json.loads(result.read_bytes()).get("beside", [])
@@ -291,7 +291,7 @@ def _origin(context: PipelineContext, order: ImportOrder, kind: str, sha256: str
     }
 
 
-def _sealed(context: PipelineContext, run_id: str, folder: Path, result: dict[str, Any], origin: dict[str, Any]) -> str:
+def _seal_bundle(context: PipelineContext, run_id: str, folder: Path, result: dict[str, Any], origin: dict[str, Any]) -> str:
     """The bundle in its place; its digest."""
     form = ServedForm(result["form"])
     record = environment.record()
@@ -330,7 +330,7 @@ def _pins(context: PipelineContext, record: dict[str, object]) -> Pins:
     return Pins(None, None, {}, nothing, names.digest_file(context.home / "noria.yaml"), environment.digest(record))
 
 
-def _released(
+def _record_release(
     context: PipelineContext, run_id: str, digest: str, result: dict[str, Any], origin: dict[str, Any]
 ) -> ReleaseImport:
     identity = names.digest_bytes(f"import:{origin['sha256']}".encode())  # of no run: barring it bars no other work

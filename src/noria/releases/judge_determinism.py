@@ -71,7 +71,7 @@ def causes(files: Mapping[str, str]) -> list[Cause]:
             tree = ast.parse(text)
         except (SyntaxError, ValueError):
             continue
-        seen = {(node.lineno, what): ast.unparse(node.func) + _shown(node) for node, what in _calls(tree)}
+        seen = {(node.lineno, what): ast.unparse(node.func) + _arguments_text(node) for node, what in _calls(tree)}
         found += [Cause(f"{path}:{line}", what, code) for (line, what), code in sorted(seen.items())]
     return found
 
@@ -83,7 +83,7 @@ def causes_in_command(line: str) -> list[Cause]:
 
 def _calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str]]:
     imported = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
-    ordered = _ordered(tree)
+    ordered = _order_free_calls(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             what = _what(node, imported)
@@ -92,7 +92,7 @@ def _calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str]]:
 
 
 def _what(node: ast.Call, imported: set[str]) -> str | None:
-    parts = _dotted(node.func)
+    parts = _name_parts(node.func)
     if not parts:
         return None
     name, short = parts[-1], ".".join(parts[-2:])
@@ -121,19 +121,19 @@ def _no_seed(node: ast.Call) -> bool:
     return all(isinstance(value, ast.Constant) and value.value is None for value in given)
 
 
-def _ordered(tree: ast.Module) -> set[int]:
+def _order_free_calls(tree: ast.Module) -> set[int]:
     """Calls whose order does not matter: inside ``sorted(...)`` and the like, or before ``.sort(...)``."""
     found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            parts = _dotted(node.func)
+            parts = _name_parts(node.func)
             if parts and parts[-1] in SORTS:
                 inner = [*node.args, *([node.func.value] if isinstance(node.func, ast.Attribute) else [])]
                 found |= {id(below) for value in inner for below in ast.walk(value)}
     return found
 
 
-def _dotted(node: ast.expr) -> list[str]:
+def _name_parts(node: ast.expr) -> list[str]:
     """``["np", "random", "default_rng"]``; a call or another value before the last name is ``"*"``."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
@@ -144,5 +144,5 @@ def _dotted(node: ast.expr) -> list[str]:
     return ["*", *reversed(parts)] if parts else []
 
 
-def _shown(node: ast.Call) -> str:
+def _arguments_text(node: ast.Call) -> str:
     return "()" if not node.args and not node.keywords else "(...)"

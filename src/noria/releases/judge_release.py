@@ -29,7 +29,7 @@ def pins_identity(pins: Pins) -> str:
     return names.digest_bytes(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
 
 
-def barred(pins: Pins, barred_pins: Mapping[str, tuple[str, str]]) -> Reason | None:
+def bar_reason(pins: Pins, barred_pins: Mapping[str, tuple[str, str]]) -> Reason | None:
     """Why this work may not go out again, or None. ``barred_pins``: identity of the pins -> version and reason."""
     found = barred_pins.get(pins_identity(pins))
     if found is None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 NAMED = 3  # so many changed files are named
 
 
-def sealed_by(context: PipelineContext, pinned_run: PinnedRun) -> Release | None:
+def restore_sealed(context: PipelineContext, pinned_run: PinnedRun) -> Release | None:
     """The release that this very turn sealed before it was interrupted; the run gets what was sealed of it back: its pins, its
     steps and the parameters that a search found."""
     found = next((r for r in ReleaseStore.of(context).list() if r.turn_id == pinned_run.turn.id), None)
@@ -49,7 +49,7 @@ def sealed_by(context: PipelineContext, pinned_run: PinnedRun) -> Release | None
     return found
 
 
-def refused(pinned_run: PinnedRun) -> str:
+def release_refusal(pinned_run: PinnedRun) -> str:
     """Why this run may not become a release, and what to do next; empty when it may."""
     assert pinned_run.pins is not None
     allowed = policy.may_release(pinned_run.pins)
@@ -76,7 +76,7 @@ def release(
     """Seal the bundle and give it the next version. Wholly there or not at all: the folder is renamed into place
     before the one transaction that makes it a release."""
     assert pinned_run.pins is not None
-    refusal = refused(pinned_run)
+    refusal = release_refusal(pinned_run)
     if refusal:
         raise RefusedError(refusal)
     folder, digest = _assemble(context, pinned_run, package, measured, verdict)
@@ -114,7 +114,7 @@ def _assemble(
         (evidence / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
     manifest = serving_manifest(pinned_run, package.form, package.trained, package.packaged)
     manifest = replace(manifest, run=pinned_run.run_id, pins=pinned_run.pins)
-    return folder, bundle.seal(folder, context.state, bundle.listed(folder, manifest))
+    return folder, bundle.seal(folder, context.state, bundle.complete_manifest(folder, manifest))
 
 
 def _evidence(

@@ -14,7 +14,7 @@ from noria.kernel.pins import Pins
 from noria.releases.release import Release, ServedForm
 from noria.storage.bound_store import BoundStore
 from noria.storage.ledger import Ledger
-from noria.storage.rows import StructTable, parsed
+from noria.storage.rows import StructTable, parse_json
 
 PREFIX = re.compile(r"[0-9a-f]{6,64}")  # of a digest
 
@@ -100,6 +100,6 @@ class ReleaseStore(BoundStore):
             "WHERE releases.project = ? ORDER BY releases.number"
         )
         return {
-            row["version"]: parsed(row["pins"], kind=Pins, strict=False).snapshots
+            row["version"]: parse_json(row["pins"], kind=Pins, strict=False).snapshots
             for row in self._database.rows(sql, (self.project,))
         }

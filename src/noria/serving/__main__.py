@@ -25,7 +25,7 @@ from noria.kernel.workers import MOST, TWO, Workers
 from noria.serving.stderr import survive_full_disk
 from noria.serving.supervisor import Options, main, sole
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 
 def _environment(text: str) -> tuple[str, tuple[str, int]]:

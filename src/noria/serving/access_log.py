@@ -14,7 +14,7 @@ from noria.kernel.background import Background
 from noria.serving.http import Reply
 from noria.storage.rotating_files import RotatingFile
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 NAME = "access.log"
 BATCH_S = 0.2

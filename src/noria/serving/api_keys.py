@@ -15,7 +15,7 @@ from noria.kernel import logs
 from noria.kernel.errors import ConfigError, NoriaError
 from noria.kernel.names import is_name
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 LOOK_S = 1.0  # a change of the file holds after this long
 MOST_KEYS = 10_000

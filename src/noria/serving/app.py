@@ -38,7 +38,7 @@ from noria.serving.runtime import INLINE_ROWS
 from noria.serving.shadow import ShadowScorer
 from noria.serving.v2 import OpenInference, in_form, is_json
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 Admit = Callable[[], None]  # counts the request; may raise TooOftenError
 Short = Callable[[RouteTable, Headers, bytes, Admit | None], Reply | None]
@@ -147,7 +147,7 @@ class App:
         except NoriaError as error:
             reply = error_reply(error)
         except Exception as error:  # noqa: BLE001 - the last line: a client gets an answer, the log gets the trace
-            reply = _unexpected(error)
+            reply = _unexpected_error_reply(error)
         finally:
             self._busy -= 1
         if reply.status >= 400 and scope["path"].startswith("/v2"):
@@ -179,7 +179,7 @@ class App:
                 return None  # a bad request counts as well: the long way does, before it says what is wrong
             reply = error_reply(error)
         except Exception as error:  # noqa: BLE001 - the last line: a client gets an answer, the log gets the trace
-            reply = _unexpected(error)
+            reply = _unexpected_error_reply(error)
         if reply.status >= 400 and path != b"/predict":
             reply = in_form(reply)
         self._counts.answered(reply.status)
@@ -312,14 +312,14 @@ class App:
         return json_reply({"live": True})
 
     async def _ready(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
-        found = {"ready": await self._is_ready(), "ended": background.ended(), "waiting": self.waiting()}
+        found = {"ready": await self._is_ready(), "ended": background.ended_threads(), "waiting": self.waiting()}
         facts = {name: value for name, value in found.items() if name == "ready" or value}
         return json_reply(facts, 200 if facts["ready"] else 503)
 
     async def _is_ready(self) -> bool:
         """Also: nothing that works in the background, such as syncing the log, has ended."""
         champions = [table.champion for table in self.tables()]
-        if self.draining or background.ended() or any(one["state"] == "loading" for one in self.waiting()):
+        if self.draining or background.ended_threads() or any(one["state"] == "loading" for one in self.waiting()):
             return False  # what was refused keeps nobody from asking the others
         return all([release is not None and await release.runtime.ready() for release in champions])
 
@@ -348,7 +348,7 @@ def _no_release() -> ServingError:
     return ServingError("no release yet", hint="`noria run` makes one; `noria status` says what is missing.")
 
 
-def _unexpected(error: Exception) -> Reply:
+def _unexpected_error_reply(error: Exception) -> Reply:
     number = names.new_id("error")
     _log.error(number, exc_info=error, extra=logs.facts(error_id=number))
     return internal_reply(number)

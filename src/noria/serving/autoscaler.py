@@ -25,7 +25,7 @@ from noria.serving.judge_scaling import LoadSample, ScalingDecision
 from noria.serving.usage import cores
 from noria.serving.worker_pool import WorkerPool
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 KEPT = 100  # decisions; a daemon that was down for longer hears of these
 SAMPLES = int(judge_scaling.DOWN_S) + 10

@@ -47,7 +47,7 @@ def open_scorer(bundle: Bundle, state: Path, rows: int) -> Scorer:
     return CompiledScorer(bundle, rows) if bundle.form is ServedForm.COMPILED else HostedScorer(bundle, state)
 
 
-def answered(scorer: Scorer, frame: pl.DataFrame) -> tuple[Answers, Failures]:
+def score_rows(scorer: Scorer, frame: pl.DataFrame) -> tuple[Answers, Failures]:
     """Answers of all rows that have one, in order, and why the others have none: a batch that fails is halved."""
     parts: list[Answers] = []
     failures: Failures = {}

@@ -57,7 +57,7 @@ def counts_path(state: Path, environment: str) -> Path:
     return state / "serving" / f"{environment}.counts{VERSION}"
 
 
-def turned(route: Route) -> bool:
+def is_on_probation(route: Route) -> bool:
     """Whether the champion is on probation: it is counted as the candidate then, and the release before as the champion."""
     return route.candidate is None and route.other is not None
 

@@ -21,13 +21,13 @@ import msgspec
 from noria.kernel import logs
 from noria.serving import judge_crash
 from noria.serving.child_process import CODE_ENDED
-from noria.serving.counts import SharedCounters, turned
+from noria.serving.counts import SharedCounters, is_on_probation
 from noria.serving.crash_record import CHAMPION, Crashes, candidate_of
 from noria.serving.out_of_memory import OutOfMemory
 from noria.serving.preflight import ending
 from noria.serving.route import Route
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 REMEMBERED = 100  # moments of death, of one release in one role
 TOLD_LINES = 20  # of a worker's last words, in the server's log
@@ -68,9 +68,13 @@ class CrashHistory:
             if not judge_crash.is_crash(code, oom):
                 return
             how = f"{ending(code)}{' for want of memory' if oom else ''} in worker {slot}"
-            tried = [route for route in routes if (route.candidate in compiled) or (turned(route) and route.previous in compiled)]
+            tried = [
+                route
+                for route in routes
+                if (route.candidate in compiled) or (is_on_probation(route) and route.previous in compiled)
+            ]
             serving = [route for route in routes if route.champion in compiled]
-            if lost and len(tried) == 1 and turned(tried[0]):
+            if lost and len(tried) == 1 and is_on_probation(tried[0]):
                 return  # the release that was there before: it is judged no more
             if lost and len(tried) == 1:
                 (route,) = tried
@@ -81,7 +85,7 @@ class CrashHistory:
                 self._blame_loaded(loading, routes, f"{how}, as it was loaded")
             elif (ran or oom) and not lost and len(serving) == 1:
                 (route,) = serving
-                counts.tally(route.tally_key, candidate=turned(route), error=True, slow=False)
+                counts.tally(route.tally_key, candidate=is_on_probation(route), error=True, slow=False)
                 self._blame(route.champion, CHAMPION, how)
         finally:
             counts.close()

@@ -15,7 +15,7 @@ from noria.serving.crashes import CrashHistory, crash_facts
 from noria.serving.route import Route
 from noria.serving.traffic import TrafficMeter
 from noria.serving.usage import UsageMeter, WorkerUsage
-from noria.serving.worker_pool import WorkerPlan, WorkerPool, named
+from noria.serving.worker_pool import WorkerPlan, WorkerPool, route_releases
 
 BACKLOG = 1024
 
@@ -44,7 +44,7 @@ class ServedEnvironment(msgspec.Struct):
 def fit(place: ServedEnvironment, plan: WorkerPlan) -> WorkerPlan:
     """The plan without candidates that crash, and without releases that no route names."""
     routes = tuple(route.without_candidate() if place.deaths.unfit(route) else route for route in plan.routes)
-    wanted = {digest for route in routes for digest in named(route)}
+    wanted = {digest for route in routes for digest in route_releases(route)}
     return WorkerPlan(routes, plan.releases).without(plan.releases.keys() - wanted)
 
 

@@ -23,7 +23,7 @@ from noria.serving.arrivals import Arrivals
 from noria.serving.http import Headers, Reply, json_reply
 from noria.serving.v2 import in_form
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 ENDS = (b"/predict", b"/infer")
 WHOLE_BYTES = 65_536  # a larger body is read piece by piece

@@ -152,11 +152,11 @@ class FastPath:
         return ids
 
     def _keys(self, rows: list[Any]) -> list[str | None] | None:
-        return None if self._key is None else [protocol.key_text(_given(row[self._key]), "key") for row in rows]
+        return None if self._key is None else [protocol.key_text(_unset_to_none(row[self._key]), "key") for row in rows]
 
     def _times(self, rows: list[Any]) -> list[str | None] | None:
         at = self._event_time
-        return None if at is None else [protocol.time_text(_given(row[at]), "event time") for row in rows]
+        return None if at is None else [protocol.time_text(_unset_to_none(row[at]), "event time") for row in rows]
 
 
 class _Matrix(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -252,5 +252,5 @@ class MatrixFastPath(FastPath):
         return v2_messages.message(self._route.project, self._version, "champion", request.id, ids, outputs)
 
 
-def _given(value: Any) -> Any:
+def _unset_to_none(value: Any) -> Any:
     return None if value is msgspec.UNSET else value

@@ -43,7 +43,7 @@ from noria.serving.client import PARENT, short_path
 from noria.serving.failed_rows import RetryBudget, tell_apart
 from noria.serving.host_pool import clear_copies, copy_of
 
-_log = logs.named("noria.serving.host")
+_log = logs.get_logger("noria.serving.host")
 
 QUEUE_LIMIT = 1024  # requests that wait for the one thread
 WARNINGS = 100  # different ones that are logged

@@ -19,7 +19,7 @@ from noria.serving.child_process import PROVE, Backoff, send_signal, spawn
 from noria.serving.preflight import ending
 from noria.serving.worker_start import LINE_LIMIT
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 COPY = ".code"
 LOAD_S = 60.0  # importing the project's libraries and unpickling its model, where another release serves meanwhile

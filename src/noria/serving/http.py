@@ -131,7 +131,7 @@ async def read_body(receive: Receive, declared: int | None, limit_bytes: int, he
         return body
     if encoding not in (b"gzip", b"x-gzip", b"deflate"):
         raise EncodingError("Content-Encoding may be gzip, deflate or identity")
-    return unpacked(body, limit_bytes)
+    return unpack_body(body, limit_bytes)
 
 
 async def _body(receive: Receive, declared: int | None, limit_bytes: int) -> bytes:
@@ -151,7 +151,7 @@ async def _body(receive: Receive, declared: int | None, limit_bytes: int) -> byt
     return body
 
 
-def unpacked(body: bytes, limit_bytes: int) -> bytes:
+def unpack_body(body: bytes, limit_bytes: int) -> bytes:
     """A gzip or zlib body, never more than ``limit_bytes``. Raises BadBodyError, TooLargeError."""
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header
     try:

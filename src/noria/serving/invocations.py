@@ -46,33 +46,33 @@ def _split(value: Any, names: list[str]) -> list[Record]:
     if len(set(columns)) < len(columns):
         twice = next(name for place, name in enumerate(columns) if name in columns[:place])
         raise SignatureError(f"dataframe_split.columns names {twice[:NAME_LENGTH]!r} twice")
-    return _named(data, columns, "dataframe_split.data")
+    return _records_from_rows(data, columns, "dataframe_split.data")
 
 
 def _rows(value: Any, form: str, names: list[str]) -> list[Record]:
     """A list of records, of rows in the order of the inputs, or of the one input's values; or columns."""
     if type(value) is dict and form != "dataframe_records":
-        return _turned(value, form)
+        return _records_from_columns(value, form)
     if type(value) is not list:
         raise BadBodyError(f"{form} must be a list of rows", hint=SHAPE)
     kinds = set(map(type, value))
     if kinds <= {dict}:
         return value
     if form != "dataframe_records" and kinds == {list}:
-        return _named(value, names, form)
+        return _records_from_rows(value, names, form)
     if form != "dataframe_records" and len(names) == 1 and not kinds & {list, dict}:
         return [{names[0]: one} for one in value]
     raise BadBodyError(f"{form} must be a list of objects" + ("" if form == "dataframe_records" else ", or of lists of values"))
 
 
-def _named(rows: list[Any], names: list[str], where: str) -> list[Record]:
+def _records_from_rows(rows: list[Any], names: list[str], where: str) -> list[Record]:
     for index, row in enumerate(rows):
         if type(row) is not list or len(row) != len(names):
             raise SignatureError(f"{where}[{index}] must be a list of {len(names)} values")
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _turned(value: Record, form: str) -> list[Record]:
+def _records_from_columns(value: Record, form: str) -> list[Record]:
     """``{"a": [1, 2], "b": [3, 4]}``, or one row as ``{"a": 1, "b": 3}``."""
     lengths = {len(column) if type(column) is list else -1 for column in value.values()}
     if lengths == {-1}:

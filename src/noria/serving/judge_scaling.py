@@ -88,7 +88,7 @@ def ceiling(bounds: Workers, cores: float) -> int:
     return max(bounds.least, min(bounds.most, math.ceil(cores)))
 
 
-def wanted(load: float) -> float:
+def workers_needed(load: float) -> float:
     """How many workers a load needs, as a fraction: what a Kubernetes autoscaler sums over pods."""
     return load / AIM_BUSY
 
@@ -127,8 +127,8 @@ def _more(now: float, samples: Sequence[LoadSample], size: int, most: int) -> Sc
     for window_s, rule in ((UP_S, ScalingRule.BUSY), (WAIT_S, ScalingRule.WAITING)):
         found = _window(now, samples, window_s)
         loads, waits = [s.load for s in found], [s.wait_ms for s in found]
-        if found and (_busy(loads, size) if rule is ScalingRule.BUSY else _strained(loads, size) and min(waits) > WAIT_MS):
-            aim = max(size + 1, min(2 * size, math.ceil(wanted(_mean(loads)))))
+        if found and (_busy(loads, size) if rule is ScalingRule.BUSY else _is_strained(loads, size) and min(waits) > WAIT_MS):
+            aim = max(size + 1, min(2 * size, math.ceil(workers_needed(_mean(loads)))))
             return ScalingDecision(size, min(aim, most), rule, _mean(loads) / size, _mean(waits), window_s, most)
     return None
 
@@ -139,7 +139,7 @@ def _fewer(now: float, samples: Sequence[LoadSample], size: int, bounds: Workers
         return None
     loads = [s.load for s in found]
     again = any(_busy(part, size - 1) for part in _parts(loads, UP_S)) or any(
-        _strained(part, size - 1) for part in _parts(loads, WAIT_S)
+        _is_strained(part, size - 1) for part in _parts(loads, WAIT_S)
     )
     if again or _mean(loads) / (size - 1) >= DOWN_BUSY:
         return None
@@ -150,7 +150,7 @@ def _busy(loads: Sequence[float], size: int) -> bool:
     return _mean(loads) / size > UP_BUSY
 
 
-def _strained(loads: Sequence[float], size: int) -> bool:
+def _is_strained(loads: Sequence[float], size: int) -> bool:
     return min(loads) / size > WAIT_BUSY
 
 

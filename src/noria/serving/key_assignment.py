@@ -17,7 +17,7 @@ from noria.kernel import logs
 from noria.kernel.errors import NoriaError
 from noria.storage.disk import full_disk
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 BUCKETS = 65_536
 HEAD_BYTES = 32  # a hash of the rollout's id
@@ -55,7 +55,7 @@ def open_seen(path: Path, rollout_id: str) -> CountedBuckets:
     """
     try:
         with full_disk(path.parent):
-            return CountedBuckets(_mapped(path, _name(rollout_id)))
+            return CountedBuckets(_map_file(path, _name(rollout_id)))
     except OSError as error:
         reason = error.strerror
     except NoriaError as error:
@@ -64,7 +64,7 @@ def open_seen(path: Path, rollout_id: str) -> CountedBuckets:
     return CountedBuckets(bytearray(SIZE_BYTES))
 
 
-def _mapped(path: Path, name: bytes) -> memoryview:
+def _map_file(path: Path, name: bytes) -> memoryview:
     """Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from noria.serving.counts import BUCKETS_S, SharedCounters, turned
+from noria.serving.counts import BUCKETS_S, SharedCounters, is_on_probation
 from noria.serving.route import Route
 from noria.serving.tallies import Tally
 
@@ -84,7 +84,9 @@ def _arms(counts: SharedCounters, label: str, routes: Sequence[Route]) -> Iterab
     tallies = counts.tallies()
     for route in routes:
         champion, candidate = tallies.get(route.tally_key, (Tally(), Tally()))
-        before, now = (route.previous_version, route.champion_version) if turned(route) else (None, route.candidate_version)
+        before, now = (
+            (route.previous_version, route.champion_version) if is_on_probation(route) else (None, route.candidate_version)
+        )
         arms = [("champion", before or route.champion_version, champion)]
         if route.candidate is not None or before is not None:
             arms.append(("candidate", now or "", candidate))

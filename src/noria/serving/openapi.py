@@ -56,13 +56,13 @@ def document(signature: Signature | None, single: bool = False, here: ApiPlace =
     }
     schemas["Recorded"] = {"type": "object", "properties": {"recorded": {"type": "integer"}}, "required": ["recorded"]}
     info = {"title": "Noria model server", "version": __version__}
-    schemas["Invoked"] = _invoked()
+    schemas["Invoked"] = _invocation_schema()
     components = {"schemas": schemas | openapi_v2.schemas(signature)}
     made = {"openapi": "3.1.0", "info": info, "paths": paths | openapi_v2.paths(here.project), "components": components}
-    return _guarded(made, here)
+    return _add_access_rules(made, here)
 
 
-def _guarded(made: dict[str, Any], here: ApiPlace) -> dict[str, Any]:
+def _add_access_rules(made: dict[str, Any], here: ApiPlace) -> dict[str, Any]:
     """The description with what the door asks for: a key, and patience."""
     refusals = ({"401": "The API key is missing or not known"} if here.keyed else {}) | (
         {"429": "More requests than the rate allows"} if here.limited else {}
@@ -169,7 +169,7 @@ def _invocations() -> dict[str, Any]:
     return {"required": True, "description": told, "content": _json(form | {"additionalProperties": False})}
 
 
-def _invoked() -> dict[str, Any]:
+def _invocation_schema() -> dict[str, Any]:
     errors = {"type": "object", "additionalProperties": {"type": "string"}}
     properties = {
         "predictions": {"type": "array", "description": "One for each row, null where there is no answer"},

@@ -46,6 +46,6 @@ def spread(values: Sequence[Any], lacking: PartlyAnswered, missing: Any = None) 
     return [missing if row in without else next(given) for row in range(len(values) + len(without))]
 
 
-def told(answered: RouterAnswer, rows: int) -> tuple[int, str, str, int]:
+def access_log_facts(answered: RouterAnswer, rows: int) -> tuple[int, str, str, int]:
     """For the access log: rows that are answered, release, variant, and rows that are not."""
     return rows, answered.version, answered.variant, len(answered.lacking)

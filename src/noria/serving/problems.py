@@ -52,7 +52,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def listed(names: Sequence[str]) -> str:
+def render_names(names: Sequence[str]) -> str:
     """``a, b, c``, and of many the first few with how many more there are."""
     told = ", ".join(name[:NAME_LENGTH] for name in names[:LISTED])
     return told if len(names) <= LISTED else f"{told} and {len(names) - LISTED} more"

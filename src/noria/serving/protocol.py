@@ -16,7 +16,7 @@ import msgspec
 from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
 from noria.kernel.task_definition import Output
 from noria.models.signature import Input, Kind, Signature, class_text
-from noria.serving.problems import NAME_LENGTH, Problems, listed, nearest
+from noria.serving.problems import NAME_LENGTH, Problems, nearest, render_names
 
 Record = dict[str, Any]
 Columns = dict[str, list[Any]]
@@ -91,7 +91,7 @@ def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) 
     """
     names = {i.name for i in signature.inputs}
     if isinstance(value, dict) and value.keys() == {"columns"} and "columns" not in names:
-        value = _turned(value["columns"], max_rows)
+        value = _records_from_columns(value["columns"], max_rows)
     return ask_of(records_of(value, "records", max_rows, plain="records" in names), signature, also)
 
 
@@ -101,7 +101,7 @@ def ask_of(records: list[Record], signature: Signature, also: frozenset[str]) ->
     return PredictionRequest(records, found, keys(records, signature.key), event_times(records, signature.event_time))
 
 
-def _turned(value: Any, max_rows: int) -> list[Record]:
+def _records_from_columns(value: Any, max_rows: int) -> list[Record]:
     """``{"a": [1, 2], "b": [3, 4]}`` as records. Raises BadBodyError, SignatureError, TooLargeError."""
     if not isinstance(value, dict):
         raise BadBodyError(f"'columns' must be an object of lists, not {_name(value)}")
@@ -172,7 +172,7 @@ def _problem(spec: Input, index: int, value: Any) -> str:
     if value is None:
         return f"{where} must not be null"
     if type(value) not in _ACCEPTED[spec.kind]:
-        return f"{where} must be {_WORDS[spec.kind]}, not {_shown(value)}"
+        return f"{where} must be {_WORDS[spec.kind]}, not {_value_text(value)}"
     return f"{where} is beyond 64 bits"
 
 
@@ -194,7 +194,9 @@ def _not_an_input(index: int, name: str, known: Iterable[str]) -> str:
 
 def refusal(problems: Problems, signature: Signature) -> SignatureError:
     """The first few problems, how many more there are, and what the inputs are."""
-    return SignatureError(str(problems), hint="The inputs are: " + listed([f"{i.name} ({i.kind})" for i in signature.inputs]))
+    return SignatureError(
+        str(problems), hint="The inputs are: " + render_names([f"{i.name} ({i.kind})" for i in signature.inputs])
+    )
 
 
 def keys(records: Sequence[Record], name: str | None) -> list[str | None]:
@@ -210,7 +212,9 @@ def key_text(value: Any, where: str) -> str | None:
         return None
     value = whole(value)
     if type(value) not in (str, int) or not 0 < len(text := str(value)) <= ID_LIMIT:
-        raise SignatureError(f"{where} must be a string of up to {ID_LIMIT} characters or a whole number, not {_shown(value)}")
+        raise SignatureError(
+            f"{where} must be a string of up to {ID_LIMIT} characters or a whole number, not {_value_text(value)}"
+        )
     return text
 
 
@@ -228,7 +232,7 @@ def time_text(value: Any, where: str) -> str | None:
     try:
         datetime.fromisoformat(value)
     except (TypeError, ValueError) as error:
-        raise SignatureError(f"{where} must be a time in ISO 8601, not {_shown(value)}") from error
+        raise SignatureError(f"{where} must be a time in ISO 8601, not {_value_text(value)}") from error
     return str(value)
 
 
@@ -324,10 +328,10 @@ class FeedbackMessage(msgspec.Struct, frozen=True):
 
 def read_feedback(value: Any, signature: Signature | None, max_rows: int) -> list[FeedbackMessage]:
     """Raises BadBodyError, SignatureError, TooLargeError."""
-    return [_said(r, f"feedback[{i}]", signature) for i, r in enumerate(records_of(value, "feedback", max_rows))]
+    return [_parse_feedback(r, f"feedback[{i}]", signature) for i, r in enumerate(records_of(value, "feedback", max_rows))]
 
 
-def _said(record: Record, where: str, signature: Signature | None) -> FeedbackMessage:
+def _parse_feedback(record: Record, where: str, signature: Signature | None) -> FeedbackMessage:
     unknown = sorted(record.keys() - {"id", "key", "label"})
     if unknown:
         raise SignatureError(f"{where}.{unknown[0][:80]} is not known; feedback has id or key, and label")
@@ -337,7 +341,7 @@ def _said(record: Record, where: str, signature: Signature | None) -> FeedbackMe
     name = key_text(record[named[0]], f"{where}.{named[0]}")
     label = record.get("label")
     if label is None or type(label) not in (str, int, float, bool):
-        raise SignatureError(f"{where}.label must be a string, a number, true or false, not {_shown(label)}")
+        raise SignatureError(f"{where}.label must be a string, a number, true or false, not {_value_text(label)}")
     _check_label(label, where, signature)
     return FeedbackMessage(name if named == ["id"] else None, name if named == ["key"] else None, label)
 
@@ -349,9 +353,9 @@ def _check_label(label: Label, where: str, signature: Signature | None) -> None:
         return
     if not definition.has_classes:
         if isinstance(label, str | bool) or not math.isfinite(label):
-            raise SignatureError(f"{where}.label must be a number, not {_shown(label)}")
+            raise SignatureError(f"{where}.label must be a number, not {_value_text(label)}")
     elif not same_class(label, signature.classes):
-        raise SignatureError(f"{where}.label must be one of {listed(signature.classes)}, not {_shown(label)}")
+        raise SignatureError(f"{where}.label must be one of {render_names(signature.classes)}, not {_value_text(label)}")
 
 
 def same_class(label: Label, classes: tuple[str, ...]) -> bool:
@@ -415,7 +419,7 @@ def _name(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is _MISSING:
         return "nothing"
     if isinstance(value, dict | list):

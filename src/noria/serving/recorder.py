@@ -17,13 +17,13 @@ from noria.kernel.errors import DiskFullError
 from noria.kernel.policy import RECORD_ALL, LogPolicy, WhenFull
 from noria.predictions.records import ids_from
 from noria.predictions.writer import Feedback, LogWriter, Prediction, Predictions
-from noria.serving.counts import SharedCounters, turned
+from noria.serving.counts import SharedCounters, is_on_probation
 from noria.serving.protocol import FeedbackMessage, PredictionRequest
 from noria.serving.route import Route
 from noria.serving.router import RouterAnswer
 from noria.storage.disk import FULL
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 SECRET = "log.key"  # noqa: S105 - the name of the file
 SECRET_BYTES = 32
@@ -68,7 +68,7 @@ class _Written(msgspec.Struct, frozen=True):
     def error(self) -> str | None:
         if self.answered.variant != "fallback":
             return None
-        return "the release on probation failed" if turned(self.route) else "the candidate failed"
+        return "the release on probation failed" if is_on_probation(self.route) else "the candidate failed"
 
     def row(self, index: int, sample: float) -> Prediction:
         return Prediction(

@@ -77,7 +77,7 @@ class ComparedAnswers(msgspec.Struct):
             self.changed.append(said[0] != said[1])
 
     def facts(self) -> dict[str, Any]:
-        found = self.distances or _scaled(self.numbers, self.spread)
+        found = self.distances or _scaled_differences(self.numbers, self.spread)
         changed = sum(self.changed) / len(self.changed) if self.changed else None
         return {"compared": len(found), "difference": float(np.mean(found)) if found else 0.0, "changed": changed}
 
@@ -88,7 +88,7 @@ def variation(old: Sequence[str], p: Sequence[float], new: Sequence[str], q: Seq
     return min(1.0, sum(abs(ours.get(name, 0.0) - theirs.get(name, 0.0)) for name in ours | theirs) / 2)
 
 
-def _scaled(pairs: Sequence[tuple[float, float]], spread: Sequence[float]) -> list[float]:
+def _scaled_differences(pairs: Sequence[tuple[float, float]], spread: Sequence[float]) -> list[float]:
     """Differences of numbers in standard deviations of the champion's answers, at most 1."""
     deviation = float(np.std(spread)) if spread else 0.0
     return [float(a != b) if deviation == 0.0 else min(1.0, abs(a - b) / deviation) for a, b in pairs]
@@ -251,14 +251,14 @@ def main(arguments: list[str]) -> int:
         order = msgspec.json.decode(sys.stdin.buffer.read(), type=ReplayOrder)
         facts = asyncio.run(work(order, say))
     except (ServingError, StoreError) as error:
-        return _broken(say, str(error))
+        return _report_error(say, str(error))
     except BaseException as error:  # noqa: BLE001 - a defect of the replay: it must not look like the candidate's crash
-        return _broken(say, f"{type(error).__name__}: {error}")
+        return _report_error(say, f"{type(error).__name__}: {error}")
     say(msgspec.json.encode({"facts": facts}).decode())
     return 0
 
 
-def _broken(say: Say, why: str) -> int:
+def _report_error(say: Say, why: str) -> int:
     say(msgspec.json.encode({"error": why}).decode())
     return 1
 

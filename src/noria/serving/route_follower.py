@@ -11,7 +11,7 @@ import msgspec
 from noria.kernel import logs
 from noria.serving.route import Route
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 Key = tuple[str, str]  # environment, project
 Loaded = TypeVar("Loaded")

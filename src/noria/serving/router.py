@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from noria.kernel.access import MAX_ROWS
 from noria.kernel.errors import NoAnswerError, NoriaError, RequestError
 from noria.serving import protocol
-from noria.serving.counts import SharedCounters, turned
+from noria.serving.counts import SharedCounters, is_on_probation
 from noria.serving.fast_reader import FastReader, reader
 from noria.serving.key_assignment import BUCKETS, CountedBuckets, bucket
 from noria.serving.protocol import Columns, PredictionRequest
@@ -85,16 +85,16 @@ def table_of(
     candidate = loaded[route.candidate] if route.candidate else None
     previous = loaded.get(route.previous or "")
     other = (candidate or previous) if route.shadow else None
-    probation = turned(route) and other is not None
+    probation = is_on_probation(route) and other is not None
     second = candidate or other
-    also = _accepted(second) if second else frozenset()
+    also = _accepted_columns(second) if second else frozenset()
     answering = [champion, candidate if route.share else None]
     immediate = all(release.runtime.immediate for release in answering if release is not None)
     quick = reader(champion.signature, also, max_rows)
     return RouteTable(route, champion, candidate, previous, other, probation, also, quick, immediate, seen)
 
 
-def _accepted(release: LoadedRelease) -> frozenset[str]:
+def _accepted_columns(release: LoadedRelease) -> frozenset[str]:
     names = {release.signature.key, release.signature.event_time, *release.names}
     return frozenset(n for n in names if n)
 
@@ -184,7 +184,7 @@ class Router:
         """An answer that would have been too late of a candidate is an error of the champion as well, though it is given. It is
         counted when it is too late, as the candidate's are: else where both hang the candidate alone would seem to fail. So is
         one that lacks rows."""
-        pairs = shadowed(table)
+        pairs = is_shadow_only(table)
         overdue = self._overdue(table, route, started) if counted and not pairs else None
         failed = False
         try:
@@ -239,7 +239,7 @@ class Router:
             self._complain(previous.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
             self._count(route, True, started)  # neither answers: that says nothing of one against the other
             self._counts.of(route.project).unanswered(len(ask.records))
-            raise unanswered(route.champion_version, len(ask.records)) from error
+            raise no_answer_error(route.champion_version, len(ask.records)) from error
         both = (time.monotonic() - begun) * 1000 > route.deadline_ms  # too late as well, had it been asked to score
         # Where pairs are dropped, failures of the old release alone are not seen: then those of the new one alone count neither.
         seconds = self._count(route, True, started, error=not both and not lacking and not self.crowded())
@@ -273,7 +273,7 @@ class Router:
                 if not isinstance(error, AwayError) or time.monotonic() > began + BACK_S:
                     self._complain(release.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
                     self._counts.of(release.project).unanswered(len(ask.records))
-                    raise unanswered(version, len(ask.records)) from error
+                    raise no_answer_error(version, len(ask.records)) from error
             await asyncio.sleep(AGAIN_S)
 
     def _count(self, route: Route, candidate: bool, started: float, error: bool = False, counted: bool = True) -> float:
@@ -319,12 +319,12 @@ def late(route: Route, seconds: float) -> bool:
     return route.candidate is not None and seconds * 1000 > route.deadline_ms
 
 
-def shadowed(table: RouteTable) -> bool:
+def is_shadow_only(table: RouteTable) -> bool:
     """Whether the candidate answers nothing and only scores: such pairs are all the evidence then."""
     return table.other is not None and table.candidate is not None and not (table.route and table.route.share)
 
 
-def unanswered(version: str, rows: int) -> NoAnswerError:
+def no_answer_error(version: str, rows: int) -> NoAnswerError:
     hint = "Send its rows in several requests: those that it can answer are answered then." if rows > 1 else None
     return NoAnswerError(f"release {version} could not answer this request", hint=hint)
 
@@ -346,7 +346,7 @@ def columns_for(release: LoadedRelease, table: RouteTable, ask: PredictionReques
     assert champion is not None
     if release.signature.inputs == champion.signature.inputs:
         return ask.columns
-    return protocol.columns(ask.records, release.signature, _accepted(champion))
+    return protocol.columns(ask.records, release.signature, _accepted_columns(champion))
 
 
 def why(error: BaseException, late: str) -> str:

@@ -116,7 +116,7 @@ class OnnxRuntime:
             raw = self._session.run(self._outputs, fed)[0]
         except Exception as error:  # onnxruntime's errors share no base
             raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
-        return checked(raw, len(rows), self._width)
+        return check_answers(raw, len(rows), self._width)
 
     def matrix_rows(self, table: Any) -> Answers:
         """Answers for a float32 array [n, inputs], of a model that takes a matrix. Raises ReleaseFailed."""
@@ -124,7 +124,7 @@ class OnnxRuntime:
             raw = self._session.run(self._outputs, {MATRIX: table})[0]
         except Exception as error:  # onnxruntime's errors share no base
             raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
-        return checked(raw, len(table), self._width)
+        return check_answers(raw, len(table), self._width)
 
     def _run(self, columns: Columns, n: int) -> Answers:
         try:
@@ -137,7 +137,7 @@ class OnnxRuntime:
             raise
         except Exception as error:  # onnxruntime's errors share no base
             raise ReleaseFailed(f"{type(error).__name__}: {error}") from error
-        return checked(raw, n, self._width)
+        return check_answers(raw, n, self._width)
 
     def _run_apart(self, columns: Columns, n: int) -> Answers:
         try:
@@ -176,7 +176,7 @@ def _demand_single(columns: Columns) -> None:
                 raise BeyondModelError(f"records[{i}].{name} is beyond what this release computes with (float32): {value:.6g}")
 
 
-def checked(raw: Any, n: int, width: int) -> Answers:
+def check_answers(raw: Any, n: int, width: int) -> Answers:
     """The model's output as lists, refused unless its shape is right and every number finite: raises PartlyError where
     only some rows are."""
     values = raw if isinstance(raw, np.ndarray) else np.asarray(raw, dtype=np.float64)
@@ -199,14 +199,14 @@ def _infinite(values: Any, answers: Answers) -> ReleaseFailed:
     return PartlyError(told, [None if b else a for a, b in zip(answers, bad, strict=True)], np.flatnonzero(bad).tolist())
 
 
-def checked_some(answers: Answers, failed: Sequence[int], untold: Sequence[int], why: str, width: int) -> PartlyError:
+def make_partly_error(answers: Answers, failed: Sequence[int], untold: Sequence[int], why: str, width: int) -> PartlyError:
     """What a host answered, where rows have no answer. Raises ReleaseFailed when no row has a sound one."""
     rows = [row for row, answer in enumerate(answers) if answer is not None]
     if not rows:
         raise ReleaseFailed(why)
     more: set[int] = set()
     try:
-        checked([answers[row] for row in rows], len(rows), width)
+        check_answers([answers[row] for row in rows], len(rows), width)
     except PartlyError as error:
         more = {rows[place] for place in error.failed}
     kept = [None if row in more else answer for row, answer in enumerate(answers)]
@@ -316,7 +316,7 @@ class HostedRuntime:
                 if writer.is_closing():  # the host has just ended, and the reading task was not told yet
                     raise ConnectionResetError("it ended")
                 writer.write(frames.pack({"id": number, "columns": columns, "n": n, "until": until, "apart": apart}))
-                return checked(await answer, n, self._width)
+                return check_answers(await answer, n, self._width)
         except OSError as error:
             if isinstance(error, TimeoutError):
                 raise
@@ -385,7 +385,7 @@ class HostedRuntime:
 
     def _partly(self, message: dict[str, Any]) -> ReleaseFailed:
         try:
-            return checked_some(message["values"], message["failed"], message["untold"], message["error"], self._width)
+            return make_partly_error(message["values"], message["failed"], message["untold"], message["error"], self._width)
         except ReleaseFailed as error:
             return error
 

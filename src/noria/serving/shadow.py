@@ -26,10 +26,10 @@ from noria.serving.counts import SharedCounters
 from noria.serving.protocol import PredictionRequest
 from noria.serving.recorder import moment
 from noria.serving.route import Route
-from noria.serving.router import RouterAnswer, RouteTable, asked, columns_for, late, now, shadowed, why
+from noria.serving.router import RouterAnswer, RouteTable, asked, columns_for, is_shadow_only, late, now, why
 from noria.serving.runtime import INLINE_ROWS, BeyondModelError, LoadedRelease, ReleaseFailed
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 WAITING = 64  # requests of one worker that wait to be scored, or are being scored
 
@@ -154,7 +154,7 @@ class ShadowScorer:
     def _count(self, pair: _ShadowRequest, error: bool, seconds: float) -> None:
         """As evidence, where pairs are that: of a shadow step both arms, in probation that of the release before."""
         tally, key, slow_ms = self._counts.tally, pair.route.tally_key, pair.route.slow_ms
-        if shadowed(pair.table):
+        if is_shadow_only(pair.table):
             took = pair.answered.seconds if pair.answered is not None else 0.0
             failed = pair.answered is None or late(pair.route, took)
             tally(key, candidate=False, error=failed, slow=took * 1000 > slow_ms)

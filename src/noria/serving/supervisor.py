@@ -39,11 +39,11 @@ from noria.serving.route import Route, revision_of
 from noria.serving.route_follower import FollowerActions, Key
 from noria.serving.shared_files import mend
 from noria.serving.usage import WorkerUsage
-from noria.serving.worker_pool import WorkerPlan, WorkerPool, named
+from noria.serving.worker_pool import WorkerPlan, WorkerPool, route_releases
 from noria.serving.worker_start import Start
 from noria.storage.rotating_files import rotate_inherited
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 BEAT_S = 1.0
 POLL_S = 0.5  # a nudge that got lost is made good after this long
@@ -239,7 +239,7 @@ class Supervisor:
 
     def _coming(self, name: str) -> set[str]:
         """The releases of an environment that a route is about to name."""
-        return {digest for route in self._following.coming(name) for digest in named(route)}
+        return {digest for route in self._following.coming(name) for digest in route_releases(route)}
 
     def _due(self, key: Key, route: Route, again: bool) -> bool:
         """A refused route is tried again by itself only where nothing of its project serves."""
@@ -316,7 +316,7 @@ class Supervisor:
         await place.group.flip(fit(place, WorkerPlan(routes, before.releases | plan.without(failed).releases)))
         place.applied[route.project] = route
         serving = {d for p in self._places.values() for d in p.group.plan.releases}
-        await self._hosts.keep_only(serving | {d for other in self._following.routes() for d in named(other)})
+        await self._hosts.keep_only(serving | {d for other in self._following.routes() for d in route_releases(other)})
 
     # -- crashes
 
@@ -359,17 +359,17 @@ class Supervisor:
     def _remember(self, route: Route, failed: dict[str, str]) -> None:
         """Keep why releases could not be loaded for as long as a wanted route names them."""
         others = [r for p in self._places.values() for r in (*p.applied.values(), *p.refused.values())]
-        kept = {d for r in others for d in named(r)} - set(named(route))
+        kept = {d for r in others for d in route_releases(r)} - set(route_releases(route))
         self._failed = {d: why for d, why in self._failed.items() if d in kept} | failed
 
     async def _prepare(self, route: Route, patience_s: float) -> tuple[WorkerPlan, dict[str, str]]:
         """Where the route's releases lie, with a host for each hosted one; and those that cannot be served."""
         releases: dict[str, tuple[Path, Path | None]] = {}
         failed: dict[str, str] = {}
-        for digest in named(route):
+        for digest in route_releases(route):
             try:
                 folder = self._bundle(digest)
-                releases[digest] = (folder, await self._hosts.ensure(digest, patience_s) if _hosted(folder) else None)
+                releases[digest] = (folder, await self._hosts.ensure(digest, patience_s) if _is_hosted(folder) else None)
             except (ServingError, OSError) as error:
                 failed[digest] = str(error)
         return WorkerPlan((route,), releases), failed
@@ -377,7 +377,7 @@ class Supervisor:
     async def _try(self, digest: str) -> str:
         """Why a release cannot be served, or an empty text. No route names it yet."""
         try:
-            if not _hosted(self._bundle(digest)):
+            if not _is_hosted(self._bundle(digest)):
                 return (await self._proofs.of([digest])).get(digest, "")
             await self._hosts.ensure(digest)
         except (ServingError, OSError) as error:
@@ -400,7 +400,7 @@ class Supervisor:
         processes = await asyncio.to_thread(place.meter.read, pids)
         place.flow.read(place.counts, place.applied.values(), time.monotonic())
         if sample is not None:
-            numbers = (sample.load / len(sample.busy), judge_scaling.wanted(sample.load), sample.wait_ms / 1000)
+            numbers = (sample.load / len(sample.busy), judge_scaling.workers_needed(sample.load), sample.wait_ms / 1000)
             place.usage = WorkerUsage(len(place.group.pids()), *numbers, tuple(processes))
             place.group.tell("usage", usage=msgspec.to_builtins(place.usage))
 
@@ -494,7 +494,7 @@ def _numbers(tally: Any) -> list[int]:
     return [tally.requests, tally.errors, tally.slow, tally.both]
 
 
-def _hosted(folder: Path) -> bool:
+def _is_hosted(folder: Path) -> bool:
     """What the manifest claims; nothing is run before its signature verifies. Raises ServingError."""
     try:
         return read_manifest(folder, folder.name).form is ServedForm.HOSTED

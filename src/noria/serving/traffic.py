@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from noria.serving.counts import SharedCounters, turned
+from noria.serving.counts import SharedCounters, is_on_probation
 from noria.serving.route import Route
 from noria.serving.tallies import Tally
 
@@ -81,7 +81,7 @@ class TrafficMeter:
         if self._seen is None:
             self._seen = counts.tallies()  # what was counted before the first reading is old
         for route in routes:
-            now_at, arm = counts.tallied(route.tally_key), turned(route)
+            now_at, arm = counts.tallied(route.tally_key), is_on_probation(route)
             more = now_at[arm].less(self._seen.get(route.tally_key, (Tally(), Tally()))[arm])
             self._seen[route.tally_key] = now_at
             if more.requests >= 0:

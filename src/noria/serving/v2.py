@@ -60,7 +60,7 @@ class OpenInference:
             return await self._infer(scope["headers"], receive, declared, table, model, version)
         release = _resident(table, model, version)[1]
         if verb == "ready":
-            ready = ready and not background.ended() and await release.runtime.ready()
+            ready = ready and not background.ended_threads() and await release.runtime.ready()
             return json_reply({"name": model, "ready": ready}, 200 if ready else 503)
         return json_reply(v2_messages.metadata(model, list(_versions(table)), release.signature, release.platform))
 
@@ -109,7 +109,7 @@ class OpenInference:
             self.counts.outside(len(outside))
         told: Told = (len(ids), answered.version, answered.variant)
         if lacking:
-            told = partial_answers.told(answered, len(ids))
+            told = partial_answers.access_log_facts(answered, len(ids))
             places = partial_answers.spread(range(len(ids)), lacking, -1)
             outside = {row: outside[place] for row, place in enumerate(places) if place in outside}
             rows, ids = partial_answers.spread(rows, lacking), partial_answers.spread(ids, lacking, "")

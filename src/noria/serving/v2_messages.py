@@ -13,7 +13,7 @@ from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
 from noria.kernel.task_definition import Output
 from noria.models.signature import Kind, Signature
 from noria.serving import protocol, v2_tensors
-from noria.serving.problems import SHOWN, Problems, listed, nearest
+from noria.serving.problems import SHOWN, Problems, nearest, render_names
 from noria.serving.protocol import PredictionRequest, Record
 from noria.serving.router import WHOLE, PartlyAnswered, RouterAnswer
 from noria.serving.v2_tensors import Tensor, Values
@@ -93,7 +93,7 @@ def read(body: bytes, head_bytes: int | None, signature: Signature, also: frozen
         raise SignatureError("the request has no inputs", hint=_takes(signature))
     reader = _TensorReader(signature, also, max_rows, memoryview(b"") if head_bytes is None else memoryview(body)[head_bytes:])
     ask = reader.read(entries)
-    return InferRequest(ask, _id(head), _wanted(head, outputs_of(signature), aliases_of(signature)))
+    return InferRequest(ask, _id(head), _wanted_outputs(head, outputs_of(signature), aliases_of(signature)))
 
 
 class _TensorReader:
@@ -251,7 +251,7 @@ def _id(head: dict[str, Any]) -> str | None:
     return found
 
 
-def _wanted(head: dict[str, Any], offered: list[OutputTensor], aliases: list[OutputTensor]) -> dict[str, bool]:
+def _wanted_outputs(head: dict[str, Any], offered: list[OutputTensor], aliases: list[OutputTensor]) -> dict[str, bool]:
     """Each output with whether it goes out in binary form."""
     binary = _flag(head, "binary_data_output", False, "the request")
     entries = _objects(head, "outputs")
@@ -288,7 +288,7 @@ def _flag(entry: dict[str, Any], field: str, default: bool, where: str) -> bool:
 
 
 def _takes(signature: Signature) -> str:
-    return "The inputs are: " + listed([f"{i.name} ({v2_tensors.NATURAL[i.kind]})" for i in signature.inputs])
+    return "The inputs are: " + render_names([f"{i.name} ({v2_tensors.NATURAL[i.kind]})" for i in signature.inputs])
 
 
 # -- answers

@@ -63,11 +63,11 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Te
         types = set(map(type, values)) - {NoneType}
     if not types <= _SCALARS[datatype]:
         index = next(i for i, v in enumerate(values) if v is not None and type(v) not in _SCALARS[datatype])
-        raise SignatureError(f"{at(name, shape, index)} must be {_word(datatype)}, not {_shown(values[index])}")
+        raise SignatureError(f"{at(name, shape, index)} must be {_word(datatype)}, not {_value_text(values[index])}")
     if datatype in WHOLES:
         _in_range(name, datatype, shape, values, nulls)
     elif datatype != "FP64" and datatype in FLOATS:
-        values = _rounded(name, datatype, shape, values, nulls)
+        values = _round_floats(name, datatype, shape, values, nulls)
     elif int in types:
         values = [_float(v, at(name, shape, i)) if type(v) is int else v for i, v in enumerate(values)]
     return Tensor(name, datatype, shape, values, nulls)
@@ -89,7 +89,7 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], raw: memoryview
             index = int((flags > 1).argmax())
             raise SignatureError(f"{at(name, shape, index)} must be 0 or 1, not {flags[index]}")
         return Tensor(name, datatype, shape, flags.astype(np.bool_).tolist(), False)
-    return _floats(name, datatype, shape, _widened(np.frombuffer(raw, FLOATS[datatype]), datatype))
+    return _floats(name, datatype, shape, _widen_bf16(np.frombuffer(raw, FLOATS[datatype]), datatype))
 
 
 def to_bytes(datatype: str, values: Values) -> bytes:
@@ -140,7 +140,7 @@ def _word(datatype: str) -> str:
     return words.get(datatype) or ("a whole number" if datatype in WHOLES else "a number")
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     if type(value) is int and value.bit_length() > 64:
@@ -168,10 +168,10 @@ def _in_range(name: str, datatype: str, shape: tuple[int, ...], values: Values, 
     there = [v for v in values if v is not None] if nulls else values
     if there and (min(there) < low or max(there) > high):
         index = next(i for i, v in enumerate(values) if v is not None and not low <= v <= high)
-        raise SignatureError(f"{at(name, shape, index)}: {_shown(values[index])} is no {datatype}")
+        raise SignatureError(f"{at(name, shape, index)}: {_value_text(values[index])} is no {datatype}")
 
 
-def _rounded(name: str, datatype: str, shape: tuple[int, ...], values: Values, nulls: bool) -> Values:
+def _round_floats(name: str, datatype: str, shape: tuple[int, ...], values: Values, nulls: bool) -> Values:
     """JSON has more digits than a short float keeps: the value is the one that the binary form would have had."""
     try:
         wide = np.array(values, dtype=np.float64)
@@ -179,7 +179,7 @@ def _rounded(name: str, datatype: str, shape: tuple[int, ...], values: Values, n
         index = next(i for i, v in enumerate(values) if type(v) is int and v.bit_length() > 1023)
         raise SignatureError(f"{at(name, shape, index)} is beyond {datatype}") from error
     with np.errstate(over="ignore"):
-        short = _widened(_bf16(wide), datatype) if datatype == "BF16" else wide.astype(FLOATS[datatype])
+        short = _widen_bf16(_bf16(wide), datatype) if datatype == "BF16" else wide.astype(FLOATS[datatype])
     if np.isinf(short).any():
         raise SignatureError(f"{at(name, shape, int(np.isinf(short).argmax()))} is beyond {datatype}")
     found: Values = short.astype(np.float64).tolist()
@@ -201,7 +201,7 @@ def _bf16(values: Any) -> Any:
     return np.where(np.isnan(values), 0x7FC0, upper).astype("<u2")
 
 
-def _widened(values: Any, datatype: str) -> Any:
+def _widen_bf16(values: Any, datatype: str) -> Any:
     return (values.astype("<u4") << 16).view("<f4") if datatype == "BF16" else values
 
 

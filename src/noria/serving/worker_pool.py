@@ -21,7 +21,7 @@ from noria.serving.heartbeat import Pulse
 from noria.serving.route import Route
 from noria.serving.worker_start import LINE_LIMIT, Start
 
-_log = logs.named("noria.serving")
+_log = logs.get_logger("noria.serving")
 
 ANSWER_S = 30.0  # a worker that does not answer an order for so long is replaced
 FIRST_S = 120.0  # the same of its first order: it has to start, on a machine that may be busy
@@ -54,12 +54,12 @@ class WorkerPlan(msgspec.Struct, frozen=True):
         return WorkerPlan(self.routes, {digest: where for digest, where in self.releases.items() if digest not in digests})
 
 
-def named(route: Route) -> list[str]:
+def route_releases(route: Route) -> list[str]:
     """The releases of a route."""
     return [d for d in (route.champion, route.candidate, route.previous) if d is not None]
 
 
-def demanded(route: Route) -> list[str]:
+def required_releases(route: Route) -> list[str]:
     """The releases without which a route is not served."""
     return [d for d in (route.champion, route.candidate) if d is not None]
 
@@ -100,7 +100,7 @@ class WorkerLink:
         """Load what is not there yet, and try the routes; releases that failed, with their reasons. Other orders wait for none
         of it. Raises WorkerGoneError."""
         failed = await self._load(plan)
-        if any(digest in failed for route in plan.routes for digest in demanded(route)):
+        if any(digest in failed for route in plan.routes for digest in required_releases(route)):
             return failed
         return failed | await self._try(plan)
 
@@ -112,7 +112,7 @@ class WorkerLink:
         """
         async with self._order:
             failed = await self._load(plan, reach)
-            if any(digest in failed for route in plan.routes for digest in demanded(route)):
+            if any(digest in failed for route in plan.routes for digest in required_releases(route)):
                 raise UnservedError(failed)
             failed = await self._try(plan)
             if failed:
@@ -160,7 +160,7 @@ class WorkerLink:
         """Routes that cannot be served though their releases are loaded; told of the release that is new in them."""
         failed: dict[str, str] = {}
         for route in plan.routes:
-            if route not in self._tried and plan.releases.keys() >= set(demanded(route)):
+            if route not in self._tried and plan.releases.keys() >= set(required_releases(route)):
                 try:
                     await self._ask({"op": "try", "routes": msgspec.to_builtins([route])})
                     self._tried = (*(known for known in self._tried if known.project != route.project), route)

@@ -66,18 +66,18 @@ def log_above(values: ArrayLike, mean: float, bounds: Bounds = LOSS) -> float:
 
 def log_below(values: ArrayLike, mean: float, bounds: Bounds = LOSS) -> float:
     """Log e-value that ``values`` [n] have a smaller mean: against "at least ``mean``". It grows with ``mean``."""
-    return float(_log_capital(_mirrored(_distinct(values, bounds)), -mean, Bounds(-bounds.high, -bounds.low)))
+    return float(_log_capital(_mirror(_distinct(values, bounds)), -mean, Bounds(-bounds.high, -bounds.low)))
 
 
 def harm_path(differences: ArrayLike) -> Floats:
     """``harm_log_evidence`` after each value: [..., n] from that shape; leading axes are separate rollouts."""
-    return _path(_checked(differences, DIFFERENCE) + 1, 1.0)
+    return _path(_check_bounds(differences, DIFFERENCE) + 1, 1.0)
 
 
 def safe_path(differences: ArrayLike, margin: float) -> Floats:
     """``safe_log_evidence`` after each value: [..., n] from that shape."""
     _check_margin(margin)
-    return _path(1 - _checked(differences, DIFFERENCE), 1 - margin)
+    return _path(1 - _check_bounds(differences, DIFFERENCE), 1 - margin)
 
 
 def unpaired_harm_log_evidence(new: ArrayLike, old: ArrayLike) -> float:
@@ -87,13 +87,13 @@ def unpaired_harm_log_evidence(new: ArrayLike, old: ArrayLike) -> float:
     one on each arm. The smallest of these products is an e-process for there being such an m at all. Half of each capital is
     kept back: an arm that tells nothing halves the evidence, and no more.
     """
-    return _unpaired(_distinct(old, LOSS), _distinct(new, LOSS), 0.0)
+    return _unpaired_log_evidence(_distinct(old, LOSS), _distinct(new, LOSS), 0.0)
 
 
 def unpaired_safe_log_evidence(new: ArrayLike, old: ArrayLike, margin: float) -> float:
     """Log e-value against "the mean of ``new`` [n] is larger than that of ``old`` [m] by at least ``margin``", in (0, 1)."""
     _check_margin(margin)
-    return _unpaired(_distinct(new, LOSS), _distinct(old, LOSS), margin)
+    return _unpaired_log_evidence(_distinct(new, LOSS), _distinct(old, LOSS), margin)
 
 
 def confidence_sequence(values: ArrayLike, alpha: float, bounds: Bounds = DIFFERENCE) -> tuple[float, float]:
@@ -107,7 +107,7 @@ def confidence_sequence(values: ArrayLike, alpha: float, bounds: Bounds = DIFFER
         raise ValueError(f"alpha lies between 0 and 1: {alpha}")
     counted = _distinct(values, bounds)
     low = _end(counted, alpha / 2, bounds)
-    return low, -_end(_mirrored(counted), alpha / 2, Bounds(-bounds.high, -bounds.low))
+    return low, -_end(_mirror(counted), alpha / 2, Bounds(-bounds.high, -bounds.low))
 
 
 def unpaired_difference(new: ArrayLike, old: ArrayLike, alpha: float, bounds: Bounds = LOSS) -> tuple[float, float]:
@@ -148,7 +148,7 @@ class _Counted(NamedTuple):
     counts: Floats
 
 
-def _checked(values: ArrayLike, bounds: Bounds) -> Floats:
+def _check_bounds(values: ArrayLike, bounds: Bounds) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if not ((array >= bounds.low) & (array <= bounds.high)).all():  # NaN too
         raise ValueError(f"the values lie in [{bounds.low:g}, {bounds.high:g}], and some do not")
@@ -161,14 +161,14 @@ def _check_margin(margin: float) -> None:
 
 
 def _distinct(values: ArrayLike, bounds: Bounds) -> _Counted:
-    array = _checked(values, bounds)
+    array = _check_bounds(values, bounds)
     if array.ndim != 1:
         raise ValueError(f"the values are one row of numbers, not {array.shape}")
     found, counts = np.unique(array, return_counts=True)
     return _Counted(found, counts.astype(np.float64))
 
 
-def _mirrored(counted: _Counted) -> _Counted:
+def _mirror(counted: _Counted) -> _Counted:
     return _Counted(-counted.values, counted.counts)
 
 
@@ -180,14 +180,14 @@ def _log_capital(counted: _Counted, mean: float, bounds: Bounds) -> float:
     if room == 0:  # then every value is the lower bound, or the hypothesis is false
         return math.inf if (counted.values > bounds.low).any() else 0.0
     sums = np.log1p(STAKES[:, None] * ((counted.values - bounds.low) / room - 1)) @ counted.counts
-    return float(_averaged(sums))
+    return float(_log_mean_exp(sums))
 
 
 def _half_kept(log_capital: float) -> float:
     return float(np.logaddexp(log_capital, 0.0)) - math.log(2)
 
 
-def _averaged(sums: Floats) -> Floats:
+def _log_mean_exp(sums: Floats) -> Floats:
     """log(mean(exp(sums))) over the last axis."""
     top = sums.max(axis=-1, keepdims=True)
     result: Floats = np.log(np.exp(sums - top).mean(axis=-1)) + top[..., 0]
@@ -197,7 +197,7 @@ def _averaged(sums: Floats) -> Floats:
 def _path(above_low: Floats, room: float) -> Floats:
     """The log capital after each of [..., n] values, given as their distance from the bound that the bets stake against."""
     growth = np.log1p(STAKES * (above_low[..., None] / room - 1))
-    return _averaged(np.cumsum(growth, axis=-2))
+    return _log_mean_exp(np.cumsum(growth, axis=-2))
 
 
 def _end(counted: _Counted, alpha: float, bounds: Bounds) -> float:
@@ -211,12 +211,12 @@ def _end(counted: _Counted, alpha: float, bounds: Bounds) -> float:
     return max(bounds.low, float(found) - reach / 2)
 
 
-def _unpaired(below: _Counted, above: _Counted, margin: float) -> float:
+def _unpaired_log_evidence(below: _Counted, above: _Counted, margin: float) -> float:
     """The least, over m, evidence against "``below`` is at least m + margin and ``above`` at most m".
 
     The sum of two log capitals is convex in m: the search finds its one minimum, to a part in 10^9 of evidence.
     """
-    flipped, bounds = _mirrored(below), Bounds(-1.0, 0.0)
+    flipped, bounds = _mirror(below), Bounds(-1.0, 0.0)
 
     def evidence(m: float) -> float:
         return _half_kept(_log_capital(flipped, -(m + margin), bounds)) + _half_kept(_log_capital(above, m, LOSS))

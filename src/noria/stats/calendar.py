@@ -76,7 +76,7 @@ def _texts(column: pl.Series) -> pl.Series:
     return text.str.replace(r"^0+(\d)", "${1}")
 
 
-def followed(seen: Mapping[str, tuple[int, NDArray[np.int64]]], reference: Mapping[str, ColumnProfile]) -> dict[str, str]:
+def time_parts(seen: Mapping[str, tuple[int, NDArray[np.int64]]], reference: Mapping[str, ColumnProfile]) -> dict[str, str]:
     """Column -> which part of the date or time it is, of those that were told over ``seen`` rows."""
     found = {}
     for name, (rows, agree) in seen.items():

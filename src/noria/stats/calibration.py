@@ -16,7 +16,7 @@ def expected_calibration_error(y: ArrayLike, probability: ArrayLike) -> float:
 
     Binary ``y`` [n] and probabilities [n]. Source: Naeini, Cooper and Hauskrecht (AAAI 2015). Raises as ``metrics.compute``.
     """
-    truth, answer = metrics.checked(Task.BINARY, y, probability)
+    truth, answer = metrics.check_arrays(Task.BINARY, y, probability)
     bins = np.clip((answer * BINS).astype(np.intp), 0, BINS - 1)
     gap = np.bincount(bins, weights=answer - truth, minlength=BINS)
     return float(np.abs(gap).sum() / len(truth))

@@ -48,7 +48,7 @@ class Influence(msgspec.Struct, frozen=True):
         return float(squares.sum() ** 2 / (squares**2).sum()) if squares.any() else float(len(squares))
 
 
-def outweighed(found: Influence) -> bool:
+def is_outweighed(found: Influence) -> bool:
     """Whether few rows outweigh the rest."""
     return found.alike < max(FEW_ALIKE, min(MANY_ALIKE, len(found.rows) / ONE_IN))
 
@@ -65,7 +65,7 @@ def bounds(found: Influence, confidence: float) -> tuple[float, float]:
 def bounds_of_errors(found: Influence, confidence: float) -> tuple[float, float]:
     """The same of a difference of errors, of which few may decide."""
     low, high = bounds(found, confidence)
-    if not outweighed(found):
+    if not is_outweighed(found):
         return low, high
     each = (1 + confidence) / 2
     wider = math.sqrt(each / (1 - each)) / NormalDist().inv_cdf(max(confidence, 0.75))
@@ -169,7 +169,7 @@ class _Ranked:
 
     def __init__(self, y: Floats, score: Floats) -> None:
         self._y = y
-        self._order, ends = metrics.ranked(score)
+        self._order, ends = metrics.rank_rows(score)
         self._places = np.searchsorted(ends, np.arange(len(y)))  # of each row in that order: its group
         self._hits = np.cumsum(y[self._order])[ends]
         self._rows = (ends + 1).astype(np.float64)

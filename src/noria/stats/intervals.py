@@ -37,7 +37,7 @@ FEW_WRONG = 5.0  # rows of the rarer class times 1 - roc_auc
 def measure(name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confidence: float = 0.95) -> Measure:
     """The metric with its bounds. Raises as ``metrics.compute``; Undefined too when there are too few rows for bounds."""
     value = metrics.compute(name, task, y, prediction)
-    truth, answer = metrics.checked(task, y, prediction)
+    truth, answer = metrics.check_arrays(task, y, prediction)
     if len(truth) < 2:
         raise Undefined("one row is too few for bounds")
     metric = metrics.find(name, task)
@@ -61,8 +61,8 @@ def compare(
     """Candidate minus champion on the same rows; of log loss with each row's at most LOG_LOSS_MOST. Raises as ``measure``."""
     theirs = metrics.compute(name, task, y, champion)
     difference = metrics.compute(name, task, y, candidate) - theirs
-    truth, mine = metrics.checked(task, y, candidate)
-    other = metrics.checked(task, y, champion)[1]
+    truth, mine = metrics.check_arrays(task, y, candidate)
+    other = metrics.check_arrays(task, y, champion)[1]
     if len(truth) < 2:
         raise Undefined("one row is too few for bounds")
     differing = alike = None
@@ -70,7 +70,7 @@ def compare(
     if metric.bounds is BoundsKind.AREA:
         low, high = _areas(metrics.roc_auc_parts(truth, mine), metrics.roc_auc_parts(truth, other), confidence)
     elif metric.bounds is BoundsKind.COUNTS:
-        calls = metrics.called(mine), metrics.called(other)
+        calls = metrics.predicted_classes(mine), metrics.predicted_classes(other)
         low, high, differing = _shares(name, truth, *calls, confidence)
     elif metric.bounds is BoundsKind.MEAN:
         rows, theirs, (low, high) = _means(name, task, truth, mine, other, confidence)
@@ -79,7 +79,7 @@ def compare(
         moved = influence.of_difference(name, truth, mine, other)
         errors = metric.bounds is BoundsKind.ERRORS
         low, high = (influence.bounds_of_errors if errors else influence.bounds)(moved, confidence)
-        alike = moved.alike if errors and influence.outweighed(moved) else None
+        alike = moved.alike if errors and influence.is_outweighed(moved) else None
     return Comparison(theirs, difference, min(low, difference), max(high, difference), len(truth), differing, alike)
 
 
@@ -169,11 +169,11 @@ def _delong_error(of_positives: Floats, of_negatives: Floats) -> float:
 
 def _share(name: str, y: Floats, answer: Floats, confidence: float) -> tuple[float, float]:
     """Exact bounds: each of these but f1_macro is a share of rows, or grows with one."""
-    calls = metrics.called(answer)
+    calls = metrics.predicted_classes(answer)
     if name not in _BY_CELLS:
         raise ValueError(f"{name} is not computed from counts; {', '.join(_BY_CELLS)} are")
     if name == "f1_macro":
-        return _melded(name, np.column_stack([y, calls]), confidence)
+        return _melded_bounds(name, np.column_stack([y, calls]), confidence)
     if name == "accuracy":
         return proportions.exact(int((calls == y).sum()), len(y), confidence)
     hits, called, real = int(((y == 1) & (calls == 1)).sum()), int((calls == 1).sum()), int((y == 1).sum())
@@ -189,11 +189,11 @@ def _shares(name: str, y: Floats, mine: NDArray[np.intp], other: NDArray[np.intp
         y, mine, other = y[y == 1], mine[y == 1], other[y == 1]
     gained, lost = int(((mine == y) & (other != y)).sum()), int(((mine != y) & (other == y)).sum())
     if name in ("accuracy", "recall"):
-        return *proportions.paired(gained, lost, len(y), confidence), gained + lost
-    return *_melded(name, np.column_stack([y, mine, other]), confidence), gained + lost
+        return *proportions.paired_bounds(gained, lost, len(y), confidence), gained + lost
+    return *_melded_bounds(name, np.column_stack([y, mine, other]), confidence), gained + lost
 
 
-def _melded(name: str, rows: Floats, confidence: float) -> tuple[float, float]:
+def _melded_bounds(name: str, rows: Floats, confidence: float) -> tuple[float, float]:
     labels, counts = np.unique(rows[:, 0], return_counts=True)
     classes = np.union1d(np.unique(rows), [0.0, 1.0])
     by_size = [*labels[np.argsort(-counts)].tolist(), *classes.tolist()]

@@ -48,7 +48,7 @@ def compute(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> float
     Undefined when these rows give it no value.
     """
     formula = _formula(find(name, task).formula)
-    return float(np.mean(formula(*checked(task, y, prediction))))  # of one number: itself
+    return float(np.mean(formula(*check_arrays(task, y, prediction))))  # of one number: itself
 
 
 def row_losses(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> Floats:
@@ -56,7 +56,7 @@ def row_losses(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> Fl
     metric = find(name, task)
     if not metric.per_row:
         raise ValueError(f"{name} is not a mean over rows")
-    return np.asarray(_formula(metric.formula)(*checked(task, y, prediction)))
+    return np.asarray(_formula(metric.formula)(*check_arrays(task, y, prediction)))
 
 
 def find(name: str, task: Task) -> Metric:
@@ -75,7 +75,7 @@ def _formula(target: str) -> Formula:
     return found
 
 
-def checked(task: Task, y: ArrayLike, prediction: ArrayLike) -> tuple[Floats, Floats]:
+def check_arrays(task: Task, y: ArrayLike, prediction: ArrayLike) -> tuple[Floats, Floats]:
     """Both as float64 arrays that fit each other. Raises UnfitError that says what does not, Undefined without rows."""
     truth, answer = _floats("labels", y), _floats("predictions", prediction)
     definition = task.definition
@@ -112,7 +112,7 @@ def _check_probabilities(answer: Floats) -> None:
         raise UnfitError(f"{int(strange.sum()):,} of {answer.size:,} predictions are not probabilities between 0 and 1")
 
 
-def _clipped(probability: Floats) -> Floats:
+def _clip(probability: Floats) -> Floats:
     return np.clip(probability, SMALLEST, 1 - SMALLEST)
 
 
@@ -122,15 +122,15 @@ def squared_errors(y: Floats, p: Floats) -> Floats:
 
 
 def log_losses_of_two(y: Floats, p: Floats) -> Floats:
-    return -np.log(_clipped(np.where(y == 1, p, 1 - p)))
+    return -np.log(_clip(np.where(y == 1, p, 1 - p)))
 
 
 def log_losses_of_several(y: Floats, p: Floats) -> Floats:
-    losses: Floats = -np.log(_clipped(p[np.arange(len(y)), y.astype(np.intp)]))
+    losses: Floats = -np.log(_clip(p[np.arange(len(y)), y.astype(np.intp)]))
     return losses
 
 
-def called(prediction: Floats) -> NDArray[np.intp]:
+def predicted_classes(prediction: Floats) -> NDArray[np.intp]:
     """The class each row is called [n]: at least 0.5 (binary, [n]), or the largest probability (multiclass, [n, k])."""
     if prediction.ndim == 2:
         largest: NDArray[np.intp] = prediction.argmax(axis=1)
@@ -140,7 +140,7 @@ def called(prediction: Floats) -> NDArray[np.intp]:
 
 def right_calls(y: Floats, p: Floats) -> Floats:
     """1 where the called class is the label, else 0."""
-    return np.where(called(p) == y, 1.0, 0.0)
+    return np.where(predicted_classes(p) == y, 1.0, 0.0)
 
 
 def roc_auc_parts(y: Floats, score: Floats) -> tuple[Floats, Floats]:
@@ -167,7 +167,7 @@ def roc_auc(y: Floats, p: Floats) -> float:
     return float(roc_auc_parts(y, p)[0].mean())
 
 
-def ranked(score: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def rank_rows(score: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The rows by falling score, and where each group of equal scores ends among them."""
     order = np.argsort(-score, kind="stable")
     return order, np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
@@ -177,7 +177,7 @@ def average_precision(y: Floats, p: Floats) -> float:
     """The sum of (R_k - R_{k-1}) P_k over distinct scores."""
     if not (y == 1).any():
         raise Undefined("no row is positive: average precision needs one")
-    order, ends = ranked(p)
+    order, ends = rank_rows(p)
     hits = np.cumsum(y[order])[ends]
     return float((np.diff(hits, prepend=0.0) * hits / (ends + 1)).sum() / hits[-1])
 
@@ -209,7 +209,7 @@ def f1(y: Floats, p: Floats) -> float:
 
 def f1_macro(y: Floats, p: Floats) -> float:
     """The mean of f1 over the classes that occur among labels or calls."""
-    calls = called(p)
+    calls = predicted_classes(p)
     present = np.union1d(y, calls)
     return float(np.mean([2 * ((y == c) & (calls == c)).sum() / ((y == c).sum() + (calls == c).sum()) for c in present]))
 

@@ -65,15 +65,15 @@ def missing(reference: Profile, current: Profile) -> dict[str, float]:
     return found
 
 
-def added(one: Profile, other: Profile) -> Profile:
+def add_profiles(one: Profile, other: Profile) -> Profile:
     """The profile of both tables together; both were summarised over the same reference, by all or some of its columns."""
     columns = dict(one.columns)
     for name, more in other.columns.items():
-        columns[name] = _added(columns[name], more) if name in columns else more
+        columns[name] = _add_columns(columns[name], more) if name in columns else more
     return Profile(one.rows + other.rows, columns)
 
 
-def _added(one: ColumnProfile, other: ColumnProfile) -> ColumnProfile:
+def _add_columns(one: ColumnProfile, other: ColumnProfile) -> ColumnProfile:
     counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
     return replace(one, rows=one.rows + other.rows, nulls=one.nulls + other.nulls, counts=counts)
 
@@ -85,7 +85,7 @@ def chance(reference: ColumnProfile, rows: int, tail: float) -> float:
     """
     from scipy.special import chdtri  # heavy: kept out of start-up
 
-    before = _joined(reference, _counted(reference))
+    before = _join_bins(reference, _count_vector(reference))
     if rows == 0 or before.sum() == 0:
         return 0.0
     rng = np.random.default_rng(DRAWS)
@@ -127,8 +127,8 @@ def wander(table: pl.DataFrame, times_s: NDArray[np.float64], profile: Profile) 
 
 def _wandering(column: ColumnProfile, counts: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[float, float]:
     """Mean and maximum of the index of windows that are parts of the reference, less what chance gives; 0 where it is chance."""
-    before = _joined(column, _counted(column))
-    after = np.stack([_joined(column, row.astype(np.float64)) for row in counts])
+    before = _join_bins(column, _count_vector(column))
+    after = np.stack([_join_bins(column, row.astype(np.float64)) for row in counts])
     index, _ = _indexes(before, after)
     freedom = max(1, int((before > 0).sum()) - 1)
     spread = np.clip(1 / rows - 1 / before.sum(), 0, None)  # a part of the whole differs less from it than a stranger
@@ -202,7 +202,7 @@ def _codes(column: pl.Series, like: ColumnProfile) -> NDArray[np.int64]:
     return found
 
 
-def _counted(column: ColumnProfile) -> NDArray[np.float64]:
+def _count_vector(column: ColumnProfile) -> NDArray[np.float64]:
     return np.array([*column.counts, column.nulls], dtype=np.float64)
 
 
@@ -212,7 +212,7 @@ def _places(reference: ColumnProfile) -> NDArray[np.int64]:
     What has too few rows in the reference joins its neighbour (bins of numbers) or the rest (values). What the reference has
     nothing of stays by itself: that something comes there is news.
     """
-    own = _counted(reference)
+    own = _count_vector(reference)
     place = np.arange(len(own))
     rest = len(own) - 2  # the highest bin, or all other values; nulls stand behind it
     for i in range(rest):
@@ -227,14 +227,14 @@ def _places(reference: ColumnProfile) -> NDArray[np.int64]:
     return place
 
 
-def _joined(reference: ColumnProfile, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _join_bins(reference: ColumnProfile, counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.bincount(_places(reference), weights=counts, minlength=len(counts)), dtype=np.float64)
 
 
 def _distance(reference: ColumnProfile, current: ColumnProfile) -> float:
     if len(reference.counts) != len(current.counts):
         raise ValueError(f"the profiles of {reference.name} have different bins: summarise the table over the reference's")
-    before, after = (_joined(reference, _counted(column)) for column in (reference, current))
+    before, after = (_join_bins(reference, _count_vector(column)) for column in (reference, current))
     if before.sum() == 0 or after.sum() == 0:
         return 0.0
     index, expected = _indexes(before, after[None, :])

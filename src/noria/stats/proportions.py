@@ -35,7 +35,7 @@ def exact(hits: float, n: float, confidence: float) -> tuple[float, float]:
     return low, high
 
 
-def paired(gained: int, lost: int, n: int, confidence: float) -> tuple[float, float]:
+def paired_bounds(gained: int, lost: int, n: int, confidence: float) -> tuple[float, float]:
     """Bounds of the difference of two shares on the same n rows: ``gained`` rows the first alone has, ``lost`` the second.
 
     Tango's score bounds; where fewer than FEW rows differ, the wider of them and of exact ones, so that a handful of rows never
@@ -57,7 +57,7 @@ def tango(gained: int, lost: int, n: int, confidence: float) -> float:
     z, middle = NormalDist().inv_cdf(confidence), (gained - lost) / n
 
     def beyond(difference: float) -> float:
-        likeliest = _lost_given(difference, gained, lost, n)
+        likeliest = _likeliest_lost_share(difference, gained, lost, n)
         spread = n * (2 * likeliest + difference * (1 - difference))
         return gained - lost - n * difference + z * math.sqrt(max(spread, 0.0))
 
@@ -66,7 +66,7 @@ def tango(gained: int, lost: int, n: int, confidence: float) -> float:
     return float(brentq(beyond, middle, 1 - EDGE))
 
 
-def _lost_given(difference: float, gained: int, lost: int, n: int) -> float:
+def _likeliest_lost_share(difference: float, gained: int, lost: int, n: int) -> float:
     """The likeliest share of lost rows where the difference is given: the root of Tango's quadratic equation."""
     b = (2 * n - gained + lost) * difference - gained - lost
     c = -lost * difference * (1 - difference)
@@ -95,12 +95,12 @@ def from_cells(
     Source: Fay, Proschan and Brittain, Combining One-Sample Confidence Procedures for Inference in the Two-Sample Case
     (Biometrics 2015, section 2): melded confidence intervals.
     """
-    low = np.nanquantile(_drawn(cells, formula, classes, others, better=False), 1 - confidence)
-    high = np.nanquantile(_drawn(cells, formula, classes, others, better=True), confidence)
+    low = np.nanquantile(_draw_values(cells, formula, classes, others, better=False), 1 - confidence)
+    high = np.nanquantile(_draw_values(cells, formula, classes, others, better=True), confidence)
     return float(low), float(high)
 
 
-def _drawn(
+def _draw_values(
     cells: Mapping[Cell, int], formula: Formula, classes: Floats, others: Mapping[float, float], *, better: bool
 ) -> Floats:
     """Values of the formula [DRAWS] with one row more of each class that the first alone has right, or the second."""

@@ -112,7 +112,11 @@ class BlobStore:
         """
         with self._fresh() as path:
             with source.open("rb", buffering=0) as reader, path.open("r+b", buffering=0) as writer:
-                digest = names.digest_file(path) if _shared(reader.fileno(), writer.fileno()) else _copied(reader, writer)
+                digest = (
+                    names.digest_file(path)
+                    if _share_blocks(reader.fileno(), writer.fileno())
+                    else _copy_and_digest(reader, writer)
+                )
             if not self._renewed(digest):
                 self._adopt(path, digest, lasting)
         return digest
@@ -121,7 +125,7 @@ class BlobStore:
         """Keep what is read to the end of a stream; its digest."""
         with self._fresh() as path:
             with path.open("r+b", buffering=0) as writer:
-                digest = _copied(reader, writer)
+                digest = _copy_and_digest(reader, writer)
             if not self._renewed(digest):
                 self._adopt(path, digest)
         return digest
@@ -484,7 +488,7 @@ def _write_all(handle: int, data: bytes | memoryview) -> None:
         rest = rest[os.write(handle, rest) :]
 
 
-def _copied(reader: io.RawIOBase | io.BufferedIOBase, writer: io.FileIO) -> str:
+def _copy_and_digest(reader: io.RawIOBase | io.BufferedIOBase, writer: io.FileIO) -> str:
     """Copy to the end; the digest of what was copied. The system begins to write while the rest is read.
 
     Pages of a large copy that are on disk are given back as it goes on: new ones cost more than the copying.
@@ -503,7 +507,7 @@ def _copied(reader: io.RawIOBase | io.BufferedIOBase, writer: io.FileIO) -> str:
     return hasher.hexdigest()
 
 
-def _shared(source: int, target: int) -> bool:
+def _share_blocks(source: int, target: int) -> bool:
     """Make ``target`` share the blocks of ``source``; False where the file system cannot."""
     try:
         fcntl.ioctl(target, FICLONE, source)
@@ -524,7 +528,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
-        if not _shared(reader.fileno(), writer.fileno()):
+        if not _share_blocks(reader.fileno(), writer.fileno()):
             shutil.copyfileobj(reader, writer, CHUNK)
 
 

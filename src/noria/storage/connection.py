@@ -85,7 +85,7 @@ class Database:
         return found
 
     def _open(self) -> sqlite3.Connection:
-        with translated(self.path):
+        with translate_errors(self.path):
             if self._read_only is not None:
                 made = self._read_only.connect(BUSY_MS / 1000)
                 made.row_factory = Row
@@ -108,7 +108,7 @@ class Database:
         """All or nothing. Inside another transaction it joins that one: what fails inside is undone, even if it is caught."""
         link = self._link()
         begin, commit, undo = _verbs(link.depth, "DEFERRED" if self._read_only else "IMMEDIATE")
-        with translated(self.path):
+        with translate_errors(self.path):
             self._inside(link).execute(begin)
             link.depth += 1
             try:
@@ -129,7 +129,7 @@ class Database:
         if link.depth:
             yield
             return
-        with translated(self.path):
+        with translate_errors(self.path):
             link.connection.execute("BEGIN DEFERRED")
             link.depth += 1
             try:
@@ -153,28 +153,28 @@ class Database:
 
     def execute(self, sql: str, values: Sequence[Value] = ()) -> int:
         """Run one statement; the number of rows it changed."""
-        with translated(self.path):
+        with translate_errors(self.path):
             return self._run(sql, values).rowcount
 
     def execute_many(self, sql: str, values: Sequence[Sequence[Value]]) -> int:
         """Run one statement for each of ``values``, all or nothing; the number of rows that changed."""
         if not values:
             return 0
-        with self.transaction(), translated(self.path):
+        with self.transaction(), translate_errors(self.path):
             return self._inside(self._link()).executemany(sql, values).rowcount
 
     def rows(self, sql: str, values: Sequence[Value] = ()) -> list[sqlite3.Row]:
-        with translated(self.path):
+        with translate_errors(self.path):
             return self._run(sql, values).fetchall()
 
     def each(self, sql: str, values: Sequence[Value] = ()) -> Iterator[sqlite3.Row]:
         """Rows one by one, for results that should not stand in memory at once."""
-        with translated(self.path):
+        with translate_errors(self.path):
             for row in self._run(sql, values):  # noqa: UP028 - a cursor that is let go of may outlive its connection
                 yield row
 
     def row(self, sql: str, values: Sequence[Value] = ()) -> sqlite3.Row | None:
-        with translated(self.path):
+        with translate_errors(self.path):
             found: sqlite3.Row | None = self._run(sql, values).fetchone()
             return found
 
@@ -279,7 +279,7 @@ def split(script: str) -> list[str]:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """SQLite's errors in words."""
     try:
         yield

@@ -14,7 +14,7 @@ from noria.kernel.event import Event
 from noria.storage.clock import ClockStore
 from noria.storage.connection import Database, Value
 from noria.storage.heads import HeadStore
-from noria.storage.rows import damaged, parsed
+from noria.storage.rows import damage_error, parse_json
 
 GENESIS = "0" * 64
 HASHED = ("seq", "project", "at", "clock_at", "clock_speed", "actor", "kind", "subject", "text", "facts", "previous")
@@ -59,7 +59,7 @@ class EventStore:
                 "facts": msgspec.json.encode(facts or {}, order="sorted").decode(),
                 "previous": last["hash"] if last else GENESIS,
             }
-            body["hash"] = chained(body)
+            body["hash"] = event_hash(body)
             marks = ", ".join("?" * len(body))
             self._database.execute(f"INSERT INTO events ({', '.join(body)}) VALUES ({marks})", list(body.values()))  # noqa: S608  # names are ours, values are bound
             self._head.appended()
@@ -112,7 +112,7 @@ class EventStore:
         previous, count = GENESIS, 0
         for row in self._database.each("SELECT * FROM events ORDER BY seq"):
             count += 1
-            if row["seq"] != count or row["previous"] != previous or row["hash"] != chained(row):
+            if row["seq"] != count or row["previous"] != previous or row["hash"] != event_hash(row):
                 return ChainCheck(count, False, row["seq"], f"event {row['seq']} was changed, or one before it is missing")
             previous = row["hash"]
         return ChainCheck(count, True, None, f"{count:,} events, the chain holds")
@@ -128,7 +128,7 @@ class EventStore:
         for row in self._database.rows("SELECT * FROM events WHERE seq >= ? ORDER BY seq LIMIT ?", (place.seq, limit + 1)):
             again = row["seq"] == place.seq
             due = (place.seq, row["previous"]) if again else (place.seq + 1, place.hash)
-            if (row["seq"], row["previous"]) != due or row["hash"] != chained(row) or (again and row["hash"] != place.hash):
+            if (row["seq"], row["previous"]) != due or row["hash"] != event_hash(row) or (again and row["hash"] != place.hash):
                 return place, f"event {row['seq']} was changed, or one before it is missing"
             place = ChainEnd(row["seq"], row["hash"])
         if place.seq and not self._database.row("SELECT 1 FROM events WHERE seq = ?", (place.seq,)):
@@ -136,17 +136,17 @@ class EventStore:
         return place, ""
 
 
-def chained(row: sqlite3.Row | Mapping[str, Any]) -> str:
+def event_hash(row: sqlite3.Row | Mapping[str, Any]) -> str:
     """The hash of an event: over every other field, the previous event's hash among them."""
     try:
         return names.digest_bytes(msgspec.json.encode([row[name] for name in HASHED]))
     except LookupError as error:
-        raise damaged("events", error) from error
+        raise damage_error("events", error) from error
 
 
 def _event(row: sqlite3.Row | Mapping[str, Any]) -> Event:
     try:
         facts = {name: row[name] for name in (*HASHED, "hash")}
     except LookupError as error:
-        raise damaged("events", error) from error
-    return Event(**facts | {"facts": parsed(row["facts"])})
+        raise damage_error("events", error) from error
+    return Event(**facts | {"facts": parse_json(row["facts"])})

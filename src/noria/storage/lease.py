@@ -18,7 +18,7 @@ from noria.storage.context import StoreContext
 from noria.storage.jobs import Job
 from noria.storage.ledger import Ledger
 
-_log = logs.named("noria.storage")
+_log = logs.get_logger("noria.storage")
 
 Context = TypeVar("Context", bound=StoreContext)
 LEASE_S = 6.0
@@ -30,7 +30,7 @@ def owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def gone(holder: str) -> bool:
+def is_holder_gone(holder: str) -> bool:
     """Whether the process of an owner was on this machine and is no more: its lease need not be waited for."""
     host, _, pid = holder.rpartition(":")
     if host != socket.gethostname() or not pid.isdigit():
@@ -59,7 +59,7 @@ class HeldJob:
         """Claim the job of this kind, making it first if there is none; None while another engine holds it."""
         ledger.jobs.add(project, kind, subject, dedupe=f"{kind}:{subject}")
         job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject)
-        if job is None and (holder := ledger.jobs.holder(project, kind, subject)) and gone(holder):
+        if job is None and (holder := ledger.jobs.holder(project, kind, subject)) and is_holder_gone(holder):
             job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject, gone=holder)
         if job is None:
             return None

@@ -95,12 +95,12 @@ def _write(file: BinaryIO, ahead: Mapping[str, bytes], sources: Mapping[str, Byt
         with source.open() as reader:
             digest = writer.add(name, reader, source.piece.size_bytes, source.piece.executable)
         if digest != source.piece.digest:
-            raise damaged(source.called, source.content if isinstance(source.content, Path) else None)
+            raise damage_error(source.called, source.content if isinstance(source.content, Path) else None)
         meter.add(source.piece.size_bytes)
     writer.end()
 
 
-def damaged(what: str, where: Path | None = None) -> CorruptBlobError:
+def damage_error(what: str, where: Path | None = None) -> CorruptBlobError:
     """For bytes that were copied and do not match their digest."""
     hint = "Put it back from a backup, or let the same data arrive again."
     return CorruptBlobError(f"{what} is damaged in the store", where=str(where) if where else None, hint=hint)
@@ -110,7 +110,7 @@ def damaged(what: str, where: Path | None = None) -> CorruptBlobError:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def open_archive(path: Path) -> Iterator[BinaryIO]:
     """An archive to be read; what is wrong with it is said with its name. Raises NotFoundError when it cannot be read."""
     try:
         file = path.open("rb")
@@ -154,7 +154,7 @@ def take_all(
         raise DataError(f"{next(iter(waiting))} is missing{f', and {len(waiting) - 1:,} more' if len(waiting) > 1 else ''}")
 
 
-def digested(_: str, __: ExportFile, content: Content) -> str:
+def digest_member(_: str, __: ExportFile, content: Content) -> str:
     """Read a member, and keep nothing."""
     from blake3 import blake3
 

@@ -69,7 +69,7 @@ def _take(path: Path, waiting: Callable[[], None], how: int = fcntl.LOCK_EX) -> 
     while True:
         handle = open_lock(path)
         try:
-            if _locked(handle, how) and _still(handle, path):
+            if _try_lock(handle, how) and _still(handle, path):
                 return handle
         except BaseException:  # whatever it was, the handle must not leak
             os.close(handle)
@@ -91,7 +91,7 @@ def open_lock(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _locked(handle: int, how: int) -> bool:
+def _try_lock(handle: int, how: int) -> bool:
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -29,11 +29,11 @@ class ReadOnly:
         without a journal is declared unchanging, one with a journal is copied to where it can.
         """
         try:
-            return _opened(f"{_address(self._path)}?mode=ro", timeout_s)
+            return _open(f"{_address(self._path)}?mode=ro", timeout_s)
         except sqlite3.OperationalError:
             if not _journal(self._path).exists() or not _journal(self._path).stat().st_size:
-                return _opened(f"{_address(self._path)}?mode=ro&immutable=1", timeout_s)
-        made = _opened(_address(self._copied()), timeout_s)
+                return _open(f"{_address(self._path)}?mode=ro&immutable=1", timeout_s)
+        made = _open(_address(self._copied()), timeout_s)
         made.execute("PRAGMA query_only = ON")  # what is written to the copy would be lost
         return made
 
@@ -59,7 +59,7 @@ def _journal(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def _opened(address: str, timeout_s: float) -> sqlite3.Connection:
+def _open(address: str, timeout_s: float) -> sqlite3.Connection:
     made = sqlite3.connect(address, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False)
     try:
         made.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # it is opened when it is first read

@@ -78,20 +78,20 @@ class StructTable(Generic[R]):
             facts = {name: row[name] if decode is None else decode(row[name]) for name, decode in _decoders(self.record).items()}
             return msgspec.convert(facts, self.record, strict=False)
         except UNREADABLE as error:
-            raise damaged(self.name, error) from error
+            raise damage_error(self.name, error) from error
 
 
-def damaged(what: str, error: Exception) -> StoreError:
+def damage_error(what: str, error: Exception) -> StoreError:
     """For a row that no Noria wrote so: the disk changed it, or somebody did."""
     return StoreError(f"the ledger is damaged: a row of {what} cannot be read: {error}", hint=CURE)
 
 
-def parsed(text: str | bytes, kind: type[R] | Any = Any, *, strict: bool = True) -> Any:
+def parse_json(text: str | bytes, kind: type[R] | Any = Any, *, strict: bool = True) -> Any:
     """What a JSON column holds. Raises StoreError when it was damaged."""
     try:
         return msgspec.json.decode(text, type=kind, strict=strict)
     except UNREADABLE as error:
-        raise damaged("JSON", error) from error
+        raise damage_error("JSON", error) from error
 
 
 def encode(value: Any) -> Value:

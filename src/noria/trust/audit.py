@@ -50,7 +50,7 @@ def verify(ledger: Ledger, state: Path) -> Audit:
     chain = ledger.events.verify()
     problems = [] if chain.ok else [chain.text]
     problems += _head(ledger, state, chain.count) if chain.ok else []
-    accepted = _accepted(ledger)
+    accepted = _accepted_state(ledger)
     with ledger.database.one_moment():
         found = [text for text in judge_state(ledger.events.each(KINDS), _states(ledger)) if text not in accepted]
     problems += found[:MOST]
@@ -67,7 +67,7 @@ def verify(ledger: Ledger, state: Path) -> Audit:
     return Audit(chain.count, chain.first_bad_seq, tuple(problems), unsigned, text, tuple(found))
 
 
-def _accepted(ledger: Ledger) -> frozenset[str]:
+def _accepted_state(ledger: Ledger) -> frozenset[str]:
     """What a person has accepted of the state that no event bears out."""
     told: list[Mapping[str, Any]] = [event.facts for event in ledger.events.each((ACCEPTED,))]
     return frozenset(text for facts in told for text in facts.get("state", ()))

@@ -32,7 +32,7 @@ from noria.releases import bundle, dataset_versions
 from noria.releases.bundle import CODE, Manifest, read_manifest
 from noria.releases.store import ReleaseStore
 from noria.trust.gc import NAMED, exclusive
-from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, descended
+from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, descended_results
 from noria.trust.keep_store import KeepStore, RememberedResult
 from noria.trust.references import contents, expand, gather, holders
 from noria.trust.verification import DAMAGED_FOLDER
@@ -100,18 +100,18 @@ def plan(context: DeliveryContext, reference: str) -> ErasurePlan:
 
     What was erased before is no part of it. Raises NotFoundError when it is neither.
     """
-    absent = versions.gone(context.ledger, context.blobs)
+    absent = versions.gone_files(context.ledger, context.blobs)
     named = {file for file in _files(context, reference) if file.digest not in absent}
     files = tuple(sorted(named, key=lambda file: (file.dataset, file.name, file.digest)))
     roots = frozenset(file.digest for file in files)
     projects = [row.name for row in context.ledger.projects.list()]
     held = {project: frozenset(HoldingStore(context.ledger, project).holding(roots)) for project in projects}
-    results = {project: _descended(context, project, roots | held[project]) for project in projects}
-    runs = [run for project in projects for run in KeepStore(context.ledger, project).runs(0.0) if _used(run, held[project])]
-    manifests, left, outs = _made(context, results, runs)
-    touched = _touched(context, projects, held, results, runs)
+    results = {project: _descended_results(context, project, roots | held[project]) for project in projects}
+    runs = [run for project in projects for run in KeepStore(context.ledger, project).runs(0.0) if _has_used(run, held[project])]
+    manifests, left, outs = _made_contents(context, results, runs)
+    touched = _affected_uses(context, projects, held, results, runs)
     samples = frozenset(HoldingStore.of(context).samples_of(roots))
-    needed = _needed(context, projects, manifests | left | samples)
+    needed = _needed_blobs(context, projects, manifests | left | samples)
     manifests, left = manifests - needed, left - needed
     standing = [
         (project, of, pin.name)
@@ -161,7 +161,7 @@ def _files(context: DeliveryContext, reference: str) -> Iterator[ErasedContent]:
     """The files of a version; else every content of the file of that name, refused ones included."""
     with contextlib.suppress(NotFoundError, UsageError):
         facts = dataset_versions.find(context.ledger, context.name, reference)
-        yield from (_doomed(facts.dataset, pin) for pin in DataStore.of(context).files_of(facts.digest))
+        yield from (_content_to_erase(facts.dataset, pin) for pin in DataStore.of(context).files_of(facts.digest))
         return
     name = reference.removeprefix("./")
     found = HoldingStore.of(context).contents_of(name)
@@ -171,14 +171,14 @@ def _files(context: DeliveryContext, reference: str) -> Iterator[ErasedContent]:
             hint="`noria data log` lists snapshots; a file is named as `noria data diff` shows it, like data/a.csv.",
         )
     for dataset, pin in found:
-        yield _doomed(dataset, pin if pin.size_bytes else replace(pin, size_bytes=_size(context, pin.digest)))
+        yield _content_to_erase(dataset, pin if pin.size_bytes else replace(pin, size_bytes=_size(context, pin.digest)))
 
 
-def _doomed(dataset: str, pin: FilePin) -> ErasedContent:
+def _content_to_erase(dataset: str, pin: FilePin) -> ErasedContent:
     return ErasedContent(dataset, pin.name, pin.digest, pin.size_bytes)
 
 
-def _descended(context: DeliveryContext, project: str, roots: Set[str]) -> list[RememberedResult]:
+def _descended_results(context: DeliveryContext, project: str, roots: Set[str]) -> list[RememberedResult]:
     """Remembered results that came from these contents or versions, directly or through others or a file of theirs."""
     results = list(KeepStore(context.ledger, project).results())
     facts: list[tuple[str, Set[str], str]] = []
@@ -187,15 +187,15 @@ def _descended(context: DeliveryContext, project: str, roots: Set[str]) -> list[
         made = contents(context, output) if output else None
         inputs = frozenset(result.inputs.values())
         facts.extend((result.key, inputs, digest) for digest in {output, *(made.files.values() if made else ())})
-    keys = descended(facts, roots)
+    keys = descended_results(facts, roots)
     return [result for result in results if result.key in keys]
 
 
-def _used(run: Run, snapshots: Set[str]) -> bool:
+def _has_used(run: Run, snapshots: Set[str]) -> bool:
     return not snapshots.isdisjoint(run.pins.snapshots.values())
 
 
-def _made(
+def _made_contents(
     context: DeliveryContext, results: dict[str, list[RememberedResult]], runs: Iterable[Run]
 ) -> tuple[frozenset[str], frozenset[str], frozenset[tuple[str, str]]]:
     """Manifests of results, all that their steps left besides, and of that what has a path in a tree.
@@ -223,7 +223,7 @@ def _besides(record: StepRecord) -> Iterator[str]:
     yield from filter(None, (record.log, record.tracked, *record.artifacts.values()))
 
 
-def _needed(context: DeliveryContext, projects: Iterable[str], gone: Set[str]) -> frozenset[str]:
+def _needed_blobs(context: DeliveryContext, projects: Iterable[str], gone: Set[str]) -> frozenset[str]:
     """What others need all the same: equal bytes that came from elsewhere."""
     rest = [_without(holder, gone) for holder in gather(context).kept.holders if holder.kind is not BlobKind.QUARANTINE]
     return expand(context, projects, RetentionSet(tuple(rest))).blobs
@@ -233,7 +233,7 @@ def _without(holder: Holder, gone: Set[str]) -> Holder:
     return replace(holder, results=holder.results - gone, blobs=holder.blobs - gone)
 
 
-def _touched(
+def _affected_uses(
     context: DeliveryContext,
     projects: Iterable[str],
     held: dict[str, frozenset[str]],
@@ -284,8 +284,8 @@ def _code(
     for project in projects:
         for release in ReleaseStore(context.ledger, project).list():
             manifest, erased = _bundle(context, release.digest)
-            used = _made_of(manifest, held[project])
-            known = _committed(homes[project], release.commit)
+            used = _is_made_of(manifest, held[project])
+            known = _committed_files(homes[project], release.commit)
             if used and known is None and not release.imported:
                 unknown.append(f"{project} {release.version}")
             files = {
@@ -300,10 +300,10 @@ def _code(
     return tuple(sealed), trees, tuple(sorted(name.removeprefix(f"{CODE}/") for name in in_git)), tuple(unknown)
 
 
-def _committed(home: Path, commit: str | None) -> Set[str] | None:
+def _committed_files(home: Path, commit: str | None) -> Set[str] | None:
     """The files of a commit; None where Git does not tell."""
     try:
-        return git.committed(home, commit) if commit else None
+        return git.committed_files(home, commit) if commit else None
     except NoriaError:
         return None
 
@@ -318,7 +318,7 @@ def _bundle(context: DeliveryContext, digest: str) -> tuple[Manifest | None, fro
     return manifest, frozenset(name for name in manifest.files if not os.path.lexists(folder / name))
 
 
-def _made_of(manifest: Manifest | None, snapshots: Set[str]) -> bool:
+def _is_made_of(manifest: Manifest | None, snapshots: Set[str]) -> bool:
     pins = manifest.pins if manifest is not None else None
     return pins is not None and not snapshots.isdisjoint(pins.snapshots.values())
 

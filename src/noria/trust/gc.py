@@ -28,7 +28,7 @@ from noria.pipeline.run import StepRecord
 from noria.predictions import compacted
 from noria.releases.store import ReleaseStore
 from noria.storage.lease import HeldJob
-from noria.trust.judge_retention import YOUNG_S, BlobKind, unneeded
+from noria.trust.judge_retention import YOUNG_S, BlobKind, unneeded_blobs
 from noria.trust.keep_store import KeepStore, RememberedResult
 from noria.trust.references import References, contents, gather
 
@@ -101,14 +101,14 @@ def plan(context: DeliveryContext, keep_s: float) -> GarbagePlan:
         ]
         for project in projects
     }
-    names = _cached(context, projects, needs) | _names(context, results, snapshots)
+    names = _cached_objects(context, projects, needs) | _names(context, results, snapshots)
     items = [*_blobs(context, needs, names, now), *_folders(context, projects, needs, now, before)]
     keys = {project: [result.key for result in found] for project, found in results.items()}
-    doubted = jump([*context.ledger.events.moments(now), *_written(context)], now)
+    doubted = jump([*context.ledger.events.moments(now), *_log_write_times(context)], now)
     return GarbagePlan(tuple(items), keys, snapshots, before, needs, doubted.text if doubted is not None else "")
 
 
-def _written(context: DeliveryContext) -> Iterator[float]:
+def _log_write_times(context: DeliveryContext) -> Iterator[float]:
     """When logs of environments were written, too: a model server goes on while nothing else happens."""
     for folder in (context.state / "log").glob("*"):
         if folder.is_dir():
@@ -188,12 +188,12 @@ def _stale(context: DeliveryContext, project: str, needs: References) -> Iterato
     """Remembered results of which something goes."""
     for result in KeepStore(context.ledger, project).results():
         output = result.record.output
-        left = _left(result.record) - {result.record.log}  # a result is one without what was printed on the way
+        left = _side_outputs(result.record) - {result.record.log}  # a result is one without what was printed on the way
         if output not in needs.kept.results or output in needs.broken or not left <= needs.blobs:
             yield result
 
 
-def _left(record: StepRecord) -> set[str]:
+def _side_outputs(record: StepRecord) -> set[str]:
     """What a step left besides its result."""
     return set(filter(None, [record.log, record.tracked, *record.artifacts.values()]))
 
@@ -207,14 +207,14 @@ def _names(
         output = result.record.output or ""
         made = contents(context, output) if output else None
         files = {digest: f"{result.name}: {name}" for name, digest in made.files.items()} if made else {}
-        own = dict.fromkeys([*filter(None, [output]), *_left(result.record)], result.name)
+        own = dict.fromkeys([*filter(None, [output]), *_side_outputs(result.record)], result.name)
         found |= {digest: (Garbage.RESULTS, name) for digest, name in (own | files).items()}
     for project, digests in snapshots.items():
         found |= {pin.digest: (Garbage.DATA, pin.name) for pin in HoldingStore(context.ledger, project).contents(digests)}
     return found
 
 
-def _cached(context: DeliveryContext, projects: Iterable[str], needs: References) -> dict[str, tuple[Garbage, str]]:
+def _cached_objects(context: DeliveryContext, projects: Iterable[str], needs: References) -> dict[str, tuple[Garbage, str]]:
     """Digest -> the object of which the store has a copy."""
     pins = (pin for project in projects for pin in HoldingStore(context.ledger, project).contents(needs.kept.snapshots))
     return {pin.digest: (Garbage.CACHED, pin.name) for pin in pins if pin.origin is not None}
@@ -230,7 +230,7 @@ def _blobs(
             sizes[blob.digest] = blob.size_bytes
             yield blob.digest, blob.mtime
 
-    for digest in unneeded(stored(), needs.blobs, now):
+    for digest in unneeded_blobs(stored(), needs.blobs, now):
         waste, name = names.get(digest, (Garbage.BLOBS, digest[:12]))
         yield GarbageItem(waste, name, sizes[digest], digest=digest)
 

@@ -85,12 +85,12 @@ def _stays(holder: Holder, before: float, newest: Mapping[tuple[str, str], Holde
             return True
 
 
-def unneeded(stored: Iterable[tuple[str, float]], needed: Set[str], now: float) -> Iterator[str]:
+def unneeded_blobs(stored: Iterable[tuple[str, float]], needed: Set[str], now: float) -> Iterator[str]:
     """Blobs that nothing needs, of those (digest, time of its last putting) that are stored; young ones are left alone."""
     return (digest for digest, at in stored if digest not in needed and at < now - YOUNG_S)
 
 
-def descended(results: Iterable[tuple[str, Set[str], str]], roots: Set[str]) -> set[str]:
+def descended_results(results: Iterable[tuple[str, Set[str], str]], roots: Set[str]) -> set[str]:
     """Which results came from ``roots``, directly or through others.
 
     Each result is its key, the digests of what it was made of, and its own digest.

@@ -10,7 +10,7 @@ import msgspec
 from noria.pipeline.run import Run, StepRecord
 from noria.storage.bound_store import BoundStore
 from noria.storage.ledger import Ledger
-from noria.storage.rows import StructTable, parsed
+from noria.storage.rows import StructTable, parse_json
 
 
 class RememberedResult(msgspec.Struct, frozen=True):
@@ -54,8 +54,8 @@ class KeepStore(BoundStore):
     def results(self) -> Iterator[RememberedResult]:
         """Every remembered result of a step, one at a time."""
         for row in self._database.each("SELECT key, name, at, record, facts FROM steps WHERE project = ?", (self.project,)):
-            record = parsed(row["record"], kind=StepRecord, strict=False)
-            facts: Mapping[str, Any] = parsed(row["facts"])
+            record = parse_json(row["record"], kind=StepRecord, strict=False)
+            facts: Mapping[str, Any] = parse_json(row["facts"])
             yield RememberedResult(self.project, row["key"], row["name"], row["at"], record, dict(facts.get("inputs", {})))
 
     def forget_results(self, keys: Iterable[str]) -> int:

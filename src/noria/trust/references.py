@@ -70,7 +70,7 @@ def expand(context: DeliveryContext, projects: Iterable[str], kept: RetentionSet
             broken.add(digest)
         else:
             found.update(made.files.values())
-    return References(kept, frozenset(found - versions.gone(context.ledger, context.blobs).keys()), frozenset(broken))
+    return References(kept, frozenset(found - versions.gone_files(context.ledger, context.blobs).keys()), frozenset(broken))
 
 
 def contents(context: DeliveryContext, result: str) -> StepOutput | None:
@@ -133,7 +133,7 @@ def _of_records(records: Iterable[StepRecord], *, logs: bool) -> _Left:
 
 
 def _of_releases(context: DeliveryContext, project: str, runs: Mapping[str, Run], since: float) -> Iterator[Holder]:
-    erased = versions.gone(context.ledger, context.blobs)
+    erased = versions.gone_files(context.ledger, context.blobs)
     hit = HoldingStore(context.ledger, project).holding(erased.keys()) if erased else set()
     for release in ReleaseStore(context.ledger, project).list():
         run = runs.get(release.run_id)

@@ -56,8 +56,8 @@ def find(archive: Archive, ref: str) -> NamedRun:
         runs = RunStore(ledger, project).list()
         if not runs:
             raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
-        newest = next((run for run in runs if _worked(archive, run)), runs[0])
-        return _named(archive, newest, f"{newest.id} (latest)")
+        newest = next((run for run in runs if _has_worked(archive, run)), runs[0])
+        return _name_run(archive, newest, f"{newest.id} (latest)")
     if ref.isdigit() or ref.startswith("turn-"):
         return _of_turn(archive, ref)
     served = serving(archive, ref)
@@ -66,14 +66,14 @@ def find(archive: Archive, ref: str) -> NamedRun:
     if names.VERSION.fullmatch(ref) or PREFIX.fullmatch(ref):
         return _of_release(archive, ReleaseStore(ledger, project).get(ref))
     try:
-        return _named(archive, RunStore(ledger, project).find(ref))
+        return _name_run(archive, RunStore(ledger, project).find(ref))
     except AmbiguousError:
         raise
     except NotFoundError as error:
         raise NotFoundError(error.message, hint=HINT) from error
 
 
-def _worked(archive: Archive, run: Run) -> bool:
+def _has_worked(archive: Archive, run: Run) -> bool:
     """Whether the run did something itself: its turn found something new."""
     if run.outcome == TurnOutcome.NOTHING_CHANGED:
         return False
@@ -131,9 +131,9 @@ def side(archive: Archive, named: NamedRun) -> ComparedSide:
         run=run,
         release=release.version if release else None,
         params=flat(params) if params is not None else None,
-        evaluation=read_evaluation(facts) if facts else _measured(archive, run),
+        evaluation=read_evaluation(facts) if facts else _turn_evaluation(archive, run),
         snapshots={name: _snapshot(archive, digest) for name, digest in run.pins.snapshots.items()},
-        environment=_evidence(bundle, "environment") or _kept(archive, run.pins.environment),
+        environment=_evidence(bundle, "environment") or _kept_document(archive, run.pins.environment),
         series=SeriesStore(archive.ledger, archive.project).of_run(run.id),
         steps={
             name: msgspec.convert(f, StepFacts) for name, f in RunStore(archive.ledger, archive.project).step_facts(run).items()
@@ -147,14 +147,14 @@ def _of_turn(archive: Archive, ref: str) -> NamedRun:
         raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
     if turn.run_id is None:
         raise UsageError(f"turn {turn.number} has no run to compare: it ended before ({turn.outcome})", hint=HINT)
-    return _named(archive, RunStore(archive.ledger, archive.project).get(turn.run_id), f"turn {turn.number}")
+    return _name_run(archive, RunStore(archive.ledger, archive.project).get(turn.run_id), f"turn {turn.number}")
 
 
 def _of_release(archive: Archive, release: Release, name: str | None = None) -> NamedRun:
     return NamedRun(name or release.version, RunStore(archive.ledger, archive.project).get(release.run_id), release)
 
 
-def _named(archive: Archive, run: Run, name: str | None = None) -> NamedRun:
+def _name_run(archive: Archive, run: Run, name: str | None = None) -> NamedRun:
     made = next((r for r in ReleaseStore(archive.ledger, archive.project).list() if r.run_id == run.id), None)
     return NamedRun(name or run.id, run, made)
 
@@ -169,13 +169,13 @@ def _evidence(bundle: Path | None, name: str) -> Any:
         return None
 
 
-def _measured(archive: Archive, run: Run) -> Evaluation | None:
+def _turn_evaluation(archive: Archive, run: Run) -> Evaluation | None:
     """The evaluation of a run that became no release, where its turn measured a candidate."""
     found = EvaluationStore(archive.ledger, archive.project).of_turn(run.turn_id) if run.turn_id else None
     return found.evaluation if found is not None else None
 
 
-def _kept(archive: Archive, digest: str) -> dict[str, Any] | None:
+def _kept_document(archive: Archive, digest: str) -> dict[str, Any] | None:
     """A JSON document that is kept as a blob under the digest that the pins name."""
     if not names.DIGEST.fullmatch(digest) or not archive.blobs.exists(digest):
         return None
@@ -201,7 +201,7 @@ def _code(archive: Archive, before: Run, after: Run) -> list[CodeFile] | None:
     if a == b:
         return []
     for place in (archive.home, archive.state / "repository"):
-        found = git.changed(place, a, b) if place.is_dir() and git.is_repo(place) else None
+        found = git.changed_files(place, a, b) if place.is_dir() and git.is_repo(place) else None
         if found is not None:
             return [CodeFile(*file) for file in found]
     return None

@@ -62,7 +62,7 @@ def _without_guards(text: str, look: Analysis) -> str:
     return re.sub(r":(?: [;:])+", ":", text).strip(" ;:")  # where a sentence stood behind a colon, the next one does
 
 
-def cleared(stands: tuple[GuardStatus, ...]) -> str:
+def guard_summary(stands: tuple[GuardStatus, ...]) -> str:
     """``1 of 3 guards is cleared``; ``errors does harm``."""
     harmful = [stand.guard for stand in stands if stand.harmful]
     if harmful:

@@ -70,7 +70,7 @@ def surroundings(state: Path, project: Project | None = None) -> StatusContext:
         use=_use(status),
         answering={(name, r["project"]): r["champion"] for name, facts in environments.items() for r in facts["routes"]},
         idle=frozenset(name for name, facts in environments.items() if not facts["workers"]),
-        failed=status.get("failed", {}) | _crashed(environments),
+        failed=status.get("failed", {}) | _crash_causes(environments),
     )
     return around if project is None else _with_words(around, project)
 
@@ -84,7 +84,7 @@ def _status(state: Path) -> dict[str, Any]:
         return {}
 
 
-def _crashed(environments: Mapping[str, Any]) -> dict[str, str]:
+def _crash_causes(environments: Mapping[str, Any]) -> dict[str, str]:
     return {digest: crash["how"] for facts in environments.values() for digest, crash in facts["crashes"].items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from noria.cli.demo.story import brief
-from noria.cli.demo.theatre import DemoStage, shortened
+from noria.cli.demo.theatre import DemoStage, shorten
 from noria.kernel.words import duration
 
 GOOD = {"promoted": "green", "released": "green", "rolling out": "cyan", "nothing changed": "dim"}
@@ -24,7 +24,7 @@ def table(theatre: DemoStage, facts: dict[str, Any]) -> None:
         overhead = duration(turn["overhead_s"])
         style = GOOD.get(turn["verdict"], "yellow")
         turns.add_row(
-            str(turn["number"]), shortened(trigger, 66), f"[{style}]{turn['verdict']}[/]", turn["release"] or "", overhead
+            str(turn["number"]), shorten(trigger, 66), f"[{style}]{turn['verdict']}[/]", turn["release"] or "", overhead
         )
     theatre.console.print(turns)
     numbers = Table(box=None, show_header=False, padding=(0, 2, 0, 3))

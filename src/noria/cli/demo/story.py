@@ -12,7 +12,7 @@ import msgspec
 import polars as pl
 
 from noria.cli.demo import commits
-from noria.cli.demo.theatre import Answer, DemoStage, shortened
+from noria.cli.demo.theatre import Answer, DemoStage, shorten
 from noria.predictions import writer
 
 CALM = 12_000.0  # project seconds a second while something is decided: nearly every flight is asked for
@@ -75,7 +75,7 @@ def month_ends(theatre: DemoStage, month: int, seconds: float = 6.0) -> dict[str
     to_month_end(theatre, month, seconds)
     number = theatre.last_turn
     theatre.arrive(*theatre.month(month))
-    return told(theatre, theatre.turn_after(number))
+    return report_turn(theatre, theatre.turn_after(number))
 
 
 def to_month_end(theatre: DemoStage, month: int, seconds: float) -> None:
@@ -83,9 +83,9 @@ def to_month_end(theatre: DemoStage, month: int, seconds: float) -> None:
     theatre.travel(day(month + 1, 1), seconds, BUSY_RATE, after=(CALM, BUSY_RATE))
 
 
-def told(theatre: DemoStage, turn: dict[str, Any]) -> dict[str, Any]:
+def report_turn(theatre: DemoStage, turn: dict[str, Any]) -> dict[str, Any]:
     theatre.news()
-    why = "" if turn["outcome"] == "promoted" else f": {shortened(turn['reason'].splitlines()[0])}"
+    why = "" if turn["outcome"] == "promoted" else f": {shorten(turn['reason'].splitlines()[0])}"
     theatre.say(f"turn {turn['number']} ({brief(turn['trigger'])}) {turn['outcome']}{why}", "bold")
     return turn
 
@@ -108,11 +108,11 @@ def broken_may(theatre: DemoStage) -> None:
     pl.read_parquet(flights).with_columns(pl.col("distance") * 1.609344).write_parquet(broken)
     number = theatre.last_turn
     theatre.arrive(weather, broken)
-    told(theatre, theatre.turn_after(number))
+    report_turn(theatre, theatre.turn_after(number))
     theatre.say(f"production is untouched: {theatre.serving()['release']} serves, as before ({before})")
     number = theatre.last_turn
     theatre.arrive(flights)
-    told(theatre, theatre.turn_after(number))
+    report_turn(theatre, theatre.turn_after(number))
 
 
 def bad_commits(theatre: DemoStage) -> None:
@@ -120,7 +120,7 @@ def bad_commits(theatre: DemoStage) -> None:
     for change in (commits.failing_tests, commits.worse_model):
         number = theatre.last_turn
         change(theatre)
-        told(theatre, theatre.turn_after(number))
+        report_turn(theatre, theatre.turn_after(number))
         revert(theatre)
 
 
@@ -128,7 +128,7 @@ def revert(theatre: DemoStage) -> None:
     """Take the last commit back, as a team would; the wheel finds that nothing is new."""
     number = theatre.last_turn
     theatre.git("revert", "--no-edit", "HEAD")
-    told(theatre, theatre.turn_after(number))
+    report_turn(theatre, theatre.turn_after(number))
 
 
 def misbehaving_commit(theatre: DemoStage) -> None:
@@ -137,7 +137,7 @@ def misbehaving_commit(theatre: DemoStage) -> None:
     theatre.travel(day(6, 23), 8.0, BUSY_RATE, after=(CALM, BUSY_RATE))
     number = theatre.last_turn
     commits.muggy(theatre)
-    turn = told(theatre, theatre.turn_after(number))
+    turn = report_turn(theatre, theatre.turn_after(number))
     answers = theatre.passengers.read()
     fallback = [a for a in answers if a.variant == "fallback"]
     wrong = [a for a in answers if a.status != 200]
@@ -216,8 +216,8 @@ def summer(theatre: DemoStage, found: Findings) -> None:
         theatre.say(found.notes["summer"])
     else:
         found.notes["summer"] = breach["reason"]
-        told(theatre, breach)
-        compared(theatre, breach)
+        report_turn(theatre, breach)
+        report_comparison(theatre, breach)
     month_files(theatre, 6)
 
 
@@ -238,7 +238,7 @@ def breach_turn(theatre: DemoStage, number: int) -> dict[str, Any] | None:
     return breaches[0] if breaches else None
 
 
-def compared(theatre: DemoStage, turn: dict[str, Any]) -> None:
+def report_comparison(theatre: DemoStage, turn: dict[str, Any]) -> None:
     """What the release of the retrain and the one it replaces score on the newest labelled flights."""
     if turn["release"] is None:
         theatre.say(f"the retrain brought no release: {turn['reason'].splitlines()[0]}")
@@ -255,7 +255,7 @@ def compared(theatre: DemoStage, turn: dict[str, Any]) -> None:
 def month_files(theatre: DemoStage, month: int) -> dict[str, Any]:
     number = theatre.last_turn
     theatre.arrive(*theatre.month(month))
-    return told(theatre, theatre.turn_after(number))
+    return report_turn(theatre, theatre.turn_after(number))
 
 
 def rest_of_the_year(theatre: DemoStage) -> None:
@@ -282,7 +282,7 @@ def reproduce(theatre: DemoStage, found: Findings) -> None:
     theatre.say(found.reproduced_text)
 
 
-def lost(theatre: DemoStage, answers: list[Answer]) -> int:
+def count_lost(theatre: DemoStage, answers: list[Answer]) -> int:
     """Prediction ids that the passengers hold and the log does not."""
     logged = {r.id for r in writer.read_all(theatre.state / "log" / "production") if isinstance(r, writer.Prediction)}
     return len({a.id for a in answers if a.id is not None} - logged)
@@ -310,7 +310,7 @@ def facts(theatre: DemoStage, found: Findings) -> dict[str, Any]:
         "failed": sum(a.status != 200 for a in answers),
         "retried": sum(a.retried for a in answers),
         "answered_by_champion_for_candidate": sum(a.variant == "fallback" for a in answers),
-        "lost": lost(theatre, answers),
+        "lost": count_lost(theatre, answers),
         "rollback_ms": round(max(found.rollback_ms), 1),
         "rollbacks": len(found.rollback_ms),
         "quarantined_rows": status["quarantined_rows"],

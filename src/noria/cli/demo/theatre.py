@@ -141,7 +141,7 @@ class DemoStage:
                 self.seen = event["seq"]
                 if event["kind"] not in QUIET:
                     self.say(
-                        f"· {shortened(event['text'].splitlines()[0])}",
+                        f"· {shorten(event['text'].splitlines()[0])}",
                         style="dim" if event["kind"].startswith("data.") else "cyan",
                     )
 
@@ -348,7 +348,7 @@ class DemoStage:
         self.replay(to, *after)
 
 
-def shortened(text: str, length: int = NEWS_LENGTH) -> str:
+def shorten(text: str, length: int = NEWS_LENGTH) -> str:
     """What fits two lines; the whole sentence is in the ledger."""
     return text if len(text) <= length else text[:length].rsplit(" ", 1)[0] + " ..."
 

@@ -75,7 +75,7 @@ def open_table(path: Path, name: str = "", dialect: Dialect = PLAIN, columns: Se
     where = name or str(path)
     kind = of(path.name)
     if kind is None:
-        raise DataError(f"{path.suffix or 'a file without a suffix'} is not a table format", where=where, hint=_known())
+        raise DataError(f"{path.suffix or 'a file without a suffix'} is not a table format", where=where, hint=_suffix_hint())
     import polars as pl
 
     try:
@@ -84,7 +84,7 @@ def open_table(path: Path, name: str = "", dialect: Dialect = PLAIN, columns: Se
     except DataError as error:
         raise type(error)(error.message, where=where, hint=error.hint) from error
     except FileNotFoundError:
-        raise _vanished(where) from None
+        raise _vanished_error(where) from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, EOFError) as error:
         raise UnreadableError(f"is not a readable {kind.name} file: {_first_line(error)}", where=where, hint=BROKEN) from error
     _demand_names(table.columns, where)
@@ -129,12 +129,12 @@ def looks(opened: OpenedFile, dialect: Dialect, told: Mapping[str, Column], aske
     return fitting.looks(opened.table, opened.cells, opened.name, dialect, told, asked)
 
 
-def fitted(opened: OpenedFile, kind: TableType, dialect: Dialect) -> tuple[pl.DataFrame, list[Misfit]]:
+def fit_columns(opened: OpenedFile, kind: TableType, dialect: Dialect) -> tuple[pl.DataFrame, list[Misfit]]:
     """An opened file's columns as the types of its dataset, and what does not fit."""
     return fitting.fit(opened.table, opened.cells, kind, dialect)
 
 
-def typed(opened: OpenedFile, kind: TableType | None, dialect: Dialect) -> pl.DataFrame:
+def typed_table(opened: OpenedFile, kind: TableType | None, dialect: Dialect) -> pl.DataFrame:
     """The table with the types of its dataset; without one, with those that the file itself shows.
 
     Raises DataError for the first column that does not fit, or whose dates may be read in two ways.
@@ -143,7 +143,7 @@ def typed(opened: OpenedFile, kind: TableType | None, dialect: Dialect) -> pl.Da
         kind, undecided = judge_column_types.decide(None, TableType(), [looks(opened, dialect, {})])
         if undecided:
             raise DataError(undecided[0].text, where=opened.name, hint=WHICH)
-    table, misfits = fitted(opened, kind, dialect)
+    table, misfits = fit_columns(opened, kind, dialect)
     if misfits:
         first = misfits[0]
         raise DataError(first.text + (f": {first.example}" if first.example else ""), where=opened.name)
@@ -168,7 +168,7 @@ def read_table(
         if not set(columns) <= set(opened.table.columns):
             opened = open_table(path, name, dialect)  # readers leave out what nobody asked for: the error names all there are
         opened = OpenedFile(_select(opened.table, columns, where), opened.cells, where)
-    return typed(opened, kind, dialect)
+    return typed_table(opened, kind, dialect)
 
 
 def read_tables(files: Sequence[DatasetFile], kind: TableType | None = None, dialect: Dialect = PLAIN) -> pl.DataFrame:
@@ -186,7 +186,7 @@ def read_tables(files: Sequence[DatasetFile], kind: TableType | None = None, dia
     held = {name: fitting.dtype_of(kind.columns[name]) for name in order if name in kind.columns}
     parts = []
     for each in opened:
-        table = typed(each, kind, dialect)
+        table = typed_table(each, kind, dialect)
         if table.width:
             lacking = [pl.lit(None, dtype=held[name]).alias(name) for name in order if name not in table.columns]
             parts.append(table.with_columns(lacking).select(order))
@@ -253,7 +253,7 @@ def _ends(path: Path) -> tuple[bytes, bytes]:
             file.seek(0 if len(begin) < 16 else -8, os.SEEK_END if len(begin) >= 16 else os.SEEK_SET)
             return begin, file.read(8)
     except FileNotFoundError:
-        raise _vanished(str(path)) from None
+        raise _vanished_error(str(path)) from None
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
 
@@ -265,11 +265,11 @@ def _select(table: pl.DataFrame, columns: Sequence[str], where: str) -> pl.DataF
     return table.select(columns)
 
 
-def _known() -> str:
+def _suffix_hint() -> str:
     return f"Known: {' '.join(_by_suffix)}, and .csv.gz. Files that are no tables are kept with `format: files`."
 
 
-def _vanished(where: str) -> DataError:
+def _vanished_error(where: str) -> DataError:
     return DataError("is not there (any more)", where=where, hint=BROKEN)
 
 

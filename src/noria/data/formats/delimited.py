@@ -55,7 +55,7 @@ def head(path: Path, dialect: Dialect, separator: str) -> list[str]:
     import pyarrow.csv as pc
 
     try:
-        with _opened(path, dialect) as stream:
+        with _open_stream(path, dialect) as stream:
             options = parsing(dialect, separator, invalid_row_handler=lambda _: "skip")
             found: list[str] = pc.open_csv(stream, _reading(dialect), options).schema.names
     except pa.ArrowInvalid as error:
@@ -69,7 +69,7 @@ def head(path: Path, dialect: Dialect, separator: str) -> list[str]:
 
 def _lone_head(path: Path, dialect: Dialect, separator: str) -> list[str]:
     """The head of a file that ends with it, without a line break."""
-    with _opened(path, dialect) as stream:
+    with _open_stream(path, dialect) as stream:
         content = stream.read(HEAD_BYTES)
     with _decoding(path, dialect):
         text = content.decode(dialect.encoding).removeprefix("\ufeff")
@@ -109,7 +109,7 @@ def batches(
     )
     reading = _reading(dialect, _places(len(names)))
     try:
-        with _opened(path, dialect) as stream, _decoding(path, dialect):
+        with _open_stream(path, dialect) as stream, _decoding(path, dialect):
             parse = parsing(dialect, separator, ignore_empty_lines=ignore, invalid_row_handler=note)
             first = True
             for batch in pc.open_csv(stream, reading, parse, converting):
@@ -144,7 +144,7 @@ def _reading(dialect: Dialect, names: Sequence[str] | None = None) -> Any:
 
 
 @contextmanager
-def _opened(path: Path, dialect: Dialect) -> Iterator[Any]:
+def _open_stream(path: Path, dialect: Dialect) -> Iterator[Any]:
     import pyarrow as pa
 
     with _decoding(path, dialect), pa.input_stream(str(path), compression="detect") as stream:

@@ -50,7 +50,9 @@ def looks(
 
     found = {}
     for column in table.get_columns():
-        if cells is ValueSyntax.TYPED or (cells is ValueSyntax.JSON and not _written(column, told.get(column.name, Column()))):
+        if cells is ValueSyntax.TYPED or (
+            cells is ValueSyntax.JSON and not _is_date_text(column, told.get(column.name, Column()))
+        ):
             found[column.name] = ColumnLooks(_of_type(column.dtype), column.dtype != pl.Null)
         elif asked is None or column.name in asked:
             found[column.name] = texts.looks(column, dialect)
@@ -87,10 +89,10 @@ def fit(table: pl.DataFrame, cells: ValueSyntax, kind: TableType, dialect: Diale
     misfits: list[Misfit] = []
     for series in table.get_columns():
         column = kind.columns.get(series.name, Column())
-        if cells is ValueSyntax.TEXT or (cells is ValueSyntax.JSON and _written(series, column)):
-            found: tuple[pl.Series, pl.Series | None] = texts.converted(series, column, dialect)
+        if cells is ValueSyntax.TEXT or (cells is ValueSyntax.JSON and _is_date_text(series, column)):
+            found: tuple[pl.Series, pl.Series | None] = texts.convert(series, column, dialect)
         else:
-            found = _typed(series, column)
+            found = _cast(series, column)
         values, bad = found
         made.append(values)
         if bad is None:
@@ -102,13 +104,13 @@ def fit(table: pl.DataFrame, cells: ValueSyntax, kind: TableType, dialect: Diale
     return pl.DataFrame(made) if made else table, misfits
 
 
-def _written(series: pl.Series, column: Column) -> bool:
+def _is_date_text(series: pl.Series, column: Column) -> bool:
     import polars as pl
 
     return series.dtype == pl.String and column.kind in (ColumnKind.DATE, ColumnKind.DATETIME)
 
 
-def _typed(series: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | None]:
+def _cast(series: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | None]:
     """The values as the column's type, and which of them are none of it; None when the whole type is another."""
     import polars as pl
 
@@ -151,11 +153,11 @@ def dtype_of(column: Column) -> Any:
 
 def _because(column: Column) -> str:
     if column.said:
-        return f"the contract says {wanted(column)}"
-    return f"in this dataset it is {wanted(column)}, as long as no contract says otherwise"
+        return f"the contract says {type_words(column)}"
+    return f"in this dataset it is {type_words(column)}, as long as no contract says otherwise"
 
 
-def wanted(column: Column) -> str:
+def type_words(column: Column) -> str:
     """A column's type in words: ``date as %d/%m/%Y``."""
     words = column.kind or "undecided"
     words += f" as {column.format}" if column.format else ""
@@ -185,8 +187,8 @@ def _of_another_type(series: pl.Series, column: Column) -> Misfit:
     import polars as pl
 
     if isinstance(series.dtype, pl.Datetime):
-        given = wanted(Column(ColumnKind.DATETIME, zone=series.dtype.time_zone or ""))
+        given = type_words(Column(ColumnKind.DATETIME, zone=series.dtype.time_zone or ""))
     given = "int" if series.dtype.is_integer() else given
     if column.said:
-        return Misfit(series.name, None, f"{series.name}: the contract promises {wanted(column)}, the file has {given}")
+        return Misfit(series.name, None, f"{series.name}: the contract promises {type_words(column)}, the file has {given}")
     return Misfit(series.name, None, f"{series.name}: the file has {given}, and {_because(column)}")

@@ -16,10 +16,10 @@ def harmless(rows: pl.LazyFrame) -> pl.LazyFrame:
     """The table with every text that is no number and begins like a formula behind an apostrophe, names of columns too."""
     schema = rows.collect_schema()
     texts = [name for name, dtype in schema.items() if dtype in (pl.String, pl.Categorical) or isinstance(dtype, pl.Enum)]
-    changed = rows.with_columns(_quoted(pl.col(name).cast(pl.String)).alias(name) for name in texts)
+    changed = rows.with_columns(_quote(pl.col(name).cast(pl.String)).alias(name) for name in texts)
     return changed.rename({name: f"'{name}" for name in schema if name[:1] in set("=+-@\t\r\n|%")})
 
 
-def _quoted(text: pl.Expr) -> pl.Expr:
+def _quote(text: pl.Expr) -> pl.Expr:
     risky = text.str.contains(BEGINNING) & ~text.str.contains(NUMBER)
     return pl.when(risky).then(pl.lit("'") + text).otherwise(text)

@@ -18,7 +18,7 @@ def read_lines(path: Path, _: Dialect, __: Sequence[str] | None) -> pl.DataFrame
     """The table of a file with one object a line."""
     import polars as pl
 
-    content = memory.unpacked(path)
+    content = memory.read_unpacked(path)
     return pl.read_ndjson(content, infer_schema_length=None) if content.strip() else pl.DataFrame()
 
 
@@ -26,7 +26,7 @@ def read_list(path: Path, _: Dialect, __: Sequence[str] | None) -> pl.DataFrame:
     """The table of a file with one list of objects."""
     import polars as pl
 
-    content = memory.unpacked(path)
+    content = memory.read_unpacked(path)
     return pl.read_json(content, infer_schema_length=None) if content.strip() != b"[]" else pl.DataFrame()
 
 

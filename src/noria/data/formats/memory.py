@@ -30,7 +30,7 @@ def demand(path: Path, needed_bytes: int) -> None:
         raise DataError(text, where=str(path), hint="Deliver it in several files, or as another format.")
 
 
-def unpacked(path: Path) -> bytes:
+def read_unpacked(path: Path) -> bytes:
     """The bytes of a file that may be packed. Raises DataError when they would be too many."""
     if path.suffix.lower() not in PACKINGS:
         demand(path, path.stat().st_size)

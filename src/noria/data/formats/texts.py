@@ -94,10 +94,10 @@ def number(decimal: str) -> str:
 
 def _dates(values: pl.Series) -> Iterator[Column]:
     """The readings in which each text is a day that there is."""
-    yield from (column for column in _dated(values) if _moment(values, column).null_count() == 0)
+    yield from (column for column in _date_types(values) if _moment(values, column).null_count() == 0)
 
 
-def _dated(values: pl.Series) -> Iterator[Column]:
+def _date_types(values: pl.Series) -> Iterator[Column]:
     if bool(values.str.contains(ISO_TIME).all()):
         if bool(values.str.contains(ISO_DATE).all()):
             yield Column(ColumnKind.DATE)
@@ -122,7 +122,7 @@ def _day_and_month() -> tuple[tuple[Column, str], ...]:
     return tuple(found)
 
 
-def converted(series: pl.Series, column: Column, dialect: Dialect = PLAIN) -> tuple[pl.Series, pl.Series]:
+def convert(series: pl.Series, column: Column, dialect: Dialect = PLAIN) -> tuple[pl.Series, pl.Series]:
     """The column's values as its type, and which cells are none of it (their value is null)."""
     import polars as pl
 
@@ -132,11 +132,11 @@ def converted(series: pl.Series, column: Column, dialect: Dialect = PLAIN) -> tu
     bare = texts.str.strip_chars()
     nothing = bare == "" if dialect.nulls is not None else (bare == "") | bare.is_in(list(NULL_WORDS))
     bare = bare.set(nothing.fill_null(False), None)
-    made = _made(bare, column, dialect).alias(series.name)
+    made = _parse_cells(bare, column, dialect).alias(series.name)
     return made, bare.is_not_null() & made.is_null()
 
 
-def _made(texts: pl.Series, column: Column, dialect: Dialect) -> pl.Series:
+def _parse_cells(texts: pl.Series, column: Column, dialect: Dialect) -> pl.Series:
     if column.kind == ColumnKind.INT:
         return _whole(texts, column, dialect)
     if column.kind == ColumnKind.FLOAT:
@@ -176,19 +176,19 @@ def _truth(texts: pl.Series, words: dict[bool, tuple[str, ...]]) -> pl.Series:
 
 def _moment(texts: pl.Series, column: Column) -> pl.Series:
     """The days and times of the texts; null where there is none that Python knows too: it has no year 0."""
-    made = _parsed(texts, column)
+    made = _parse_times(texts, column)
     outside = (~made.dt.year().is_between(1, 9999)).fill_null(False)
     return made.set(outside, None) if bool(outside.any()) else made
 
 
-def _parsed(texts: pl.Series, column: Column) -> pl.Series:
+def _parse_times(texts: pl.Series, column: Column) -> pl.Series:
     import polars as pl
 
     zoned = pl.Datetime("us", "UTC")
     wanted = pl.Date() if column.kind == ColumnKind.DATE else zoned if column.zone else pl.Datetime("us")
     if column.format:
         made = texts.str.strptime(wanted, column.format, strict=False, exact=True)
-        return _shifted(made, column) if column.zone else made
+        return _convert_zone(made, column) if column.zone else made
     if column.kind == ColumnKind.DATE:
         kept = texts.set(~texts.str.contains(ISO_DATE).fill_null(True), None)
         return kept.str.replace_all("/", "-", literal=True).str.strptime(wanted, "%Y-%m-%d", strict=False)
@@ -201,8 +201,8 @@ def _parsed(texts: pl.Series, column: Column) -> pl.Series:
         return kept.str.strptime(wanted, "%Y-%m-%d %H:%M:%S%.f", strict=False)
     kept = kept.str.replace(r" ?Z$", "+0000").str.replace(r" ?([+-][0-9]{2}):?([0-9]{2})?$", "${1}${2}")
     kept = kept.str.replace(r"([+-][0-9]{2})$", "${1}00")
-    return _shifted(kept.str.strptime(zoned, "%Y-%m-%d %H:%M:%S%.f%z", strict=False), column)
+    return _convert_zone(kept.str.strptime(zoned, "%Y-%m-%d %H:%M:%S%.f%z", strict=False), column)
 
 
-def _shifted(made: pl.Series, column: Column) -> pl.Series:
+def _convert_zone(made: pl.Series, column: Column) -> pl.Series:
     return made if column.zone == "UTC" else made.dt.convert_time_zone(column.zone)

@@ -22,7 +22,7 @@ UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".swp", "~")
 Entry = tuple[str, str, bool]  # its name for people, with a '/' behind a folder's; its name; whether it is a link
 
 
-def unfinished(name: str) -> bool:
+def is_unfinished(name: str) -> bool:
     """Whether a file's name says that it is hidden, or still being written."""
     return name.startswith(".") or name.endswith(UNFINISHED)
 
@@ -32,7 +32,7 @@ def mark(stat: os.stat_result) -> str:
     return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
 
 
-def settled(path: Path, settle_s: float) -> bool:
+def is_settled(path: Path, settle_s: float) -> bool:
     """Whether a file has arrived whole: renamed into place, or unchanged in size and time for ``settle_s`` seconds.
 
     A write sets a file's change time (ctime) and its modification time (mtime) alike; a rename sets the change time alone.
@@ -40,7 +40,7 @@ def settled(path: Path, settle_s: float) -> bool:
     Where both fall into one tick of the kernel's clock, the file waits. So does one that changed within the present tick: a
     further write could leave its times, and so its mark, as they are. Raises FileNotFoundError.
     """
-    return not unfinished(path.name) and _rests(path.stat(), settle_s)
+    return not is_unfinished(path.name) and _rests(path.stat(), settle_s)
 
 
 def _rests(stat: os.stat_result, settle_s: float) -> bool:
@@ -96,14 +96,14 @@ class LocalWalk:
     def _single(self, name: str) -> Iterator[FoundFile]:
         """The file that the source names; where it leads, as a link, is its owner's choice."""
         found = self._file(self._base, *_legible(name))
-        if found is not None and not unfinished(os.path.basename(self._base)):
+        if found is not None and not is_unfinished(os.path.basename(self._base)):
             yield found
 
     def _walk(self, folder: str, prefix: str, pattern: Pattern, states: States) -> Iterator[FoundFile]:
         try:
             entries = _entries(folder)
         except PermissionError:
-            yield _refused(prefix.rstrip("/"), folder, "is a folder that cannot be read: permission denied")
+            yield _unreadable_file(prefix.rstrip("/"), folder, "is a folder that cannot be read: permission denied")
             return
         except OSError:  # it vanished, or is no folder any more
             return
@@ -116,7 +116,9 @@ class LocalWalk:
                     yield from self._leading_out(path, prefix + shown[:-1], link) or self._walk(
                         path, prefix + shown, pattern, below
                     )
-            elif matches is not None and matches(name) and not unfinished(name) and (not self._tables_only or formats.of(name)):
+            elif (
+                matches is not None and matches(name) and not is_unfinished(name) and (not self._tables_only or formats.of(name))
+            ):
                 refused = self._leading_out(path, prefix + shown, link)
                 found = refused[0] if refused else self._file(path, prefix + shown, "" if shown is name else _BYTES)
                 if found is not None:
@@ -124,7 +126,7 @@ class LocalWalk:
 
     def _leading_out(self, path: str, name: str, link: bool) -> tuple[FoundFile, ...]:
         to = self._outside(path) if link else ""
-        return (_refused(name, path, f"is a link that leads out of the project, to {to}"),) if to else ()
+        return (_unreadable_file(name, path, f"is a link that leads out of the project, to {to}"),) if to else ()
 
     def _file(self, path: str, name: str, problem: str) -> FoundFile | None:
         try:
@@ -166,7 +168,7 @@ def _legible(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _refused(name: str, path: str, problem: str) -> FoundFile:
+def _unreadable_file(name: str, path: str, problem: str) -> FoundFile:
     try:
         return FoundFile(name, 0, mark(os.lstat(path)), path, problem)
     except OSError:

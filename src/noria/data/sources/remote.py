@@ -19,7 +19,7 @@ from blake3 import blake3
 from noria.config import DataSource
 from noria.data import formats
 from noria.data.sources.found import FoundFile
-from noria.data.sources.local import unfinished
+from noria.data.sources.local import is_unfinished
 from noria.kernel.errors import DataError
 
 SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
@@ -132,7 +132,7 @@ class Remote:
         self._forget(fs)
         everything = fs.glob(path, detail=True) if self._is_glob(path) else self._plain(fs, path)
         for address, facts in everything.items():
-            if facts.get("type", "file") == "file" and not _hidden(address, path):
+            if facts.get("type", "file") == "file" and not _is_hidden(address, path):
                 yield address, facts
 
     def _is_glob(self, path: str) -> bool:
@@ -155,7 +155,7 @@ class Remote:
             facts = {**facts, **fs.info(address)}  # a listing may tell less than the object itself
         name = self._name(fs, address)
         self._addresses[name] = address
-        written = _written(facts)
+        written = _write_time(facts)
         if isinstance(written, float):
             self._times[name] = written
         return FoundFile(name, int(facts.get("size") or facts.get("Size") or 0), self._mark(fs, address, facts))
@@ -171,7 +171,7 @@ class Remote:
         version = next((str(facts[key]) for key in VERSIONS if facts.get(key)), "")
         if version and not version.startswith("W/"):  # a weak tag may stay while bytes change
             return f"{size}:{version}"
-        written = _written(facts)
+        written = _write_time(facts)
         return f"{size}:{version}:{written}" if written is not None else f"content:{self._digest(fs, address)}"
 
     def _digest(self, fs: Any, address: str) -> str:
@@ -186,7 +186,7 @@ class Remote:
             fs.invalidate_cache()
 
 
-def _written(facts: Facts) -> float | str | None:
+def _write_time(facts: Facts) -> float | str | None:
     """When an object was written: seconds since 1970, or as the store says it."""
     told = next((facts[key] for key in TIMES if facts.get(key)), None)
     if isinstance(told, datetime):
@@ -194,11 +194,11 @@ def _written(facts: Facts) -> float | str | None:
     return float(told) if isinstance(told, int | float) else None if told is None else str(told)
 
 
-def _hidden(address: str, pattern: str) -> bool:
+def _is_hidden(address: str, pattern: str) -> bool:
     """Whether a name below the fixed beginning of the pattern is hidden, or the file is still being written."""
     fixed = pattern.split("*")[0].rpartition("/")[0]
     below = address[len(fixed) :].strip("/") if address.startswith(fixed) else address.rpartition("/")[2]
-    return any(part.startswith(".") for part in below.split("/")) or unfinished(address.rpartition("/")[2])
+    return any(part.startswith(".") for part in below.split("/")) or is_unfinished(address.rpartition("/")[2])
 
 
 _REACH = "Look at the address, the credentials and the network; `noria check` tries again."

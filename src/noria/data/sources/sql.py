@@ -53,7 +53,7 @@ class Range(msgspec.Struct, frozen=True):
 
     def text(self) -> str:
         """As a mark keeps it."""
-        return json.dumps([_tagged(self.after), _tagged(self.to)], separators=(",", ":"))
+        return json.dumps([_encode_cursor(self.after), _encode_cursor(self.to)], separators=(",", ":"))
 
     def name(self, dataset: str) -> str:
         """The file's: ``orders/0000000099~0000000150.parquet``; numbers of one length stand in their order."""
@@ -243,7 +243,7 @@ def _range(mark: str) -> tuple[Range, str]:
     return Range(None if after is None else _READ[after[0]](after[1]), _READ[to[0]](to[1])), mark[end:]
 
 
-def _tagged(value: Cursor | None) -> list[str] | None:
+def _encode_cursor(value: Cursor | None) -> list[str] | None:
     if value is None:
         return None
     return [type(value).__name__, value.isoformat() if isinstance(value, date) else str(value)]

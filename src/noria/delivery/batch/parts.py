@@ -55,7 +55,7 @@ class BatchParts:
     def __init__(self, folder: Path, key: dict[str, Any]) -> None:
         """Those that an interrupted job with the same key left stay; others are thrown away."""
         self.folder = folder
-        if not begun(folder, key):
+        if not has_job(folder, key):
             clear(folder)
             (folder / KEY).write_bytes(_content(key))
             sync_path(folder / KEY)
@@ -150,7 +150,7 @@ def kind_of(target: Path) -> str:
     return kind
 
 
-def begun(folder: Path, key: dict[str, Any]) -> bool:
+def has_job(folder: Path, key: dict[str, Any]) -> bool:
     """Whether the folder holds this very job."""
     return _read(folder / KEY) == _content(key)
 

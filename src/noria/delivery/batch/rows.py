@@ -83,7 +83,7 @@ def count(source: InputFile) -> int | None:
     if source.kind == "parquet":
         with _readable(source):
             return int(pq.ParquetFile(source.path).metadata.num_rows)
-    if source.kind not in ("csv", "tsv", "jsonl", "ndjson") or _packed(source.path):
+    if source.kind not in ("csv", "tsv", "jsonl", "ndjson") or _is_packed(source.path):
         return None
     with source.path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
@@ -112,7 +112,7 @@ def _readable(source: InputFile) -> Iterator[None]:
 
 def _parquet(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
     file = pq.ParquetFile(source.path)
-    columns = _wanted(source, file.schema_arrow.names, signature, carried)
+    columns = _choose_columns(source, file.schema_arrow.names, signature, carried)
     groups: list[int] = []
     before = 0
     for group in range(file.num_row_groups):
@@ -122,7 +122,7 @@ def _parquet(source: InputFile, signature: Signature, start: int, size: int, car
         else:
             groups.append(group)
     if groups:
-        yield from _typed(source, file.iter_batches(size, groups, columns), signature, start, before, size)
+        yield from _batch_chunks(source, file.iter_batches(size, groups, columns), signature, start, before, size)
     elif start == 0:
         yield _hollow(source, file.schema_arrow.empty_table().select(columns), signature)
 
@@ -130,14 +130,16 @@ def _parquet(source: InputFile, signature: Signature, start: int, size: int, car
 def _arrow(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
     with pa.memory_map(str(source.path)) as mapped:
         file = pa.ipc.open_file(mapped)
-        columns = _wanted(source, file.schema.names, signature, carried)
+        columns = _choose_columns(source, file.schema.names, signature, carried)
         batches = (file.get_batch(i).select(columns) for i in range(file.num_record_batches))
-        yield from _typed(source, batches, signature, start, 0, size)
+        yield from _batch_chunks(source, batches, signature, start, 0, size)
         if file.num_record_batches == 0:
             yield _hollow(source, file.schema.empty_table().select(columns), signature)
 
 
-def _typed(source: InputFile, batches: Any, signature: Signature, start: int, before: int, size: int) -> Iterator[RowChunk]:
+def _batch_chunks(
+    source: InputFile, batches: Any, signature: Signature, start: int, before: int, size: int
+) -> Iterator[RowChunk]:
     """Chunks of batches whose first row is row ``before`` of the file."""
     at = before
     for batch in batches:
@@ -148,7 +150,7 @@ def _typed(source: InputFile, batches: Any, signature: Signature, start: int, be
             if skip < piece.num_rows:
                 table = pl.DataFrame(pl.from_arrow(piece.slice(skip)))
                 first = at - table.height + 1
-                yield _judged(source, table, signature, list(range(first, at + 1)), at)
+                yield _judge_chunk(source, table, signature, list(range(first, at + 1)), at)
 
 
 def _csv(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
@@ -163,7 +165,7 @@ def _csv(source: InputFile, signature: Signature, start: int, size: int, carried
         odd[number], texts_of[number] = reason, text
 
     names = delimited.head(source.path, dialect, separator)
-    columns = _wanted(source, names, signature, carried)
+    columns = _choose_columns(source, names, signature, carried)
     source = replace(source, dialect=dialect)
     done = 0
     for table in delimited.batches(source.path, dialect, separator, names, columns, note):
@@ -175,7 +177,7 @@ def _csv(source: InputFile, signature: Signature, start: int, size: int, carried
             if last > start:
                 keep = sum(n > start for n in piece)
                 taken = table.slice(offset, size).tail(keep)
-                made = _judged(source, taken, signature, piece[-keep:], last)
+                made = _judge_chunk(source, taken, signature, piece[-keep:], last)
                 made.refused += _odd(odd, texts_of, max(start, done), last)
                 yield made
             done = last
@@ -196,7 +198,7 @@ def _lines(source: InputFile, signature: Signature, start: int, size: int, carri
         numbered = enumerate(file, 1)
         while lines := [(n, line) for n, line in itertools.islice(numbered, size) if line.strip()]:
             if lines[-1][0] > start:
-                yield _records([_decoded(n, line) for n, line in lines if n > start], signature, carried)
+                yield _records([_decode_line(n, line) for n, line in lines if n > start], signature, carried)
 
 
 def _list(source: InputFile, signature: Signature, start: int, size: int, carried: Sequence[str] | None) -> Iterator[RowChunk]:
@@ -224,11 +226,11 @@ _READERS = {
 }
 
 
-def _packed(path: Path) -> bool:
+def _is_packed(path: Path) -> bool:
     return path.suffix.lower() in formats.PACKED
 
 
-def _wanted(source: InputFile, names: Sequence[str], signature: Signature, carried: Sequence[str] | None) -> list[str]:
+def _choose_columns(source: InputFile, names: Sequence[str], signature: Signature, carried: Sequence[str] | None) -> list[str]:
     """The columns to read. Raises DataError naming those that are missing."""
     missing = [i.name for i in signature.inputs if i.name not in names] + [c for c in carried or () if c not in names]
     if missing:
@@ -241,11 +243,11 @@ def _wanted(source: InputFile, names: Sequence[str], signature: Signature, carri
 # --- the check
 
 
-def _judged(source: InputFile, table: pl.DataFrame, signature: Signature, numbers: list[int], end: int) -> RowChunk:
+def _judge_chunk(source: InputFile, table: pl.DataFrame, signature: Signature, numbers: list[int], end: int) -> RowChunk:
     """A chunk of a table: rows that the signature does not take are refused with their reasons."""
     inputs, problems = [], dict[int, list[str]]()
     for spec in signature.inputs:
-        made, bad = _converted(source, table[spec.name], spec)
+        made, bad = _convert_column(source, table[spec.name], spec)
         inputs.append(made)
         for position, reason in _problems(table[spec.name], made, bad, spec):
             problems.setdefault(position, []).append(reason)
@@ -257,14 +259,14 @@ def _judged(source: InputFile, table: pl.DataFrame, signature: Signature, number
     return RowChunk([numbers[p] for p in keep], table[keep], frame[keep], end, refused)
 
 
-def _converted(source: InputFile, series: pl.Series, spec: Input) -> tuple[pl.Series, pl.Series]:
+def _convert_column(source: InputFile, series: pl.Series, spec: Input) -> tuple[pl.Series, pl.Series]:
     """The column as the signature has it, and which values are not of its kind: null there, as where there is none.
 
     Raises DataError for a type that has no such values.
     """
     kind, dtype = spec.kind, series.dtype
     if dtype == pl.String and source.kind in ("csv", "tsv"):
-        return texts.converted(series, COLUMNS[kind], source.dialect or PLAIN)
+        return texts.convert(series, COLUMNS[kind], source.dialect or PLAIN)
     if dtype == pl.Null or dtype == DTYPES[kind]:
         made = series.cast(DTYPES[kind])
     elif kind is Kind.STRING and dtype in (pl.Categorical, pl.Enum):
@@ -285,7 +287,7 @@ def _converted(source: InputFile, series: pl.Series, spec: Input) -> tuple[pl.Se
 def _problems(given: pl.Series, made: pl.Series, bad: pl.Series, spec: Input) -> Iterator[tuple[int, str]]:
     """Position and reason of each value that a request could not carry."""
     for position in bad.arg_true():
-        yield position, f"{spec.name} must be {WORDS[spec.kind]}, not {_shown(given[position])}"
+        yield position, f"{spec.name} must be {WORDS[spec.kind]}, not {_render_value(given[position])}"
     if not spec.nullable:
         for position in (made.is_null() & ~bad).arg_true():
             yield position, f"{spec.name} must not be null"
@@ -299,7 +301,7 @@ def _records(found: list[tuple[int, Any]], signature: Signature, carried: Sequen
     names = [i.name for i in signature.inputs]
     refused = [RefusedRow(n, v.reason, v.text) for n, v in found if isinstance(v, _Broken)]
     objects = [(n, v) for n, v in found if not isinstance(v, _Broken)]
-    refused += [RefusedRow(n, f"is no object: {_shown(v)}", v) for n, v in objects if not isinstance(v, dict)]
+    refused += [RefusedRow(n, f"is no object: {_render_value(v)}", v) for n, v in objects if not isinstance(v, dict)]
     objects = [(n, v) for n, v in objects if isinstance(v, dict)]
     asked = [{name: v[name] for name in names if name in v} for _, v in objects]
     try:
@@ -330,7 +332,7 @@ class _Broken(msgspec.Struct, frozen=True):
     reason: str
 
 
-def _decoded(number: int, line: bytes) -> tuple[int, Any]:
+def _decode_line(number: int, line: bytes) -> tuple[int, Any]:
     try:
         return number, protocol.parse(line)
     except BadBodyError as error:
@@ -358,10 +360,10 @@ def _series(name: str, values: list[Any]) -> pl.Series:
 
 def _hollow(source: InputFile, table: Any, signature: Signature) -> RowChunk:
     """A chunk without a row: what tells the columns of a file that has none."""
-    return _judged(source, pl.DataFrame(pl.from_arrow(table)), signature, [], 0)
+    return _judge_chunk(source, pl.DataFrame(pl.from_arrow(table)), signature, [], 0)
 
 
-def _shown(value: Any) -> str:
+def _render_value(value: Any) -> str:
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 

@@ -95,14 +95,14 @@ def score(order: BatchOrder, lay: Lay, progress: Progress = silent) -> BatchResu
         folder.mkdir(exist_ok=True, mode=0o700)
         with _sole(folder, order.output):
             try:
-                return _locked(order, target, folder, lay, progress)
+                return _score_locked(order, target, folder, lay, progress)
             except NoriaError:
                 if not parts.any_in(folder):  # nothing that a second try could go on with
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
 
 
-def _locked(order: BatchOrder, target: Path, folder: Path, lay: Lay, progress: Progress) -> BatchResult:
+def _score_locked(order: BatchOrder, target: Path, folder: Path, lay: Lay, progress: Progress) -> BatchResult:
     taken = target.exists() and not order.restart
     refusal = RefusedError(f"{order.output} exists already", hint="Name another file, or replace it with --restart.")
     if order.restart:
@@ -114,12 +114,12 @@ def _locked(order: BatchOrder, target: Path, folder: Path, lay: Lay, progress: P
     sources = [replace(s, digest=s.digest or names.digest_file(s.path)) for s in order.sources]
     laid = lay(folder)
     key = _key(order, sources, laid)
-    if taken and not parts.begun(folder, key):
+    if taken and not parts.has_job(folder, key):
         raise refusal
     (folder / signing.PUBLIC).write_text(laid.sealed_with + "\n")
     held = BatchParts(folder, key)
     resumed = held.rows + held.refused
-    if not _ended(target, folder):
+    if not _has_ended(target, folder):
         with closing(_Job(order, sources, laid, held, progress)) as job:
             job.run(folder)
         if [_mark(source) for source in order.sources] != marks:
@@ -151,7 +151,7 @@ def _aside(output: Path) -> Path:
     return output.with_name(f"{output.name}.rejected.jsonl")
 
 
-def _ended(target: Path, folder: Path) -> bool:
+def _has_ended(target: Path, folder: Path) -> bool:
     """Whether the job was killed after its output appeared, and before its folder went."""
     try:
         return (folder / DONE).read_text() == names.digest_file(target)
@@ -246,7 +246,7 @@ class _Job:
 
     def _take(self, file: int, source: InputFile, chunk: RowChunk) -> None:
         assert self._scorer is not None
-        answers, failures = batch.answered(self._scorer, chunk.inputs)
+        answers, failures = batch.score_rows(self._scorer, chunk.inputs)
         refused = list(chunk.refused)
         table, numbers = chunk.table, chunk.numbers
         if failures:
@@ -324,7 +324,9 @@ def _column(signature: Signature, output: Output, answers: Answers) -> pl.Series
     texts = any(isinstance(label, str) for label in labels)
     named = np.array([str(label) for label in labels] if texts else labels, dtype=object if texts else np.int64)
     kind = pl.String() if texts else pl.Int64()
-    places = answers[:, -1].astype(np.intp) if signature.says_class else judge_decision.called(signature.decision, answers)
+    places = (
+        answers[:, -1].astype(np.intp) if signature.says_class else judge_decision.decided_classes(signature.decision, answers)
+    )
     return pl.Series(named[places], dtype=kind)
 
 
@@ -349,16 +351,16 @@ def files(pattern: str, known: Dialect | None = None) -> tuple[InputFile, ...]:
     if path.is_dir():
         raise UsageError(f"{pattern} is a folder", hint=f"Name its files with a pattern: '{pattern}/*.parquet'")
     found = [path] if path.is_file() else sorted(_glob(pattern))
-    return tuple(InputFile(str(one), one, kind := rows.kind_of(one.name), "", _written(one, kind, known)) for one in found)
+    return tuple(InputFile(str(one), one, kind := rows.kind_of(one.name), "", _file_dialect(one, kind, known)) for one in found)
 
 
-def written(project: Project) -> Dialect | None:
+def project_dialect(project: Project) -> Dialect | None:
     """How the project's own text files are written, where it says so in one way."""
     said = {source.csv for source in project.data.values() if source.csv != PLAIN}
     return said.pop() if len(said) == 1 else None
 
 
-def _written(path: Path, kind: str, known: Dialect | None) -> Dialect | None:
+def _file_dialect(path: Path, kind: str, known: Dialect | None) -> Dialect | None:
     if known is None or kind not in ("csv", "tsv"):
         return None
     looks = formats.as_it_looks(path)

@@ -61,10 +61,10 @@ def main(arguments: list[str]) -> None:
         return  # the parent is gone, or needs no more work
     _die_with_parent(orders.fileno())
     work = json.loads(line)
-    preload([name for name in missing if hidden(name, work["paths"])])
+    preload([name for name in missing if is_shadowed(name, work["paths"])])
     enter(work)
     reading = OpenedFiles(Path(work["cwd"]))
-    before = spent()
+    before = resource_usage()
     reply.send(state="started")
     user_time.listen(lambda inside: reply.send(state="user" if inside else "system"))
     done = run(work)
@@ -72,12 +72,12 @@ def main(arguments: list[str]) -> None:
     done["read"] = reading.found()
     _flush()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    used = {name: value - before[name] for name, value in spent().items()}
+    used = {name: value - before[name] for name, value in resource_usage().items()}
     reply.send(state="done", user_s=user_time.user_seconds(), peak_bytes=peak, **used, **done)
     threading.Event().wait()  # the parent kills this process together with what it started
 
 
-def spent() -> dict[str, float]:
+def resource_usage() -> dict[str, float]:
     """Processor seconds, and megabytes read from and written to storage, of this process and those it waited for."""
     found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
@@ -100,7 +100,7 @@ def preload(modules: list[str], orders: int | None = None) -> list[str]:
     return []
 
 
-def hidden(name: str, paths: Sequence[str]) -> bool:
+def is_shadowed(name: str, paths: Sequence[str]) -> bool:
     """Whether the project has a module of a library's name: the library comes first, at whatever moment the job came."""
     top = name.partition(".")[0]
     return any(Path(path, found).exists() for path in paths for found in (top, f"{top}.py"))

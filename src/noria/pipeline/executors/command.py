@@ -50,7 +50,7 @@ class Command:
         ending: tuple[str, str] | None = None
         output = fd_of(self._process.stdout)
         os.set_blocking(output, False)
-        with selectors.DefaultSelector() as selector, _watched_end(self._process.pid) as end:
+        with selectors.DefaultSelector() as selector, _watch_process_end(self._process.pid) as end:
             selector.register(output, selectors.EVENT_READ)
             if end is not None:
                 selector.register(end, selectors.EVENT_READ)
@@ -134,7 +134,7 @@ def _peak_bytes(usage: Any) -> int:
 
 
 @contextlib.contextmanager
-def _watched_end(pid: int) -> Iterator[int | None]:
+def _watch_process_end(pid: int) -> Iterator[int | None]:
     """Something to select on that tells of a process's end, where the system has it."""
     if not hasattr(os, "pidfd_open"):
         yield None

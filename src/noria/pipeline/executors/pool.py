@@ -30,7 +30,7 @@ from noria.pipeline.executors.limits import SAMPLE_S, THREADS, JobEnd, PoolWork,
 from noria.pipeline.executors.log import Log
 from noria.pipeline.executors.task import cores
 
-_log = logs.named("noria.pipeline")
+_log = logs.get_logger("noria.pipeline")
 
 PRELOAD = (  # in small pieces: a job that comes waits for one of them only
     "polars",
