@@ -391,7 +391,7 @@ SIGNED: dict[str, tuple[Callable[[Members], object], str]] = {
     "a project that is a path": (lambda m: facts_said(m, lambda f: f["release"].update(project="../x")), "does not describe"),
     "another release": (lambda m: facts_said(m, lambda f: f["release"].update(digest="0" * 64)), "does not describe"),
     "a later format": (lambda m: facts_said(m, lambda f: f.update(format=2)), "is of format 2"),
-    "too large": (lambda m: facts_said(m, lambda f: f["pieces"]["bundle/code/work.py"].update(size_bytes=10**18)), "MB are free"),
+    "too large": (lambda m: facts_said(m, lambda f: f["pieces"]["bundle/code/work.py"].update(size_bytes=10**18)), "are free"),
 }
 
 

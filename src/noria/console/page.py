@@ -76,7 +76,13 @@ def _templates() -> Environment:
         "known": render_number,
     }
     made.globals |= {"tone": tone, "chart": chart.quality_chart, "judged": chart.labelled_windows, "sank": chart.sank}
-    made.globals |= {name: getattr(rollout_steps, name) for name in ("bar", "cleared", "headline", "plan", "traffic")}
+    made.globals |= {
+        "bar": rollout_steps.bar,
+        "cleared": rollout_steps.guard_summary,
+        "headline": rollout_steps.headline,
+        "plan": rollout_steps.plan,
+        "traffic": rollout_steps.traffic,
+    }
     made.globals |= {"ways": ways.ways, "rollout_tones": rollout_steps.TONES, "verdicts": VERDICTS}
     return made
 
