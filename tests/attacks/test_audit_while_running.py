@@ -123,6 +123,10 @@ def daemon_on(ledger: Ledger) -> Daemon:
     return daemon
 
 
+WHAT_MOVES_ON = SimpleNamespace(while_broken=False, starts_turn=False, perform=lambda context, actor, values: {"done": True})
+WHAT_BRINGS_BACK = SimpleNamespace(while_broken=True, starts_turn=False, perform=lambda context, actor, values: {"done": True})
+
+
 def test_over_a_broken_chain_nothing_is_decided_and_everybody_is_told(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +137,7 @@ def test_over_a_broken_chain_nothing_is_decided_and_everybody_is_told(
     step = daemon._unless_broken(lambda: float(turned.append(1) or 0.0))
     daemon._check_chain()
     step()
-    daemon.demand_going()
+    assert daemon.act(cast(Any, WHAT_MOVES_ON), {}, "api") == {"done": True}
     change(state, "UPDATE events SET text = 'all was well' WHERE seq = 3")
     for _ in range(5):  # by then it has come to the old events again
         daemon._check_chain()
@@ -142,7 +146,8 @@ def test_over_a_broken_chain_nothing_is_decided_and_everybody_is_told(
     assert "event 3 was changed" in daemon.standstill
     assert [kind for kind, *_ in daemon.context.events] == ["audit.broken"]  # type: ignore[attr-defined]  # of the stand-in
     with pytest.raises(StoreError, match="event 3 was changed"):
-        daemon.demand_going()
+        daemon.act(cast(Any, WHAT_MOVES_ON), {}, "api")
+    assert daemon.act(cast(Any, WHAT_BRINGS_BACK), {}, "api") == {"done": True}
     with pytest.raises(StoreError, match="event 3 was changed"):
         daemon._demand_chain()
     facts = json.loads((state / "daemon.json").read_text())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,6 +11,7 @@ from noria.delivery import rollout as stage
 from noria.serving.environment import fit
 from noria.serving.route import Route
 from noria.serving.worker_pool import WorkerPlan
+from noria.storage.ledger import Ledger
 
 TRIED = Route(
     "p",
@@ -30,9 +33,9 @@ TRIED = Route(
 ALONE = Route("p", "production", 7, "a" * 64, "v1", previous="c" * 64, previous_version="v0", slow_ms=80.0, deadline_ms=500.0)
 
 
-def test_a_server_and_the_engine_make_the_same_route_of_a_champion_alone() -> None:
+def test_a_server_and_the_engine_make_the_same_route_of_a_champion_alone(tmp_path: Path) -> None:
     crashing = cast(Any, SimpleNamespace(deaths=SimpleNamespace(unfit=lambda route: True)))
     assert fit(crashing, WorkerPlan((TRIED,), {})).routes == (ALONE,)
-    nobody_on_probation = SimpleNamespace(rollouts=SimpleNamespace(probing=lambda project, environment: None))
-    assert stage._alone(cast(Any, SimpleNamespace(name="p", ledger=nobody_on_probation)), TRIED) == ALONE
+    with closing(Ledger.open(tmp_path)) as nobody_on_probation:
+        assert stage._alone(cast(Any, SimpleNamespace(name="p", ledger=nobody_on_probation)), TRIED) == ALONE
     assert TRIED.without_candidate() == ALONE

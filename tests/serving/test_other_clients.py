@@ -45,7 +45,7 @@ def test_a_packed_body_is_taken_everywhere(served: InProcess, path: str, encodin
     body = {"/feedback": {"key": "k", "label": 1}, "/invocations": {"instances": [RECORD]}}.get(path, RECORD)
     packed = pack(json.dumps(body).encode())
     if encoding != "identity":
-        assert served.quick(path, packed, (b"content-encoding", encoding.encode())) is None
+        assert served.try_fast(path, packed, (b"content-encoding", encoding.encode())) is None
     assert served.post(path, packed, headers={"content-encoding": encoding}).status_code in (200, 202)
 
 
@@ -200,7 +200,7 @@ def test_every_count_carries_its_project(tmp_path: Path) -> None:
     digests = {p: compiled(seal, tmp_path, n, project=p) for n, p in enumerate(("fraud", "churn"))}
     with in_process(seal, digests) as served:
         assert served.post("/fraud/predict", RECORD).status_code == 200
-        assert served.quick("/churn/predict", [RECORD, RECORD]).status == 200
+        assert served.try_fast("/churn/predict", [RECORD, RECORD]).status == 200
         assert served.post("/churn/predict", {}).status_code == 422
         assert served.post("/churn/feedback", {"key": "k", "label": 1}).status_code == 202
         served.apps.refused(431)

@@ -175,7 +175,7 @@ def test_a_compiled_release_answers_the_good_rows(seal: Seal, tmp_path: Path) ->
     """Number 20: an unseen category costs the other rows of its request nothing; the log holds those that were answered."""
     with one_project(seal, picky_release(seal, tmp_path)) as served:
         demand_parts(served.post)
-        assert served.quick("/predict", [GOOD, BAD]).status == 200
+        assert served.try_fast("/predict", [GOOD, BAD]).status == 200
         rows = [GOOD] * 300 + [BAD] + [GOOD] * 300
         many = served.post("/predict", rows).json()["predictions"]
         assert [row for row, said in enumerate(many) if "error" in said] == [300]
