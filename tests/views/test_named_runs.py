@@ -11,6 +11,7 @@ from noria.engine import actions
 from noria.kernel.errors import NotFoundError, UsageError
 from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
+from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
 from noria.views import comparison
 from noria.views.comparison import Archive
@@ -79,6 +80,8 @@ def test_an_id_and_its_beginning_stand_for_a_run(line: SmallLine, archive: Archi
     assert comparison.find(archive, turn_id.id).name == "turn 2"
     digest = ReleaseStore(line.ledger, "p").get("v1").digest
     assert comparison.find(archive, digest[:12]).name == "v1"
+    ReleaseStore(line.ledger, "p").seal("385701129135" + "a" * 52, whole, None, ServedForm.COMPILED, None, {}, "others")
+    assert comparison.find(archive, "385701129135").name == "v3", "digits that are no turn's number begin a digest"
 
 
 @pytest.mark.parametrize(

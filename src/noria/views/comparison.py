@@ -58,7 +58,7 @@ def find(archive: Archive, ref: str) -> NamedRun:
             raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
         newest = next((run for run in runs if _has_worked(archive, run)), runs[0])
         return _name_run(archive, newest, f"{newest.id} (latest)")
-    if ref.isdigit() or ref.startswith("turn-"):
+    if ref.startswith("turn-") or (ref.isdigit() and not _may_be_digest(archive, ref)):
         return _of_turn(archive, ref)
     served = serving(archive, ref)
     if served is not None:
@@ -71,6 +71,13 @@ def find(archive: Archive, ref: str) -> NamedRun:
         raise
     except NotFoundError as error:
         raise NotFoundError(error.message, hint=HINT) from error
+
+
+def _may_be_digest(archive: Archive, digits: str) -> bool:
+    """Whether digits begin a release's digest and no turn has that number: one beginning of 12 in 300 has no letter."""
+    if not PREFIX.fullmatch(digits) or TurnStore(archive.ledger, archive.project).find(digits) is not None:
+        return False
+    return any(release.digest.startswith(digits) for release in ReleaseStore(archive.ledger, archive.project).list())
 
 
 def _has_worked(archive: Archive, run: Run) -> bool:
