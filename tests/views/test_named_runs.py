@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from small_line import SmallLine, points, small_line
 
 from noria.engine import actions
 from noria.kernel.errors import NotFoundError, UsageError
+from noria.kernel.trigger import TriggerKind
+from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.release import ServedForm
 from noria.releases.store import ReleaseStore
+from noria.storage.ledger import Ledger
 from noria.views import comparison
 from noria.views.comparison import Archive
+from noria.views.turn_reference import find_turn
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +86,21 @@ def test_an_id_and_its_beginning_stand_for_a_run(line: SmallLine, archive: Archi
     assert comparison.find(archive, turn_id.id).name == "turn 2"
     digest = ReleaseStore(line.ledger, "p").get("v1").digest
     assert comparison.find(archive, digest[:12]).name == "v1"
-    ReleaseStore(line.ledger, "p").seal("385701129135" + "a" * 52, whole, None, ServedForm.COMPILED, None, {}, "others")
-    assert comparison.find(archive, "385701129135").name == "v3", "digits that are no turn's number begin a digest"
+
+
+def test_digits_name_a_turn_first_and_a_digest_where_there_is_no_such_turn(tmp_path: Path) -> None:
+    """One digest in 300 has no letter among its first 12: `noria show` and `noria diff` took it for a turn's number."""
+    with closing(Ledger.open(tmp_path)) as ledger:
+        TriggerStore(ledger, "p").add(TriggerKind.MANUAL, "by hand")
+        turn = TurnStore(ledger, "p").start()
+        assert turn is not None
+        ReleaseStore(ledger, "p").seal("385701129135" + "a" * 52, "run-x", None, ServedForm.COMPILED, None, {}, "pins")
+        assert find_turn(ledger, "p", "1") == find_turn(ledger, "p", turn.id) == turn
+        for other in ("385701", "385701129135", "v1", "latest", "run-1", "production"):
+            assert find_turn(ledger, "p", other) is None
+        for missing in ("38570", "385702", "9" * 12, "turn-nothing"):
+            with pytest.raises(NotFoundError, match=f"^there is no turn {missing}"):
+                find_turn(ledger, "p", missing)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from noria.serving.route_store import RouteStore
 from noria.serving.tallies import total
 from noria.storage.blobs import BlobStore
 from noria.views.status import delivery_facts, release_facts, turn_facts
+from noria.views.turn_reference import find_turn
 
 if TYPE_CHECKING:
     from noria.storage.blobs import BlobStore
@@ -108,8 +109,9 @@ def show_log(home: Home, run: dict[str, Any] | None, ref: str, step: str, as_jso
 
 def find(home: Home, ledger: Ledger, project: str, ref: str) -> dict[str, Any]:
     """The document about ``ref``; raises NotFoundError."""
-    if ref.isdigit() or ref.startswith("turn-"):
-        return of_turn(home.state, ledger, project, _turn(ledger, project, ref))
+    turn = find_turn(ledger, project, ref)
+    if turn is not None:
+        return of_turn(home.state, ledger, project, turn)
     if ref == LATEST:
         newest = RunStore(ledger, project).list(1)
         if not newest:
@@ -121,13 +123,6 @@ def find(home: Home, ledger: Ledger, project: str, ref: str) -> dict[str, Any]:
     if ref.startswith("delivery-"):
         return of_delivery(HoldingStore(ledger, project).delivery(ref))
     return of_release(home.state, ledger, project, ReleaseStore(ledger, project).get(ref))
-
-
-def _turn(ledger: Ledger, project: str, ref: str) -> Turn:
-    found = TurnStore(ledger, project).find(ref)
-    if found is None:
-        raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
-    return found
 
 
 def _run(ledger: Ledger, project: str, run_id: str | None) -> Run | None:

@@ -18,7 +18,7 @@ from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.run import Run, flat
 from noria.pipeline.run_store import RunStore
 from noria.pipeline.series_store import SeriesStore
-from noria.pipeline.turn_record import REPEATS, TurnOutcome
+from noria.pipeline.turn_record import REPEATS, Turn, TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.evidence import Evaluation
 from noria.releases.release import Release
@@ -26,6 +26,7 @@ from noria.releases.store import PREFIX, ReleaseStore
 from noria.serving.route_store import RouteStore
 from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
+from noria.views.turn_reference import find_turn
 
 LATEST = "latest"
 HINT = "Name a release (v3), a turn (12), a run (or the beginning of its id), an environment, or `latest`."
@@ -58,8 +59,9 @@ def find(archive: Archive, ref: str) -> NamedRun:
             raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
         newest = next((run for run in runs if _has_worked(archive, run)), runs[0])
         return _name_run(archive, newest, f"{newest.id} (latest)")
-    if ref.startswith("turn-") or (ref.isdigit() and not _may_be_digest(archive, ref)):
-        return _of_turn(archive, ref)
+    turn = find_turn(ledger, project, ref)
+    if turn is not None:
+        return _of_turn(archive, turn)
     served = serving(archive, ref)
     if served is not None:
         return _of_release(archive, served, f"{served.version} (serves {ref})")
@@ -71,13 +73,6 @@ def find(archive: Archive, ref: str) -> NamedRun:
         raise
     except NotFoundError as error:
         raise NotFoundError(error.message, hint=HINT) from error
-
-
-def _may_be_digest(archive: Archive, digits: str) -> bool:
-    """Whether digits begin a release's digest and no turn has that number: one beginning of 12 in 300 has no letter."""
-    if not PREFIX.fullmatch(digits) or TurnStore(archive.ledger, archive.project).find(digits) is not None:
-        return False
-    return any(release.digest.startswith(digits) for release in ReleaseStore(archive.ledger, archive.project).list())
 
 
 def _has_worked(archive: Archive, run: Run) -> bool:
@@ -148,10 +143,7 @@ def side(archive: Archive, named: NamedRun) -> ComparedSide:
     )
 
 
-def _of_turn(archive: Archive, ref: str) -> NamedRun:
-    turn = TurnStore(archive.ledger, archive.project).find(ref)
-    if turn is None:
-        raise NotFoundError(f"there is no turn {ref}", hint="`noria runs` lists the turns.")
+def _of_turn(archive: Archive, turn: Turn) -> NamedRun:
     if turn.run_id is None:
         raise UsageError(f"turn {turn.number} has no run to compare: it ended before ({turn.outcome})", hint=HINT)
     return _name_run(archive, RunStore(archive.ledger, archive.project).get(turn.run_id), f"turn {turn.number}")
