@@ -172,13 +172,13 @@ def set_clock(context: DeliveryContext, at: str, speed: float, actor: str) -> di
     """Anchor the project clock of a replay: ``at`` (ISO 8601) is now, and it runs ``speed`` times as fast as the wall clock."""
     try:
         moment = datetime.fromisoformat(at)
-    except ValueError:
+        moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):  # in UTC it may lie outside of the years 1 to 9999
         raise UsageError(f"{at!r} is not a time", hint="Use ISO 8601, as in 2013-04-01T00:00:00+00:00.") from None
     if not 0.0 <= speed <= 1e9:
         raise UsageError(f"speed {speed:g} is not between 0 and a billion")
-    stamp = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    context.ledger.clock.set(context.name, stamp, speed, actor)
-    told = datetime.fromtimestamp(stamp, UTC).isoformat()
+    context.ledger.clock.set(context.name, moment.timestamp(), speed, actor)
+    told = moment.isoformat()
     return {"at": told, "speed": speed, "actor": actor, "text": f"the project clock stands at {told}, speed {speed:g}"}
 
 
